@@ -1,0 +1,32 @@
+//! What the loop can call: built-in tools and those of MCP servers.
+
+use crate::domain::ToolSpec;
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+/// What came of a call, in text for the model. Never fenced or capped here: the loop does that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToolAnswer {
+    /// The whole result.
+    Ok(String),
+    /// It failed; the text says what went wrong and what to try.
+    Failed(String),
+    /// The finishing tool accepted its arguments: the run ends.
+    Finish(Value),
+}
+
+/// A tool of the agent.
+#[async_trait]
+pub trait Tool: Send + Sync {
+    /// Name, description, schema and access.
+    fn spec(&self) -> &ToolSpec;
+
+    /// Whether the result is our own cut of stored evidence, which is not stored again.
+    fn reads_evidence(&self) -> bool {
+        false
+    }
+
+    /// Calls it with arguments that fit its schema. Ends soon after `cancel` fires; dropping the future cancels too.
+    async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer;
+}

@@ -1,0 +1,50 @@
+//! Settings of one MCP server.
+
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How a server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// A child process that speaks on its standard streams.
+    Stdio {
+        /// Program and arguments.
+        command: Vec<String>,
+    },
+    /// Streamable HTTP (MCP 2025-03-26 and later).
+    StreamableHttp {
+        /// Endpoint.
+        url: String,
+    },
+    /// The older HTTP+SSE (MCP 2024-11-05).
+    Sse {
+        /// Endpoint of the event stream.
+        url: String,
+    },
+}
+
+/// One MCP server of the configuration, secrets resolved.
+#[derive(Debug, Clone)]
+pub struct McpServer {
+    /// Unique name: letters, digits, `_`, `-`.
+    pub name: String,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Headers of every request (HTTP transports).
+    pub headers: BTreeMap<String, SecretString>,
+    /// Environment of the child (stdio); nothing else but `PATH` and `HOME` is inherited.
+    pub env: BTreeMap<String, SecretString>,
+    /// Limit of connecting, initialising and listing tools.
+    pub connect_timeout: Duration,
+    /// Limit of one call.
+    pub call_timeout: Duration,
+    /// Globs of tool names that are offered; empty means all.
+    pub allow: Vec<String>,
+    /// Globs of tool names that are never offered; wins over `allow`.
+    pub deny: Vec<String>,
+    /// Globs of tools that are `read` whatever their annotations say.
+    pub read: Vec<String>,
+    /// Globs of tools that are `write` whatever their annotations say; wins over `read`.
+    pub write: Vec<String>,
+}

@@ -1,0 +1,108 @@
+//! What an investigation concludes, each claim tied to lines of evidence.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The kind of cause, by who has to act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// The change itself: does not compile, does not lint.
+    Code,
+    /// A test asserts something that does not hold.
+    Test,
+    /// A package, image or module that cannot be had.
+    Dependency,
+    /// Credentials, manifests, pipeline or tool settings.
+    Configuration,
+    /// Cluster, network, disk, memory.
+    Infrastructure,
+    /// Passes on a retry without a change.
+    Flaky,
+    /// Nothing in the evidence says.
+    Unknown,
+}
+
+impl FailureClass {
+    /// Stable lower-case name, as stored and as sent over the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Test => "test",
+            Self::Dependency => "dependency",
+            Self::Configuration => "configuration",
+            Self::Infrastructure => "infrastructure",
+            Self::Flaky => "flaky",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The class of that name; anything else is [`FailureClass::Unknown`].
+    #[must_use]
+    pub fn parse(name: &str) -> Self {
+        match name {
+            "code" => Self::Code,
+            "test" => Self::Test,
+            "dependency" => Self::Dependency,
+            "configuration" => Self::Configuration,
+            "infrastructure" => Self::Infrastructure,
+            "flaky" => Self::Flaky,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// How sure the analyst is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// A guess.
+    Low,
+    /// Likely.
+    Medium,
+    /// The evidence says so outright.
+    High,
+}
+
+/// One statement and the lines it rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Claim {
+    /// What is claimed.
+    pub statement: String,
+    /// Label of the evidence, `E1`, `E2`, ….
+    pub evidence: String,
+    /// First cited line, counted from 1 in the evidence as received.
+    pub first_line: u32,
+    /// Last cited line, inclusive.
+    pub last_line: u32,
+    /// What the analyst quoted from these lines; checked against them.
+    #[serde(default)]
+    pub quote: Option<String>,
+    /// Set by `evidence::verify`, never by the model.
+    #[serde(default)]
+    pub verified: bool,
+}
+
+/// The outcome of an investigation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Diagnosis {
+    /// One line, fit for an issue title.
+    pub title: String,
+    /// The cause in a few sentences.
+    pub cause: String,
+    /// Kind of cause.
+    pub class: FailureClass,
+    /// How sure.
+    pub confidence: Confidence,
+    /// Statements with their lines.
+    pub claims: Vec<Claim>,
+    /// What to do, first thing first.
+    pub next_steps: Vec<String>,
+    /// Who concluded it: a model's name or `rules`.
+    #[serde(default)]
+    pub analyst: String,
+    /// Why the built-in analyst stepped in for a model, when it did.
+    #[serde(default)]
+    pub note: Option<String>,
+}

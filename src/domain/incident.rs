@@ -1,0 +1,66 @@
+//! A cause seen once or many times, and the issue that stands for it.
+
+use super::{Diagnosis, FailureClass};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Recognises the same cause again: a hash of the masked failure lines, stable across runs, pods and line drift.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(transparent)]
+pub struct Fingerprint(pub String);
+
+/// Whether a cause still stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IncidentStatus {
+    /// Nobody said it is solved.
+    Open,
+    /// Solved; the same fingerprint opens a new incident.
+    Resolved,
+}
+
+impl IncidentStatus {
+    /// Stable name, as stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Resolved => "resolved",
+        }
+    }
+
+    /// The status of that name; anything else is open.
+    #[must_use]
+    pub fn parse(name: &str) -> Self {
+        if name == "resolved" { Self::Resolved } else { Self::Open }
+    }
+}
+
+/// A cause and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Incident {
+    /// Row id.
+    pub id: Uuid,
+    /// Namespace the cause was seen in.
+    pub namespace: String,
+    /// What recognises it.
+    pub fingerprint: Fingerprint,
+    /// Open or resolved.
+    pub status: IncidentStatus,
+    /// One line.
+    pub title: String,
+    /// Kind of cause.
+    pub class: FailureClass,
+    /// The conclusion, once there is one.
+    pub diagnosis: Option<Diagnosis>,
+    /// The filed issue.
+    pub issue_url: Option<String>,
+    /// Reports placed here.
+    pub occurrences: i32,
+    /// First report.
+    pub first_seen: DateTime<Utc>,
+    /// Latest report.
+    pub last_seen: DateTime<Utc>,
+}

@@ -1,0 +1,70 @@
+//! Messages of a conversation with a model, independent of any provider's wire format.
+
+use serde::{Deserialize, Serialize};
+
+/// One message of the history a model is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum Message {
+    /// Instructions of the product; never shortened.
+    System {
+        /// The text.
+        text: String,
+    },
+    /// What a person or the triage brief says.
+    User {
+        /// The text.
+        text: String,
+    },
+    /// What the model said, with the calls it asked for.
+    Assistant {
+        /// Free text; may be empty when there are tool calls.
+        text: String,
+        /// In the order the model gave them.
+        tool_calls: Vec<ToolCall>,
+    },
+    /// The answer to exactly one tool call of the assistant message before it.
+    Tool {
+        /// Id of the call this answers.
+        call_id: String,
+        /// Name of the tool.
+        name: String,
+        /// What the model reads.
+        text: String,
+    },
+}
+
+/// A call the model asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Unique within its assistant message; made up by us when the provider sends none.
+    pub id: String,
+    /// Tool name as offered to the model.
+    pub name: String,
+    /// Raw JSON text as the model wrote it; may be malformed.
+    pub arguments: String,
+}
+
+/// Tokens a completion used, as the provider counted them or as estimated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub input_tokens: u64,
+    /// Tokens the model wrote.
+    pub output_tokens: u64,
+}
+
+impl Usage {
+    /// Both directions together.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.input_tokens + self.output_tokens
+    }
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input_tokens += other.input_tokens;
+        self.output_tokens += other.output_tokens;
+    }
+}

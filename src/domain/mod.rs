@@ -1,0 +1,17 @@
+//! The plain types everything else speaks in: no I/O, no foreign wire formats, no clock.
+
+mod diagnosis;
+mod evidence;
+mod incident;
+mod message;
+mod report;
+mod run;
+mod tool;
+
+pub use diagnosis::{Claim, Confidence, Diagnosis, FailureClass};
+pub use evidence::{Evidence, EvidenceKind, EvidenceSummary};
+pub use incident::{Fingerprint, Incident, IncidentStatus};
+pub use message::{Message, ToolCall, Usage};
+pub use report::{Failure, Report, ReportStatus, Step, StepName};
+pub use run::{Budget, Run, StopReason, ToolCallRecord};
+pub use tool::{Access, ToolSpec};

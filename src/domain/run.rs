@@ -1,0 +1,123 @@
+//! One run of the agent: its budget, how it ended, and the calls it made.
+
+use super::Usage;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Limits of one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Completions asked of the model.
+    pub turns: u32,
+    /// Tokens of one request.
+    pub context_tokens: usize,
+    /// Tokens of all requests and answers together.
+    pub total_tokens: u64,
+    /// Wall time of the whole run.
+    pub wall: Duration,
+    /// Wall time of one tool call.
+    pub tool_call: Duration,
+    /// Tool calls running at the same time.
+    pub parallel_calls: usize,
+    /// Tokens of one tool result the model is shown.
+    pub result_tokens: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            turns: 12,
+            context_tokens: 32_000,
+            total_tokens: 400_000,
+            wall: Duration::from_secs(300),
+            tool_call: Duration::from_secs(30),
+            parallel_calls: 4,
+            result_tokens: 2_000,
+        }
+    }
+}
+
+/// Why a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The finishing tool was called with good arguments.
+    Submitted,
+    /// The model answered in free text.
+    Answered,
+    /// All turns were used.
+    Turns,
+    /// The total of tokens was used.
+    Tokens,
+    /// Time ran out.
+    WallTime,
+    /// The brief alone does not fit the model's context.
+    ContextTooLong,
+    /// The model failed for good.
+    ModelFailed,
+    /// Somebody stopped it.
+    Cancelled,
+}
+
+impl StopReason {
+    /// Stable name, as stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Answered => "answered",
+            Self::Turns => "turns",
+            Self::Tokens => "tokens",
+            Self::WallTime => "wall_time",
+            Self::ContextTooLong => "context_too_long",
+            Self::ModelFailed => "model_failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A tool call of a run, as kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ToolCallRecord {
+    /// Turn it was made in, from 1.
+    pub turn: u32,
+    /// Tool name as the model knows it.
+    pub name: String,
+    /// Arguments as the model wrote them, redacted.
+    pub arguments: String,
+    /// What the model was shown, redacted and capped.
+    pub result: String,
+    /// Whether it failed.
+    pub failed: bool,
+    /// Milliseconds it took.
+    pub duration_ms: i64,
+}
+
+/// A run as kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Run {
+    /// Row id.
+    pub id: Uuid,
+    /// Model's name or `rules`.
+    pub analyst: String,
+    /// Why it ended: a [`StopReason`]'s name.
+    pub stop_reason: String,
+    /// What to know about the end, when there is more to say.
+    pub detail: Option<String>,
+    /// Completions.
+    pub turns: i32,
+    /// Tokens used.
+    #[schema(value_type = Object)]
+    pub usage: Usage,
+    /// Cost in the currency of the configured prices; absent without prices.
+    pub cost: Option<f64>,
+    /// Every call.
+    pub tool_calls: Vec<ToolCallRecord>,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// Milliseconds it took.
+    pub duration_ms: i64,
+}

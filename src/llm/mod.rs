@@ -1,0 +1,74 @@
+//! Models: one trait with two implementers, any OpenAI-compatible endpoint and the built-in `rules` analyst.
+//! Prompts are left to the use cases; retries and wire tolerance are dealt with here.
+
+mod openai;
+mod rules;
+mod tokens;
+
+pub use openai::{OpenAi, OpenAiSettings};
+pub use rules::Rules;
+pub use tokens::{count_tokens, estimate_tokens, message_tokens};
+
+use crate::domain::{Message, ToolCall, ToolSpec, Usage};
+use async_trait::async_trait;
+
+/// What a model is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// History, oldest first; every tool call is answered before the next assistant message.
+    pub messages: Vec<Message>,
+    /// Tools it may call.
+    pub tools: Vec<ToolSpec>,
+    /// Name of the one tool it has to call, if any.
+    pub forced_tool: Option<String>,
+}
+
+/// What a model answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// Free text, maybe empty.
+    pub text: String,
+    /// Calls it wants made, each with a non-empty id unique in this completion.
+    pub tool_calls: Vec<ToolCall>,
+    /// Tokens used; estimated when the provider says nothing.
+    pub usage: Usage,
+    /// Cut off by the output limit.
+    pub truncated: bool,
+}
+
+/// Why a completion failed, in the arms a caller chooses by. Messages carry no secrets and no prompt text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// Every retry was used up; another moment it may work.
+    #[error("the model did not answer after {attempts} attempts: {message}")]
+    Unavailable {
+        /// Attempts made.
+        attempts: u32,
+        /// Last failure in words.
+        message: String,
+    },
+    /// The request does not fit the model's context.
+    #[error("the request is too long for the model: {message}")]
+    ContextTooLong {
+        /// What the provider said.
+        message: String,
+    },
+    /// Asking again will not help: bad key, unknown model, refused request.
+    #[error("the model refused the request: {message}")]
+    Refused {
+        /// HTTP status, when there was one.
+        status: Option<u16>,
+        /// What the provider said.
+        message: String,
+    },
+}
+
+/// Something that completes a conversation.
+#[async_trait]
+pub trait Model: Send + Sync {
+    /// Name for records: the provider's model name, or `rules`.
+    fn name(&self) -> &str;
+
+    /// Completes the history. Retries by itself what is worth retrying.
+    async fn complete(&self, request: &Request) -> Result<Completion, ModelError>;
+}
