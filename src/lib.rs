@@ -1,1 +1,13 @@
+//! Regreen brings broken CI/CD pipelines back to green.
+//!
+//! The map, from the top of the ladder down; a module imports only from its own rung or a lower one:
+//! `cli` parses and runs; `http` and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
+//! failure report to a filed issue; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server,
+//! `knowledge` the runbooks; `agent` is the loop; `llm` the models, `db` all SQL, `prompts`, `config`, `telemetry`,
+//! `shutdown`; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time.
 
+pub mod agent;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod shutdown;

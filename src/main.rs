@@ -1,1 +1,3 @@
-fn main(){}
+//! The `regreen` binary.
+
+fn main() {}

@@ -3,11 +3,9 @@
 
 mod openai;
 mod rules;
-mod tokens;
 
 pub use openai::{OpenAi, OpenAiSettings};
 pub use rules::Rules;
-pub use tokens::{count_tokens, estimate_tokens, message_tokens};
 
 use crate::domain::{Message, ToolCall, ToolSpec, Usage};
 use async_trait::async_trait;
