@@ -9,5 +9,6 @@
 pub mod agent;
 pub mod clock;
 pub mod config;
+pub mod db;
 pub mod domain;
 pub mod shutdown;

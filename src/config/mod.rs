@@ -1,5 +1,364 @@
 //! Settings: a TOML file under environment variables, checked as a whole before anything starts.
 
 mod mcp;
+mod reader;
+mod servers;
+mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use mcp::{McpServer, Transport};
+pub use reader::{Env, Mistake};
+pub use settings::{SETTINGS, Setting, markdown_table};
+
+use crate::domain::Budget;
+use anyhow::Context as _;
+use reader::Reader;
+use secrecy::SecretString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Listening.
+    pub server: Server,
+    /// PostgreSQL.
+    pub database: Database,
+    /// The model endpoint; `None` means the built-in analyst.
+    pub model: Option<ModelEndpoint>,
+    /// Budget of one investigation.
+    pub agent: Budget,
+    /// Triage.
+    pub triage: Triage,
+    /// Where evidence is fetched.
+    pub cluster: Cluster,
+    /// Where issues are filed; `None` means nowhere.
+    pub tracker: Option<Tracker>,
+    /// All MCP servers.
+    pub mcp: Vec<McpServer>,
+    /// Workers.
+    pub queue: Queue,
+    /// Folder of runbooks besides the built-in ones.
+    pub corpus: Option<PathBuf>,
+    /// Logging.
+    pub log: Log,
+}
+
+/// Listening.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Address.
+    pub bind: IpAddr,
+    /// Port; 0 picks a free one.
+    pub port: u16,
+    /// For links; without a trailing slash.
+    pub public_url: Option<String>,
+    /// Largest body in bytes.
+    pub body_limit: usize,
+    /// Longest wait of a reporter.
+    pub wait: Duration,
+    /// Longest wait of a stop.
+    pub shutdown_grace: Duration,
+}
+
+/// PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Connection URL; `None` means the private one.
+    pub url: Option<SecretString>,
+    /// Pool size.
+    pub max_connections: u32,
+    /// Data folder of the private one.
+    pub data_dir: PathBuf,
+    /// Programs of the private one.
+    pub programs: Option<PathBuf>,
+}
+
+/// An OpenAI-compatible endpoint.
+#[derive(Debug, Clone)]
+pub struct ModelEndpoint {
+    /// Base URL.
+    pub url: String,
+    /// Key.
+    pub api_key: Option<SecretString>,
+    /// Model name.
+    pub name: String,
+    /// Temperature.
+    pub temperature: Option<f32>,
+    /// Output limit in tokens.
+    pub max_output_tokens: Option<u32>,
+    /// Longest answer in time.
+    pub request_timeout: Duration,
+    /// Longest silence.
+    pub idle_timeout: Duration,
+    /// Attempts.
+    pub max_attempts: u32,
+    /// First pause.
+    pub backoff: Duration,
+    /// Prices of a million tokens: prompt, answer.
+    pub prices: Option<(f64, f64)>,
+}
+
+/// Triage.
+#[derive(Debug, Clone)]
+pub struct Triage {
+    /// Tokens of excerpts in the brief.
+    pub excerpt_tokens: usize,
+    /// At most one comment in this time.
+    pub comment_interval: Duration,
+    /// Worker deaths before giving up.
+    pub max_attempts: i32,
+}
+
+/// Where evidence is fetched.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// MCP server's name.
+    pub server: String,
+    /// Log tool.
+    pub log_tool: String,
+    /// Pod tool.
+    pub pod_tool: String,
+    /// Events tool.
+    pub events_tool: String,
+    /// Lines of log to ask for.
+    pub log_lines: u32,
+}
+
+/// Where issues are filed, pinned.
+#[derive(Debug, Clone)]
+pub struct Tracker {
+    /// MCP server's name.
+    pub server: String,
+    /// Repository owner.
+    pub owner: String,
+    /// Repository.
+    pub repo: String,
+    /// Tool that files.
+    pub create_tool: String,
+    /// Tool that lists.
+    pub list_tool: String,
+    /// Tool that comments.
+    pub comment_tool: String,
+}
+
+/// Workers.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// Reports at the same time.
+    pub concurrency: usize,
+    /// Sign of life.
+    pub heartbeat: Duration,
+    /// Silence that means death.
+    pub lease: Duration,
+}
+
+/// Logging.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Filter in `tracing` syntax.
+    pub filter: String,
+    /// JSON lines instead of text.
+    pub json: bool,
+}
+
+/// Every mistake of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl std::fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plural = if self.0.len() == 1 { "mistake" } else { "mistakes" };
+        write!(f, "the configuration has {} {plural}:", self.0.len())?;
+        for mistake in &self.0 {
+            write!(f, "\n  {mistake}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// Reads the process environment.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn process_env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+impl Config {
+    /// Reads the file, if any, and the environment over it.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not TOML; or [`Mistakes`], all of them.
+    pub fn load(file: Option<&Path>, env: Env<'_>) -> anyhow::Result<Self> {
+        let table: toml::Table = match file {
+            None => toml::Table::new(),
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the configuration file {}", path.display()))?
+                .parse()
+                .with_context(|| format!("{} is not valid TOML", path.display()))?,
+        };
+        Ok(Self::from_layers(&table, env)?)
+    }
+
+    /// Puts environment over file and checks the whole.
+    ///
+    /// # Errors
+    /// All mistakes at once.
+    pub fn from_layers(file: &toml::Table, env: Env<'_>) -> Result<Self, Mistakes> {
+        let mut r = Reader::new(env, file);
+        let mcp = servers::read(&mut r, file);
+        let config = Self {
+            server: server(&mut r),
+            database: database(&mut r, env),
+            model: model(&mut r),
+            agent: agent(&mut r),
+            triage: Triage {
+                excerpt_tokens: r.bounded("triage.excerpt_tokens", 200, 200_000),
+                comment_interval: r.duration("triage.comment_interval"),
+                max_attempts: r.bounded("triage.max_attempts", 1, 100),
+            },
+            cluster: Cluster {
+                server: r.required_text("cluster.server"),
+                log_tool: r.required_text("cluster.log_tool"),
+                pod_tool: r.required_text("cluster.pod_tool"),
+                events_tool: r.required_text("cluster.events_tool"),
+                log_lines: r.bounded("cluster.log_lines", 1, 10_000_000),
+            },
+            tracker: tracker(&mut r, &mcp),
+            mcp,
+            queue: queue(&mut r),
+            corpus: r.text("knowledge.corpus").map(PathBuf::from),
+            log: Log {
+                filter: r.required_text("log.filter"),
+                json: r.one_of("log.format", &["text", "json"]) == "json",
+            },
+        };
+        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
+    }
+}
+
+fn server(r: &mut Reader<'_>) -> Server {
+    Server {
+        bind: r
+            .number("server.bind", "an IP address")
+            .map_or(IpAddr::from([127, 0, 0, 1]), |Address(address)| address),
+        port: r.bounded("server.port", 0, u16::MAX),
+        public_url: r.url("server.public_url").map(|url| url.trim_end_matches('/').to_owned()),
+        body_limit: r.bounded("server.body_limit", 1024, 1 << 30),
+        wait: r.duration("server.wait"),
+        shutdown_grace: r.duration("server.shutdown_grace"),
+    }
+}
+
+/// An address with the default `Reader::number` asks for.
+struct Address(IpAddr);
+
+impl Default for Address {
+    fn default() -> Self {
+        Self(IpAddr::from([127, 0, 0, 1]))
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = std::net::AddrParseError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+fn database(r: &mut Reader<'_>, env: Env<'_>) -> Database {
+    let home = || env("XDG_DATA_HOME").or_else(|| env("HOME").map(|home| format!("{home}/.local/share")));
+    let data_dir = r.text("database.data_dir").map(PathBuf::from).unwrap_or_else(|| match home() {
+        // Root's home is closed to the user that PostgreSQL runs as.
+        Some(home) if !home.starts_with("/root/") => PathBuf::from(home).join("regreen"),
+        _ => PathBuf::from("/var/lib/regreen"),
+    });
+    let url = r.secret("database.url");
+    if let Some(url) = &url {
+        use secrecy::ExposeSecret as _;
+        if !url.expose_secret().starts_with("postgres://") && !url.expose_secret().starts_with("postgresql://") {
+            r.mistake("`database.url`", "does not begin with postgres:// or postgresql://");
+        }
+    }
+    Database {
+        url,
+        max_connections: r.bounded("database.max_connections", 4, 1000),
+        data_dir,
+        programs: r.text("database.programs").map(PathBuf::from),
+    }
+}
+
+fn model(r: &mut Reader<'_>) -> Option<ModelEndpoint> {
+    r.all_or_none(&["model.url", "model.name"], "a model needs both");
+    r.all_or_none(&["model.input_price", "model.output_price"], "a cost needs both");
+    let url = r.url("model.url");
+    let temperature = r.number::<f32>("model.temperature", "a number from 0 to 2");
+    if temperature.is_some_and(|value| !(0.0..=2.0).contains(&value)) {
+        r.mistake("`model.temperature`", "is outside 0 to 2");
+    }
+    let max_output_tokens = r.number("model.max_output_tokens", "a number of tokens");
+    let price = |r: &mut Reader<'_>, key| r.number::<f64>(key, "a price such as 0.15");
+    let prices = price(r, "model.input_price").zip(price(r, "model.output_price"));
+    let endpoint = ModelEndpoint {
+        url: url.clone().unwrap_or_default(),
+        api_key: r.secret("model.api_key"),
+        name: r.text("model.name").unwrap_or_default(),
+        temperature,
+        max_output_tokens,
+        request_timeout: r.duration("model.request_timeout"),
+        idle_timeout: r.duration("model.idle_timeout"),
+        max_attempts: r.bounded("model.max_attempts", 1, 20),
+        backoff: r.duration("model.backoff"),
+        prices,
+    };
+    url.map(|_| endpoint)
+}
+
+fn agent(r: &mut Reader<'_>) -> Budget {
+    Budget {
+        turns: r.bounded("agent.turns", 1, 100),
+        context_tokens: r.bounded("agent.context_tokens", 2_000, 2_000_000),
+        total_tokens: r.bounded("agent.total_tokens", 2_000, 1_000_000_000),
+        wall: r.duration("agent.wall_time"),
+        parallel_calls: r.bounded("agent.parallel_calls", 1, 64),
+        result_tokens: r.bounded("agent.result_tokens", 100, 100_000),
+        ..Budget::default()
+    }
+}
+
+fn tracker(r: &mut Reader<'_>, mcp: &[McpServer]) -> Option<Tracker> {
+    let server = r.required_text("tracker.server");
+    let (owner, repo) = (r.text("tracker.owner"), r.text("tracker.repo"));
+    let known = mcp.iter().any(|candidate| candidate.name == server);
+    r.all_or_none(&["tracker.owner", "tracker.repo"], "issues need both, so that they never go elsewhere");
+    if known && owner.is_none() && repo.is_none() {
+        r.mistake("`tracker.owner`, `tracker.repo`", format!("not set, but the MCP server `{server}` is; issues need both"));
+    }
+    if !known && owner.is_some() && repo.is_some() {
+        r.mistake("`tracker.server`", format!("owner and repository are set, but there is no MCP server `{server}`; set `gitea.url` or add `[[mcp]]`"));
+    }
+    Some(Tracker {
+        server,
+        owner: owner?,
+        repo: repo?,
+        create_tool: r.required_text("tracker.create_tool"),
+        list_tool: r.required_text("tracker.list_tool"),
+        comment_tool: r.required_text("tracker.comment_tool"),
+    })
+}
+
+fn queue(r: &mut Reader<'_>) -> Queue {
+    let queue = Queue {
+        concurrency: r.bounded("queue.concurrency", 1, 512),
+        heartbeat: r.duration("queue.heartbeat"),
+        lease: r.duration("queue.lease"),
+    };
+    if queue.lease < queue.heartbeat * 2 {
+        r.mistake("`queue.lease`", "has to be at least twice `queue.heartbeat`, or living workers lose their reports");
+    }
+    queue
+}

@@ -43,6 +43,8 @@ pub enum ReportStatus {
     Queued,
     /// A worker has it.
     Running,
+    /// Placed under a cause that another report is investigating; ends when that one does.
+    Waiting,
     /// Finished: an issue was filed, or the known one counted, or the diagnosis stored.
     Done,
     /// Given up; `failure` of the report says why.
@@ -56,6 +58,7 @@ impl ReportStatus {
         match self {
             Self::Queued => "queued",
             Self::Running => "running",
+            Self::Waiting => "waiting",
             Self::Done => "done",
             Self::Failed => "failed",
         }
@@ -67,6 +70,7 @@ impl ReportStatus {
         match name {
             "queued" => Self::Queued,
             "running" => Self::Running,
+            "waiting" => Self::Waiting,
             "done" => Self::Done,
             _ => Self::Failed,
         }

@@ -1,0 +1,188 @@
+//! Reads single settings from the layers and collects every mistake, so that one run explains them all.
+
+use super::settings::{SETTINGS, Setting};
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Reads an environment variable; injected so that tests need no process environment.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What is wrong with the configuration: the setting's name and the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// Key of the setting, with where its value came from.
+    pub setting: String,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+impl std::fmt::Display for Mistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.setting, self.problem)
+    }
+}
+
+/// The layers: environment over file over default.
+pub(super) struct Reader<'a> {
+    env: Env<'a>,
+    file: BTreeMap<String, String>,
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(env: Env<'a>, file: &toml::Table) -> Self {
+        let mut reader = Self { env, file: BTreeMap::new(), mistakes: Vec::new() };
+        for (section, value) in file {
+            if section == "mcp" {
+                continue;
+            }
+            let Some(section_table) = value.as_table() else {
+                reader.unknown(section);
+                continue;
+            };
+            for (name, value) in section_table {
+                let key = format!("{section}.{name}");
+                if SETTINGS.iter().any(|setting| setting.key == key) {
+                    let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+                    reader.file.insert(key, text);
+                } else {
+                    reader.unknown(&key);
+                }
+            }
+        }
+        reader
+    }
+
+    fn unknown(&mut self, key: &str) {
+        let near = SETTINGS
+            .iter()
+            .map(|setting| (strsim::jaro_winkler(setting.key, key), setting.key))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|(likeness, _)| *likeness > 0.85);
+        let hint = near.map_or_else(String::new, |(_, key)| format!("; did you mean `{key}`?"));
+        self.mistake(format!("`{key}` (file)"), format!("there is no such setting{hint}"));
+    }
+
+    pub(super) fn mistake(&mut self, setting: impl Into<String>, problem: impl Into<String>) {
+        self.mistakes.push(Mistake { setting: setting.into(), problem: problem.into() });
+    }
+
+    /// The text of a setting and the name its value came by; empty values count as unset.
+    fn lookup(&self, key: &str) -> (Option<String>, String) {
+        let setting: &Setting =
+            SETTINGS.iter().find(|setting| setting.key == key).expect("keys are written in the settings table");
+        for name in setting.env {
+            if let Some(value) = (self.env)(name).filter(|value| !value.trim().is_empty()) {
+                return (Some(value.trim().to_owned()), format!("`{key}` ({name})"));
+            }
+        }
+        if let Some(value) = self.file.get(key).filter(|value| !value.trim().is_empty()) {
+            return (Some(value.trim().to_owned()), format!("`{key}` (file)"));
+        }
+        let default = (!setting.default.is_empty()).then(|| setting.default.to_owned());
+        (default, format!("`{key}`"))
+    }
+
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        self.lookup(key).0
+    }
+
+    /// A text that has a default in the table.
+    pub(super) fn required_text(&self, key: &str) -> String {
+        self.text(key).unwrap_or_default()
+    }
+
+    pub(super) fn number<T: FromStr + Default>(&mut self, key: &str, wanted: &str) -> Option<T> {
+        let (value, name) = self.lookup(key);
+        let value = value?;
+        match value.parse() {
+            Ok(number) => Some(number),
+            Err(_) => {
+                self.mistake(name, format!("`{value}` is not {wanted}"));
+                None
+            }
+        }
+    }
+
+    /// A number within bounds; the smallest allowed one when it is wrong (the mistake is recorded).
+    pub(super) fn bounded<T>(&mut self, key: &str, low: T, high: T) -> T
+    where
+        T: FromStr + Default + PartialOrd + Copy + std::fmt::Display,
+    {
+        let Some(number) = self.number::<T>(key, &format!("a number from {low} to {high}")) else { return low };
+        if number < low || number > high {
+            let (_, name) = self.lookup(key);
+            self.mistake(name, format!("{number} is outside {low} to {high}"));
+            return low;
+        }
+        number
+    }
+
+    pub(super) fn duration(&mut self, key: &str) -> Duration {
+        let (value, name) = self.lookup(key);
+        let value = value.unwrap_or_default();
+        let parsed = value.parse::<u64>().map(Duration::from_secs).ok();
+        parsed.or_else(|| humantime::parse_duration(&value).ok()).unwrap_or_else(|| {
+            self.mistake(name, format!("`{value}` is not a time such as `30s`, `5m` or `500ms`"));
+            Duration::ZERO
+        })
+    }
+
+    pub(super) fn url(&mut self, key: &str) -> Option<String> {
+        let (value, name) = self.lookup(key);
+        let value = value?;
+        match reqwest::Url::parse(&value) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(value),
+            _ => {
+                self.mistake(name, "is not an http:// or https:// URL");
+                None
+            }
+        }
+    }
+
+    pub(super) fn secret(&mut self, key: &str) -> Option<SecretString> {
+        let (value, name) = self.lookup(key);
+        self.resolve(&name, &value?)
+    }
+
+    /// `env:NAME`, `file:/path`, or the value itself.
+    pub(super) fn resolve(&mut self, name: &str, value: &str) -> Option<SecretString> {
+        if let Some(variable) = value.strip_prefix("env:") {
+            let found = (self.env)(variable);
+            if found.is_none() {
+                self.mistake(name, format!("the environment variable `{variable}` it refers to is not set"));
+            }
+            return found.map(SecretString::from);
+        }
+        if let Some(path) = value.strip_prefix("file:") {
+            return match std::fs::read_to_string(path) {
+                Ok(text) => Some(SecretString::from(text.trim().to_owned())),
+                Err(error) => {
+                    self.mistake(name, format!("the file `{path}` it refers to cannot be read: {error}"));
+                    None
+                }
+            };
+        }
+        Some(SecretString::from(value.to_owned()))
+    }
+
+    pub(super) fn one_of(&mut self, key: &str, allowed: &[&str]) -> String {
+        let (value, name) = self.lookup(key);
+        let value = value.unwrap_or_default();
+        if !allowed.contains(&value.as_str()) {
+            self.mistake(name, format!("`{value}` is not one of {}", allowed.join(", ")));
+        }
+        value
+    }
+
+    /// Refuses a group of which only some are set.
+    pub(super) fn all_or_none(&mut self, keys: &[&str], why: &str) {
+        let (set, unset): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| self.text(key).is_some());
+        if !set.is_empty() && !unset.is_empty() {
+            let (set, unset) = (set.join("`, `"), unset.join("`, `"));
+            self.mistake(format!("`{unset}`"), format!("is not set, but `{set}` is; {why}"));
+        }
+    }
+}

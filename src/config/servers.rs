@@ -1,0 +1,160 @@
+//! The `[[mcp]]` tables of the file and the two short forms.
+
+use super::mcp::{McpServer, Transport};
+use super::reader::Reader;
+use secrecy::SecretString;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawServer {
+    name: String,
+    transport: String,
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    command: Vec<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default = "connect_timeout")]
+    connect_timeout: String,
+    #[serde(default = "call_timeout")]
+    call_timeout: String,
+    #[serde(default)]
+    allow: Vec<String>,
+    #[serde(default)]
+    deny: Vec<String>,
+    #[serde(default)]
+    read: Vec<String>,
+    #[serde(default)]
+    write: Vec<String>,
+}
+
+fn connect_timeout() -> String {
+    "10s".to_owned()
+}
+
+fn call_timeout() -> String {
+    "60s".to_owned()
+}
+
+/// All servers; mistakes go to the reader.
+pub(super) fn read(r: &mut Reader<'_>, file: &toml::Table) -> Vec<McpServer> {
+    let mut servers = Vec::new();
+    match file.get("mcp") {
+        None => {}
+        Some(toml::Value::Array(tables)) => {
+            for (index, table) in tables.iter().enumerate() {
+                match table.clone().try_into::<RawServer>() {
+                    Ok(raw) => servers.extend(server(r, raw)),
+                    Err(error) => r.mistake(format!("`mcp[{index}]` (file)"), error.message().trim()),
+                }
+            }
+        }
+        Some(_) => r.mistake("`mcp` (file)", "is written as `[[mcp]]`, once per server"),
+    }
+    for name in ["openshift", "gitea"] {
+        let transport = r.one_of(&format!("{name}.transport"), &["sse", "streamable-http"]);
+        if let Some(url) = r.url(&format!("{name}.url")) {
+            servers.push(short_form(name, &transport, url));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for server in &servers {
+        if !seen.insert(server.name.clone()) {
+            r.mistake(format!("`mcp` server `{}`", server.name), "there are two of that name");
+        }
+    }
+    servers
+}
+
+fn short_form(name: &str, transport: &str, url: String) -> McpServer {
+    McpServer {
+        name: name.to_owned(),
+        transport: if transport == "sse" { Transport::Sse { url } } else { Transport::StreamableHttp { url } },
+        headers: BTreeMap::new(),
+        env: BTreeMap::new(),
+        connect_timeout: Duration::from_secs(10),
+        call_timeout: Duration::from_secs(60),
+        allow: Vec::new(),
+        deny: Vec::new(),
+        read: Vec::new(),
+        write: Vec::new(),
+    }
+}
+
+fn server(r: &mut Reader<'_>, raw: RawServer) -> Option<McpServer> {
+    let name = format!("`mcp` server `{}`", raw.name);
+    let legal = !raw.name.is_empty()
+        && raw.name.len() <= 32
+        && raw.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if !legal {
+        r.mistake(&name, "a name has 1 to 32 letters, digits, `_` or `-`");
+    }
+    let transport = transport(r, &name, &raw)?;
+    for glob in raw.allow.iter().chain(&raw.deny).chain(&raw.read).chain(&raw.write) {
+        if let Err(error) = globset::Glob::new(glob) {
+            r.mistake(&name, format!("`{glob}` is not a glob: {}", error.kind()));
+        }
+    }
+    Some(McpServer {
+        transport,
+        headers: secrets(r, &name, "headers", &raw.headers),
+        env: secrets(r, &name, "env", &raw.env),
+        connect_timeout: duration(r, &name, "connect_timeout", &raw.connect_timeout),
+        call_timeout: duration(r, &name, "call_timeout", &raw.call_timeout),
+        name: raw.name,
+        allow: raw.allow,
+        deny: raw.deny,
+        read: raw.read,
+        write: raw.write,
+    })
+}
+
+fn transport(r: &mut Reader<'_>, name: &str, raw: &RawServer) -> Option<Transport> {
+    match (raw.transport.as_str(), &raw.url, raw.command.is_empty()) {
+        ("stdio", None, false) => Some(Transport::Stdio { command: raw.command.clone() }),
+        ("stdio", _, _) => {
+            r.mistake(name, "transport `stdio` needs `command` and no `url`");
+            None
+        }
+        ("streamable-http" | "sse", Some(url), true) => {
+            if !reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+                r.mistake(name, "`url` is not an http:// or https:// URL");
+            }
+            let url = url.clone();
+            Some(if raw.transport == "sse" { Transport::Sse { url } } else { Transport::StreamableHttp { url } })
+        }
+        ("streamable-http" | "sse", _, _) => {
+            r.mistake(name, format!("transport `{}` needs `url` and no `command`", raw.transport));
+            None
+        }
+        (other, _, _) => {
+            r.mistake(name, format!("transport `{other}` is not one of stdio, streamable-http, sse"));
+            None
+        }
+    }
+}
+
+fn secrets(
+    r: &mut Reader<'_>,
+    name: &str,
+    field: &str,
+    values: &BTreeMap<String, String>,
+) -> BTreeMap<String, SecretString> {
+    let resolve = |(key, value): (&String, &String)| {
+        r.resolve(&format!("{name} {field} `{key}`"), value).map(|secret| (key.clone(), secret))
+    };
+    values.iter().filter_map(resolve).collect()
+}
+
+fn duration(r: &mut Reader<'_>, name: &str, field: &str, value: &str) -> Duration {
+    humantime::parse_duration(value).unwrap_or_else(|_| {
+        r.mistake(name, format!("`{field}`: `{value}` is not a time such as `30s`"));
+        Duration::from_secs(10)
+    })
+}

@@ -1,0 +1,109 @@
+//! Evidence, whole and redacted.
+
+use crate::domain::{Evidence, EvidenceKind, EvidenceSummary};
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+use uuid::Uuid;
+
+/// A piece to store.
+#[derive(Debug, Clone)]
+pub struct NewEvidence {
+    /// Row id.
+    pub id: Uuid,
+    /// 1 for `E1`.
+    pub position: i32,
+    /// Where it came from.
+    pub kind: EvidenceKind,
+    /// Human name.
+    pub title: String,
+    /// Redacted text.
+    pub text: String,
+    /// Secrets replaced in it.
+    pub redactions: i32,
+}
+
+/// Stores pieces in one statement; a position that is taken keeps what it has.
+pub async fn insert(
+    db: impl PgExecutor<'_>,
+    report: Uuid,
+    pieces: &[NewEvidence],
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+    let ids: Vec<Uuid> = pieces.iter().map(|piece| piece.id).collect();
+    let positions: Vec<i32> = pieces.iter().map(|piece| piece.position).collect();
+    let kinds: Vec<String> = pieces.iter().map(|piece| piece.kind.as_str().to_owned()).collect();
+    let titles: Vec<String> = pieces.iter().map(|piece| piece.title.replace('\0', "")).collect();
+    // Postgres text cannot hold a NUL.
+    let texts: Vec<String> = pieces.iter().map(|piece| piece.text.replace('\0', "\u{fffd}")).collect();
+    let lines: Vec<i32> = pieces.iter().map(|piece| count(piece.text.lines().count())).collect();
+    let bytes: Vec<i32> = pieces.iter().map(|piece| count(piece.text.len())).collect();
+    let redactions: Vec<i32> = pieces.iter().map(|piece| piece.redactions).collect();
+    sqlx::query!(
+        "insert into evidence (id, report_id, position, kind, title, text, lines, bytes, redactions, created_at)
+         select id, $2, position, kind, title, text, lines, bytes, redactions, $10
+         from unnest($1::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::int[])
+              as piece (id, position, kind, title, text, lines, bytes, redactions)
+         on conflict (report_id, position) do nothing",
+        &ids,
+        report,
+        &positions,
+        &kinds,
+        &titles,
+        &texts,
+        &lines,
+        &bytes,
+        &redactions,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// All pieces of a report with their texts.
+pub async fn of_report(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<Evidence>> {
+    let rows = sqlx::query!(
+        "select id, position, kind, title, text from evidence where report_id = $1 order by position",
+        report
+    )
+    .fetch_all(db)
+    .await?;
+    let piece = |id, position: i32, kind: String, title, text| Evidence {
+        id,
+        label: format!("E{position}"),
+        kind: EvidenceKind::parse(&kind),
+        title,
+        text,
+    };
+    Ok(rows.into_iter().map(|row| piece(row.id, row.position, row.kind, row.title, row.text)).collect())
+}
+
+/// The list of a report's pieces.
+pub async fn list(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<EvidenceSummary>> {
+    let rows = sqlx::query!(
+        "select id, position, kind, title, lines, bytes, redactions, created_at
+         from evidence where report_id = $1 order by position",
+        report
+    )
+    .fetch_all(db)
+    .await?;
+    let summary = rows.into_iter().map(|row| EvidenceSummary {
+        id: row.id,
+        label: format!("E{}", row.position),
+        kind: EvidenceKind::parse(&row.kind),
+        title: row.title,
+        lines: row.lines,
+        bytes: row.bytes,
+        redactions: row.redactions,
+        created_at: row.created_at,
+    });
+    Ok(summary.collect())
+}
+
+/// The whole text of one piece.
+pub async fn text(db: impl PgExecutor<'_>, report: Uuid, position: i32) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!("select text from evidence where report_id = $1 and position = $2", report, position)
+        .fetch_optional(db)
+        .await
+}

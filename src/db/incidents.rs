@@ -1,0 +1,185 @@
+//! Incidents: one open one per cause.
+
+use crate::domain::{Diagnosis, FailureClass, Fingerprint, Incident, IncidentStatus};
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+struct Row {
+    id: Uuid,
+    namespace: String,
+    fingerprint: String,
+    status: String,
+    title: String,
+    class: String,
+    diagnosis: Option<Json<Diagnosis>>,
+    issue_url: Option<String>,
+    occurrences: i32,
+    first_seen: DateTime<Utc>,
+    last_seen: DateTime<Utc>,
+}
+
+impl From<Row> for Incident {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            namespace: row.namespace,
+            fingerprint: Fingerprint(row.fingerprint),
+            status: IncidentStatus::parse(&row.status),
+            title: row.title,
+            class: FailureClass::parse(&row.class),
+            diagnosis: row.diagnosis.map(|json| json.0),
+            issue_url: row.issue_url,
+            occurrences: row.occurrences,
+            first_seen: row.first_seen,
+            last_seen: row.last_seen,
+        }
+    }
+}
+
+/// What a report is placed by.
+#[derive(Debug)]
+pub struct Sighting<'a> {
+    /// Id the incident gets if it is new.
+    pub id: Uuid,
+    /// Namespace of the report.
+    pub namespace: &'a str,
+    /// What recognises the cause.
+    pub fingerprint: &'a Fingerprint,
+    /// First title, until there is a diagnosis.
+    pub title: &'a str,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+/// Opens an incident for a cause or counts one more occurrence. Locks its row until the transaction ends.
+pub async fn see(db: impl PgExecutor<'_>, sighting: &Sighting<'_>) -> sqlx::Result<Incident> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"insert into incidents (id, namespace, fingerprint, title, first_seen, last_seen)
+           values ($1, $2, $3, $4, $5, $5)
+           on conflict (fingerprint) where status = 'open'
+           do update set occurrences = incidents.occurrences + 1, last_seen = excluded.last_seen
+           returning id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
+                     issue_url, occurrences, first_seen, last_seen"#,
+        sighting.id,
+        sighting.namespace,
+        sighting.fingerprint.0,
+        sighting.title,
+        sighting.now
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(row.into())
+}
+
+/// Whether a report that is neither finished nor given up leads the incident.
+pub async fn has_leader(db: impl PgExecutor<'_>, incident: Uuid, except: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from reports
+                          where incident_id = $1 and leads and id <> $2 and status in ('queued', 'running')) as "led!""#,
+        incident,
+        except
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Locks an incident's row, so that nobody places a report under it until the transaction ends.
+pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("select id from incidents where id = $1 for update", id).fetch_optional(db).await?;
+    Ok(())
+}
+
+/// One incident.
+pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Incident>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
+                  issue_url, occurrences, first_seen, last_seen
+           from incidents where id = $1"#,
+        id
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(Incident::from))
+}
+
+/// Incidents, latest seen first.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    status: Option<&str>,
+    class: Option<&str>,
+    offset: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Incident>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
+                  issue_url, occurrences, first_seen, last_seen
+           from incidents
+           where ($1::text is null or status = $1) and ($2::text is null or class = $2)
+           order by last_seen desc, id desc offset $3 limit $4"#,
+        status,
+        class,
+        offset,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(Incident::from).collect())
+}
+
+/// Stores the conclusion.
+pub async fn set_diagnosis(db: impl PgExecutor<'_>, id: Uuid, diagnosis: &Diagnosis) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update incidents set diagnosis = $2, title = $3, class = $4 where id = $1",
+        id,
+        Json(diagnosis) as _,
+        diagnosis.title,
+        diagnosis.class.as_str()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Stores where the issue was filed. Filing counts as the first comment.
+pub async fn set_issue(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    url: &str,
+    number: Option<i64>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update incidents set issue_url = $2, issue_number = $3, commented_at = $4 where id = $1",
+        id,
+        url,
+        number,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Claims the right to comment: the issue's number, at most once per interval.
+pub async fn claim_comment(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    now: DateTime<Utc>,
+    not_since: DateTime<Utc>,
+) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar!(
+        r#"update incidents set commented_at = $2
+           where id = $1 and issue_number is not null and (commented_at is null or commented_at < $3)
+           returning issue_number as "number!""#,
+        id,
+        now,
+        not_since
+    )
+    .fetch_optional(db)
+    .await
+}

@@ -1,0 +1,38 @@
+//! All SQL: free functions over any executor, checked at compile time. Also the private Postgres of a machine without one.
+
+pub mod documents;
+pub mod evidence;
+pub mod incidents;
+pub mod private;
+pub mod queue;
+pub mod reports;
+pub mod runs;
+
+use anyhow::Context as _;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::time::Duration;
+
+/// The migrations of `migrations/`, embedded.
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// A pool on these options; connects on first use.
+#[must_use]
+pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        // Shorter than any caller's patience: a database that is away is a 503, not a hang.
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy_with(options.application_name("regreen"))
+}
+
+/// Brings the schema up to date. Concurrent callers wait for each other on an advisory lock.
+///
+/// # Errors
+/// The database is away, lacks pgvector, or was migrated by a newer version.
+pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
+    MIGRATIONS.run(pool).await.context(
+        "cannot bring the database schema up to date; if it says that extension \"vector\" is not available, install pgvector on the server",
+    )?;
+    queue::migrate(pool).await
+}

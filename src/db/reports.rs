@@ -1,0 +1,344 @@
+//! Reports, their leases and their steps.
+
+use crate::domain::{Failure, Report, ReportStatus, Step, StepName};
+use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+/// A report as it comes in.
+#[derive(Debug)]
+pub struct NewReport<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// Caller's key.
+    pub idempotency_key: Option<&'a str>,
+    /// Hash of the request.
+    pub request_hash: &'a str,
+    /// What is reported.
+    pub failure: &'a Failure,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+/// Who holds a report, and until when.
+#[derive(Debug, Clone, Copy)]
+pub struct Lease {
+    /// Fences: only the holder of the token writes.
+    pub token: Uuid,
+    /// End, unless renewed.
+    pub until: DateTime<Utc>,
+}
+
+struct Row {
+    id: Uuid,
+    failure: Json<Failure>,
+    status: String,
+    result: Option<String>,
+    error: Option<String>,
+    incident_id: Option<Uuid>,
+    attempts: i32,
+    created_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl From<Row> for Report {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            failure: row.failure.0,
+            status: ReportStatus::parse(&row.status),
+            result: row.result,
+            error: row.error,
+            incident_id: row.incident_id,
+            attempts: row.attempts,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+        }
+    }
+}
+
+/// Stores a report. `false` when the key is taken.
+pub async fn insert(db: impl PgExecutor<'_>, report: &NewReport<'_>) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "insert into reports (id, idempotency_key, request_hash, namespace, pod_name, container_name, failure, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
+         on conflict (idempotency_key) do nothing",
+        report.id,
+        report.idempotency_key,
+        report.request_hash,
+        report.failure.namespace,
+        report.failure.pod_name,
+        report.failure.container_name,
+        Json(report.failure) as _,
+        report.now,
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Id and request hash of the report under a key.
+pub async fn by_key(db: impl PgExecutor<'_>, key: &str) -> sqlx::Result<Option<(Uuid, String)>> {
+    let row = sqlx::query!("select id, request_hash from reports where idempotency_key = $1", key)
+        .fetch_optional(db)
+        .await?;
+    Ok(row.map(|row| (row.id, row.request_hash)))
+}
+
+/// One report.
+pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Report>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select id, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at, finished_at
+           from reports where id = $1"#,
+        id
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(Report::from))
+}
+
+/// What a list is narrowed to.
+#[derive(Debug, Default)]
+pub struct Filter<'a> {
+    /// Only of this status.
+    pub status: Option<&'a str>,
+    /// Only of this namespace.
+    pub namespace: Option<&'a str>,
+    /// Only of this incident.
+    pub incident: Option<Uuid>,
+    /// Only older than this one (for the next page).
+    pub before: Option<Uuid>,
+}
+
+/// Reports, newest first. Ids are time-ordered, so they page.
+pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> sqlx::Result<Vec<Report>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select id, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at, finished_at
+           from reports
+           where ($1::text is null or status = $1)
+             and ($2::text is null or namespace = $2)
+             and ($3::uuid is null or incident_id = $3)
+             and ($4::uuid is null or id < $4)
+           order by id desc limit $5"#,
+        filter.status,
+        filter.namespace,
+        filter.incident,
+        filter.before,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(Report::from).collect())
+}
+
+/// Takes a report up, unless it is finished, waits for another, or is held by a living worker.
+pub async fn take(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    lease: Lease,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<(Report, bool)>> {
+    let row = sqlx::query!(
+        r#"update reports set status = 'running', attempts = attempts + 1, lease_token = $2, lease_until = $3
+           where id = $1 and status in ('queued', 'running') and (lease_until is null or lease_until < $4)
+           returning id, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at,
+                     finished_at, leads"#,
+        id,
+        lease.token,
+        lease.until,
+        now
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| {
+        let report = Row {
+            id: row.id,
+            failure: row.failure,
+            status: row.status,
+            result: row.result,
+            error: row.error,
+            incident_id: row.incident_id,
+            attempts: row.attempts,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+        };
+        (report.into(), row.leads)
+    }))
+}
+
+/// When the lease of a report that cannot be taken ends; `None` when nobody needs to come back.
+pub async fn held_until(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar!("select lease_until from reports where id = $1 and status in ('queued', 'running')", id)
+        .fetch_optional(db)
+        .await
+        .map(Option::flatten)
+}
+
+/// Prolongs a lease. `false` when it was lost.
+pub async fn renew(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "update reports set lease_until = $3 where id = $1 and lease_token = $2",
+        id,
+        lease.token,
+        lease.until
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Hands a report back untouched by the count of deaths: a stop is not a crash.
+pub async fn hand_back(db: impl PgExecutor<'_>, id: Uuid, token: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update reports set status = 'queued', attempts = greatest(attempts - 1, 0), lease_token = null, lease_until = null
+         where id = $1 and lease_token = $2 and status = 'running'",
+        id,
+        token
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Lets a report wait for the one that investigates its cause.
+pub async fn wait(db: impl PgExecutor<'_>, id: Uuid, token: Uuid) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "update reports set status = 'waiting', lease_token = null, lease_until = null
+         where id = $1 and lease_token = $2",
+        id,
+        token
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Places a report under its incident.
+pub async fn place(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    token: Uuid,
+    incident: Uuid,
+    leads: bool,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "update reports set incident_id = $3, leads = $4 where id = $1 and lease_token = $2",
+        id,
+        token,
+        incident,
+        leads
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// How a report ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End<'a> {
+    /// With the sentence callers get.
+    Done(&'a str),
+    /// With the reason.
+    Failed(&'a str),
+}
+
+impl End<'_> {
+    fn parts(&self) -> (&'static str, Option<&str>, Option<&str>) {
+        match self {
+            Self::Done(result) => ("done", Some(result), None),
+            Self::Failed(error) => ("failed", None, Some(error)),
+        }
+    }
+}
+
+/// Ends a report and tells whoever waits for it. `false` when the lease was lost.
+pub async fn finish(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    token: Uuid,
+    end: &End<'_>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let (status, result, error) = end.parts();
+    let ended = sqlx::query_scalar!(
+        r#"with ended as (
+               update reports set status = $3, result = $4, error = $5, finished_at = $6, lease_token = null, lease_until = null
+               where id = $1 and lease_token = $2 returning id)
+           select count(pg_notify('regreen_report', id::text)) as "count!" from ended"#,
+        id,
+        token,
+        status,
+        result,
+        error,
+        now
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(ended == 1)
+}
+
+/// Ends the reports that waited for this incident's leader, with its outcome.
+pub async fn finish_waiting(
+    db: impl PgExecutor<'_>,
+    incident: Uuid,
+    result: &str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"with ended as (
+               update reports set status = 'done', result = $2, finished_at = $3
+               where incident_id = $1 and status = 'waiting' returning id)
+           select count(pg_notify('regreen_report', id::text)) as "count!" from ended"#,
+        incident,
+        result,
+        now
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Puts the reports that waited for a leader that failed back into the queue. Returns their ids: each needs a job.
+pub async fn requeue_waiting(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "update reports set status = 'queued' where incident_id = $1 and status = 'waiting' returning id",
+        incident
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Notes a step that was taken; the first note of a step stays.
+pub async fn add_step(
+    db: impl PgExecutor<'_>,
+    report: Uuid,
+    name: StepName,
+    detail: &str,
+    timing: (DateTime<Utc>, i64),
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into steps (report_id, name, detail, at, duration_ms) values ($1, $2, $3, $4, $5)
+         on conflict (report_id, name) do nothing",
+        report,
+        name.as_str(),
+        detail,
+        timing.0,
+        timing.1
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The steps of a report, in the order they were taken.
+pub async fn steps(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<Step>> {
+    sqlx::query_as!(
+        Step,
+        "select name, detail, at, duration_ms from steps where report_id = $1 order by at, name",
+        report
+    )
+    .fetch_all(db)
+    .await
+}

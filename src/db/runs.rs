@@ -1,0 +1,86 @@
+//! Runs of the agent and every tool call they made.
+
+use crate::domain::{Run, ToolCallRecord, Usage};
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+/// Stores a run with its calls.
+pub async fn insert(db: &mut PgConnection, report: Uuid, run: &Run) -> sqlx::Result<()> {
+    let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    sqlx::query!(
+        "insert into runs (id, report_id, analyst, stop_reason, detail, turns, input_tokens, output_tokens, cost, started_at, duration_ms)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        run.id,
+        report,
+        run.analyst,
+        run.stop_reason,
+        run.detail,
+        run.turns,
+        tokens(run.usage.input_tokens),
+        tokens(run.usage.output_tokens),
+        run.cost,
+        run.started_at,
+        run.duration_ms
+    )
+    .execute(&mut *db)
+    .await?;
+    let calls = &run.tool_calls;
+    if calls.is_empty() {
+        return Ok(());
+    }
+    let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    let clean = |text: &String| text.replace('\0', "\u{fffd}");
+    sqlx::query!(
+        "insert into tool_calls (run_id, position, turn, name, arguments, result, failed, duration_ms)
+         select $1, * from unnest($2::int[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::bigint[])",
+        run.id,
+        &(0..calls.len()).map(number).collect::<Vec<_>>(),
+        &calls.iter().map(|call| i32::try_from(call.turn).unwrap_or(i32::MAX)).collect::<Vec<_>>(),
+        &calls.iter().map(|call| clean(&call.name)).collect::<Vec<_>>(),
+        &calls.iter().map(|call| clean(&call.arguments)).collect::<Vec<_>>(),
+        &calls.iter().map(|call| clean(&call.result)).collect::<Vec<_>>(),
+        &calls.iter().map(|call| call.failed).collect::<Vec<_>>(),
+        &calls.iter().map(|call| call.duration_ms).collect::<Vec<_>>(),
+    )
+    .execute(&mut *db)
+    .await?;
+    Ok(())
+}
+
+/// The runs of a report, oldest first, each with its calls.
+pub async fn of_report(db: impl PgExecutor<'_> + Copy, report: Uuid) -> sqlx::Result<Vec<Run>> {
+    let rows = sqlx::query!("select * from runs where report_id = $1 order by started_at, id", report)
+        .fetch_all(db)
+        .await?;
+    let calls = sqlx::query!(
+        "select c.* from tool_calls c join runs r on r.id = c.run_id where r.report_id = $1 order by c.run_id, c.position",
+        report
+    )
+    .fetch_all(db)
+    .await?;
+    let number = |n: i64| u64::try_from(n).unwrap_or(0);
+    let run = rows.into_iter().map(|row| Run {
+        tool_calls: calls
+            .iter()
+            .filter(|call| call.run_id == row.id)
+            .map(|call| ToolCallRecord {
+                turn: u32::try_from(call.turn).unwrap_or(0),
+                name: call.name.clone(),
+                arguments: call.arguments.clone(),
+                result: call.result.clone(),
+                failed: call.failed,
+                duration_ms: call.duration_ms,
+            })
+            .collect(),
+        id: row.id,
+        analyst: row.analyst,
+        stop_reason: row.stop_reason,
+        detail: row.detail,
+        turns: row.turns,
+        usage: Usage { input_tokens: number(row.input_tokens), output_tokens: number(row.output_tokens) },
+        cost: row.cost,
+        started_at: row.started_at,
+        duration_ms: row.duration_ms,
+    });
+    Ok(run.collect())
+}
