@@ -1,5 +1,13 @@
 //! The loop between a model and its tools, within a budget. Knows neither HTTP, SQL nor Kubernetes.
 
+mod calls;
+mod fit;
+mod run;
+#[cfg(test)]
+mod tests;
 mod tool;
+mod workspace;
 
+pub use run::{Agent, Outcome};
 pub use tool::{Tool, ToolAnswer};
+pub use workspace::Workspace;

@@ -60,7 +60,7 @@ pub const SETTINGS: &[Setting] = &[
     s("tracker.repo", &["REGREEN_TRACKER_REPO", "GITEA_REPO"], "", "Repository issues go to; required with the tracker's server."),
     s("tracker.create_tool", &["REGREEN_TRACKER_CREATE_TOOL"], "create_issue", "Its tool that files an issue."),
     s("tracker.list_tool", &["REGREEN_TRACKER_LIST_TOOL"], "list_issues", "Its tool that lists issues; a retry looks there for the issue it filed."),
-    s("tracker.comment_tool", &["REGREEN_TRACKER_COMMENT_TOOL"], "create_issue_comment", "Its tool that comments on an issue."),
+    s("tracker.comment_tool", &["REGREEN_TRACKER_COMMENT_TOOL"], "add_comment", "Its tool that comments on an issue."),
     s("openshift.url", &["REGREEN_OPENSHIFT_URL", "MCP_OPENSHIFT_URL"], "", "Short form for an MCP server named `openshift`."),
     s("openshift.transport", &["REGREEN_OPENSHIFT_TRANSPORT", "MCP_OPENSHIFT_TRANSPORT"], "sse", "Its transport: `sse` or `streamable-http`."),
     s("gitea.url", &["REGREEN_GITEA_URL", "MCP_GITEA_URL"], "", "Short form for an MCP server named `gitea`."),

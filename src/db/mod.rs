@@ -36,3 +36,11 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     )?;
     queue::migrate(pool).await
 }
+
+/// Whether the database answers.
+///
+/// # Errors
+/// It does not.
+pub async fn ping(pool: &PgPool) -> sqlx::Result<()> {
+    sqlx::query!(r#"select 1 as "one!""#).fetch_one(pool).await.map(|_| ())
+}

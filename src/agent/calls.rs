@@ -1,0 +1,209 @@
+//! Answers the tool calls of one turn: exactly one answer per call, in order, whatever happens.
+
+use super::tool::{Tool, ToolAnswer};
+use super::workspace::Workspace;
+use crate::domain::{Budget, ToolCall, ToolCallRecord};
+use crate::evidence::excerpt;
+use crate::evidence::tokens;
+use futures::StreamExt as _;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Longest argument text kept on record.
+const MAX_RECORDED_ARGUMENTS: usize = 4_000;
+
+/// A call that was answered.
+pub(super) struct Answered {
+    /// What the model reads.
+    pub(super) text: String,
+    /// For the record.
+    pub(super) record: ToolCallRecord,
+    /// Arguments of the finishing tool, when this call ended the run.
+    pub(super) finish: Option<Value>,
+}
+
+/// What the calls of a run share.
+pub(super) struct Calls<'a> {
+    pub(super) tools: &'a [Arc<dyn Tool>],
+    pub(super) budget: Budget,
+    pub(super) workspace: &'a Workspace,
+    /// First answers by tool and arguments.
+    pub(super) seen: HashMap<String, String>,
+}
+
+impl Calls<'_> {
+    /// Answers all calls of a turn, several at a time.
+    pub(super) async fn answer(
+        &mut self,
+        calls: &[ToolCall],
+        turn: u32,
+        offered: &[String],
+        cancel: &CancellationToken,
+    ) -> Vec<Answered> {
+        let mut first: HashMap<String, usize> = HashMap::new();
+        let mut jobs = Vec::new();
+        for (index, call) in calls.iter().enumerate() {
+            let key = key(call);
+            let repeat = self.seen.get(&key).cloned();
+            let twin = *first.entry(key.clone()).or_insert(index);
+            jobs.push((call, key, repeat, twin != index));
+        }
+        let this = &*self;
+        let run = jobs.iter().map(|(call, _, repeat, is_twin)| async move {
+            match repeat {
+                Some(text) => this.repeated(call, turn, text),
+                None if *is_twin => this.refused(call, turn, "the same call stands above in this turn; see its result".into()),
+                None => this.one(call, turn, offered, cancel).await,
+            }
+        });
+        let answers: Vec<Answered> =
+            futures::stream::iter(run).buffered(self.budget.parallel_calls.max(1)).collect().await;
+        for ((_, key, repeat, is_twin), answer) in jobs.into_iter().zip(&answers) {
+            if repeat.is_none() && !is_twin && !answer.record.failed {
+                self.seen.insert(key, answer.text.clone());
+            }
+        }
+        answers
+    }
+
+    async fn one(&self, call: &ToolCall, turn: u32, offered: &[String], cancel: &CancellationToken) -> Answered {
+        let tool = self.tools.iter().find(|tool| tool.spec().name == call.name);
+        let Some(tool) = tool.filter(|tool| offered.contains(&tool.spec().name)) else {
+            let problem = format!("there is no tool `{}`; the tools are: {}", call.name, offered.join(", "));
+            return self.refused(call, turn, problem);
+        };
+        let arguments = match arguments(call, &tool.spec().input_schema) {
+            Ok(arguments) => arguments,
+            Err(problem) => return self.refused(call, turn, problem),
+        };
+        let started = Instant::now();
+        let answer = self.call(tool.as_ref(), arguments, cancel).await;
+        let mut answered = match answer {
+            ToolAnswer::Finish(value) => {
+                Answered { finish: Some(value), ..self.answered(call, turn, "accepted".to_owned(), false) }
+            }
+            ToolAnswer::Ok(text) => {
+                let text = self.shown(tool.as_ref(), call, text);
+                self.answered(call, turn, text, false)
+            }
+            ToolAnswer::Failed(text) => {
+                let text = self.workspace.redact(&text);
+                let text = cut(&text, self.budget.result_tokens * 2);
+                self.answered(call, turn, format!("failed: {}", self.workspace.fenced(&text)), true)
+            }
+        };
+        answered.record.duration_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        answered
+    }
+
+    async fn call(&self, tool: &dyn Tool, arguments: Value, cancel: &CancellationToken) -> ToolAnswer {
+        let own = cancel.child_token();
+        let call = tool.call(arguments, own.clone());
+        tokio::select! {
+            answer = call => answer,
+            () = tokio::time::sleep(self.budget.tool_call) => {
+                own.cancel();
+                ToolAnswer::Failed(format!(
+                    "no answer within {}; try another tool, or conclude from the evidence there is",
+                    humantime::format_duration(self.budget.tool_call)
+                ))
+            }
+            () = cancel.cancelled() => ToolAnswer::Failed("the run was cancelled".to_owned()),
+        }
+    }
+
+    /// The result as the model sees it: whole when it is short, else an excerpt of what is kept whole.
+    fn shown(&self, tool: &dyn Tool, call: &ToolCall, text: String) -> String {
+        let text = self.workspace.redact(&text);
+        let limit = self.budget.result_tokens;
+        if tool.reads_evidence() || tokens::estimate(&text) <= limit {
+            return self.workspace.fenced(&text);
+        }
+        let piece = self.workspace.add(format!("result of {}", call.name), text);
+        let excerpt = excerpt::excerpt(&piece.text, limit, &excerpt::Options::default());
+        let mut shown = String::new();
+        let _ = writeln!(
+            shown,
+            "[{}] result of {}, {} lines, kept whole. An excerpt with line numbers; read_evidence and search_evidence show the rest:",
+            piece.label, call.name, excerpt.total_lines
+        );
+        shown.push_str(&self.workspace.fenced(&excerpt.render()));
+        shown
+    }
+
+    fn repeated(&self, call: &ToolCall, turn: u32, first: &str) -> Answered {
+        let text = format!("You made this very call before; its result was:\n{first}");
+        self.answered(call, turn, text, false)
+    }
+
+    fn refused(&self, call: &ToolCall, turn: u32, problem: String) -> Answered {
+        self.answered(call, turn, format!("failed: {problem}"), true)
+    }
+
+    fn answered(&self, call: &ToolCall, turn: u32, text: String, failed: bool) -> Answered {
+        let record = ToolCallRecord {
+            turn,
+            name: call.name.clone(),
+            arguments: cut(&self.workspace.redact(&call.arguments), MAX_RECORDED_ARGUMENTS),
+            result: text.clone(),
+            failed,
+            duration_ms: 0,
+        };
+        Answered { text, record, finish: None }
+    }
+}
+
+/// Tool and arguments with the keys of objects in order, so that spelling does not matter.
+fn key(call: &ToolCall) -> String {
+    let arguments = serde_json::from_str::<Value>(&call.arguments)
+        .map_or_else(|_| call.arguments.clone(), |value| sorted(value).to_string());
+    format!("{} {arguments}", call.name)
+}
+
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}
+
+/// The arguments, if they are an object that fits the schema; else what is wrong, in words for the model.
+fn arguments(call: &ToolCall, schema: &Value) -> Result<Value, String> {
+    let text = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| format!("the arguments are not valid JSON ({error}); send one JSON object that fits {schema}"))?;
+    if !value.is_object() {
+        return Err(format!("the arguments have to be one JSON object that fits {schema}"));
+    }
+    // A schema that does not compile is the server's fault; let the server judge the arguments then.
+    let Ok(validator) = jsonschema::validator_for(schema) else { return Ok(value) };
+    let problems: Vec<String> = validator
+        .iter_errors(&value)
+        .take(5)
+        .map(|error| format!("at `{}`: {error}", error.instance_path()))
+        .collect();
+    if problems.is_empty() {
+        return Ok(value);
+    }
+    Err(format!("the arguments do not fit the tool: {}; the schema is {schema}", problems.join("; ")))
+}
+
+fn cut(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let mut end = bytes;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}… ({} bytes left out)", &text[..end], text.len() - end)
+}

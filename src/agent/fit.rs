@@ -1,0 +1,112 @@
+//! Keeps a history within the context: old tool results are shortened first, the brief never.
+
+use crate::domain::{Message, ToolSpec};
+use crate::evidence::tokens;
+
+/// What is left of a shortened tool result, in bytes.
+const STUB_BYTES: usize = 240;
+/// Tokens a message costs besides its text.
+const MESSAGE_OVERHEAD: usize = 8;
+
+/// The history does not fit and nothing more may be shortened.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLong {
+    /// Tokens it still has.
+    pub(super) tokens: usize,
+}
+
+/// Shortens `messages` in place until they and the tools fit into `limit` tokens.
+pub(super) fn fit(messages: &mut [Message], tools: &[ToolSpec], limit: usize) -> Result<(), TooLong> {
+    // The estimate errs on the large side, so what fits by it needs no tokenizer.
+    let rough = messages.iter().map(estimate).sum::<usize>() + tools.iter().map(estimate_tool).sum::<usize>();
+    if rough <= limit {
+        return Ok(());
+    }
+    let mut total = messages.iter().map(count).sum::<usize>() + tools.iter().map(count_tool).sum::<usize>();
+    let last_answers = messages.iter().rposition(|message| matches!(message, Message::Assistant { .. }));
+    // Oldest first; the answers to the latest turn only when nothing else is left.
+    let older = 0..last_answers.unwrap_or(0);
+    let newer = last_answers.unwrap_or(0)..messages.len();
+    for index in older.chain(newer) {
+        if total <= limit {
+            return Ok(());
+        }
+        let before = count(&messages[index]);
+        if shorten(&mut messages[index]) {
+            total = total - before + count(&messages[index]);
+        }
+    }
+    if total <= limit { Ok(()) } else { Err(TooLong { tokens: total }) }
+}
+
+fn shorten(message: &mut Message) -> bool {
+    let Message::Tool { text, .. } = message else { return false };
+    if text.len() <= STUB_BYTES * 2 {
+        return false;
+    }
+    let mut end = STUB_BYTES;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text.push_str("\n… shortened to save room; the whole is kept: read_evidence and search_evidence show it again.");
+    true
+}
+
+fn parts(message: &Message) -> (&str, &[crate::domain::ToolCall]) {
+    match message {
+        Message::System { text } | Message::User { text } | Message::Tool { text, .. } => (text, &[]),
+        Message::Assistant { text, tool_calls } => (text, tool_calls),
+    }
+}
+
+fn estimate(message: &Message) -> usize {
+    let (text, calls) = parts(message);
+    let calls = calls.iter().map(|call| tokens::estimate(&call.name) + tokens::estimate(&call.arguments));
+    MESSAGE_OVERHEAD + tokens::estimate(text) + calls.sum::<usize>()
+}
+
+fn count(message: &Message) -> usize {
+    let (text, calls) = parts(message);
+    let calls = calls.iter().map(|call| tokens::count(&call.name) + tokens::count(&call.arguments));
+    MESSAGE_OVERHEAD + tokens::count(text) + calls.sum::<usize>()
+}
+
+fn estimate_tool(tool: &ToolSpec) -> usize {
+    MESSAGE_OVERHEAD + tokens::estimate(&tool.description) + tokens::estimate(&tool.input_schema.to_string())
+}
+
+fn count_tool(tool: &ToolSpec) -> usize {
+    MESSAGE_OVERHEAD + tokens::count(&tool.description) + tokens::count(&tool.input_schema.to_string())
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    fn tool(text: &str) -> Message {
+        Message::Tool { call_id: "c".into(), name: "t".into(), text: text.into() }
+    }
+
+    fn assistant() -> Message {
+        Message::Assistant { text: String::new(), tool_calls: Vec::new() }
+    }
+
+    #[test]
+    fn the_oldest_result_goes_first_and_the_brief_never() {
+        let long = "error in step seven\n".repeat(400);
+        let mut messages =
+            vec![Message::User { text: long.clone() }, assistant(), tool(&long), assistant(), tool(&long)];
+        let all = messages.iter().map(count).sum::<usize>();
+        fit(&mut messages, &[], all - 100).unwrap();
+        assert_eq!(messages[0], Message::User { text: long.clone() });
+        assert!(matches!(&messages[2], Message::Tool { text, .. } if text.contains("shortened")));
+        assert_eq!(messages[4], tool(&long));
+    }
+
+    #[test]
+    fn a_brief_that_does_not_fit_is_said_so() {
+        let mut messages = vec![Message::User { text: "word ".repeat(5_000) }];
+        assert!(fit(&mut messages, &[], 1_000).is_err());
+    }
+}

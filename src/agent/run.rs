@@ -1,0 +1,182 @@
+//! The loop itself: complete, answer the tool calls, again, until a named reason ends it.
+
+use super::calls::Calls;
+use super::fit::fit;
+use super::tool::Tool;
+use super::workspace::Workspace;
+use crate::domain::{Budget, Message, StopReason, ToolCallRecord, ToolSpec, Usage};
+use crate::llm::{Completion, Model, ModelError, Request};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Times a provider may call the context too long before the run gives up.
+const MAX_SHRINKS: u32 = 4;
+
+/// A model with tools and a budget.
+pub struct Agent {
+    /// Who thinks.
+    pub model: Arc<dyn Model>,
+    /// What it may call.
+    pub tools: Vec<Arc<dyn Tool>>,
+    /// The tool that ends a run; without one, free text does.
+    pub finishing_tool: Option<&'static str>,
+    /// Its limits.
+    pub budget: Budget,
+    /// The run's evidence.
+    pub workspace: Arc<Workspace>,
+}
+
+/// How a run ended and what it used.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Why it ended.
+    pub stop: StopReason,
+    /// More about the end, for people.
+    pub detail: Option<String>,
+    /// Arguments of the finishing tool, when it was called.
+    pub finish: Option<Value>,
+    /// The last free text.
+    pub text: String,
+    /// Every call.
+    pub calls: Vec<ToolCallRecord>,
+    /// Tokens.
+    pub usage: Usage,
+    /// Completions.
+    pub turns: u32,
+}
+
+struct State {
+    messages: Vec<Message>,
+    outcome: Outcome,
+    context_tokens: usize,
+    nudged: bool,
+}
+
+impl Agent {
+    /// Runs from a brief to an end. Never fails: the outcome says what happened.
+    pub async fn run(&self, brief: Vec<Message>, cancel: &CancellationToken) -> Outcome {
+        let deadline = Instant::now() + self.budget.wall;
+        let mut state = State {
+            messages: brief,
+            outcome: Outcome {
+                stop: StopReason::Turns,
+                detail: None,
+                finish: None,
+                text: String::new(),
+                calls: Vec::new(),
+                usage: Usage::default(),
+                turns: 0,
+            },
+            context_tokens: self.budget.context_tokens,
+            nudged: false,
+        };
+        let turns = self.turns(&mut state, cancel);
+        let stop = tokio::select! {
+            stop = turns => stop,
+            () = cancel.cancelled() => (StopReason::Cancelled, None),
+            () = tokio::time::sleep_until(deadline.into()) => {
+                let limit = humantime::format_duration(self.budget.wall);
+                (StopReason::WallTime, Some(format!("the run took longer than {limit}")))
+            }
+        };
+        (state.outcome.stop, state.outcome.detail) = stop;
+        state.outcome
+    }
+
+    async fn turns(&self, state: &mut State, cancel: &CancellationToken) -> (StopReason, Option<String>) {
+        let mut calls =
+            Calls { tools: &self.tools, budget: self.budget, workspace: &self.workspace, seen: HashMap::new() };
+        for turn in 1..=self.budget.turns {
+            if state.outcome.usage.total() >= self.budget.total_tokens {
+                let limit = self.budget.total_tokens;
+                return (StopReason::Tokens, Some(format!("the run used its {limit} tokens")));
+            }
+            let tools = self.offered(turn);
+            let completion = match self.complete(state, &tools, turn).await {
+                Ok(completion) => completion,
+                Err(stop) => return stop,
+            };
+            state.outcome.turns = turn;
+            state.outcome.usage += completion.usage;
+            let Completion { text, tool_calls, .. } = completion;
+            if !text.trim().is_empty() {
+                state.outcome.text.clone_from(&text);
+            }
+            state.messages.push(Message::Assistant { text, tool_calls: tool_calls.clone() });
+            if tool_calls.is_empty() {
+                match self.nudge(state, turn) {
+                    Some(stop) => return stop,
+                    None => continue,
+                }
+            }
+            let offered: Vec<String> = tools.into_iter().map(|tool| tool.name).collect();
+            let answers = calls.answer(&tool_calls, turn, &offered, cancel).await;
+            for (call, answer) in tool_calls.into_iter().zip(answers) {
+                state.outcome.calls.push(answer.record);
+                state.messages.push(Message::Tool { call_id: call.id, name: call.name, text: answer.text });
+                state.outcome.finish = state.outcome.finish.take().or(answer.finish);
+            }
+            if state.outcome.finish.is_some() {
+                return (StopReason::Submitted, None);
+            }
+        }
+        let turns = self.budget.turns;
+        (StopReason::Turns, Some(format!("no conclusion within {turns} turns")))
+    }
+
+    /// All tools; on the last turn only the finishing one.
+    fn offered(&self, turn: u32) -> Vec<ToolSpec> {
+        let last = turn == self.budget.turns;
+        let finishing = self.finishing_tool;
+        let wanted = |tool: &&Arc<dyn Tool>| !last || finishing.is_some_and(|name| tool.spec().name == name);
+        self.tools.iter().filter(wanted).map(|tool| tool.spec().clone()).collect()
+    }
+
+    /// One completion; a context that the provider finds too long is shortened and tried again.
+    async fn complete(
+        &self,
+        state: &mut State,
+        tools: &[ToolSpec],
+        turn: u32,
+    ) -> Result<Completion, (StopReason, Option<String>)> {
+        for shrink in 0..=MAX_SHRINKS {
+            if let Err(too_long) = fit(&mut state.messages, tools, state.context_tokens) {
+                let (tokens, limit) = (too_long.tokens, state.context_tokens);
+                let detail = format!("{tokens} tokens are left when everything is shortened; {limit} fit");
+                return Err((StopReason::ContextTooLong, Some(detail)));
+            }
+            let forced = (turn == self.budget.turns).then_some(self.finishing_tool).flatten();
+            let request = Request {
+                messages: state.messages.clone(),
+                tools: tools.to_vec(),
+                forced_tool: forced.map(ToOwned::to_owned),
+            };
+            match self.model.complete(&request).await {
+                Ok(completion) => return Ok(completion),
+                Err(ModelError::ContextTooLong { .. }) if shrink < MAX_SHRINKS => {
+                    state.context_tokens = state.context_tokens / 3 * 2;
+                }
+                Err(error @ ModelError::ContextTooLong { .. }) => {
+                    return Err((StopReason::ContextTooLong, Some(error.to_string())));
+                }
+                Err(error) => return Err((StopReason::ModelFailed, Some(error.to_string()))),
+            }
+        }
+        Err((StopReason::ContextTooLong, None))
+    }
+
+    /// Free text ends a run without a finishing tool; with one, the model is asked once to use it.
+    fn nudge(&self, state: &mut State, turn: u32) -> Option<(StopReason, Option<String>)> {
+        let Some(name) = self.finishing_tool else { return Some((StopReason::Answered, None)) };
+        if state.nudged || turn == self.budget.turns {
+            return Some((StopReason::Answered, Some(format!("the model answered in prose and did not call {name}"))));
+        }
+        state.nudged = true;
+        let text = format!("Conclude by calling the tool `{name}`; an answer in prose cannot be checked or filed.");
+        state.messages.push(Message::User { text });
+        None
+    }
+}

@@ -1,0 +1,83 @@
+//! The evidence of one run: what the brief was made of and what tools returned since, whole and redacted.
+
+use crate::domain::{Evidence, EvidenceKind};
+use crate::evidence::redact::Redactor;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use uuid::Uuid;
+
+/// Shared by the loop and the tools that read evidence.
+#[derive(Debug)]
+pub struct Workspace {
+    /// Mark around untrusted text; nobody outside the run can guess it.
+    fence: String,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pieces: Vec<Arc<Evidence>>,
+    given: usize,
+    redactor: Redactor,
+}
+
+impl Workspace {
+    /// Begins with the pieces collected so far.
+    #[must_use]
+    pub fn new(pieces: Vec<Evidence>, redactor: Redactor) -> Self {
+        let given = pieces.len();
+        let pieces = pieces.into_iter().map(Arc::new).collect();
+        let fence = Uuid::new_v4().simple().to_string();
+        Self { fence: fence[..12].to_owned(), inner: Mutex::new(Inner { pieces, given, redactor }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic elsewhere leaves whole pieces behind; they stay readable.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The text with its secrets replaced.
+    #[must_use]
+    pub fn redact(&self, text: &str) -> String {
+        self.lock().redactor.redact(text)
+    }
+
+    /// The piece of that label.
+    #[must_use]
+    pub fn get(&self, label: &str) -> Option<Arc<Evidence>> {
+        self.lock().pieces.iter().find(|piece| piece.label.eq_ignore_ascii_case(label)).cloned()
+    }
+
+    /// All pieces, in order.
+    #[must_use]
+    pub fn pieces(&self) -> Vec<Arc<Evidence>> {
+        self.lock().pieces.clone()
+    }
+
+    /// The pieces added during the run.
+    #[must_use]
+    pub fn added(&self) -> Vec<Arc<Evidence>> {
+        let inner = self.lock();
+        inner.pieces[inner.given..].to_vec()
+    }
+
+    /// Keeps a redacted text whole; returns the piece.
+    pub fn add(&self, title: String, text: String) -> Arc<Evidence> {
+        let mut inner = self.lock();
+        let piece = Arc::new(Evidence {
+            id: Uuid::now_v7(),
+            label: format!("E{}", inner.pieces.len() + 1),
+            kind: EvidenceKind::ToolResult,
+            title,
+            text,
+        });
+        inner.pieces.push(Arc::clone(&piece));
+        piece
+    }
+
+    /// Untrusted text between marks that it cannot contain.
+    #[must_use]
+    pub fn fenced(&self, text: &str) -> String {
+        let fence = &self.fence;
+        format!("<<data {fence}\n{}\ndata {fence}>>", text.trim_end().replace(fence.as_str(), ""))
+    }
+}

@@ -1,0 +1,145 @@
+//! The shared parts, built once from the configuration and handed to every edge.
+
+use crate::config::{Config, ModelEndpoint};
+use crate::db;
+use crate::db::private::PrivatePostgres;
+use crate::evidence::signature::SignatureSet;
+use crate::knowledge::Corpus;
+use crate::llm::{Model, OpenAi, OpenAiSettings, Rules};
+use crate::mcp::Registry;
+use crate::prompts::Prompts;
+use crate::shutdown::Shutdown;
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Reports that may end at the same moment before a waiter has to look again.
+const OUTCOME_BUFFER: usize = 1024;
+
+/// What the edges and use cases share.
+pub struct App {
+    /// Settings.
+    pub config: Config,
+    /// Database.
+    pub pool: PgPool,
+    /// MCP servers.
+    pub mcp: Registry,
+    /// The configured model, if any.
+    pub model: Option<Arc<dyn Model>>,
+    /// The built-in analyst.
+    pub rules: Arc<dyn Model>,
+    /// Signatures of all runbooks.
+    pub signatures: Arc<SignatureSet>,
+    /// Texts.
+    pub prompts: Prompts,
+    /// Stopping: no new work from here on.
+    pub shutdown: Shutdown,
+    /// Fires when the grace of a stop is over: what still runs is handed back.
+    pub drain: CancellationToken,
+    /// MCP connections; closed last, because what still runs needs them.
+    pub connections: Shutdown,
+    /// Ids of reports that ended, here or on another replica.
+    pub outcomes: broadcast::Sender<Uuid>,
+}
+
+/// A database, and the private server behind it when it is one.
+pub struct Connected {
+    /// The pool.
+    pub pool: PgPool,
+    /// To be stopped last.
+    pub private: Option<PrivatePostgres>,
+}
+
+/// Connects to the configured database, or starts the private one.
+///
+/// # Errors
+/// The URL is wrong, or the private server does not start.
+pub async fn connect(config: &Config) -> anyhow::Result<Connected> {
+    let max = config.database.max_connections;
+    if let Some(url) = &config.database.url {
+        let options: PgConnectOptions =
+            url.expose_secret().parse().map_err(|_| anyhow::anyhow!("`database.url` is not a PostgreSQL URL"))?;
+        return Ok(Connected { pool: db::pool(options, max), private: None });
+    }
+    let programs = config.database.programs.as_deref();
+    let private = PrivatePostgres::start(&config.database.data_dir, programs).await?;
+    Ok(Connected { pool: db::pool(private.connect_options(), max), private: Some(private) })
+}
+
+impl App {
+    /// Builds everything on a migrated database. MCP servers begin to connect; nothing waits for them.
+    ///
+    /// # Errors
+    /// A prompt, a signature or the model's settings are wrong.
+    pub fn build(config: Config, pool: PgPool, shutdown: Shutdown) -> anyhow::Result<Arc<Self>> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("regreen/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(10))
+            .tcp_nodelay(true)
+            .build()
+            .context("cannot set up the HTTP client")?;
+        let corpus = corpus(&config)?;
+        let signatures = Arc::new(corpus.signatures()?);
+        let model = config.model.as_ref().map(|endpoint| model(endpoint, http.clone()));
+        let connections = Shutdown::new();
+        let mcp = Registry::start(config.mcp.clone(), http, &connections);
+        let (outcomes, _) = broadcast::channel(OUTCOME_BUFFER);
+        Ok(Arc::new(Self {
+            pool,
+            mcp,
+            model,
+            rules: Arc::new(Rules::new(Arc::clone(&signatures))),
+            signatures,
+            prompts: Prompts::load()?,
+            shutdown,
+            drain: CancellationToken::new(),
+            connections,
+            outcomes,
+            config,
+        }))
+    }
+
+    /// Where people see a report, when a public URL is configured.
+    #[must_use]
+    pub fn report_url(&self, report: Uuid) -> Option<String> {
+        self.config.server.public_url.as_ref().map(|base| format!("{base}/api/reports/{report}"))
+    }
+}
+
+/// The built-in runbooks and those of the configured folder.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn corpus(config: &Config) -> anyhow::Result<Corpus> {
+    let mut corpus = Corpus::built_in();
+    if let Some(folder) = &config.corpus {
+        corpus.add_path(folder).context("`knowledge.corpus`")?;
+    }
+    for (path, reason) in &corpus.rejected {
+        tracing::warn!(path, reason, "a file of the corpus is not a runbook and is left out");
+    }
+    Ok(corpus)
+}
+
+fn model(endpoint: &ModelEndpoint, http: reqwest::Client) -> Arc<dyn Model> {
+    Arc::new(OpenAi::new(
+        OpenAiSettings {
+            base_url: endpoint.url.clone(),
+            api_key: endpoint.api_key.clone(),
+            model: endpoint.name.clone(),
+            temperature: endpoint.temperature,
+            max_output_tokens: endpoint.max_output_tokens,
+            request_timeout: endpoint.request_timeout,
+            idle_timeout: endpoint.idle_timeout,
+            max_attempts: endpoint.max_attempts,
+            backoff_base: endpoint.backoff,
+        },
+        http,
+    ))
+}

@@ -1,0 +1,124 @@
+//! Reads fields of a JSON body and query strings, naming each one that is wrong. Unknown fields are ignored.
+
+use super::problem::{FieldError, Problem};
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
+use serde_json::{Map, Value};
+
+/// The fields of one request.
+pub(super) struct Fields {
+    values: Map<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+/// What a text has to look like.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    /// RFC 1123 label: namespaces and containers.
+    Label,
+    /// RFC 1123 subdomain: pods.
+    Subdomain,
+    /// Any single line of at most this many bytes.
+    Line(usize),
+    /// An http or https URL.
+    Url,
+    /// Any text.
+    Text,
+}
+
+impl Fields {
+    /// The body as a JSON object.
+    pub(super) fn parse(body: Result<Bytes, BytesRejection>) -> Result<Self, Problem> {
+        let body = body.map_err(|rejection| {
+            let status = rejection.status();
+            let detail = if status == StatusCode::PAYLOAD_TOO_LARGE {
+                "the body is larger than `server.body_limit` allows".to_owned()
+            } else {
+                "the body could not be read".to_owned()
+            };
+            Problem::new(status, detail)
+        })?;
+        let value: Value = serde_json::from_slice(&body)
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {error}")))?;
+        match value {
+            Value::Object(values) => Ok(Self { values, errors: Vec::new() }),
+            _ => Err(Problem::new(StatusCode::BAD_REQUEST, "the body has to be a JSON object")),
+        }
+    }
+
+    pub(super) fn error(&mut self, field: &str, problem: impl Into<String>) {
+        self.errors.push(FieldError { field: field.to_owned(), problem: problem.into() });
+    }
+
+    /// A text that may be missing, null or empty.
+    pub(super) fn optional(&mut self, field: &str, shape: Shape) -> Option<String> {
+        let text = match self.values.remove(field) {
+            None | Some(Value::Null) => return None,
+            Some(Value::String(text)) => text,
+            Some(other) => {
+                self.error(field, format!("has to be a string, not {}", kind(&other)));
+                return None;
+            }
+        };
+        if text.trim().is_empty() {
+            return None;
+        }
+        match check(&text, shape) {
+            Ok(()) => Some(text),
+            Err(problem) => {
+                self.error(field, problem);
+                None
+            }
+        }
+    }
+
+    /// A text that has to be there.
+    pub(super) fn required(&mut self, field: &str, shape: Shape) -> String {
+        let before = self.errors.len();
+        let text = self.optional(field, shape);
+        if text.is_none() && self.errors.len() == before {
+            self.error(field, "is required");
+        }
+        text.unwrap_or_default()
+    }
+
+    /// 422 if anything was wrong.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::fields(self.errors)) }
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn check(text: &str, shape: Shape) -> Result<(), String> {
+    let label = |text: &str| {
+        !text.is_empty()
+            && text.len() <= 63
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+    };
+    match shape {
+        Shape::Label if label(text) => Ok(()),
+        Shape::Label => Err("is not a Kubernetes name: up to 63 lower-case letters, digits and `-`".to_owned()),
+        Shape::Subdomain if text.len() <= 253 && text.split('.').all(label) => Ok(()),
+        Shape::Subdomain => Err("is not a pod name: lower-case letters, digits, `-` and `.`, up to 253".to_owned()),
+        Shape::Line(limit) if text.len() <= limit && !text.contains(char::is_control) => Ok(()),
+        Shape::Line(limit) => Err(format!("has to be one line of at most {limit} bytes")),
+        Shape::Url => match reqwest::Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && text.len() <= 2_000 => Ok(()),
+            _ => Err("has to be an http or https URL".to_owned()),
+        },
+        Shape::Text => Ok(()),
+    }
+}

@@ -1,0 +1,69 @@
+//! Health: alive, ready, and what is wrong when it is not.
+
+use crate::app::App;
+use crate::mcp::ServerStatus;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// The state of the service and of what it depends on.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ok`, `degraded` (works, but something is missing) or `unavailable`.
+    status: &'static str,
+    /// Program version.
+    version: &'static str,
+    /// `ok`, or what is wrong.
+    database: String,
+    /// The model, or the built-in analyst.
+    model: String,
+    /// MCP servers.
+    #[schema(value_type = Vec<Object>)]
+    mcp_servers: Vec<ServerStatus>,
+}
+
+/// The service and its dependencies.
+#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
+pub async fn health(State(app): State<Arc<App>>) -> Response {
+    state(&app).await.into_response()
+}
+
+/// Whether the process answers.
+#[utoipa::path(get, path = "/health/live", tag = "health", responses((status = 200, body = String)))]
+pub async fn live() -> &'static str {
+    "alive"
+}
+
+/// Whether reports can be taken: the database answers and no stop is under way.
+#[utoipa::path(get, path = "/health/ready", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
+pub async fn ready(State(app): State<Arc<App>>) -> Response {
+    state(&app).await.into_response()
+}
+
+impl IntoResponse for Health {
+    fn into_response(self) -> Response {
+        let status = if self.status == "unavailable" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        (status, Json(self)).into_response()
+    }
+}
+
+async fn state(app: &App) -> Health {
+    let database = match crate::db::ping(&app.pool).await {
+        Ok(()) => "ok".to_owned(),
+        Err(_) => "away: reports cannot be taken".to_owned(),
+    };
+    let mcp_servers = app.mcp.status();
+    let stopping = app.shutdown.token().is_cancelled();
+    let all_connected = mcp_servers.iter().all(ServerStatus::is_connected);
+    let status = match (database == "ok" && !stopping, all_connected) {
+        (false, _) => "unavailable",
+        (true, false) => "degraded",
+        (true, true) => "ok",
+    };
+    let model = app.model.as_ref().map_or_else(|| "rules (built in)".to_owned(), |model| model.name().to_owned());
+    Health { status, version: env!("CARGO_PKG_VERSION"), database, model, mcp_servers }
+}

@@ -1,0 +1,74 @@
+//! `/api/incidents`: causes, and what is known of them.
+
+use super::problem::Problem;
+use super::reports::{bad_query, known_id, missing, page_size};
+use crate::app::App;
+use crate::db;
+use crate::db::reports::Filter;
+use crate::domain::{Incident, Report};
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// Reports shown with an incident.
+const REPORTS: i64 = 50;
+
+/// How a list is narrowed and paged.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// `open` or `resolved`.
+    status: Option<String>,
+    /// `code`, `test`, `dependency`, `configuration`, `infrastructure`, `flaky` or `unknown`.
+    class: Option<String>,
+    /// Incidents to skip.
+    offset: Option<i64>,
+    /// 1 to 200; 50 when left out.
+    limit: Option<i64>,
+}
+
+/// Incidents, latest seen first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct IncidentPage {
+    /// The incidents.
+    incidents: Vec<Incident>,
+}
+
+/// An incident with its latest reports.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct IncidentDetail {
+    #[serde(flatten)]
+    incident: Incident,
+    /// The latest reports placed here, newest first.
+    reports: Vec<Report>,
+}
+
+/// Incidents, latest seen first.
+#[utoipa::path(get, path = "/api/incidents", tag = "incidents", params(ListQuery),
+    responses((status = 200, body = IncidentPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<IncidentPage>, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
+    let limit = page_size(query.limit)?;
+    let offset = query.offset.unwrap_or(0).max(0);
+    let incidents =
+        db::incidents::list(&app.pool, query.status.as_deref(), query.class.as_deref(), offset, limit).await?;
+    Ok(Json(IncidentPage { incidents }))
+}
+
+/// One incident: diagnosis, issue, occurrences.
+#[utoipa::path(get, path = "/api/incidents/{id}", tag = "incidents", params(("id" = Uuid, Path)),
+    responses((status = 200, body = IncidentDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
+pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<IncidentDetail>, Problem> {
+    let id = known_id(&id)?;
+    let incident = db::incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
+    let filter = Filter { incident: Some(id), ..Filter::default() };
+    let reports = db::reports::list(&app.pool, &filter, REPORTS).await?;
+    Ok(Json(IncidentDetail { incident, reports }))
+}

@@ -1,0 +1,82 @@
+//! The HTTP edge: every route on this screen, the layers in one place.
+
+mod fields;
+mod health;
+mod incidents;
+mod problem;
+mod report_failure;
+mod reports;
+
+pub use problem::Problem;
+
+use crate::app::App;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::get;
+use std::sync::Arc;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::trace::TraceLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Regreen",
+    description = "Brings broken pipelines back to green: report a failure, get one issue per cause, every claim tied to a log line."
+))]
+struct Api;
+
+/// The whole service.
+pub fn router(app: Arc<App>) -> Router {
+    let limit = app.config.server.body_limit;
+    let (router, api) = OpenApiRouter::with_openapi(Api::openapi())
+        .routes(routes!(report_failure::report_failure))
+        .routes(routes!(reports::list))
+        .routes(routes!(reports::get))
+        .routes(routes!(reports::evidence))
+        .routes(routes!(incidents::list))
+        .routes(routes!(incidents::get))
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .split_for_parts();
+    router
+        .route("/", get(|| async { Redirect::temporary("/docs") }))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", api))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(app)
+        .layer(DefaultBodyLimit::max(limit))
+        // Outermost last: a request gets its id first, and a panic inside is still answered, traced and marked.
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
+        .layer(TraceLayer::new_for_http())
+        .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
+        .layer(PropagateRequestIdLayer::new(HeaderName::from_static("x-request-id")))
+        .layer(SetRequestIdLayer::new(HeaderName::from_static("x-request-id"), MakeRequestUuid))
+}
+
+async fn not_found(uri: Uri) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}; the API is described at /docs", uri.path()))
+}
+
+async fn wrong_method(uri: Uri) -> Problem {
+    let detail = format!("{} does not take this method; the API is described at /docs", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
+fn panicked(_panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
+    // The panic's own text stays in the log, where the hook has written it.
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error; the request id leads to it in the log").into_response()
+}

@@ -1,0 +1,95 @@
+//! Errors as problem details (RFC 9457). Inner text never leaves; what a caller can act on does.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// A field of the request and what is wrong with it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Name of the field.
+    pub field: String,
+    /// What is wrong.
+    pub problem: String,
+}
+
+/// `application/problem+json`.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Problem {
+    /// Always `about:blank`: the status says the kind.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// The status in words.
+    pub title: String,
+    /// The status.
+    pub status: u16,
+    /// What went wrong and what to do.
+    pub detail: String,
+    /// Wrong fields of the request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+    /// The report it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report_id: Option<Uuid>,
+    #[serde(skip)]
+    retry_after: Option<u32>,
+}
+
+impl Problem {
+    /// A problem of that status.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            report_id: None,
+            retry_after: None,
+        }
+    }
+
+    /// 422 with the fields that are wrong.
+    #[must_use]
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let detail = errors.iter().map(|error| format!("`{}` {}", error.field, error.problem)).collect::<Vec<_>>();
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail.join("; ")) }
+    }
+
+    /// About this report.
+    #[must_use]
+    pub fn about(mut self, report: Uuid) -> Self {
+        self.report_id = Some(report);
+        self
+    }
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        if let sqlx::Error::Database(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) = &error {
+            tracing::error!(%error, "the database refused a statement");
+            return Self::new(StatusCode::INTERNAL_SERVER_ERROR, "an internal error; the request id leads to it in the log");
+        }
+        tracing::error!(%error, "the database is away");
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is away; try again in a moment");
+        problem.retry_after = Some(5);
+        problem
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let retry_after = self.retry_after;
+        let mut response = (status, Json(self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

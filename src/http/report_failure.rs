@@ -1,0 +1,196 @@
+//! `POST /report-failure`: the door of pipelines. Answers as the agent it replaces did.
+
+use super::fields::{Fields, Shape};
+use super::problem::Problem;
+use crate::app::App;
+use crate::db::reports;
+use crate::domain::{Failure, Report, ReportStatus};
+use crate::triage::{Intake, Submission, intake};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// How often a waiter looks by itself, should an announcement be lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// What a pipeline sends.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReportFailureRequest {
+    #[serde(flatten)]
+    failure: Failure,
+    /// A log, for failures whose pod is gone.
+    log: Option<String>,
+}
+
+/// What it gets.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReportFailureResponse {
+    /// `success`, or `accepted` with 202.
+    #[schema(example = "success")]
+    pub status: &'static str,
+    /// What came of it.
+    #[schema(example = "Issue created: https://gitea.example/platform/failures/issues/7")]
+    pub result: String,
+    /// The report's id.
+    pub report_id: Uuid,
+}
+
+/// Report a failed pod.
+///
+/// Waits for the outcome; with `Prefer: respond-async`, or when it takes longer than the server waits, answers 202 with the report's URL.
+#[utoipa::path(
+    post, path = "/report-failure", tag = "reports", request_body = ReportFailureRequest,
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key gives the same report"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async` answers at once")
+    ),
+    responses(
+        (status = 200, description = "Done", body = ReportFailureResponse),
+        (status = 202, description = "Accepted; look at Location", body = ReportFailureResponse),
+        (status = 400, description = "Malformed JSON", body = Problem),
+        (status = 409, description = "The key was used for another request", body = Problem),
+        (status = 413, description = "Body too large", body = Problem),
+        (status = 422, description = "A field is wrong", body = Problem),
+        (status = 502, description = "The report failed", body = Problem),
+        (status = 503, description = "The database is away", body = Problem)
+    )
+)]
+pub async fn report_failure(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let submission = submission(&headers, body)?;
+    // Subscribed before the report exists, so that its end cannot be missed.
+    let mut outcomes = app.outcomes.subscribe();
+    let id = match intake(&app.pool, &submission).await? {
+        Intake::Accepted(id) | Intake::Repeated(id) => id,
+        Intake::KeyReused(id) => {
+            let detail = "this `Idempotency-Key` was used for another request; send a new key";
+            return Err(Problem::new(StatusCode::CONFLICT, detail).about(id));
+        }
+    };
+    if prefers_async(&headers) {
+        return Ok(accepted(id, true));
+    }
+    let deadline = Instant::now() + app.config.server.wait;
+    loop {
+        let report = reports::get(&app.pool, id).await?;
+        let Some(report) = report else {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "the report was deleted meanwhile").about(id));
+        };
+        if report.status.is_final() {
+            return outcome(&report);
+        }
+        let look = Instant::now() + LOOK_AGAIN;
+        loop {
+            tokio::select! {
+                heard = outcomes.recv() => match heard {
+                    Ok(ended) if ended != id => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return Ok(accepted(id, false)),
+                },
+                () = tokio::time::sleep_until(look.min(deadline)) => break,
+                () = app.shutdown.token().cancelled() => return Ok(accepted(id, false)),
+            }
+        }
+        if Instant::now() >= deadline {
+            return Ok(accepted(id, false));
+        }
+    }
+}
+
+fn submission(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Submission, Problem> {
+    let mut fields = Fields::parse(body)?;
+    let failure = Failure {
+        namespace: fields.required("namespace", Shape::Label),
+        pod_name: fields.required("pod_name", Shape::Subdomain),
+        container_name: fields.optional("container_name", Shape::Label),
+        pipeline: fields.optional("pipeline", Shape::Line(253)),
+        task: fields.optional("task", Shape::Line(253)),
+        run: fields.optional("run", Shape::Line(253)),
+        run_url: fields.optional("run_url", Shape::Url),
+        repository: fields.optional("repository", Shape::Line(500)),
+        commit: fields.optional("commit", Shape::Line(100)),
+    };
+    let log = fields.optional("log", Shape::Text);
+    let key = headers.get("idempotency-key").map(HeaderValue::to_str);
+    let idempotency_key = match key {
+        None => None,
+        Some(Ok(key)) if (1..=255).contains(&key.trim().len()) => Some(key.trim().to_owned()),
+        Some(_) => {
+            fields.error("Idempotency-Key", "has to be 1 to 255 visible ASCII characters");
+            None
+        }
+    };
+    fields.finish()?;
+    Ok(Submission { failure, log, idempotency_key })
+}
+
+/// `Prefer: respond-async` (RFC 7240).
+fn prefers_async(headers: &HeaderMap) -> bool {
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|part| {
+        part.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("respond-async")
+    })
+}
+
+fn accepted(id: Uuid, asked: bool) -> Response {
+    let location = format!("/api/reports/{id}");
+    let result = format!("Report accepted; its outcome will be at {location}");
+    let body = Json(ReportFailureResponse { status: "accepted", result, report_id: id });
+    let mut response = (StatusCode::ACCEPTED, body).into_response();
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        headers.insert(header::LOCATION, location);
+    }
+    if asked {
+        headers.insert("preference-applied", HeaderValue::from_static("respond-async"));
+    }
+    response
+}
+
+fn outcome(report: &Report) -> Result<Response, Problem> {
+    match report.status {
+        ReportStatus::Done => {
+            let result = report.result.clone().unwrap_or_default();
+            Ok(Json(ReportFailureResponse { status: "success", result, report_id: report.id }).into_response())
+        }
+        _ => {
+            let reason = report.error.as_deref().unwrap_or("no reason was stored");
+            Err(Problem::new(StatusCode::BAD_GATEWAY, format!("the report failed: {reason}")).about(report.id))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_preference_is_read_as_the_rfc_writes_it() {
+        let headers = |value: &str| HeaderMap::from_iter([("prefer".parse().unwrap(), HeaderValue::from_str(value).unwrap())]);
+        assert!(prefers_async(&headers("wait=10, Respond-Async")));
+        assert!(prefers_async(&headers("respond-async; foo=bar")));
+        assert!(!prefers_async(&headers("return=minimal")));
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let body = Bytes::from_static(br#"{"namespace": "Not OK", "pod_name": 5, "run_url": "javascript:alert(1)", "surprise": 1}"#);
+        let problem = submission(&HeaderMap::new(), Ok(body)).unwrap_err();
+        assert_eq!(problem.status, 422);
+        let named: Vec<&str> = problem.errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(named, ["namespace", "pod_name", "run_url"]);
+    }
+}

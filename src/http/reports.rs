@@ -1,0 +1,128 @@
+//! `/api/reports`: how reports went.
+
+use super::problem::Problem;
+use crate::app::App;
+use crate::db::reports::Filter;
+use crate::db::{self};
+use crate::domain::{EvidenceSummary, Report, Run, Step};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// How a list is narrowed and paged.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// `queued`, `running`, `waiting`, `done` or `failed`.
+    status: Option<String>,
+    /// Kubernetes namespace.
+    namespace: Option<String>,
+    /// Only reports of this incident.
+    incident_id: Option<Uuid>,
+    /// The `next` of the page before.
+    before: Option<Uuid>,
+    /// 1 to 200; 50 when left out.
+    limit: Option<i64>,
+}
+
+/// One page of reports, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReportPage {
+    /// The reports.
+    reports: Vec<Report>,
+    /// `before` of the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Uuid>,
+}
+
+/// A report with everything that is known about it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReportDetail {
+    #[serde(flatten)]
+    report: Report,
+    /// Steps that were taken.
+    steps: Vec<Step>,
+    /// Evidence; the text of each is at `/api/reports/{id}/evidence/{label}`.
+    evidence: Vec<EvidenceSummary>,
+    /// Runs of the agent with every tool call.
+    runs: Vec<Run>,
+}
+
+/// Reports, newest first.
+#[utoipa::path(get, path = "/api/reports", tag = "reports", params(ListQuery),
+    responses((status = 200, body = ReportPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<ReportPage>, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
+    let limit = page_size(query.limit)?;
+    let filter = Filter {
+        status: query.status.as_deref(),
+        namespace: query.namespace.as_deref(),
+        incident: query.incident_id,
+        before: query.before,
+    };
+    let mut reports = db::reports::list(&app.pool, &filter, limit + 1).await?;
+    let more = reports.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    if more {
+        reports.pop();
+    }
+    let next = reports.last().filter(|_| more).map(|report| report.id);
+    Ok(Json(ReportPage { reports, next }))
+}
+
+/// One report: status, steps, evidence, runs.
+#[utoipa::path(get, path = "/api/reports/{id}", tag = "reports", params(("id" = Uuid, Path)),
+    responses((status = 200, body = ReportDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
+pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<ReportDetail>, Problem> {
+    let id = known_id(&id)?;
+    let report = db::reports::get(&app.pool, id).await?.ok_or_else(|| missing("report"))?;
+    let steps = db::reports::steps(&app.pool, id).await?;
+    let evidence = db::evidence::list(&app.pool, id).await?;
+    let runs = db::runs::of_report(&app.pool, id).await?;
+    Ok(Json(ReportDetail { report, steps, evidence, runs }))
+}
+
+/// The whole redacted text of a piece of evidence.
+#[utoipa::path(get, path = "/api/reports/{id}/evidence/{label}", tag = "reports",
+    params(("id" = Uuid, Path), ("label" = String, Path, description = "E1, E2, …")),
+    responses((status = 200, body = String, content_type = "text/plain"), (status = 404, body = Problem)))]
+pub async fn evidence(
+    State(app): State<Arc<App>>,
+    Path((id, label)): Path<(String, String)>,
+) -> Result<impl IntoResponse, Problem> {
+    let id = known_id(&id)?;
+    let position = label.trim_start_matches(['E', 'e']).parse().map_err(|_| missing("evidence"))?;
+    let text = db::evidence::text(&app.pool, id, position).await?.ok_or_else(|| missing("evidence"))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
+}
+
+/// An id that is none is not found, like one that nobody has.
+pub(super) fn known_id(text: &str) -> Result<Uuid, Problem> {
+    text.parse().map_err(|_| Problem::new(StatusCode::NOT_FOUND, format!("`{}` is not an id", text.escape_debug())))
+}
+
+pub(super) fn missing(what: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
+}
+
+pub(super) fn bad_query(text: &str) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text)
+}
+
+/// The page size asked for, 1 to 200.
+pub(super) fn page_size(asked: Option<i64>) -> Result<i64, Problem> {
+    match asked.unwrap_or(50) {
+        limit @ 1..=200 => Ok(limit),
+        limit => {
+            let problem = format!("has to be 1 to 200, not {limit}");
+            Err(Problem::fields(vec![super::problem::FieldError { field: "limit".to_owned(), problem }]))
+        }
+    }
+}

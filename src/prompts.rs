@@ -1,0 +1,44 @@
+//! The texts of `prompts/`, embedded and rendered strictly: a missing variable is an error, and found at start.
+
+use anyhow::Context as _;
+use minijinja::{Environment, UndefinedBehavior};
+use serde::Serialize;
+
+/// Every template by name.
+const TEMPLATES: &[(&str, &str)] = &[
+    ("triage-system", include_str!("../prompts/triage-system.md")),
+    ("triage-brief", include_str!("../prompts/triage-brief.md")),
+    ("issue", include_str!("../prompts/issue.md")),
+    ("comment", include_str!("../prompts/comment.md")),
+];
+
+/// The compiled templates.
+#[derive(Debug)]
+pub struct Prompts {
+    environment: Environment<'static>,
+}
+
+impl Prompts {
+    /// Compiles all templates.
+    ///
+    /// # Errors
+    /// A template has a syntax error.
+    pub fn load() -> anyhow::Result<Self> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        environment.set_keep_trailing_newline(false);
+        for (name, text) in TEMPLATES {
+            environment.add_template(name, text).with_context(|| format!("prompts/{name}.md"))?;
+        }
+        Ok(Self { environment })
+    }
+
+    /// Renders a template.
+    ///
+    /// # Errors
+    /// There is no such template, or a variable is missing.
+    pub fn render(&self, name: &str, values: impl Serialize) -> anyhow::Result<String> {
+        let template = self.environment.get_template(name).with_context(|| format!("prompts/{name}.md"))?;
+        template.render(values).with_context(|| format!("prompts/{name}.md"))
+    }
+}

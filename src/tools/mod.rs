@@ -1,0 +1,32 @@
+//! The agent's own tools, one file each.
+
+mod read_evidence;
+mod search_evidence;
+mod search_runbooks;
+mod submit_diagnosis;
+
+pub use read_evidence::ReadEvidence;
+pub use search_evidence::SearchEvidence;
+pub use search_runbooks::SearchRunbooks;
+pub use submit_diagnosis::{NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, diagnosis};
+
+use crate::agent::{ToolAnswer, Workspace};
+use crate::domain::{Access, ToolSpec};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The specification of a tool that only looks.
+fn spec(name: &str, description: &str, input_schema: Value) -> ToolSpec {
+    ToolSpec { name: name.to_owned(), description: description.to_owned(), input_schema, access: Access::Read }
+}
+
+/// Arguments as their type. The loop has checked them against the schema.
+fn parse<T: DeserializeOwned>(arguments: Value) -> Result<T, ToolAnswer> {
+    serde_json::from_value(arguments).map_err(|error| ToolAnswer::Failed(format!("bad arguments: {error}")))
+}
+
+/// What to say when a label is not known.
+fn no_such_evidence(workspace: &Workspace, label: &str) -> ToolAnswer {
+    let known: Vec<String> = workspace.pieces().iter().map(|piece| piece.label.clone()).collect();
+    ToolAnswer::Failed(format!("there is no evidence `{label}`; there is {}", known.join(", ")))
+}

@@ -1,0 +1,122 @@
+//! `submit_diagnosis`: ends an investigation with a conclusion whose claims cite lines.
+
+use super::spec;
+use crate::agent::{Tool, ToolAnswer, Workspace};
+use crate::domain::{Claim, Confidence, Diagnosis, FailureClass, ToolSpec};
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Name of the tool.
+pub const NAME: &str = "submit_diagnosis";
+/// Longest title.
+const MAX_TITLE: usize = 120;
+/// Most claims and steps that are kept.
+const MAX_ITEMS: usize = 10;
+
+/// Accepts a diagnosis whose claims name existing lines.
+pub struct SubmitDiagnosis {
+    workspace: Arc<Workspace>,
+    spec: ToolSpec,
+}
+
+#[derive(Deserialize)]
+struct Arguments {
+    title: String,
+    cause: String,
+    class: FailureClass,
+    confidence: Confidence,
+    #[serde(default)]
+    claims: Vec<Claim>,
+    #[serde(default)]
+    next_steps: Vec<String>,
+}
+
+impl SubmitDiagnosis {
+    /// Over this workspace.
+    #[must_use]
+    pub fn new(workspace: Arc<Workspace>) -> Self {
+        let text = |description: &str| json!({"type": "string", "minLength": 1, "description": description});
+        let claim = json!({
+            "type": "object",
+            "properties": {
+                "statement": text("what the cited lines show"),
+                "evidence": text("label, for example E1"),
+                "first_line": {"type": "integer", "minimum": 1},
+                "last_line": {"type": "integer", "minimum": 1},
+                "quote": {"type": "string", "description": "the decisive words, copied from these lines"}
+            },
+            "required": ["statement", "evidence", "first_line", "last_line"]
+        });
+        let schema = json!({
+            "type": "object",
+            "properties": {
+                "title": text("one line that names the cause, for an issue's title"),
+                "cause": text("the cause in one to four sentences"),
+                "class": {"type": "string", "enum": ["code", "test", "dependency", "configuration", "infrastructure", "flaky", "unknown"]},
+                "confidence": {"type": "string", "enum": ["low", "medium", "high"]},
+                "claims": {"type": "array", "items": claim, "description": "each with the lines it rests on; claims that cannot be checked are not filed"},
+                "next_steps": {"type": "array", "items": {"type": "string"}, "description": "what to do, first thing first"}
+            },
+            "required": ["title", "cause", "class", "confidence", "claims"]
+        });
+        let description = "Ends the investigation with its conclusion. Cite the lines that prove each claim.";
+        Self { workspace, spec: spec(NAME, description, schema) }
+    }
+}
+
+#[async_trait]
+impl Tool for SubmitDiagnosis {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    fn reads_evidence(&self) -> bool {
+        true
+    }
+
+    async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {
+        if let Err(error) = serde_json::from_value::<Arguments>(arguments.clone()) {
+            return ToolAnswer::Failed(format!("the diagnosis cannot be read: {error}"));
+        }
+        let known: Vec<String> = self.workspace.pieces().iter().map(|piece| piece.label.clone()).collect();
+        let cited = arguments["claims"].as_array().map_or(&[][..], Vec::as_slice);
+        let wrong = cited
+            .iter()
+            .filter_map(|claim| claim["evidence"].as_str())
+            .find(|label| self.workspace.get(label).is_none());
+        match wrong {
+            Some(label) => ToolAnswer::Failed(format!(
+                "a claim cites `{label}`, which does not exist; there is {}",
+                known.join(", ")
+            )),
+            None => ToolAnswer::Finish(arguments),
+        }
+    }
+}
+
+/// The accepted arguments as a diagnosis, redacted and capped. `None` when they are none.
+#[must_use]
+pub fn diagnosis(arguments: Value, analyst: &str, workspace: &Workspace) -> Option<Diagnosis> {
+    let arguments: Arguments = serde_json::from_value(arguments).ok()?;
+    let line = |text: &str| workspace.redact(text).split_whitespace().collect::<Vec<_>>().join(" ");
+    let claims = arguments.claims.into_iter().take(MAX_ITEMS).map(|claim| Claim {
+        statement: line(&claim.statement),
+        evidence: claim.evidence.to_ascii_uppercase(),
+        quote: claim.quote.map(|quote| workspace.redact(&quote)),
+        verified: false,
+        ..claim
+    });
+    Some(Diagnosis {
+        title: line(&arguments.title).chars().take(MAX_TITLE).collect(),
+        cause: workspace.redact(arguments.cause.trim()),
+        class: arguments.class,
+        confidence: arguments.confidence,
+        claims: claims.collect(),
+        next_steps: arguments.next_steps.iter().take(MAX_ITEMS).map(|step| line(step)).collect(),
+        analyst: analyst.to_owned(),
+        note: None,
+    })
+}

@@ -1,0 +1,258 @@
+//! Collect: what every investigation needs, fetched without asking a model, redacted and stored whole.
+
+use super::arguments::fitting;
+use super::run::Halt;
+use crate::app::App;
+use crate::clock;
+use crate::db::evidence::{self, NewEvidence};
+use crate::db::reports;
+use crate::domain::{Evidence, EvidenceKind, Failure, Report, StepName};
+use crate::evidence::clean::clean;
+use crate::evidence::redact::Redactor;
+use crate::mcp::CallError;
+use serde_json::{Value, json};
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// What was found.
+pub(super) struct Collected {
+    /// Stored pieces.
+    pub(super) pieces: Vec<Evidence>,
+    /// What could not be had, in words.
+    pub(super) gaps: Vec<String>,
+    /// Knows the secrets of these pieces by their placeholders.
+    pub(super) redactor: Redactor,
+}
+
+/// What the pod's own status tells.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Suspect {
+    container: Option<String>,
+    restarted: bool,
+    never_started: bool,
+}
+
+enum Fetched {
+    Text(String),
+    Gap(String),
+    Unreachable(String),
+}
+
+/// Fetches and stores; a report that was collected before is read back.
+pub(super) async fn collect(app: &App, report: &Report, cancel: &CancellationToken) -> Result<Collected, Halt> {
+    let stored = evidence::of_report(&app.pool, report.id).await?;
+    let collected = reports::steps(&app.pool, report.id).await?;
+    if collected.iter().any(|step| step.name == StepName::Collect.as_str()) {
+        return Ok(Collected { pieces: stored, gaps: Vec::new(), redactor: Redactor::new() });
+    }
+    let started = Instant::now();
+    let attached = !stored.is_empty();
+    let (texts, gaps) = fetch_all(app, &report.failure, attached, cancel).await?;
+    if texts.is_empty() && !attached {
+        let reason = gaps.join("; ");
+        return Err(Halt::Failed(format!("there is no evidence to look at: {reason}")));
+    }
+    let mut redactor = Redactor::new();
+    let mut pieces = Vec::new();
+    let mut position = i32::try_from(stored.len()).unwrap_or(i32::MAX);
+    for (kind, title, text) in texts {
+        position += 1;
+        let before = redactor.count();
+        let text = redactor.redact(&clean(&text));
+        let redactions = i32::try_from(redactor.count() - before).unwrap_or(i32::MAX);
+        pieces.push(NewEvidence { id: Uuid::now_v7(), position, kind, title, text, redactions });
+    }
+    let lines: usize = pieces.iter().map(|piece| piece.text.lines().count()).sum();
+    let mut detail = format!("{} pieces of evidence, {lines} lines", pieces.len() + stored.len());
+    for gap in &gaps {
+        detail.push_str(&format!("; {gap}"));
+    }
+    let now = clock::now();
+    let mut transaction = app.pool.begin().await?;
+    evidence::insert(&mut *transaction, report.id, &pieces, now).await?;
+    let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
+    reports::add_step(&mut *transaction, report.id, StepName::Collect, &detail, timing).await?;
+    transaction.commit().await?;
+    let fresh = pieces.into_iter().map(|piece| Evidence {
+        id: piece.id,
+        label: format!("E{}", piece.position),
+        kind: piece.kind,
+        title: piece.title,
+        text: piece.text,
+    });
+    Ok(Collected { pieces: stored.into_iter().chain(fresh).collect(), gaps, redactor })
+}
+
+type Texts = Vec<(EvidenceKind, String, String)>;
+
+async fn fetch_all(
+    app: &App,
+    failure: &Failure,
+    attached: bool,
+    cancel: &CancellationToken,
+) -> Result<(Texts, Vec<String>), Halt> {
+    let cluster = &app.config.cluster;
+    if !app.config.mcp.iter().any(|server| server.name == cluster.server) {
+        let gap = format!("no MCP server `{}` is configured (set `openshift.url`), and no log came with the report", cluster.server);
+        return Ok((Vec::new(), if attached { Vec::new() } else { vec![gap] }));
+    }
+    let pod = fetch(app, &cluster.pod_tool, pod_arguments(failure), cancel);
+    let events = fetch(app, &cluster.events_tool, events_arguments(failure), cancel);
+    let (pod, events) = tokio::join!(pod, events);
+    let suspect = match &pod {
+        Fetched::Text(text) => suspect(text),
+        _ => Suspect::default(),
+    };
+    let container = failure.container_name.clone().or_else(|| suspect.container.clone());
+    let log = |previous| fetch(app, &cluster.log_tool, log_arguments(failure, container.as_deref(), previous, cluster.log_lines), cancel);
+    let (current, previous) = tokio::join!(
+        async { if suspect.never_started { None } else { Some(log(false).await) } },
+        async { if suspect.restarted { Some(log(true).await) } else { None } }
+    );
+    let of = container.as_ref().map_or_else(String::new, |name| format!(" of container {name}"));
+    let mut texts = Vec::new();
+    let mut gaps = Vec::new();
+    let mut unreachable = None;
+    let found = [
+        (EvidenceKind::Log, format!("log{of}"), current),
+        (EvidenceKind::PreviousLog, format!("log{of} before its restart"), previous),
+        (EvidenceKind::Events, "events".to_owned(), Some(events)),
+        (EvidenceKind::Pod, format!("pod {}", failure.pod_name), Some(pod)),
+    ];
+    for (kind, title, fetched) in found {
+        match fetched {
+            None => {}
+            Some(Fetched::Text(text)) if text.trim().is_empty() => gaps.push(format!("{title}: empty")),
+            Some(Fetched::Text(text)) if kind == EvidenceKind::Events => {
+                texts.push((kind, title, events_of_pod(&text, &failure.pod_name)));
+            }
+            Some(Fetched::Text(text)) => texts.push((kind, title, text)),
+            Some(Fetched::Gap(reason)) => gaps.push(format!("{title}: {reason}")),
+            Some(Fetched::Unreachable(reason)) => unreachable = Some(reason),
+        }
+    }
+    match unreachable {
+        // Half of the evidence would make a wrong diagnosis; the server may be back in a moment.
+        Some(reason) if !attached => Err(Halt::Retry(reason)),
+        Some(reason) => Ok((texts, [gaps, vec![reason]].concat())),
+        None => Ok((texts, gaps)),
+    }
+}
+
+async fn fetch(app: &App, tool: &str, wanted: Vec<super::arguments::Argument<'_>>, cancel: &CancellationToken) -> Fetched {
+    let server = &app.config.cluster.server;
+    let Some(known) = app.mcp.find(server, tool) else {
+        let connected = app.mcp.is_connected(server);
+        return if connected {
+            Fetched::Gap(format!("the MCP server `{server}` has no tool `{tool}`"))
+        } else {
+            Fetched::Unreachable(format!("the MCP server `{server}` cannot be reached"))
+        };
+    };
+    let arguments = fitting(known.schema(), &wanted);
+    match app.mcp.call(server, tool, arguments, cancel.clone()).await {
+        Ok(result) if result.is_error => Fetched::Gap(first_line(&result.text)),
+        Ok(result) => Fetched::Text(result.text),
+        Err(CallError::Protocol { message, .. }) => Fetched::Gap(first_line(&message)),
+        Err(error) => Fetched::Unreachable(error.to_string()),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or("no reason given").chars().take(200).collect()
+}
+
+const NAMESPACE: &[&str] = &["namespace"];
+const POD: &[&str] = &["name", "pod_name", "podName", "pod"];
+
+fn pod_arguments(failure: &Failure) -> Vec<(&'static [&'static str], Value)> {
+    vec![(NAMESPACE, json!(failure.namespace)), (POD, json!(failure.pod_name))]
+}
+
+fn events_arguments(failure: &Failure) -> Vec<(&'static [&'static str], Value)> {
+    vec![(NAMESPACE, json!(failure.namespace))]
+}
+
+fn log_arguments(
+    failure: &Failure,
+    container: Option<&str>,
+    previous: bool,
+    lines: u32,
+) -> Vec<(&'static [&'static str], Value)> {
+    let mut wanted = pod_arguments(failure);
+    wanted.push((&["tail", "tailLines", "tail_lines", "lines"], json!(lines)));
+    if let Some(container) = container {
+        wanted.push((&["container", "container_name", "containerName"], json!(container)));
+    }
+    if previous {
+        wanted.push((&["previous"], json!(true)));
+    }
+    wanted
+}
+
+/// Which container failed, from the pod as YAML or JSON; init containers count, and the first to fail is the one.
+fn suspect(pod: &str) -> Suspect {
+    let Ok(pod) = serde_norway::from_str::<Value>(pod) else { return Suspect::default() };
+    let status = &pod["status"];
+    let list = |name: &str| status[name].as_array().cloned().unwrap_or_default();
+    let containers: Vec<Value> = list("initContainerStatuses").into_iter().chain(list("containerStatuses")).collect();
+    let exit = |container: &Value, state: &str| container[state]["terminated"]["exitCode"].as_i64();
+    let failed = |container: &&Value| exit(container, "state").is_some_and(|code| code != 0);
+    let died_before = |container: &&Value| exit(container, "lastState").is_some_and(|code| code != 0);
+    let waits = |container: &&Value| {
+        let reason = container["state"]["waiting"]["reason"].as_str().unwrap_or_default();
+        !matches!(reason, "" | "PodInitializing" | "ContainerCreating")
+    };
+    let first = containers
+        .iter()
+        .filter(failed)
+        // Containers killed with the pod end a moment later; the one that failed on its own ended first.
+        .min_by_key(|container| container["state"]["terminated"]["finishedAt"].as_str().unwrap_or("~").to_owned())
+        .or_else(|| containers.iter().find(died_before))
+        .or_else(|| containers.iter().find(waits));
+    let Some(first) = first else { return Suspect::default() };
+    let restarted = first["restartCount"].as_i64().unwrap_or(0) > 0 || !first["lastState"]["terminated"].is_null();
+    Suspect {
+        container: first["name"].as_str().map(ToOwned::to_owned),
+        restarted,
+        never_started: waits(&first) && !restarted && first["state"]["terminated"].is_null(),
+    }
+}
+
+/// The part of a namespace's events that speaks of this pod, when the text is a list that can be taken apart.
+fn events_of_pod(text: &str, pod: &str) -> String {
+    let Some(start) = text.find("- ") else { return text.to_owned() };
+    let Ok(Value::Array(events)) = serde_norway::from_str::<Value>(&text[start..]) else { return text.to_owned() };
+    let own: Vec<&Value> = events.iter().filter(|event| event.to_string().contains(pod)).collect();
+    if own.is_empty() {
+        return text.to_owned();
+    }
+    serde_norway::to_string(&own).unwrap_or_else(|_| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_container_that_failed_first_is_the_suspect() {
+        let pod = "status:\n  containerStatuses:\n  - name: step-a\n    state: {terminated: {exitCode: 0}}\n  - name: step-c\n    state: {terminated: {exitCode: 1, finishedAt: '2026-01-01T00:00:02Z'}}\n  - name: step-b\n    state: {terminated: {exitCode: 101, finishedAt: '2026-01-01T00:00:01Z'}}\n";
+        let suspect = suspect(pod);
+        assert_eq!(suspect.container.as_deref(), Some("step-b"));
+        assert!(!suspect.restarted && !suspect.never_started);
+    }
+
+    #[test]
+    fn a_container_that_waits_for_its_image_never_started() {
+        let pod = "status: {containerStatuses: [{name: app, restartCount: 0, state: {waiting: {reason: ImagePullBackOff}}}]}";
+        assert_eq!(suspect(pod), Suspect { container: Some("app".into()), restarted: false, never_started: true });
+    }
+
+    #[test]
+    fn events_of_other_pods_are_left_out() {
+        let text = "The following events (YAML format) were found:\n- InvolvedObject: {Name: a}\n  Message: one\n- InvolvedObject: {Name: b}\n  Message: two\n";
+        let own = events_of_pod(text, "b");
+        assert!(own.contains("two") && !own.contains("one"), "{own}");
+    }
+}

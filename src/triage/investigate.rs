@@ -1,0 +1,222 @@
+//! Investigate: brief the agent, let it work, check every claim; the built-in analyst finishes when the model does not.
+
+use super::collect::Collected;
+use super::run::{Halt, Held};
+use crate::agent::{Agent, Outcome, Tool, Workspace};
+use crate::app::App;
+use crate::clock;
+use crate::db::evidence::{self, NewEvidence};
+use crate::db::{incidents, reports, runs};
+use crate::domain::{Access, Diagnosis, Evidence, EvidenceKind, Failure, Incident, Message, Run, StepName, StopReason};
+use crate::evidence::verify::verify;
+use crate::evidence::excerpt;
+use crate::knowledge;
+use crate::llm::Model;
+use crate::tools::{ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SearchRunbooks, SubmitDiagnosis, diagnosis};
+use chrono::{DateTime, Utc};
+use minijinja::context;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Passages of runbooks in the brief.
+const RUNBOOKS: i64 = 3;
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    label: &'a str,
+    title: &'a str,
+    lines: usize,
+    excerpt: String,
+}
+
+/// Finds the cause, stores the run, the diagnosis and what the tools returned. What was concluded before is read back.
+pub(super) async fn investigate(
+    app: &App,
+    held: &Held<'_>,
+    incident: &Incident,
+    collected: Collected,
+    cancel: &CancellationToken,
+) -> Result<Diagnosis, Halt> {
+    if let Some(diagnosis) = &incident.diagnosis {
+        return Ok(diagnosis.clone());
+    }
+    let started = Instant::now();
+    let Collected { pieces, gaps, redactor } = collected;
+    let workspace = Arc::new(Workspace::new(pieces, redactor));
+    let brief = brief(app, &held.report.failure, &workspace, &gaps).await?;
+    let (mut diagnosis, runs) = conclude(app, &workspace, brief, cancel).await?;
+    verify(&mut diagnosis, |label| workspace.get(label).map(|piece| piece.text.clone()));
+    store(app, held, incident, &Concluded { diagnosis: &diagnosis, runs: &runs, workspace: &workspace, started }).await?;
+    Ok(diagnosis)
+}
+
+async fn brief(app: &App, failure: &Failure, workspace: &Workspace, gaps: &[String]) -> Result<Vec<Message>, Halt> {
+    let pieces = workspace.pieces();
+    let budget = app.config.triage.excerpt_tokens.min(app.config.agent.context_tokens / 2);
+    let shown: Vec<Shown<'_>> = pieces.iter().map(|piece| shown(piece, pieces.len(), budget, workspace)).collect();
+    let query = pieces.iter().find(|piece| piece.kind.is_log()).map_or_else(String::new, |piece| {
+        excerpt::excerpt(&piece.text, 120, &excerpt::Options::default()).lines.iter().map(|(_, line)| line.as_str()).collect::<Vec<_>>().join(" ")
+    });
+    // The brief is good without runbooks; a search that fails must not stop the report.
+    let runbooks = knowledge::search(&app.pool, &query, RUNBOOKS).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the runbooks cannot be searched");
+        Vec::new()
+    });
+    let runbooks: Vec<_> = runbooks
+        .iter()
+        .map(|hit| context! { title => hit.title, heading => hit.heading, path => hit.path, text => hit.text })
+        .collect();
+    let text = app.prompts.render("triage-brief", context! { failure, gaps, evidence => shown, runbooks });
+    let system = app.prompts.render("triage-system", context! {});
+    let render = |text: anyhow::Result<String>| text.map_err(|error| Halt::Failed(format!("{error:#}")));
+    Ok(vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }])
+}
+
+/// Logs get most of the room; a pod's manifest the least.
+fn shown<'a>(piece: &'a Evidence, pieces: usize, budget: usize, workspace: &Workspace) -> Shown<'a> {
+    let share = match piece.kind {
+        EvidenceKind::Log | EvidenceKind::Attached => budget * 6 / 10,
+        EvidenceKind::PreviousLog | EvidenceKind::Events => budget * 15 / 100,
+        EvidenceKind::Pod | EvidenceKind::ToolResult => budget / 10,
+    };
+    let share = if pieces == 1 { budget } else { share };
+    let excerpt = excerpt::excerpt(&piece.text, share.max(100), &excerpt::Options::default());
+    Shown {
+        label: &piece.label,
+        title: &piece.title,
+        lines: piece.text.lines().count(),
+        excerpt: workspace.fenced(&excerpt.render()),
+    }
+}
+
+/// The configured model first; the rules analyst when there is none or when it does not conclude.
+async fn conclude(
+    app: &App,
+    workspace: &Arc<Workspace>,
+    brief: Vec<Message>,
+    cancel: &CancellationToken,
+) -> Result<(Diagnosis, Vec<Run>), Halt> {
+    let mut runs = Vec::new();
+    let mut note = None;
+    if let Some(model) = &app.model {
+        let (outcome, run) = run(app, model, workspace, brief.clone(), cancel).await;
+        if outcome.stop == StopReason::Cancelled {
+            return Err(Halt::Stopping);
+        }
+        let found = outcome.finish.clone().and_then(|value| diagnosis(value, model.name(), workspace));
+        runs.push(run);
+        if let Some(found) = found {
+            return Ok((found, runs));
+        }
+        let why = outcome.detail.unwrap_or_else(|| outcome.stop.as_str().to_owned());
+        tracing::warn!(model = model.name(), stop = outcome.stop.as_str(), "the model did not conclude: the rules analyst takes over");
+        note = Some(workspace.redact(&format!("The model {} did not conclude ({why}); the built-in rules analyst did.", model.name())));
+    }
+    let (outcome, run) = run(app, &app.rules, workspace, brief, cancel).await;
+    if outcome.stop == StopReason::Cancelled {
+        return Err(Halt::Stopping);
+    }
+    runs.push(run);
+    let found = outcome.finish.and_then(|value| diagnosis(value, app.rules.name(), workspace));
+    let mut found = found.ok_or_else(|| Halt::Failed("neither the model nor the rules analyst came to a conclusion".into()))?;
+    found.note = note;
+    Ok((found, runs))
+}
+
+async fn run(
+    app: &App,
+    model: &Arc<dyn Model>,
+    workspace: &Arc<Workspace>,
+    brief: Vec<Message>,
+    cancel: &CancellationToken,
+) -> (Outcome, Run) {
+    let mut tools: Vec<Arc<dyn Tool>> = vec![
+        Arc::new(ReadEvidence::new(Arc::clone(workspace))),
+        Arc::new(SearchEvidence::new(Arc::clone(workspace))),
+        Arc::new(SearchRunbooks::new(app.pool.clone())),
+        Arc::new(SubmitDiagnosis::new(Arc::clone(workspace))),
+    ];
+    // Only tools that look: nothing that changes the cluster or the forge is offered during triage.
+    let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
+    let foreign = app.mcp.tools(Some(Access::Read));
+    tools.extend(foreign.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
+    let agent = Agent {
+        model: Arc::clone(model),
+        tools,
+        finishing_tool: Some(SUBMIT_DIAGNOSIS),
+        budget: app.config.agent,
+        workspace: Arc::clone(workspace),
+    };
+    let (started_at, started) = (clock::now(), Instant::now());
+    let outcome = agent.run(brief, cancel).await;
+    let run = record(app, model, &outcome, started_at, started);
+    (outcome, run)
+}
+
+fn record(app: &App, model: &Arc<dyn Model>, outcome: &Outcome, started_at: DateTime<Utc>, started: Instant) -> Run {
+    let is_rules = Arc::ptr_eq(model, &app.rules);
+    let prices = app.config.model.as_ref().and_then(|model| model.prices).filter(|_| !is_rules);
+    #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+    let cost = prices.map(|(input, output)| {
+        (outcome.usage.input_tokens as f64 * input + outcome.usage.output_tokens as f64 * output) / 1e6
+    });
+    Run {
+        id: Uuid::now_v7(),
+        analyst: model.name().to_owned(),
+        stop_reason: outcome.stop.as_str().to_owned(),
+        detail: outcome.detail.clone(),
+        turns: i32::try_from(outcome.turns).unwrap_or(i32::MAX),
+        usage: outcome.usage,
+        cost,
+        tool_calls: outcome.calls.clone(),
+        started_at,
+        duration_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+struct Concluded<'a> {
+    diagnosis: &'a Diagnosis,
+    runs: &'a [Run],
+    workspace: &'a Workspace,
+    started: Instant,
+}
+
+/// One transaction: runs, tool results, diagnosis and both steps.
+async fn store(app: &App, held: &Held<'_>, incident: &Incident, concluded: &Concluded<'_>) -> Result<(), Halt> {
+    let Concluded { diagnosis, runs, workspace, started } = concluded;
+    let now = clock::now();
+    let added: Vec<NewEvidence> = workspace
+        .added()
+        .iter()
+        .map(|piece| NewEvidence {
+            id: piece.id,
+            position: piece.label[1..].parse().unwrap_or(i32::MAX),
+            kind: piece.kind,
+            title: piece.title.clone(),
+            text: piece.text.clone(),
+            redactions: 0,
+        })
+        .collect();
+    let calls: usize = runs.iter().map(|run| run.tool_calls.len()).sum();
+    let turns: i32 = runs.iter().map(|run| run.turns).sum();
+    let verified = diagnosis.claims.iter().filter(|claim| claim.verified).count();
+    let found = format!("{} by {}, {turns} turns, {calls} tool calls", diagnosis.title, diagnosis.analyst);
+    let checked = format!("{verified} of {} claims found in the evidence", diagnosis.claims.len());
+    let elapsed = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let mut transaction = app.pool.begin().await?;
+    held.check(&mut transaction, app).await?;
+    for run in *runs {
+        runs::insert(&mut transaction, held.report.id, run).await?;
+    }
+    if !added.is_empty() {
+        evidence::insert(&mut *transaction, held.report.id, &added, now).await?;
+    }
+    incidents::set_diagnosis(&mut *transaction, incident.id, diagnosis).await?;
+    reports::add_step(&mut *transaction, held.report.id, StepName::Investigate, &found, (now, elapsed)).await?;
+    reports::add_step(&mut *transaction, held.report.id, StepName::Verify, &checked, (now, 0)).await?;
+    transaction.commit().await?;
+    Ok(())
+}

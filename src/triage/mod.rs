@@ -1,0 +1,13 @@
+//! A failure report's way to a filed issue: intake, collect, place, investigate, publish.
+
+mod arguments;
+mod collect;
+mod intake;
+mod investigate;
+mod place;
+mod publish;
+mod run;
+mod tracker;
+
+pub use intake::{Intake, Submission, intake};
+pub use run::{Ran, run};

@@ -1,0 +1,149 @@
+//! Publish: file the issue, or count and comment on the known one. Claims that were not found are not filed.
+
+use super::run::{Halt, Held};
+use super::tracker::{self, Issue};
+use crate::app::App;
+use crate::clock;
+use crate::db::{evidence, incidents};
+use crate::domain::{Diagnosis, Evidence, Incident};
+use minijinja::{Value, context};
+use tokio_util::sync::CancellationToken;
+
+/// Lines of one claim that an issue shows.
+const MAX_LINES: usize = 12;
+/// Longest title.
+const MAX_TITLE: usize = 200;
+
+/// Files the issue of a new cause. Returns the sentence callers get.
+pub(super) async fn publish(
+    app: &App,
+    held: &Held<'_>,
+    incident: &Incident,
+    diagnosis: &Diagnosis,
+    cancel: &CancellationToken,
+) -> Result<String, Halt> {
+    let Some(tracker) = &app.config.tracker else { return Ok(told(diagnosis)) };
+    if let Some(url) = &incident.issue_url {
+        return Ok(format!("Issue created: {url}"));
+    }
+    let marker = format!("<!-- regreen:incident:{} -->", incident.id);
+    // Whoever came before may have filed it and died before it could say so.
+    let found = if held.report.attempts > 1 || held.retry > 0 {
+        tracker::find(app, tracker, &marker, cancel).await?
+    } else {
+        None
+    };
+    let issue = match found {
+        Some(issue) => issue,
+        None => {
+            let body = body(app, held, diagnosis, &marker).await?;
+            let title: String = diagnosis.title.chars().take(MAX_TITLE).collect();
+            held.renew(app).await?;
+            tracker::create(app, tracker, &title, &body, cancel).await?
+        }
+    };
+    let Issue { url, number } = issue;
+    incidents::set_issue(&app.pool, incident.id, &url, number, clock::now()).await?;
+    Ok(format!("Issue created: {url}"))
+}
+
+/// What callers are told when there is no tracker.
+fn told(diagnosis: &Diagnosis) -> String {
+    let mut text = format!("{}\n\n{}", diagnosis.title, diagnosis.cause);
+    for claim in diagnosis.claims.iter().filter(|claim| claim.verified) {
+        text.push_str(&format!("\n- {} ({} lines {}-{})", claim.statement, claim.evidence, claim.first_line, claim.last_line));
+    }
+    for (index, step) in diagnosis.next_steps.iter().enumerate() {
+        text.push_str(&format!("\n{}. {step}", index + 1));
+    }
+    text
+}
+
+async fn body(app: &App, held: &Held<'_>, diagnosis: &Diagnosis, marker: &str) -> Result<String, Halt> {
+    let pieces = evidence::of_report(&app.pool, held.report.id).await?;
+    let claims: Vec<Value> = diagnosis
+        .claims
+        .iter()
+        .filter(|claim| claim.verified)
+        .filter_map(|claim| {
+            let piece = pieces.iter().find(|piece| piece.label == claim.evidence)?;
+            Some(context! {
+                statement => claim.statement,
+                title => piece.title,
+                first_line => claim.first_line,
+                last_line => claim.last_line,
+                block => lines(piece, claim.first_line, claim.last_line),
+            })
+        })
+        .collect();
+    let dropped = diagnosis.claims.len() - claims.len();
+    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let values = context! {
+        failure => held.report.failure,
+        diagnosis,
+        class => diagnosis.class.as_str(),
+        confidence => serde_json::to_value(diagnosis.confidence).map(name).unwrap_or_default(),
+        claims,
+        dropped,
+        report_id => held.report.id.to_string(),
+        report_url => app.report_url(held.report.id),
+        marker,
+    };
+    app.prompts.render("issue", values).map_err(|error| Halt::Failed(format!("{error:#}")))
+}
+
+/// The cited lines as a Markdown block that their text cannot leave.
+fn lines(piece: &Evidence, first: u32, last: u32) -> String {
+    let mut text = String::new();
+    let count = (last - first + 1) as usize;
+    for (number, line) in (first..=last).zip(piece.text.lines().skip(first as usize - 1)).take(MAX_LINES) {
+        let line: String = line.chars().take(300).collect();
+        text.push_str(&format!("{number:>6}  {line}\n"));
+    }
+    if count > MAX_LINES {
+        text.push_str(&format!("        … {} more lines\n", count - MAX_LINES));
+    }
+    fenced_block(&text)
+}
+
+/// A code block with a fence longer than any run of backticks inside.
+fn fenced_block(text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}text\n{text}{fence}")
+}
+
+/// Counts a known cause; at most one comment per interval. Returns the sentence callers get.
+pub(super) async fn known(
+    app: &App,
+    held: &Held<'_>,
+    incident: &Incident,
+    cancel: &CancellationToken,
+) -> Result<String, Halt> {
+    let Some(url) = &incident.issue_url else {
+        let diagnosis = incident.diagnosis.as_ref().map(told).unwrap_or_default();
+        return Ok(format!("Known cause, seen {} times: {diagnosis}", incident.occurrences));
+    };
+    let said = format!("Known cause, seen {} times: {url}", incident.occurrences);
+    let Some(tracker) = &app.config.tracker else { return Ok(said) };
+    let now = clock::now();
+    let interval = chrono::TimeDelta::from_std(app.config.triage.comment_interval).unwrap_or(chrono::TimeDelta::MAX);
+    let not_since = now.checked_sub_signed(interval).unwrap_or(chrono::DateTime::UNIX_EPOCH);
+    // Claimed before it is posted: a crash loses a comment rather than posting two.
+    let Some(number) = incidents::claim_comment(&app.pool, incident.id, now, not_since).await? else { return Ok(said) };
+    let text = app.prompts.render(
+        "comment",
+        context! {
+            occurrences => incident.occurrences,
+            first_seen => incident.first_seen.format("%Y-%m-%d %H:%M UTC").to_string(),
+            failure => held.report.failure,
+            report_url => app.report_url(held.report.id),
+        },
+    );
+    let text = text.map_err(|error| Halt::Failed(format!("{error:#}")))?;
+    // The report is counted whether or not the comment arrives.
+    if let Err(halt) = tracker::comment(app, tracker, number, &text, cancel).await {
+        tracing::warn!(report = %held.report.id, reason = %halt, "the comment on the known issue was not posted");
+    }
+    Ok(said)
+}

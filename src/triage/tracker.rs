@@ -1,0 +1,175 @@
+//! The issue tracker behind its MCP server: owner and repository come from the configuration, never from a model.
+
+use super::arguments::{Argument, fitting};
+use super::run::Halt;
+use crate::app::App;
+use crate::config::Tracker;
+use crate::mcp::CallResult;
+use regex::Regex;
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+use tokio_util::sync::CancellationToken;
+
+/// Pages looked through for a marker; the newest issues come first.
+const MAX_PAGES: u32 = 10;
+/// Issues per page.
+const PAGE: u32 = 50;
+
+static ISSUE_URL: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"https?://[^\s"'<>\\]+/issues/(\d+)"#).expect("a fixed pattern"));
+
+/// An issue that was filed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Issue {
+    /// Where people read it.
+    pub(super) url: String,
+    /// Its number in the repository.
+    pub(super) number: Option<i64>,
+}
+
+/// Files an issue. The call is never repeated blindly: whoever retries looks for the marker first.
+pub(super) async fn create(
+    app: &App,
+    tracker: &Tracker,
+    title: &str,
+    body: &str,
+    cancel: &CancellationToken,
+) -> Result<Issue, Halt> {
+    let wanted: &[Argument<'_>] = &[(&["title"], json!(title)), (&["body", "description", "content"], json!(body))];
+    let result = call(app, tracker, &tracker.create_tool, wanted, cancel).await?;
+    values(&result).iter().find_map(issue).or_else(|| from_text(&result.text)).ok_or_else(|| {
+        Halt::Failed(format!("the tool `{}` filed an issue but did not say where", tracker.create_tool))
+    })
+}
+
+/// The issue that bears the marker, if there is one.
+pub(super) async fn find(
+    app: &App,
+    tracker: &Tracker,
+    marker: &str,
+    cancel: &CancellationToken,
+) -> Result<Option<Issue>, Halt> {
+    if app.mcp.is_connected(&tracker.server) && app.mcp.find(&tracker.server, &tracker.list_tool).is_none() {
+        tracing::warn!(tool = tracker.list_tool, "the tracker has no such tool: a retry cannot look for its issue");
+        return Ok(None);
+    }
+    let mut before = Vec::new();
+    for page in 1..=MAX_PAGES {
+        let wanted: &[Argument<'_>] = &[
+            (&["state"], json!("all")),
+            (&["page"], json!(page)),
+            (&["limit", "per_page", "perPage", "page_size", "pageSize"], json!(PAGE)),
+        ];
+        let result = call(app, tracker, &tracker.list_tool, wanted, cancel).await?;
+        let values = values(&result);
+        let bears = |value: &&Value| value["body"].as_str().is_some_and(|body| body.contains(marker));
+        if let Some(found) = values.iter().find(bears).and_then(issue) {
+            return Ok(Some(found));
+        }
+        // An empty page is the end; the same page again is a server without pages.
+        if values.is_empty() || values == before {
+            break;
+        }
+        before = values;
+    }
+    Ok(None)
+}
+
+/// Comments on an issue.
+pub(super) async fn comment(
+    app: &App,
+    tracker: &Tracker,
+    number: i64,
+    body: &str,
+    cancel: &CancellationToken,
+) -> Result<(), Halt> {
+    let wanted: &[Argument<'_>] = &[
+        (&["issue_number", "index", "number", "issue_index", "issue"], json!(number)),
+        (&["body", "comment", "content"], json!(body)),
+    ];
+    call(app, tracker, &tracker.comment_tool, wanted, cancel).await.map(|_| ())
+}
+
+async fn call(
+    app: &App,
+    tracker: &Tracker,
+    tool: &str,
+    wanted: &[Argument<'_>],
+    cancel: &CancellationToken,
+) -> Result<CallResult, Halt> {
+    let server = &tracker.server;
+    let Some(known) = app.mcp.find(server, tool) else {
+        return Err(if app.mcp.is_connected(server) {
+            Halt::Failed(format!("the MCP server `{server}` has no tool `{tool}`; see the `tracker.…` settings"))
+        } else {
+            Halt::Retry(format!("the MCP server `{server}` cannot be reached"))
+        });
+    };
+    let pinned: [Argument<'_>; 2] =
+        [(&["owner", "org"], json!(tracker.owner)), (&["repo", "repository", "repo_name"], json!(tracker.repo))];
+    let all: Vec<Argument<'_>> = pinned.into_iter().chain(wanted.iter().cloned()).collect();
+    let arguments = fitting(known.schema(), &all);
+    let result =
+        app.mcp.call(server, tool, arguments, cancel.clone()).await.map_err(|error| Halt::Retry(error.to_string()))?;
+    if result.is_error {
+        let said: String = result.text.chars().take(300).collect();
+        return Err(Halt::Retry(format!("the tool `{tool}` of `{server}` failed: {said}")));
+    }
+    Ok(result)
+}
+
+/// Every JSON object in a result, however the server packs it: structured, one text, or one text per item.
+fn values(result: &CallResult) -> Vec<Value> {
+    let mut found = Vec::new();
+    if let Some(structured) = &result.structured {
+        flatten(structured, &mut found);
+    }
+    if found.is_empty() {
+        for value in serde_json::Deserializer::from_str(&result.text).into_iter::<Value>().map_while(Result::ok) {
+            flatten(&value, &mut found);
+        }
+    }
+    found
+}
+
+fn flatten(value: &Value, found: &mut Vec<Value>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| flatten(item, found)),
+        Value::Object(map) if map.contains_key("html_url") || map.contains_key("body") || map.contains_key("number") => {
+            found.push(value.clone());
+        }
+        Value::Object(map) => map.values().for_each(|item| flatten(item, found)),
+        _ => {}
+    }
+}
+
+fn issue(value: &Value) -> Option<Issue> {
+    let url = ["html_url", "web_url", "url"].iter().find_map(|key| value[*key].as_str())?;
+    let number = ["number", "index", "iid"].iter().find_map(|key| value[*key].as_i64());
+    Some(Issue { url: url.to_owned(), number: number.or_else(|| from_text(url)?.number) })
+}
+
+fn from_text(text: &str) -> Option<Issue> {
+    let found = ISSUE_URL.captures(text)?;
+    Some(Issue { url: found[0].to_owned(), number: found[1].parse().ok() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(text: &str, structured: Option<Value>) -> CallResult {
+        CallResult { text: text.to_owned(), is_error: false, structured }
+    }
+
+    #[test]
+    fn issues_are_found_however_the_server_packs_them() {
+        let one = r#"{"id": 9, "number": 4, "html_url": "http://f/o/r/issues/4", "body": "x"}"#;
+        let wanted = Some(Issue { url: "http://f/o/r/issues/4".into(), number: Some(4) });
+        assert_eq!(values(&result(one, None)).iter().find_map(issue), wanted);
+        assert_eq!(values(&result(&format!("{one}\n{one}"), None)).len(), 2);
+        let structured = json!({"result": [{"html_url": "http://f/o/r/issues/4", "body": ""}]});
+        assert_eq!(values(&result("", Some(structured))).iter().find_map(issue), wanted);
+        assert_eq!(from_text("Issue created: http://f/o/r/issues/4"), wanted);
+    }
+}
