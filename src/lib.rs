@@ -7,8 +7,20 @@
 //! `shutdown`; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time.
 
 pub mod agent;
+pub mod app;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod demo;
 pub mod domain;
+pub mod evidence;
+pub mod http;
+pub mod jobs;
+pub mod knowledge;
+pub mod llm;
+pub mod mcp;
+pub mod prompts;
 pub mod shutdown;
+pub mod telemetry;
+pub mod tools;
+pub mod triage;

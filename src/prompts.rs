@@ -1,6 +1,7 @@
 //! The texts of `prompts/`, embedded and rendered strictly: a missing variable is an error, and found at start.
 
 use anyhow::Context as _;
+use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 
@@ -26,7 +27,6 @@ impl Prompts {
     pub fn load() -> anyhow::Result<Self> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-        environment.set_keep_trailing_newline(false);
         for (name, text) in TEMPLATES {
             environment.add_template(name, text).with_context(|| format!("prompts/{name}.md"))?;
         }
@@ -39,6 +39,6 @@ impl Prompts {
     /// There is no such template, or a variable is missing.
     pub fn render(&self, name: &str, values: impl Serialize) -> anyhow::Result<String> {
         let template = self.environment.get_template(name).with_context(|| format!("prompts/{name}.md"))?;
-        template.render(values).with_context(|| format!("prompts/{name}.md"))
+        template.render(minijinja::Value::from(Serde(values))).with_context(|| format!("prompts/{name}.md"))
     }
 }

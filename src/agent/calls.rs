@@ -6,6 +6,7 @@ use crate::domain::{Budget, ToolCall, ToolCallRecord};
 use crate::evidence::excerpt;
 use crate::evidence::tokens;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -53,13 +54,18 @@ impl Calls<'_> {
             jobs.push((call, key, repeat, twin != index));
         }
         let this = &*self;
-        let run = jobs.iter().map(|(call, _, repeat, is_twin)| async move {
-            match repeat {
-                Some(text) => this.repeated(call, turn, text),
-                None if *is_twin => this.refused(call, turn, "the same call stands above in this turn; see its result".into()),
-                None => this.one(call, turn, offered, cancel).await,
-            }
-        });
+        let mut run: Vec<BoxFuture<'_, Answered>> = Vec::new();
+        for (call, _, repeat, is_twin) in &jobs {
+            let call: &ToolCall = call;
+            run.push(match repeat {
+                Some(text) => Box::pin(std::future::ready(this.repeated(call, turn, text))),
+                None if *is_twin => {
+                    let problem = "the same call stands above in this turn; see its result".to_owned();
+                    Box::pin(std::future::ready(this.refused(call, turn, problem)))
+                }
+                None => Box::pin(this.one(call, turn, offered, cancel)),
+            });
+        }
         let answers: Vec<Answered> =
             futures::stream::iter(run).buffered(self.budget.parallel_calls.max(1)).collect().await;
         for ((_, key, repeat, is_twin), answer) in jobs.into_iter().zip(&answers) {

@@ -12,7 +12,6 @@ use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 /// Reports shown with an incident.
 const REPORTS: i64 = 50;

@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::db::queue::TRIAGE_JOB;
 use crate::triage::{self, Ran};
-use graphile_worker::{IntoTaskHandlerResult, TaskHandler, WorkerContext, WorkerContextExt as _};
+use graphile_worker::{IntoTaskHandlerResult, TaskHandler, WorkerContext};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -1,8 +1,12 @@
 //! Models: one trait with two implementers, any OpenAI-compatible endpoint and the built-in `rules` analyst.
 //! Prompts are left to the use cases; retries and wire tolerance are dealt with here.
 
+mod failure;
 mod openai;
 mod rules;
+mod seen;
+mod stream;
+mod wire;
 
 pub use openai::{OpenAi, OpenAiSettings};
 pub use rules::Rules;

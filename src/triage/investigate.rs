@@ -14,7 +14,7 @@ use crate::knowledge;
 use crate::llm::Model;
 use crate::tools::{ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SearchRunbooks, SubmitDiagnosis, diagnosis};
 use chrono::{DateTime, Utc};
-use minijinja::context;
+use serde_json::json;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Instant;
@@ -67,10 +67,10 @@ async fn brief(app: &App, failure: &Failure, workspace: &Workspace, gaps: &[Stri
     });
     let runbooks: Vec<_> = runbooks
         .iter()
-        .map(|hit| context! { title => hit.title, heading => hit.heading, path => hit.path, text => hit.text })
+        .map(|hit| json!({ "title": hit.title, "heading": hit.heading, "path": hit.path, "text": hit.text }))
         .collect();
-    let text = app.prompts.render("triage-brief", context! { failure, gaps, evidence => shown, runbooks });
-    let system = app.prompts.render("triage-system", context! {});
+    let text = app.prompts.render("triage-brief", json!({ "failure": failure, "gaps": gaps, "evidence": shown, "runbooks": runbooks }));
+    let system = app.prompts.render("triage-system", json!({}));
     let render = |text: anyhow::Result<String>| text.map_err(|error| Halt::Failed(format!("{error:#}")));
     Ok(vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }])
 }

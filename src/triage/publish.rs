@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::clock;
 use crate::db::{evidence, incidents};
 use crate::domain::{Diagnosis, Evidence, Incident};
-use minijinja::{Value, context};
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 /// Lines of one claim that an issue shows.
@@ -67,28 +67,28 @@ async fn body(app: &App, held: &Held<'_>, diagnosis: &Diagnosis, marker: &str) -
         .filter(|claim| claim.verified)
         .filter_map(|claim| {
             let piece = pieces.iter().find(|piece| piece.label == claim.evidence)?;
-            Some(context! {
-                statement => claim.statement,
-                title => piece.title,
-                first_line => claim.first_line,
-                last_line => claim.last_line,
-                block => lines(piece, claim.first_line, claim.last_line),
-            })
+            Some(json!({
+                "statement": claim.statement,
+                "title": piece.title,
+                "first_line": claim.first_line,
+                "last_line": claim.last_line,
+                "block": lines(piece, claim.first_line, claim.last_line),
+            }))
         })
         .collect();
     let dropped = diagnosis.claims.len() - claims.len();
     let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let values = context! {
-        failure => held.report.failure,
-        diagnosis,
-        class => diagnosis.class.as_str(),
-        confidence => serde_json::to_value(diagnosis.confidence).map(name).unwrap_or_default(),
-        claims,
-        dropped,
-        report_id => held.report.id.to_string(),
-        report_url => app.report_url(held.report.id),
-        marker,
-    };
+    let values = json!({
+        "failure": held.report.failure,
+        "diagnosis": diagnosis,
+        "class": diagnosis.class.as_str(),
+        "confidence": serde_json::to_value(diagnosis.confidence).map(name).unwrap_or_default(),
+        "claims": claims,
+        "dropped": dropped,
+        "report_id": held.report.id.to_string(),
+        "report_url": app.report_url(held.report.id),
+        "marker": marker,
+    });
     app.prompts.render("issue", values).map_err(|error| Halt::Failed(format!("{error:#}")))
 }
 
@@ -133,12 +133,12 @@ pub(super) async fn known(
     let Some(number) = incidents::claim_comment(&app.pool, incident.id, now, not_since).await? else { return Ok(said) };
     let text = app.prompts.render(
         "comment",
-        context! {
-            occurrences => incident.occurrences,
-            first_seen => incident.first_seen.format("%Y-%m-%d %H:%M UTC").to_string(),
-            failure => held.report.failure,
-            report_url => app.report_url(held.report.id),
-        },
+        json!({
+            "occurrences": incident.occurrences,
+            "first_seen": incident.first_seen.format("%Y-%m-%d %H:%M UTC").to_string(),
+            "failure": held.report.failure,
+            "report_url": app.report_url(held.report.id),
+        }),
     );
     let text = text.map_err(|error| Halt::Failed(format!("{error:#}")))?;
     // The report is counted whether or not the comment arrives.

@@ -1,0 +1,230 @@
+//! The private PostgreSQL of a machine without one: on a Unix socket in the data folder, owned by whoever holds the
+//! folder's lock. A second process joins as a guest; after a crash the next owner adopts or restarts the server.
+
+mod place;
+mod programs;
+
+use anyhow::{Context as _, bail};
+use place::Place;
+use programs::Programs;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use std::fs::{File, TryLockError};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for the server to answer.
+const START: Duration = Duration::from_secs(20);
+/// Pause between two looks.
+const LOOK: Duration = Duration::from_millis(15);
+/// Name of the database and of its owner.
+const NAME: &str = "regreen";
+
+/// A running private server.
+pub struct PrivatePostgres {
+    place: Place,
+    programs: Programs,
+    /// Held by the owner until the end; a guest has none.
+    lock: Option<File>,
+    child: Option<Child>,
+}
+
+impl PrivatePostgres {
+    /// Starts the server of a data folder, joins the running one, or adopts the one a crash left behind.
+    ///
+    /// # Errors
+    /// No PostgreSQL with pgvector is found (the error says what to run), or it does not start.
+    pub async fn start(data_dir: &Path, programs: Option<&Path>) -> anyhow::Result<Self> {
+        let place = Place::prepare(data_dir)?;
+        let programs = Programs::find(programs, &place)?;
+        let lock = File::create(place.dir.join("owner.lock")).context("cannot create the lock of the data folder")?;
+        let owned = match lock.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
+        };
+        let mut server = Self { place, programs, lock: owned.then_some(lock), child: None };
+        if owned && !server.answers().await {
+            server.initialise()?;
+            server.child = Some(server.spawn()?);
+        }
+        server.wait_ready().await?;
+        Ok(server)
+    }
+
+    /// How to connect to the product's database.
+    #[must_use]
+    pub fn connect_options(&self) -> PgConnectOptions {
+        self.options(NAME)
+    }
+
+    /// Whether this process started or adopted the server, and stops it.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    fn options(&self, database: &str) -> PgConnectOptions {
+        // Every field set: the defaults come from `PG…` variables of the environment.
+        PgConnectOptions::new_without_pgpass()
+            .socket(&self.place.socket)
+            .port(5432)
+            .username(NAME)
+            .password(NAME)
+            .database(database)
+            .log_statements(tracing::log::LevelFilter::Debug)
+    }
+
+    async fn answers(&self) -> bool {
+        match PgConnection::connect_with(&self.options("postgres")).await {
+            Ok(connection) => connection.close().await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    /// Makes the cluster beside its final place, so that a crash in the middle leaves nothing half-made.
+    fn initialise(&self) -> anyhow::Result<()> {
+        let cluster = self.place.cluster();
+        if cluster.join("PG_VERSION").exists() {
+            return Ok(());
+        }
+        let fresh = self.place.dir.join("cluster.new");
+        if fresh.exists() {
+            std::fs::remove_dir_all(&fresh).context("cannot remove a half-made cluster")?;
+        }
+        let output = self
+            .command("initdb")
+            .arg("--pgdata")
+            .arg(&fresh)
+            .args(["--username", NAME, "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"])
+            .output()
+            .context("cannot run initdb")?;
+        if !output.status.success() {
+            bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        std::fs::rename(&fresh, &cluster).context("cannot move the new cluster to its place")
+    }
+
+    fn spawn(&self) -> anyhow::Result<Child> {
+        let log = File::create(self.place.log()).context("cannot create the server's log")?;
+        self.command("postgres")
+            .arg("-D")
+            .arg(self.place.cluster())
+            .arg("-k")
+            .arg(&self.place.socket)
+            .args(["-c", "listen_addresses=", "-c", "port=5432", "-c", "shared_buffers=64MB", "-c", "max_connections=200"])
+            .args(["-c", "unix_socket_permissions=0777", "-c", "log_min_messages=warning"])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // Its own group: a Ctrl-C at the terminal is for us, who then stop it in order.
+            .process_group(0)
+            .spawn()
+            .context("cannot start postgres")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.bin.join(program));
+        command.current_dir("/").env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
+        if let Some((user, group)) = self.place.run_as {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    async fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + START;
+        loop {
+            if self.answers().await {
+                return self.ensure_database().await;
+            }
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                bail!("the private PostgreSQL ended at once ({status}): {}", self.last_words());
+            }
+            if Instant::now() > deadline {
+                bail!("the private PostgreSQL did not answer within 20 s: {}", self.last_words());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn ensure_database(&self) -> anyhow::Result<()> {
+        if let Ok(connection) = PgConnection::connect_with(&self.options(NAME)).await {
+            return connection.close().await.context("the private PostgreSQL closed the connection");
+        }
+        let mut connection = self.options("postgres").connect().await?;
+        let made = sqlx::raw_sql("create database regreen").execute(&mut connection).await;
+        // Two processes may come here at once; one of them is told that it exists.
+        if let Err(error) = made
+            && PgConnection::connect_with(&self.options(NAME)).await.is_err()
+        {
+            return Err(error).context("cannot create the database in the private PostgreSQL");
+        }
+        Ok(())
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.place.log()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(5).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
+
+    /// Stops the server if this process owns it, and waits for its end.
+    ///
+    /// # Errors
+    /// It does not stop.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        tokio::task::spawn_blocking(move || self.stop_now()).await?
+    }
+
+    fn stop_now(&mut self) -> anyhow::Result<()> {
+        if self.lock.is_none() {
+            return Ok(());
+        }
+        let stopped = self
+            .command("pg_ctl")
+            .args(["stop", "--mode", "fast", "--wait", "--timeout", "20", "--silent", "--pgdata"])
+            .arg(self.place.cluster())
+            .output()
+            .context("cannot run pg_ctl")?;
+        if let Some(child) = &mut self.child {
+            child.wait()?;
+        }
+        // Free for the next owner only when the server is gone.
+        self.lock = None;
+        self.child = None;
+        if !stopped.status.success() {
+            bail!("the private PostgreSQL did not stop: {}", String::from_utf8_lossy(&stopped.stderr).trim());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PrivatePostgres {
+    fn drop(&mut self) {
+        // An early return before `stop`; nobody is left to tell about a failure.
+        let _ = self.stop_now();
+    }
+}
+
+/// A path that other users can go to: every folder above it lets them through.
+fn is_reachable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    let open = |folder: &Path| folder.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
+    path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).all(open)
+}
+
+/// A short name for a path, for folders that stand for it elsewhere.
+fn short_hash(path: &Path) -> String {
+    use sha2::{Digest as _, Sha256};
+    let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
+    hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{} is not a usable path", path.display()))
+}

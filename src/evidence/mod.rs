@@ -1,0 +1,14 @@
+//! Pure functions between the raw log and the model: clean, redact, excerpt, recognise, verify.
+
+pub mod clean;
+pub mod excerpt;
+pub mod fingerprint;
+pub mod redact;
+pub mod runbook;
+pub mod signature;
+pub mod template;
+pub mod tokens;
+pub mod verify;
+mod weight;
+
+pub use weight::severity;

@@ -1,0 +1,161 @@
+//! Any OpenAI-compatible endpoint: streaming chat completions, retried where another attempt may help.
+
+use super::failure::{Attempt, HttpFailure, attempt_error};
+use super::stream::Assembly;
+use super::wire;
+use super::{Completion, Model, ModelError, Request};
+use async_openai::Client;
+use async_openai::config::OpenAIConfig;
+use async_openai::error::OpenAIError;
+use async_openai::middleware::HttpRequestFactory;
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Longest pause between attempts, also when the endpoint asks for more.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// Where and how to ask.
+#[derive(Debug, Clone)]
+pub struct OpenAiSettings {
+    /// With or without a trailing `/v1`.
+    pub base_url: String,
+    /// Sent as a bearer token.
+    pub api_key: Option<SecretString>,
+    /// Model to ask for.
+    pub model: String,
+    /// Sampling temperature.
+    pub temperature: Option<f32>,
+    /// Longest answer in tokens.
+    pub max_output_tokens: Option<u32>,
+    /// Longest time for one attempt.
+    pub request_timeout: Duration,
+    /// Longest silence within an answer.
+    pub idle_timeout: Duration,
+    /// Attempts per request.
+    pub max_attempts: u32,
+    /// First pause; doubles, with full jitter.
+    pub backoff_base: Duration,
+}
+
+/// The endpoint as a model.
+pub struct OpenAi {
+    settings: OpenAiSettings,
+    client: Client<OpenAIConfig>,
+    /// Optional parameters the endpoint turned out not to take: bits of [`wire::Optional`].
+    refused: AtomicU8,
+}
+
+impl OpenAi {
+    /// Builds the client; nothing is sent yet.
+    #[must_use]
+    pub fn new(settings: OpenAiSettings, http: reqwest::Client) -> Self {
+        let base = settings.base_url.trim_end_matches('/');
+        let base = if base.ends_with("/v1") { base.to_owned() } else { format!("{base}/v1") };
+        let key = settings.api_key.as_ref().map_or("", |key| key.expose_secret());
+        // Every field set: the crate's defaults come from other people's environment variables.
+        let config = OpenAIConfig::new().with_api_base(base).with_api_key(key).with_org_id("").with_project_id("");
+        let service = tower::service_fn(move |factory: HttpRequestFactory| send(http.clone(), factory));
+        Self { settings, client: Client::with_config(config).with_http_service(service), refused: AtomicU8::new(0) }
+    }
+
+    async fn attempt(&self, request: &Request) -> Result<Completion, Attempt> {
+        let body = wire::body(&self.settings, request, self.refused.load(Ordering::Relaxed));
+        let prompt_bytes = body.to_string().len();
+        let read = async {
+            let chat = self.client.chat();
+            let open = chat.create_stream_byot::<_, Value>(body);
+            let mut stream: Pin<Box<_>> = Box::pin(open.await.map_err(|error| attempt_error(&error))?);
+            let mut assembly = Assembly::default();
+            loop {
+                let next = timeout(self.settings.idle_timeout, stream.next()).await;
+                let next = next.map_err(|_| Attempt::retry("the endpoint fell silent in the middle of an answer"))?;
+                match next {
+                    None => break,
+                    Some(Ok(chunk)) => assembly.take(&chunk)?,
+                    Some(Err(OpenAIError::JSONDeserialize(..))) => {
+                        return Err(Attempt::retry("the endpoint streamed something that is not JSON"));
+                    }
+                    Some(Err(error)) => return Err(attempt_error(&error)),
+                }
+            }
+            assembly.finish(prompt_bytes)
+        };
+        timeout(self.settings.request_timeout, read)
+            .await
+            .unwrap_or_else(|_| Err(Attempt::retry("the endpoint took longer than `model.request_timeout`")))
+    }
+
+    /// Remembers an optional parameter that a 400 complains about. `true` when there is one less to send.
+    fn learn(&self, message: &str) -> bool {
+        let complaint = wire::Optional::complained_about(message);
+        complaint.is_some_and(|bit| self.refused.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+    }
+
+    fn pause(&self, attempt: u32, asked: Option<Duration>) -> Duration {
+        let ceiling = self.settings.backoff_base.saturating_mul(2u32.saturating_pow(attempt.min(16))).min(MAX_PAUSE);
+        let jittered = ceiling.mul_f64(fastrand::f64());
+        asked.map_or(jittered, |asked| asked.min(MAX_PAUSE).max(jittered))
+    }
+}
+
+#[async_trait]
+impl Model for OpenAi {
+    fn name(&self) -> &str {
+        &self.settings.model
+    }
+
+    async fn complete(&self, request: &Request) -> Result<Completion, ModelError> {
+        let mut attempts = 0;
+        loop {
+            let failure = match self.attempt(request).await {
+                Ok(completion) => return Ok(completion),
+                Err(failure) => failure,
+            };
+            match failure {
+                Attempt::Final(ModelError::Refused { status: Some(400 | 422), message }) if self.learn(&message) => {}
+                Attempt::Final(error) => return Err(error),
+                Attempt::Retry { message, after } => {
+                    attempts += 1;
+                    if attempts >= self.settings.max_attempts {
+                        return Err(ModelError::Unavailable { attempts, message });
+                    }
+                    let pause = self.pause(attempts - 1, after);
+                    tracing::warn!(attempt = attempts, pause_ms = pause.as_millis(), reason = message, "the model is asked again");
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+}
+
+/// Sends one request; anything but success becomes our own error before the crate logs or mis-reads its body, and a plain
+/// JSON answer to a streaming request becomes a stream of one event.
+async fn send(http: reqwest::Client, factory: HttpRequestFactory) -> Result<reqwest::Response, OpenAIError> {
+    let mut request = factory.build().await?;
+    if let Some(key) = request.headers_mut().get_mut(reqwest::header::AUTHORIZATION) {
+        key.set_sensitive(true);
+        // An endpoint without a key gets no empty one.
+        if key.as_bytes() == b"Bearer " || key.as_bytes() == b"Bearer" {
+            request.headers_mut().remove(reqwest::header::AUTHORIZATION);
+        }
+    }
+    let response = http.execute(request).await.map_err(OpenAIError::Reqwest)?;
+    if !response.status().is_success() {
+        return Err(OpenAIError::Boxed(Box::new(HttpFailure::read(response).await)));
+    }
+    let kind = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if kind.is_none_or(|kind| !kind.starts_with("application/json")) {
+        return Ok(response);
+    }
+    let whole = response.text().await.map_err(OpenAIError::Reqwest)?;
+    let one_line = whole.replace(['\r', '\n'], " ");
+    let stream = format!("data: {one_line}\n\ndata: [DONE]\n\n");
+    let response = axum::http::Response::builder().header("content-type", "text/event-stream").body(stream);
+    response.map(Into::into).map_err(|error| OpenAIError::Boxed(Box::new(error)))
+}

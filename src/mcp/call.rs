@@ -1,0 +1,218 @@
+//! One call: its time-out, its cancellation, and what to do when the session is lost.
+
+use super::server::{Listed, Server};
+use crate::domain::Access;
+use rmcp::RoleClient;
+use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, ResourceContents};
+use rmcp::service::{Peer, ServiceError};
+use serde_json::Value;
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long a call waits for a server that is being reconnected.
+const RECONNECT: Duration = Duration::from_secs(3);
+/// Most of a result that is kept, in bytes.
+const MAX_TEXT: usize = 32 << 20;
+
+/// What a tool returned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallResult {
+    /// Text parts, joined; what is not text, in words.
+    pub text: String,
+    /// The tool says that it failed.
+    pub is_error: bool,
+    /// Structured content, if the server sent some.
+    pub structured: Option<Value>,
+}
+
+/// Why there is no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// There is no such tool.
+    #[error("the MCP server `{server}` has no tool `{tool}`")]
+    UnknownTool {
+        /// Server.
+        server: String,
+        /// Tool.
+        tool: String,
+    },
+    /// The server is away.
+    #[error("the MCP server `{server}` cannot be reached: {reason}")]
+    NotConnected {
+        /// Server.
+        server: String,
+        /// Last failure.
+        reason: String,
+    },
+    /// No answer in time; the server was told to stop.
+    #[error("`{tool}` of `{server}` did not answer within {limit}")]
+    TimedOut {
+        /// Server.
+        server: String,
+        /// Tool.
+        tool: String,
+        /// The limit, in words.
+        limit: String,
+    },
+    /// Somebody cancelled; the server was told to stop.
+    #[error("the call was cancelled")]
+    Cancelled,
+    /// The session was lost in the middle: the call may have been carried out.
+    #[error("the session with `{server}` was lost during `{tool}`; whether it was carried out is not known")]
+    Lost {
+        /// Server.
+        server: String,
+        /// Tool.
+        tool: String,
+    },
+    /// The server refused the call.
+    #[error("`{server}` refused `{tool}`: {message}")]
+    Protocol {
+        /// Server.
+        server: String,
+        /// Tool.
+        tool: String,
+        /// Its words.
+        message: String,
+    },
+}
+
+enum Attempt {
+    Done(CallResult),
+    Failed(CallError),
+    /// Nothing reached the server.
+    NotSent(String),
+}
+
+/// Calls a tool. What had not reached the server is tried once more, unless the tool changes something.
+pub(super) async fn call(
+    server: &Arc<Server>,
+    tool: &Listed,
+    arguments: Value,
+    cancel: &CancellationToken,
+) -> Result<CallResult, CallError> {
+    let mut again = tool.access == Access::Read;
+    loop {
+        let peer = tokio::select! {
+            peer = server.peer(RECONNECT) => peer,
+            () = cancel.cancelled() => return Err(CallError::Cancelled),
+        };
+        let Some(peer) = peer else { return Err(not_connected(server)) };
+        match attempt(server, &peer, tool, arguments.clone(), cancel).await {
+            Attempt::Done(result) => return Ok(result),
+            Attempt::Failed(error) => return Err(error),
+            Attempt::NotSent(reason) => {
+                server.report_lost(&reason);
+                if !again {
+                    return Err(not_connected(server));
+                }
+                again = false;
+            }
+        }
+    }
+}
+
+fn not_connected(server: &Server) -> CallError {
+    let status = server.status();
+    let reason = status.last_error.unwrap_or_else(|| "it has not answered yet".to_owned());
+    CallError::NotConnected { server: status.name, reason }
+}
+
+async fn attempt(
+    server: &Server,
+    peer: &Peer<RoleClient>,
+    tool: &Listed,
+    arguments: Value,
+    cancel: &CancellationToken,
+) -> Attempt {
+    let (server_name, tool_name) = (server.config.name.clone(), tool.name.clone());
+    let mut params = CallToolRequestParams::new(tool.name.clone());
+    params.arguments = match arguments {
+        Value::Object(map) => Some(map),
+        _ => None,
+    };
+    let limit = server.config.call_timeout;
+    // Dropping the call tells the server to stop (`notifications/cancelled`).
+    let outcome = tokio::select! {
+        outcome = peer.call_tool(params) => outcome,
+        () = tokio::time::sleep(limit) => {
+            let limit = humantime::format_duration(limit).to_string();
+            return Attempt::Failed(CallError::TimedOut { server: server_name, tool: tool_name, limit });
+        }
+        () = cancel.cancelled() => return Attempt::Failed(CallError::Cancelled),
+    };
+    match outcome {
+        Ok(result) => Attempt::Done(read(result)),
+        Err(ServiceError::McpError(error)) => {
+            let message = error.message.chars().take(500).collect();
+            Attempt::Failed(CallError::Protocol { server: server_name, tool: tool_name, message })
+        }
+        Err(error @ ServiceError::TransportSend(_)) if !reached(&error) => Attempt::NotSent(words(&error)),
+        Err(ServiceError::TransportClosed) if peer.is_transport_closed() && server.status().last_error.is_some() => {
+            Attempt::NotSent("the session had ended".to_owned())
+        }
+        Err(error) => {
+            server.report_lost(&words(&error));
+            Attempt::Failed(CallError::Lost { server: server_name, tool: tool_name })
+        }
+    }
+}
+
+/// Whether a send that failed may have reached the server: not when no connection came about, nor when the server
+/// did not know the session (404), for then it has not looked at the call.
+fn reached(error: &ServiceError) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = error.source();
+    while let Some(inner) = source {
+        if inner.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
+            return false;
+        }
+        source = inner.source();
+    }
+    let text = error.to_string();
+    !(text.contains("Session expired") || text.contains("HTTP 404") || text.contains("Connection refused"))
+}
+
+fn words(error: &ServiceError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = inner.to_string();
+        source = inner.source();
+    }
+    text.chars().take(200).collect()
+}
+
+fn read(result: CallToolResult) -> CallResult {
+    let parts: Vec<String> = result.content.iter().map(part).collect();
+    let mut text = parts.join("\n");
+    if text.is_empty() && let Some(structured) = &result.structured_content {
+        text = structured.to_string();
+    }
+    if text.len() > MAX_TEXT {
+        let mut end = MAX_TEXT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let left_out = text.len() - end;
+        text.truncate(end);
+        text.push_str(&format!("\n… {left_out} bytes left out: the result is larger than is kept"));
+    }
+    CallResult { text, is_error: result.is_error.unwrap_or(false), structured: result.structured_content }
+}
+
+/// A part as text; what is not text is named.
+fn part(block: &ContentBlock) -> String {
+    match block {
+        ContentBlock::Text(text) => text.text.clone(),
+        ContentBlock::Image(image) => format!("(an image, {}, {} bytes of base64)", image.mime_type, image.data.len()),
+        ContentBlock::Audio(audio) => format!("(audio, {}, {} bytes of base64)", audio.mime_type, audio.data.len()),
+        ContentBlock::Resource(resource) => match &resource.resource {
+            ResourceContents::TextResourceContents { text, .. } => text.clone(),
+            _ => "(a binary resource)".to_owned(),
+        },
+        ContentBlock::ResourceLink(link) => format!("(a resource: {})", link.uri),
+        _ => "(content of a kind this client does not know)".to_owned(),
+    }
+}

@@ -1,0 +1,109 @@
+//! Opens a session over the configured transport.
+
+use super::sse::SseWorker;
+use crate::config::{McpServer, Transport};
+use anyhow::Context as _;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use rmcp::handler::client::ClientHandler;
+use rmcp::model::{ClientCapabilities, ClientConfig, Implementation};
+use rmcp::service::{NotificationContext, RunningService};
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
+use rmcp::{RoleClient, ServiceExt as _};
+use secrecy::ExposeSecret as _;
+use std::collections::HashMap;
+use std::process::Stdio;
+use std::sync::Arc;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::sync::Notify;
+
+/// Largest answer of a server: a log of 50,000 lines fits.
+const MAX_EVENT: usize = 64 << 20;
+
+/// Our side of a session: hears when the list of tools changes, refuses what servers ask of clients.
+#[derive(Debug, Clone)]
+pub(super) struct Listener {
+    pub(super) changed: Arc<Notify>,
+}
+
+impl ClientHandler for Listener {
+    fn get_info(&self) -> ClientConfig {
+        ClientConfig::new(
+            ClientCapabilities::default(),
+            Implementation::new("regreen", env!("CARGO_PKG_VERSION")),
+        )
+    }
+
+    async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
+        self.changed.notify_one();
+    }
+}
+
+/// A running session.
+pub(super) type Session = RunningService<RoleClient, Listener>;
+
+/// Connects and initialises.
+pub(super) async fn connect(config: &McpServer, http: reqwest::Client, listener: Listener) -> anyhow::Result<Session> {
+    match &config.transport {
+        Transport::Stdio { command } => stdio(config, command, listener).await,
+        Transport::StreamableHttp { url } => {
+            let mut settings = StreamableHttpClientTransportConfig::with_uri(url.as_str());
+            settings.custom_headers = headers(config)?.into_iter().filter_map(|(name, value)| Some((name?, value))).collect::<HashMap<_, _>>();
+            settings.max_sse_event_size = MAX_EVENT;
+            // A lost session is ours to rebuild: the transport would send a mutating call a second time.
+            settings.reinit_on_expired_session = false;
+            let transport = StreamableHttpClientTransport::with_client(http, settings);
+            Ok(listener.serve(transport).await?)
+        }
+        Transport::Sse { url } => {
+            let worker = SseWorker { http, url: url.parse().context("its URL is wrong")?, headers: headers(config)? };
+            Ok(listener.serve(worker).await?)
+        }
+    }
+}
+
+async fn stdio(config: &McpServer, command: &[String], listener: Listener) -> anyhow::Result<Session> {
+    let (program, arguments) = command.split_first().context("its command is empty")?;
+    let mut child = tokio::process::Command::new(program);
+    child.args(arguments).env_clear().kill_on_drop(true);
+    for name in ["PATH", "HOME"] {
+        if let Some(value) = crate::config::process_env(name) {
+            child.env(name, value);
+        }
+    }
+    for (name, value) in &config.env {
+        child.env(name, value.expose_secret());
+    }
+    let (transport, stderr) = TokioChildProcess::builder(child)
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{program}`"))?;
+    let name = config.name.clone();
+    let drain = async move {
+        let Some(stderr) = stderr else { return };
+        let mut lines = BufReader::new(stderr).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            tracing::debug!(server = name, bytes = line.len(), "the MCP server wrote to its standard error");
+        }
+    };
+    let session = listener.serve(transport);
+    // The pipe has to be read while the child starts, or a chatty one blocks.
+    let mut drain = Box::pin(drain);
+    let session = tokio::select! {
+        session = session => session?,
+        () = &mut drain => anyhow::bail!("it ended before it was initialised"),
+    };
+    super::server::detach(drain);
+    Ok(session)
+}
+
+fn headers(config: &McpServer) -> anyhow::Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &config.headers {
+        let name: HeaderName = name.parse().with_context(|| format!("`{name}` is not a header name"))?;
+        let mut value = HeaderValue::from_str(value.expose_secret()).with_context(|| format!("the value of `{name}` cannot be a header"))?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}

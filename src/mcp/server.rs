@@ -1,0 +1,313 @@
+//! One server: connects, lists its tools, notices its end, and begins again, for ever.
+
+use super::connect::{Listener, connect};
+use crate::clock;
+use crate::config::{McpServer, Transport};
+use crate::domain::Access;
+use chrono::{DateTime, Utc};
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use rmcp::RoleClient;
+use rmcp::model::{PaginatedRequestParams, Tool};
+use rmcp::service::Peer;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// First and longest pause between attempts.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// Pages of tools that are read.
+const MAX_PAGES: usize = 50;
+/// Tools that are kept.
+const MAX_TOOLS: usize = 1_000;
+
+/// A tool as its server lists it.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) schema: Value,
+    pub(super) access: Access,
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Phase {
+    /// The first or another attempt is under way.
+    Connecting,
+    /// Tools can be called.
+    Connected,
+    /// The last attempt failed; the next one comes then.
+    Retrying {
+        /// When.
+        next_attempt: DateTime<Utc>,
+    },
+}
+
+/// How a server is.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServerStatus {
+    /// Its name.
+    pub name: String,
+    /// Its transport.
+    pub transport: &'static str,
+    /// Where the connection stands.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// Tools known.
+    pub tools: usize,
+    /// Why the last attempt or session failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+impl ServerStatus {
+    /// Whether tools can be called right now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.phase == Phase::Connected
+    }
+}
+
+struct State {
+    phase: Phase,
+    peer: Option<Peer<RoleClient>>,
+    tools: Arc<Vec<Listed>>,
+    last_error: Option<String>,
+}
+
+/// A configured server and its connection.
+pub(super) struct Server {
+    pub(super) config: McpServer,
+    globs: Globs,
+    state: RwLock<State>,
+    /// Counts changes of the phase, for those who wait.
+    changes: watch::Sender<u64>,
+    attempts: watch::Sender<u32>,
+    /// Wakes the pause between attempts.
+    wake: Notify,
+    /// Says that the session does not work any more.
+    lost: Notify,
+}
+
+struct Globs {
+    allow: GlobSet,
+    deny: GlobSet,
+    read: GlobSet,
+    write: GlobSet,
+}
+
+impl Server {
+    pub(super) fn new(config: McpServer) -> Self {
+        let globs = Globs {
+            allow: globs(&config.allow),
+            deny: globs(&config.deny),
+            read: globs(&config.read),
+            write: globs(&config.write),
+        };
+        let state = State { phase: Phase::Connecting, peer: None, tools: Arc::default(), last_error: None };
+        Self {
+            config,
+            globs,
+            state: RwLock::new(state),
+            changes: watch::Sender::new(0),
+            attempts: watch::Sender::new(0),
+            wake: Notify::new(),
+            lost: Notify::new(),
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn status(&self) -> ServerStatus {
+        let transport = match self.config.transport {
+            Transport::Stdio { .. } => "stdio",
+            Transport::StreamableHttp { .. } => "streamable-http",
+            Transport::Sse { .. } => "sse",
+        };
+        self.read(|state| ServerStatus {
+            name: self.config.name.clone(),
+            transport,
+            phase: state.phase.clone(),
+            tools: state.tools.len(),
+            last_error: state.last_error.clone(),
+        })
+    }
+
+    pub(super) fn tools(&self) -> Vec<Listed> {
+        self.read(|state| state.tools.as_ref().clone())
+    }
+
+    pub(super) async fn settled(&self) {
+        // The sender lives in self, so this cannot fail.
+        let _ = self.attempts.subscribe().wait_for(|count| *count > 0).await;
+    }
+
+    /// The session's peer, as soon as there is one, at most after `limit`. Wakes a pausing reconnection.
+    pub(super) async fn peer(&self, limit: Duration) -> Option<Peer<RoleClient>> {
+        let mut changes = self.changes.subscribe();
+        let waiting = async {
+            loop {
+                if let Some(peer) = self.read(|state| state.peer.clone()) {
+                    return Some(peer);
+                }
+                self.wake.notify_one();
+                changes.changed().await.ok()?;
+            }
+        };
+        timeout(limit, waiting).await.ok().flatten()
+    }
+
+    /// Says that a session does not work any more; the next peer comes from a new one.
+    pub(super) fn report_lost(&self, reason: &str) {
+        self.update(|state| {
+            state.peer = None;
+            state.phase = Phase::Connecting;
+            state.last_error = Some(reason.to_owned());
+        });
+        self.lost.notify_one();
+    }
+
+    /// Connects and reconnects until `stop`.
+    pub(super) async fn keep_connected(&self, http: reqwest::Client, stop: CancellationToken) {
+        let mut failures = 0u32;
+        while !stop.is_cancelled() {
+            let ended = tokio::select! {
+                ended = self.session(http.clone(), &mut failures) => ended,
+                () = stop.cancelled() => return,
+            };
+            let reason = format!("{ended:#}");
+            let pause = PAUSE.0.saturating_mul(2u32.saturating_pow(failures.min(16))).min(PAUSE.1);
+            let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+            if failures <= 1 {
+                tracing::warn!(server = self.config.name, reason, "the MCP server is not connected; trying again");
+            }
+            failures += 1;
+            let next_attempt = clock::now() + pause;
+            self.update(|state| {
+                state.peer = None;
+                state.phase = Phase::Retrying { next_attempt };
+                state.last_error = Some(reason);
+            });
+            self.attempts.send_modify(|count| *count += 1);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Somebody waits for a tool: now, but not more often than the shortest pause.
+                () = async { self.wake.notified().await; tokio::time::sleep(PAUSE.0).await } => {}
+                () = stop.cancelled() => return,
+            }
+            self.update(|state| state.phase = Phase::Connecting);
+        }
+    }
+
+    /// One session from its beginning to its end; returns why it ended.
+    async fn session(&self, http: reqwest::Client, failures: &mut u32) -> anyhow::Error {
+        let changed = Arc::new(Notify::new());
+        let listener = Listener { changed: Arc::clone(&changed) };
+        let limit = self.config.connect_timeout;
+        let open = async {
+            let session = connect(&self.config, http, listener).await?;
+            let tools = self.list(session.peer()).await?;
+            anyhow::Ok((session, tools))
+        };
+        let (session, tools) = match timeout(limit, open).await {
+            Ok(Ok(open)) => open,
+            Ok(Err(error)) => return error,
+            Err(_) => return anyhow::anyhow!("no answer within {}", humantime::format_duration(limit)),
+        };
+        *failures = 0;
+        tracing::info!(server = self.config.name, tools = tools.len(), "MCP server connected");
+        let peer = session.peer().clone();
+        self.update(|state| {
+            state.peer = Some(peer.clone());
+            state.phase = Phase::Connected;
+            state.tools = Arc::new(tools);
+            state.last_error = None;
+        });
+        self.attempts.send_modify(|count| *count += 1);
+        let mut ended = Box::pin(session.waiting());
+        loop {
+            tokio::select! {
+                // Dropping `ended` closes the session.
+                _ = &mut ended => return anyhow::anyhow!("the session ended"),
+                () = self.lost.notified() => {
+                    let reason = self.read(|state| state.last_error.clone());
+                    if self.read(|state| state.peer.is_none()) {
+                        return anyhow::anyhow!(reason.unwrap_or_else(|| "the session was lost".to_owned()));
+                    }
+                }
+                () = changed.notified() => match timeout(limit, self.list(&peer)).await {
+                    Ok(Ok(tools)) => self.update(|state| state.tools = Arc::new(tools)),
+                    Ok(Err(error)) => return error,
+                    Err(_) => return anyhow::anyhow!("the changed list of tools did not come within {}", humantime::format_duration(limit)),
+                },
+            }
+        }
+    }
+
+    /// All pages, within bounds; a server that repeats its cursor is stopped.
+    async fn list(&self, peer: &Peer<RoleClient>) -> anyhow::Result<Vec<Listed>> {
+        let mut tools: Vec<Listed> = Vec::new();
+        let mut cursors = HashSet::new();
+        let mut cursor: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let params = cursor.take().map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
+            let page = peer.list_tools(params).await.map_err(|error| anyhow::anyhow!("its tools cannot be listed: {error}"))?;
+            tools.extend(page.tools.iter().filter_map(|tool| self.listed(tool)));
+            tools.truncate(MAX_TOOLS);
+            match page.next_cursor.map(|cursor| cursor.to_string()) {
+                Some(next) if tools.len() < MAX_TOOLS && cursors.insert(next.clone()) => cursor = Some(next),
+                _ => return Ok(tools),
+            }
+        }
+        Ok(tools)
+    }
+
+    /// The tool, unless the configuration hides it. Read only when its annotations or the configuration say so.
+    fn listed(&self, tool: &Tool) -> Option<Listed> {
+        let name = tool.name.as_ref();
+        let allowed = self.config.allow.is_empty() || self.globs.allow.is_match(name);
+        if !allowed || self.globs.deny.is_match(name) {
+            return None;
+        }
+        let hints = tool.annotations.as_ref();
+        let read_only = hints.and_then(|hints| hints.read_only_hint).unwrap_or(false);
+        let destructive = hints.and_then(|hints| hints.destructive_hint).unwrap_or(false);
+        let reads = (read_only && !destructive) || self.globs.read.is_match(name);
+        let access = if reads && !self.globs.write.is_match(name) { Access::Read } else { Access::Write };
+        Some(Listed {
+            name: name.to_owned(),
+            description: tool.description.as_deref().unwrap_or_default().to_owned(),
+            schema: Value::Object(tool.input_schema.as_ref().clone()),
+            access,
+        })
+    }
+}
+
+fn globs(patterns: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    // The configuration has been checked: each of them is a glob.
+    for glob in patterns.iter().filter_map(|pattern| Glob::new(pattern).ok()) {
+        set.add(glob);
+    }
+    set.build().unwrap_or_default()
+}
+
+/// Runs to its own end beside everything else: the reader of a child's standard error ends with the child.
+#[expect(clippy::disallowed_methods, reason = "ends with the child, which ends with its session")]
+pub(super) fn detach(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
+}
