@@ -1,0 +1,6 @@
+//! A stand-in cluster and forge that speak real MCP over loopback, with sample failures. Not used by `serve`.
+
+pub mod cluster;
+pub mod forge;
+mod mcp_server;
+pub mod samples;
