@@ -1,3 +1,16 @@
-//! The `regreen` binary.
+//! The `regreen` binary: parses and runs.
 
-fn main() {}
+use clap::Parser as _;
+use regreen::cli::{self, Cli};
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match cli::run(Cli::parse()).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("regreen: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

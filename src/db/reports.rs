@@ -342,3 +342,8 @@ pub async fn steps(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<St
     .fetch_all(db)
     .await
 }
+
+/// Empties everything that reports left behind. For the demonstration's own database.
+pub async fn forget_all(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    sqlx::query!("truncate reports, incidents cascade").execute(db).await.map(|_| ())
+}

@@ -93,6 +93,18 @@ impl Corpus {
         }
     }
 
+    /// Number of runbooks.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// The signatures of all runbooks, compiled.
     ///
     /// # Errors

@@ -1,0 +1,181 @@
+//! `demo`: the main job for real, on a stand-in cluster and forge.
+
+use super::serve::{self, Roles, Service};
+use crate::config::{Config, process_env};
+use crate::demo::samples::{Sample, samples};
+use crate::demo::{cluster, forge};
+use crate::domain::{Failure, Report, ReportStatus};
+use crate::shutdown::Shutdown;
+use crate::triage::{Intake, Submission, intake};
+use crate::{db, telemetry};
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::ProgressBar;
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// End after the first report; exit code 0 only if an issue was filed.
+    #[arg(long)]
+    once: bool,
+    /// Which failed pod to report; `--list` names them.
+    #[arg(long, value_name = "NAME")]
+    sample: Option<String>,
+    /// List the failed pods and end.
+    #[arg(long)]
+    list: bool,
+}
+
+/// Starts everything on loopback, reports one failed pod, shows what came of it.
+pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let all = samples();
+    if arguments.list {
+        for sample in &all {
+            println!("{:<18} {:<38} {} ({} lines of log)", sample.slug, sample.title, sample.pod, sample.log.lines().count());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let sample = match &arguments.sample {
+        None => &all[0],
+        Some(name) => all.iter().find(|sample| sample.slug == name).with_context(|| format!("there is no sample `{name}`; see `regreen demo --list`"))?,
+    };
+    let begun = Instant::now();
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().context("cannot listen for signals")?;
+    let stand_ins = Shutdown::new();
+    let cluster_url = cluster::start(&stand_ins).await?;
+    let forge = forge::start(&stand_ins).await?;
+    println!("Stand-in cluster   {cluster_url} ({} failed pods)", all.len());
+    println!("Stand-in forge     {}", forge.mcp_url);
+    let config = config(file, &arguments, &cluster_url, &forge.mcp_url)?;
+    telemetry::init(&config.log)?;
+    let analyst = config.model.as_ref().map_or_else(|| "rules (built in; set REGREEN_MODEL_URL and REGREEN_MODEL for a model)".to_owned(), |model| model.name.clone());
+    let service = serve::start(config, Roles::Both, shutdown.clone()).await?;
+    // The demonstration begins anew each time: its forge has forgotten the issues too.
+    db::reports::forget_all(&service.app.pool).await?;
+    service.app.mcp.settled().await;
+    let address = service.address.context("the demonstration serves HTTP")?;
+    println!("Regreen            http://{address} (ready after {} ms)", begun.elapsed().as_millis());
+    println!("Analyst            {analyst}\n");
+    let filed = tokio::select! {
+        filed = show(&service, sample, &forge) => filed,
+        () = shutdown.token().cancelled() => Err(anyhow::anyhow!("interrupted")),
+    };
+    let code = match filed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("regreen: {error:#}");
+            ExitCode::FAILURE
+        }
+    };
+    if !arguments.once && !shutdown.token().is_cancelled() {
+        invite(address, &all);
+        shutdown.token().cancelled().await;
+    }
+    shutdown.token().cancel();
+    service.stop().await?;
+    stand_ins.finish(Duration::from_secs(2)).await;
+    Ok(code)
+}
+
+/// The user's own settings, with the stand-ins in place of cluster, forge and database.
+fn config(file: Option<&Path>, arguments: &Arguments, cluster: &str, forge: &str) -> anyhow::Result<Config> {
+    let mut own = BTreeMap::from([
+        ("REGREEN_OPENSHIFT_URL", cluster.to_owned()),
+        ("REGREEN_OPENSHIFT_TRANSPORT", "sse".to_owned()),
+        ("REGREEN_GITEA_URL", forge.to_owned()),
+        ("REGREEN_GITEA_TRANSPORT", "streamable-http".to_owned()),
+        ("REGREEN_TRACKER_OWNER", "platform".to_owned()),
+        ("REGREEN_TRACKER_REPO", "pipeline-failures".to_owned()),
+    ]);
+    if process_env("REGREEN_DATA_DIR").is_none() {
+        own.insert("REGREEN_DATA_DIR", ".regreen/demo".to_owned());
+    }
+    if process_env("REGREEN_LOG").is_none() {
+        own.insert("REGREEN_LOG", "warn,graphile_worker=error".to_owned());
+    }
+    if arguments.once {
+        own.insert("REGREEN_PORT", "0".to_owned());
+    }
+    let env = |name: &str| match name {
+        // Never a database that somebody needs: the demonstration empties its tables.
+        "REGREEN_DATABASE_URL" | "DATABASE_URL" => None,
+        name => own.get(name).cloned().or_else(|| process_env(name)),
+    };
+    let config = Config::load(file, &env)?;
+    if config.database.url.is_some() {
+        bail!("the configuration file names a database; the demonstration uses only its own private one");
+    }
+    Ok(config)
+}
+
+/// Reports the pod and prints each step as it is taken. Whether an issue was filed.
+async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyhow::Result<bool> {
+    let pool = &service.app.pool;
+    println!("A pod failed: {}/{} — {}", sample.namespace, sample.pod, sample.title);
+    let failure = Failure {
+        namespace: sample.namespace.to_owned(),
+        pod_name: sample.pod.to_owned(),
+        pipeline: Some(sample.pipeline.to_owned()),
+        ..Failure::default()
+    };
+    let submission = Submission { failure, ..Submission::default() };
+    let (Intake::Accepted(id) | Intake::Repeated(id) | Intake::KeyReused(id)) = intake(pool, &submission).await?;
+    println!("Reported as {id}\n");
+    let report = follow(service, id).await?;
+    if report.status != ReportStatus::Done {
+        bail!("the report failed: {}", report.error.unwrap_or_default());
+    }
+    println!("\n{}\n", report.result.unwrap_or_default());
+    let issues = forge.issues();
+    if let Some(issue) = issues.last() {
+        let rule = "─".repeat(78);
+        println!("{rule}\n{}\n{rule}\n{}\n{rule}", issue["title"].as_str().unwrap_or_default(), issue["body"].as_str().unwrap_or_default());
+    }
+    Ok(!issues.is_empty())
+}
+
+async fn follow(service: &Service, id: Uuid) -> anyhow::Result<Report> {
+    let pool = &service.app.pool;
+    let spinner = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let mut shown = 0;
+    loop {
+        let report = db::reports::get(pool, id).await?.context("the report is gone")?;
+        let steps = db::reports::steps(pool, id).await?;
+        for step in &steps[shown..] {
+            spinner.suspend(|| println!("  ✓ {:<12} {} ({} ms)", step.name, step.detail, step.duration_ms));
+        }
+        shown = steps.len();
+        if report.status.is_final() {
+            spinner.finish_and_clear();
+            return Ok(report);
+        }
+        spinner.set_message("working …");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn invite(address: SocketAddr, all: &[Sample]) {
+    let other = &all[all.len().min(3) - 1];
+    println!(
+        "\nRegreen stays up at http://{address} (API: http://{address}/docs). Try:\n\n  \
+         curl -s http://{address}/report-failure -H 'content-type: application/json' -d '{{\"namespace\":\"{}\",\"pod_name\":\"{}\"}}'\n  \
+         curl -s http://{address}/api/incidents\n  \
+         curl -s http://{address}/health\n\nOther failed pods: {}\nCtrl-C ends it.",
+        other.namespace,
+        other.pod,
+        all.iter().map(|sample| sample.pod).collect::<Vec<_>>().join(" ")
+    );
+}

@@ -1,0 +1,110 @@
+//! The command line: one word per role.
+
+mod demo;
+mod excerpt;
+mod ingest;
+mod report;
+mod serve;
+
+use crate::config::{Config, markdown_table, process_env};
+use crate::{app, db, telemetry};
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Brings broken pipelines back to green: report a failure, get one issue per cause, every claim tied to a log line.
+#[derive(Debug, Parser)]
+#[command(name = "regreen", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// TOML file with settings; the environment wins over it.
+    #[arg(long, global = true, env = "REGREEN_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the HTTP API and work on reports.
+    Serve {
+        /// Only serve; leave the work to `regreen work` elsewhere.
+        #[arg(long)]
+        no_work: bool,
+    },
+    /// Work on reports without serving HTTP.
+    Work,
+    /// Bring the database schema up to date.
+    Migrate,
+    /// Store runbooks: the built-in ones and those of the given files and folders.
+    Ingest {
+        /// Markdown files, or folders of them.
+        paths: Vec<PathBuf>,
+    },
+    /// See it work: a stand-in cluster and forge, a failed pod, a filed issue.
+    Demo(demo::Arguments),
+    /// Report a failed pod to a server and print what came of it.
+    Report(report::Arguments),
+    /// Print the lines of a log that tell why it failed.
+    Excerpt(excerpt::Arguments),
+    /// Check the settings and explain every mistake.
+    CheckConfig {
+        /// Print the table of all settings as Markdown instead.
+        #[arg(long)]
+        table: bool,
+    },
+}
+
+/// Runs a parsed command line.
+///
+/// # Errors
+/// What stopped the command, in words for its user.
+pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let load = || Config::load(cli.config.as_deref(), &process_env);
+    match cli.command {
+        Command::Serve { no_work } => serve::run(load()?, if no_work { serve::Roles::Http } else { serve::Roles::Both }).await,
+        Command::Work => serve::run(load()?, serve::Roles::Work).await,
+        Command::Migrate => migrate(load()?).await,
+        Command::Ingest { paths } => ingest::run(load()?, &paths).await,
+        Command::Demo(arguments) => demo::run(cli.config.as_deref(), arguments).await,
+        Command::Report(arguments) => report::run(arguments).await,
+        Command::Excerpt(arguments) => excerpt::run(&arguments),
+        Command::CheckConfig { table: true } => {
+            print!("{}", markdown_table());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::CheckConfig { table: false } => Ok(check_config(cli.config.as_deref())),
+    }
+}
+
+async fn migrate(config: Config) -> anyhow::Result<ExitCode> {
+    telemetry::init(&config.log)?;
+    let connected = app::connect(&config).await?;
+    db::migrate(&connected.pool).await?;
+    connected.pool.close().await;
+    if let Some(private) = connected.private {
+        private.stop().await?;
+    }
+    println!("The schema is up to date.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_config(file: Option<&Path>) -> ExitCode {
+    match Config::load(file, &process_env) {
+        Ok(config) => {
+            let model = config.model.as_ref().map_or("the built-in rules analyst", |model| model.name.as_str());
+            let tracker = config.tracker.as_ref().map_or_else(
+                || "nowhere; diagnoses are stored and returned".to_owned(),
+                |tracker| format!("{}/{} through `{}`", tracker.owner, tracker.repo, tracker.server),
+            );
+            let servers: Vec<&str> = config.mcp.iter().map(|server| server.name.as_str()).collect();
+            let servers = if servers.is_empty() { "none".to_owned() } else { servers.join(", ") };
+            let database = if config.database.url.is_some() { "as configured" } else { "private, in the data folder" };
+            println!("The configuration is good.\n  model      {model}\n  database   {database}\n  MCP        {servers}\n  issues go  {tracker}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `serve` and `work`: wires everything in order, runs it, and stops it in the opposite order.
+
+use crate::app::{self, App};
+use crate::config::Config;
+use crate::shutdown::Shutdown;
+use crate::{db, http, jobs, knowledge, telemetry};
+use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// Time the rest of a stop gets after the grace.
+const LAST: Duration = Duration::from_secs(10);
+
+/// What one process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Roles {
+    Both,
+    Http,
+    Work,
+}
+
+/// A service that runs.
+pub(super) struct Service {
+    pub(super) app: Arc<App>,
+    /// Where it listens, when it does.
+    pub(super) address: Option<SocketAddr>,
+    private: Option<db::private::PrivatePostgres>,
+}
+
+/// Runs until a signal.
+pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
+    telemetry::init(&config.log)?;
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().context("cannot listen for signals")?;
+    let service = start(config, roles, shutdown.clone()).await?;
+    if let Some(address) = service.address {
+        tracing::info!(%address, "serving; the API is described at /docs");
+    }
+    shutdown.token().cancelled().await;
+    service.stop().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Database, schema, shared parts, worker, listener: in this order.
+pub(super) async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::Result<Service> {
+    // The port first: a taken one should not cost the start of a database.
+    let listener = if roles == Roles::Work { None } else { Some(listen(&config).await?) };
+    let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let connected = app::connect(&config).await?;
+    db::migrate(&connected.pool).await?;
+    let app = App::build(config, connected.pool, shutdown.clone())?;
+    shutdown.spawn(ingest(Arc::clone(&app)));
+    if roles != Roles::Work {
+        shutdown.spawn(jobs::announce(Arc::clone(&app)));
+    }
+    if roles != Roles::Http {
+        let (worker, stop) = (Arc::clone(&app), shutdown.token().clone());
+        shutdown.spawn(async move {
+            if let Err(error) = jobs::work(worker).await {
+                tracing::error!(error = format!("{error:#}"), "the worker ended; stopping");
+                stop.cancel();
+            }
+        });
+    }
+    if let Some(listener) = listener {
+        // Without it small answers wait for an acknowledgement.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let (router, stop) = (http::router(Arc::clone(&app)), shutdown.token().clone());
+        shutdown.spawn(async move {
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+    }
+    Ok(Service { app, address, private: connected.private })
+}
+
+async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::new(config.server.bind, config.server.port);
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; choose another port with `server.port` (REGREEN_PORT)")
+    })
+}
+
+/// The runbooks, beside everything else: reports can be taken meanwhile.
+async fn ingest(app: Arc<App>) {
+    let corpus = match app::corpus(&app.config) {
+        Ok(corpus) => corpus,
+        Err(error) => return tracing::error!(error = format!("{error:#}"), "the runbooks cannot be read"),
+    };
+    match knowledge::ingest(&app.pool, &corpus, |_| {}).await {
+        Ok(ingested) => tracing::info!(stored = ingested.stored, unchanged = ingested.unchanged, "runbooks are in"),
+        Err(error) => tracing::warn!(error = format!("{error:#}"), "the runbooks cannot be stored"),
+    }
+}
+
+impl Service {
+    /// Stops in order: no new work; what runs ends or is handed back; connections; the database.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        let grace = self.app.config.server.shutdown_grace + LAST;
+        if !self.app.shutdown.finish(grace).await {
+            tracing::warn!("some work did not stop in time; another worker takes it up");
+        }
+        self.app.connections.finish(LAST).await;
+        self.app.pool.close().await;
+        if let Some(private) = self.private {
+            private.stop().await?;
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
