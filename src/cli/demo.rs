@@ -41,13 +41,22 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
     let all = samples();
     if arguments.list {
         for sample in &all {
-            println!("{:<18} {:<38} {} ({} lines of log)", sample.slug, sample.title, sample.pod, sample.log.lines().count());
+            println!(
+                "{:<18} {:<38} {} ({} lines of log)",
+                sample.slug,
+                sample.title,
+                sample.pod,
+                sample.log.lines().count()
+            );
         }
         return Ok(ExitCode::SUCCESS);
     }
     let sample = match &arguments.sample {
         None => &all[0],
-        Some(name) => all.iter().find(|sample| sample.slug == name).with_context(|| format!("there is no sample `{name}`; see `regreen demo --list`"))?,
+        Some(name) => all
+            .iter()
+            .find(|sample| sample.slug == name)
+            .with_context(|| format!("there is no sample `{name}`; see `regreen demo --list`"))?,
     };
     let begun = Instant::now();
     let shutdown = Shutdown::new();
@@ -59,13 +68,19 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
     println!("Stand-in forge     {}", forge.mcp_url);
     let config = config(file, &arguments, &cluster_url, &forge.mcp_url)?;
     telemetry::init(&config.log)?;
-    let analyst = config.model.as_ref().map_or_else(|| "rules (built in; set REGREEN_MODEL_URL and REGREEN_MODEL for a model)".to_owned(), |model| model.name.clone());
+    let analyst = config.model.as_ref().map_or_else(
+        || "rules (built in; set REGREEN_MODEL_URL and REGREEN_MODEL for a model)".to_owned(),
+        |model| model.name.clone(),
+    );
     let service = serve::start(config, Roles::Both, shutdown.clone()).await?;
     // The demonstration begins anew each time: its forge has forgotten the issues too.
     db::reports::forget_all(&service.app.pool).await?;
     service.app.mcp.settled().await;
     let address = service.address.context("the demonstration serves HTTP")?;
-    println!("Regreen            http://{address} (ready after {} ms)", begun.elapsed().as_millis());
+    println!(
+        "Regreen            http://{address} (ready after {} ms)",
+        begun.elapsed().as_millis()
+    );
     println!("Analyst            {analyst}\n");
     let filed = tokio::select! {
         filed = show(&service, sample, &forge) => filed,
@@ -123,15 +138,22 @@ fn config(file: Option<&Path>, arguments: &Arguments, cluster: &str, forge: &str
 /// Reports the pod and prints each step as it is taken. Whether an issue was filed.
 async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyhow::Result<bool> {
     let pool = &service.app.pool;
-    println!("A pod failed: {}/{} — {}", sample.namespace, sample.pod, sample.title);
+    println!(
+        "A pod failed: {}/{} — {}",
+        sample.namespace, sample.pod, sample.title
+    );
     let failure = Failure {
         namespace: sample.namespace.to_owned(),
         pod_name: sample.pod.to_owned(),
         pipeline: Some(sample.pipeline.to_owned()),
         ..Failure::default()
     };
-    let submission = Submission { failure, ..Submission::default() };
-    let (Intake::Accepted(id) | Intake::Repeated(id) | Intake::KeyReused(id)) = intake(pool, &submission).await?;
+    let submission = Submission {
+        failure,
+        ..Submission::default()
+    };
+    let (Intake::Accepted(id) | Intake::Repeated(id) | Intake::KeyReused(id)) =
+        intake(pool, &submission).await?;
     println!("Reported as {id}\n");
     let report = follow(service, id).await?;
     if report.status != ReportStatus::Done {
@@ -141,14 +163,22 @@ async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyho
     let issues = forge.issues();
     if let Some(issue) = issues.last() {
         let rule = "─".repeat(78);
-        println!("{rule}\n{}\n{rule}\n{}\n{rule}", issue["title"].as_str().unwrap_or_default(), issue["body"].as_str().unwrap_or_default());
+        println!(
+            "{rule}\n{}\n{rule}\n{}\n{rule}",
+            issue["title"].as_str().unwrap_or_default(),
+            issue["body"].as_str().unwrap_or_default()
+        );
     }
     Ok(!issues.is_empty())
 }
 
 async fn follow(service: &Service, id: Uuid) -> anyhow::Result<Report> {
     let pool = &service.app.pool;
-    let spinner = if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+    let spinner = if std::io::stderr().is_terminal() {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    };
     spinner.enable_steady_tick(Duration::from_millis(100));
     let mut shown = 0;
     loop {

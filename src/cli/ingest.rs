@@ -16,14 +16,18 @@ pub(super) async fn run(config: Config, paths: &[PathBuf]) -> anyhow::Result<Exi
     corpus.signatures()?;
     let connected = app::connect(&config).await?;
     db::migrate(&connected.pool).await?;
-    let bar = ProgressBar::new(corpus.len() as u64).with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")?);
+    let bar = ProgressBar::new(corpus.len() as u64)
+        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")?);
     let ingested = knowledge::ingest(&connected.pool, &corpus, |path| {
         bar.set_message(path.to_owned());
         bar.inc(1);
     })
     .await?;
     bar.finish_and_clear();
-    println!("{} runbooks stored, {} unchanged.", ingested.stored, ingested.unchanged);
+    println!(
+        "{} runbooks stored, {} unchanged.",
+        ingested.stored, ingested.unchanged
+    );
     for (path, reason) in &corpus.rejected {
         eprintln!("left out: {path}: {reason}");
     }
@@ -31,5 +35,9 @@ pub(super) async fn run(config: Config, paths: &[PathBuf]) -> anyhow::Result<Exi
     if let Some(private) = connected.private {
         private.stop().await?;
     }
-    Ok(if corpus.rejected.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if corpus.rejected.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

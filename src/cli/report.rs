@@ -16,7 +16,9 @@ const TIMEOUT: Duration = Duration::from_secs(1_800);
 ///
 /// Exit codes: 0 done, 1 the report failed, 2 the server refused the request, 3 it cannot be reached, 4 accepted and still running.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 done; 1 the report failed; 2 the server refused the request; 3 the server cannot be reached; 4 accepted, still running.")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 the report failed; 2 the server refused the request; 3 the server cannot be reached; 4 accepted, still running."
+)]
 pub(super) struct Arguments {
     /// Namespace of the failed pod.
     #[arg(long)]
@@ -60,8 +62,16 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         "namespace": arguments.namespace, "pod_name": arguments.pod, "container_name": arguments.container,
         "pipeline": arguments.pipeline, "run_url": arguments.run_url, "log": log.transpose()?,
     });
-    let http = reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(Duration::from_secs(10)).build()?;
-    let mut request = http.post(format!("{}/report-failure", arguments.server.trim_end_matches('/'))).json(&body);
+    let http = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .connect_timeout(Duration::from_secs(10))
+        .build()?;
+    let mut request = http
+        .post(format!(
+            "{}/report-failure",
+            arguments.server.trim_end_matches('/')
+        ))
+        .json(&body);
     if let Some(key) = &arguments.idempotency_key {
         request = request.header("idempotency-key", key);
     }
@@ -74,12 +84,19 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let response = match answer {
         Ok(response) => response,
         Err(error) => {
-            eprintln!("regreen: {} cannot be reached: {}", arguments.server, error.without_url());
+            eprintln!(
+                "regreen: {} cannot be reached: {}",
+                arguments.server,
+                error.without_url()
+            );
             return Ok(ExitCode::from(3));
         }
     };
     let status = response.status().as_u16();
-    let answer: Value = response.json().await.unwrap_or_else(|_| json!({"detail": format!("HTTP {status} without a readable answer")}));
+    let answer: Value = response
+        .json()
+        .await
+        .unwrap_or_else(|_| json!({"detail": format!("HTTP {status} without a readable answer")}));
     print_answer(&arguments, status, &answer);
     Ok(ExitCode::from(match status {
         200 => 0,
@@ -93,7 +110,8 @@ fn spinner(arguments: &Arguments) -> ProgressBar {
     if arguments.json || !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let spinner = ProgressBar::new_spinner().with_message(format!("looking at {}/{} …", arguments.namespace, arguments.pod));
+    let spinner = ProgressBar::new_spinner()
+        .with_message(format!("looking at {}/{} …", arguments.namespace, arguments.pod));
     spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
 }

@@ -14,62 +14,322 @@ pub struct Setting {
     pub doc: &'static str,
 }
 
-const fn s(key: &'static str, env: &'static [&'static str], default: &'static str, doc: &'static str) -> Setting {
-    Setting { key, env, default, doc }
+const fn s(
+    key: &'static str,
+    env: &'static [&'static str],
+    default: &'static str,
+    doc: &'static str,
+) -> Setting {
+    Setting {
+        key,
+        env,
+        default,
+        doc,
+    }
 }
 
 /// All settings, in the order of the documented table.
 pub const SETTINGS: &[Setting] = &[
-    s("server.bind", &["REGREEN_BIND"], "127.0.0.1", "Address to listen on."),
-    s("server.port", &["REGREEN_PORT", "PORT"], "8000", "Port to listen on; 0 picks a free one."),
-    s("server.public_url", &["REGREEN_PUBLIC_URL"], "", "Where people reach this server; used in links of issues."),
-    s("server.body_limit", &["REGREEN_BODY_LIMIT"], "33554432", "Largest request body, in bytes; larger ones get 413."),
-    s("server.wait", &["REGREEN_WAIT"], "5m", "How long `POST /report-failure` waits for the outcome before it answers 202."),
-    s("server.shutdown_grace", &["REGREEN_SHUTDOWN_GRACE"], "30s", "How long a stop waits for what runs before it hands it back."),
-    s("database.url", &["REGREEN_DATABASE_URL", "DATABASE_URL"], "", "PostgreSQL with pgvector. Unset: a private one in the data folder."),
-    s("database.max_connections", &["REGREEN_DATABASE_MAX_CONNECTIONS"], "16", "Size of the connection pool."),
-    s("database.data_dir", &["REGREEN_DATA_DIR"], "", "Folder of the private PostgreSQL. Unset: `/var/lib/regreen` as root, else `~/.local/share/regreen`."),
-    s("database.programs", &["REGREEN_POSTGRES_PROGRAMS"], "", "Folder with `initdb` and `postgres` for the private PostgreSQL. Unset: looked up."),
-    s("model.url", &["REGREEN_MODEL_URL", "LITELLM_URL"], "", "OpenAI-compatible endpoint, with or without `/v1`. Unset: the built-in `rules` analyst."),
-    s("model.api_key", &["REGREEN_MODEL_API_KEY", "LITELLM_API_KEY"], "", "Key for it: a value, `env:NAME` or `file:/path`."),
-    s("model.name", &["REGREEN_MODEL", "LITELLM_MODEL"], "", "Model to ask for; required with `model.url`."),
-    s("model.temperature", &["REGREEN_MODEL_TEMPERATURE"], "", "Sampling temperature, 0 to 2. Unset: the endpoint's own."),
-    s("model.max_output_tokens", &["REGREEN_MODEL_MAX_OUTPUT_TOKENS"], "", "Longest answer, in tokens. Unset: the endpoint's own."),
-    s("model.request_timeout", &["REGREEN_MODEL_REQUEST_TIMEOUT"], "2m", "Longest time for one answer."),
-    s("model.idle_timeout", &["REGREEN_MODEL_IDLE_TIMEOUT"], "1m", "Longest silence within an answer."),
-    s("model.max_attempts", &["REGREEN_MODEL_MAX_ATTEMPTS"], "5", "Attempts per request on 408, 429, 5xx and broken connections."),
-    s("model.backoff", &["REGREEN_MODEL_BACKOFF"], "500ms", "First pause between attempts; doubles, with jitter."),
-    s("model.input_price", &["REGREEN_MODEL_INPUT_PRICE"], "", "Price of a million prompt tokens; with `model.output_price`, runs show their cost."),
-    s("model.output_price", &["REGREEN_MODEL_OUTPUT_PRICE"], "", "Price of a million answer tokens."),
-    s("agent.turns", &["REGREEN_AGENT_TURNS"], "12", "Completions per investigation; the last one may only conclude."),
-    s("agent.context_tokens", &["REGREEN_AGENT_CONTEXT_TOKENS"], "32000", "Largest request to the model, in tokens; old tool results are shortened first."),
-    s("agent.total_tokens", &["REGREEN_AGENT_TOTAL_TOKENS"], "400000", "Tokens one investigation may use in all."),
-    s("agent.wall_time", &["REGREEN_AGENT_WALL_TIME"], "5m", "Longest time for one investigation."),
-    s("agent.parallel_calls", &["REGREEN_AGENT_PARALLEL_CALLS"], "4", "Tool calls running at the same time."),
-    s("agent.result_tokens", &["REGREEN_AGENT_RESULT_TOKENS"], "2000", "Tokens of one tool result that the model is shown; the whole is kept as evidence."),
-    s("triage.excerpt_tokens", &["REGREEN_EXCERPT_TOKENS"], "6000", "Tokens of log excerpts in the brief."),
-    s("triage.comment_interval", &["REGREEN_COMMENT_INTERVAL"], "1h", "At most one comment on a known issue in this time."),
-    s("triage.max_attempts", &["REGREEN_MAX_ATTEMPTS"], "3", "Times a report may take its worker down before it is given up."),
-    s("cluster.server", &["REGREEN_CLUSTER_SERVER"], "openshift", "MCP server that logs, pods and events are fetched from."),
-    s("cluster.log_tool", &["REGREEN_CLUSTER_LOG_TOOL"], "pods_log", "Its tool for a container's log."),
-    s("cluster.pod_tool", &["REGREEN_CLUSTER_POD_TOOL"], "pods_get", "Its tool for a pod."),
-    s("cluster.events_tool", &["REGREEN_CLUSTER_EVENTS_TOOL"], "events_list", "Its tool for events."),
-    s("cluster.log_lines", &["REGREEN_CLUSTER_LOG_LINES"], "50000", "Lines of log to ask for."),
-    s("tracker.server", &["REGREEN_TRACKER_SERVER"], "gitea", "MCP server issues are filed through."),
-    s("tracker.owner", &["REGREEN_TRACKER_OWNER", "GITEA_OWNER"], "", "Owner of the repository issues go to; required with the tracker's server."),
-    s("tracker.repo", &["REGREEN_TRACKER_REPO", "GITEA_REPO"], "", "Repository issues go to; required with the tracker's server."),
-    s("tracker.create_tool", &["REGREEN_TRACKER_CREATE_TOOL"], "create_issue", "Its tool that files an issue."),
-    s("tracker.list_tool", &["REGREEN_TRACKER_LIST_TOOL"], "list_issues", "Its tool that lists issues; a retry looks there for the issue it filed."),
-    s("tracker.comment_tool", &["REGREEN_TRACKER_COMMENT_TOOL"], "add_comment", "Its tool that comments on an issue."),
-    s("openshift.url", &["REGREEN_OPENSHIFT_URL", "MCP_OPENSHIFT_URL"], "", "Short form for an MCP server named `openshift`."),
-    s("openshift.transport", &["REGREEN_OPENSHIFT_TRANSPORT", "MCP_OPENSHIFT_TRANSPORT"], "sse", "Its transport: `sse` or `streamable-http`."),
-    s("gitea.url", &["REGREEN_GITEA_URL", "MCP_GITEA_URL"], "", "Short form for an MCP server named `gitea`."),
-    s("gitea.transport", &["REGREEN_GITEA_TRANSPORT", "MCP_GITEA_TRANSPORT"], "streamable-http", "Its transport: `sse` or `streamable-http`."),
-    s("queue.concurrency", &["REGREEN_QUEUE_CONCURRENCY"], "8", "Reports one process works on at the same time."),
-    s("queue.heartbeat", &["REGREEN_QUEUE_HEARTBEAT"], "5s", "How often a worker says that it lives."),
-    s("queue.lease", &["REGREEN_QUEUE_LEASE"], "30s", "Silence after which a worker's reports are taken over."),
-    s("knowledge.corpus", &["REGREEN_CORPUS"], "", "Folder of runbooks read besides the built-in ones."),
-    s("log.filter", &["REGREEN_LOG", "RUST_LOG"], "info,graphile_worker=warn", "What is logged, in `tracing` filter syntax."),
+    s(
+        "server.bind",
+        &["REGREEN_BIND"],
+        "127.0.0.1",
+        "Address to listen on.",
+    ),
+    s(
+        "server.port",
+        &["REGREEN_PORT", "PORT"],
+        "8000",
+        "Port to listen on; 0 picks a free one.",
+    ),
+    s(
+        "server.public_url",
+        &["REGREEN_PUBLIC_URL"],
+        "",
+        "Where people reach this server; used in links of issues.",
+    ),
+    s(
+        "server.body_limit",
+        &["REGREEN_BODY_LIMIT"],
+        "33554432",
+        "Largest request body, in bytes; larger ones get 413.",
+    ),
+    s(
+        "server.wait",
+        &["REGREEN_WAIT"],
+        "5m",
+        "How long `POST /report-failure` waits for the outcome before it answers 202.",
+    ),
+    s(
+        "server.shutdown_grace",
+        &["REGREEN_SHUTDOWN_GRACE"],
+        "30s",
+        "How long a stop waits for what runs before it hands it back.",
+    ),
+    s(
+        "database.url",
+        &["REGREEN_DATABASE_URL", "DATABASE_URL"],
+        "",
+        "PostgreSQL with pgvector. Unset: a private one in the data folder.",
+    ),
+    s(
+        "database.max_connections",
+        &["REGREEN_DATABASE_MAX_CONNECTIONS"],
+        "16",
+        "Size of the connection pool.",
+    ),
+    s(
+        "database.data_dir",
+        &["REGREEN_DATA_DIR"],
+        "",
+        "Folder of the private PostgreSQL. Unset: `/var/lib/regreen` as root, else `~/.local/share/regreen`.",
+    ),
+    s(
+        "database.programs",
+        &["REGREEN_POSTGRES_PROGRAMS"],
+        "",
+        "Folder with `initdb` and `postgres` for the private PostgreSQL. Unset: looked up.",
+    ),
+    s(
+        "model.url",
+        &["REGREEN_MODEL_URL", "LITELLM_URL"],
+        "",
+        "OpenAI-compatible endpoint, with or without `/v1`. Unset: the built-in `rules` analyst.",
+    ),
+    s(
+        "model.api_key",
+        &["REGREEN_MODEL_API_KEY", "LITELLM_API_KEY"],
+        "",
+        "Key for it: a value, `env:NAME` or `file:/path`.",
+    ),
+    s(
+        "model.name",
+        &["REGREEN_MODEL", "LITELLM_MODEL"],
+        "",
+        "Model to ask for; required with `model.url`.",
+    ),
+    s(
+        "model.temperature",
+        &["REGREEN_MODEL_TEMPERATURE"],
+        "",
+        "Sampling temperature, 0 to 2. Unset: the endpoint's own.",
+    ),
+    s(
+        "model.max_output_tokens",
+        &["REGREEN_MODEL_MAX_OUTPUT_TOKENS"],
+        "",
+        "Longest answer, in tokens. Unset: the endpoint's own.",
+    ),
+    s(
+        "model.request_timeout",
+        &["REGREEN_MODEL_REQUEST_TIMEOUT"],
+        "2m",
+        "Longest time for one answer.",
+    ),
+    s(
+        "model.idle_timeout",
+        &["REGREEN_MODEL_IDLE_TIMEOUT"],
+        "1m",
+        "Longest silence within an answer.",
+    ),
+    s(
+        "model.max_attempts",
+        &["REGREEN_MODEL_MAX_ATTEMPTS"],
+        "5",
+        "Attempts per request on 408, 429, 5xx and broken connections.",
+    ),
+    s(
+        "model.backoff",
+        &["REGREEN_MODEL_BACKOFF"],
+        "500ms",
+        "First pause between attempts; doubles, with jitter.",
+    ),
+    s(
+        "model.input_price",
+        &["REGREEN_MODEL_INPUT_PRICE"],
+        "",
+        "Price of a million prompt tokens; with `model.output_price`, runs show their cost.",
+    ),
+    s(
+        "model.output_price",
+        &["REGREEN_MODEL_OUTPUT_PRICE"],
+        "",
+        "Price of a million answer tokens.",
+    ),
+    s(
+        "agent.turns",
+        &["REGREEN_AGENT_TURNS"],
+        "12",
+        "Completions per investigation; the last one may only conclude.",
+    ),
+    s(
+        "agent.context_tokens",
+        &["REGREEN_AGENT_CONTEXT_TOKENS"],
+        "32000",
+        "Largest request to the model, in tokens; old tool results are shortened first.",
+    ),
+    s(
+        "agent.total_tokens",
+        &["REGREEN_AGENT_TOTAL_TOKENS"],
+        "400000",
+        "Tokens one investigation may use in all.",
+    ),
+    s(
+        "agent.wall_time",
+        &["REGREEN_AGENT_WALL_TIME"],
+        "5m",
+        "Longest time for one investigation.",
+    ),
+    s(
+        "agent.parallel_calls",
+        &["REGREEN_AGENT_PARALLEL_CALLS"],
+        "4",
+        "Tool calls running at the same time.",
+    ),
+    s(
+        "agent.result_tokens",
+        &["REGREEN_AGENT_RESULT_TOKENS"],
+        "2000",
+        "Tokens of one tool result that the model is shown; the whole is kept as evidence.",
+    ),
+    s(
+        "triage.excerpt_tokens",
+        &["REGREEN_EXCERPT_TOKENS"],
+        "6000",
+        "Tokens of log excerpts in the brief.",
+    ),
+    s(
+        "triage.comment_interval",
+        &["REGREEN_COMMENT_INTERVAL"],
+        "1h",
+        "At most one comment on a known issue in this time.",
+    ),
+    s(
+        "triage.max_attempts",
+        &["REGREEN_MAX_ATTEMPTS"],
+        "3",
+        "Times a report may take its worker down before it is given up.",
+    ),
+    s(
+        "cluster.server",
+        &["REGREEN_CLUSTER_SERVER"],
+        "openshift",
+        "MCP server that logs, pods and events are fetched from.",
+    ),
+    s(
+        "cluster.log_tool",
+        &["REGREEN_CLUSTER_LOG_TOOL"],
+        "pods_log",
+        "Its tool for a container's log.",
+    ),
+    s(
+        "cluster.pod_tool",
+        &["REGREEN_CLUSTER_POD_TOOL"],
+        "pods_get",
+        "Its tool for a pod.",
+    ),
+    s(
+        "cluster.events_tool",
+        &["REGREEN_CLUSTER_EVENTS_TOOL"],
+        "events_list",
+        "Its tool for events.",
+    ),
+    s(
+        "cluster.log_lines",
+        &["REGREEN_CLUSTER_LOG_LINES"],
+        "50000",
+        "Lines of log to ask for.",
+    ),
+    s(
+        "tracker.server",
+        &["REGREEN_TRACKER_SERVER"],
+        "gitea",
+        "MCP server issues are filed through.",
+    ),
+    s(
+        "tracker.owner",
+        &["REGREEN_TRACKER_OWNER", "GITEA_OWNER"],
+        "",
+        "Owner of the repository issues go to; required with the tracker's server.",
+    ),
+    s(
+        "tracker.repo",
+        &["REGREEN_TRACKER_REPO", "GITEA_REPO"],
+        "",
+        "Repository issues go to; required with the tracker's server.",
+    ),
+    s(
+        "tracker.create_tool",
+        &["REGREEN_TRACKER_CREATE_TOOL"],
+        "create_issue",
+        "Its tool that files an issue.",
+    ),
+    s(
+        "tracker.list_tool",
+        &["REGREEN_TRACKER_LIST_TOOL"],
+        "list_issues",
+        "Its tool that lists issues; a retry looks there for the issue it filed.",
+    ),
+    s(
+        "tracker.comment_tool",
+        &["REGREEN_TRACKER_COMMENT_TOOL"],
+        "add_comment",
+        "Its tool that comments on an issue.",
+    ),
+    s(
+        "openshift.url",
+        &["REGREEN_OPENSHIFT_URL", "MCP_OPENSHIFT_URL"],
+        "",
+        "Short form for an MCP server named `openshift`.",
+    ),
+    s(
+        "openshift.transport",
+        &["REGREEN_OPENSHIFT_TRANSPORT", "MCP_OPENSHIFT_TRANSPORT"],
+        "sse",
+        "Its transport: `sse` or `streamable-http`.",
+    ),
+    s(
+        "gitea.url",
+        &["REGREEN_GITEA_URL", "MCP_GITEA_URL"],
+        "",
+        "Short form for an MCP server named `gitea`.",
+    ),
+    s(
+        "gitea.transport",
+        &["REGREEN_GITEA_TRANSPORT", "MCP_GITEA_TRANSPORT"],
+        "streamable-http",
+        "Its transport: `sse` or `streamable-http`.",
+    ),
+    s(
+        "queue.concurrency",
+        &["REGREEN_QUEUE_CONCURRENCY"],
+        "8",
+        "Reports one process works on at the same time.",
+    ),
+    s(
+        "queue.heartbeat",
+        &["REGREEN_QUEUE_HEARTBEAT"],
+        "5s",
+        "How often a worker says that it lives.",
+    ),
+    s(
+        "queue.lease",
+        &["REGREEN_QUEUE_LEASE"],
+        "30s",
+        "Silence after which a worker's reports are taken over.",
+    ),
+    s(
+        "knowledge.corpus",
+        &["REGREEN_CORPUS"],
+        "",
+        "Folder of runbooks read besides the built-in ones.",
+    ),
+    s(
+        "log.filter",
+        &["REGREEN_LOG", "RUST_LOG"],
+        "info,graphile_worker=warn",
+        "What is logged, in `tracing` filter syntax.",
+    ),
     s("log.format", &["REGREEN_LOG_FORMAT"], "text", "`text` or `json`."),
 ];
 
@@ -78,9 +338,22 @@ pub const SETTINGS: &[Setting] = &[
 pub fn markdown_table() -> String {
     let mut table = String::from("| key | environment | default | meaning |\n| --- | --- | --- | --- |\n");
     for setting in SETTINGS {
-        let env = setting.env.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let default = if setting.default.is_empty() { "–".to_owned() } else { format!("`{}`", setting.default) };
-        table.push_str(&format!("| `{}` | {env} | {default} | {} |\n", setting.key, setting.doc.replace('|', "\\|")));
+        let env = setting
+            .env
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let default = if setting.default.is_empty() {
+            "–".to_owned()
+        } else {
+            format!("`{}`", setting.default)
+        };
+        table.push_str(&format!(
+            "| `{}` | {env} | {default} | {} |\n",
+            setting.key,
+            setting.doc.replace('|', "\\|")
+        ));
     }
     table
 }

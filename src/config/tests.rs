@@ -3,7 +3,11 @@
 use super::{Config, Mistakes, Transport, markdown_table};
 
 fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, Mistakes> {
-    let lookup = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    let lookup = |name: &str| {
+        env.iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).to_owned())
+    };
     Config::from_layers(&file.parse().unwrap(), &lookup)
 }
 
@@ -33,12 +37,31 @@ fn the_variables_of_the_replaced_agent_keep_their_meaning() {
     ];
     let config = load("", &env).unwrap();
     assert_eq!(config.server.port, 9000);
-    assert_eq!(config.model.as_ref().map(|model| model.name.as_str()), Some("gpt-4o"));
-    assert_eq!(config.mcp[0].transport, Transport::Sse { url: "http://mcp-openshift:8080/sse".into() });
-    assert_eq!(config.mcp[1].transport, Transport::StreamableHttp { url: "http://mcp-gitea:8080/mcp".into() });
+    assert_eq!(
+        config.model.as_ref().map(|model| model.name.as_str()),
+        Some("gpt-4o")
+    );
+    assert_eq!(
+        config.mcp[0].transport,
+        Transport::Sse {
+            url: "http://mcp-openshift:8080/sse".into()
+        }
+    );
+    assert_eq!(
+        config.mcp[1].transport,
+        Transport::StreamableHttp {
+            url: "http://mcp-gitea:8080/mcp".into()
+        }
+    );
     let tracker = config.tracker.unwrap();
-    assert_eq!((tracker.owner.as_str(), tracker.repo.as_str()), ("platform", "failures"));
-    assert!(!format!("{:?}", config.model).contains("sk-1"), "secrets do not print");
+    assert_eq!(
+        (tracker.owner.as_str(), tracker.repo.as_str()),
+        ("platform", "failures")
+    );
+    assert!(
+        !format!("{:?}", config.model).contains("sk-1"),
+        "secrets do not print"
+    );
 }
 
 #[test]
@@ -51,7 +74,12 @@ fn the_environment_wins_over_the_file() {
 #[test]
 fn every_mistake_is_named_at_once() {
     let file = "[servr]\nport = 1\n[server]\nprot = 1\n[[mcp]]\nname = \"x\"\ntransport = \"pigeon\"\n";
-    let env = [("PORT", "many"), ("LITELLM_URL", "http://m"), ("GITEA_OWNER", "o"), ("REGREEN_WAIT", "soon")];
+    let env = [
+        ("PORT", "many"),
+        ("LITELLM_URL", "http://m"),
+        ("GITEA_OWNER", "o"),
+        ("REGREEN_WAIT", "soon"),
+    ];
     insta::assert_snapshot!(mistakes(file, &env), @"");
 }
 
@@ -65,5 +93,8 @@ fn half_set_groups_are_refused() {
 #[test]
 fn the_table_in_the_readme_is_this_one() {
     let readme = include_str!("../../README.md");
-    assert!(readme.contains(&markdown_table()), "print it with `regreen check-config --table` and paste it into README.md");
+    assert!(
+        readme.contains(&markdown_table()),
+        "print it with `regreen check-config --table` and paste it into README.md"
+    );
 }

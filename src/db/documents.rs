@@ -35,7 +35,11 @@ pub struct Hit {
 }
 
 /// Stores a document with its chunks. `false` when this very content is stored already.
-pub async fn put(db: &mut PgConnection, document: &NewDocument<'_>, now: DateTime<Utc>) -> sqlx::Result<bool> {
+pub async fn put(
+    db: &mut PgConnection,
+    document: &NewDocument<'_>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
     let id = sqlx::query_scalar!(
         "insert into documents (id, path, title, kind, content_hash, updated_at) values ($1, $2, $3, $4, $5, $6)
          on conflict (path) do update
@@ -52,7 +56,9 @@ pub async fn put(db: &mut PgConnection, document: &NewDocument<'_>, now: DateTim
     .fetch_optional(&mut *db)
     .await?;
     let Some(id) = id else { return Ok(false) };
-    sqlx::query!("delete from chunks where document_id = $1", id).execute(&mut *db).await?;
+    sqlx::query!("delete from chunks where document_id = $1", id)
+        .execute(&mut *db)
+        .await?;
     let (headings, texts): (Vec<String>, Vec<String>) = document.chunks.iter().cloned().unzip();
     sqlx::query!(
         "insert into chunks (document_id, position, heading, text)
@@ -88,5 +94,7 @@ pub async fn search(db: impl PgExecutor<'_>, query: &str, limit: i64) -> sqlx::R
 
 /// Number of documents.
 pub async fn count(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"select count(*) as "count!" from documents"#).fetch_one(db).await
+    sqlx::query_scalar!(r#"select count(*) as "count!" from documents"#)
+        .fetch_one(db)
+        .await
 }

@@ -15,7 +15,9 @@ pub const TRIAGE_JOB: &str = "triage";
 /// The database is away.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     let mut lock = pool.begin().await.context("the database is away")?;
-    sqlx::query!("select pg_advisory_xact_lock(hashtext('regreen queue schema'))").execute(&mut *lock).await?;
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('regreen queue schema'))")
+        .execute(&mut *lock)
+        .await?;
     graphile_worker::WorkerOptions::default()
         .schema(SCHEMA)
         .pg_pool(pool.clone())
@@ -27,7 +29,10 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
 }
 
 /// Adds the job of a report; a job that waits already is kept, one that runs gets a successor.
-#[expect(clippy::disallowed_methods, reason = "the queue's crate owns this schema, so the macros cannot check it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the queue's crate owns this schema, so the macros cannot check it"
+)]
 pub async fn add_triage(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<()> {
     sqlx::query(
         "select 1 from graphile_worker.add_job($1, json_build_object('report', $2::text), max_attempts => 25, job_key => 'report-' || $2::text)",
@@ -40,11 +45,15 @@ pub async fn add_triage(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<(
 }
 
 /// Jobs that wait or run.
-#[expect(clippy::disallowed_methods, reason = "the queue's crate owns this schema, so the macros cannot check it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the queue's crate owns this schema, so the macros cannot check it"
+)]
 pub async fn pending(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
     use sqlx::Row as _;
-    let row = sqlx::query("select count(*) as pending from graphile_worker.jobs where attempts < max_attempts")
-        .fetch_one(db)
-        .await?;
+    let row =
+        sqlx::query("select count(*) as pending from graphile_worker.jobs where attempts < max_attempts")
+            .fetch_one(db)
+            .await?;
     row.try_get("pending")
 }

@@ -80,9 +80,12 @@ pub async fn insert(db: impl PgExecutor<'_>, report: &NewReport<'_>) -> sqlx::Re
 
 /// Id and request hash of the report under a key.
 pub async fn by_key(db: impl PgExecutor<'_>, key: &str) -> sqlx::Result<Option<(Uuid, String)>> {
-    let row = sqlx::query!("select id, request_hash from reports where idempotency_key = $1", key)
-        .fetch_optional(db)
-        .await?;
+    let row = sqlx::query!(
+        "select id, request_hash from reports where idempotency_key = $1",
+        key
+    )
+    .fetch_optional(db)
+    .await?;
     Ok(row.map(|row| (row.id, row.request_hash)))
 }
 
@@ -171,10 +174,13 @@ pub async fn take(
 
 /// When the lease of a report that cannot be taken ends; `None` when nobody needs to come back.
 pub async fn held_until(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<DateTime<Utc>>> {
-    sqlx::query_scalar!("select lease_until from reports where id = $1 and status in ('queued', 'running')", id)
-        .fetch_optional(db)
-        .await
-        .map(Option::flatten)
+    sqlx::query_scalar!(
+        "select lease_until from reports where id = $1 and status in ('queued', 'running')",
+        id
+    )
+    .fetch_optional(db)
+    .await
+    .map(Option::flatten)
 }
 
 /// Prolongs a lease. `false` when it was lost.
@@ -345,5 +351,8 @@ pub async fn steps(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<St
 
 /// Empties everything that reports left behind. For the demonstration's own database.
 pub async fn forget_all(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
-    sqlx::query!("truncate reports, incidents cascade").execute(db).await.map(|_| ())
+    sqlx::query!("truncate reports, incidents cascade")
+        .execute(db)
+        .await
+        .map(|_| ())
 }

@@ -12,7 +12,10 @@ use std::sync::Arc;
 /// No port is free.
 pub async fn start(shutdown: &Shutdown) -> anyhow::Result<String> {
     let pods = Arc::new(samples());
-    let offer = Offer { name: "stand-in-openshift", tools: tools(&pods) };
+    let offer = Offer {
+        name: "stand-in-openshift",
+        tools: tools(&pods),
+    };
     let address = serve(router(offer, shutdown.token().clone()), shutdown).await?;
     Ok(format!("http://{address}/sse"))
 }
@@ -32,12 +35,38 @@ fn tools(pods: &Arc<Vec<Sample>>) -> Vec<Tool> {
         Box::new(move |arguments| run(&pods, arguments))
     };
     let namespace = json!({"namespace": text("Namespace")});
-    let tool = |name, description, schema, run| Tool { name, description, read_only: true, schema, run };
+    let tool = |name, description, schema, run| Tool {
+        name,
+        description,
+        read_only: true,
+        schema,
+        run,
+    };
     vec![
-        tool("pods_log", "Get the logs of a Kubernetes Pod", schema(log, &["name"]), with(pods_log)),
-        tool("pods_get", "Get a Kubernetes Pod by its name", schema(pod.clone(), &["name"]), with(pods_get)),
-        tool("pods_list_in_namespace", "List the Pods of a namespace", schema(namespace.clone(), &["namespace"]), with(pods_list)),
-        tool("events_list", "List the events of the cluster or of a namespace", schema(namespace, &[]), with(events_list)),
+        tool(
+            "pods_log",
+            "Get the logs of a Kubernetes Pod",
+            schema(log, &["name"]),
+            with(pods_log),
+        ),
+        tool(
+            "pods_get",
+            "Get a Kubernetes Pod by its name",
+            schema(pod.clone(), &["name"]),
+            with(pods_get),
+        ),
+        tool(
+            "pods_list_in_namespace",
+            "List the Pods of a namespace",
+            schema(namespace.clone(), &["namespace"]),
+            with(pods_list),
+        ),
+        tool(
+            "events_list",
+            "List the events of the cluster or of a namespace",
+            schema(namespace, &[]),
+            with(events_list),
+        ),
         Tool {
             name: "pods_delete",
             description: "Delete a Kubernetes Pod",
@@ -58,26 +87,42 @@ fn find<'a>(pods: &'a [Sample], arguments: &Value) -> Result<&'a Sample, String>
 
 fn pods_log(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
     let pod = find(pods, arguments)?;
-    if let Some(container) = arguments["container"].as_str().filter(|name| *name != pod.container) {
+    if let Some(container) = arguments["container"]
+        .as_str()
+        .filter(|name| *name != pod.container)
+    {
         return Err(format!("container {container} is not valid for pod {}", pod.pod));
     }
     let previous = arguments["previous"].as_bool().unwrap_or(false);
     let log = match (previous, &pod.previous_log) {
-        (true, None) => return Err(format!("previous terminated container \"{}\" in pod \"{}\" not found", pod.container, pod.pod)),
+        (true, None) => {
+            return Err(format!(
+                "previous terminated container \"{}\" in pod \"{}\" not found",
+                pod.container, pod.pod
+            ));
+        }
         (true, Some(log)) => log.as_str(),
         (false, _) if !pod.started => {
-            return Err(format!("container \"{}\" in pod \"{}\" is waiting to start: trying and failing to pull image", pod.container, pod.pod));
+            return Err(format!(
+                "container \"{}\" in pod \"{}\" is waiting to start: trying and failing to pull image",
+                pod.container, pod.pod
+            ));
         }
         (false, _) => pod.log.as_str(),
     };
     let lines: Vec<&str> = log.lines().collect();
-    let tail = arguments["tail"].as_u64().and_then(|tail| usize::try_from(tail).ok()).unwrap_or(100);
+    let tail = arguments["tail"]
+        .as_u64()
+        .and_then(|tail| usize::try_from(tail).ok())
+        .unwrap_or(100);
     Ok(json!(lines[lines.len().saturating_sub(tail)..].join("\n")))
 }
 
 fn pods_get(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
     let pod = find(pods, arguments)?;
-    serde_norway::to_string(&pod.manifest()).map(Value::String).map_err(|error| error.to_string())
+    serde_norway::to_string(&pod.manifest())
+        .map(Value::String)
+        .map_err(|error| error.to_string())
 }
 
 fn pods_list(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
@@ -100,5 +145,7 @@ fn events_list(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
         return Ok(json!("No events found"));
     }
     let yaml = serde_norway::to_string(&events).map_err(|error| error.to_string())?;
-    Ok(Value::String(format!("The following events (YAML format) were found:\n{yaml}")))
+    Ok(Value::String(format!(
+        "The following events (YAML format) were found:\n{yaml}"
+    )))
 }

@@ -41,7 +41,10 @@ impl Forge {
 /// No port is free.
 pub async fn start(shutdown: &Shutdown) -> anyhow::Result<Forge> {
     let book = Arc::new(Book::default());
-    let offer = Offer { name: "stand-in-gitea", tools: tools(&book) };
+    let offer = Offer {
+        name: "stand-in-gitea",
+        tools: tools(&book),
+    };
     let pages = Router::new()
         .route("/{owner}/{repo}/issues/{number}", get(page))
         .with_state(Arc::clone(&book))
@@ -49,7 +52,10 @@ pub async fn start(shutdown: &Shutdown) -> anyhow::Result<Forge> {
     let base = format!("http://{}", serve(pages, shutdown).await?);
     // Set once: this is the only place.
     let _ = book.base.set(base.clone());
-    Ok(Forge { mcp_url: format!("{base}/mcp"), book })
+    Ok(Forge {
+        mcp_url: format!("{base}/mcp"),
+        book,
+    })
 }
 
 impl Book {
@@ -59,9 +65,16 @@ impl Book {
 
     fn create(&self, arguments: &Value) -> Result<Value, String> {
         let (owner, repo) = repository(arguments)?;
-        let title = arguments["title"].as_str().filter(|title| !title.trim().is_empty()).ok_or("the title is empty")?;
+        let title = arguments["title"]
+            .as_str()
+            .filter(|title| !title.trim().is_empty())
+            .ok_or("the title is empty")?;
         let mut issues = self.issues.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = issues.iter().filter(|issue| issue["repository"] == json!(format!("{owner}/{repo}"))).count() + 1;
+        let number = issues
+            .iter()
+            .filter(|issue| issue["repository"] == json!(format!("{owner}/{repo}")))
+            .count()
+            + 1;
         let base = self.base.get().map_or("", String::as_str);
         let issue = json!({
             "id": issues.len() + 1,
@@ -84,29 +97,50 @@ impl Book {
         let (owner, repo) = repository(arguments)?;
         let state = arguments["state"].as_str().unwrap_or("open");
         let number = |name: &str, default: usize| {
-            arguments[name].as_u64().and_then(|number| usize::try_from(number).ok()).unwrap_or(default).max(1)
+            arguments[name]
+                .as_u64()
+                .and_then(|number| usize::try_from(number).ok())
+                .unwrap_or(default)
+                .max(1)
         };
         let (page, limit) = (number("page", 1), number("limit", PAGE).min(50));
         let wanted = |issue: &Value| {
-            issue["repository"] == json!(format!("{owner}/{repo}")) && (state == "all" || issue["state"] == state)
+            issue["repository"] == json!(format!("{owner}/{repo}"))
+                && (state == "all" || issue["state"] == state)
         };
-        let issues = self.all().into_iter().rev().filter(wanted).skip((page - 1) * limit).take(limit);
+        let issues = self
+            .all()
+            .into_iter()
+            .rev()
+            .filter(wanted)
+            .skip((page - 1) * limit)
+            .take(limit);
         Ok(issues.collect())
     }
 
     fn get(&self, arguments: &Value) -> Result<Value, String> {
         let (owner, repo) = repository(arguments)?;
         let number = &arguments["issue_number"];
-        let same = |issue: &Value| issue["repository"] == json!(format!("{owner}/{repo}")) && &issue["number"] == number;
-        self.all().into_iter().find(same).ok_or_else(|| format!("issue {number} not found"))
+        let same = |issue: &Value| {
+            issue["repository"] == json!(format!("{owner}/{repo}")) && &issue["number"] == number
+        };
+        self.all()
+            .into_iter()
+            .find(same)
+            .ok_or_else(|| format!("issue {number} not found"))
     }
 
     fn comment(&self, arguments: &Value) -> Result<Value, String> {
         let (owner, repo) = repository(arguments)?;
         let mut issues = self.issues.lock().unwrap_or_else(PoisonError::into_inner);
         let number = &arguments["issue_number"];
-        let same = |issue: &&mut Value| issue["repository"] == json!(format!("{owner}/{repo}")) && &issue["number"] == number;
-        let issue = issues.iter_mut().find(same).ok_or_else(|| format!("issue {number} not found"))?;
+        let same = |issue: &&mut Value| {
+            issue["repository"] == json!(format!("{owner}/{repo}")) && &issue["number"] == number
+        };
+        let issue = issues
+            .iter_mut()
+            .find(same)
+            .ok_or_else(|| format!("issue {number} not found"))?;
         let comment = json!({"id": 1, "body": arguments["body"], "created_at": clock::now()});
         if let Some(comments) = issue["comments_list"].as_array_mut() {
             comments.push(comment.clone());
@@ -119,8 +153,13 @@ impl Book {
 fn repository(arguments: &Value) -> Result<(String, String), String> {
     let part = |name: &str| {
         let text = arguments[name].as_str().unwrap_or_default();
-        let legal = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        legal.then(|| text.to_owned()).ok_or_else(|| format!("`{name}` is not a name"))
+        let legal = !text.is_empty()
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        legal
+            .then(|| text.to_owned())
+            .ok_or_else(|| format!("`{name}` is not a name"))
     };
     Ok((part("owner")?, part("repo")?))
 }
@@ -136,23 +175,53 @@ fn tools(book: &Arc<Book>) -> Vec<Tool> {
         for (name, kind) in extra {
             properties[*name] = kind.clone();
         }
-        let required: Vec<&str> = ["owner", "repo"].into_iter().chain(required.iter().copied()).collect();
+        let required: Vec<&str> = ["owner", "repo"]
+            .into_iter()
+            .chain(required.iter().copied())
+            .collect();
         json!({"type": "object", "properties": properties, "required": required})
     };
     let number = || json!({"type": "integer"});
     let labels = json!({"type": "array", "items": {"type": "string"}});
     let issue = [("title", text()), ("body", text()), ("labels", labels)];
     let page = [("state", text()), ("page", number()), ("limit", number())];
-    let tool = |name, description, read_only, schema, run| Tool { name, description, read_only, schema, run };
+    let tool = |name, description, read_only, schema, run| Tool {
+        name,
+        description,
+        read_only,
+        schema,
+        run,
+    };
     vec![
-        tool("create_issue", "Create a new issue in a repository", false, schema(&issue, &["title"]), with(Book::create)),
-        tool("list_issues", "List issues of a repository", true, schema(&page, &[]), with(Book::list)),
-        tool("get_issue", "Get an issue by number", true, schema(&[("issue_number", number())], &["issue_number"]), with(Book::get)),
+        tool(
+            "create_issue",
+            "Create a new issue in a repository",
+            false,
+            schema(&issue, &["title"]),
+            with(Book::create),
+        ),
+        tool(
+            "list_issues",
+            "List issues of a repository",
+            true,
+            schema(&page, &[]),
+            with(Book::list),
+        ),
+        tool(
+            "get_issue",
+            "Get an issue by number",
+            true,
+            schema(&[("issue_number", number())], &["issue_number"]),
+            with(Book::get),
+        ),
         tool(
             "add_comment",
             "Add a comment to an issue",
             false,
-            schema(&[("issue_number", number()), ("body", text())], &["issue_number", "body"]),
+            schema(
+                &[("issue_number", number()), ("body", text())],
+                &["issue_number", "body"],
+            ),
             with(Book::comment),
         ),
     ]
@@ -169,7 +238,12 @@ async fn page(
         .as_array()
         .into_iter()
         .flatten()
-        .map(|comment| format!("<section><h2>Comment</h2><pre>{}</pre></section>", text(&comment["body"])))
+        .map(|comment| {
+            format!(
+                "<section><h2>Comment</h2><pre>{}</pre></section>",
+                text(&comment["body"])
+            )
+        })
         .collect();
     Ok(Html(format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{title}</title>\
@@ -185,5 +259,9 @@ async fn page(
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }

@@ -67,13 +67,24 @@ pub fn excerpt(text: &str, max_tokens: usize, options: &Options) -> Excerpt {
     let lines: Vec<&str> = text.lines().collect();
     let total_lines = u32::try_from(lines.len()).unwrap_or(u32::MAX);
     let whole = |kept: &[usize]| Excerpt {
-        lines: kept.iter().map(|&index| (u32::try_from(index + 1).unwrap_or(u32::MAX), shorten(lines[index]))).collect(),
+        lines: kept
+            .iter()
+            .map(|&index| {
+                (
+                    u32::try_from(index + 1).unwrap_or(u32::MAX),
+                    shorten(lines[index]),
+                )
+            })
+            .collect(),
         total_lines,
         tokens: 0,
     };
     let all: Vec<usize> = (0..lines.len()).collect();
     if tokens::estimate(text) + lines.len() * 4 <= max_tokens {
-        return counted(whole(&all));
+        let excerpt = counted(whole(&all));
+        if excerpt.tokens <= max_tokens {
+            return excerpt;
+        }
     }
     let order = ranked(&lines, max_tokens, options);
     let mut kept = choose(&lines, &order, max_tokens);
@@ -100,7 +111,11 @@ fn shorten(line: &str) -> String {
         return line.to_owned();
     }
     let head: String = line.chars().take(MAX_LINE).collect();
-    if head.len() < line.len() { format!("{head}…") } else { head }
+    if head.len() < line.len() {
+        format!("{head}…")
+    } else {
+        head
+    }
 }
 
 /// Lines in the order they are worth keeping.
@@ -124,7 +139,9 @@ fn ranked(lines: &[&str], max_tokens: usize, options: &Options) -> Vec<usize> {
         room -= cost;
         take(index, &mut order, &mut taken);
     }
-    let mut notable: Vec<usize> = (0..lines.len()).filter(|&index| scores[index] >= f64::from(NOTABLE)).collect();
+    let mut notable: Vec<usize> = (0..lines.len())
+        .filter(|&index| scores[index] >= f64::from(NOTABLE))
+        .collect();
     notable.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
     for index in notable {
         let from = index.saturating_sub(CONTEXT.0);
@@ -210,7 +227,11 @@ mod tests {
         }
         let excerpt = excerpt(&log, 500, &Options::default());
         assert!(excerpt.tokens <= 500);
-        assert!(excerpt.render().contains("4001: error[E0308]"), "{}", excerpt.render());
+        assert!(
+            excerpt.render().contains("4001: error[E0308]"),
+            "{}",
+            excerpt.render()
+        );
         assert!(excerpt.render().contains("8002: cleanup"));
     }
 

@@ -67,7 +67,11 @@ impl SignatureSet {
         });
         let patterns = patterns.collect::<anyhow::Result<Vec<_>>>()?;
         let set = RegexSet::new(signatures.iter().map(|signature| &signature.pattern))?;
-        Ok(Self { signatures, patterns, set })
+        Ok(Self {
+            signatures,
+            patterns,
+            set,
+        })
     }
 
     /// The signatures, in order.
@@ -79,7 +83,11 @@ impl SignatureSet {
     /// All that match a line.
     #[must_use]
     pub fn matches(&self, line: &str) -> Vec<SignatureHit> {
-        self.set.matches(line).into_iter().map(|index| self.hit(index, line)).collect()
+        self.set
+            .matches(line)
+            .into_iter()
+            .map(|index| self.hit(index, line))
+            .collect()
     }
 
     fn hit(&self, index: usize, line: &str) -> SignatureHit {
@@ -99,6 +107,8 @@ impl SignatureSet {
     #[must_use]
     pub fn scan(&self, text: &str) -> Vec<(u32, SignatureHit)> {
         let lines = (1..).zip(text.lines());
-        lines.flat_map(|(number, line)| self.matches(line).into_iter().map(move |hit| (number, hit))).collect()
+        lines
+            .flat_map(|(number, line)| self.matches(line).into_iter().map(move |hit| (number, hit)))
+            .collect()
     }
 }

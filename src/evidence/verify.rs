@@ -9,18 +9,27 @@ const MAX_SPAN: u32 = 200;
 pub fn verify(diagnosis: &mut Diagnosis, lookup: impl Fn(&str) -> Option<String>) {
     for claim in &mut diagnosis.claims {
         claim.verified = false;
-        let Some(text) = lookup(&claim.evidence) else { continue };
+        let Some(text) = lookup(&claim.evidence) else {
+            continue;
+        };
         let lines: Vec<&str> = text.lines().collect();
         let total = u32::try_from(lines.len()).unwrap_or(u32::MAX);
         if claim.last_line < claim.first_line {
             std::mem::swap(&mut claim.first_line, &mut claim.last_line);
         }
-        let in_range = claim.first_line >= 1 && claim.last_line <= total && claim.last_line - claim.first_line < MAX_SPAN;
-        let quote = claim.quote.as_deref().map(squeeze).filter(|quote| !quote.is_empty());
+        let in_range = claim.first_line >= 1
+            && claim.last_line <= total
+            && claim.last_line - claim.first_line < MAX_SPAN;
+        let quote = claim
+            .quote
+            .as_deref()
+            .map(squeeze)
+            .filter(|quote| !quote.is_empty());
         let Some(quote) = quote else {
             let cited = lines.get(claim.first_line.saturating_sub(1) as usize..claim.last_line as usize);
             // Blank lines prove nothing.
-            claim.verified = in_range && cited.is_some_and(|cited| cited.iter().any(|line| !line.trim().is_empty()));
+            claim.verified =
+                in_range && cited.is_some_and(|cited| cited.iter().any(|line| !line.trim().is_empty()));
             continue;
         };
         let cited = in_range.then(|| &lines[claim.first_line as usize - 1..claim.last_line as usize]);
@@ -62,7 +71,9 @@ mod tests {
             analyst: "m".into(),
             note: None,
         };
-        verify(&mut diagnosis, |label| (label == "E1").then(|| "one\n\nerror:  disk full\nfour\n".to_owned()));
+        verify(&mut diagnosis, |label| {
+            (label == "E1").then(|| "one\n\nerror:  disk full\nfour\n".to_owned())
+        });
         let claim = &diagnosis.claims[0];
         (claim.verified, claim.first_line, claim.last_line)
     }
@@ -70,7 +81,11 @@ mod tests {
     #[test]
     fn only_what_stands_there_is_verified() {
         assert_eq!(check(3, 3, Some("disk full")), (true, 3, 3));
-        assert_eq!(check(1, 1, Some("error: disk full")), (true, 3, 3), "the lines are corrected");
+        assert_eq!(
+            check(1, 1, Some("error: disk full")),
+            (true, 3, 3),
+            "the lines are corrected"
+        );
         assert!(!check(3, 3, Some("disk empty")).0);
         assert!(!check(3, 9, None).0, "past the end");
         assert!(!check(0, 1, None).0);

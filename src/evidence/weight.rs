@@ -19,12 +19,24 @@ static PATTERNS: LazyLock<(RegexSet, Vec<i32>)> = LazyLock::new(|| {
         (r"^Traceback \(most recent call last\)", 60),
         (r"(?:^|\s)(?:--- FAIL|FAIL:|FAILED|FAILURE|✕|✗|not ok)\b?", 50),
         (r"(?i)\bfail(?:ed|ure|s)?\b", 30),
-        (r"(?i)\b(?:cannot|could not|can't|unable to|not found|no such|does not exist|undefined|unresolved|missing)\b", 34),
-        (r"(?i)\b(?:denied|unauthori[sz]ed|forbidden|refused|rejected|invalid|expired)\b", 34),
-        (r"(?i)\b(?:timed out|timeout|deadline exceeded|connection reset|no space left|out of memory|OOMKilled|killed)\b", 40),
+        (
+            r"(?i)\b(?:cannot|could not|can't|unable to|not found|no such|does not exist|undefined|unresolved|missing)\b",
+            34,
+        ),
+        (
+            r"(?i)\b(?:denied|unauthori[sz]ed|forbidden|refused|rejected|invalid|expired)\b",
+            34,
+        ),
+        (
+            r"(?i)\b(?:timed out|timeout|deadline exceeded|connection reset|no space left|out of memory|OOMKilled|killed)\b",
+            40,
+        ),
         (r"(?i)\bassert(?:ion)?\b.*\b(?:fail|expected|!=|==)", 50),
         (r"(?i)\bexpected\b.*\b(?:got|but|found|actual|received)\b", 45),
-        (r"(?i)\b(?:exit(?:ed)?(?: with)?(?: code| status)?|returned)\s*:?\s*[1-9]\d*\b", 30),
+        (
+            r"(?i)\b(?:exit(?:ed)?(?: with)?(?: code| status)?|returned)\s*:?\s*[1-9]\d*\b",
+            30,
+        ),
         (r"(?i)\bsegmentation fault|core dumped|stack trace\b", 55),
         (r"^E\s{2,}", 50),
         (r"^>\s+\S.*\^|^\s*\^+~*\s*$|^\s*-->\s", 30),
@@ -51,13 +63,21 @@ pub fn severity(line: &str) -> i32 {
         return 0;
     }
     let (set, weights) = &*PATTERNS;
-    let mut matched: Vec<i32> = set.matches(line).into_iter().map(|index| weights[index]).collect();
+    let mut matched: Vec<i32> = set
+        .matches(line)
+        .into_iter()
+        .map(|index| weights[index])
+        .collect();
     if matched.is_empty() {
         return 0;
     }
     matched.sort_unstable_by(|a, b| b.cmp(a));
     let weight = matched[0] + matched.iter().skip(1).map(|weight| weight / 8).sum::<i32>();
-    if HARMLESS.is_match(line) { weight / 4 } else { weight }
+    if HARMLESS.is_match(line) {
+        weight / 4
+    } else {
+        weight
+    }
 }
 
 #[cfg(test)]
@@ -66,10 +86,22 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_failure_weighs_little() {
-        for line in ["0 errors, 0 warnings", "cargo test --no-fail-fast", "Compiling error-chain v0.12", "Tests run: 4, Failures: 0, Errors: 0", "Downloading exception-utils-1.2.jar"] {
+        for line in [
+            "0 errors, 0 warnings",
+            "cargo test --no-fail-fast",
+            "Compiling error-chain v0.12",
+            "Tests run: 4, Failures: 0, Errors: 0",
+            "Downloading exception-utils-1.2.jar",
+        ] {
             assert!(severity(line) < super::NOTABLE, "{line}: {}", severity(line));
         }
-        for line in ["error[E0308]: mismatched types", "main.go:12:3: error: x", "java.lang.IllegalStateException: boom", "E   assert 1 == 2", "npm ERR! code ERESOLVE could not resolve"] {
+        for line in [
+            "error[E0308]: mismatched types",
+            "main.go:12:3: error: x",
+            "java.lang.IllegalStateException: boom",
+            "E   assert 1 == 2",
+            "npm ERR! code ERESOLVE could not resolve",
+        ] {
             assert!(severity(line) >= super::NOTABLE, "{line}: {}", severity(line));
         }
     }

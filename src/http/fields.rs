@@ -39,16 +39,29 @@ impl Fields {
             };
             Problem::new(status, detail)
         })?;
-        let value: Value = serde_json::from_slice(&body)
-            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {error}")))?;
+        let value: Value = serde_json::from_slice(&body).map_err(|error| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                format!("the body is not valid JSON: {error}"),
+            )
+        })?;
         match value {
-            Value::Object(values) => Ok(Self { values, errors: Vec::new() }),
-            _ => Err(Problem::new(StatusCode::BAD_REQUEST, "the body has to be a JSON object")),
+            Value::Object(values) => Ok(Self {
+                values,
+                errors: Vec::new(),
+            }),
+            _ => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "the body has to be a JSON object",
+            )),
         }
     }
 
     pub(super) fn error(&mut self, field: &str, problem: impl Into<String>) {
-        self.errors.push(FieldError { field: field.to_owned(), problem: problem.into() });
+        self.errors.push(FieldError {
+            field: field.to_owned(),
+            problem: problem.into(),
+        });
     }
 
     /// A text that may be missing, null or empty.
@@ -85,7 +98,11 @@ impl Fields {
 
     /// 422 if anything was wrong.
     pub(super) fn finish(self) -> Result<(), Problem> {
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::fields(self.errors)) }
+        if self.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::fields(self.errors))
+        }
     }
 }
 
@@ -104,15 +121,21 @@ fn check(text: &str, shape: Shape) -> Result<(), String> {
     let label = |text: &str| {
         !text.is_empty()
             && text.len() <= 63
-            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !text.starts_with('-')
             && !text.ends_with('-')
     };
     match shape {
         Shape::Label if label(text) => Ok(()),
-        Shape::Label => Err("is not a Kubernetes name: up to 63 lower-case letters, digits and `-`".to_owned()),
+        Shape::Label => {
+            Err("is not a Kubernetes name: up to 63 lower-case letters, digits and `-`".to_owned())
+        }
         Shape::Subdomain if text.len() <= 253 && text.split('.').all(label) => Ok(()),
-        Shape::Subdomain => Err("is not a pod name: lower-case letters, digits, `-` and `.`, up to 253".to_owned()),
+        Shape::Subdomain => {
+            Err("is not a pod name: lower-case letters, digits, `-` and `.`, up to 253".to_owned())
+        }
         Shape::Line(limit) if text.len() <= limit && !text.contains(char::is_control) => Ok(()),
         Shape::Line(limit) => Err(format!("has to be one line of at most {limit} bytes")),
         Shape::Url => match reqwest::Url::parse(text) {

@@ -56,18 +56,32 @@ pub async fn list(
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
     let limit = page_size(query.limit)?;
     let offset = query.offset.unwrap_or(0).max(0);
-    let incidents =
-        db::incidents::list(&app.pool, query.status.as_deref(), query.class.as_deref(), offset, limit).await?;
+    let incidents = db::incidents::list(
+        &app.pool,
+        query.status.as_deref(),
+        query.class.as_deref(),
+        offset,
+        limit,
+    )
+    .await?;
     Ok(Json(IncidentPage { incidents }))
 }
 
 /// One incident: diagnosis, issue, occurrences.
 #[utoipa::path(get, path = "/api/incidents/{id}", tag = "incidents", params(("id" = Uuid, Path)),
     responses((status = 200, body = IncidentDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
-pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<IncidentDetail>, Problem> {
+pub async fn get(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<IncidentDetail>, Problem> {
     let id = known_id(&id)?;
-    let incident = db::incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
-    let filter = Filter { incident: Some(id), ..Filter::default() };
+    let incident = db::incidents::get(&app.pool, id)
+        .await?
+        .ok_or_else(|| missing("incident"))?;
+    let filter = Filter {
+        incident: Some(id),
+        ..Filter::default()
+    };
     let reports = db::reports::list(&app.pool, &filter, REPORTS).await?;
     Ok(Json(IncidentDetail { incident, reports }))
 }

@@ -59,11 +59,16 @@ impl Corpus {
     /// # Errors
     /// The folder cannot be read. A single bad file is noted in `rejected`.
     pub fn add_path(&mut self, path: &Path) -> anyhow::Result<()> {
-        let root = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        let root = if path.is_dir() {
+            path
+        } else {
+            path.parent().unwrap_or(Path::new(""))
+        };
         let mut open = vec![path.to_owned()];
         while let Some(path) = open.pop() {
             if path.is_dir() {
-                let entries = std::fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                let entries =
+                    std::fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
                 for entry in entries {
                     open.push(entry?.path());
                 }
@@ -72,7 +77,11 @@ impl Corpus {
             if path.extension().is_none_or(|extension| extension != "md") {
                 continue;
             }
-            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            let name = path
+                .strip_prefix(root)
+                .unwrap_or(&path)
+                .to_string_lossy()
+                .into_owned();
             match std::fs::read_to_string(&path) {
                 Ok(text) => self.add(name, text),
                 Err(error) => self.rejected.push((name, error.to_string())),
@@ -124,7 +133,11 @@ impl Corpus {
 ///
 /// # Errors
 /// The database is away.
-pub async fn ingest(pool: &PgPool, corpus: &Corpus, mut progress: impl FnMut(&str)) -> anyhow::Result<Ingested> {
+pub async fn ingest(
+    pool: &PgPool,
+    corpus: &Corpus,
+    mut progress: impl FnMut(&str),
+) -> anyhow::Result<Ingested> {
     let splitter = MarkdownSplitter::new(ChunkConfig::new(CHUNK_CHARS));
     let mut ingested = Ingested::default();
     for ((path, text), (_, runbook)) in corpus.files.iter().zip(&corpus.runbooks) {
@@ -143,14 +156,21 @@ pub async fn ingest(pool: &PgPool, corpus: &Corpus, mut progress: impl FnMut(&st
         let mut transaction = pool.begin().await.context("the database is away")?;
         let stored = documents::put(&mut transaction, &document, clock::now()).await?;
         transaction.commit().await?;
-        if stored { ingested.stored += 1 } else { ingested.unchanged += 1 }
+        if stored {
+            ingested.stored += 1
+        } else {
+            ingested.unchanged += 1
+        }
         progress(path);
     }
     Ok(ingested)
 }
 
 fn heading(title: &str, chunk: &str) -> String {
-    let own = chunk.lines().find(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let own = chunk
+        .lines()
+        .find(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim());
     match own {
         Some(own) if own != title => format!("{title} › {own}"),
         _ => title.to_owned(),

@@ -1,7 +1,7 @@
 //! The request body in the wire format of chat completions.
 
-use super::openai::OpenAiSettings;
 use super::Request;
+use super::openai::OpenAiSettings;
 use crate::domain::Message;
 use serde_json::{Value, json};
 
@@ -24,7 +24,10 @@ impl Optional {
             ("temperature", Self::TEMPERATURE),
             ("max_tokens", Self::MAX_TOKENS),
         ];
-        names.iter().find(|(name, _)| message.contains(name)).map(|(_, bit)| *bit)
+        names
+            .iter()
+            .find(|(name, _)| message.contains(name))
+            .map(|(_, bit)| *bit)
     }
 }
 
@@ -44,7 +47,11 @@ pub(super) fn body(settings: &OpenAiSettings, request: &Request, refused: u8) ->
     }
     if let Some(limit) = settings.max_output_tokens {
         // Newer models of OpenAI take only the new name, most others only the old one.
-        let name = if takes(Optional::MAX_TOKENS) { "max_tokens" } else { "max_completion_tokens" };
+        let name = if takes(Optional::MAX_TOKENS) {
+            "max_tokens"
+        } else {
+            "max_completion_tokens"
+        };
         body[name] = json!(limit);
     }
     if request.tools.is_empty() {
@@ -58,7 +65,11 @@ pub(super) fn body(settings: &OpenAiSettings, request: &Request, refused: u8) ->
     if takes(Optional::PARALLEL) {
         body["parallel_tool_calls"] = json!(true);
     }
-    if let Some(name) = request.forced_tool.as_ref().filter(|_| takes(Optional::TOOL_CHOICE)) {
+    if let Some(name) = request
+        .forced_tool
+        .as_ref()
+        .filter(|_| takes(Optional::TOOL_CHOICE))
+    {
         body["tool_choice"] = json!({"type": "function", "function": {"name": name}});
     }
     body
@@ -68,8 +79,12 @@ fn message(message: &Message) -> Value {
     match message {
         Message::System { text } => json!({"role": "system", "content": text}),
         Message::User { text } => json!({"role": "user", "content": text}),
-        Message::Tool { call_id, text, .. } => json!({"role": "tool", "tool_call_id": call_id, "content": text}),
-        Message::Assistant { text, tool_calls } if tool_calls.is_empty() => json!({"role": "assistant", "content": text}),
+        Message::Tool { call_id, text, .. } => {
+            json!({"role": "tool", "tool_call_id": call_id, "content": text})
+        }
+        Message::Assistant { text, tool_calls } if tool_calls.is_empty() => {
+            json!({"role": "assistant", "content": text})
+        }
         Message::Assistant { text, tool_calls } => {
             let calls = tool_calls.iter().map(|call| {
                 // Some servers parse the arguments of old calls and fail on what a model once wrote wrongly.

@@ -99,7 +99,9 @@ pub(super) async fn call(
             peer = server.peer(RECONNECT) => peer,
             () = cancel.cancelled() => return Err(CallError::Cancelled),
         };
-        let Some(peer) = peer else { return Err(not_connected(server)) };
+        let Some(peer) = peer else {
+            return Err(not_connected(server));
+        };
         match attempt(server, &peer, tool, arguments.clone(), cancel).await {
             Attempt::Done(result) => return Ok(result),
             Attempt::Failed(error) => return Err(error),
@@ -116,8 +118,13 @@ pub(super) async fn call(
 
 fn not_connected(server: &Server) -> CallError {
     let status = server.status();
-    let reason = status.last_error.unwrap_or_else(|| "it has not answered yet".to_owned());
-    CallError::NotConnected { server: status.name, reason }
+    let reason = status
+        .last_error
+        .unwrap_or_else(|| "it has not answered yet".to_owned());
+    CallError::NotConnected {
+        server: status.name,
+        reason,
+    }
 }
 
 async fn attempt(
@@ -147,15 +154,24 @@ async fn attempt(
         Ok(result) => Attempt::Done(read(result)),
         Err(ServiceError::McpError(error)) => {
             let message = error.message.chars().take(500).collect();
-            Attempt::Failed(CallError::Protocol { server: server_name, tool: tool_name, message })
+            Attempt::Failed(CallError::Protocol {
+                server: server_name,
+                tool: tool_name,
+                message,
+            })
         }
         Err(error @ ServiceError::TransportSend(_)) if !reached(&error) => Attempt::NotSent(words(&error)),
-        Err(ServiceError::TransportClosed) if peer.is_transport_closed() && server.status().last_error.is_some() => {
+        Err(ServiceError::TransportClosed)
+            if peer.is_transport_closed() && server.status().last_error.is_some() =>
+        {
             Attempt::NotSent("the session had ended".to_owned())
         }
         Err(error) => {
             server.report_lost(&words(&error));
-            Attempt::Failed(CallError::Lost { server: server_name, tool: tool_name })
+            Attempt::Failed(CallError::Lost {
+                server: server_name,
+                tool: tool_name,
+            })
         }
     }
 }
@@ -165,7 +181,10 @@ async fn attempt(
 fn reached(error: &ServiceError) -> bool {
     let mut source: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(inner) = source {
-        if inner.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
+        if inner
+            .downcast_ref::<reqwest::Error>()
+            .is_some_and(reqwest::Error::is_connect)
+        {
             return false;
         }
         source = inner.source();
@@ -187,7 +206,9 @@ fn words(error: &ServiceError) -> String {
 fn read(result: CallToolResult) -> CallResult {
     let parts: Vec<String> = result.content.iter().map(part).collect();
     let mut text = parts.join("\n");
-    if text.is_empty() && let Some(structured) = &result.structured_content {
+    if text.is_empty()
+        && let Some(structured) = &result.structured_content
+    {
         text = structured.to_string();
     }
     if text.len() > MAX_TEXT {
@@ -197,17 +218,31 @@ fn read(result: CallToolResult) -> CallResult {
         }
         let left_out = text.len() - end;
         text.truncate(end);
-        text.push_str(&format!("\n… {left_out} bytes left out: the result is larger than is kept"));
+        text.push_str(&format!(
+            "\n… {left_out} bytes left out: the result is larger than is kept"
+        ));
     }
-    CallResult { text, is_error: result.is_error.unwrap_or(false), structured: result.structured_content }
+    CallResult {
+        text,
+        is_error: result.is_error.unwrap_or(false),
+        structured: result.structured_content,
+    }
 }
 
 /// A part as text; what is not text is named.
 fn part(block: &ContentBlock) -> String {
     match block {
         ContentBlock::Text(text) => text.text.clone(),
-        ContentBlock::Image(image) => format!("(an image, {}, {} bytes of base64)", image.mime_type, image.data.len()),
-        ContentBlock::Audio(audio) => format!("(audio, {}, {} bytes of base64)", audio.mime_type, audio.data.len()),
+        ContentBlock::Image(image) => format!(
+            "(an image, {}, {} bytes of base64)",
+            image.mime_type,
+            image.data.len()
+        ),
+        ContentBlock::Audio(audio) => format!(
+            "(audio, {}, {} bytes of base64)",
+            audio.mime_type,
+            audio.data.len()
+        ),
         ContentBlock::Resource(resource) => match &resource.resource {
             ResourceContents::TextResourceContents { text, .. } => text.clone(),
             _ => "(a binary resource)".to_owned(),

@@ -43,12 +43,19 @@ impl ClientHandler for Listener {
 pub(super) type Session = RunningService<RoleClient, Listener>;
 
 /// Connects and initialises.
-pub(super) async fn connect(config: &McpServer, http: reqwest::Client, listener: Listener) -> anyhow::Result<Session> {
+pub(super) async fn connect(
+    config: &McpServer,
+    http: reqwest::Client,
+    listener: Listener,
+) -> anyhow::Result<Session> {
     match &config.transport {
         Transport::Stdio { command } => stdio(config, command, listener).await,
         Transport::StreamableHttp { url } => {
             let mut settings = StreamableHttpClientTransportConfig::with_uri(url.as_str());
-            settings.custom_headers = headers(config)?.into_iter().filter_map(|(name, value)| Some((name?, value))).collect::<HashMap<_, _>>();
+            settings.custom_headers = headers(config)?
+                .into_iter()
+                .filter_map(|(name, value)| Some((name?, value)))
+                .collect::<HashMap<_, _>>();
             settings.max_sse_event_size = MAX_EVENT;
             // A lost session is ours to rebuild: the transport would send a mutating call a second time.
             settings.reinit_on_expired_session = false;
@@ -56,7 +63,11 @@ pub(super) async fn connect(config: &McpServer, http: reqwest::Client, listener:
             Ok(listener.serve(transport).await?)
         }
         Transport::Sse { url } => {
-            let worker = SseWorker { http, url: url.parse().context("its URL is wrong")?, headers: headers(config)? };
+            let worker = SseWorker {
+                http,
+                url: url.parse().context("its URL is wrong")?,
+                headers: headers(config)?,
+            };
             Ok(listener.serve(worker).await?)
         }
     }
@@ -83,7 +94,11 @@ async fn stdio(config: &McpServer, command: &[String], listener: Listener) -> an
         let Some(stderr) = stderr else { return };
         let mut lines = BufReader::new(stderr).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            tracing::debug!(server = name, bytes = line.len(), "the MCP server wrote to its standard error");
+            tracing::debug!(
+                server = name,
+                bytes = line.len(),
+                "the MCP server wrote to its standard error"
+            );
         }
     };
     let session = listener.serve(transport);
@@ -100,8 +115,11 @@ async fn stdio(config: &McpServer, command: &[String], listener: Listener) -> an
 fn headers(config: &McpServer) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in &config.headers {
-        let name: HeaderName = name.parse().with_context(|| format!("`{name}` is not a header name"))?;
-        let mut value = HeaderValue::from_str(value.expose_secret()).with_context(|| format!("the value of `{name}` cannot be a header"))?;
+        let name: HeaderName = name
+            .parse()
+            .with_context(|| format!("`{name}` is not a header name"))?;
+        let mut value = HeaderValue::from_str(value.expose_secret())
+            .with_context(|| format!("the value of `{name}` cannot be a header"))?;
         value.set_sensitive(true);
         headers.insert(name, value);
     }

@@ -38,14 +38,16 @@ pub(super) struct SseWorker {
 
 impl SseWorker {
     /// Sends one message; the answer comes over the stream.
-    async fn post(
-        http: reqwest::Client,
-        endpoint: Url,
-        headers: HeaderMap,
-        send: WorkerSendRequest<Self>,
-    ) {
-        let WorkerSendRequest { message, responder, .. } = send;
-        let sent = http.post(endpoint).headers(headers).header(CONTENT_TYPE, "application/json").json(&message).send();
+    async fn post(http: reqwest::Client, endpoint: Url, headers: HeaderMap, send: WorkerSendRequest<Self>) {
+        let WorkerSendRequest {
+            message, responder, ..
+        } = send;
+        let sent = http
+            .post(endpoint)
+            .headers(headers)
+            .header(CONTENT_TYPE, "application/json")
+            .json(&message)
+            .send();
         let outcome = match sent.await {
             Ok(response) if response.status().is_success() => Ok(()),
             Ok(response) => Err(SseError::Status(response.status().as_u16())),
@@ -69,9 +71,16 @@ impl Worker for SseWorker {
     }
 
     async fn run(self, mut context: WorkerContext<Self>) -> Result<(), WorkerQuitReason<SseError>> {
-        let open = self.http.get(self.url.clone()).headers(self.headers.clone()).header(ACCEPT, "text/event-stream");
+        let open = self
+            .http
+            .get(self.url.clone())
+            .headers(self.headers.clone())
+            .header(ACCEPT, "text/event-stream");
         let connecting = |error| WorkerQuitReason::fatal(error, "opening the event stream");
-        let response = open.send().await.map_err(|error| connecting(SseError::Http(error.without_url())))?;
+        let response = open
+            .send()
+            .await
+            .map_err(|error| connecting(SseError::Http(error.without_url())))?;
         if !response.status().is_success() {
             return Err(connecting(SseError::Status(response.status().as_u16())));
         }
@@ -113,11 +122,15 @@ impl Worker for SseWorker {
 
 /// The endpoint against the stream's URL. Another origin would get our headers, so it is refused.
 fn resolve(stream: &Url, endpoint: &str) -> Result<Url, SseError> {
-    let endpoint = stream.join(endpoint).map_err(|_| SseError::Protocol("the server named an endpoint that is no URL"))?;
+    let endpoint = stream
+        .join(endpoint)
+        .map_err(|_| SseError::Protocol("the server named an endpoint that is no URL"))?;
     if endpoint.origin() == stream.origin() {
         Ok(endpoint)
     } else {
-        Err(SseError::Protocol("the server named an endpoint on another origin"))
+        Err(SseError::Protocol(
+            "the server named an endpoint on another origin",
+        ))
     }
 }
 
@@ -128,8 +141,14 @@ mod tests {
     #[test]
     fn endpoints_stay_on_their_origin() {
         let stream = Url::parse("http://mcp:8080/a/sse").unwrap();
-        assert_eq!(resolve(&stream, "/messages?s=1").unwrap().as_str(), "http://mcp:8080/messages?s=1");
-        assert_eq!(resolve(&stream, "message").unwrap().as_str(), "http://mcp:8080/a/message");
+        assert_eq!(
+            resolve(&stream, "/messages?s=1").unwrap().as_str(),
+            "http://mcp:8080/messages?s=1"
+        );
+        assert_eq!(
+            resolve(&stream, "message").unwrap().as_str(),
+            "http://mcp:8080/a/message"
+        );
         assert!(resolve(&stream, "http://evil/messages").is_err());
     }
 }

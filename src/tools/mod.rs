@@ -17,7 +17,12 @@ use serde_json::Value;
 
 /// The specification of a tool that only looks.
 fn spec(name: &str, description: &str, input_schema: Value) -> ToolSpec {
-    ToolSpec { name: name.to_owned(), description: description.to_owned(), input_schema, access: Access::Read }
+    ToolSpec {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        input_schema,
+        access: Access::Read,
+    }
 }
 
 /// Arguments as their type. The loop has checked them against the schema.
@@ -27,6 +32,13 @@ fn parse<T: DeserializeOwned>(arguments: Value) -> Result<T, ToolAnswer> {
 
 /// What to say when a label is not known.
 fn no_such_evidence(workspace: &Workspace, label: &str) -> ToolAnswer {
-    let known: Vec<String> = workspace.pieces().iter().map(|piece| piece.label.clone()).collect();
-    ToolAnswer::Failed(format!("there is no evidence `{label}`; there is {}", known.join(", ")))
+    let known: Vec<String> = workspace
+        .pieces()
+        .iter()
+        .map(|piece| piece.label.clone())
+        .collect();
+    ToolAnswer::Failed(format!(
+        "there is no evidence `{label}`; there is {}",
+        known.join(", ")
+    ))
 }

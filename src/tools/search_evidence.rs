@@ -48,7 +48,10 @@ impl SearchEvidence {
             },
             "required": ["pattern"]
         });
-        Self { workspace, spec: spec("search_evidence", description, schema) }
+        Self {
+            workspace,
+            spec: spec("search_evidence", description, schema),
+        }
     }
 }
 
@@ -67,11 +70,16 @@ impl Tool for SearchEvidence {
             Ok(arguments) => arguments,
             Err(answer) => return answer,
         };
-        let pattern = RegexBuilder::new(&arguments.pattern).case_insensitive(true).size_limit(4 << 20).build();
+        let pattern = RegexBuilder::new(&arguments.pattern)
+            .case_insensitive(true)
+            .size_limit(4 << 20)
+            .build();
         let pattern = match pattern {
             Ok(pattern) => pattern,
             Err(error) => {
-                return ToolAnswer::Failed(format!("`pattern` is not a regular expression this tool understands: {error}"));
+                return ToolAnswer::Failed(format!(
+                    "`pattern` is not a regular expression this tool understands: {error}"
+                ));
             }
         };
         let pieces = match &arguments.evidence {
@@ -94,14 +102,27 @@ impl Tool for SearchEvidence {
 /// Appends a header and the matching lines of one piece.
 fn search(text: &mut String, piece: &Evidence, pattern: &Regex, context: usize, limit: usize) {
     let lines: Vec<&str> = piece.text.lines().collect();
-    let found: Vec<usize> = (0..lines.len()).filter(|&index| pattern.is_match(lines[index])).collect();
-    let _ = writeln!(text, "[{}] {}: {} of {} lines match", piece.label, piece.title, found.len(), lines.len());
+    let found: Vec<usize> = (0..lines.len())
+        .filter(|&index| pattern.is_match(lines[index]))
+        .collect();
+    let _ = writeln!(
+        text,
+        "[{}] {}: {} of {} lines match",
+        piece.label,
+        piece.title,
+        found.len(),
+        lines.len()
+    );
     // The first occurrences name the cause, the last ones what it ended in.
     let shown: Vec<usize> = if found.len() <= limit {
         found.clone()
     } else {
         let head = limit.div_ceil(2);
-        found[..head].iter().chain(&found[found.len() - (limit - head)..]).copied().collect()
+        found[..head]
+            .iter()
+            .chain(&found[found.len() - (limit - head)..])
+            .copied()
+            .collect()
     };
     let mut next = 0;
     for &index in &shown {
@@ -115,7 +136,11 @@ fn search(text: &mut String, piece: &Evidence, pattern: &Regex, context: usize, 
                 text.push_str("… more lines match; narrow the pattern or name the evidence\n");
                 return;
             }
-            let mark = if found.binary_search(&number).is_ok() { ':' } else { '-' };
+            let mark = if found.binary_search(&number).is_ok() {
+                ':'
+            } else {
+                '-'
+            };
             let line: String = line.chars().take(MAX_LINE).collect();
             let space = if mark == ':' { ": " } else { "- " };
             let _ = writeln!(text, "{}{mark}{}{space}{line}", piece.label, number + 1);
@@ -123,7 +148,11 @@ fn search(text: &mut String, piece: &Evidence, pattern: &Regex, context: usize, 
         next = next.max(to);
     }
     if shown.len() < found.len() {
-        let _ = writeln!(text, "… {} matches between the first and the last ones left out", found.len() - shown.len());
+        let _ = writeln!(
+            text,
+            "… {} matches between the first and the last ones left out",
+            found.len() - shown.len()
+        );
     }
 }
 
@@ -134,7 +163,15 @@ mod tests {
     use crate::evidence::redact::Redactor;
 
     async fn answer(arguments: Value) -> ToolAnswer {
-        let text = (1..=30).map(|n| if n % 10 == 0 { format!("error {n}\n") } else { format!("line {n}\n") }).collect();
+        let text = (1..=30)
+            .map(|n| {
+                if n % 10 == 0 {
+                    format!("error {n}\n")
+                } else {
+                    format!("line {n}\n")
+                }
+            })
+            .collect();
         let piece = Evidence {
             id: uuid::Uuid::nil(),
             label: "E1".into(),
@@ -143,12 +180,16 @@ mod tests {
             text,
         };
         let workspace = Arc::new(Workspace::new(vec![piece], Redactor::new()));
-        SearchEvidence::new(workspace).call(arguments, CancellationToken::new()).await
+        SearchEvidence::new(workspace)
+            .call(arguments, CancellationToken::new())
+            .await
     }
 
     #[tokio::test]
     async fn matches_come_with_numbers_and_context() {
-        let ToolAnswer::Ok(text) = answer(json!({"pattern": "ERROR 1", "context": 1})).await else { panic!() };
+        let ToolAnswer::Ok(text) = answer(json!({"pattern": "ERROR 1", "context": 1})).await else {
+            panic!()
+        };
         insta::assert_snapshot!(text, @r"
         [E1] log of container build: 1 of 30 lines match
         E1-9- line 9
@@ -159,7 +200,9 @@ mod tests {
 
     #[tokio::test]
     async fn too_many_matches_show_first_and_last() {
-        let ToolAnswer::Ok(text) = answer(json!({"pattern": "error", "max_matches": 2})).await else { panic!() };
+        let ToolAnswer::Ok(text) = answer(json!({"pattern": "error", "max_matches": 2})).await else {
+            panic!()
+        };
         insta::assert_snapshot!(text, @r"
         [E1] log of container build: 3 of 30 lines match
         E1:10: error 10
@@ -171,7 +214,11 @@ mod tests {
 
     #[tokio::test]
     async fn bad_patterns_and_labels_are_explained() {
-        assert!(matches!(answer(json!({"pattern": "("})).await, ToolAnswer::Failed(text) if text.contains("regular expression")));
-        assert!(matches!(answer(json!({"pattern": "x", "evidence": "E9"})).await, ToolAnswer::Failed(text) if text.contains("there is E1")));
+        assert!(
+            matches!(answer(json!({"pattern": "("})).await, ToolAnswer::Failed(text) if text.contains("regular expression"))
+        );
+        assert!(
+            matches!(answer(json!({"pattern": "x", "evidence": "E9"})).await, ToolAnswer::Failed(text) if text.contains("there is E1"))
+        );
     }
 }

@@ -35,7 +35,10 @@ impl SearchRunbooks {
             "properties": {"query": {"type": "string", "minLength": 2}},
             "required": ["query"]
         });
-        Self { pool, spec: spec("search_runbooks", description, schema) }
+        Self {
+            pool,
+            spec: spec("search_runbooks", description, schema),
+        }
     }
 }
 
@@ -53,8 +56,10 @@ impl Tool for SearchRunbooks {
         match knowledge::search(&self.pool, &arguments.query, LIMIT).await {
             Ok(hits) if hits.is_empty() => ToolAnswer::Ok("no runbook mentions these words".to_owned()),
             Ok(hits) => {
-                let passages: Vec<String> =
-                    hits.iter().map(|hit| format!("## {} — {} ({})\n{}", hit.title, hit.heading, hit.path, hit.text)).collect();
+                let passages: Vec<String> = hits
+                    .iter()
+                    .map(|hit| format!("## {} — {} ({})\n{}", hit.title, hit.heading, hit.path, hit.text))
+                    .collect();
                 ToolAnswer::Ok(passages.join("\n\n"))
             }
             Err(error) => {

@@ -40,11 +40,22 @@ enum Fetched {
 }
 
 /// Fetches and stores; a report that was collected before is read back.
-pub(super) async fn collect(app: &App, report: &Report, cancel: &CancellationToken) -> Result<Collected, Halt> {
+pub(super) async fn collect(
+    app: &App,
+    report: &Report,
+    cancel: &CancellationToken,
+) -> Result<Collected, Halt> {
     let stored = evidence::of_report(&app.pool, report.id).await?;
     let collected = reports::steps(&app.pool, report.id).await?;
-    if collected.iter().any(|step| step.name == StepName::Collect.as_str()) {
-        return Ok(Collected { pieces: stored, gaps: Vec::new(), redactor: Redactor::new() });
+    if collected
+        .iter()
+        .any(|step| step.name == StepName::Collect.as_str())
+    {
+        return Ok(Collected {
+            pieces: stored,
+            gaps: Vec::new(),
+            redactor: Redactor::new(),
+        });
     }
     let started = Instant::now();
     let attached = !stored.is_empty();
@@ -61,17 +72,30 @@ pub(super) async fn collect(app: &App, report: &Report, cancel: &CancellationTok
         let before = redactor.count();
         let text = redactor.redact(&clean(&text));
         let redactions = i32::try_from(redactor.count() - before).unwrap_or(i32::MAX);
-        pieces.push(NewEvidence { id: Uuid::now_v7(), position, kind, title, text, redactions });
+        pieces.push(NewEvidence {
+            id: Uuid::now_v7(),
+            position,
+            kind,
+            title,
+            text,
+            redactions,
+        });
     }
     let lines: usize = pieces.iter().map(|piece| piece.text.lines().count()).sum();
-    let mut detail = format!("{} pieces of evidence, {lines} lines", pieces.len() + stored.len());
+    let mut detail = format!(
+        "{} pieces of evidence, {lines} lines",
+        pieces.len() + stored.len()
+    );
     for gap in &gaps {
         detail.push_str(&format!("; {gap}"));
     }
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
     evidence::insert(&mut *transaction, report.id, &pieces, now).await?;
-    let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
+    let timing = (
+        now,
+        i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
+    );
     reports::add_step(&mut *transaction, report.id, StepName::Collect, &detail, timing).await?;
     transaction.commit().await?;
     let fresh = pieces.into_iter().map(|piece| Evidence {
@@ -81,7 +105,11 @@ pub(super) async fn collect(app: &App, report: &Report, cancel: &CancellationTok
         title: piece.title,
         text: piece.text,
     });
-    Ok(Collected { pieces: stored.into_iter().chain(fresh).collect(), gaps, redactor })
+    Ok(Collected {
+        pieces: stored.into_iter().chain(fresh).collect(),
+        gaps,
+        redactor,
+    })
 }
 
 type Texts = Vec<(EvidenceKind, String, String)>;
@@ -94,7 +122,10 @@ async fn fetch_all(
 ) -> Result<(Texts, Vec<String>), Halt> {
     let cluster = &app.config.cluster;
     if !app.config.mcp.iter().any(|server| server.name == cluster.server) {
-        let gap = format!("no MCP server `{}` is configured (set `openshift.url`), and no log came with the report", cluster.server);
+        let gap = format!(
+            "no MCP server `{}` is configured (set `openshift.url`), and no log came with the report",
+            cluster.server
+        );
         return Ok((Vec::new(), if attached { Vec::new() } else { vec![gap] }));
     }
     let pod = fetch(app, &cluster.pod_tool, pod_arguments(failure), cancel);
@@ -104,19 +135,47 @@ async fn fetch_all(
         Fetched::Text(text) => suspect(text),
         _ => Suspect::default(),
     };
-    let container = failure.container_name.clone().or_else(|| suspect.container.clone());
-    let log = |previous| fetch(app, &cluster.log_tool, log_arguments(failure, container.as_deref(), previous, cluster.log_lines), cancel);
+    let container = failure
+        .container_name
+        .clone()
+        .or_else(|| suspect.container.clone());
+    let log = |previous| {
+        fetch(
+            app,
+            &cluster.log_tool,
+            log_arguments(failure, container.as_deref(), previous, cluster.log_lines),
+            cancel,
+        )
+    };
     let (current, previous) = tokio::join!(
-        async { if suspect.never_started { None } else { Some(log(false).await) } },
-        async { if suspect.restarted { Some(log(true).await) } else { None } }
+        async {
+            if suspect.never_started {
+                None
+            } else {
+                Some(log(false).await)
+            }
+        },
+        async {
+            if suspect.restarted {
+                Some(log(true).await)
+            } else {
+                None
+            }
+        }
     );
-    let of = container.as_ref().map_or_else(String::new, |name| format!(" of container {name}"));
+    let of = container
+        .as_ref()
+        .map_or_else(String::new, |name| format!(" of container {name}"));
     let mut texts = Vec::new();
     let mut gaps = Vec::new();
     let mut unreachable = None;
     let found = [
         (EvidenceKind::Log, format!("log{of}"), current),
-        (EvidenceKind::PreviousLog, format!("log{of} before its restart"), previous),
+        (
+            EvidenceKind::PreviousLog,
+            format!("log{of} before its restart"),
+            previous,
+        ),
         (EvidenceKind::Events, "events".to_owned(), Some(events)),
         (EvidenceKind::Pod, format!("pod {}", failure.pod_name), Some(pod)),
     ];
@@ -140,7 +199,12 @@ async fn fetch_all(
     }
 }
 
-async fn fetch(app: &App, tool: &str, wanted: Vec<super::arguments::Argument<'_>>, cancel: &CancellationToken) -> Fetched {
+async fn fetch(
+    app: &App,
+    tool: &str,
+    wanted: Vec<super::arguments::Argument<'_>>,
+    cancel: &CancellationToken,
+) -> Fetched {
     let server = &app.config.cluster.server;
     let Some(known) = app.mcp.find(server, tool) else {
         let connected = app.mcp.is_connected(server);
@@ -160,14 +224,22 @@ async fn fetch(app: &App, tool: &str, wanted: Vec<super::arguments::Argument<'_>
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or("no reason given").chars().take(200).collect()
+    text.lines()
+        .next()
+        .unwrap_or("no reason given")
+        .chars()
+        .take(200)
+        .collect()
 }
 
 const NAMESPACE: &[&str] = &["namespace"];
 const POD: &[&str] = &["name", "pod_name", "podName", "pod"];
 
 fn pod_arguments(failure: &Failure) -> Vec<(&'static [&'static str], Value)> {
-    vec![(NAMESPACE, json!(failure.namespace)), (POD, json!(failure.pod_name))]
+    vec![
+        (NAMESPACE, json!(failure.namespace)),
+        (POD, json!(failure.pod_name)),
+    ]
 }
 
 fn events_arguments(failure: &Failure) -> Vec<(&'static [&'static str], Value)> {
@@ -183,7 +255,10 @@ fn log_arguments(
     let mut wanted = pod_arguments(failure);
     wanted.push((&["tail", "tailLines", "tail_lines", "lines"], json!(lines)));
     if let Some(container) = container {
-        wanted.push((&["container", "container_name", "containerName"], json!(container)));
+        wanted.push((
+            &["container", "container_name", "containerName"],
+            json!(container),
+        ));
     }
     if previous {
         wanted.push((&["previous"], json!(true)));
@@ -193,26 +268,41 @@ fn log_arguments(
 
 /// Which container failed, from the pod as YAML or JSON; init containers count, and the first to fail is the one.
 fn suspect(pod: &str) -> Suspect {
-    let Ok(pod) = serde_norway::from_str::<Value>(pod) else { return Suspect::default() };
+    let Ok(pod) = serde_norway::from_str::<Value>(pod) else {
+        return Suspect::default();
+    };
     let status = &pod["status"];
     let list = |name: &str| status[name].as_array().cloned().unwrap_or_default();
-    let containers: Vec<Value> = list("initContainerStatuses").into_iter().chain(list("containerStatuses")).collect();
+    let containers: Vec<Value> = list("initContainerStatuses")
+        .into_iter()
+        .chain(list("containerStatuses"))
+        .collect();
     let exit = |container: &Value, state: &str| container[state]["terminated"]["exitCode"].as_i64();
     let failed = |container: &&Value| exit(container, "state").is_some_and(|code| code != 0);
     let died_before = |container: &&Value| exit(container, "lastState").is_some_and(|code| code != 0);
     let waits = |container: &&Value| {
-        let reason = container["state"]["waiting"]["reason"].as_str().unwrap_or_default();
+        let reason = container["state"]["waiting"]["reason"]
+            .as_str()
+            .unwrap_or_default();
         !matches!(reason, "" | "PodInitializing" | "ContainerCreating")
     };
     let first = containers
         .iter()
         .filter(failed)
         // Containers killed with the pod end a moment later; the one that failed on its own ended first.
-        .min_by_key(|container| container["state"]["terminated"]["finishedAt"].as_str().unwrap_or("~").to_owned())
+        .min_by_key(|container| {
+            container["state"]["terminated"]["finishedAt"]
+                .as_str()
+                .unwrap_or("~")
+                .to_owned()
+        })
         .or_else(|| containers.iter().find(died_before))
         .or_else(|| containers.iter().find(waits));
-    let Some(first) = first else { return Suspect::default() };
-    let restarted = first["restartCount"].as_i64().unwrap_or(0) > 0 || !first["lastState"]["terminated"].is_null();
+    let Some(first) = first else {
+        return Suspect::default();
+    };
+    let restarted =
+        first["restartCount"].as_i64().unwrap_or(0) > 0 || !first["lastState"]["terminated"].is_null();
     Suspect {
         container: first["name"].as_str().map(ToOwned::to_owned),
         restarted,
@@ -222,9 +312,16 @@ fn suspect(pod: &str) -> Suspect {
 
 /// The part of a namespace's events that speaks of this pod, when the text is a list that can be taken apart.
 fn events_of_pod(text: &str, pod: &str) -> String {
-    let Some(start) = text.find("- ") else { return text.to_owned() };
-    let Ok(Value::Array(events)) = serde_norway::from_str::<Value>(&text[start..]) else { return text.to_owned() };
-    let own: Vec<&Value> = events.iter().filter(|event| event.to_string().contains(pod)).collect();
+    let Some(start) = text.find("- ") else {
+        return text.to_owned();
+    };
+    let Ok(Value::Array(events)) = serde_norway::from_str::<Value>(&text[start..]) else {
+        return text.to_owned();
+    };
+    let own: Vec<&Value> = events
+        .iter()
+        .filter(|event| event.to_string().contains(pod))
+        .collect();
     if own.is_empty() {
         return text.to_owned();
     }
@@ -246,13 +343,20 @@ mod tests {
     #[test]
     fn a_container_that_waits_for_its_image_never_started() {
         let pod = "status: {containerStatuses: [{name: app, restartCount: 0, state: {waiting: {reason: ImagePullBackOff}}}]}";
-        assert_eq!(suspect(pod), Suspect { container: Some("app".into()), restarted: false, never_started: true });
+        assert_eq!(
+            suspect(pod),
+            Suspect {
+                container: Some("app".into()),
+                restarted: false,
+                never_started: true
+            }
+        );
     }
 
     #[test]
     fn events_of_other_pods_are_left_out() {
-        let text = "The following events (YAML format) were found:\n- InvolvedObject: {Name: a}\n  Message: one\n- InvolvedObject: {Name: b}\n  Message: two\n";
-        let own = events_of_pod(text, "b");
+        let text = "The following events (YAML format) were found:\n- InvolvedObject: {Name: pod-one}\n  Message: one\n- InvolvedObject: {Name: pod-two}\n  Message: two\n";
+        let own = events_of_pod(text, "pod-two");
         assert!(own.contains("two") && !own.contains("one"), "{own}");
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::clock;
 use crate::db::evidence::{self, NewEvidence};
-use crate::db::reports::{self, NewReport};
 use crate::db::queue;
+use crate::db::reports::{self, NewReport};
 use crate::domain::{EvidenceKind, Failure};
 use crate::evidence::clean::clean;
 use crate::evidence::redact::Redactor;
@@ -43,12 +43,23 @@ pub async fn intake(pool: &PgPool, submission: &Submission) -> sqlx::Result<Inta
     let id = Uuid::now_v7();
     let now = clock::now();
     let mut transaction = pool.begin().await?;
-    let report =
-        NewReport { id, idempotency_key: key, request_hash: &hash, failure: &submission.failure, now };
+    let report = NewReport {
+        id,
+        idempotency_key: key,
+        request_hash: &hash,
+        failure: &submission.failure,
+        now,
+    };
     if !reports::insert(&mut *transaction, &report).await? {
         let known = reports::by_key(&mut *transaction, key.unwrap_or_default()).await?;
-        let Some((known, known_hash)) = known else { return Err(sqlx::Error::RowNotFound) };
-        return Ok(if known_hash == hash { Intake::Repeated(known) } else { Intake::KeyReused(known) });
+        let Some((known, known_hash)) = known else {
+            return Err(sqlx::Error::RowNotFound);
+        };
+        return Ok(if known_hash == hash {
+            Intake::Repeated(known)
+        } else {
+            Intake::KeyReused(known)
+        });
     }
     if let Some(log) = submission.log.as_deref().filter(|log| !log.trim().is_empty()) {
         let mut redactor = Redactor::new();

@@ -26,19 +26,26 @@ pub(super) enum Placed {
 pub(super) async fn place(app: &App, held: &Held<'_>, pieces: &[Evidence]) -> Result<Placed, Halt> {
     let report = held.report;
     if let (Some(id), true) = (report.incident_id, held.leads) {
-        let incident = incidents::get(&app.pool, id).await?.ok_or_else(|| Halt::Failed("its incident is gone".into()))?;
+        let incident = incidents::get(&app.pool, id)
+            .await?
+            .ok_or_else(|| Halt::Failed("its incident is gone".into()))?;
         return Ok(Placed::Leads(incident));
     }
     let started = Instant::now();
     let fingerprint = recognise(app, &report.failure, pieces);
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
-    let title = format!("Failure of {}/{}", report.failure.namespace, report.failure.pod_name);
+    let title = format!(
+        "Failure of {}/{}",
+        report.failure.namespace, report.failure.pod_name
+    );
     let incident = match report.incident_id {
         // Counted before: only who investigates is open.
         Some(id) => {
             incidents::lock(&mut *transaction, id).await?;
-            incidents::get(&mut *transaction, id).await?.ok_or_else(|| Halt::Failed("its incident is gone".into()))?
+            incidents::get(&mut *transaction, id)
+                .await?
+                .ok_or_else(|| Halt::Failed("its incident is gone".into()))?
         }
         None => {
             let sighting = Sighting {
@@ -61,7 +68,10 @@ pub(super) async fn place(app: &App, held: &Held<'_>, pieces: &[Evidence]) -> Re
         (false, true) => "new cause".to_owned(),
         (false, false) => "the same cause is being investigated for another report".to_owned(),
     };
-    let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
+    let timing = (
+        now,
+        i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
+    );
     reports::add_step(&mut *transaction, report.id, StepName::Place, &detail, timing).await?;
     if !known && !leads && !reports::wait(&mut *transaction, report.id, held.token).await? {
         return Err(Halt::Lost);
@@ -77,9 +87,18 @@ pub(super) async fn place(app: &App, held: &Held<'_>, pieces: &[Evidence]) -> Re
 /// The cause's fingerprint. A cause outside the workload (a registry, a name server) is one cause wherever it shows;
 /// any other is one per workload.
 fn recognise(app: &App, failure: &Failure, pieces: &[Evidence]) -> Fingerprint {
-    let of = |wanted: &[EvidenceKind]| pieces.iter().find(|piece| wanted.contains(&piece.kind)).map(|piece| piece.text.as_str());
+    let of = |wanted: &[EvidenceKind]| {
+        pieces
+            .iter()
+            .find(|piece| wanted.contains(&piece.kind))
+            .map(|piece| piece.text.as_str())
+    };
     let input = FingerprintInput {
-        log: of(&[EvidenceKind::Log, EvidenceKind::Attached, EvidenceKind::PreviousLog]),
+        log: of(&[
+            EvidenceKind::Log,
+            EvidenceKind::Attached,
+            EvidenceKind::PreviousLog,
+        ]),
         events: of(&[EvidenceKind::Events]),
         pod: of(&[EvidenceKind::Pod]),
         signatures: &app.signatures,
@@ -88,10 +107,15 @@ fn recognise(app: &App, failure: &Failure, pieces: &[Evidence]) -> Fingerprint {
     let shared = input.log.into_iter().chain(input.events).any(|text| {
         app.signatures.scan(text).iter().any(|(_, hit)| {
             let class = app.signatures.signatures()[hit.index].class;
-            !hit.captures.is_empty() && matches!(class, FailureClass::Infrastructure | FailureClass::Dependency)
+            !hit.captures.is_empty()
+                && matches!(class, FailureClass::Infrastructure | FailureClass::Dependency)
         })
     });
-    let scope = if shared { String::new() } else { format!("{}/{}", failure.namespace, workload(failure)) };
+    let scope = if shared {
+        String::new()
+    } else {
+        format!("{}/{}", failure.namespace, workload(failure))
+    };
     let hash = Sha256::digest(format!("{}\n{scope}", cause.0).as_bytes());
     Fingerprint(hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect())
 }

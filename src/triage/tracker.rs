@@ -35,11 +35,21 @@ pub(super) async fn create(
     body: &str,
     cancel: &CancellationToken,
 ) -> Result<Issue, Halt> {
-    let wanted: &[Argument<'_>] = &[(&["title"], json!(title)), (&["body", "description", "content"], json!(body))];
+    let wanted: &[Argument<'_>] = &[
+        (&["title"], json!(title)),
+        (&["body", "description", "content"], json!(body)),
+    ];
     let result = call(app, tracker, &tracker.create_tool, wanted, cancel).await?;
-    values(&result).iter().find_map(issue).or_else(|| from_text(&result.text)).ok_or_else(|| {
-        Halt::Failed(format!("the tool `{}` filed an issue but did not say where", tracker.create_tool))
-    })
+    values(&result)
+        .iter()
+        .find_map(issue)
+        .or_else(|| from_text(&result.text))
+        .ok_or_else(|| {
+            Halt::Failed(format!(
+                "the tool `{}` filed an issue but did not say where",
+                tracker.create_tool
+            ))
+        })
 }
 
 /// The issue that bears the marker, if there is one.
@@ -50,7 +60,10 @@ pub(super) async fn find(
     cancel: &CancellationToken,
 ) -> Result<Option<Issue>, Halt> {
     if app.mcp.is_connected(&tracker.server) && app.mcp.find(&tracker.server, &tracker.list_tool).is_none() {
-        tracing::warn!(tool = tracker.list_tool, "the tracker has no such tool: a retry cannot look for its issue");
+        tracing::warn!(
+            tool = tracker.list_tool,
+            "the tracker has no such tool: a retry cannot look for its issue"
+        );
         return Ok(None);
     }
     let mut before = Vec::new();
@@ -58,7 +71,10 @@ pub(super) async fn find(
         let wanted: &[Argument<'_>] = &[
             (&["state"], json!("all")),
             (&["page"], json!(page)),
-            (&["limit", "per_page", "perPage", "page_size", "pageSize"], json!(PAGE)),
+            (
+                &["limit", "per_page", "perPage", "page_size", "pageSize"],
+                json!(PAGE),
+            ),
         ];
         let result = call(app, tracker, &tracker.list_tool, wanted, cancel).await?;
         let values = values(&result);
@@ -84,10 +100,15 @@ pub(super) async fn comment(
     cancel: &CancellationToken,
 ) -> Result<(), Halt> {
     let wanted: &[Argument<'_>] = &[
-        (&["issue_number", "index", "number", "issue_index", "issue"], json!(number)),
+        (
+            &["issue_number", "index", "number", "issue_index", "issue"],
+            json!(number),
+        ),
         (&["body", "comment", "content"], json!(body)),
     ];
-    call(app, tracker, &tracker.comment_tool, wanted, cancel).await.map(|_| ())
+    call(app, tracker, &tracker.comment_tool, wanted, cancel)
+        .await
+        .map(|_| ())
 }
 
 async fn call(
@@ -100,20 +121,29 @@ async fn call(
     let server = &tracker.server;
     let Some(known) = app.mcp.find(server, tool) else {
         return Err(if app.mcp.is_connected(server) {
-            Halt::Failed(format!("the MCP server `{server}` has no tool `{tool}`; see the `tracker.…` settings"))
+            Halt::Failed(format!(
+                "the MCP server `{server}` has no tool `{tool}`; see the `tracker.…` settings"
+            ))
         } else {
             Halt::Retry(format!("the MCP server `{server}` cannot be reached"))
         });
     };
-    let pinned: [Argument<'_>; 2] =
-        [(&["owner", "org"], json!(tracker.owner)), (&["repo", "repository", "repo_name"], json!(tracker.repo))];
+    let pinned: [Argument<'_>; 2] = [
+        (&["owner", "org"], json!(tracker.owner)),
+        (&["repo", "repository", "repo_name"], json!(tracker.repo)),
+    ];
     let all: Vec<Argument<'_>> = pinned.into_iter().chain(wanted.iter().cloned()).collect();
     let arguments = fitting(known.schema(), &all);
-    let result =
-        app.mcp.call(server, tool, arguments, cancel.clone()).await.map_err(|error| Halt::Retry(error.to_string()))?;
+    let result = app
+        .mcp
+        .call(server, tool, arguments, cancel.clone())
+        .await
+        .map_err(|error| Halt::Retry(error.to_string()))?;
     if result.is_error {
         let said: String = result.text.chars().take(300).collect();
-        return Err(Halt::Retry(format!("the tool `{tool}` of `{server}` failed: {said}")));
+        return Err(Halt::Retry(format!(
+            "the tool `{tool}` of `{server}` failed: {said}"
+        )));
     }
     Ok(result)
 }
@@ -125,7 +155,10 @@ fn values(result: &CallResult) -> Vec<Value> {
         flatten(structured, &mut found);
     }
     if found.is_empty() {
-        for value in serde_json::Deserializer::from_str(&result.text).into_iter::<Value>().map_while(Result::ok) {
+        for value in serde_json::Deserializer::from_str(&result.text)
+            .into_iter::<Value>()
+            .map_while(Result::ok)
+        {
             flatten(&value, &mut found);
         }
     }
@@ -135,7 +168,9 @@ fn values(result: &CallResult) -> Vec<Value> {
 fn flatten(value: &Value, found: &mut Vec<Value>) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| flatten(item, found)),
-        Value::Object(map) if map.contains_key("html_url") || map.contains_key("body") || map.contains_key("number") => {
+        Value::Object(map)
+            if map.contains_key("html_url") || map.contains_key("body") || map.contains_key("number") =>
+        {
             found.push(value.clone());
         }
         Value::Object(map) => map.values().for_each(|item| flatten(item, found)),
@@ -144,14 +179,24 @@ fn flatten(value: &Value, found: &mut Vec<Value>) {
 }
 
 fn issue(value: &Value) -> Option<Issue> {
-    let url = ["html_url", "web_url", "url"].iter().find_map(|key| value[*key].as_str())?;
-    let number = ["number", "index", "iid"].iter().find_map(|key| value[*key].as_i64());
-    Some(Issue { url: url.to_owned(), number: number.or_else(|| from_text(url)?.number) })
+    let url = ["html_url", "web_url", "url"]
+        .iter()
+        .find_map(|key| value[*key].as_str())?;
+    let number = ["number", "index", "iid"]
+        .iter()
+        .find_map(|key| value[*key].as_i64());
+    Some(Issue {
+        url: url.to_owned(),
+        number: number.or_else(|| from_text(url)?.number),
+    })
 }
 
 fn from_text(text: &str) -> Option<Issue> {
     let found = ISSUE_URL.captures(text)?;
-    Some(Issue { url: found[0].to_owned(), number: found[1].parse().ok() })
+    Some(Issue {
+        url: found[0].to_owned(),
+        number: found[1].parse().ok(),
+    })
 }
 
 #[cfg(test)]
@@ -159,17 +204,27 @@ mod tests {
     use super::*;
 
     fn result(text: &str, structured: Option<Value>) -> CallResult {
-        CallResult { text: text.to_owned(), is_error: false, structured }
+        CallResult {
+            text: text.to_owned(),
+            is_error: false,
+            structured,
+        }
     }
 
     #[test]
     fn issues_are_found_however_the_server_packs_them() {
         let one = r#"{"id": 9, "number": 4, "html_url": "http://f/o/r/issues/4", "body": "x"}"#;
-        let wanted = Some(Issue { url: "http://f/o/r/issues/4".into(), number: Some(4) });
+        let wanted = Some(Issue {
+            url: "http://f/o/r/issues/4".into(),
+            number: Some(4),
+        });
         assert_eq!(values(&result(one, None)).iter().find_map(issue), wanted);
         assert_eq!(values(&result(&format!("{one}\n{one}"), None)).len(), 2);
         let structured = json!({"result": [{"html_url": "http://f/o/r/issues/4", "body": ""}]});
-        assert_eq!(values(&result("", Some(structured))).iter().find_map(issue), wanted);
+        assert_eq!(
+            values(&result("", Some(structured))).iter().find_map(issue),
+            wanted
+        );
         assert_eq!(from_text("Issue created: http://f/o/r/issues/4"), wanted);
     }
 }

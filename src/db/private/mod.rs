@@ -39,13 +39,19 @@ impl PrivatePostgres {
     pub async fn start(data_dir: &Path, programs: Option<&Path>) -> anyhow::Result<Self> {
         let place = Place::prepare(data_dir)?;
         let programs = Programs::find(programs, &place)?;
-        let lock = File::create(place.dir.join("owner.lock")).context("cannot create the lock of the data folder")?;
+        let lock = File::create(place.dir.join("owner.lock"))
+            .context("cannot create the lock of the data folder")?;
         let owned = match lock.try_lock() {
             Ok(()) => true,
             Err(TryLockError::WouldBlock) => false,
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
         };
-        let mut server = Self { place, programs, lock: owned.then_some(lock), child: None };
+        let mut server = Self {
+            place,
+            programs,
+            lock: owned.then_some(lock),
+            child: None,
+        };
         if owned && !server.answers().await {
             server.initialise()?;
             server.child = Some(server.spawn()?);
@@ -98,11 +104,24 @@ impl PrivatePostgres {
             .command("initdb")
             .arg("--pgdata")
             .arg(&fresh)
-            .args(["--username", NAME, "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"])
+            .args([
+                "--username",
+                NAME,
+                "--auth",
+                "trust",
+                "--encoding",
+                "UTF8",
+                "--locale",
+                "C.UTF-8",
+                "--no-sync",
+            ])
             .output()
             .context("cannot run initdb")?;
         if !output.status.success() {
-            bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "initdb failed: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         std::fs::rename(&fresh, &cluster).context("cannot move the new cluster to its place")
     }
@@ -114,8 +133,22 @@ impl PrivatePostgres {
             .arg(self.place.cluster())
             .arg("-k")
             .arg(&self.place.socket)
-            .args(["-c", "listen_addresses=", "-c", "port=5432", "-c", "shared_buffers=64MB", "-c", "max_connections=200"])
-            .args(["-c", "unix_socket_permissions=0777", "-c", "log_min_messages=warning"])
+            .args([
+                "-c",
+                "listen_addresses=",
+                "-c",
+                "port=5432",
+                "-c",
+                "shared_buffers=64MB",
+                "-c",
+                "max_connections=200",
+            ])
+            .args([
+                "-c",
+                "unix_socket_permissions=0777",
+                "-c",
+                "log_min_messages=warning",
+            ])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -127,7 +160,11 @@ impl PrivatePostgres {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.bin.join(program));
-        command.current_dir("/").env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
+        command
+            .current_dir("/")
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("TZ", "UTC");
         if let Some((user, group)) = self.place.run_as {
             command.uid(user).gid(group);
         }
@@ -143,10 +180,16 @@ impl PrivatePostgres {
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait()?
             {
-                bail!("the private PostgreSQL ended at once ({status}): {}", self.last_words());
+                bail!(
+                    "the private PostgreSQL ended at once ({status}): {}",
+                    self.last_words()
+                );
             }
             if Instant::now() > deadline {
-                bail!("the private PostgreSQL did not answer within 20 s: {}", self.last_words());
+                bail!(
+                    "the private PostgreSQL did not answer within 20 s: {}",
+                    self.last_words()
+                );
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -154,10 +197,15 @@ impl PrivatePostgres {
 
     async fn ensure_database(&self) -> anyhow::Result<()> {
         if let Ok(connection) = PgConnection::connect_with(&self.options(NAME)).await {
-            return connection.close().await.context("the private PostgreSQL closed the connection");
+            return connection
+                .close()
+                .await
+                .context("the private PostgreSQL closed the connection");
         }
         let mut connection = self.options("postgres").connect().await?;
-        let made = sqlx::raw_sql("create database regreen").execute(&mut connection).await;
+        let made = sqlx::raw_sql("create database regreen")
+            .execute(&mut connection)
+            .await;
         // Two processes may come here at once; one of them is told that it exists.
         if let Err(error) = made
             && PgConnection::connect_with(&self.options(NAME)).await.is_err()
@@ -187,7 +235,16 @@ impl PrivatePostgres {
         }
         let stopped = self
             .command("pg_ctl")
-            .args(["stop", "--mode", "fast", "--wait", "--timeout", "20", "--silent", "--pgdata"])
+            .args([
+                "stop",
+                "--mode",
+                "fast",
+                "--wait",
+                "--timeout",
+                "20",
+                "--silent",
+                "--pgdata",
+            ])
             .arg(self.place.cluster())
             .output()
             .context("cannot run pg_ctl")?;
@@ -198,7 +255,10 @@ impl PrivatePostgres {
         self.lock = None;
         self.child = None;
         if !stopped.status.success() {
-            bail!("the private PostgreSQL did not stop: {}", String::from_utf8_lossy(&stopped.stderr).trim());
+            bail!(
+                "the private PostgreSQL did not stop: {}",
+                String::from_utf8_lossy(&stopped.stderr).trim()
+            );
         }
         Ok(())
     }
@@ -214,8 +274,15 @@ impl Drop for PrivatePostgres {
 /// A path that other users can go to: every folder above it lets them through.
 fn is_reachable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    let open = |folder: &Path| folder.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
-    path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).all(open)
+    let open = |folder: &Path| {
+        folder
+            .metadata()
+            .is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0)
+    };
+    path.ancestors()
+        .skip(1)
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .all(open)
 }
 
 /// A short name for a path, for folders that stand for it elsewhere.

@@ -23,7 +23,8 @@ impl Place {
     /// Makes the folders, closed to everybody else.
     pub(super) fn prepare(data_dir: &Path) -> anyhow::Result<Self> {
         let mut dir = absolute(data_dir)?;
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot create the data folder {}", dir.display()))?;
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot create the data folder {}", dir.display()))?;
         let run_as = is_root().then(other_user);
         if run_as.is_some() && !is_reachable(&dir.join("postgres")) {
             // Below a closed folder such as /root: the server's part goes where its user can reach it.
@@ -74,9 +75,13 @@ fn is_root() -> bool {
 fn other_user() -> (u32, u32) {
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let ids = |wanted: &str| {
-        let line = users.lines().find(|line| line.split(':').next() == Some(wanted))?;
+        let line = users
+            .lines()
+            .find(|line| line.split(':').next() == Some(wanted))?;
         let mut fields = line.split(':').skip(2);
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     };
-    ids("postgres").or_else(|| ids("nobody")).unwrap_or((65_534, 65_534))
+    ids("postgres")
+        .or_else(|| ids("nobody"))
+        .unwrap_or((65_534, 65_534))
 }

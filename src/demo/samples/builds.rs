@@ -6,9 +6,13 @@ use crate::domain::FailureClass;
 
 pub(super) fn maven_dependency() -> Sample {
     let mut log = Log::new(1);
-    log.clone("shop/checkout").line("+ mvn -B -ntp=false --fail-at-end verify").line("[INFO] Scanning for projects...");
+    log.clone("shop/checkout")
+        .line("+ mvn -B -ntp=false --fail-at-end verify")
+        .line("[INFO] Scanning for projects...");
     log.maven_downloads(6_000);
-    log.line("[WARNING] The requested profile \"error-reports\" could not be activated because it does not exist.");
+    log.line(
+        "[WARNING] The requested profile \"error-reports\" could not be activated because it does not exist.",
+    );
     log.lines(
         r"
 [INFO] ------------------------------------------------------------------------
@@ -30,7 +34,9 @@ pub(super) fn maven_dependency() -> Sample {
 [ERROR] [Help 1] http://cwiki.apache.org/confluence/display/MAVEN/DependencyResolutionException
 ",
     );
-    log.line("+ upload-reports --quiet").cleanup(180).line("upload-reports: 0 errors");
+    log.line("+ upload-reports --quiet")
+        .cleanup(180)
+        .line("upload-reports: 0 errors");
     Sample {
         slug: "maven-dependency",
         title: "Maven cannot find an artifact",
@@ -51,7 +57,9 @@ pub(super) fn maven_dependency() -> Sample {
 
 pub(super) fn rust_compile() -> Sample {
     let mut log = Log::new(2);
-    log.clone("edge/gateway").line("+ cargo build --release --locked").cargo_compiling(420);
+    log.clone("edge/gateway")
+        .line("+ cargo build --release --locked")
+        .cargo_compiling(420);
     log.lines(
         r#"
 warning: unused variable: `error_count`
@@ -111,8 +119,17 @@ warning: build failed, waiting for other jobs to finish...
 /// What the cluster says of any pod that ran.
 pub(super) fn started_events() -> Vec<(&'static str, &'static str, String)> {
     vec![
-        ("Normal", "Scheduled", "Successfully assigned pod to worker-3".to_owned()),
-        ("Normal", "Pulled", "Container image \"registry.example.com/ci/builder:2026.11\" already present on machine".to_owned()),
+        (
+            "Normal",
+            "Scheduled",
+            "Successfully assigned pod to worker-3".to_owned(),
+        ),
+        (
+            "Normal",
+            "Pulled",
+            "Container image \"registry.example.com/ci/builder:2026.11\" already present on machine"
+                .to_owned(),
+        ),
         ("Normal", "Started", "Started container".to_owned()),
     ]
 }

@@ -7,15 +7,22 @@ use crate::domain::FailureClass;
 
 pub(super) fn surefire() -> Sample {
     let mut log = Log::new(3);
-    log.clone("shop/pricing").line("+ mvn -B test").maven_downloads(2_400);
-    log.lines("
+    log.clone("shop/pricing")
+        .line("+ mvn -B test")
+        .maven_downloads(2_400);
+    log.lines(
+        "
 [INFO] -------------------------------------------------------
 [INFO]  T E S T S
 [INFO] -------------------------------------------------------
-");
+",
+    );
     for n in 0..220 {
         log.line(&format!("[INFO] Running com.example.pricing.Rule{n:03}Test"));
-        log.line(&format!("[INFO] Tests run: 12, Failures: 0, Errors: 0, Skipped: 0, Time elapsed: 0.{:03} s", n * 7 % 999));
+        log.line(&format!(
+            "[INFO] Tests run: 12, Failures: 0, Errors: 0, Skipped: 0, Time elapsed: 0.{:03} s",
+            n * 7 % 999
+        ));
     }
     log.lines(
         r"
@@ -46,7 +53,14 @@ org.opentest4j.AssertionFailedError: expected: <90.00> but was: <81.00>
 ",
     );
     log.cleanup(25);
-    base("failing-tests", "A unit test fails", "pricing-ci-h4t8m-unit-tests-pod", "step-test", log.done()).with(
+    base(
+        "failing-tests",
+        "A unit test fails",
+        "pricing-ci-h4t8m-unit-tests-pod",
+        "step-test",
+        log.done(),
+    )
+    .with(
         "pricing-ci",
         &["DiscountCalculatorTest.appliesVoucherOnce"],
         FailureClass::Test,
@@ -55,10 +69,14 @@ org.opentest4j.AssertionFailedError: expected: <90.00> but was: <81.00>
 
 pub(super) fn python_import() -> Sample {
     let mut log = Log::new(4);
-    log.clone("data/forecast").line("+ pip install -r requirements.txt");
+    log.clone("data/forecast")
+        .line("+ pip install -r requirements.txt");
     for n in 0..160 {
         log.line(&format!("Collecting package-{n:03}==1.{}.0", n % 9));
-        log.line(&format!("  Downloading https://pypi.example.com/packages/package_{n:03}-1.{}.0-py3-none-any.whl (14 kB)", n % 9));
+        log.line(&format!(
+            "  Downloading https://pypi.example.com/packages/package_{n:03}-1.{}.0-py3-none-any.whl (14 kB)",
+            n % 9
+        ));
     }
     log.line("+ pytest -v --tb=short").tests_passing(320);
     log.lines(
@@ -81,18 +99,24 @@ ERROR tests/test_seasonal.py
 ========================= 320 passed, 1 error in 9.41s =========================
 "#,
     );
-    base("python-import", "A Python module is missing", "forecast-ci-b6n2v-pytest-pod", "step-pytest", log.done()).with(
-        "forecast-ci",
-        &["statsmodels"],
-        FailureClass::Dependency,
+    base(
+        "python-import",
+        "A Python module is missing",
+        "forecast-ci-b6n2v-pytest-pod",
+        "step-pytest",
+        log.done(),
     )
+    .with("forecast-ci", &["statsmodels"], FailureClass::Dependency)
 }
 
 pub(super) fn go_vet() -> Sample {
     let mut log = Log::new(5);
     log.clone("infra/operator").line("+ go mod download");
     for n in 0..210 {
-        log.line(&format!("go: downloading k8s.io/component-{n:03} v0.34.{}", n % 5));
+        log.line(&format!(
+            "go: downloading k8s.io/component-{n:03} v0.34.{}",
+            n % 5
+        ));
     }
     log.line("+ go build ./...").line("+ go vet ./...");
     log.lines(
@@ -104,7 +128,14 @@ internal/controller/status.go:63:2: unreachable code
 ",
     );
     log.line("+ report-metrics --ok-on-error").cleanup(30);
-    base("go-vet", "go vet finds a mistake", "operator-ci-m3c7d-vet-pod", "step-vet", log.done()).with(
+    base(
+        "go-vet",
+        "go vet finds a mistake",
+        "operator-ci-m3c7d-vet-pod",
+        "step-vet",
+        log.done(),
+    )
+    .with(
         "operator-ci",
         &["internal/controller/reconcile.go:117"],
         FailureClass::Code,
@@ -139,7 +170,12 @@ pub(super) fn base(
 
 impl Sample {
     /// Fills in what a right diagnosis says.
-    pub(super) fn with(mut self, pipeline: &'static str, words: &'static [&'static str], class: FailureClass) -> Self {
+    pub(super) fn with(
+        mut self,
+        pipeline: &'static str,
+        words: &'static [&'static str],
+        class: FailureClass,
+    ) -> Self {
         (self.pipeline, self.cause_words, self.class) = (pipeline, words, class);
         self
     }

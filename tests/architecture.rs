@@ -1,0 +1,84 @@
+//! Holds the ladder of imports and the limits on file length.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From the top down; a module imports only from its own rung or a lower one.
+const LADDER: &[&[&str]] = &[
+    &["main", "cli"],
+    &["http", "web", "jobs", "demo"],
+    &["triage", "chat"],
+    &["tools"],
+    &["app"],
+    &["mcp", "knowledge"],
+    &["agent"],
+    &["llm", "db", "prompts", "config", "telemetry", "shutdown"],
+    &["domain", "evidence", "clock"],
+];
+const MAX_LINES: usize = 500;
+
+fn rung(module: &str) -> Option<usize> {
+    LADDER.iter().position(|rung| rung.contains(&module))
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn all_sources() -> Vec<(String, PathBuf)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&root, &mut found);
+    let module = |path: &Path| {
+        let first = path.strip_prefix(&root).unwrap().components().next().unwrap();
+        first.as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
+    };
+    found.into_iter().map(|path| (module(&path), path)).collect()
+}
+
+#[test]
+fn imports_go_down_the_ladder() {
+    let mut wrong = Vec::new();
+    for (module, path) in all_sources().into_iter().filter(|(module, _)| module != "lib") {
+        let own = rung(&module).unwrap_or_else(|| panic!("{module} stands on no rung; add it to the ladder"));
+        for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
+            let code = line.split("//").next().unwrap();
+            for import in code.split("crate::").skip(1) {
+                let names = import.trim_start_matches('{');
+                let group = import.starts_with('{').then(|| names.split('}').next().unwrap());
+                let imported: Vec<&str> = group.map_or_else(|| vec![names], |group| group.split(", ").collect());
+                for name in imported {
+                    let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    if rung(&name).is_some_and(|rung| rung < own) {
+                        wrong.push(format!("{}:{number}: {module} imports {name}", path.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "imports that go up the ladder:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are_for() {
+    let mut wrong = Vec::new();
+    for (_, path) in all_sources() {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+        let is_test = path.to_string_lossy().ends_with("tests.rs");
+        if lines > MAX_LINES && !is_test {
+            wrong.push(format!("{}: {lines} lines", path.display()));
+        }
+        if !text.starts_with("//!") {
+            wrong.push(format!("{}: does not begin with what it is for", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
