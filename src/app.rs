@@ -67,17 +67,11 @@ pub async fn connect(config: &Config) -> anyhow::Result<Connected> {
             .expose_secret()
             .parse()
             .map_err(|_| anyhow::anyhow!("`database.url` is not a PostgreSQL URL"))?;
-        return Ok(Connected {
-            pool: db::pool(options, max),
-            private: None,
-        });
+        return Ok(Connected { pool: db::pool(options, max), private: None });
     }
     let programs = config.database.programs.as_deref();
     let private = PrivatePostgres::start(&config.database.data_dir, programs).await?;
-    Ok(Connected {
-        pool: db::pool(private.connect_options(), max),
-        private: Some(private),
-    })
+    Ok(Connected { pool: db::pool(private.connect_options(), max), private: Some(private) })
 }
 
 impl App {
@@ -94,10 +88,7 @@ impl App {
             .context("cannot set up the HTTP client")?;
         let corpus = corpus(&config)?;
         let signatures = Arc::new(corpus.signatures()?);
-        let model = config
-            .model
-            .as_ref()
-            .map(|endpoint| model(endpoint, http.clone()));
+        let model = config.model.as_ref().map(|endpoint| model(endpoint, http.clone()));
         let connections = Shutdown::new();
         let mcp = Registry::start(config.mcp.clone(), http, &connections);
         let (outcomes, _) = broadcast::channel(OUTCOME_BUFFER);
@@ -119,11 +110,7 @@ impl App {
     /// Where people see a report, when a public URL is configured.
     #[must_use]
     pub fn report_url(&self, report: Uuid) -> Option<String> {
-        self.config
-            .server
-            .public_url
-            .as_ref()
-            .map(|base| format!("{base}/api/reports/{report}"))
+        self.config.server.public_url.as_ref().map(|base| format!("{base}/api/reports/{report}"))
     }
 }
 
@@ -137,11 +124,7 @@ pub fn corpus(config: &Config) -> anyhow::Result<Corpus> {
         corpus.add_path(folder).context("`knowledge.corpus`")?;
     }
     for (path, reason) in &corpus.rejected {
-        tracing::warn!(
-            path,
-            reason,
-            "a file of the corpus is not a runbook and is left out"
-        );
+        tracing::warn!(path, reason, "a file of the corpus is not a runbook and is left out");
     }
     Ok(corpus)
 }

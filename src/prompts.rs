@@ -28,9 +28,7 @@ impl Prompts {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         for (name, text) in TEMPLATES {
-            environment
-                .add_template(name, text)
-                .with_context(|| format!("prompts/{name}.md"))?;
+            environment.add_template(name, text).with_context(|| format!("prompts/{name}.md"))?;
         }
         Ok(Self { environment })
     }
@@ -40,12 +38,7 @@ impl Prompts {
     /// # Errors
     /// There is no such template, or a variable is missing.
     pub fn render(&self, name: &str, values: impl Serialize) -> anyhow::Result<String> {
-        let template = self
-            .environment
-            .get_template(name)
-            .with_context(|| format!("prompts/{name}.md"))?;
-        template
-            .render(minijinja::Value::from(Serde(values)))
-            .with_context(|| format!("prompts/{name}.md"))
+        let template = self.environment.get_template(name).with_context(|| format!("prompts/{name}.md"))?;
+        template.render(minijinja::Value::from(Serde(values))).with_context(|| format!("prompts/{name}.md"))
     }
 }

@@ -10,15 +10,8 @@ use tracing_subscriber::fmt;
 /// The filter is not one.
 pub fn init(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.filter).map_err(|error| anyhow::anyhow!("`log.filter`: {error}"))?;
-    let builder = fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second subscriber cannot be set; the first one stays.
-    let _ = if log.json {
-        builder.json().try_init()
-    } else {
-        builder.try_init()
-    };
+    let _ = if log.json { builder.json().try_init() } else { builder.try_init() };
     Ok(())
 }

@@ -66,10 +66,8 @@ impl Calls<'_> {
                 None => Box::pin(this.one(call, turn, offered, cancel)),
             });
         }
-        let answers: Vec<Answered> = futures::stream::iter(run)
-            .buffered(self.budget.parallel_calls.max(1))
-            .collect()
-            .await;
+        let answers: Vec<Answered> =
+            futures::stream::iter(run).buffered(self.budget.parallel_calls.max(1)).collect().await;
         for ((_, key, repeat, is_twin), answer) in jobs.into_iter().zip(&answers) {
             if repeat.is_none() && !is_twin && !answer.record.failed {
                 self.seen.insert(key, answer.text.clone());
@@ -87,11 +85,7 @@ impl Calls<'_> {
     ) -> Answered {
         let tool = self.tools.iter().find(|tool| tool.spec().name == call.name);
         let Some(tool) = tool.filter(|tool| offered.contains(&tool.spec().name)) else {
-            let problem = format!(
-                "there is no tool `{}`; the tools are: {}",
-                call.name,
-                offered.join(", ")
-            );
+            let problem = format!("there is no tool `{}`; the tools are: {}", call.name, offered.join(", "));
             return self.refused(call, turn, problem);
         };
         let arguments = match arguments(call, &tool.spec().input_schema) {
@@ -101,10 +95,9 @@ impl Calls<'_> {
         let started = Instant::now();
         let answer = self.call(tool.as_ref(), arguments, cancel).await;
         let mut answered = match answer {
-            ToolAnswer::Finish(value) => Answered {
-                finish: Some(value),
-                ..self.answered(call, turn, "accepted".to_owned(), false)
-            },
+            ToolAnswer::Finish(value) => {
+                Answered { finish: Some(value), ..self.answered(call, turn, "accepted".to_owned(), false) }
+            }
             ToolAnswer::Ok(text) => {
                 let text = self.shown(tool.as_ref(), call, text);
                 self.answered(call, turn, text, false)
@@ -112,12 +105,7 @@ impl Calls<'_> {
             ToolAnswer::Failed(text) => {
                 let text = self.workspace.redact(&text);
                 let text = cut(&text, self.budget.result_tokens * 2);
-                self.answered(
-                    call,
-                    turn,
-                    format!("failed: {}", self.workspace.fenced(&text)),
-                    true,
-                )
+                self.answered(call, turn, format!("failed: {}", self.workspace.fenced(&text)), true)
             }
         };
         answered.record.duration_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
@@ -177,11 +165,7 @@ impl Calls<'_> {
             failed,
             duration_ms: 0,
         };
-        Answered {
-            text,
-            record,
-            finish: None,
-        }
+        Answered { text, record, finish: None }
     }
 }
 
@@ -206,18 +190,12 @@ fn sorted(value: Value) -> Value {
 
 /// The arguments, if they are an object that fits the schema; else what is wrong, in words for the model.
 fn arguments(call: &ToolCall, schema: &Value) -> Result<Value, String> {
-    let text = if call.arguments.trim().is_empty() {
-        "{}"
-    } else {
-        call.arguments.as_str()
-    };
+    let text = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
     let value: Value = serde_json::from_str(text).map_err(|error| {
         format!("the arguments are not valid JSON ({error}); send one JSON object that fits {schema}")
     })?;
     if !value.is_object() {
-        return Err(format!(
-            "the arguments have to be one JSON object that fits {schema}"
-        ));
+        return Err(format!("the arguments have to be one JSON object that fits {schema}"));
     }
     // A schema that does not compile is the server's fault; let the server judge the arguments then.
     let Ok(validator) = jsonschema::validator_for(schema) else {
@@ -231,10 +209,7 @@ fn arguments(call: &ToolCall, schema: &Value) -> Result<Value, String> {
     if problems.is_empty() {
         return Ok(value);
     }
-    Err(format!(
-        "the arguments do not fit the tool: {}; the schema is {schema}",
-        problems.join("; ")
-    ))
+    Err(format!("the arguments do not fit the tool: {}; the schema is {schema}", problems.join("; ")))
 }
 
 fn cut(text: &str, bytes: usize) -> String {

@@ -23,9 +23,7 @@ pub(super) fn fit(messages: &mut [Message], tools: &[ToolSpec], limit: usize) ->
         return Ok(());
     }
     let mut total = messages.iter().map(count).sum::<usize>() + tools.iter().map(count_tool).sum::<usize>();
-    let last_answers = messages
-        .iter()
-        .rposition(|message| matches!(message, Message::Assistant { .. }));
+    let last_answers = messages.iter().rposition(|message| matches!(message, Message::Assistant { .. }));
     // Oldest first; the answers to the latest turn only when nothing else is left.
     let older = 0..last_answers.unwrap_or(0);
     let newer = last_answers.unwrap_or(0)..messages.len();
@@ -38,11 +36,7 @@ pub(super) fn fit(messages: &mut [Message], tools: &[ToolSpec], limit: usize) ->
             total = total - before + count(&messages[index]);
         }
     }
-    if total <= limit {
-        Ok(())
-    } else {
-        Err(TooLong { tokens: total })
-    }
+    if total <= limit { Ok(()) } else { Err(TooLong { tokens: total }) }
 }
 
 fn shorten(message: &mut Message) -> bool {
@@ -72,17 +66,13 @@ fn parts(message: &Message) -> (&str, &[crate::domain::ToolCall]) {
 
 fn estimate(message: &Message) -> usize {
     let (text, calls) = parts(message);
-    let calls = calls
-        .iter()
-        .map(|call| tokens::estimate(&call.name) + tokens::estimate(&call.arguments));
+    let calls = calls.iter().map(|call| tokens::estimate(&call.name) + tokens::estimate(&call.arguments));
     MESSAGE_OVERHEAD + tokens::estimate(text) + calls.sum::<usize>()
 }
 
 fn count(message: &Message) -> usize {
     let (text, calls) = parts(message);
-    let calls = calls
-        .iter()
-        .map(|call| tokens::count(&call.name) + tokens::count(&call.arguments));
+    let calls = calls.iter().map(|call| tokens::count(&call.name) + tokens::count(&call.arguments));
     MESSAGE_OVERHEAD + tokens::count(text) + calls.sum::<usize>()
 }
 
@@ -99,30 +89,18 @@ mod unit {
     use super::*;
 
     fn tool(text: &str) -> Message {
-        Message::Tool {
-            call_id: "c".into(),
-            name: "t".into(),
-            text: text.into(),
-        }
+        Message::Tool { call_id: "c".into(), name: "t".into(), text: text.into() }
     }
 
     fn assistant() -> Message {
-        Message::Assistant {
-            text: String::new(),
-            tool_calls: Vec::new(),
-        }
+        Message::Assistant { text: String::new(), tool_calls: Vec::new() }
     }
 
     #[test]
     fn the_oldest_result_goes_first_and_the_brief_never() {
         let long = "error in step seven\n".repeat(400);
-        let mut messages = vec![
-            Message::User { text: long.clone() },
-            assistant(),
-            tool(&long),
-            assistant(),
-            tool(&long),
-        ];
+        let mut messages =
+            vec![Message::User { text: long.clone() }, assistant(), tool(&long), assistant(), tool(&long)];
         let all = messages.iter().map(count).sum::<usize>();
         fit(&mut messages, &[], all - 100).unwrap();
         assert_eq!(messages[0], Message::User { text: long.clone() });
@@ -132,9 +110,7 @@ mod unit {
 
     #[test]
     fn a_brief_that_does_not_fit_is_said_so() {
-        let mut messages = vec![Message::User {
-            text: "word ".repeat(5_000),
-        }];
+        let mut messages = vec![Message::User { text: "word ".repeat(5_000) }];
         assert!(fit(&mut messages, &[], 1_000).is_err());
     }
 }

@@ -96,10 +96,7 @@ impl Agent {
         for turn in 1..=self.budget.turns {
             if state.outcome.usage.total() >= self.budget.total_tokens {
                 let limit = self.budget.total_tokens;
-                return (
-                    StopReason::Tokens,
-                    Some(format!("the run used its {limit} tokens")),
-                );
+                return (StopReason::Tokens, Some(format!("the run used its {limit} tokens")));
             }
             let tools = self.offered(turn);
             let completion = match self.complete(state, &tools, turn).await {
@@ -112,10 +109,7 @@ impl Agent {
             if !text.trim().is_empty() {
                 state.outcome.text.clone_from(&text);
             }
-            state.messages.push(Message::Assistant {
-                text,
-                tool_calls: tool_calls.clone(),
-            });
+            state.messages.push(Message::Assistant { text, tool_calls: tool_calls.clone() });
             if tool_calls.is_empty() {
                 match self.nudge(state, turn) {
                     Some(stop) => return stop,
@@ -126,11 +120,7 @@ impl Agent {
             let answers = calls.answer(&tool_calls, turn, &offered, cancel).await;
             for (call, answer) in tool_calls.into_iter().zip(answers) {
                 state.outcome.calls.push(answer.record);
-                state.messages.push(Message::Tool {
-                    call_id: call.id,
-                    name: call.name,
-                    text: answer.text,
-                });
+                state.messages.push(Message::Tool { call_id: call.id, name: call.name, text: answer.text });
                 state.outcome.finish = state.outcome.finish.take().or(answer.finish);
             }
             if state.outcome.finish.is_some() {
@@ -138,10 +128,7 @@ impl Agent {
             }
         }
         let turns = self.budget.turns;
-        (
-            StopReason::Turns,
-            Some(format!("no conclusion within {turns} turns")),
-        )
+        (StopReason::Turns, Some(format!("no conclusion within {turns} turns")))
     }
 
     /// All tools; on the last turn only the finishing one.
@@ -149,11 +136,7 @@ impl Agent {
         let last = turn == self.budget.turns;
         let finishing = self.finishing_tool;
         let wanted = |tool: &&Arc<dyn Tool>| !last || finishing.is_some_and(|name| tool.spec().name == name);
-        self.tools
-            .iter()
-            .filter(wanted)
-            .map(|tool| tool.spec().clone())
-            .collect()
+        self.tools.iter().filter(wanted).map(|tool| tool.spec().clone()).collect()
     }
 
     /// One completion; a context that the provider finds too long is shortened and tried again.
@@ -169,9 +152,7 @@ impl Agent {
                 let detail = format!("{tokens} tokens are left when everything is shortened; {limit} fit");
                 return Err((StopReason::ContextTooLong, Some(detail)));
             }
-            let forced = (turn == self.budget.turns)
-                .then_some(self.finishing_tool)
-                .flatten();
+            let forced = (turn == self.budget.turns).then_some(self.finishing_tool).flatten();
             let request = Request {
                 messages: state.messages.clone(),
                 tools: tools.to_vec(),

@@ -25,11 +25,7 @@ impl Model for Scripted {
 
     async fn complete(&self, request: &Request) -> Result<Completion, ModelError> {
         self.requests.lock().unwrap().push(request.clone());
-        self.replies
-            .lock()
-            .unwrap()
-            .pop_front()
-            .unwrap_or_else(|| Ok(calls(&[("look", "{\"at\": 0}")])))
+        self.replies.lock().unwrap().pop_front().unwrap_or_else(|| Ok(calls(&[("look", "{\"at\": 0}")])))
     }
 }
 
@@ -39,15 +35,8 @@ fn calls(wanted: &[(&str, &str)]) -> Completion {
         name: (*name).to_owned(),
         arguments: (*arguments).to_owned(),
     };
-    let usage = Usage {
-        input_tokens: 10,
-        output_tokens: 10,
-    };
-    Completion {
-        tool_calls: wanted.iter().enumerate().map(call).collect(),
-        usage,
-        ..Completion::default()
-    }
+    let usage = Usage { input_tokens: 10, output_tokens: 10 };
+    Completion { tool_calls: wanted.iter().enumerate().map(call).collect(), usage, ..Completion::default() }
 }
 
 struct Counting {
@@ -85,41 +74,16 @@ fn tool(
     hangs: bool,
 ) -> (Arc<dyn Tool>, Arc<AtomicUsize>) {
     let called = Arc::new(AtomicUsize::new(0));
-    let spec = ToolSpec {
-        name: name.into(),
-        description: "d".into(),
-        input_schema: schema,
-        access: Access::Read,
-    };
-    (
-        Arc::new(Counting {
-            spec,
-            called: Arc::clone(&called),
-            answer,
-            hangs,
-        }),
-        called,
-    )
+    let spec =
+        ToolSpec { name: name.into(), description: "d".into(), input_schema: schema, access: Access::Read };
+    (Arc::new(Counting { spec, called: Arc::clone(&called), answer, hangs }), called)
 }
 
 fn case(replies: Vec<Result<Completion, ModelError>>, budget: Budget) -> Case {
-    let model = Arc::new(Scripted {
-        replies: Mutex::new(replies.into()),
-        requests: Mutex::default(),
-    });
+    let model = Arc::new(Scripted { replies: Mutex::new(replies.into()), requests: Mutex::default() });
     let at = json!({"type": "object", "properties": {"at": {"type": "integer"}}, "required": ["at"]});
-    let (look, looked) = tool(
-        "look",
-        at,
-        |value| ToolAnswer::Ok(format!("seen {}", value["at"])),
-        false,
-    );
-    let (hang, _) = tool(
-        "hang",
-        json!({"type": "object"}),
-        |_| ToolAnswer::Ok("late".into()),
-        true,
-    );
+    let (look, looked) = tool("look", at, |value| ToolAnswer::Ok(format!("seen {}", value["at"])), false);
+    let (hang, _) = tool("hang", json!({"type": "object"}), |_| ToolAnswer::Ok("late".into()), true);
     let (long, _) = tool(
         "long",
         json!({"type": "object"}),
@@ -139,12 +103,7 @@ fn case(replies: Vec<Result<Completion, ModelError>>, budget: Budget) -> Case {
 }
 
 async fn run(case: &Case) -> Outcome {
-    case.agent
-        .run(
-            vec![Message::User { text: "brief".into() }],
-            &CancellationToken::new(),
-        )
-        .await
+    case.agent.run(vec![Message::User { text: "brief".into() }], &CancellationToken::new()).await
 }
 
 fn answers(case: &Case) -> Vec<String> {
@@ -160,41 +119,26 @@ fn answers(case: &Case) -> Vec<String> {
 #[tokio::test]
 async fn calls_are_answered_in_order_and_the_finishing_tool_ends() {
     let parallel = calls(&[("look", "{\"at\": 1}"), ("look", "{\"at\": 2}")]);
-    let case = case(
-        vec![Ok(parallel), Ok(calls(&[("finish", "{\"x\": 1}")]))],
-        Budget::default(),
-    );
+    let case = case(vec![Ok(parallel), Ok(calls(&[("finish", "{\"x\": 1}")]))], Budget::default());
     let outcome = run(&case).await;
     assert_eq!(
         (outcome.stop, outcome.finish, outcome.turns),
         (StopReason::Submitted, Some(json!({"x": 1})), 2)
     );
     let answers = answers(&case);
-    assert!(
-        answers[0].contains("seen 1") && answers[1].contains("seen 2"),
-        "{answers:?}"
-    );
+    assert!(answers[0].contains("seen 1") && answers[1].contains("seen 2"), "{answers:?}");
     assert_eq!(outcome.usage.total(), 40);
 }
 
 #[tokio::test]
 async fn what_goes_wrong_is_said_in_words() {
-    let wrong = calls(&[
-        ("nope", "{}"),
-        ("look", "{at"),
-        ("look", "{\"at\": \"x\"}"),
-        ("look", "[1]"),
-    ]);
+    let wrong = calls(&[("nope", "{}"), ("look", "{at"), ("look", "{\"at\": \"x\"}"), ("look", "[1]")]);
     let case = case(vec![Ok(wrong), Ok(calls(&[("finish", "{}")]))], Budget::default());
     let outcome = run(&case).await;
     assert_eq!(outcome.stop, StopReason::Submitted);
     let answers = answers(&case);
     assert_eq!(answers.len(), 4, "one answer per call");
-    assert!(
-        answers[0].contains("no tool `nope`") && answers[0].contains("look"),
-        "{}",
-        answers[0]
-    );
+    assert!(answers[0].contains("no tool `nope`") && answers[0].contains("look"), "{}", answers[0]);
     assert!(answers[1].contains("not valid JSON"), "{}", answers[1]);
     assert!(answers[2].contains("/at"), "{}", answers[2]);
     assert!(answers[3].contains("JSON object"), "{}", answers[3]);
@@ -205,11 +149,7 @@ async fn what_goes_wrong_is_said_in_words() {
 async fn the_same_call_is_answered_from_the_first() {
     let again = || Ok(calls(&[("look", "{ \"at\":7 }")]));
     let case = case(
-        vec![
-            Ok(calls(&[("look", "{\"at\": 7}")])),
-            again(),
-            Ok(calls(&[("finish", "{}")])),
-        ],
+        vec![Ok(calls(&[("look", "{\"at\": 7}")])), again(), Ok(calls(&[("finish", "{}")]))],
         Budget::default(),
     );
     run(&case).await;
@@ -219,72 +159,35 @@ async fn the_same_call_is_answered_from_the_first() {
 
 #[tokio::test]
 async fn endless_calls_end_and_the_last_turn_offers_only_the_end() {
-    let case = case(
-        Vec::new(),
-        Budget {
-            turns: 4,
-            ..Budget::default()
-        },
-    );
+    let case = case(Vec::new(), Budget { turns: 4, ..Budget::default() });
     let outcome = run(&case).await;
     assert_eq!((outcome.stop, outcome.turns), (StopReason::Turns, 4));
     let requests = case.model.requests.lock().unwrap();
     let last: Vec<&str> = requests[3].tools.iter().map(|tool| tool.name.as_str()).collect();
-    assert_eq!(
-        (last, requests[3].forced_tool.as_deref()),
-        (vec!["finish"], Some("finish"))
-    );
+    assert_eq!((last, requests[3].forced_tool.as_deref()), (vec!["finish"], Some("finish")));
     assert_eq!(requests[2].tools.len(), 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_tool_that_hangs_and_a_run_that_lasts_are_ended() {
-    let budget = Budget {
-        tool_call: Duration::from_secs(5),
-        ..Budget::default()
-    };
-    let one = case(
-        vec![Ok(calls(&[("hang", "{}")])), Ok(calls(&[("finish", "{}")]))],
-        budget,
-    );
+    let budget = Budget { tool_call: Duration::from_secs(5), ..Budget::default() };
+    let one = case(vec![Ok(calls(&[("hang", "{}")])), Ok(calls(&[("finish", "{}")]))], budget);
     assert_eq!(run(&one).await.stop, StopReason::Submitted);
-    assert!(
-        answers(&one)[0].contains("no answer within 5s"),
-        "{:?}",
-        answers(&one)
-    );
-    let two = case(
-        vec![Ok(calls(&[("hang", "{}")]))],
-        Budget {
-            wall: Duration::from_secs(1),
-            ..budget
-        },
-    );
+    assert!(answers(&one)[0].contains("no answer within 5s"), "{:?}", answers(&one));
+    let two = case(vec![Ok(calls(&[("hang", "{}")]))], Budget { wall: Duration::from_secs(1), ..budget });
     assert_eq!(run(&two).await.stop, StopReason::WallTime);
 }
 
 #[tokio::test]
 async fn tokens_cancelling_and_a_failed_model_end_it() {
-    let spent = case(
-        Vec::new(),
-        Budget {
-            total_tokens: 30,
-            ..Budget::default()
-        },
-    );
+    let spent = case(Vec::new(), Budget { total_tokens: 30, ..Budget::default() });
     assert_eq!(run(&spent).await.stop, StopReason::Tokens);
     let cancelled = case(Vec::new(), Budget::default());
     let token = CancellationToken::new();
     token.cancel();
-    assert_eq!(
-        cancelled.agent.run(Vec::new(), &token).await.stop,
-        StopReason::Cancelled
-    );
+    assert_eq!(cancelled.agent.run(Vec::new(), &token).await.stop, StopReason::Cancelled);
     let failed = case(
-        vec![Err(ModelError::Refused {
-            status: Some(401),
-            message: "bad key".into(),
-        })],
+        vec![Err(ModelError::Refused { status: Some(401), message: "bad key".into() })],
         Budget::default(),
     );
     let outcome = run(&failed).await;
@@ -296,32 +199,19 @@ async fn tokens_cancelling_and_a_failed_model_end_it() {
 async fn a_long_result_is_kept_whole_and_shown_in_part() {
     let case = case(
         vec![Ok(calls(&[("long", "{}")])), Ok(calls(&[("finish", "{}")]))],
-        Budget {
-            result_tokens: 200,
-            ..Budget::default()
-        },
+        Budget { result_tokens: 200, ..Budget::default() },
     );
     run(&case).await;
     let answer = &answers(&case)[0];
-    assert!(
-        answer.starts_with("[E1] result of long, 3000 lines, kept whole"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("[E1] result of long, 3000 lines, kept whole"), "{answer}");
     assert!(answer.len() < 4_000);
     assert_eq!(case.agent.workspace.added()[0].text.lines().count(), 3_000);
 }
 
 #[tokio::test]
 async fn a_context_the_provider_finds_too_long_is_shortened() {
-    let too_long = || {
-        Err(ModelError::ContextTooLong {
-            message: "8192".into(),
-        })
-    };
-    let fits = case(
-        vec![too_long(), Ok(calls(&[("finish", "{}")]))],
-        Budget::default(),
-    );
+    let too_long = || Err(ModelError::ContextTooLong { message: "8192".into() });
+    let fits = case(vec![too_long(), Ok(calls(&[("finish", "{}")]))], Budget::default());
     assert_eq!(run(&fits).await.stop, StopReason::Submitted);
     let never = case((0..9).map(|_| too_long()).collect(), Budget::default());
     assert_eq!(run(&never).await.stop, StopReason::ContextTooLong);
@@ -329,18 +219,10 @@ async fn a_context_the_provider_finds_too_long_is_shortened() {
 
 #[tokio::test]
 async fn prose_is_asked_once_to_conclude_properly() {
-    let prose = || {
-        Ok(Completion {
-            text: "it is the disk".into(),
-            ..Completion::default()
-        })
-    };
+    let prose = || Ok(Completion { text: "it is the disk".into(), ..Completion::default() });
     let mended = case(vec![prose(), Ok(calls(&[("finish", "{}")]))], Budget::default());
     assert_eq!(run(&mended).await.stop, StopReason::Submitted);
     let stubborn = case(vec![prose(), prose()], Budget::default());
     let outcome = run(&stubborn).await;
-    assert_eq!(
-        (outcome.stop, outcome.text.as_str()),
-        (StopReason::Answered, "it is the disk")
-    );
+    assert_eq!((outcome.stop, outcome.text.as_str()), (StopReason::Answered, "it is the disk"));
 }

@@ -27,14 +27,7 @@ impl Workspace {
         let given = pieces.len();
         let pieces = pieces.into_iter().map(Arc::new).collect();
         let fence = Uuid::new_v4().simple().to_string();
-        Self {
-            fence: fence[..12].to_owned(),
-            inner: Mutex::new(Inner {
-                pieces,
-                given,
-                redactor,
-            }),
-        }
+        Self { fence: fence[..12].to_owned(), inner: Mutex::new(Inner { pieces, given, redactor }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -51,11 +44,7 @@ impl Workspace {
     /// The piece of that label.
     #[must_use]
     pub fn get(&self, label: &str) -> Option<Arc<Evidence>> {
-        self.lock()
-            .pieces
-            .iter()
-            .find(|piece| piece.label.eq_ignore_ascii_case(label))
-            .cloned()
+        self.lock().pieces.iter().find(|piece| piece.label.eq_ignore_ascii_case(label)).cloned()
     }
 
     /// All pieces, in order.
@@ -89,9 +78,6 @@ impl Workspace {
     #[must_use]
     pub fn fenced(&self, text: &str) -> String {
         let fence = &self.fence;
-        format!(
-            "<<data {fence}\n{}\ndata {fence}>>",
-            text.trim_end().replace(fence.as_str(), "")
-        )
+        format!("<<data {fence}\n{}\ndata {fence}>>", text.trim_end().replace(fence.as_str(), ""))
     }
 }

@@ -40,16 +40,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let all = samples();
     if arguments.list {
-        for sample in &all {
-            println!(
-                "{:<18} {:<38} {} ({} lines of log)",
-                sample.slug,
-                sample.title,
-                sample.pod,
-                sample.log.lines().count()
-            );
-        }
-        return Ok(ExitCode::SUCCESS);
+        return Ok(list(&all));
     }
     let sample = match &arguments.sample {
         None => &all[0],
@@ -77,10 +68,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
     db::reports::forget_all(&service.app.pool).await?;
     service.app.mcp.settled().await;
     let address = service.address.context("the demonstration serves HTTP")?;
-    println!(
-        "Regreen            http://{address} (ready after {} ms)",
-        begun.elapsed().as_millis()
-    );
+    println!("Regreen            http://{address} (ready after {} ms)", begun.elapsed().as_millis());
     println!("Analyst            {analyst}\n");
     let filed = tokio::select! {
         filed = show(&service, sample, &forge) => filed,
@@ -102,6 +90,14 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
     service.stop().await?;
     stand_ins.finish(Duration::from_secs(2)).await;
     Ok(code)
+}
+
+fn list(all: &[Sample]) -> ExitCode {
+    for sample in all {
+        let lines = sample.log.lines().count();
+        println!("{:<18} {:<38} {} ({lines} lines of log)", sample.slug, sample.title, sample.pod);
+    }
+    ExitCode::SUCCESS
 }
 
 /// The user's own settings, with the stand-ins in place of cluster, forge and database.
@@ -138,20 +134,14 @@ fn config(file: Option<&Path>, arguments: &Arguments, cluster: &str, forge: &str
 /// Reports the pod and prints each step as it is taken. Whether an issue was filed.
 async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyhow::Result<bool> {
     let pool = &service.app.pool;
-    println!(
-        "A pod failed: {}/{} — {}",
-        sample.namespace, sample.pod, sample.title
-    );
+    println!("A pod failed: {}/{} — {}", sample.namespace, sample.pod, sample.title);
     let failure = Failure {
         namespace: sample.namespace.to_owned(),
         pod_name: sample.pod.to_owned(),
         pipeline: Some(sample.pipeline.to_owned()),
         ..Failure::default()
     };
-    let submission = Submission {
-        failure,
-        ..Submission::default()
-    };
+    let submission = Submission { failure, ..Submission::default() };
     let (Intake::Accepted(id) | Intake::Repeated(id) | Intake::KeyReused(id)) =
         intake(pool, &submission).await?;
     println!("Reported as {id}\n");
@@ -174,11 +164,8 @@ async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyho
 
 async fn follow(service: &Service, id: Uuid) -> anyhow::Result<Report> {
     let pool = &service.app.pool;
-    let spinner = if std::io::stderr().is_terminal() {
-        ProgressBar::new_spinner()
-    } else {
-        ProgressBar::hidden()
-    };
+    let spinner =
+        if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     spinner.enable_steady_tick(Duration::from_millis(100));
     let mut shown = 0;
     loop {

@@ -33,9 +33,7 @@ enum Format {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut bytes = Vec::new();
     if arguments.file.as_os_str() == "-" {
-        std::io::stdin()
-            .read_to_end(&mut bytes)
-            .context("cannot read standard input")?;
+        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
     } else {
         bytes = std::fs::read(&arguments.file)
             .with_context(|| format!("cannot read {}", arguments.file.display()))?;
@@ -45,11 +43,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.format {
         Format::Text => print!("{}", excerpt.render()),
         Format::Json => {
-            let lines: Vec<_> = excerpt
-                .lines
-                .iter()
-                .map(|(number, text)| json!({"number": number, "text": text}))
-                .collect();
+            let lines: Vec<_> =
+                excerpt.lines.iter().map(|(number, text)| json!({"number": number, "text": text})).collect();
             let value = json!({"total_lines": excerpt.total_lines, "tokens": excerpt.tokens, "lines": lines, "text": excerpt.render()});
             println!("{value}");
         }

@@ -24,10 +24,7 @@ pub(super) async fn run(config: Config, paths: &[PathBuf]) -> anyhow::Result<Exi
     })
     .await?;
     bar.finish_and_clear();
-    println!(
-        "{} runbooks stored, {} unchanged.",
-        ingested.stored, ingested.unchanged
-    );
+    println!("{} runbooks stored, {} unchanged.", ingested.stored, ingested.unchanged);
     for (path, reason) in &corpus.rejected {
         eprintln!("left out: {path}: {reason}");
     }
@@ -35,9 +32,5 @@ pub(super) async fn run(config: Config, paths: &[PathBuf]) -> anyhow::Result<Exi
     if let Some(private) = connected.private {
         private.stop().await?;
     }
-    Ok(if corpus.rejected.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if corpus.rejected.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

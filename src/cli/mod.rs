@@ -62,15 +62,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let load = || Config::load(cli.config.as_deref(), &process_env);
     match cli.command {
         Command::Serve { no_work } => {
-            serve::run(
-                load()?,
-                if no_work {
-                    serve::Roles::Http
-                } else {
-                    serve::Roles::Both
-                },
-            )
-            .await
+            serve::run(load()?, if no_work { serve::Roles::Http } else { serve::Roles::Both }).await
         }
         Command::Work => serve::run(load()?, serve::Roles::Work).await,
         Command::Migrate => migrate(load()?).await,
@@ -101,25 +93,16 @@ async fn migrate(config: Config) -> anyhow::Result<ExitCode> {
 fn check_config(file: Option<&Path>) -> ExitCode {
     match Config::load(file, &process_env) {
         Ok(config) => {
-            let model = config
-                .model
-                .as_ref()
-                .map_or("the built-in rules analyst", |model| model.name.as_str());
+            let model =
+                config.model.as_ref().map_or("the built-in rules analyst", |model| model.name.as_str());
             let tracker = config.tracker.as_ref().map_or_else(
                 || "nowhere; diagnoses are stored and returned".to_owned(),
                 |tracker| format!("{}/{} through `{}`", tracker.owner, tracker.repo, tracker.server),
             );
             let servers: Vec<&str> = config.mcp.iter().map(|server| server.name.as_str()).collect();
-            let servers = if servers.is_empty() {
-                "none".to_owned()
-            } else {
-                servers.join(", ")
-            };
-            let database = if config.database.url.is_some() {
-                "as configured"
-            } else {
-                "private, in the data folder"
-            };
+            let servers = if servers.is_empty() { "none".to_owned() } else { servers.join(", ") };
+            let database =
+                if config.database.url.is_some() { "as configured" } else { "private, in the data folder" };
             println!(
                 "The configuration is good.\n  model      {model}\n  database   {database}\n  MCP        {servers}\n  issues go  {tracker}"
             );

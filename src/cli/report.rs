@@ -62,16 +62,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         "namespace": arguments.namespace, "pod_name": arguments.pod, "container_name": arguments.container,
         "pipeline": arguments.pipeline, "run_url": arguments.run_url, "log": log.transpose()?,
     });
-    let http = reqwest::Client::builder()
-        .timeout(TIMEOUT)
-        .connect_timeout(Duration::from_secs(10))
-        .build()?;
-    let mut request = http
-        .post(format!(
-            "{}/report-failure",
-            arguments.server.trim_end_matches('/')
-        ))
-        .json(&body);
+    let http =
+        reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(Duration::from_secs(10)).build()?;
+    let mut request =
+        http.post(format!("{}/report-failure", arguments.server.trim_end_matches('/'))).json(&body);
     if let Some(key) = &arguments.idempotency_key {
         request = request.header("idempotency-key", key);
     }
@@ -84,11 +78,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let response = match answer {
         Ok(response) => response,
         Err(error) => {
-            eprintln!(
-                "regreen: {} cannot be reached: {}",
-                arguments.server,
-                error.without_url()
-            );
+            eprintln!("regreen: {} cannot be reached: {}", arguments.server, error.without_url());
             return Ok(ExitCode::from(3));
         }
     };

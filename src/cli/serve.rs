@@ -48,11 +48,7 @@ pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode
 /// Database, schema, shared parts, worker, listener: in this order.
 pub(super) async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::Result<Service> {
     // The port first: a taken one should not cost the start of a database.
-    let listener = if roles == Roles::Work {
-        None
-    } else {
-        Some(listen(&config).await?)
-    };
+    let listener = if roles == Roles::Work { None } else { Some(listen(&config).await?) };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let connected = app::connect(&config).await?;
     db::migrate(&connected.pool).await?;
@@ -75,19 +71,14 @@ pub(super) async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> a
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let (router, stop) = (http::router(Arc::clone(&app)), shutdown.token().clone());
         shutdown.spawn(async move {
-            if let Err(error) = axum::serve(listener, router)
-                .with_graceful_shutdown(stop.cancelled_owned())
-                .await
+            if let Err(error) =
+                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
             {
                 tracing::error!(%error, "the HTTP server ended");
             }
         });
     }
-    Ok(Service {
-        app,
-        address,
-        private: connected.private,
-    })
+    Ok(Service { app, address, private: connected.private })
 }
 
 async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
@@ -104,11 +95,9 @@ async fn ingest(app: Arc<App>) {
         Err(error) => return tracing::error!(error = format!("{error:#}"), "the runbooks cannot be read"),
     };
     match knowledge::ingest(&app.pool, &corpus, |_| {}).await {
-        Ok(ingested) => tracing::info!(
-            stored = ingested.stored,
-            unchanged = ingested.unchanged,
-            "runbooks are in"
-        ),
+        Ok(ingested) => {
+            tracing::info!(stored = ingested.stored, unchanged = ingested.unchanged, "runbooks are in")
+        }
         Err(error) => tracing::warn!(error = format!("{error:#}"), "the runbooks cannot be stored"),
     }
 }

@@ -237,11 +237,7 @@ impl Config {
                 json: r.one_of("log.format", &["text", "json"]) == "json",
             },
         };
-        if r.mistakes.is_empty() {
-            Ok(config)
-        } else {
-            Err(Mistakes(r.mistakes))
-        }
+        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
     }
 }
 
@@ -251,9 +247,7 @@ fn server(r: &mut Reader<'_>) -> Server {
             .number("server.bind", "an IP address")
             .map_or(IpAddr::from([127, 0, 0, 1]), |Address(address)| address),
         port: r.bounded("server.port", 0, u16::MAX),
-        public_url: r
-            .url("server.public_url")
-            .map(|url| url.trim_end_matches('/').to_owned()),
+        public_url: r.url("server.public_url").map(|url| url.trim_end_matches('/').to_owned()),
         body_limit: r.bounded("server.body_limit", 1024, 1 << 30),
         wait: r.duration("server.wait"),
         shutdown_grace: r.duration("server.shutdown_grace"),
@@ -278,24 +272,18 @@ impl std::str::FromStr for Address {
 
 fn database(r: &mut Reader<'_>, env: Env<'_>) -> Database {
     let home = || env("XDG_DATA_HOME").or_else(|| env("HOME").map(|home| format!("{home}/.local/share")));
-    let data_dir = r
-        .text("database.data_dir")
-        .map(PathBuf::from)
-        .unwrap_or_else(|| match home() {
-            // Root's home is closed to the user that PostgreSQL runs as.
-            Some(home) if !home.starts_with("/root/") => PathBuf::from(home).join("regreen"),
-            _ => PathBuf::from("/var/lib/regreen"),
-        });
+    let data_dir = r.text("database.data_dir").map(PathBuf::from).unwrap_or_else(|| match home() {
+        // Root's home is closed to the user that PostgreSQL runs as.
+        Some(home) if !home.starts_with("/root/") => PathBuf::from(home).join("regreen"),
+        _ => PathBuf::from("/var/lib/regreen"),
+    });
     let url = r.secret("database.url");
     if let Some(url) = &url {
         use secrecy::ExposeSecret as _;
         if !url.expose_secret().starts_with("postgres://")
             && !url.expose_secret().starts_with("postgresql://")
         {
-            r.mistake(
-                "`database.url`",
-                "does not begin with postgres:// or postgresql://",
-            );
+            r.mistake("`database.url`", "does not begin with postgres:// or postgresql://");
         }
     }
     Database {
@@ -348,10 +336,7 @@ fn tracker(r: &mut Reader<'_>, mcp: &[McpServer]) -> Option<Tracker> {
     let server = r.required_text("tracker.server");
     let (owner, repo) = (r.text("tracker.owner"), r.text("tracker.repo"));
     let known = mcp.iter().any(|candidate| candidate.name == server);
-    r.all_or_none(
-        &["tracker.owner", "tracker.repo"],
-        "issues need both, so that they never go elsewhere",
-    );
+    r.all_or_none(&["tracker.owner", "tracker.repo"], "issues need both, so that they never go elsewhere");
     if known && owner.is_none() && repo.is_none() {
         r.mistake(
             "`tracker.owner`, `tracker.repo`",

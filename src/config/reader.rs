@@ -33,11 +33,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(env: Env<'a>, file: &toml::Table) -> Self {
-        let mut reader = Self {
-            env,
-            file: BTreeMap::new(),
-            mistakes: Vec::new(),
-        };
+        let mut reader = Self { env, file: BTreeMap::new(), mistakes: Vec::new() };
         for (section, value) in file {
             if section == "mcp" {
                 continue;
@@ -49,9 +45,7 @@ impl<'a> Reader<'a> {
             for (name, value) in section_table {
                 let key = format!("{section}.{name}");
                 if SETTINGS.iter().any(|setting| setting.key == key) {
-                    let text = value
-                        .as_str()
-                        .map_or_else(|| value.to_string(), ToOwned::to_owned);
+                    let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
                     reader.file.insert(key, text);
                 } else {
                     reader.unknown(&key);
@@ -68,17 +62,11 @@ impl<'a> Reader<'a> {
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .filter(|(likeness, _)| *likeness > 0.85);
         let hint = near.map_or_else(String::new, |(_, key)| format!("; did you mean `{key}`?"));
-        self.mistake(
-            format!("`{key}` (file)"),
-            format!("there is no such setting{hint}"),
-        );
+        self.mistake(format!("`{key}` (file)"), format!("there is no such setting{hint}"));
     }
 
     pub(super) fn mistake(&mut self, setting: impl Into<String>, problem: impl Into<String>) {
-        self.mistakes.push(Mistake {
-            setting: setting.into(),
-            problem: problem.into(),
-        });
+        self.mistakes.push(Mistake { setting: setting.into(), problem: problem.into() });
     }
 
     /// The text of a setting and the name its value came by; empty values count as unset.
@@ -140,15 +128,10 @@ impl<'a> Reader<'a> {
         let (value, name) = self.lookup(key);
         let value = value.unwrap_or_default();
         let parsed = value.parse::<u64>().map(Duration::from_secs).ok();
-        parsed
-            .or_else(|| humantime::parse_duration(&value).ok())
-            .unwrap_or_else(|| {
-                self.mistake(
-                    name,
-                    format!("`{value}` is not a time such as `30s`, `5m` or `500ms`"),
-                );
-                Duration::ZERO
-            })
+        parsed.or_else(|| humantime::parse_duration(&value).ok()).unwrap_or_else(|| {
+            self.mistake(name, format!("`{value}` is not a time such as `30s`, `5m` or `500ms`"));
+            Duration::ZERO
+        })
     }
 
     pub(super) fn url(&mut self, key: &str) -> Option<String> {
@@ -173,10 +156,7 @@ impl<'a> Reader<'a> {
         if let Some(variable) = value.strip_prefix("env:") {
             let found = (self.env)(variable);
             if found.is_none() {
-                self.mistake(
-                    name,
-                    format!("the environment variable `{variable}` it refers to is not set"),
-                );
+                self.mistake(name, format!("the environment variable `{variable}` it refers to is not set"));
             }
             return found.map(SecretString::from);
         }
@@ -184,10 +164,7 @@ impl<'a> Reader<'a> {
             return match std::fs::read_to_string(path) {
                 Ok(text) => Some(SecretString::from(text.trim().to_owned())),
                 Err(error) => {
-                    self.mistake(
-                        name,
-                        format!("the file `{path}` it refers to cannot be read: {error}"),
-                    );
+                    self.mistake(name, format!("the file `{path}` it refers to cannot be read: {error}"));
                     None
                 }
             };

@@ -66,10 +66,7 @@ pub(super) fn read(r: &mut Reader<'_>, file: &toml::Table) -> Vec<McpServer> {
     let mut seen = BTreeSet::new();
     for server in &servers {
         if !seen.insert(server.name.clone()) {
-            r.mistake(
-                format!("`mcp` server `{}`", server.name),
-                "there are two of that name",
-            );
+            r.mistake(format!("`mcp` server `{}`", server.name), "there are two of that name");
         }
     }
     servers
@@ -98,21 +95,12 @@ fn server(r: &mut Reader<'_>, raw: RawServer) -> Option<McpServer> {
     let name = format!("`mcp` server `{}`", raw.name);
     let legal = !raw.name.is_empty()
         && raw.name.len() <= 32
-        && raw
-            .name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        && raw.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if !legal {
         r.mistake(&name, "a name has 1 to 32 letters, digits, `_` or `-`");
     }
     let transport = transport(r, &name, &raw)?;
-    for glob in raw
-        .allow
-        .iter()
-        .chain(&raw.deny)
-        .chain(&raw.read)
-        .chain(&raw.write)
-    {
+    for glob in raw.allow.iter().chain(&raw.deny).chain(&raw.read).chain(&raw.write) {
         if let Err(error) = globset::Glob::new(glob) {
             r.mistake(&name, format!("`{glob}` is not a glob: {}", error.kind()));
         }
@@ -133,9 +121,7 @@ fn server(r: &mut Reader<'_>, raw: RawServer) -> Option<McpServer> {
 
 fn transport(r: &mut Reader<'_>, name: &str, raw: &RawServer) -> Option<Transport> {
     match (raw.transport.as_str(), &raw.url, raw.command.is_empty()) {
-        ("stdio", None, false) => Some(Transport::Stdio {
-            command: raw.command.clone(),
-        }),
+        ("stdio", None, false) => Some(Transport::Stdio { command: raw.command.clone() }),
         ("stdio", _, _) => {
             r.mistake(name, "transport `stdio` needs `command` and no `url`");
             None
@@ -152,17 +138,11 @@ fn transport(r: &mut Reader<'_>, name: &str, raw: &RawServer) -> Option<Transpor
             })
         }
         ("streamable-http" | "sse", _, _) => {
-            r.mistake(
-                name,
-                format!("transport `{}` needs `url` and no `command`", raw.transport),
-            );
+            r.mistake(name, format!("transport `{}` needs `url` and no `command`", raw.transport));
             None
         }
         (other, _, _) => {
-            r.mistake(
-                name,
-                format!("transport `{other}` is not one of stdio, streamable-http, sse"),
-            );
+            r.mistake(name, format!("transport `{other}` is not one of stdio, streamable-http, sse"));
             None
         }
     }
@@ -175,8 +155,7 @@ fn secrets(
     values: &BTreeMap<String, String>,
 ) -> BTreeMap<String, SecretString> {
     let resolve = |(key, value): (&String, &String)| {
-        r.resolve(&format!("{name} {field} `{key}`"), value)
-            .map(|secret| (key.clone(), secret))
+        r.resolve(&format!("{name} {field} `{key}`"), value).map(|secret| (key.clone(), secret))
     };
     values.iter().filter_map(resolve).collect()
 }

@@ -20,28 +20,13 @@ const fn s(
     default: &'static str,
     doc: &'static str,
 ) -> Setting {
-    Setting {
-        key,
-        env,
-        default,
-        doc,
-    }
+    Setting { key, env, default, doc }
 }
 
 /// All settings, in the order of the documented table.
 pub const SETTINGS: &[Setting] = &[
-    s(
-        "server.bind",
-        &["REGREEN_BIND"],
-        "127.0.0.1",
-        "Address to listen on.",
-    ),
-    s(
-        "server.port",
-        &["REGREEN_PORT", "PORT"],
-        "8000",
-        "Port to listen on; 0 picks a free one.",
-    ),
+    s("server.bind", &["REGREEN_BIND"], "127.0.0.1", "Address to listen on."),
+    s("server.port", &["REGREEN_PORT", "PORT"], "8000", "Port to listen on; 0 picks a free one."),
     s(
         "server.public_url",
         &["REGREEN_PUBLIC_URL"],
@@ -102,12 +87,7 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Key for it: a value, `env:NAME` or `file:/path`.",
     ),
-    s(
-        "model.name",
-        &["REGREEN_MODEL", "LITELLM_MODEL"],
-        "",
-        "Model to ask for; required with `model.url`.",
-    ),
+    s("model.name", &["REGREEN_MODEL", "LITELLM_MODEL"], "", "Model to ask for; required with `model.url`."),
     s(
         "model.temperature",
         &["REGREEN_MODEL_TEMPERATURE"],
@@ -120,18 +100,8 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Longest answer, in tokens. Unset: the endpoint's own.",
     ),
-    s(
-        "model.request_timeout",
-        &["REGREEN_MODEL_REQUEST_TIMEOUT"],
-        "2m",
-        "Longest time for one answer.",
-    ),
-    s(
-        "model.idle_timeout",
-        &["REGREEN_MODEL_IDLE_TIMEOUT"],
-        "1m",
-        "Longest silence within an answer.",
-    ),
+    s("model.request_timeout", &["REGREEN_MODEL_REQUEST_TIMEOUT"], "2m", "Longest time for one answer."),
+    s("model.idle_timeout", &["REGREEN_MODEL_IDLE_TIMEOUT"], "1m", "Longest silence within an answer."),
     s(
         "model.max_attempts",
         &["REGREEN_MODEL_MAX_ATTEMPTS"],
@@ -150,12 +120,7 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Price of a million prompt tokens; with `model.output_price`, runs show their cost.",
     ),
-    s(
-        "model.output_price",
-        &["REGREEN_MODEL_OUTPUT_PRICE"],
-        "",
-        "Price of a million answer tokens.",
-    ),
+    s("model.output_price", &["REGREEN_MODEL_OUTPUT_PRICE"], "", "Price of a million answer tokens."),
     s(
         "agent.turns",
         &["REGREEN_AGENT_TURNS"],
@@ -174,30 +139,15 @@ pub const SETTINGS: &[Setting] = &[
         "400000",
         "Tokens one investigation may use in all.",
     ),
-    s(
-        "agent.wall_time",
-        &["REGREEN_AGENT_WALL_TIME"],
-        "5m",
-        "Longest time for one investigation.",
-    ),
-    s(
-        "agent.parallel_calls",
-        &["REGREEN_AGENT_PARALLEL_CALLS"],
-        "4",
-        "Tool calls running at the same time.",
-    ),
+    s("agent.wall_time", &["REGREEN_AGENT_WALL_TIME"], "5m", "Longest time for one investigation."),
+    s("agent.parallel_calls", &["REGREEN_AGENT_PARALLEL_CALLS"], "4", "Tool calls running at the same time."),
     s(
         "agent.result_tokens",
         &["REGREEN_AGENT_RESULT_TOKENS"],
         "2000",
         "Tokens of one tool result that the model is shown; the whole is kept as evidence.",
     ),
-    s(
-        "triage.excerpt_tokens",
-        &["REGREEN_EXCERPT_TOKENS"],
-        "6000",
-        "Tokens of log excerpts in the brief.",
-    ),
+    s("triage.excerpt_tokens", &["REGREEN_EXCERPT_TOKENS"], "6000", "Tokens of log excerpts in the brief."),
     s(
         "triage.comment_interval",
         &["REGREEN_COMMENT_INTERVAL"],
@@ -216,36 +166,11 @@ pub const SETTINGS: &[Setting] = &[
         "openshift",
         "MCP server that logs, pods and events are fetched from.",
     ),
-    s(
-        "cluster.log_tool",
-        &["REGREEN_CLUSTER_LOG_TOOL"],
-        "pods_log",
-        "Its tool for a container's log.",
-    ),
-    s(
-        "cluster.pod_tool",
-        &["REGREEN_CLUSTER_POD_TOOL"],
-        "pods_get",
-        "Its tool for a pod.",
-    ),
-    s(
-        "cluster.events_tool",
-        &["REGREEN_CLUSTER_EVENTS_TOOL"],
-        "events_list",
-        "Its tool for events.",
-    ),
-    s(
-        "cluster.log_lines",
-        &["REGREEN_CLUSTER_LOG_LINES"],
-        "50000",
-        "Lines of log to ask for.",
-    ),
-    s(
-        "tracker.server",
-        &["REGREEN_TRACKER_SERVER"],
-        "gitea",
-        "MCP server issues are filed through.",
-    ),
+    s("cluster.log_tool", &["REGREEN_CLUSTER_LOG_TOOL"], "pods_log", "Its tool for a container's log."),
+    s("cluster.pod_tool", &["REGREEN_CLUSTER_POD_TOOL"], "pods_get", "Its tool for a pod."),
+    s("cluster.events_tool", &["REGREEN_CLUSTER_EVENTS_TOOL"], "events_list", "Its tool for events."),
+    s("cluster.log_lines", &["REGREEN_CLUSTER_LOG_LINES"], "50000", "Lines of log to ask for."),
+    s("tracker.server", &["REGREEN_TRACKER_SERVER"], "gitea", "MCP server issues are filed through."),
     s(
         "tracker.owner",
         &["REGREEN_TRACKER_OWNER", "GITEA_OWNER"],
@@ -306,24 +231,14 @@ pub const SETTINGS: &[Setting] = &[
         "8",
         "Reports one process works on at the same time.",
     ),
-    s(
-        "queue.heartbeat",
-        &["REGREEN_QUEUE_HEARTBEAT"],
-        "5s",
-        "How often a worker says that it lives.",
-    ),
+    s("queue.heartbeat", &["REGREEN_QUEUE_HEARTBEAT"], "5s", "How often a worker says that it lives."),
     s(
         "queue.lease",
         &["REGREEN_QUEUE_LEASE"],
         "30s",
         "Silence after which a worker's reports are taken over.",
     ),
-    s(
-        "knowledge.corpus",
-        &["REGREEN_CORPUS"],
-        "",
-        "Folder of runbooks read besides the built-in ones.",
-    ),
+    s("knowledge.corpus", &["REGREEN_CORPUS"], "", "Folder of runbooks read besides the built-in ones."),
     s(
         "log.filter",
         &["REGREEN_LOG", "RUST_LOG"],
@@ -338,17 +253,9 @@ pub const SETTINGS: &[Setting] = &[
 pub fn markdown_table() -> String {
     let mut table = String::from("| key | environment | default | meaning |\n| --- | --- | --- | --- |\n");
     for setting in SETTINGS {
-        let env = setting
-            .env
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let default = if setting.default.is_empty() {
-            "–".to_owned()
-        } else {
-            format!("`{}`", setting.default)
-        };
+        let env = setting.env.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let default =
+            if setting.default.is_empty() { "–".to_owned() } else { format!("`{}`", setting.default) };
         table.push_str(&format!(
             "| `{}` | {env} | {default} | {} |\n",
             setting.key,

@@ -3,11 +3,7 @@
 use super::{Config, Mistakes, Transport, markdown_table};
 
 fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, Mistakes> {
-    let lookup = |name: &str| {
-        env.iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| (*value).to_owned())
-    };
+    let lookup = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     Config::from_layers(&file.parse().unwrap(), &lookup)
 }
 
@@ -37,31 +33,15 @@ fn the_variables_of_the_replaced_agent_keep_their_meaning() {
     ];
     let config = load("", &env).unwrap();
     assert_eq!(config.server.port, 9000);
-    assert_eq!(
-        config.model.as_ref().map(|model| model.name.as_str()),
-        Some("gpt-4o")
-    );
-    assert_eq!(
-        config.mcp[0].transport,
-        Transport::Sse {
-            url: "http://mcp-openshift:8080/sse".into()
-        }
-    );
+    assert_eq!(config.model.as_ref().map(|model| model.name.as_str()), Some("gpt-4o"));
+    assert_eq!(config.mcp[0].transport, Transport::Sse { url: "http://mcp-openshift:8080/sse".into() });
     assert_eq!(
         config.mcp[1].transport,
-        Transport::StreamableHttp {
-            url: "http://mcp-gitea:8080/mcp".into()
-        }
+        Transport::StreamableHttp { url: "http://mcp-gitea:8080/mcp".into() }
     );
     let tracker = config.tracker.unwrap();
-    assert_eq!(
-        (tracker.owner.as_str(), tracker.repo.as_str()),
-        ("platform", "failures")
-    );
-    assert!(
-        !format!("{:?}", config.model).contains("sk-1"),
-        "secrets do not print"
-    );
+    assert_eq!((tracker.owner.as_str(), tracker.repo.as_str()), ("platform", "failures"));
+    assert!(!format!("{:?}", config.model).contains("sk-1"), "secrets do not print");
 }
 
 #[test]
@@ -74,13 +54,17 @@ fn the_environment_wins_over_the_file() {
 #[test]
 fn every_mistake_is_named_at_once() {
     let file = "[servr]\nport = 1\n[server]\nprot = 1\n[[mcp]]\nname = \"x\"\ntransport = \"pigeon\"\n";
-    let env = [
-        ("PORT", "many"),
-        ("LITELLM_URL", "http://m"),
-        ("GITEA_OWNER", "o"),
-        ("REGREEN_WAIT", "soon"),
-    ];
-    insta::assert_snapshot!(mistakes(file, &env), @"");
+    let env = [("PORT", "many"), ("LITELLM_URL", "http://m"), ("GITEA_OWNER", "o"), ("REGREEN_WAIT", "soon")];
+    insta::assert_snapshot!(mistakes(file, &env), @r"
+    the configuration has 7 mistakes:
+      `server.prot` (file): there is no such setting; did you mean `server.port`?
+      `servr.port` (file): there is no such setting; did you mean `server.port`?
+      `mcp` server `x`: transport `pigeon` is not one of stdio, streamable-http, sse
+      `server.port` (PORT): `many` is not a number from 0 to 65535
+      `server.wait` (REGREEN_WAIT): `soon` is not a time such as `30s`, `5m` or `500ms`
+      `model.name`: is not set, but `model.url` is; a model needs both
+      `tracker.repo`: is not set, but `tracker.owner` is; issues need both, so that they never go elsewhere
+    ");
 }
 
 #[test]

@@ -56,9 +56,7 @@ pub async fn put(
     .fetch_optional(&mut *db)
     .await?;
     let Some(id) = id else { return Ok(false) };
-    sqlx::query!("delete from chunks where document_id = $1", id)
-        .execute(&mut *db)
-        .await?;
+    sqlx::query!("delete from chunks where document_id = $1", id).execute(&mut *db).await?;
     let (headings, texts): (Vec<String>, Vec<String>) = document.chunks.iter().cloned().unzip();
     sqlx::query!(
         "insert into chunks (document_id, position, heading, text)
@@ -94,7 +92,5 @@ pub async fn search(db: impl PgExecutor<'_>, query: &str, limit: i64) -> sqlx::R
 
 /// Number of documents.
 pub async fn count(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"select count(*) as "count!" from documents"#)
-        .fetch_one(db)
-        .await
+    sqlx::query_scalar!(r#"select count(*) as "count!" from documents"#).fetch_one(db).await
 }

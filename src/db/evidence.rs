@@ -32,20 +32,11 @@ pub async fn insert(
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let ids: Vec<Uuid> = pieces.iter().map(|piece| piece.id).collect();
     let positions: Vec<i32> = pieces.iter().map(|piece| piece.position).collect();
-    let kinds: Vec<String> = pieces
-        .iter()
-        .map(|piece| piece.kind.as_str().to_owned())
-        .collect();
+    let kinds: Vec<String> = pieces.iter().map(|piece| piece.kind.as_str().to_owned()).collect();
     let titles: Vec<String> = pieces.iter().map(|piece| piece.title.replace('\0', "")).collect();
     // Postgres text cannot hold a NUL.
-    let texts: Vec<String> = pieces
-        .iter()
-        .map(|piece| piece.text.replace('\0', "\u{fffd}"))
-        .collect();
-    let lines: Vec<i32> = pieces
-        .iter()
-        .map(|piece| count(piece.text.lines().count()))
-        .collect();
+    let texts: Vec<String> = pieces.iter().map(|piece| piece.text.replace('\0', "\u{fffd}")).collect();
+    let lines: Vec<i32> = pieces.iter().map(|piece| count(piece.text.lines().count())).collect();
     let bytes: Vec<i32> = pieces.iter().map(|piece| count(piece.text.len())).collect();
     let redactions: Vec<i32> = pieces.iter().map(|piece| piece.redactions).collect();
     sqlx::query!(
@@ -85,10 +76,7 @@ pub async fn of_report(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Ve
         title,
         text,
     };
-    Ok(rows
-        .into_iter()
-        .map(|row| piece(row.id, row.position, row.kind, row.title, row.text))
-        .collect())
+    Ok(rows.into_iter().map(|row| piece(row.id, row.position, row.kind, row.title, row.text)).collect())
 }
 
 /// The list of a report's pieces.
@@ -115,11 +103,7 @@ pub async fn list(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<Evi
 
 /// The whole text of one piece.
 pub async fn text(db: impl PgExecutor<'_>, report: Uuid, position: i32) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar!(
-        "select text from evidence where report_id = $1 and position = $2",
-        report,
-        position
-    )
-    .fetch_optional(db)
-    .await
+    sqlx::query_scalar!("select text from evidence where report_id = $1 and position = $2", report, position)
+        .fetch_optional(db)
+        .await
 }

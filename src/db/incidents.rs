@@ -88,9 +88,7 @@ pub async fn has_leader(db: impl PgExecutor<'_>, incident: Uuid, except: Uuid) -
 
 /// Locks an incident's row, so that nobody places a report under it until the transaction ends.
 pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
-    sqlx::query!("select id from incidents where id = $1 for update", id)
-        .fetch_optional(db)
-        .await?;
+    sqlx::query!("select id from incidents where id = $1 for update", id).fetch_optional(db).await?;
     Ok(())
 }
 

@@ -42,8 +42,5 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
 /// # Errors
 /// It does not.
 pub async fn ping(pool: &PgPool) -> sqlx::Result<()> {
-    sqlx::query!(r#"select 1 as "one!""#)
-        .fetch_one(pool)
-        .await
-        .map(|_| ())
+    sqlx::query!(r#"select 1 as "one!""#).fetch_one(pool).await.map(|_| ())
 }

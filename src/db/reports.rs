@@ -80,12 +80,9 @@ pub async fn insert(db: impl PgExecutor<'_>, report: &NewReport<'_>) -> sqlx::Re
 
 /// Id and request hash of the report under a key.
 pub async fn by_key(db: impl PgExecutor<'_>, key: &str) -> sqlx::Result<Option<(Uuid, String)>> {
-    let row = sqlx::query!(
-        "select id, request_hash from reports where idempotency_key = $1",
-        key
-    )
-    .fetch_optional(db)
-    .await?;
+    let row = sqlx::query!("select id, request_hash from reports where idempotency_key = $1", key)
+        .fetch_optional(db)
+        .await?;
     Ok(row.map(|row| (row.id, row.request_hash)))
 }
 
@@ -351,8 +348,5 @@ pub async fn steps(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<St
 
 /// Empties everything that reports left behind. For the demonstration's own database.
 pub async fn forget_all(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
-    sqlx::query!("truncate reports, incidents cascade")
-        .execute(db)
-        .await
-        .map(|_| ())
+    sqlx::query!("truncate reports, incidents cascade").execute(db).await.map(|_| ())
 }

@@ -49,12 +49,9 @@ pub async fn insert(db: &mut PgConnection, report: Uuid, run: &Run) -> sqlx::Res
 
 /// The runs of a report, oldest first, each with its calls.
 pub async fn of_report(db: impl PgExecutor<'_> + Copy, report: Uuid) -> sqlx::Result<Vec<Run>> {
-    let rows = sqlx::query!(
-        "select * from runs where report_id = $1 order by started_at, id",
-        report
-    )
-    .fetch_all(db)
-    .await?;
+    let rows = sqlx::query!("select * from runs where report_id = $1 order by started_at, id", report)
+        .fetch_all(db)
+        .await?;
     let calls = sqlx::query!(
         "select c.* from tool_calls c join runs r on r.id = c.run_id where r.report_id = $1 order by c.run_id, c.position",
         report
@@ -80,10 +77,7 @@ pub async fn of_report(db: impl PgExecutor<'_> + Copy, report: Uuid) -> sqlx::Re
         stop_reason: row.stop_reason,
         detail: row.detail,
         turns: row.turns,
-        usage: Usage {
-            input_tokens: number(row.input_tokens),
-            output_tokens: number(row.output_tokens),
-        },
+        usage: Usage { input_tokens: number(row.input_tokens), output_tokens: number(row.output_tokens) },
         cost: row.cost,
         started_at: row.started_at,
         duration_ms: row.duration_ms,

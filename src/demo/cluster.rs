@@ -1,6 +1,6 @@
 //! The stand-in cluster: an OpenShift MCP server over HTTP+SSE, with the tools and arguments of the field's own server.
 
-use super::mcp_server::{Offer, Tool, router, serve};
+use super::mcp_server::{Offer, Run, Tool, router, serve};
 use super::samples::{Sample, samples};
 use crate::shutdown::Shutdown;
 use serde_json::{Value, json};
@@ -12,15 +12,10 @@ use std::sync::Arc;
 /// No port is free.
 pub async fn start(shutdown: &Shutdown) -> anyhow::Result<String> {
     let pods = Arc::new(samples());
-    let offer = Offer {
-        name: "stand-in-openshift",
-        tools: tools(&pods),
-    };
+    let offer = Offer { name: "stand-in-openshift", tools: tools(&pods) };
     let address = serve(router(offer, shutdown.token().clone()), shutdown).await?;
     Ok(format!("http://{address}/sse"))
 }
-
-type Run = Box<dyn Fn(&Value) -> Result<Value, String> + Send + Sync>;
 
 fn tools(pods: &Arc<Vec<Sample>>) -> Vec<Tool> {
     let text = |description: &str| json!({"type": "string", "description": description});
@@ -35,26 +30,10 @@ fn tools(pods: &Arc<Vec<Sample>>) -> Vec<Tool> {
         Box::new(move |arguments| run(&pods, arguments))
     };
     let namespace = json!({"namespace": text("Namespace")});
-    let tool = |name, description, schema, run| Tool {
-        name,
-        description,
-        read_only: true,
-        schema,
-        run,
-    };
+    let tool = |name, description, schema, run| Tool { name, description, read_only: true, schema, run };
     vec![
-        tool(
-            "pods_log",
-            "Get the logs of a Kubernetes Pod",
-            schema(log, &["name"]),
-            with(pods_log),
-        ),
-        tool(
-            "pods_get",
-            "Get a Kubernetes Pod by its name",
-            schema(pod.clone(), &["name"]),
-            with(pods_get),
-        ),
+        tool("pods_log", "Get the logs of a Kubernetes Pod", schema(log, &["name"]), with(pods_log)),
+        tool("pods_get", "Get a Kubernetes Pod by its name", schema(pod.clone(), &["name"]), with(pods_get)),
         tool(
             "pods_list_in_namespace",
             "List the Pods of a namespace",
@@ -87,10 +66,7 @@ fn find<'a>(pods: &'a [Sample], arguments: &Value) -> Result<&'a Sample, String>
 
 fn pods_log(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
     let pod = find(pods, arguments)?;
-    if let Some(container) = arguments["container"]
-        .as_str()
-        .filter(|name| *name != pod.container)
-    {
+    if let Some(container) = arguments["container"].as_str().filter(|name| *name != pod.container) {
         return Err(format!("container {container} is not valid for pod {}", pod.pod));
     }
     let previous = arguments["previous"].as_bool().unwrap_or(false);
@@ -111,18 +87,13 @@ fn pods_log(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
         (false, _) => pod.log.as_str(),
     };
     let lines: Vec<&str> = log.lines().collect();
-    let tail = arguments["tail"]
-        .as_u64()
-        .and_then(|tail| usize::try_from(tail).ok())
-        .unwrap_or(100);
+    let tail = arguments["tail"].as_u64().and_then(|tail| usize::try_from(tail).ok()).unwrap_or(100);
     Ok(json!(lines[lines.len().saturating_sub(tail)..].join("\n")))
 }
 
 fn pods_get(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
     let pod = find(pods, arguments)?;
-    serde_norway::to_string(&pod.manifest())
-        .map(Value::String)
-        .map_err(|error| error.to_string())
+    serde_norway::to_string(&pod.manifest()).map(Value::String).map_err(|error| error.to_string())
 }
 
 fn pods_list(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
@@ -145,7 +116,5 @@ fn events_list(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
         return Ok(json!("No events found"));
     }
     let yaml = serde_norway::to_string(&events).map_err(|error| error.to_string())?;
-    Ok(Value::String(format!(
-        "The following events (YAML format) were found:\n{yaml}"
-    )))
+    Ok(Value::String(format!("The following events (YAML format) were found:\n{yaml}")))
 }

@@ -41,10 +41,7 @@ impl Forge {
 /// No port is free.
 pub async fn start(shutdown: &Shutdown) -> anyhow::Result<Forge> {
     let book = Arc::new(Book::default());
-    let offer = Offer {
-        name: "stand-in-gitea",
-        tools: tools(&book),
-    };
+    let offer = Offer { name: "stand-in-gitea", tools: tools(&book) };
     let pages = Router::new()
         .route("/{owner}/{repo}/issues/{number}", get(page))
         .with_state(Arc::clone(&book))
@@ -52,10 +49,7 @@ pub async fn start(shutdown: &Shutdown) -> anyhow::Result<Forge> {
     let base = format!("http://{}", serve(pages, shutdown).await?);
     // Set once: this is the only place.
     let _ = book.base.set(base.clone());
-    Ok(Forge {
-        mcp_url: format!("{base}/mcp"),
-        book,
-    })
+    Ok(Forge { mcp_url: format!("{base}/mcp"), book })
 }
 
 impl Book {
@@ -70,11 +64,8 @@ impl Book {
             .filter(|title| !title.trim().is_empty())
             .ok_or("the title is empty")?;
         let mut issues = self.issues.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = issues
-            .iter()
-            .filter(|issue| issue["repository"] == json!(format!("{owner}/{repo}")))
-            .count()
-            + 1;
+        let number =
+            issues.iter().filter(|issue| issue["repository"] == json!(format!("{owner}/{repo}"))).count() + 1;
         let base = self.base.get().map_or("", String::as_str);
         let issue = json!({
             "id": issues.len() + 1,
@@ -97,24 +88,14 @@ impl Book {
         let (owner, repo) = repository(arguments)?;
         let state = arguments["state"].as_str().unwrap_or("open");
         let number = |name: &str, default: usize| {
-            arguments[name]
-                .as_u64()
-                .and_then(|number| usize::try_from(number).ok())
-                .unwrap_or(default)
-                .max(1)
+            arguments[name].as_u64().and_then(|number| usize::try_from(number).ok()).unwrap_or(default).max(1)
         };
         let (page, limit) = (number("page", 1), number("limit", PAGE).min(50));
         let wanted = |issue: &Value| {
             issue["repository"] == json!(format!("{owner}/{repo}"))
                 && (state == "all" || issue["state"] == state)
         };
-        let issues = self
-            .all()
-            .into_iter()
-            .rev()
-            .filter(wanted)
-            .skip((page - 1) * limit)
-            .take(limit);
+        let issues = self.all().into_iter().rev().filter(wanted).skip((page - 1) * limit).take(limit);
         Ok(issues.collect())
     }
 
@@ -124,10 +105,7 @@ impl Book {
         let same = |issue: &Value| {
             issue["repository"] == json!(format!("{owner}/{repo}")) && &issue["number"] == number
         };
-        self.all()
-            .into_iter()
-            .find(same)
-            .ok_or_else(|| format!("issue {number} not found"))
+        self.all().into_iter().find(same).ok_or_else(|| format!("issue {number} not found"))
     }
 
     fn comment(&self, arguments: &Value) -> Result<Value, String> {
@@ -137,10 +115,7 @@ impl Book {
         let same = |issue: &&mut Value| {
             issue["repository"] == json!(format!("{owner}/{repo}")) && &issue["number"] == number
         };
-        let issue = issues
-            .iter_mut()
-            .find(same)
-            .ok_or_else(|| format!("issue {number} not found"))?;
+        let issue = issues.iter_mut().find(same).ok_or_else(|| format!("issue {number} not found"))?;
         let comment = json!({"id": 1, "body": arguments["body"], "created_at": clock::now()});
         if let Some(comments) = issue["comments_list"].as_array_mut() {
             comments.push(comment.clone());
@@ -153,13 +128,8 @@ impl Book {
 fn repository(arguments: &Value) -> Result<(String, String), String> {
     let part = |name: &str| {
         let text = arguments[name].as_str().unwrap_or_default();
-        let legal = !text.is_empty()
-            && text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
-        legal
-            .then(|| text.to_owned())
-            .ok_or_else(|| format!("`{name}` is not a name"))
+        let legal = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        legal.then(|| text.to_owned()).ok_or_else(|| format!("`{name}` is not a name"))
     };
     Ok((part("owner")?, part("repo")?))
 }
@@ -175,23 +145,14 @@ fn tools(book: &Arc<Book>) -> Vec<Tool> {
         for (name, kind) in extra {
             properties[*name] = kind.clone();
         }
-        let required: Vec<&str> = ["owner", "repo"]
-            .into_iter()
-            .chain(required.iter().copied())
-            .collect();
+        let required: Vec<&str> = ["owner", "repo"].into_iter().chain(required.iter().copied()).collect();
         json!({"type": "object", "properties": properties, "required": required})
     };
     let number = || json!({"type": "integer"});
     let labels = json!({"type": "array", "items": {"type": "string"}});
     let issue = [("title", text()), ("body", text()), ("labels", labels)];
     let page = [("state", text()), ("page", number()), ("limit", number())];
-    let tool = |name, description, read_only, schema, run| Tool {
-        name,
-        description,
-        read_only,
-        schema,
-        run,
-    };
+    let tool = |name, description, read_only, schema, run| Tool { name, description, read_only, schema, run };
     vec![
         tool(
             "create_issue",
@@ -200,13 +161,7 @@ fn tools(book: &Arc<Book>) -> Vec<Tool> {
             schema(&issue, &["title"]),
             with(Book::create),
         ),
-        tool(
-            "list_issues",
-            "List issues of a repository",
-            true,
-            schema(&page, &[]),
-            with(Book::list),
-        ),
+        tool("list_issues", "List issues of a repository", true, schema(&page, &[]), with(Book::list)),
         tool(
             "get_issue",
             "Get an issue by number",
@@ -218,10 +173,7 @@ fn tools(book: &Arc<Book>) -> Vec<Tool> {
             "add_comment",
             "Add a comment to an issue",
             false,
-            schema(
-                &[("issue_number", number()), ("body", text())],
-                &["issue_number", "body"],
-            ),
+            schema(&[("issue_number", number()), ("body", text())], &["issue_number", "body"]),
             with(Book::comment),
         ),
     ]
@@ -238,12 +190,7 @@ async fn page(
         .as_array()
         .into_iter()
         .flatten()
-        .map(|comment| {
-            format!(
-                "<section><h2>Comment</h2><pre>{}</pre></section>",
-                text(&comment["body"])
-            )
-        })
+        .map(|comment| format!("<section><h2>Comment</h2><pre>{}</pre></section>", text(&comment["body"])))
         .collect();
     Ok(Html(format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>{title}</title>\

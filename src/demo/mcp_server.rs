@@ -22,13 +22,16 @@ const REVISIONS: &[&str] = &["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-
 /// Messages that may wait for a slow reader.
 const BUFFER: usize = 64;
 
+/// What a tool does with its arguments.
+pub(super) type Run = Box<dyn Fn(&Value) -> Result<Value, String> + Send + Sync>;
+
 /// A tool and what it does. The text of an `Err` is told to the caller as a failed call.
 pub(super) struct Tool {
     pub(super) name: &'static str,
     pub(super) description: &'static str,
     pub(super) read_only: bool,
     pub(super) schema: Value,
-    pub(super) run: Box<dyn Fn(&Value) -> Result<Value, String> + Send + Sync>,
+    pub(super) run: Run,
 }
 
 /// What a server offers.
@@ -48,12 +51,7 @@ struct Shared {
 
 /// Routes of both transports: `/sse` with `/messages`, and `/mcp`.
 pub(super) fn router(offer: Offer, stop: CancellationToken) -> Router {
-    let shared = Arc::new(Shared {
-        offer,
-        streams: Mutex::default(),
-        sessions: Mutex::default(),
-        stop,
-    });
+    let shared = Arc::new(Shared { offer, streams: Mutex::default(), sessions: Mutex::default(), stop });
     Router::new()
         .route("/sse", get(open_stream))
         .route("/messages", post(take_message))
@@ -71,18 +69,10 @@ async fn only_local(request: axum::extract::Request, next: axum::middleware::Nex
         })
     };
     let headers = request.headers();
-    if ["origin", "host"]
-        .iter()
-        .filter_map(|name| headers.get(*name))
-        .all(local)
-    {
+    if ["origin", "host"].iter().filter_map(|name| headers.get(*name)).all(local) {
         next.run(request).await
     } else {
-        (
-            StatusCode::FORBIDDEN,
-            "this server is for programs on the same machine",
-        )
-            .into_response()
+        (StatusCode::FORBIDDEN, "this server is for programs on the same machine").into_response()
     }
 }
 
@@ -91,14 +81,8 @@ async fn open_stream(
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let session = Uuid::new_v4().simple().to_string();
     let (sender, receiver) = mpsc::channel(BUFFER);
-    let endpoint = Event::default()
-        .event("endpoint")
-        .data(format!("/messages?session={session}"));
-    shared
-        .streams
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(session, sender);
+    let endpoint = Event::default().event("endpoint").data(format!("/messages?session={session}"));
+    shared.streams.lock().unwrap_or_else(PoisonError::into_inner).insert(session, sender);
     let messages = ReceiverStream::new(receiver).map(|text| Event::default().event("message").data(text));
     let events = futures::stream::once(async { endpoint }).chain(messages).map(Ok);
     let stop = shared.stop.clone();
@@ -111,41 +95,24 @@ async fn take_message(
     body: Bytes,
 ) -> Response {
     let session = query.get("session").cloned().unwrap_or_default();
-    let stream = shared
-        .streams
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&session)
-        .cloned();
+    let stream = shared.streams.lock().unwrap_or_else(PoisonError::into_inner).get(&session).cloned();
     let Some(stream) = stream else {
         return (StatusCode::NOT_FOUND, "no such session").into_response();
     };
     if let Some(answer) = answer(&shared.offer, &body)
         && stream.send(answer.to_string()).await.is_err()
     {
-        shared
-            .streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&session);
+        shared.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
         return (StatusCode::GONE, "the event stream is closed").into_response();
     }
     StatusCode::ACCEPTED.into_response()
 }
 
 async fn streamable(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    let session = headers
-        .get("mcp-session-id")
-        .and_then(|value| value.to_str().ok());
+    let session = headers.get("mcp-session-id").and_then(|value| value.to_str().ok());
     let begins =
         serde_json::from_slice::<Value>(&body).is_ok_and(|message| message["method"] == "initialize");
-    let known = |id: &str| {
-        shared
-            .sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(id)
-    };
+    let known = |id: &str| shared.sessions.lock().unwrap_or_else(PoisonError::into_inner).contains(id);
     match session {
         Some(id) if !known(id) => return (StatusCode::NOT_FOUND, "no such session").into_response(),
         None if !begins => return (StatusCode::BAD_REQUEST, "Mcp-Session-Id is missing").into_response(),
@@ -160,30 +127,15 @@ async fn streamable(State(shared): State<Arc<Shared>>, headers: HeaderMap, body:
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert("mcp-session-id", value);
         }
-        shared
-            .sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id);
+        shared.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
     response
 }
 
 async fn end_session(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> StatusCode {
-    let id = headers
-        .get("mcp-session-id")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let known = shared
-        .sessions
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .remove(id);
-    if known {
-        StatusCode::NO_CONTENT
-    } else {
-        StatusCode::NOT_FOUND
-    }
+    let id = headers.get("mcp-session-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let known = shared.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+    if known { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }
 }
 
 /// The answer to one JSON-RPC message; notifications and responses have none.
@@ -204,10 +156,7 @@ fn answer(offer: &Offer, body: &[u8]) -> Option<Value> {
     let result = match method {
         "initialize" => {
             let asked = params["protocolVersion"].as_str().unwrap_or_default();
-            let revision = REVISIONS
-                .iter()
-                .find(|known| **known == asked)
-                .unwrap_or(&REVISIONS[0]);
+            let revision = REVISIONS.iter().find(|known| **known == asked).unwrap_or(&REVISIONS[0]);
             json!({
                 "protocolVersion": revision,
                 "capabilities": {"tools": {"listChanged": false}},
@@ -238,11 +187,7 @@ fn listed(tool: &Tool) -> Value {
 }
 
 fn called(tool: &Tool, arguments: &Value) -> Value {
-    let required = tool.schema["required"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
+    let required = tool.schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     for name in required {
         if arguments.get(name).is_none() {
             let text = format!("the argument `{name}` is missing");
@@ -252,11 +197,7 @@ fn called(tool: &Tool, arguments: &Value) -> Value {
     match (tool.run)(arguments) {
         Ok(Value::String(text)) => json!({"content": [{"type": "text", "text": text}], "isError": false}),
         Ok(value) => {
-            let structured = if value.is_object() {
-                value.clone()
-            } else {
-                json!({"result": value})
-            };
+            let structured = if value.is_object() { value.clone() } else { json!({"result": value}) };
             json!({"content": [{"type": "text", "text": value.to_string()}], "structuredContent": structured, "isError": false})
         }
         Err(text) => json!({"content": [{"type": "text", "text": text}], "isError": true}),
@@ -281,9 +222,7 @@ pub(super) async fn serve(
     });
     let stop = shutdown.token().clone();
     shutdown.spawn(async move {
-        if let Err(error) = axum::serve(listener, router)
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
         {
             tracing::error!(%error, "a stand-in server ended");
         }

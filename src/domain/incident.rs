@@ -34,11 +34,7 @@ impl IncidentStatus {
     /// The status of that name; anything else is open.
     #[must_use]
     pub fn parse(name: &str) -> Self {
-        if name == "resolved" {
-            Self::Resolved
-        } else {
-            Self::Open
-        }
+        if name == "resolved" { Self::Resolved } else { Self::Open }
     }
 }
 

@@ -27,10 +27,7 @@ fn push_line(cleaned: &mut String, line: &str) {
     }
     let stripped = anstream::adapter::strip_str(line).to_string();
     // A progress bar overwrites itself: what stands at the end is what a person saw.
-    let shown = stripped
-        .rsplit('\r')
-        .find(|state| !state.trim().is_empty())
-        .unwrap_or("");
+    let shown = stripped.rsplit('\r').find(|state| !state.trim().is_empty()).unwrap_or("");
     let mut end = shown.len().min(MAX_LINE);
     while !shown.is_char_boundary(end) {
         end -= 1;
@@ -57,11 +54,7 @@ mod tests {
     #[test]
     fn overlong_lines_say_what_is_missing() {
         let cleaned = clean(&"x".repeat(MAX_LINE + 10));
-        assert!(
-            cleaned.ends_with("… (10 bytes left out)"),
-            "{}",
-            &cleaned[MAX_LINE..]
-        );
+        assert!(cleaned.ends_with("… (10 bytes left out)"), "{}", &cleaned[MAX_LINE..]);
     }
 
     proptest! {

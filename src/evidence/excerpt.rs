@@ -69,12 +69,7 @@ pub fn excerpt(text: &str, max_tokens: usize, options: &Options) -> Excerpt {
     let whole = |kept: &[usize]| Excerpt {
         lines: kept
             .iter()
-            .map(|&index| {
-                (
-                    u32::try_from(index + 1).unwrap_or(u32::MAX),
-                    shorten(lines[index]),
-                )
-            })
+            .map(|&index| (u32::try_from(index + 1).unwrap_or(u32::MAX), shorten(lines[index])))
             .collect(),
         total_lines,
         tokens: 0,
@@ -111,11 +106,7 @@ fn shorten(line: &str) -> String {
         return line.to_owned();
     }
     let head: String = line.chars().take(MAX_LINE).collect();
-    if head.len() < line.len() {
-        format!("{head}…")
-    } else {
-        head
-    }
+    if head.len() < line.len() { format!("{head}…") } else { head }
 }
 
 /// Lines in the order they are worth keeping.
@@ -139,9 +130,8 @@ fn ranked(lines: &[&str], max_tokens: usize, options: &Options) -> Vec<usize> {
         room -= cost;
         take(index, &mut order, &mut taken);
     }
-    let mut notable: Vec<usize> = (0..lines.len())
-        .filter(|&index| scores[index] >= f64::from(NOTABLE))
-        .collect();
+    let mut notable: Vec<usize> =
+        (0..lines.len()).filter(|&index| scores[index] >= f64::from(NOTABLE)).collect();
     notable.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
     for index in notable {
         let from = index.saturating_sub(CONTEXT.0);
@@ -227,11 +217,7 @@ mod tests {
         }
         let excerpt = excerpt(&log, 500, &Options::default());
         assert!(excerpt.tokens <= 500);
-        assert!(
-            excerpt.render().contains("4001: error[E0308]"),
-            "{}",
-            excerpt.render()
-        );
+        assert!(excerpt.render().contains("4001: error[E0308]"), "{}", excerpt.render());
         assert!(excerpt.render().contains("8002: cleanup"));
     }
 

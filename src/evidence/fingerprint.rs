@@ -40,22 +40,12 @@ pub fn fingerprint(input: &FingerprintInput<'_>) -> Fingerprint {
 /// The signature nearest to the root, with what it captured on its first match.
 fn by_signature(text: &str, signatures: &SignatureSet) -> Option<String> {
     let hits = signatures.scan(text);
-    let (_, best) = hits.iter().max_by_key(|(line, hit)| {
-        (
-            signatures.signatures()[hit.index].priority,
-            std::cmp::Reverse(*line),
-        )
-    })?;
-    let captures: Vec<String> = best
-        .captures
+    let (_, best) = hits
         .iter()
-        .map(|(name, value)| format!("{name}={}", mask(value)))
-        .collect();
-    Some(format!(
-        "{} {}",
-        signatures.signatures()[best.index].id,
-        captures.join(" ")
-    ))
+        .max_by_key(|(line, hit)| (signatures.signatures()[hit.index].priority, std::cmp::Reverse(*line)))?;
+    let captures: Vec<String> =
+        best.captures.iter().map(|(name, value)| format!("{name}={}", mask(value))).collect();
+    Some(format!("{} {}", signatures.signatures()[best.index].id, captures.join(" ")))
 }
 
 /// The heaviest lines, masked and in order of their text, so that their place does not matter.
@@ -87,12 +77,7 @@ mod tests {
 
     fn of(log: &str) -> Fingerprint {
         let signatures = SignatureSet::default();
-        fingerprint(&FingerprintInput {
-            log: Some(log),
-            events: None,
-            pod: None,
-            signatures: &signatures,
-        })
+        fingerprint(&FingerprintInput { log: Some(log), events: None, pod: None, signatures: &signatures })
     }
 
     #[test]

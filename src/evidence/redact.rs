@@ -12,71 +12,35 @@ struct Rule {
 }
 
 static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-    let rule = |kind, pattern: &str| Rule {
-        kind,
-        pattern: Regex::new(pattern).expect("a fixed pattern"),
-    };
+    let rule = |kind, pattern: &str| Rule { kind, pattern: Regex::new(pattern).expect("a fixed pattern") };
     vec![
         rule(
             "private-key",
             r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----(?P<secret>.*?)(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",
         ),
-        rule(
-            "github-token",
-            r"\b(?P<secret>gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{40,})",
-        ),
-        rule(
-            "gitlab-token",
-            r"\b(?P<secret>gl(?:pat|dt|rt|cbt|ptt|ft|soat)-[A-Za-z0-9_-]{20,})",
-        ),
+        rule("github-token", r"\b(?P<secret>gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{40,})"),
+        rule("gitlab-token", r"\b(?P<secret>gl(?:pat|dt|rt|cbt|ptt|ft|soat)-[A-Za-z0-9_-]{20,})"),
         rule("slack-token", r"\b(?P<secret>xox[abeoprs]-[A-Za-z0-9-]{10,})"),
-        rule(
-            "slack-webhook",
-            r"https://hooks\.slack\.com/services/(?P<secret>[A-Za-z0-9/_-]{20,})",
-        ),
+        rule("slack-webhook", r"https://hooks\.slack\.com/services/(?P<secret>[A-Za-z0-9/_-]{20,})"),
         rule("aws-key", r"\b(?P<secret>(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16})\b"),
         rule("google-key", r"\b(?P<secret>AIza[A-Za-z0-9_-]{35})"),
         rule("google-token", r"\b(?P<secret>ya29\.[A-Za-z0-9_-]{20,})"),
         rule("npm-token", r"\b(?P<secret>npm_[A-Za-z0-9]{36})\b"),
         rule("pypi-token", r"\b(?P<secret>pypi-[A-Za-z0-9_-]{50,})"),
-        rule(
-            "api-key",
-            r"\b(?P<secret>sk-(?:proj-|ant-|or-)?[A-Za-z0-9_-]{20,})",
-        ),
-        rule(
-            "stripe-key",
-            r"\b(?P<secret>[rs]k_(?:live|test)_[A-Za-z0-9]{16,})",
-        ),
-        rule(
-            "azure-key",
-            r"(?i)\b(?:AccountKey|SharedAccessKey)=(?P<secret>[A-Za-z0-9+/=]{20,})",
-        ),
+        rule("api-key", r"\b(?P<secret>sk-(?:proj-|ant-|or-)?[A-Za-z0-9_-]{20,})"),
+        rule("stripe-key", r"\b(?P<secret>[rs]k_(?:live|test)_[A-Za-z0-9]{16,})"),
+        rule("azure-key", r"(?i)\b(?:AccountKey|SharedAccessKey)=(?P<secret>[A-Za-z0-9+/=]{20,})"),
         rule("openshift-token", r"\b(?P<secret>sha256~[A-Za-z0-9_-]{30,})"),
-        rule(
-            "jwt",
-            r"\b(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)",
-        ),
+        rule("jwt", r"\b(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
         rule(
             "authorization",
             r#"(?i)\bauthorization["']?\s*[:=]\s*["']?(?:(?:bearer|basic|token|negotiate)\s+)?(?P<secret>[A-Za-z0-9+/=._~-]{8,})"#,
         ),
-        rule(
-            "bearer-token",
-            r"(?i)\bbearer\s+(?P<secret>[A-Za-z0-9+/=._~-]{16,})",
-        ),
-        rule(
-            "url-password",
-            r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@'\x22]*:(?P<secret>[^\s/@'\x22]{2,})@",
-        ),
+        rule("bearer-token", r"(?i)\bbearer\s+(?P<secret>[A-Za-z0-9+/=._~-]{16,})"),
+        rule("url-password", r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@'\x22]*:(?P<secret>[^\s/@'\x22]{2,})@"),
         rule("docker-auth", r#""auth"\s*:\s*"(?P<secret>[A-Za-z0-9+/=]{8,})""#),
-        rule(
-            "npm-auth",
-            r"(?i)_auth(?:Token)?\s*=\s*(?P<secret>[A-Za-z0-9+/=._-]{8,})",
-        ),
-        rule(
-            "netrc-password",
-            r"(?i)\bmachine\s+\S+\s+login\s+\S+\s+password\s+(?P<secret>\S+)",
-        ),
+        rule("npm-auth", r"(?i)_auth(?:Token)?\s*=\s*(?P<secret>[A-Za-z0-9+/=._-]{8,})"),
+        rule("netrc-password", r"(?i)\bmachine\s+\S+\s+login\s+\S+\s+password\s+(?P<secret>\S+)"),
         rule(
             "password",
             r#"(?i)(?:\b|_)(?:password|passwd|passphrase|pwd|secret|client[_-]?secret|access[_-]?key|secret[_-]?key|private[_-]?key|api[_-]?key|apikey|(?:access|auth|refresh|api|deploy|session|id|private)[_-]?token|token|credentials?)["']?\s*(?:=|:)\s*(?P<secret>"[^"\r\n]{4,}"|'[^'\r\n]{4,}'|[^\s"'<>,;(){}\[\]]{6,})"#,
@@ -155,11 +119,7 @@ impl Redactor {
             // Lines keep their numbers also where a key spans many.
             let lines = "\n".repeat(secret.as_str().matches('\n').count());
             let (before, after) = (secret.start() - whole.start(), secret.end() - whole.start());
-            format!(
-                "{}{placeholder}{lines}{}",
-                &whole.as_str()[..before],
-                &whole.as_str()[after..]
-            )
+            format!("{}{placeholder}{lines}{}", &whole.as_str()[..before], &whole.as_str()[after..])
         };
         pattern.replace_all(text, replace).into_owned()
     }
@@ -179,10 +139,8 @@ impl Redactor {
 
 /// `token: string` of a type, `password = getPassword()` of a program: code, not a value.
 fn is_code(value: &str) -> bool {
-    let plain_word = value
-        .bytes()
-        .all(|b| b.is_ascii_alphabetic() || b == b'.' || b == b'_')
-        && value.len() < 24;
+    let plain_word =
+        value.bytes().all(|b| b.is_ascii_alphabetic() || b == b'.' || b == b'_') && value.len() < 24;
     plain_word && !value.bytes().any(|b| b.is_ascii_uppercase()) && !value.contains('.') && value.len() < 8
         || value.contains("::")
 }
@@ -200,10 +158,7 @@ mod tests {
     fn each_kind_is_replaced() {
         let github = format!("gh{}_{}", "p", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
         let cases = [
-            (
-                format!("token {github} used"),
-                "token [redacted:github-token:1] used",
-            ),
+            (format!("token {github} used"), "token [redacted:github-token:1] used"),
             (
                 "git clone https://bot:hunter22@git.example/x".to_owned(),
                 "git clone https://bot:[redacted:url-password:1]@git.example/x",
@@ -212,18 +167,9 @@ mod tests {
                 "Authorization: Bearer abcdef1234567890".to_owned(),
                 "Authorization: Bearer [redacted:authorization:1]",
             ),
-            (
-                "DB_PASSWORD=s3cr3t-value".to_owned(),
-                "DB_PASSWORD=[redacted:password:1]",
-            ),
-            (
-                format!("id {}IOSFODNN7EXAMPLE", "AKIA"),
-                "id [redacted:aws-key:1]",
-            ),
-            (
-                format!("{{\"auth\": \"{}\"}}", "dXNlcjpwYXNz"),
-                "{\"auth\": \"[redacted:docker-auth:1]\"}",
-            ),
+            ("DB_PASSWORD=s3cr3t-value".to_owned(), "DB_PASSWORD=[redacted:password:1]"),
+            (format!("id {}IOSFODNN7EXAMPLE", "AKIA"), "id [redacted:aws-key:1]"),
+            (format!("{{\"auth\": \"{}\"}}", "dXNlcjpwYXNz"), "{\"auth\": \"[redacted:docker-auth:1]\"}"),
             (
                 "kind: Secret\ndata:\n  key: c2VjcmV0dmFsdWU=\n".to_owned(),
                 "kind: Secret\ndata:\n  key: [redacted:secret-data:1]\n",
@@ -236,10 +182,7 @@ mod tests {
 
     #[test]
     fn keys_keep_their_lines_and_same_secrets_their_name() {
-        let key = format!(
-            "a\n-----BEGIN {0} KEY-----\nMII\nabc\n-----END {0} KEY-----\nb",
-            "RSA PRIVATE"
-        );
+        let key = format!("a\n-----BEGIN {0} KEY-----\nMII\nabc\n-----END {0} KEY-----\nb", "RSA PRIVATE");
         let text = redacted(&key);
         assert_eq!(text.lines().count(), key.lines().count());
         assert!(!text.contains("MII"));

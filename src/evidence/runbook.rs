@@ -63,12 +63,9 @@ fn runbook_kind() -> String {
 /// # Errors
 /// There is no front matter, or a field of it is missing, wrong or unknown.
 pub fn parse(text: &str) -> anyhow::Result<Runbook> {
-    let rest = text
-        .strip_prefix("---\n")
-        .context("there is no front matter: the first line has to be `---`")?;
-    let (front, body) = rest
-        .split_once("\n---\n")
-        .context("the front matter has no closing `---`")?;
+    let rest =
+        text.strip_prefix("---\n").context("there is no front matter: the first line has to be `---`")?;
+    let (front, body) = rest.split_once("\n---\n").context("the front matter has no closing `---`")?;
     let front: Front = serde_norway::from_str(front).context("the front matter is wrong")?;
     ensure!(!body.trim().is_empty(), "there is no text after the front matter");
     let class = front.class;
@@ -105,11 +102,8 @@ mod tests {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let runbook = parse(&std::fs::read_to_string(&path).unwrap());
-            signatures.extend(
-                runbook
-                    .unwrap_or_else(|error| panic!("{}: {error:#}", path.display()))
-                    .signatures,
-            );
+            signatures
+                .extend(runbook.unwrap_or_else(|error| panic!("{}: {error:#}", path.display())).signatures);
         }
         let ids: std::collections::BTreeSet<_> = signatures.iter().map(|signature| &signature.id).collect();
         assert_eq!(ids.len(), signatures.len(), "signature ids are unique");
@@ -119,16 +113,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        assert!(
-            parse("# no front")
-                .unwrap_err()
-                .to_string()
-                .contains("first line")
-        );
-        let error = format!(
-            "{:#}",
-            parse("---\ntitle: x\nclass: code\ntypo: 1\n---\nbody").unwrap_err()
-        );
+        assert!(parse("# no front").unwrap_err().to_string().contains("first line"));
+        let error = format!("{:#}", parse("---\ntitle: x\nclass: code\ntypo: 1\n---\nbody").unwrap_err());
         assert!(error.contains("typo"), "{error}");
     }
 }

@@ -67,11 +67,7 @@ impl SignatureSet {
         });
         let patterns = patterns.collect::<anyhow::Result<Vec<_>>>()?;
         let set = RegexSet::new(signatures.iter().map(|signature| &signature.pattern))?;
-        Ok(Self {
-            signatures,
-            patterns,
-            set,
-        })
+        Ok(Self { signatures, patterns, set })
     }
 
     /// The signatures, in order.
@@ -83,11 +79,7 @@ impl SignatureSet {
     /// All that match a line.
     #[must_use]
     pub fn matches(&self, line: &str) -> Vec<SignatureHit> {
-        self.set
-            .matches(line)
-            .into_iter()
-            .map(|index| self.hit(index, line))
-            .collect()
+        self.set.matches(line).into_iter().map(|index| self.hit(index, line)).collect()
     }
 
     fn hit(&self, index: usize, line: &str) -> SignatureHit {

@@ -7,23 +7,14 @@ static MASKS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     let mask = |pattern: &str, by| (Regex::new(pattern).expect("a fixed pattern"), by);
     vec![
         mask(r"\[redacted:[a-z-]+:\d+\]", "<secret>"),
-        mask(
-            r"\b\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?",
-            "<time>",
-        ),
+        mask(r"\b\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?", "<time>"),
         mask(r"\b\d\d:\d\d:\d\d(?:[.,]\d+)?\b", "<time>"),
-        mask(
-            r"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b",
-            "<id>",
-        ),
+        mask(r"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<id>"),
         mask(r"(?i)\bsha256:[0-9a-f]{12,64}\b", "<hash>"),
         mask(r"\b0x[0-9a-fA-F]+\b", "<hex>"),
         mask(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b", "<address>"),
         // A pod of a deployment or a task run: name, hash, five random characters.
-        mask(
-            r"-[bcdfghjklmnpqrstvwxz2456789]{8,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\b",
-            "-<pod>",
-        ),
+        mask(r"-[bcdfghjklmnpqrstvwxz2456789]{8,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\b", "-<pod>"),
         mask(r"-[bcdfghjklmnpqrstvwxz2456789]{5}(?:-pod)?\b", "-<pod>"),
         mask(r"/(?:tmp|var/tmp)/[^\s:'\x22]+", "<tmp>"),
         mask(r"\b\d+(?:\.\d+)?(?:ms|s|m|h|[KMGT]i?B?|%)?\b", "<n>"),
@@ -89,10 +80,7 @@ mod tests {
             "2026-11-22T11:30:09.123Z build-5c8d7b6f9-zz9vx failed after 340ms at 99e0d1f (10.1.2.3:443)",
         );
         assert_eq!(one, two);
-        assert_ne!(
-            mask("error[E0308]: mismatched types"),
-            mask("error[E0425]: cannot find value")
-        );
+        assert_ne!(mask("error[E0308]: mismatched types"), mask("error[E0425]: cannot find value"));
         assert_eq!(mask("feedback decade"), "feedback decade");
     }
 }

@@ -8,9 +8,7 @@ static O200K: LazyLock<Option<CoreBPE>> = LazyLock::new(|| tiktoken_rs::o200k_ba
 /// Tokens in the `o200k_base` encoding. The tokenizer is loaded at the first call.
 #[must_use]
 pub fn count(text: &str) -> usize {
-    O200K
-        .as_ref()
-        .map_or_else(|| estimate(text), |bpe| bpe.encode_ordinary(text).len())
+    O200K.as_ref().map_or_else(|| estimate(text), |bpe| bpe.encode_ordinary(text).len())
 }
 
 /// An estimate on the large side for logs: bytes / 2.3.

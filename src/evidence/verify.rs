@@ -20,11 +20,7 @@ pub fn verify(diagnosis: &mut Diagnosis, lookup: impl Fn(&str) -> Option<String>
         let in_range = claim.first_line >= 1
             && claim.last_line <= total
             && claim.last_line - claim.first_line < MAX_SPAN;
-        let quote = claim
-            .quote
-            .as_deref()
-            .map(squeeze)
-            .filter(|quote| !quote.is_empty());
+        let quote = claim.quote.as_deref().map(squeeze).filter(|quote| !quote.is_empty());
         let Some(quote) = quote else {
             let cited = lines.get(claim.first_line.saturating_sub(1) as usize..claim.last_line as usize);
             // Blank lines prove nothing.
@@ -81,11 +77,7 @@ mod tests {
     #[test]
     fn only_what_stands_there_is_verified() {
         assert_eq!(check(3, 3, Some("disk full")), (true, 3, 3));
-        assert_eq!(
-            check(1, 1, Some("error: disk full")),
-            (true, 3, 3),
-            "the lines are corrected"
-        );
+        assert_eq!(check(1, 1, Some("error: disk full")), (true, 3, 3), "the lines are corrected");
         assert!(!check(3, 3, Some("disk empty")).0);
         assert!(!check(3, 9, None).0, "past the end");
         assert!(!check(0, 1, None).0);

@@ -23,20 +23,14 @@ static PATTERNS: LazyLock<(RegexSet, Vec<i32>)> = LazyLock::new(|| {
             r"(?i)\b(?:cannot|could not|can't|unable to|not found|no such|does not exist|undefined|unresolved|missing)\b",
             34,
         ),
-        (
-            r"(?i)\b(?:denied|unauthori[sz]ed|forbidden|refused|rejected|invalid|expired)\b",
-            34,
-        ),
+        (r"(?i)\b(?:denied|unauthori[sz]ed|forbidden|refused|rejected|invalid|expired)\b", 34),
         (
             r"(?i)\b(?:timed out|timeout|deadline exceeded|connection reset|no space left|out of memory|OOMKilled|killed)\b",
             40,
         ),
         (r"(?i)\bassert(?:ion)?\b.*\b(?:fail|expected|!=|==)", 50),
         (r"(?i)\bexpected\b.*\b(?:got|but|found|actual|received)\b", 45),
-        (
-            r"(?i)\b(?:exit(?:ed)?(?: with)?(?: code| status)?|returned)\s*:?\s*[1-9]\d*\b",
-            30,
-        ),
+        (r"(?i)\b(?:exit(?:ed)?(?: with)?(?: code| status)?|returned)\s*:?\s*[1-9]\d*\b", 30),
         (r"(?i)\bsegmentation fault|core dumped|stack trace\b", 55),
         (r"^E\s{2,}", 50),
         (r"^>\s+\S.*\^|^\s*\^+~*\s*$|^\s*-->\s", 30),
@@ -63,21 +57,13 @@ pub fn severity(line: &str) -> i32 {
         return 0;
     }
     let (set, weights) = &*PATTERNS;
-    let mut matched: Vec<i32> = set
-        .matches(line)
-        .into_iter()
-        .map(|index| weights[index])
-        .collect();
+    let mut matched: Vec<i32> = set.matches(line).into_iter().map(|index| weights[index]).collect();
     if matched.is_empty() {
         return 0;
     }
     matched.sort_unstable_by(|a, b| b.cmp(a));
     let weight = matched[0] + matched.iter().skip(1).map(|weight| weight / 8).sum::<i32>();
-    if HARMLESS.is_match(line) {
-        weight / 4
-    } else {
-        weight
-    }
+    if HARMLESS.is_match(line) { weight / 4 } else { weight }
 }
 
 #[cfg(test)]

@@ -40,28 +40,16 @@ impl Fields {
             Problem::new(status, detail)
         })?;
         let value: Value = serde_json::from_slice(&body).map_err(|error| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                format!("the body is not valid JSON: {error}"),
-            )
+            Problem::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {error}"))
         })?;
         match value {
-            Value::Object(values) => Ok(Self {
-                values,
-                errors: Vec::new(),
-            }),
-            _ => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "the body has to be a JSON object",
-            )),
+            Value::Object(values) => Ok(Self { values, errors: Vec::new() }),
+            _ => Err(Problem::new(StatusCode::BAD_REQUEST, "the body has to be a JSON object")),
         }
     }
 
     pub(super) fn error(&mut self, field: &str, problem: impl Into<String>) {
-        self.errors.push(FieldError {
-            field: field.to_owned(),
-            problem: problem.into(),
-        });
+        self.errors.push(FieldError { field: field.to_owned(), problem: problem.into() });
     }
 
     /// A text that may be missing, null or empty.
@@ -98,11 +86,7 @@ impl Fields {
 
     /// 422 if anything was wrong.
     pub(super) fn finish(self) -> Result<(), Problem> {
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Problem::fields(self.errors))
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::fields(self.errors)) }
     }
 }
 
@@ -121,9 +105,7 @@ fn check(text: &str, shape: Shape) -> Result<(), String> {
     let label = |text: &str| {
         !text.is_empty()
             && text.len() <= 63
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !text.starts_with('-')
             && !text.ends_with('-')
     };

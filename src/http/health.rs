@@ -46,11 +46,8 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
 
 impl IntoResponse for Health {
     fn into_response(self) -> Response {
-        let status = if self.status == "unavailable" {
-            StatusCode::SERVICE_UNAVAILABLE
-        } else {
-            StatusCode::OK
-        };
+        let status =
+            if self.status == "unavailable" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         (status, Json(self)).into_response()
     }
 }
@@ -68,15 +65,7 @@ async fn state(app: &App) -> Health {
         (true, false) => "degraded",
         (true, true) => "ok",
     };
-    let model = app
-        .model
-        .as_ref()
-        .map_or_else(|| "rules (built in)".to_owned(), |model| model.name().to_owned());
-    Health {
-        status,
-        version: env!("CARGO_PKG_VERSION"),
-        database,
-        model,
-        mcp_servers,
-    }
+    let model =
+        app.model.as_ref().map_or_else(|| "rules (built in)".to_owned(), |model| model.name().to_owned());
+    Health { status, version: env!("CARGO_PKG_VERSION"), database, model, mcp_servers }
 }

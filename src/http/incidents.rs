@@ -56,14 +56,9 @@ pub async fn list(
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
     let limit = page_size(query.limit)?;
     let offset = query.offset.unwrap_or(0).max(0);
-    let incidents = db::incidents::list(
-        &app.pool,
-        query.status.as_deref(),
-        query.class.as_deref(),
-        offset,
-        limit,
-    )
-    .await?;
+    let incidents =
+        db::incidents::list(&app.pool, query.status.as_deref(), query.class.as_deref(), offset, limit)
+            .await?;
     Ok(Json(IncidentPage { incidents }))
 }
 
@@ -75,13 +70,8 @@ pub async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<IncidentDetail>, Problem> {
     let id = known_id(&id)?;
-    let incident = db::incidents::get(&app.pool, id)
-        .await?
-        .ok_or_else(|| missing("incident"))?;
-    let filter = Filter {
-        incident: Some(id),
-        ..Filter::default()
-    };
+    let incident = db::incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
+    let filter = Filter { incident: Some(id), ..Filter::default() };
     let reports = db::reports::list(&app.pool, &filter, REPORTS).await?;
     Ok(Json(IncidentDetail { incident, reports }))
 }

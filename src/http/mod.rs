@@ -61,38 +61,23 @@ pub fn router(app: Arc<App>) -> Router {
             HeaderValue::from_static("nosniff"),
         ))
         .layer(TraceLayer::new_for_http())
-        .layer(SetSensitiveRequestHeadersLayer::new([
-            header::AUTHORIZATION,
-            header::COOKIE,
-        ]))
-        .layer(PropagateRequestIdLayer::new(HeaderName::from_static(
-            "x-request-id",
-        )))
-        .layer(SetRequestIdLayer::new(
-            HeaderName::from_static("x-request-id"),
-            MakeRequestUuid,
-        ))
+        .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
+        .layer(PropagateRequestIdLayer::new(HeaderName::from_static("x-request-id")))
+        .layer(SetRequestIdLayer::new(HeaderName::from_static("x-request-id"), MakeRequestUuid))
 }
 
 async fn not_found(uri: Uri) -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
-        format!(
-            "there is nothing at {}; the API is described at /docs",
-            uri.path()
-        ),
+        format!("there is nothing at {}; the API is described at /docs", uri.path()),
     )
 }
 
 async fn wrong_method(uri: Uri) -> Problem {
-    let detail = format!(
-        "{} does not take this method; the API is described at /docs",
-        uri.path()
-    );
+    let detail = format!("{} does not take this method; the API is described at /docs", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the layer's signature")]
 fn panicked(_panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
     // The panic's own text stays in the log, where the hook has written it.
     Problem::new(

@@ -55,14 +55,9 @@ impl Problem {
     /// 422 with the fields that are wrong.
     #[must_use]
     pub fn fields(errors: Vec<FieldError>) -> Self {
-        let detail = errors
-            .iter()
-            .map(|error| format!("`{}` {}", error.field, error.problem))
-            .collect::<Vec<_>>();
-        Self {
-            errors,
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail.join("; "))
-        }
+        let detail =
+            errors.iter().map(|error| format!("`{}` {}", error.field, error.problem)).collect::<Vec<_>>();
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail.join("; ")) }
     }
 
     /// About this report.
@@ -83,10 +78,8 @@ impl From<sqlx::Error> for Problem {
             );
         }
         tracing::error!(%error, "the database is away");
-        let mut problem = Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the database is away; try again in a moment",
-        );
+        let mut problem =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "the database is away; try again in a moment");
         problem.retry_after = Some(5);
         problem
     }
@@ -98,10 +91,7 @@ impl IntoResponse for Problem {
         let retry_after = self.retry_after;
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

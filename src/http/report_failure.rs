@@ -134,36 +134,21 @@ fn submission(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Resul
         }
     };
     fields.finish()?;
-    Ok(Submission {
-        failure,
-        log,
-        idempotency_key,
-    })
+    Ok(Submission { failure, log, idempotency_key })
 }
 
 /// `Prefer: respond-async` (RFC 7240).
 fn prefers_async(headers: &HeaderMap) -> bool {
-    let values = headers
-        .get_all("prefer")
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|part| {
-        part.split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .eq_ignore_ascii_case("respond-async")
-    })
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .any(|part| part.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("respond-async"))
 }
 
 fn accepted(id: Uuid, asked: bool) -> Response {
     let location = format!("/api/reports/{id}");
     let result = format!("Report accepted; its outcome will be at {location}");
-    let body = Json(ReportFailureResponse {
-        status: "accepted",
-        result,
-        report_id: id,
-    });
+    let body = Json(ReportFailureResponse { status: "accepted", result, report_id: id });
     let mut response = (StatusCode::ACCEPTED, body).into_response();
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::from_str(&location) {
@@ -179,19 +164,13 @@ fn outcome(report: &Report) -> Result<Response, Problem> {
     match report.status {
         ReportStatus::Done => {
             let result = report.result.clone().unwrap_or_default();
-            Ok(Json(ReportFailureResponse {
-                status: "success",
-                result,
-                report_id: report.id,
-            })
-            .into_response())
+            Ok(Json(ReportFailureResponse { status: "success", result, report_id: report.id })
+                .into_response())
         }
         _ => {
             let reason = report.error.as_deref().unwrap_or("no reason was stored");
-            Err(
-                Problem::new(StatusCode::BAD_GATEWAY, format!("the report failed: {reason}"))
-                    .about(report.id),
-            )
+            Err(Problem::new(StatusCode::BAD_GATEWAY, format!("the report failed: {reason}"))
+                .about(report.id))
         }
     }
 }

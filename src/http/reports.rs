@@ -82,18 +82,11 @@ pub async fn list(
     responses((status = 200, body = ReportDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<ReportDetail>, Problem> {
     let id = known_id(&id)?;
-    let report = db::reports::get(&app.pool, id)
-        .await?
-        .ok_or_else(|| missing("report"))?;
+    let report = db::reports::get(&app.pool, id).await?.ok_or_else(|| missing("report"))?;
     let steps = db::reports::steps(&app.pool, id).await?;
     let evidence = db::evidence::list(&app.pool, id).await?;
     let runs = db::runs::of_report(&app.pool, id).await?;
-    Ok(Json(ReportDetail {
-        report,
-        steps,
-        evidence,
-        runs,
-    }))
+    Ok(Json(ReportDetail { report, steps, evidence, runs }))
 }
 
 /// The whole redacted text of a piece of evidence.
@@ -105,24 +98,15 @@ pub async fn evidence(
     Path((id, label)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Problem> {
     let id = known_id(&id)?;
-    let position = label
-        .trim_start_matches(['E', 'e'])
-        .parse()
-        .map_err(|_| missing("evidence"))?;
-    let text = db::evidence::text(&app.pool, id, position)
-        .await?
-        .ok_or_else(|| missing("evidence"))?;
+    let position = label.trim_start_matches(['E', 'e']).parse().map_err(|_| missing("evidence"))?;
+    let text = db::evidence::text(&app.pool, id, position).await?.ok_or_else(|| missing("evidence"))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }
 
 /// An id that is none is not found, like one that nobody has.
 pub(super) fn known_id(text: &str) -> Result<Uuid, Problem> {
-    text.parse().map_err(|_| {
-        Problem::new(
-            StatusCode::NOT_FOUND,
-            format!("`{}` is not an id", text.escape_debug()),
-        )
-    })
+    text.parse()
+        .map_err(|_| Problem::new(StatusCode::NOT_FOUND, format!("`{}` is not an id", text.escape_debug())))
 }
 
 pub(super) fn missing(what: &str) -> Problem {
@@ -139,10 +123,7 @@ pub(super) fn page_size(asked: Option<i64>) -> Result<i64, Problem> {
         limit @ 1..=200 => Ok(limit),
         limit => {
             let problem = format!("has to be 1 to 200, not {limit}");
-            Err(Problem::fields(vec![super::problem::FieldError {
-                field: "limit".to_owned(),
-                problem,
-            }]))
+            Err(Problem::fields(vec![super::problem::FieldError { field: "limit".to_owned(), problem }]))
         }
     }
 }

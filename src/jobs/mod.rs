@@ -60,10 +60,7 @@ pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
             () = drain.cancelled() => {}
         }
     });
-    let ended = worker
-        .run()
-        .await
-        .map_err(|error| anyhow::anyhow!("the worker stopped: {error}"));
+    let ended = worker.run().await.map_err(|error| anyhow::anyhow!("the worker stopped: {error}"));
     app.drain.cancel();
     ended
 }

@@ -20,10 +20,8 @@ impl TaskHandler for Triage {
     const IDENTIFIER: &'static str = TRIAGE_JOB;
 
     async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
-        let Shared(app) = context
-            .get_ext::<Shared>()
-            .cloned()
-            .ok_or("the worker was built without the app")?;
+        let Shared(app) =
+            context.get_ext::<Shared>().cloned().ok_or("the worker was built without the app")?;
         let attempts = *context.job().attempts();
         let retry = u32::try_from(attempts.max(1) - 1).unwrap_or(0);
         match triage::run(&app, self.report, retry, attempts >= TRIES).await {

@@ -59,11 +59,7 @@ impl Corpus {
     /// # Errors
     /// The folder cannot be read. A single bad file is noted in `rejected`.
     pub fn add_path(&mut self, path: &Path) -> anyhow::Result<()> {
-        let root = if path.is_dir() {
-            path
-        } else {
-            path.parent().unwrap_or(Path::new(""))
-        };
+        let root = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let mut open = vec![path.to_owned()];
         while let Some(path) = open.pop() {
             if path.is_dir() {
@@ -77,11 +73,7 @@ impl Corpus {
             if path.extension().is_none_or(|extension| extension != "md") {
                 continue;
             }
-            let name = path
-                .strip_prefix(root)
-                .unwrap_or(&path)
-                .to_string_lossy()
-                .into_owned();
+            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             match std::fs::read_to_string(&path) {
                 Ok(text) => self.add(name, text),
                 Err(error) => self.rejected.push((name, error.to_string())),
@@ -167,10 +159,8 @@ pub async fn ingest(
 }
 
 fn heading(title: &str, chunk: &str) -> String {
-    let own = chunk
-        .lines()
-        .find(|line| line.starts_with('#'))
-        .map(|line| line.trim_start_matches('#').trim());
+    let own =
+        chunk.lines().find(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
     match own {
         Some(own) if own != title => format!("{title} › {own}"),
         _ => title.to_owned(),

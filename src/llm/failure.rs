@@ -14,20 +14,14 @@ const MAX_BODY: usize = 64 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Attempt {
     /// Another one may work, after a pause the endpoint asked for.
-    Retry {
-        message: String,
-        after: Option<Duration>,
-    },
+    Retry { message: String, after: Option<Duration> },
     /// No other one will.
     Final(ModelError),
 }
 
 impl Attempt {
     pub(super) fn retry(message: &str) -> Self {
-        Self::Retry {
-            message: message.to_owned(),
-            after: None,
-        }
+        Self::Retry { message: message.to_owned(), after: None }
     }
 }
 
@@ -44,9 +38,8 @@ impl HttpFailure {
     /// Reads status, `Retry-After` and the body up to a limit.
     pub(super) async fn read(mut response: reqwest::Response) -> Self {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let after = header("retry-after")
-            .or_else(|| header("llm_provider-retry-after"))
-            .and_then(retry_after);
+        let after =
+            header("retry-after").or_else(|| header("llm_provider-retry-after")).and_then(retry_after);
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -56,11 +49,7 @@ impl HttpFailure {
                 break;
             }
         }
-        Self {
-            status,
-            after,
-            body: String::from_utf8_lossy(&body).into_owned(),
-        }
+        Self { status, after, body: String::from_utf8_lossy(&body).into_owned() }
     }
 }
 
@@ -70,9 +59,7 @@ fn retry_after(value: &str) -> Option<Duration> {
         return Duration::try_from_secs_f64(seconds).ok();
     }
     let date = chrono::DateTime::parse_from_rfc2822(value.trim()).ok()?;
-    (date.with_timezone(&chrono::Utc) - crate::clock::now())
-        .to_std()
-        .ok()
+    (date.with_timezone(&chrono::Utc) - crate::clock::now()).to_std().ok()
 }
 
 /// What the client library's error means.
@@ -115,20 +102,14 @@ fn http_failure(failure: &HttpFailure) -> Attempt {
         refused(Some(failure.status), failure.body.trim(), None)
     };
     match attempt {
-        Attempt::Retry { message, .. } => Attempt::Retry {
-            message,
-            after: failure.after,
-        },
+        Attempt::Retry { message, .. } => Attempt::Retry { message, after: failure.after },
         other => other,
     }
 }
 
 /// An error object: `{"error": {"message", "code"}}`, `{"error": "text"}`, `{"message"}` or `{"detail"}`; codes are texts or numbers.
 pub(super) fn api_error(status: Option<u16>, value: &Value) -> Attempt {
-    let error = value
-        .get("error")
-        .filter(|error| !error.is_null())
-        .unwrap_or(value);
+    let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -151,20 +132,11 @@ fn refused(status: Option<u16>, message: &str, code: Option<&str>) -> Attempt {
     match status {
         Some(408 | 409 | 425 | 429 | 500..=599) => {
             let status = status.unwrap_or_default();
-            Attempt::Retry {
-                message: format!("HTTP {status}: {shown}"),
-                after: None,
-            }
+            Attempt::Retry { message: format!("HTTP {status}: {shown}"), after: None }
         }
         // An error in the middle of a stream has no status: the server was willing at first.
-        None => Attempt::Retry {
-            message: shown,
-            after: None,
-        },
-        Some(_) => Attempt::Final(ModelError::Refused {
-            status,
-            message: shown,
-        }),
+        None => Attempt::Retry { message: shown, after: None },
+        Some(_) => Attempt::Final(ModelError::Refused { status, message: shown }),
     }
 }
 
@@ -204,31 +176,18 @@ mod tests {
     #[test]
     fn the_wordings_of_the_field_are_sorted() {
         let too_long = |value: Value| {
-            matches!(
-                api_error(Some(400), &value),
-                Attempt::Final(ModelError::ContextTooLong { .. })
-            )
+            matches!(api_error(Some(400), &value), Attempt::Final(ModelError::ContextTooLong { .. }))
         };
         assert!(too_long(
             json!({"error": {"message": "This model's maximum context length is 8192 tokens", "code": 400}})
         ));
-        assert!(too_long(
-            json!({"error": {"message": "no", "code": "context_length_exceeded"}})
-        ));
-        assert!(too_long(
-            json!({"error": "the request exceeds the available context size"})
-        ));
+        assert!(too_long(json!({"error": {"message": "no", "code": "context_length_exceeded"}})));
+        assert!(too_long(json!({"error": "the request exceeds the available context size"})));
         assert!(matches!(
             api_error(Some(401), &json!({"detail": "bad key"})),
-            Attempt::Final(ModelError::Refused {
-                status: Some(401),
-                ..
-            })
+            Attempt::Final(ModelError::Refused { status: Some(401), .. })
         ));
-        assert!(matches!(
-            api_error(Some(503), &json!({"message": "busy"})),
-            Attempt::Retry { .. }
-        ));
+        assert!(matches!(api_error(Some(503), &json!({"message": "busy"})), Attempt::Retry { .. }));
         assert!(matches!(
             api_error(None, &json!({"error": {"message": "overloaded", "code": 529}})),
             Attempt::Retry { .. }

@@ -56,18 +56,11 @@ impl OpenAi {
     #[must_use]
     pub fn new(settings: OpenAiSettings, http: reqwest::Client) -> Self {
         let base = settings.base_url.trim_end_matches('/');
-        let base = if base.ends_with("/v1") {
-            base.to_owned()
-        } else {
-            format!("{base}/v1")
-        };
+        let base = if base.ends_with("/v1") { base.to_owned() } else { format!("{base}/v1") };
         let key = settings.api_key.as_ref().map_or("", |key| key.expose_secret());
         // Every field set: the crate's defaults come from other people's environment variables.
-        let config = OpenAIConfig::new()
-            .with_api_base(base)
-            .with_api_key(key)
-            .with_org_id("")
-            .with_project_id("");
+        let config =
+            OpenAIConfig::new().with_api_base(base).with_api_key(key).with_org_id("").with_project_id("");
         let service = tower::service_fn(move |factory: HttpRequestFactory| send(http.clone(), factory));
         Self {
             settings,
@@ -101,11 +94,7 @@ impl OpenAi {
         };
         timeout(self.settings.request_timeout, read)
             .await
-            .unwrap_or_else(|_| {
-                Err(Attempt::retry(
-                    "the endpoint took longer than `model.request_timeout`",
-                ))
-            })
+            .unwrap_or_else(|_| Err(Attempt::retry("the endpoint took longer than `model.request_timeout`")))
     }
 
     /// Remembers an optional parameter that a 400 complains about. `true` when there is one less to send.
@@ -115,11 +104,8 @@ impl OpenAi {
     }
 
     fn pause(&self, attempt: u32, asked: Option<Duration>) -> Duration {
-        let ceiling = self
-            .settings
-            .backoff_base
-            .saturating_mul(2u32.saturating_pow(attempt.min(16)))
-            .min(MAX_PAUSE);
+        let ceiling =
+            self.settings.backoff_base.saturating_mul(2u32.saturating_pow(attempt.min(16))).min(MAX_PAUSE);
         let jittered = ceiling.mul_f64(fastrand::f64());
         asked.map_or(jittered, |asked| asked.min(MAX_PAUSE).max(jittered))
     }
@@ -139,10 +125,8 @@ impl Model for OpenAi {
                 Err(failure) => failure,
             };
             match failure {
-                Attempt::Final(ModelError::Refused {
-                    status: Some(400 | 422),
-                    message,
-                }) if self.learn(&message) => {}
+                Attempt::Final(ModelError::Refused { status: Some(400 | 422), message })
+                    if self.learn(&message) => {}
                 Attempt::Final(error) => return Err(error),
                 Attempt::Retry { message, after } => {
                     attempts += 1;
@@ -178,20 +162,13 @@ async fn send(http: reqwest::Client, factory: HttpRequestFactory) -> Result<reqw
     if !response.status().is_success() {
         return Err(OpenAIError::Boxed(Box::new(HttpFailure::read(response).await)));
     }
-    let kind = response
-        .headers()
-        .get(reqwest::header::CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok());
+    let kind = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if kind.is_none_or(|kind| !kind.starts_with("application/json")) {
         return Ok(response);
     }
     let whole = response.text().await.map_err(OpenAIError::Reqwest)?;
     let one_line = whole.replace(['\r', '\n'], " ");
     let stream = format!("data: {one_line}\n\ndata: [DONE]\n\n");
-    let response = axum::http::Response::builder()
-        .header("content-type", "text/event-stream")
-        .body(stream);
-    response
-        .map(Into::into)
-        .map_err(|error| OpenAIError::Boxed(Box::new(error)))
+    let response = axum::http::Response::builder().header("content-type", "text/event-stream").body(stream);
+    response.map(Into::into).map_err(|error| OpenAIError::Boxed(Box::new(error)))
 }

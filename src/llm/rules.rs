@@ -56,23 +56,16 @@ impl Rules {
             .lines
             .iter()
             .flat_map(|line| {
-                self.signatures
-                    .matches(&line.text)
-                    .into_iter()
-                    .map(move |hit| Candidate {
-                        line,
-                        priority: all[hit.index].priority,
-                        hit,
-                    })
+                self.signatures.matches(&line.text).into_iter().map(move |hit| Candidate {
+                    line,
+                    priority: all[hit.index].priority,
+                    hit,
+                })
             })
             .collect();
         // Nearest to the root first; then the log before what the cluster says of it; then the first of its kind.
         candidates.sort_by_key(|candidate| {
-            (
-                Reverse(candidate.priority),
-                seen.rank(&candidate.line.evidence),
-                candidate.line.number,
-            )
+            (Reverse(candidate.priority), seen.rank(&candidate.line.evidence), candidate.line.number)
         });
         candidates
     }
@@ -91,21 +84,10 @@ impl Rules {
             }
             told.push(other.hit.index);
             let title = &self.signatures.signatures()[other.hit.index].title;
-            claims.push(claim(
-                &format!("Also seen: {}", other.hit.fill(title)),
-                other.line,
-            ));
+            claims.push(claim(&format!("Also seen: {}", other.hit.fill(title)), other.line));
         }
-        let steps: Vec<String> = signature
-            .next_steps
-            .iter()
-            .map(|step| best.hit.fill(step))
-            .collect();
-        let confidence = if signature.priority >= 50 {
-            "high"
-        } else {
-            "medium"
-        };
+        let steps: Vec<String> = signature.next_steps.iter().map(|step| best.hit.fill(step)).collect();
+        let confidence = if signature.priority >= 50 { "high" } else { "medium" };
         json!({
             "title": shorten(&best.hit.fill(&signature.title)),
             "cause": format!("{} (Recognised by the runbook {}.)", best.hit.fill(&signature.cause), signature.runbook),
@@ -129,10 +111,7 @@ impl Rules {
         }
         if offers("read_evidence") && seen.called("search_evidence") && !seen.called("read_evidence") {
             let candidates = self.candidates(seen);
-            let best = candidates
-                .first()
-                .map(|candidate| candidate.line)
-                .or_else(|| seen.worst())?;
+            let best = candidates.first().map(|candidate| candidate.line).or_else(|| seen.worst())?;
             let (first, last) = (best.number.saturating_sub(5).max(1), best.number + 10);
             let call = json!({"evidence": best.evidence, "first_line": first, "last_line": last});
             return Some(numbered("read_evidence", std::iter::once(call)));
@@ -156,16 +135,8 @@ impl Model for Rules {
             }
             None => Vec::new(),
         };
-        let text = if tool_calls.is_empty() {
-            self.diagnose(&seen).to_string()
-        } else {
-            String::new()
-        };
-        Ok(Completion {
-            text,
-            tool_calls,
-            ..Completion::default()
-        })
+        let text = if tool_calls.is_empty() { self.diagnose(&seen).to_string() } else { String::new() };
+        Ok(Completion { text, tool_calls, ..Completion::default() })
     }
 }
 
@@ -199,27 +170,12 @@ fn shorten(text: &str) -> String {
 
 /// Nothing matched: the likeliest lines, and no claim to know.
 fn unknown(seen: &Seen) -> Value {
-    let mut likely: Vec<&Line> = seen
-        .lines
-        .iter()
-        .filter(|line| severity(&line.text) > 0)
-        .collect();
-    likely.sort_by_key(|line| {
-        (
-            Reverse(severity(&line.text)),
-            seen.rank(&line.evidence),
-            line.number,
-        )
-    });
-    let mut claims: Vec<Value> = likely
-        .iter()
-        .take(2)
-        .map(|line| claim("This line looks most like the reason", line))
-        .collect();
-    let last = seen
-        .lines
-        .iter()
-        .filter(|line| seen.rank(&line.evidence) == 0 && !line.text.trim().is_empty());
+    let mut likely: Vec<&Line> = seen.lines.iter().filter(|line| severity(&line.text) > 0).collect();
+    likely.sort_by_key(|line| (Reverse(severity(&line.text)), seen.rank(&line.evidence), line.number));
+    let mut claims: Vec<Value> =
+        likely.iter().take(2).map(|line| claim("This line looks most like the reason", line)).collect();
+    let last =
+        seen.lines.iter().filter(|line| seen.rank(&line.evidence) == 0 && !line.text.trim().is_empty());
     if let Some(last) = last.max_by_key(|line| line.number) {
         claims.push(claim("The output ends here", last));
     }

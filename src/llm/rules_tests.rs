@@ -17,12 +17,7 @@ fn rules() -> Rules {
     };
     let set = SignatureSet::compile(vec![
         signature("exit", "exit code (?P<code>\\d+)", "Step ended with {code}", 1),
-        signature(
-            "dns",
-            "lookup (?P<host>\\S+): no such host",
-            "{host} has no address",
-            60,
-        ),
+        signature("dns", "lookup (?P<host>\\S+): no such host", "{host} has no address", 60),
     ]);
     Rules::new(Arc::new(set.unwrap()))
 }
@@ -34,56 +29,32 @@ fn request(messages: Vec<Message>, tools: &[&str]) -> Request {
         input_schema: json!({}),
         access: Access::Read,
     };
-    Request {
-        messages,
-        tools: tools.iter().map(spec).collect(),
-        forced_tool: None,
-    }
+    Request { messages, tools: tools.iter().map(spec).collect(), forced_tool: None }
 }
 
 const ALL: &[&str] = &["search_evidence", "read_evidence", "submit_diagnosis"];
 
 fn brief() -> Message {
-    Message::User {
-        text: "[E1] log of container build, 900 lines\n<<data x\n880: step 3\ndata x>>\n".into(),
-    }
+    Message::User { text: "[E1] log of container build, 900 lines\n<<data x\n880: step 3\ndata x>>\n".into() }
 }
 
 fn answered(call: &ToolCall, text: &str) -> [Message; 2] {
     [
-        Message::Assistant {
-            text: String::new(),
-            tool_calls: vec![call.clone()],
-        },
-        Message::Tool {
-            call_id: call.id.clone(),
-            name: call.name.clone(),
-            text: text.into(),
-        },
+        Message::Assistant { text: String::new(), tool_calls: vec![call.clone()] },
+        Message::Tool { call_id: call.id.clone(), name: call.name.clone(), text: text.into() },
     ]
 }
 
 #[tokio::test]
 async fn it_searches_reads_and_submits() {
     let rules = rules();
-    let first = rules
-        .complete(&request(vec![brief()], ALL))
-        .await
-        .unwrap()
-        .tool_calls;
+    let first = rules.complete(&request(vec![brief()], ALL)).await.unwrap().tool_calls;
     assert!(first.iter().all(|call| call.name == "search_evidence") && first.len() == 2);
     let mut history = vec![brief()];
     history.extend(answered(&first[0], "[E1] log: 2 of 900 lines match\nE1:500: dial: lookup mirror.local: no such host\nE1:899: exit code 2\n"));
-    let second = rules
-        .complete(&request(history.clone(), ALL))
-        .await
-        .unwrap()
-        .tool_calls;
+    let second = rules.complete(&request(history.clone(), ALL)).await.unwrap().tool_calls;
     assert_eq!(second[0].name, "read_evidence");
-    history.extend(answered(
-        &second[0],
-        "[E1] log, lines 495 to 510 of 900\n501: giving up\n",
-    ));
+    history.extend(answered(&second[0], "[E1] log, lines 495 to 510 of 900\n501: giving up\n"));
     let third = rules.complete(&request(history, ALL)).await.unwrap().tool_calls;
     let diagnosis: Value = serde_json::from_str(&third[0].arguments).unwrap();
     assert_eq!(diagnosis["title"], "mirror.local has no address");
@@ -93,18 +64,11 @@ async fn it_searches_reads_and_submits() {
 
 #[tokio::test]
 async fn on_the_last_turn_it_submits_what_it_has() {
-    let calls = rules()
-        .complete(&request(vec![brief()], &["submit_diagnosis"]))
-        .await
-        .unwrap()
-        .tool_calls;
+    let calls = rules().complete(&request(vec![brief()], &["submit_diagnosis"])).await.unwrap().tool_calls;
     let diagnosis: Value = serde_json::from_str(&calls[0].arguments).unwrap();
     assert_eq!(
         (diagnosis["class"].as_str(), diagnosis["confidence"].as_str()),
         (Some("unknown"), Some("low"))
     );
-    assert_eq!(
-        diagnosis["claims"][0]["first_line"], 880,
-        "it cites what it has seen"
-    );
+    assert_eq!(diagnosis["claims"][0]["first_line"], 880, "it cites what it has seen");
 }

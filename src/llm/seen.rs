@@ -46,8 +46,7 @@ impl Seen {
             match message {
                 Message::System { .. } => {}
                 Message::Assistant { tool_calls, .. } => {
-                    seen.called
-                        .extend(tool_calls.iter().map(|call| call.name.clone()));
+                    seen.called.extend(tool_calls.iter().map(|call| call.name.clone()));
                 }
                 Message::User { text } => seen.read(text, true, &mut lines),
                 Message::Tool { text, .. } => seen.read(text, false, &mut lines),
@@ -66,10 +65,7 @@ impl Seen {
                 heading[1].clone_into(&mut current);
                 let known = self.announced.iter().any(|piece| piece.label == heading[1]);
                 if brief && !known {
-                    self.announced.push(Piece {
-                        label: heading[1].to_owned(),
-                        title: heading[2].to_owned(),
-                    });
+                    self.announced.push(Piece { label: heading[1].to_owned(), title: heading[2].to_owned() });
                 }
             } else if let Some(numbered) = NUMBERED.captures(line).filter(|_| !current.is_empty()) {
                 push(lines, &current, &numbered[1], &numbered[2]);
@@ -84,11 +80,8 @@ impl Seen {
 
     /// 0 for the log, more for what others say about it.
     pub(super) fn rank(&self, label: &str) -> u8 {
-        let title = self
-            .announced
-            .iter()
-            .find(|piece| piece.label == label)
-            .map_or("", |piece| piece.title.as_str());
+        let title =
+            self.announced.iter().find(|piece| piece.label == label).map_or("", |piece| piece.title.as_str());
         match title {
             title if title.contains("before its restart") => 1,
             title if title.starts_with("log") => 0,
@@ -101,20 +94,13 @@ impl Seen {
     pub(super) fn worst(&self) -> Option<&Line> {
         let weighed = self.lines.iter().filter(|line| severity(&line.text) > 0);
         weighed.max_by_key(|line| {
-            (
-                severity(&line.text),
-                std::cmp::Reverse((self.rank(&line.evidence), line.number)),
-            )
+            (severity(&line.text), std::cmp::Reverse((self.rank(&line.evidence), line.number)))
         })
     }
 }
 
 fn push(lines: &mut BTreeSet<Line>, evidence: &str, number: &str, text: &str) {
     if let Ok(number) = number.parse() {
-        lines.insert(Line {
-            evidence: evidence.to_owned(),
-            number,
-            text: text.to_owned(),
-        });
+        lines.insert(Line { evidence: evidence.to_owned(), number, text: text.to_owned() });
     }
 }

@@ -30,10 +30,8 @@ impl Assembly {
         }
         if let Some(usage) = chunk.get("usage").filter(|usage| usage.is_object()) {
             let number = |name: &str| usage[name].as_u64().unwrap_or(0);
-            let usage = Usage {
-                input_tokens: number("prompt_tokens"),
-                output_tokens: number("completion_tokens"),
-            };
+            let usage =
+                Usage { input_tokens: number("prompt_tokens"), output_tokens: number("completion_tokens") };
             if usage.total() > 0 {
                 self.usage = Some(usage);
             }
@@ -47,10 +45,7 @@ impl Assembly {
                 self.take_call(call);
             }
         }
-        if let Some(reason) = choice["finish_reason"]
-            .as_str()
-            .filter(|reason| !reason.is_empty())
-        {
+        if let Some(reason) = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()) {
             self.finish = Some(reason.to_owned());
         }
         Ok(())
@@ -94,10 +89,7 @@ impl Assembly {
         let known = match known {
             Some(known) => known,
             None => {
-                self.calls.push(Partial {
-                    index,
-                    ..Partial::default()
-                });
+                self.calls.push(Partial { index, ..Partial::default() });
                 let last = self.calls.len() - 1;
                 &mut self.calls[last]
             }
@@ -118,41 +110,24 @@ impl Assembly {
             return Err(Attempt::retry("the answer broke off in the middle"));
         }
         let mut tool_calls: Vec<ToolCall> = Vec::new();
-        for (position, call) in self
-            .calls
-            .into_iter()
-            .filter(|call| !call.name.is_empty())
-            .enumerate()
-        {
+        for (position, call) in self.calls.into_iter().filter(|call| !call.name.is_empty()).enumerate() {
             let taken = tool_calls.iter().any(|known| known.id == call.id);
             let id = if call.id.is_empty() || taken {
                 format!("call_{}_{position}", fastrand::u32(..))
             } else {
                 call.id
             };
-            tool_calls.push(ToolCall {
-                id,
-                name: call.name,
-                arguments: call.arguments,
-            });
+            tool_calls.push(ToolCall { id, name: call.name, arguments: call.arguments });
         }
         let written = self.text.len()
-            + tool_calls
-                .iter()
-                .map(|call| call.name.len() + call.arguments.len())
-                .sum::<usize>();
+            + tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
         let estimate = |bytes: usize| u64::try_from(bytes * 10 / 35 + 1).unwrap_or(u64::MAX);
         let usage = self.usage.unwrap_or_else(|| Usage {
             input_tokens: estimate(prompt_bytes),
             output_tokens: estimate(written),
         });
         let truncated = self.finish.as_deref() == Some("length");
-        Ok(Completion {
-            text: self.text,
-            tool_calls,
-            usage,
-            truncated,
-        })
+        Ok(Completion { text: self.text, tool_calls, usage, truncated })
     }
 }
 
@@ -168,28 +143,18 @@ mod tests {
     fn assemble(deltas: &[Value]) -> Vec<(String, String)> {
         let mut assembly = Assembly::default();
         for delta in deltas {
-            assembly
-                .take(&json!({"choices": [{"delta": {"tool_calls": [delta]}}]}))
-                .unwrap();
+            assembly.take(&json!({"choices": [{"delta": {"tool_calls": [delta]}}]})).unwrap();
         }
-        assembly
-            .take(&json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}))
-            .unwrap();
+        assembly.take(&json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})).unwrap();
         let calls = assembly.finish(0).unwrap().tool_calls;
         assert!(calls.iter().all(|call| !call.id.is_empty()));
         let ids: std::collections::BTreeSet<_> = calls.iter().map(|call| &call.id).collect();
         assert_eq!(ids.len(), calls.len(), "ids are unique");
-        calls
-            .into_iter()
-            .map(|call| (call.name, call.arguments))
-            .collect()
+        calls.into_iter().map(|call| (call.name, call.arguments)).collect()
     }
 
     fn wanted() -> Vec<(String, String)> {
-        vec![
-            ("a".into(), r#"{"x":1}"#.into()),
-            ("b".into(), r#"{"y":2}"#.into()),
-        ]
+        vec![("a".into(), r#"{"x":1}"#.into()), ("b".into(), r#"{"y":2}"#.into())]
     }
 
     #[test]
@@ -232,9 +197,7 @@ mod tests {
     #[test]
     fn a_stream_without_a_finish_reason_is_broken() {
         let mut assembly = Assembly::default();
-        assembly
-            .take(&json!({"choices": [{"delta": {"content": "hal"}}]}))
-            .unwrap();
+        assembly.take(&json!({"choices": [{"delta": {"content": "hal"}}]})).unwrap();
         assert!(matches!(assembly.finish(0), Err(Attempt::Retry { .. })));
     }
 }

@@ -24,10 +24,7 @@ impl Optional {
             ("temperature", Self::TEMPERATURE),
             ("max_tokens", Self::MAX_TOKENS),
         ];
-        names
-            .iter()
-            .find(|(name, _)| message.contains(name))
-            .map(|(_, bit)| *bit)
+        names.iter().find(|(name, _)| message.contains(name)).map(|(_, bit)| *bit)
     }
 }
 
@@ -47,11 +44,7 @@ pub(super) fn body(settings: &OpenAiSettings, request: &Request, refused: u8) ->
     }
     if let Some(limit) = settings.max_output_tokens {
         // Newer models of OpenAI take only the new name, most others only the old one.
-        let name = if takes(Optional::MAX_TOKENS) {
-            "max_tokens"
-        } else {
-            "max_completion_tokens"
-        };
+        let name = if takes(Optional::MAX_TOKENS) { "max_tokens" } else { "max_completion_tokens" };
         body[name] = json!(limit);
     }
     if request.tools.is_empty() {
@@ -65,11 +58,7 @@ pub(super) fn body(settings: &OpenAiSettings, request: &Request, refused: u8) ->
     if takes(Optional::PARALLEL) {
         body["parallel_tool_calls"] = json!(true);
     }
-    if let Some(name) = request
-        .forced_tool
-        .as_ref()
-        .filter(|_| takes(Optional::TOOL_CHOICE))
-    {
+    if let Some(name) = request.forced_tool.as_ref().filter(|_| takes(Optional::TOOL_CHOICE)) {
         body["tool_choice"] = json!({"type": "function", "function": {"name": name}});
     }
     body

@@ -118,13 +118,8 @@ pub(super) async fn call(
 
 fn not_connected(server: &Server) -> CallError {
     let status = server.status();
-    let reason = status
-        .last_error
-        .unwrap_or_else(|| "it has not answered yet".to_owned());
-    CallError::NotConnected {
-        server: status.name,
-        reason,
-    }
+    let reason = status.last_error.unwrap_or_else(|| "it has not answered yet".to_owned());
+    CallError::NotConnected { server: status.name, reason }
 }
 
 async fn attempt(
@@ -154,11 +149,7 @@ async fn attempt(
         Ok(result) => Attempt::Done(read(result)),
         Err(ServiceError::McpError(error)) => {
             let message = error.message.chars().take(500).collect();
-            Attempt::Failed(CallError::Protocol {
-                server: server_name,
-                tool: tool_name,
-                message,
-            })
+            Attempt::Failed(CallError::Protocol { server: server_name, tool: tool_name, message })
         }
         Err(error @ ServiceError::TransportSend(_)) if !reached(&error) => Attempt::NotSent(words(&error)),
         Err(ServiceError::TransportClosed)
@@ -168,10 +159,7 @@ async fn attempt(
         }
         Err(error) => {
             server.report_lost(&words(&error));
-            Attempt::Failed(CallError::Lost {
-                server: server_name,
-                tool: tool_name,
-            })
+            Attempt::Failed(CallError::Lost { server: server_name, tool: tool_name })
         }
     }
 }
@@ -181,10 +169,7 @@ async fn attempt(
 fn reached(error: &ServiceError) -> bool {
     let mut source: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(inner) = source {
-        if inner
-            .downcast_ref::<reqwest::Error>()
-            .is_some_and(reqwest::Error::is_connect)
-        {
+        if inner.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
             return false;
         }
         source = inner.source();
@@ -218,31 +203,21 @@ fn read(result: CallToolResult) -> CallResult {
         }
         let left_out = text.len() - end;
         text.truncate(end);
-        text.push_str(&format!(
-            "\n… {left_out} bytes left out: the result is larger than is kept"
-        ));
+        text.push_str(&format!("\n… {left_out} bytes left out: the result is larger than is kept"));
     }
-    CallResult {
-        text,
-        is_error: result.is_error.unwrap_or(false),
-        structured: result.structured_content,
-    }
+    CallResult { text, is_error: result.is_error.unwrap_or(false), structured: result.structured_content }
 }
 
 /// A part as text; what is not text is named.
 fn part(block: &ContentBlock) -> String {
     match block {
         ContentBlock::Text(text) => text.text.clone(),
-        ContentBlock::Image(image) => format!(
-            "(an image, {}, {} bytes of base64)",
-            image.mime_type,
-            image.data.len()
-        ),
-        ContentBlock::Audio(audio) => format!(
-            "(audio, {}, {} bytes of base64)",
-            audio.mime_type,
-            audio.data.len()
-        ),
+        ContentBlock::Image(image) => {
+            format!("(an image, {}, {} bytes of base64)", image.mime_type, image.data.len())
+        }
+        ContentBlock::Audio(audio) => {
+            format!("(audio, {}, {} bytes of base64)", audio.mime_type, audio.data.len())
+        }
         ContentBlock::Resource(resource) => match &resource.resource {
             ResourceContents::TextResourceContents { text, .. } => text.clone(),
             _ => "(a binary resource)".to_owned(),

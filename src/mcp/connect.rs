@@ -63,11 +63,8 @@ pub(super) async fn connect(
             Ok(listener.serve(transport).await?)
         }
         Transport::Sse { url } => {
-            let worker = SseWorker {
-                http,
-                url: url.parse().context("its URL is wrong")?,
-                headers: headers(config)?,
-            };
+            let worker =
+                SseWorker { http, url: url.parse().context("its URL is wrong")?, headers: headers(config)? };
             Ok(listener.serve(worker).await?)
         }
     }
@@ -94,11 +91,7 @@ async fn stdio(config: &McpServer, command: &[String], listener: Listener) -> an
         let Some(stderr) = stderr else { return };
         let mut lines = BufReader::new(stderr).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            tracing::debug!(
-                server = name,
-                bytes = line.len(),
-                "the MCP server wrote to its standard error"
-            );
+            tracing::debug!(server = name, bytes = line.len(), "the MCP server wrote to its standard error");
         }
     };
     let session = listener.serve(transport);
@@ -115,9 +108,7 @@ async fn stdio(config: &McpServer, command: &[String], listener: Listener) -> an
 fn headers(config: &McpServer) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in &config.headers {
-        let name: HeaderName = name
-            .parse()
-            .with_context(|| format!("`{name}` is not a header name"))?;
+        let name: HeaderName = name.parse().with_context(|| format!("`{name}` is not a header name"))?;
         let mut value = HeaderValue::from_str(value.expose_secret())
             .with_context(|| format!("the value of `{name}` cannot be a header"))?;
         value.set_sensitive(true);

@@ -30,17 +30,13 @@ impl Registry {
     /// Begins to connect to all servers at once and returns; each is kept connected until `shutdown`.
     #[must_use]
     pub fn start(servers: Vec<McpServer>, http: reqwest::Client, shutdown: &Shutdown) -> Self {
-        let servers: Vec<Arc<Server>> = servers
-            .into_iter()
-            .map(|config| Arc::new(Server::new(config)))
-            .collect();
+        let servers: Vec<Arc<Server>> =
+            servers.into_iter().map(|config| Arc::new(Server::new(config))).collect();
         for server in &servers {
             let (server, http, stop) = (Arc::clone(server), http.clone(), shutdown.token().clone());
             shutdown.spawn(async move { server.keep_connected(http, stop).await });
         }
-        Self {
-            servers: Arc::new(servers),
-        }
+        Self { servers: Arc::new(servers) }
     }
 
     /// Waits until every server has had its first attempt, whatever came of it.
@@ -59,8 +55,7 @@ impl Registry {
     /// Whether a server of that name is connected right now.
     #[must_use]
     pub fn is_connected(&self, server: &str) -> bool {
-        self.server(server)
-            .is_some_and(|server| server.status().is_connected())
+        self.server(server).is_some_and(|server| server.status().is_connected())
     }
 
     fn server(&self, name: &str) -> Option<&Arc<Server>> {
@@ -70,10 +65,8 @@ impl Registry {
     /// Tools of all servers that were ever connected, under names a model's API accepts; only those of one access if asked.
     #[must_use]
     pub fn tools(&self, access: Option<Access>) -> Vec<Arc<dyn Tool>> {
-        let all = self
-            .servers
-            .iter()
-            .flat_map(|server| server.tools().into_iter().map(move |tool| (server, tool)));
+        let all =
+            self.servers.iter().flat_map(|server| server.tools().into_iter().map(move |tool| (server, tool)));
         let mut names = names::Names::default();
         let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
         for (server, listed) in all {
@@ -106,16 +99,9 @@ impl Registry {
         arguments: Value,
         cancel: CancellationToken,
     ) -> Result<CallResult, CallError> {
-        let unknown = || CallError::UnknownTool {
-            server: server.to_owned(),
-            tool: tool.to_owned(),
-        };
+        let unknown = || CallError::UnknownTool { server: server.to_owned(), tool: tool.to_owned() };
         let found = self.server(server).ok_or_else(unknown)?;
-        let listed = found
-            .tools()
-            .into_iter()
-            .find(|listed| listed.name == tool)
-            .ok_or_else(unknown)?;
+        let listed = found.tools().into_iter().find(|listed| listed.name == tool).ok_or_else(unknown)?;
         call::call(found, &listed, arguments, &cancel).await
     }
 }

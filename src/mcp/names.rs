@@ -21,11 +21,7 @@ impl Names {
         let suffix: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         let hashed = format!("{}_{suffix}", &with_server[..with_server.len().min(MAX - 9)]);
         let fits = |name: &&String| name.len() <= MAX && !self.taken.contains(*name);
-        let mut name = [&own, &with_server]
-            .into_iter()
-            .find(fits)
-            .unwrap_or(&hashed)
-            .clone();
+        let mut name = [&own, &with_server].into_iter().find(fits).unwrap_or(&hashed).clone();
         while !self.taken.insert(name.clone()) {
             name = format!("{}_", &name[..name.len().min(MAX - 1)]);
         }
@@ -35,11 +31,7 @@ impl Names {
 
 fn legal(name: &str) -> String {
     let legal = |c: char| {
-        if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
-            c
-        } else {
-            '_'
-        }
+        if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }
     };
     let name: String = name.chars().map(legal).collect();
     if name.is_empty() { "tool".to_owned() } else { name }
@@ -54,15 +46,8 @@ mod tests {
         let give = || {
             let mut names = Names::default();
             let long = "x".repeat(80);
-            [
-                ("a", "list"),
-                ("b", "list"),
-                ("b", "get.pod/v1"),
-                ("c", &long),
-                ("d", &long),
-                ("b", "list"),
-            ]
-            .map(|(server, tool)| names.give(server, tool))
+            [("a", "list"), ("b", "list"), ("b", "get.pod/v1"), ("c", &long), ("d", &long), ("b", "list")]
+                .map(|(server, tool)| names.give(server, tool))
         };
         let names = give();
         assert_eq!(names, give());

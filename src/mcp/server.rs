@@ -111,12 +111,7 @@ impl Server {
             read: globs(&config.read),
             write: globs(&config.write),
         };
-        let state = State {
-            phase: Phase::Connecting,
-            peer: None,
-            tools: Arc::default(),
-            last_error: None,
-        };
+        let state = State { phase: Phase::Connecting, peer: None, tools: Arc::default(), last_error: None };
         Self {
             config,
             globs,
@@ -195,10 +190,7 @@ impl Server {
                 () = stop.cancelled() => return,
             };
             let reason = format!("{ended:#}");
-            let pause = PAUSE
-                .0
-                .saturating_mul(2u32.saturating_pow(failures.min(16)))
-                .min(PAUSE.1);
+            let pause = PAUSE.0.saturating_mul(2u32.saturating_pow(failures.min(16))).min(PAUSE.1);
             let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
             if failures <= 1 {
                 tracing::warn!(
@@ -228,9 +220,7 @@ impl Server {
     /// One session from its beginning to its end; returns why it ended.
     async fn session(&self, http: reqwest::Client, failures: &mut u32) -> anyhow::Error {
         let changed = Arc::new(Notify::new());
-        let listener = Listener {
-            changed: Arc::clone(&changed),
-        };
+        let listener = Listener { changed: Arc::clone(&changed) };
         let limit = self.config.connect_timeout;
         let open = async {
             let session = connect(&self.config, http, listener).await?;
@@ -243,11 +233,7 @@ impl Server {
             Err(_) => return anyhow::anyhow!("no answer within {}", humantime::format_duration(limit)),
         };
         *failures = 0;
-        tracing::info!(
-            server = self.config.name,
-            tools = tools.len(),
-            "MCP server connected"
-        );
+        tracing::info!(server = self.config.name, tools = tools.len(), "MCP server connected");
         let peer = session.peer().clone();
         self.update(|state| {
             state.peer = Some(peer.clone());
@@ -282,9 +268,8 @@ impl Server {
         let mut cursors = HashSet::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let params = cursor
-                .take()
-                .map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
+            let params =
+                cursor.take().map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
             let page = peer
                 .list_tools(params)
                 .await
@@ -310,11 +295,7 @@ impl Server {
         let read_only = hints.and_then(|hints| hints.read_only_hint).unwrap_or(false);
         let destructive = hints.and_then(|hints| hints.destructive_hint).unwrap_or(false);
         let reads = (read_only && !destructive) || self.globs.read.is_match(name);
-        let access = if reads && !self.globs.write.is_match(name) {
-            Access::Read
-        } else {
-            Access::Write
-        };
+        let access = if reads && !self.globs.write.is_match(name) { Access::Read } else { Access::Write };
         Some(Listed {
             name: name.to_owned(),
             description: tool.description.as_deref().unwrap_or_default().to_owned(),
@@ -334,10 +315,7 @@ fn globs(patterns: &[String]) -> GlobSet {
 }
 
 /// Runs to its own end beside everything else: the reader of a child's standard error ends with the child.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "ends with the child, which ends with its session"
-)]
+#[expect(clippy::disallowed_methods, reason = "ends with the child, which ends with its session")]
 pub(super) fn detach(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }

@@ -39,9 +39,7 @@ pub(super) struct SseWorker {
 impl SseWorker {
     /// Sends one message; the answer comes over the stream.
     async fn post(http: reqwest::Client, endpoint: Url, headers: HeaderMap, send: WorkerSendRequest<Self>) {
-        let WorkerSendRequest {
-            message, responder, ..
-        } = send;
+        let WorkerSendRequest { message, responder, .. } = send;
         let sent = http
             .post(endpoint)
             .headers(headers)
@@ -71,16 +69,10 @@ impl Worker for SseWorker {
     }
 
     async fn run(self, mut context: WorkerContext<Self>) -> Result<(), WorkerQuitReason<SseError>> {
-        let open = self
-            .http
-            .get(self.url.clone())
-            .headers(self.headers.clone())
-            .header(ACCEPT, "text/event-stream");
+        let open =
+            self.http.get(self.url.clone()).headers(self.headers.clone()).header(ACCEPT, "text/event-stream");
         let connecting = |error| WorkerQuitReason::fatal(error, "opening the event stream");
-        let response = open
-            .send()
-            .await
-            .map_err(|error| connecting(SseError::Http(error.without_url())))?;
+        let response = open.send().await.map_err(|error| connecting(SseError::Http(error.without_url())))?;
         if !response.status().is_success() {
             return Err(connecting(SseError::Status(response.status().as_u16())));
         }
@@ -128,9 +120,7 @@ fn resolve(stream: &Url, endpoint: &str) -> Result<Url, SseError> {
     if endpoint.origin() == stream.origin() {
         Ok(endpoint)
     } else {
-        Err(SseError::Protocol(
-            "the server named an endpoint on another origin",
-        ))
+        Err(SseError::Protocol("the server named an endpoint on another origin"))
     }
 }
 
@@ -141,14 +131,8 @@ mod tests {
     #[test]
     fn endpoints_stay_on_their_origin() {
         let stream = Url::parse("http://mcp:8080/a/sse").unwrap();
-        assert_eq!(
-            resolve(&stream, "/messages?s=1").unwrap().as_str(),
-            "http://mcp:8080/messages?s=1"
-        );
-        assert_eq!(
-            resolve(&stream, "message").unwrap().as_str(),
-            "http://mcp:8080/a/message"
-        );
+        assert_eq!(resolve(&stream, "/messages?s=1").unwrap().as_str(), "http://mcp:8080/messages?s=1");
+        assert_eq!(resolve(&stream, "message").unwrap().as_str(), "http://mcp:8080/a/message");
         assert!(resolve(&stream, "http://evil/messages").is_err());
     }
 }

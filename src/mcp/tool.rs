@@ -30,17 +30,8 @@ impl McpTool {
             schema["properties"] = json!({});
         }
         let description = listed.description.chars().take(MAX_DESCRIPTION).collect();
-        let spec = ToolSpec {
-            name,
-            description,
-            input_schema: schema,
-            access: listed.access,
-        };
-        Self {
-            server,
-            listed: listed.clone(),
-            spec,
-        }
+        let spec = ToolSpec { name, description, input_schema: schema, access: listed.access };
+        Self { server, listed: listed.clone(), spec }
     }
 
     /// Schema of the arguments as the server gave it.
@@ -58,11 +49,7 @@ impl Tool for McpTool {
 
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer {
         match call(&self.server, &self.listed, arguments, &cancel).await {
-            Ok(CallResult {
-                text,
-                is_error: false,
-                ..
-            }) => ToolAnswer::Ok(text),
+            Ok(CallResult { text, is_error: false, .. }) => ToolAnswer::Ok(text),
             Ok(CallResult { text, .. }) => ToolAnswer::Failed(text),
             Err(error) => ToolAnswer::Failed(error.to_string()),
         }

@@ -32,13 +32,6 @@ fn parse<T: DeserializeOwned>(arguments: Value) -> Result<T, ToolAnswer> {
 
 /// What to say when a label is not known.
 fn no_such_evidence(workspace: &Workspace, label: &str) -> ToolAnswer {
-    let known: Vec<String> = workspace
-        .pieces()
-        .iter()
-        .map(|piece| piece.label.clone())
-        .collect();
-    ToolAnswer::Failed(format!(
-        "there is no evidence `{label}`; there is {}",
-        known.join(", ")
-    ))
+    let known: Vec<String> = workspace.pieces().iter().map(|piece| piece.label.clone()).collect();
+    ToolAnswer::Failed(format!("there is no evidence `{label}`; there is {}", known.join(", ")))
 }

@@ -43,10 +43,7 @@ impl ReadEvidence {
             },
             "required": ["evidence", "first_line", "last_line"]
         });
-        Self {
-            workspace,
-            spec: spec("read_evidence", description, schema),
-        }
+        Self { workspace, spec: spec("read_evidence", description, schema) }
     }
 }
 
@@ -76,21 +73,11 @@ impl Tool for ReadEvidence {
                 piece.label
             ));
         }
-        let last = arguments
-            .last_line
-            .max(first)
-            .min(total)
-            .min(first.saturating_add(MAX_LINES - 1));
-        let mut text = format!(
-            "[{}] {}, lines {first} to {last} of {total}\n",
-            piece.label, piece.title
-        );
+        let last = arguments.last_line.max(first).min(total).min(first.saturating_add(MAX_LINES - 1));
+        let mut text = format!("[{}] {}, lines {first} to {last} of {total}\n", piece.label, piece.title);
         for (number, line) in (1..=last).zip(piece.text.lines()).skip(first as usize - 1) {
             if text.len() + line.len() > MAX_CHARS && number > first {
-                let _ = writeln!(
-                    text,
-                    "… stopped before line {number}: too long; ask for fewer lines"
-                );
+                let _ = writeln!(text, "… stopped before line {number}: too long; ask for fewer lines");
                 break;
             }
             let shown: String = line.chars().take(MAX_CHARS).collect();

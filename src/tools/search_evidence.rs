@@ -48,10 +48,7 @@ impl SearchEvidence {
             },
             "required": ["pattern"]
         });
-        Self {
-            workspace,
-            spec: spec("search_evidence", description, schema),
-        }
+        Self { workspace, spec: spec("search_evidence", description, schema) }
     }
 }
 
@@ -70,10 +67,8 @@ impl Tool for SearchEvidence {
             Ok(arguments) => arguments,
             Err(answer) => return answer,
         };
-        let pattern = RegexBuilder::new(&arguments.pattern)
-            .case_insensitive(true)
-            .size_limit(4 << 20)
-            .build();
+        let pattern =
+            RegexBuilder::new(&arguments.pattern).case_insensitive(true).size_limit(4 << 20).build();
         let pattern = match pattern {
             Ok(pattern) => pattern,
             Err(error) => {
@@ -102,27 +97,15 @@ impl Tool for SearchEvidence {
 /// Appends a header and the matching lines of one piece.
 fn search(text: &mut String, piece: &Evidence, pattern: &Regex, context: usize, limit: usize) {
     let lines: Vec<&str> = piece.text.lines().collect();
-    let found: Vec<usize> = (0..lines.len())
-        .filter(|&index| pattern.is_match(lines[index]))
-        .collect();
-    let _ = writeln!(
-        text,
-        "[{}] {}: {} of {} lines match",
-        piece.label,
-        piece.title,
-        found.len(),
-        lines.len()
-    );
+    let found: Vec<usize> = (0..lines.len()).filter(|&index| pattern.is_match(lines[index])).collect();
+    let _ =
+        writeln!(text, "[{}] {}: {} of {} lines match", piece.label, piece.title, found.len(), lines.len());
     // The first occurrences name the cause, the last ones what it ended in.
     let shown: Vec<usize> = if found.len() <= limit {
         found.clone()
     } else {
         let head = limit.div_ceil(2);
-        found[..head]
-            .iter()
-            .chain(&found[found.len() - (limit - head)..])
-            .copied()
-            .collect()
+        found[..head].iter().chain(&found[found.len() - (limit - head)..]).copied().collect()
     };
     let mut next = 0;
     for &index in &shown {
@@ -136,11 +119,7 @@ fn search(text: &mut String, piece: &Evidence, pattern: &Regex, context: usize, 
                 text.push_str("… more lines match; narrow the pattern or name the evidence\n");
                 return;
             }
-            let mark = if found.binary_search(&number).is_ok() {
-                ':'
-            } else {
-                '-'
-            };
+            let mark = if found.binary_search(&number).is_ok() { ':' } else { '-' };
             let line: String = line.chars().take(MAX_LINE).collect();
             let space = if mark == ':' { ": " } else { "- " };
             let _ = writeln!(text, "{}{mark}{}{space}{line}", piece.label, number + 1);
@@ -164,13 +143,7 @@ mod tests {
 
     async fn answer(arguments: Value) -> ToolAnswer {
         let text = (1..=30)
-            .map(|n| {
-                if n % 10 == 0 {
-                    format!("error {n}\n")
-                } else {
-                    format!("line {n}\n")
-                }
-            })
+            .map(|n| if n % 10 == 0 { format!("error {n}\n") } else { format!("line {n}\n") })
             .collect();
         let piece = Evidence {
             id: uuid::Uuid::nil(),
@@ -180,9 +153,7 @@ mod tests {
             text,
         };
         let workspace = Arc::new(Workspace::new(vec![piece], Redactor::new()));
-        SearchEvidence::new(workspace)
-            .call(arguments, CancellationToken::new())
-            .await
+        SearchEvidence::new(workspace).call(arguments, CancellationToken::new()).await
     }
 
     #[tokio::test]

@@ -35,10 +35,7 @@ impl SearchRunbooks {
             "properties": {"query": {"type": "string", "minLength": 2}},
             "required": ["query"]
         });
-        Self {
-            pool,
-            spec: spec("search_runbooks", description, schema),
-        }
+        Self { pool, spec: spec("search_runbooks", description, schema) }
     }
 }
 

@@ -63,10 +63,7 @@ impl SubmitDiagnosis {
             "required": ["title", "cause", "class", "confidence", "claims"]
         });
         let description = "Ends the investigation with its conclusion. Cite the lines that prove each claim.";
-        Self {
-            workspace,
-            spec: spec(NAME, description, schema),
-        }
+        Self { workspace, spec: spec(NAME, description, schema) }
     }
 }
 
@@ -84,12 +81,7 @@ impl Tool for SubmitDiagnosis {
         if let Err(error) = serde_json::from_value::<Arguments>(arguments.clone()) {
             return ToolAnswer::Failed(format!("the diagnosis cannot be read: {error}"));
         }
-        let known: Vec<String> = self
-            .workspace
-            .pieces()
-            .iter()
-            .map(|piece| piece.label.clone())
-            .collect();
+        let known: Vec<String> = self.workspace.pieces().iter().map(|piece| piece.label.clone()).collect();
         let cited = arguments["claims"].as_array().map_or(&[][..], Vec::as_slice);
         let wrong = cited
             .iter()
@@ -109,13 +101,7 @@ impl Tool for SubmitDiagnosis {
 #[must_use]
 pub fn diagnosis(arguments: Value, analyst: &str, workspace: &Workspace) -> Option<Diagnosis> {
     let arguments: Arguments = serde_json::from_value(arguments).ok()?;
-    let line = |text: &str| {
-        workspace
-            .redact(text)
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
+    let line = |text: &str| workspace.redact(text).split_whitespace().collect::<Vec<_>>().join(" ");
     let claims = arguments.claims.into_iter().take(MAX_ITEMS).map(|claim| Claim {
         statement: line(&claim.statement),
         evidence: claim.evidence.to_ascii_uppercase(),
@@ -129,12 +115,7 @@ pub fn diagnosis(arguments: Value, analyst: &str, workspace: &Workspace) -> Opti
         class: arguments.class,
         confidence: arguments.confidence,
         claims: claims.collect(),
-        next_steps: arguments
-            .next_steps
-            .iter()
-            .take(MAX_ITEMS)
-            .map(|step| line(step))
-            .collect(),
+        next_steps: arguments.next_steps.iter().take(MAX_ITEMS).map(|step| line(step)).collect(),
         analyst: analyst.to_owned(),
         note: None,
     })

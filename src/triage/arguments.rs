@@ -29,16 +29,10 @@ mod tests {
 
     #[test]
     fn the_schema_chooses_the_names() {
-        let wanted: &[Argument<'_>] = &[
-            (&["name", "pod_name"], json!("p")),
-            (&["tail", "tailLines"], json!(5)),
-            (&["x"], json!(1)),
-        ];
+        let wanted: &[Argument<'_>] =
+            &[(&["name", "pod_name"], json!("p")), (&["tail", "tailLines"], json!(5)), (&["x"], json!(1))];
         let schema = json!({"properties": {"pod_name": {}, "tailLines": {}}});
         assert_eq!(fitting(&schema, wanted), json!({"pod_name": "p", "tailLines": 5}));
-        assert_eq!(
-            fitting(&json!({"type": "object"}), wanted),
-            json!({"name": "p", "tail": 5, "x": 1})
-        );
+        assert_eq!(fitting(&json!({"type": "object"}), wanted), json!({"name": "p", "tail": 5, "x": 1}));
     }
 }

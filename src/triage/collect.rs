@@ -47,15 +47,8 @@ pub(super) async fn collect(
 ) -> Result<Collected, Halt> {
     let stored = evidence::of_report(&app.pool, report.id).await?;
     let collected = reports::steps(&app.pool, report.id).await?;
-    if collected
-        .iter()
-        .any(|step| step.name == StepName::Collect.as_str())
-    {
-        return Ok(Collected {
-            pieces: stored,
-            gaps: Vec::new(),
-            redactor: Redactor::new(),
-        });
+    if collected.iter().any(|step| step.name == StepName::Collect.as_str()) {
+        return Ok(Collected { pieces: stored, gaps: Vec::new(), redactor: Redactor::new() });
     }
     let started = Instant::now();
     let attached = !stored.is_empty();
@@ -64,52 +57,39 @@ pub(super) async fn collect(
         let reason = gaps.join("; ");
         return Err(Halt::Failed(format!("there is no evidence to look at: {reason}")));
     }
-    let mut redactor = Redactor::new();
-    let mut pieces = Vec::new();
-    let mut position = i32::try_from(stored.len()).unwrap_or(i32::MAX);
-    for (kind, title, text) in texts {
-        position += 1;
-        let before = redactor.count();
-        let text = redactor.redact(&clean(&text));
-        let redactions = i32::try_from(redactor.count() - before).unwrap_or(i32::MAX);
-        pieces.push(NewEvidence {
-            id: Uuid::now_v7(),
-            position,
-            kind,
-            title,
-            text,
-            redactions,
-        });
-    }
+    let (pieces, redactor) = redacted(texts, stored.len());
     let lines: usize = pieces.iter().map(|piece| piece.text.lines().count()).sum();
-    let mut detail = format!(
-        "{} pieces of evidence, {lines} lines",
-        pieces.len() + stored.len()
-    );
+    let mut detail = format!("{} pieces of evidence, {lines} lines", pieces.len() + stored.len());
     for gap in &gaps {
         detail.push_str(&format!("; {gap}"));
     }
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
     evidence::insert(&mut *transaction, report.id, &pieces, now).await?;
-    let timing = (
-        now,
-        i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
-    );
+    let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
     reports::add_step(&mut *transaction, report.id, StepName::Collect, &detail, timing).await?;
     transaction.commit().await?;
-    let fresh = pieces.into_iter().map(|piece| Evidence {
-        id: piece.id,
-        label: format!("E{}", piece.position),
-        kind: piece.kind,
-        title: piece.title,
-        text: piece.text,
-    });
-    Ok(Collected {
-        pieces: stored.into_iter().chain(fresh).collect(),
-        gaps,
-        redactor,
-    })
+    let fresh = pieces.into_iter().map(as_evidence);
+    Ok(Collected { pieces: stored.into_iter().chain(fresh).collect(), gaps, redactor })
+}
+
+/// Cleaned and redacted, numbered after what is stored already.
+fn redacted(texts: Texts, stored: usize) -> (Vec<NewEvidence>, Redactor) {
+    let mut redactor = Redactor::new();
+    let mut pieces = Vec::new();
+    for (position, (kind, title, text)) in (stored + 1..).zip(texts) {
+        let before = redactor.count();
+        let text = redactor.redact(&clean(&text));
+        let redactions = i32::try_from(redactor.count() - before).unwrap_or(i32::MAX);
+        let position = i32::try_from(position).unwrap_or(i32::MAX);
+        pieces.push(NewEvidence { id: Uuid::now_v7(), position, kind, title, text, redactions });
+    }
+    (pieces, redactor)
+}
+
+fn as_evidence(piece: NewEvidence) -> Evidence {
+    let label = format!("E{}", piece.position);
+    Evidence { id: piece.id, label, kind: piece.kind, title: piece.title, text: piece.text }
 }
 
 type Texts = Vec<(EvidenceKind, String, String)>;
@@ -135,10 +115,7 @@ async fn fetch_all(
         Fetched::Text(text) => suspect(text),
         _ => Suspect::default(),
     };
-    let container = failure
-        .container_name
-        .clone()
-        .or_else(|| suspect.container.clone());
+    let container = failure.container_name.clone().or_else(|| suspect.container.clone());
     let log = |previous| {
         fetch(
             app,
@@ -147,44 +124,36 @@ async fn fetch_all(
             cancel,
         )
     };
-    let (current, previous) = tokio::join!(
-        async {
-            if suspect.never_started {
-                None
-            } else {
-                Some(log(false).await)
-            }
-        },
-        async {
-            if suspect.restarted {
-                Some(log(true).await)
-            } else {
-                None
-            }
-        }
-    );
-    let of = container
-        .as_ref()
-        .map_or_else(String::new, |name| format!(" of container {name}"));
-    let mut texts = Vec::new();
-    let mut gaps = Vec::new();
-    let mut unreachable = None;
+    let (current, previous) =
+        tokio::join!(async { if suspect.never_started { None } else { Some(log(false).await) } }, async {
+            if suspect.restarted { Some(log(true).await) } else { None }
+        });
+    let of = container.as_ref().map_or_else(String::new, |name| format!(" of container {name}"));
     let found = [
         (EvidenceKind::Log, format!("log{of}"), current),
-        (
-            EvidenceKind::PreviousLog,
-            format!("log{of} before its restart"),
-            previous,
-        ),
+        (EvidenceKind::PreviousLog, format!("log{of} before its restart"), previous),
         (EvidenceKind::Events, "events".to_owned(), Some(events)),
         (EvidenceKind::Pod, format!("pod {}", failure.pod_name), Some(pod)),
     ];
+    sort(found, &failure.pod_name, attached)
+}
+
+/// Texts and gaps. A server that cannot be reached is no gap: half of the evidence would make a wrong diagnosis, and the
+/// server may be back in a moment.
+fn sort(
+    found: [(EvidenceKind, String, Option<Fetched>); 4],
+    pod: &str,
+    attached: bool,
+) -> Result<(Texts, Vec<String>), Halt> {
+    let mut texts = Vec::new();
+    let mut gaps = Vec::new();
+    let mut unreachable = None;
     for (kind, title, fetched) in found {
         match fetched {
             None => {}
             Some(Fetched::Text(text)) if text.trim().is_empty() => gaps.push(format!("{title}: empty")),
             Some(Fetched::Text(text)) if kind == EvidenceKind::Events => {
-                texts.push((kind, title, events_of_pod(&text, &failure.pod_name)));
+                texts.push((kind, title, events_of_pod(&text, pod)));
             }
             Some(Fetched::Text(text)) => texts.push((kind, title, text)),
             Some(Fetched::Gap(reason)) => gaps.push(format!("{title}: {reason}")),
@@ -192,7 +161,6 @@ async fn fetch_all(
         }
     }
     match unreachable {
-        // Half of the evidence would make a wrong diagnosis; the server may be back in a moment.
         Some(reason) if !attached => Err(Halt::Retry(reason)),
         Some(reason) => Ok((texts, [gaps, vec![reason]].concat())),
         None => Ok((texts, gaps)),
@@ -224,22 +192,14 @@ async fn fetch(
 }
 
 fn first_line(text: &str) -> String {
-    text.lines()
-        .next()
-        .unwrap_or("no reason given")
-        .chars()
-        .take(200)
-        .collect()
+    text.lines().next().unwrap_or("no reason given").chars().take(200).collect()
 }
 
 const NAMESPACE: &[&str] = &["namespace"];
 const POD: &[&str] = &["name", "pod_name", "podName", "pod"];
 
 fn pod_arguments(failure: &Failure) -> Vec<(&'static [&'static str], Value)> {
-    vec![
-        (NAMESPACE, json!(failure.namespace)),
-        (POD, json!(failure.pod_name)),
-    ]
+    vec![(NAMESPACE, json!(failure.namespace)), (POD, json!(failure.pod_name))]
 }
 
 fn events_arguments(failure: &Failure) -> Vec<(&'static [&'static str], Value)> {
@@ -255,10 +215,7 @@ fn log_arguments(
     let mut wanted = pod_arguments(failure);
     wanted.push((&["tail", "tailLines", "tail_lines", "lines"], json!(lines)));
     if let Some(container) = container {
-        wanted.push((
-            &["container", "container_name", "containerName"],
-            json!(container),
-        ));
+        wanted.push((&["container", "container_name", "containerName"], json!(container)));
     }
     if previous {
         wanted.push((&["previous"], json!(true)));
@@ -273,17 +230,13 @@ fn suspect(pod: &str) -> Suspect {
     };
     let status = &pod["status"];
     let list = |name: &str| status[name].as_array().cloned().unwrap_or_default();
-    let containers: Vec<Value> = list("initContainerStatuses")
-        .into_iter()
-        .chain(list("containerStatuses"))
-        .collect();
+    let containers: Vec<Value> =
+        list("initContainerStatuses").into_iter().chain(list("containerStatuses")).collect();
     let exit = |container: &Value, state: &str| container[state]["terminated"]["exitCode"].as_i64();
     let failed = |container: &&Value| exit(container, "state").is_some_and(|code| code != 0);
     let died_before = |container: &&Value| exit(container, "lastState").is_some_and(|code| code != 0);
     let waits = |container: &&Value| {
-        let reason = container["state"]["waiting"]["reason"]
-            .as_str()
-            .unwrap_or_default();
+        let reason = container["state"]["waiting"]["reason"].as_str().unwrap_or_default();
         !matches!(reason, "" | "PodInitializing" | "ContainerCreating")
     };
     let first = containers
@@ -291,10 +244,7 @@ fn suspect(pod: &str) -> Suspect {
         .filter(failed)
         // Containers killed with the pod end a moment later; the one that failed on its own ended first.
         .min_by_key(|container| {
-            container["state"]["terminated"]["finishedAt"]
-                .as_str()
-                .unwrap_or("~")
-                .to_owned()
+            container["state"]["terminated"]["finishedAt"].as_str().unwrap_or("~").to_owned()
         })
         .or_else(|| containers.iter().find(died_before))
         .or_else(|| containers.iter().find(waits));
@@ -318,10 +268,7 @@ fn events_of_pod(text: &str, pod: &str) -> String {
     let Ok(Value::Array(events)) = serde_norway::from_str::<Value>(&text[start..]) else {
         return text.to_owned();
     };
-    let own: Vec<&Value> = events
-        .iter()
-        .filter(|event| event.to_string().contains(pod))
-        .collect();
+    let own: Vec<&Value> = events.iter().filter(|event| event.to_string().contains(pod)).collect();
     if own.is_empty() {
         return text.to_owned();
     }
@@ -345,11 +292,7 @@ mod tests {
         let pod = "status: {containerStatuses: [{name: app, restartCount: 0, state: {waiting: {reason: ImagePullBackOff}}}]}";
         assert_eq!(
             suspect(pod),
-            Suspect {
-                container: Some("app".into()),
-                restarted: false,
-                never_started: true
-            }
+            Suspect { container: Some("app".into()), restarted: false, never_started: true }
         );
     }
 

@@ -43,23 +43,14 @@ pub async fn intake(pool: &PgPool, submission: &Submission) -> sqlx::Result<Inta
     let id = Uuid::now_v7();
     let now = clock::now();
     let mut transaction = pool.begin().await?;
-    let report = NewReport {
-        id,
-        idempotency_key: key,
-        request_hash: &hash,
-        failure: &submission.failure,
-        now,
-    };
+    let report =
+        NewReport { id, idempotency_key: key, request_hash: &hash, failure: &submission.failure, now };
     if !reports::insert(&mut *transaction, &report).await? {
         let known = reports::by_key(&mut *transaction, key.unwrap_or_default()).await?;
         let Some((known, known_hash)) = known else {
             return Err(sqlx::Error::RowNotFound);
         };
-        return Ok(if known_hash == hash {
-            Intake::Repeated(known)
-        } else {
-            Intake::KeyReused(known)
-        });
+        return Ok(if known_hash == hash { Intake::Repeated(known) } else { Intake::KeyReused(known) });
     }
     if let Some(log) = submission.log.as_deref().filter(|log| !log.trim().is_empty()) {
         let mut redactor = Redactor::new();

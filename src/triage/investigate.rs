@@ -48,27 +48,16 @@ pub(super) async fn investigate(
         return Ok(diagnosis.clone());
     }
     let started = Instant::now();
-    let Collected {
-        pieces,
-        gaps,
-        redactor,
-    } = collected;
+    let Collected { pieces, gaps, redactor } = collected;
     let workspace = Arc::new(Workspace::new(pieces, redactor));
     let brief = brief(app, &held.report.failure, &workspace, &gaps).await?;
     let (mut diagnosis, runs) = conclude(app, &workspace, brief, cancel).await?;
-    verify(&mut diagnosis, |label| {
-        workspace.get(label).map(|piece| piece.text.clone())
-    });
+    verify(&mut diagnosis, |label| workspace.get(label).map(|piece| piece.text.clone()));
     store(
         app,
         held,
         incident,
-        &Concluded {
-            diagnosis: &diagnosis,
-            runs: &runs,
-            workspace: &workspace,
-            started,
-        },
+        &Concluded { diagnosis: &diagnosis, runs: &runs, workspace: &workspace, started },
     )
     .await?;
     Ok(diagnosis)
@@ -81,33 +70,22 @@ async fn brief(
     gaps: &[String],
 ) -> Result<Vec<Message>, Halt> {
     let pieces = workspace.pieces();
-    let budget = app
-        .config
-        .triage
-        .excerpt_tokens
-        .min(app.config.agent.context_tokens / 2);
-    let shown: Vec<Shown<'_>> = pieces
-        .iter()
-        .map(|piece| shown(piece, pieces.len(), budget, workspace))
-        .collect();
-    let query = pieces
-        .iter()
-        .find(|piece| piece.kind.is_log())
-        .map_or_else(String::new, |piece| {
-            excerpt::excerpt(&piece.text, 120, &excerpt::Options::default())
-                .lines
-                .iter()
-                .map(|(_, line)| line.as_str())
-                .collect::<Vec<_>>()
-                .join(" ")
-        });
+    let budget = app.config.triage.excerpt_tokens.min(app.config.agent.context_tokens / 2);
+    let shown: Vec<Shown<'_>> =
+        pieces.iter().map(|piece| shown(piece, pieces.len(), budget, workspace)).collect();
+    let query = pieces.iter().find(|piece| piece.kind.is_log()).map_or_else(String::new, |piece| {
+        excerpt::excerpt(&piece.text, 120, &excerpt::Options::default())
+            .lines
+            .iter()
+            .map(|(_, line)| line.as_str())
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
     // The brief is good without runbooks; a search that fails must not stop the report.
-    let runbooks = knowledge::search(&app.pool, &query, RUNBOOKS)
-        .await
-        .unwrap_or_else(|error| {
-            tracing::warn!(%error, "the runbooks cannot be searched");
-            Vec::new()
-        });
+    let runbooks = knowledge::search(&app.pool, &query, RUNBOOKS).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the runbooks cannot be searched");
+        Vec::new()
+    });
     let runbooks: Vec<_> = runbooks
         .iter()
         .map(|hit| json!({ "title": hit.title, "heading": hit.heading, "path": hit.path, "text": hit.text }))
@@ -118,12 +96,7 @@ async fn brief(
     );
     let system = app.prompts.render("triage-system", json!({}));
     let render = |text: anyhow::Result<String>| text.map_err(|error| Halt::Failed(format!("{error:#}")));
-    Ok(vec![
-        Message::System {
-            text: render(system)?,
-        },
-        Message::User { text: render(text)? },
-    ])
+    Ok(vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }])
 }
 
 /// Logs get most of the room; a pod's manifest the least.
@@ -157,10 +130,7 @@ async fn conclude(
         if outcome.stop == StopReason::Cancelled {
             return Err(Halt::Stopping);
         }
-        let found = outcome
-            .finish
-            .clone()
-            .and_then(|value| diagnosis(value, model.name(), workspace));
+        let found = outcome.finish.clone().and_then(|value| diagnosis(value, model.name(), workspace));
         runs.push(run);
         if let Some(found) = found {
             return Ok((found, runs));
@@ -181,9 +151,7 @@ async fn conclude(
         return Err(Halt::Stopping);
     }
     runs.push(run);
-    let found = outcome
-        .finish
-        .and_then(|value| diagnosis(value, app.rules.name(), workspace));
+    let found = outcome.finish.and_then(|value| diagnosis(value, app.rules.name(), workspace));
     let mut found = found
         .ok_or_else(|| Halt::Failed("neither the model nor the rules analyst came to a conclusion".into()))?;
     found.note = note;
@@ -206,11 +174,7 @@ async fn run(
     // Only tools that look: nothing that changes the cluster or the forge is offered during triage.
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
     let foreign = app.mcp.tools(Some(Access::Read));
-    tools.extend(
-        foreign
-            .into_iter()
-            .filter(|tool| !taken.contains(&tool.spec().name)),
-    );
+    tools.extend(foreign.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
     let agent = Agent {
         model: Arc::clone(model),
         tools,
@@ -232,12 +196,7 @@ fn record(
     started: Instant,
 ) -> Run {
     let is_rules = Arc::ptr_eq(model, &app.rules);
-    let prices = app
-        .config
-        .model
-        .as_ref()
-        .and_then(|model| model.prices)
-        .filter(|_| !is_rules);
+    let prices = app.config.model.as_ref().and_then(|model| model.prices).filter(|_| !is_rules);
     #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
     let cost = prices.map(|(input, output)| {
         (outcome.usage.input_tokens as f64 * input + outcome.usage.output_tokens as f64 * output) / 1e6
@@ -270,12 +229,7 @@ async fn store(
     incident: &Incident,
     concluded: &Concluded<'_>,
 ) -> Result<(), Halt> {
-    let Concluded {
-        diagnosis,
-        runs,
-        workspace,
-        started,
-    } = concluded;
+    let Concluded { diagnosis, runs, workspace, started } = concluded;
     let now = clock::now();
     let added: Vec<NewEvidence> = workspace
         .added()
@@ -292,14 +246,8 @@ async fn store(
     let calls: usize = runs.iter().map(|run| run.tool_calls.len()).sum();
     let turns: i32 = runs.iter().map(|run| run.turns).sum();
     let verified = diagnosis.claims.iter().filter(|claim| claim.verified).count();
-    let found = format!(
-        "{} by {}, {turns} turns, {calls} tool calls",
-        diagnosis.title, diagnosis.analyst
-    );
-    let checked = format!(
-        "{verified} of {} claims found in the evidence",
-        diagnosis.claims.len()
-    );
+    let found = format!("{} by {}, {turns} turns, {calls} tool calls", diagnosis.title, diagnosis.analyst);
+    let checked = format!("{verified} of {} claims found in the evidence", diagnosis.claims.len());
     let elapsed = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
     let mut transaction = app.pool.begin().await?;
     held.check(&mut transaction, app).await?;
@@ -310,22 +258,9 @@ async fn store(
         evidence::insert(&mut *transaction, held.report.id, &added, now).await?;
     }
     incidents::set_diagnosis(&mut *transaction, incident.id, diagnosis).await?;
-    reports::add_step(
-        &mut *transaction,
-        held.report.id,
-        StepName::Investigate,
-        &found,
-        (now, elapsed),
-    )
-    .await?;
-    reports::add_step(
-        &mut *transaction,
-        held.report.id,
-        StepName::Verify,
-        &checked,
-        (now, 0),
-    )
-    .await?;
+    reports::add_step(&mut *transaction, held.report.id, StepName::Investigate, &found, (now, elapsed))
+        .await?;
+    reports::add_step(&mut *transaction, held.report.id, StepName::Verify, &checked, (now, 0)).await?;
     transaction.commit().await?;
     Ok(())
 }

@@ -35,10 +35,7 @@ pub(super) async fn place(app: &App, held: &Held<'_>, pieces: &[Evidence]) -> Re
     let fingerprint = recognise(app, &report.failure, pieces);
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
-    let title = format!(
-        "Failure of {}/{}",
-        report.failure.namespace, report.failure.pod_name
-    );
+    let title = format!("Failure of {}/{}", report.failure.namespace, report.failure.pod_name);
     let incident = match report.incident_id {
         // Counted before: only who investigates is open.
         Some(id) => {
@@ -68,10 +65,7 @@ pub(super) async fn place(app: &App, held: &Held<'_>, pieces: &[Evidence]) -> Re
         (false, true) => "new cause".to_owned(),
         (false, false) => "the same cause is being investigated for another report".to_owned(),
     };
-    let timing = (
-        now,
-        i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
-    );
+    let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
     reports::add_step(&mut *transaction, report.id, StepName::Place, &detail, timing).await?;
     if !known && !leads && !reports::wait(&mut *transaction, report.id, held.token).await? {
         return Err(Halt::Lost);
@@ -88,17 +82,10 @@ pub(super) async fn place(app: &App, held: &Held<'_>, pieces: &[Evidence]) -> Re
 /// any other is one per workload.
 fn recognise(app: &App, failure: &Failure, pieces: &[Evidence]) -> Fingerprint {
     let of = |wanted: &[EvidenceKind]| {
-        pieces
-            .iter()
-            .find(|piece| wanted.contains(&piece.kind))
-            .map(|piece| piece.text.as_str())
+        pieces.iter().find(|piece| wanted.contains(&piece.kind)).map(|piece| piece.text.as_str())
     };
     let input = FingerprintInput {
-        log: of(&[
-            EvidenceKind::Log,
-            EvidenceKind::Attached,
-            EvidenceKind::PreviousLog,
-        ]),
+        log: of(&[EvidenceKind::Log, EvidenceKind::Attached, EvidenceKind::PreviousLog]),
         events: of(&[EvidenceKind::Events]),
         pod: of(&[EvidenceKind::Pod]),
         signatures: &app.signatures,
@@ -111,11 +98,7 @@ fn recognise(app: &App, failure: &Failure, pieces: &[Evidence]) -> Fingerprint {
                 && matches!(class, FailureClass::Infrastructure | FailureClass::Dependency)
         })
     });
-    let scope = if shared {
-        String::new()
-    } else {
-        format!("{}/{}", failure.namespace, workload(failure))
-    };
+    let scope = if shared { String::new() } else { format!("{}/{}", failure.namespace, workload(failure)) };
     let hash = Sha256::digest(format!("{}\n{scope}", cause.0).as_bytes());
     Fingerprint(hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect())
 }

@@ -94,19 +94,14 @@ async fn body(app: &App, held: &Held<'_>, diagnosis: &Diagnosis, marker: &str) -
         "report_url": app.report_url(held.report.id),
         "marker": marker,
     });
-    app.prompts
-        .render("issue", values)
-        .map_err(|error| Halt::Failed(format!("{error:#}")))
+    app.prompts.render("issue", values).map_err(|error| Halt::Failed(format!("{error:#}")))
 }
 
 /// The cited lines as a Markdown block that their text cannot leave.
 fn lines(piece: &Evidence, first: u32, last: u32) -> String {
     let mut text = String::new();
     let count = (last - first + 1) as usize;
-    for (number, line) in (first..=last)
-        .zip(piece.text.lines().skip(first as usize - 1))
-        .take(MAX_LINES)
-    {
+    for (number, line) in (first..=last).zip(piece.text.lines().skip(first as usize - 1)).take(MAX_LINES) {
         let line: String = line.chars().take(300).collect();
         text.push_str(&format!("{number:>6}  {line}\n"));
     }
@@ -132,10 +127,7 @@ pub(super) async fn known(
 ) -> Result<String, Halt> {
     let Some(url) = &incident.issue_url else {
         let diagnosis = incident.diagnosis.as_ref().map(told).unwrap_or_default();
-        return Ok(format!(
-            "Known cause, seen {} times: {diagnosis}",
-            incident.occurrences
-        ));
+        return Ok(format!("Known cause, seen {} times: {diagnosis}", incident.occurrences));
     };
     let said = format!("Known cause, seen {} times: {url}", incident.occurrences);
     let Some(tracker) = &app.config.tracker else {
@@ -144,9 +136,7 @@ pub(super) async fn known(
     let now = clock::now();
     let interval =
         chrono::TimeDelta::from_std(app.config.triage.comment_interval).unwrap_or(chrono::TimeDelta::MAX);
-    let not_since = now
-        .checked_sub_signed(interval)
-        .unwrap_or(chrono::DateTime::UNIX_EPOCH);
+    let not_since = now.checked_sub_signed(interval).unwrap_or(chrono::DateTime::UNIX_EPOCH);
     // Claimed before it is posted: a crash loses a comment rather than posting two.
     let Some(number) = incidents::claim_comment(&app.pool, incident.id, now, not_since).await? else {
         return Ok(said);

@@ -62,11 +62,7 @@ impl From<sqlx::Error> for Halt {
 
 /// Connection, resource, deadlock and shutdown classes of SQLSTATE.
 fn is_transient(code: Option<&str>) -> bool {
-    code.is_none_or(|code| {
-        ["08", "40", "53", "55", "57", "58"]
-            .iter()
-            .any(|class| code.starts_with(class))
-    })
+    code.is_none_or(|code| ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)))
 }
 
 /// A report under our lease.
@@ -81,28 +77,14 @@ pub(super) struct Held<'a> {
 impl Held<'_> {
     /// Prolongs the lease, or finds it lost.
     pub(super) async fn renew(&self, app: &App) -> Result<(), Halt> {
-        let lease = Lease {
-            token: self.token,
-            until: lease_end(app),
-        };
-        if reports::renew(&app.pool, self.report.id, lease).await? {
-            Ok(())
-        } else {
-            Err(Halt::Lost)
-        }
+        let lease = Lease { token: self.token, until: lease_end(app) };
+        if reports::renew(&app.pool, self.report.id, lease).await? { Ok(()) } else { Err(Halt::Lost) }
     }
 
     /// The same within a transaction, which then holds the report's row.
     pub(super) async fn check(&self, transaction: &mut PgConnection, app: &App) -> Result<(), Halt> {
-        let lease = Lease {
-            token: self.token,
-            until: lease_end(app),
-        };
-        if reports::renew(transaction, self.report.id, lease).await? {
-            Ok(())
-        } else {
-            Err(Halt::Lost)
-        }
+        let lease = Lease { token: self.token, until: lease_end(app) };
+        if reports::renew(transaction, self.report.id, lease).await? { Ok(()) } else { Err(Halt::Lost) }
     }
 }
 
@@ -115,22 +97,14 @@ fn lease_end(app: &App) -> DateTime<Utc> {
 /// # Errors
 /// The database is away, so that not even the outcome could be stored: the queue tries again.
 pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Ran> {
-    let lease = Lease {
-        token: Uuid::new_v4(),
-        until: lease_end(app),
-    };
+    let lease = Lease { token: Uuid::new_v4(), until: lease_end(app) };
     let Some((report, leads)) = reports::take(&app.pool, id, lease, clock::now()).await? else {
         let until = reports::held_until(&app.pool, id).await?;
-        return Ok(until.map_or(Ran::Over, |until| {
-            Ran::Again(format!("held by another worker until {until}"))
-        }));
+        return Ok(
+            until.map_or(Ran::Over, |until| Ran::Again(format!("held by another worker until {until}")))
+        );
     };
-    let held = Held {
-        report: &report,
-        leads,
-        token: lease.token,
-        retry,
-    };
+    let held = Held { report: &report, leads, token: lease.token, retry };
     if report.attempts > app.config.triage.max_attempts {
         let steps = reports::steps(&app.pool, id).await?;
         let after = steps.last().map_or("intake", |step| step.name.as_str());
@@ -206,33 +180,15 @@ async fn finish(
     started: Instant,
 ) -> Result<(), Halt> {
     let now = clock::now();
-    let timing = (
-        now,
-        i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
-    );
+    let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
     let detail = result.lines().next().unwrap_or_default();
     let mut transaction = app.pool.begin().await?;
     if let Some(incident) = leads {
         // Nobody is placed under the incident as waiting once this commits.
         incidents::lock(&mut *transaction, incident).await?;
     }
-    reports::add_step(
-        &mut *transaction,
-        held.report.id,
-        StepName::Publish,
-        detail,
-        timing,
-    )
-    .await?;
-    if !reports::finish(
-        &mut *transaction,
-        held.report.id,
-        held.token,
-        &End::Done(result),
-        now,
-    )
-    .await?
-    {
+    reports::add_step(&mut *transaction, held.report.id, StepName::Publish, detail, timing).await?;
+    if !reports::finish(&mut *transaction, held.report.id, held.token, &End::Done(result), now).await? {
         return Err(Halt::Lost);
     }
     if let Some(incident) = leads {
@@ -247,20 +203,13 @@ async fn finish(
 async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<Ran> {
     let mut transaction = app.pool.begin().await?;
     // Read again: this very take-up may have placed it.
-    let incident = reports::get(&mut *transaction, held.report.id)
-        .await?
-        .and_then(|report| report.incident_id);
+    let incident =
+        reports::get(&mut *transaction, held.report.id).await?.and_then(|report| report.incident_id);
     if let Some(incident) = incident {
         incidents::lock(&mut *transaction, incident).await?;
     }
-    if !reports::finish(
-        &mut *transaction,
-        held.report.id,
-        held.token,
-        &End::Failed(reason),
-        clock::now(),
-    )
-    .await?
+    if !reports::finish(&mut *transaction, held.report.id, held.token, &End::Failed(reason), clock::now())
+        .await?
     {
         return Ok(Ran::Over);
     }

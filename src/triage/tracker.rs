@@ -35,21 +35,12 @@ pub(super) async fn create(
     body: &str,
     cancel: &CancellationToken,
 ) -> Result<Issue, Halt> {
-    let wanted: &[Argument<'_>] = &[
-        (&["title"], json!(title)),
-        (&["body", "description", "content"], json!(body)),
-    ];
+    let wanted: &[Argument<'_>] =
+        &[(&["title"], json!(title)), (&["body", "description", "content"], json!(body))];
     let result = call(app, tracker, &tracker.create_tool, wanted, cancel).await?;
-    values(&result)
-        .iter()
-        .find_map(issue)
-        .or_else(|| from_text(&result.text))
-        .ok_or_else(|| {
-            Halt::Failed(format!(
-                "the tool `{}` filed an issue but did not say where",
-                tracker.create_tool
-            ))
-        })
+    values(&result).iter().find_map(issue).or_else(|| from_text(&result.text)).ok_or_else(|| {
+        Halt::Failed(format!("the tool `{}` filed an issue but did not say where", tracker.create_tool))
+    })
 }
 
 /// The issue that bears the marker, if there is one.
@@ -71,10 +62,7 @@ pub(super) async fn find(
         let wanted: &[Argument<'_>] = &[
             (&["state"], json!("all")),
             (&["page"], json!(page)),
-            (
-                &["limit", "per_page", "perPage", "page_size", "pageSize"],
-                json!(PAGE),
-            ),
+            (&["limit", "per_page", "perPage", "page_size", "pageSize"], json!(PAGE)),
         ];
         let result = call(app, tracker, &tracker.list_tool, wanted, cancel).await?;
         let values = values(&result);
@@ -100,15 +88,10 @@ pub(super) async fn comment(
     cancel: &CancellationToken,
 ) -> Result<(), Halt> {
     let wanted: &[Argument<'_>] = &[
-        (
-            &["issue_number", "index", "number", "issue_index", "issue"],
-            json!(number),
-        ),
+        (&["issue_number", "index", "number", "issue_index", "issue"], json!(number)),
         (&["body", "comment", "content"], json!(body)),
     ];
-    call(app, tracker, &tracker.comment_tool, wanted, cancel)
-        .await
-        .map(|_| ())
+    call(app, tracker, &tracker.comment_tool, wanted, cancel).await.map(|_| ())
 }
 
 async fn call(
@@ -141,9 +124,7 @@ async fn call(
         .map_err(|error| Halt::Retry(error.to_string()))?;
     if result.is_error {
         let said: String = result.text.chars().take(300).collect();
-        return Err(Halt::Retry(format!(
-            "the tool `{tool}` of `{server}` failed: {said}"
-        )));
+        return Err(Halt::Retry(format!("the tool `{tool}` of `{server}` failed: {said}")));
     }
     Ok(result)
 }
@@ -155,9 +136,8 @@ fn values(result: &CallResult) -> Vec<Value> {
         flatten(structured, &mut found);
     }
     if found.is_empty() {
-        for value in serde_json::Deserializer::from_str(&result.text)
-            .into_iter::<Value>()
-            .map_while(Result::ok)
+        for value in
+            serde_json::Deserializer::from_str(&result.text).into_iter::<Value>().map_while(Result::ok)
         {
             flatten(&value, &mut found);
         }
@@ -179,24 +159,14 @@ fn flatten(value: &Value, found: &mut Vec<Value>) {
 }
 
 fn issue(value: &Value) -> Option<Issue> {
-    let url = ["html_url", "web_url", "url"]
-        .iter()
-        .find_map(|key| value[*key].as_str())?;
-    let number = ["number", "index", "iid"]
-        .iter()
-        .find_map(|key| value[*key].as_i64());
-    Some(Issue {
-        url: url.to_owned(),
-        number: number.or_else(|| from_text(url)?.number),
-    })
+    let url = ["html_url", "web_url", "url"].iter().find_map(|key| value[*key].as_str())?;
+    let number = ["number", "index", "iid"].iter().find_map(|key| value[*key].as_i64());
+    Some(Issue { url: url.to_owned(), number: number.or_else(|| from_text(url)?.number) })
 }
 
 fn from_text(text: &str) -> Option<Issue> {
     let found = ISSUE_URL.captures(text)?;
-    Some(Issue {
-        url: found[0].to_owned(),
-        number: found[1].parse().ok(),
-    })
+    Some(Issue { url: found[0].to_owned(), number: found[1].parse().ok() })
 }
 
 #[cfg(test)]
@@ -204,27 +174,17 @@ mod tests {
     use super::*;
 
     fn result(text: &str, structured: Option<Value>) -> CallResult {
-        CallResult {
-            text: text.to_owned(),
-            is_error: false,
-            structured,
-        }
+        CallResult { text: text.to_owned(), is_error: false, structured }
     }
 
     #[test]
     fn issues_are_found_however_the_server_packs_them() {
         let one = r#"{"id": 9, "number": 4, "html_url": "http://f/o/r/issues/4", "body": "x"}"#;
-        let wanted = Some(Issue {
-            url: "http://f/o/r/issues/4".into(),
-            number: Some(4),
-        });
+        let wanted = Some(Issue { url: "http://f/o/r/issues/4".into(), number: Some(4) });
         assert_eq!(values(&result(one, None)).iter().find_map(issue), wanted);
         assert_eq!(values(&result(&format!("{one}\n{one}"), None)).len(), 2);
         let structured = json!({"result": [{"html_url": "http://f/o/r/issues/4", "body": ""}]});
-        assert_eq!(
-            values(&result("", Some(structured))).iter().find_map(issue),
-            wanted
-        );
+        assert_eq!(values(&result("", Some(structured))).iter().find_map(issue), wanted);
         assert_eq!(from_text("Issue created: http://f/o/r/issues/4"), wanted);
     }
 }

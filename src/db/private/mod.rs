@@ -46,12 +46,7 @@ impl PrivatePostgres {
             Err(TryLockError::WouldBlock) => false,
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
         };
-        let mut server = Self {
-            place,
-            programs,
-            lock: owned.then_some(lock),
-            child: None,
-        };
+        let mut server = Self { place, programs, lock: owned.then_some(lock), child: None };
         if owned && !server.answers().await {
             server.initialise()?;
             server.child = Some(server.spawn()?);
@@ -118,10 +113,7 @@ impl PrivatePostgres {
             .output()
             .context("cannot run initdb")?;
         if !output.status.success() {
-            bail!(
-                "initdb failed: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         std::fs::rename(&fresh, &cluster).context("cannot move the new cluster to its place")
     }
@@ -143,12 +135,7 @@ impl PrivatePostgres {
                 "-c",
                 "max_connections=200",
             ])
-            .args([
-                "-c",
-                "unix_socket_permissions=0777",
-                "-c",
-                "log_min_messages=warning",
-            ])
+            .args(["-c", "unix_socket_permissions=0777", "-c", "log_min_messages=warning"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -160,11 +147,7 @@ impl PrivatePostgres {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.bin.join(program));
-        command
-            .current_dir("/")
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("TZ", "UTC");
+        command.current_dir("/").env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
         if let Some((user, group)) = self.place.run_as {
             command.uid(user).gid(group);
         }
@@ -180,16 +163,10 @@ impl PrivatePostgres {
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait()?
             {
-                bail!(
-                    "the private PostgreSQL ended at once ({status}): {}",
-                    self.last_words()
-                );
+                bail!("the private PostgreSQL ended at once ({status}): {}", self.last_words());
             }
             if Instant::now() > deadline {
-                bail!(
-                    "the private PostgreSQL did not answer within 20 s: {}",
-                    self.last_words()
-                );
+                bail!("the private PostgreSQL did not answer within 20 s: {}", self.last_words());
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -197,15 +174,10 @@ impl PrivatePostgres {
 
     async fn ensure_database(&self) -> anyhow::Result<()> {
         if let Ok(connection) = PgConnection::connect_with(&self.options(NAME)).await {
-            return connection
-                .close()
-                .await
-                .context("the private PostgreSQL closed the connection");
+            return connection.close().await.context("the private PostgreSQL closed the connection");
         }
         let mut connection = self.options("postgres").connect().await?;
-        let made = sqlx::raw_sql("create database regreen")
-            .execute(&mut connection)
-            .await;
+        let made = sqlx::raw_sql("create database regreen").execute(&mut connection).await;
         // Two processes may come here at once; one of them is told that it exists.
         if let Err(error) = made
             && PgConnection::connect_with(&self.options(NAME)).await.is_err()
@@ -235,16 +207,7 @@ impl PrivatePostgres {
         }
         let stopped = self
             .command("pg_ctl")
-            .args([
-                "stop",
-                "--mode",
-                "fast",
-                "--wait",
-                "--timeout",
-                "20",
-                "--silent",
-                "--pgdata",
-            ])
+            .args(["stop", "--mode", "fast", "--wait", "--timeout", "20", "--silent", "--pgdata"])
             .arg(self.place.cluster())
             .output()
             .context("cannot run pg_ctl")?;
@@ -255,10 +218,7 @@ impl PrivatePostgres {
         self.lock = None;
         self.child = None;
         if !stopped.status.success() {
-            bail!(
-                "the private PostgreSQL did not stop: {}",
-                String::from_utf8_lossy(&stopped.stderr).trim()
-            );
+            bail!("the private PostgreSQL did not stop: {}", String::from_utf8_lossy(&stopped.stderr).trim());
         }
         Ok(())
     }
@@ -274,15 +234,8 @@ impl Drop for PrivatePostgres {
 /// A path that other users can go to: every folder above it lets them through.
 fn is_reachable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
-    let open = |folder: &Path| {
-        folder
-            .metadata()
-            .is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0)
-    };
-    path.ancestors()
-        .skip(1)
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .all(open)
+    let open = |folder: &Path| folder.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
+    path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).all(open)
 }
 
 /// A short name for a path, for folders that stand for it elsewhere.

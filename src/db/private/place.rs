@@ -75,13 +75,9 @@ fn is_root() -> bool {
 fn other_user() -> (u32, u32) {
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let ids = |wanted: &str| {
-        let line = users
-            .lines()
-            .find(|line| line.split(':').next() == Some(wanted))?;
+        let line = users.lines().find(|line| line.split(':').next() == Some(wanted))?;
         let mut fields = line.split(':').skip(2);
         Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
     };
-    ids("postgres")
-        .or_else(|| ids("nobody"))
-        .unwrap_or((65_534, 65_534))
+    ids("postgres").or_else(|| ids("nobody")).unwrap_or((65_534, 65_534))
 }

@@ -39,9 +39,7 @@ impl Programs {
 }
 
 fn is_usable(bin: &Path) -> bool {
-    let programs = ["postgres", "initdb", "pg_ctl"]
-        .iter()
-        .all(|name| bin.join(name).is_file());
+    let programs = ["postgres", "initdb", "pg_ctl"].iter().all(|name| bin.join(name).is_file());
     let root = bin.parent().unwrap_or(bin);
     // Debian keeps the extensions under /usr/share, everybody else beside the programs.
     let version = root.file_name().unwrap_or_default();
@@ -59,10 +57,7 @@ fn candidates() -> Vec<PathBuf> {
         folders.extend(program.ancestors().skip(1).map(Path::to_owned));
     }
     let mut found: Vec<PathBuf> = folders.iter().map(|folder| folder.join(UNPACKED)).collect();
-    let installed = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let installed = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut installed: Vec<PathBuf> = installed.map(|entry| entry.path().join("bin")).collect();
     installed.sort();
     found.extend(installed.into_iter().rev());
@@ -79,12 +74,8 @@ fn lend(bin: &Path) -> anyhow::Result<PathBuf> {
     if !done.is_file() {
         let fresh = shared.with_extension("new");
         std::fs::create_dir_all(&fresh).with_context(|| format!("cannot create {}", fresh.display()))?;
-        let copied = Command::new("cp")
-            .arg("-a")
-            .arg(root.join("."))
-            .arg(&fresh)
-            .status()
-            .context("cannot run cp")?;
+        let copied =
+            Command::new("cp").arg("-a").arg(root.join(".")).arg(&fresh).status().context("cannot run cp")?;
         anyhow::ensure!(copied.success(), "cannot copy PostgreSQL to {}", fresh.display());
         // Its libraries stand beside the installation in the wheel.
         let _ = std::fs::remove_dir_all(&shared);

@@ -34,9 +34,7 @@ pub(super) fn maven_dependency() -> Sample {
 [ERROR] [Help 1] http://cwiki.apache.org/confluence/display/MAVEN/DependencyResolutionException
 ",
     );
-    log.line("+ upload-reports --quiet")
-        .cleanup(180)
-        .line("upload-reports: 0 errors");
+    log.line("+ upload-reports --quiet").cleanup(180).line("upload-reports: 0 errors");
     Sample {
         slug: "maven-dependency",
         title: "Maven cannot find an artifact",
@@ -57,9 +55,7 @@ pub(super) fn maven_dependency() -> Sample {
 
 pub(super) fn rust_compile() -> Sample {
     let mut log = Log::new(2);
-    log.clone("edge/gateway")
-        .line("+ cargo build --release --locked")
-        .cargo_compiling(420);
+    log.clone("edge/gateway").line("+ cargo build --release --locked").cargo_compiling(420);
     log.lines(
         r#"
 warning: unused variable: `error_count`
@@ -119,11 +115,7 @@ warning: build failed, waiting for other jobs to finish...
 /// What the cluster says of any pod that ran.
 pub(super) fn started_events() -> Vec<(&'static str, &'static str, String)> {
     vec![
-        (
-            "Normal",
-            "Scheduled",
-            "Successfully assigned pod to worker-3".to_owned(),
-        ),
+        ("Normal", "Scheduled", "Successfully assigned pod to worker-3".to_owned()),
         (
             "Normal",
             "Pulled",

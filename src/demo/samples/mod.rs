@@ -76,11 +76,7 @@ impl Sample {
         let ended = json!({"terminated": {
             "exitCode": self.exit_code, "reason": self.reason,
             "startedAt": "2026-11-20T09:12:04Z", "finishedAt": "2026-11-20T09:19:47Z"}});
-        let state = if self.started {
-            ended.clone()
-        } else {
-            json!({"waiting": {"reason": self.reason}})
-        };
+        let state = if self.started { ended.clone() } else { json!({"waiting": {"reason": self.reason}}) };
         let restarted = self.previous_log.is_some();
         json!({
             "apiVersion": "v1",
@@ -120,11 +116,7 @@ mod tests {
         for (one, two) in all.iter().zip(samples()) {
             assert_eq!(one.log, two.log, "{}", one.slug);
             let lines = one.log.lines().count();
-            assert!(
-                !one.started || (200..=20_000).contains(&lines),
-                "{}: {lines} lines",
-                one.slug
-            );
+            assert!(!one.started || (200..=20_000).contains(&lines), "{}: {lines} lines", one.slug);
             let everything = format!("{} {:?} {}", one.log, one.events, one.manifest());
             for word in one.cause_words {
                 assert!(everything.contains(word), "{}: nothing says {word}", one.slug);

@@ -44,10 +44,8 @@ pub(super) fn image_pull() -> Sample {
 
 pub(super) fn out_of_memory() -> Sample {
     let mut log = Log::new(7);
-    log.line("+ java -Xmx6g -jar importer.jar --input /workspace/data")
-        .service_log(19_000);
-    log.line("09:19:46 INFO  loading chunk 412 of 980 into memory (1.9 GiB)")
-        .line("Killed");
+    log.line("+ java -Xmx6g -jar importer.jar --input /workspace/data").service_log(19_000);
+    log.line("09:19:46 INFO  loading chunk 412 of 980 into memory (1.9 GiB)").line("Killed");
     let mut sample = base(
         "oom",
         "A step runs out of memory",
@@ -64,10 +62,8 @@ pub(super) fn out_of_memory() -> Sample {
 pub(super) fn registry_auth() -> Sample {
     let mut log = Log::new(8);
     let token = format!("{}{}", "ghp", "_Zk3v9QhX2mB7tR4wY8nL1cD6fG5jK0pS2aE9");
-    log.clone("shop/cart")
-        .line(&format!("+ export BUILD_TOKEN={token}"));
-    log.line("+ buildah build --format oci --tag registry.example.com/shop/cart:1.18.0 .")
-        .image_layers(630);
+    log.clone("shop/cart").line(&format!("+ export BUILD_TOKEN={token}"));
+    log.line("+ buildah build --format oci --tag registry.example.com/shop/cart:1.18.0 .").image_layers(630);
     log.lines(
         "
 COMMIT registry.example.com/shop/cart:1.18.0
@@ -95,10 +91,7 @@ Getting image source signatures
 
 pub(super) fn disk_full() -> Sample {
     let mut log = Log::new(9);
-    log.clone("media/encoder")
-        .line("+ npm ci")
-        .npm_install(2_300)
-        .line("+ npm run build");
+    log.clone("media/encoder").line("+ npm ci").npm_install(2_300).line("+ npm run build");
     log.lines(
         "
 > encoder@4.1.0 build
@@ -112,28 +105,15 @@ npm error nospc There appears to be insufficient space on your system to finish.
 ",
     );
     log.line("npm error A complete log of this run can be found in: /root/.npm/_logs/2026-11-20T09_19_46_812Z-debug-0.log").cleanup(12);
-    base(
-        "disk-full",
-        "The workspace is full",
-        "encoder-build-w1z3y-bundle-pod",
-        "step-build",
-        log.done(),
-    )
-    .with(
-        "encoder-build",
-        &["no space left on device"],
-        FailureClass::Infrastructure,
-    )
+    base("disk-full", "The workspace is full", "encoder-build-w1z3y-bundle-pod", "step-build", log.done())
+        .with("encoder-build", &["no space left on device"], FailureClass::Infrastructure)
 }
 
 pub(super) fn dns() -> Sample {
     let mut log = Log::new(10);
     log.clone("infra/collector").line("+ go test ./...");
     for n in 0..380 {
-        log.line(&format!(
-            "ok  \texample.com/infra/collector/pkg/part{n:03}\t0.{:03}s",
-            n * 13 % 999
-        ));
+        log.line(&format!("ok  \texample.com/infra/collector/pkg/part{n:03}\t0.{:03}s", n * 13 % 999));
     }
     log.lines(
         "
@@ -146,14 +126,7 @@ go: example.com/tools/licenses@v1.6.0: Get \"https://goproxy.internal.example.co
         .line("task: retry 2 of 3 in 10s")
         .line("task: giving up")
         .cleanup(20);
-    base(
-        "dns",
-        "A host has no address",
-        "collector-ci-p0l4q-licenses-pod",
-        "step-licenses",
-        log.done(),
-    )
-    .with(
+    base("dns", "A host has no address", "collector-ci-p0l4q-licenses-pod", "step-licenses", log.done()).with(
         "collector-ci",
         &["goproxy.internal.example.com"],
         FailureClass::Infrastructure,
@@ -162,10 +135,7 @@ go: example.com/tools/licenses@v1.6.0: Get \"https://goproxy.internal.example.co
 
 pub(super) fn git_clone() -> Sample {
     let mut log = Log::new(11);
-    let address = format!(
-        "https://ci-bot:{}@git.example.com/vault/ledger.git",
-        "Tr0ub4dor-horse-staple"
-    );
+    let address = format!("https://ci-bot:{}@git.example.com/vault/ledger.git", "Tr0ub4dor-horse-staple");
     for n in 0..205 {
         log.line(&format!(
             "{{\"level\":\"info\",\"ts\":{},\"msg\":\"workspace check {n} passed: 0 errors\"}}",
@@ -188,11 +158,7 @@ fatal: Authentication failed for 'https://git.example.com/vault/ledger.git/'
         "step-clone",
         log.done(),
     )
-    .with(
-        "ledger-release",
-        &["https://git.example.com/vault/ledger.git"],
-        FailureClass::Configuration,
-    )
+    .with("ledger-release", &["https://git.example.com/vault/ledger.git"], FailureClass::Configuration)
 }
 
 pub(super) fn helm_upgrade() -> Sample {
@@ -221,9 +187,5 @@ helm.go:92: [debug] context deadline exceeded
         "step-helm",
         log.done(),
     )
-    .with(
-        "search-deploy",
-        &["UPGRADE FAILED", "search"],
-        FailureClass::Infrastructure,
-    )
+    .with("search-deploy", &["UPGRADE FAILED", "search"], FailureClass::Infrastructure)
 }

@@ -7,9 +7,7 @@ use crate::domain::FailureClass;
 
 pub(super) fn surefire() -> Sample {
     let mut log = Log::new(3);
-    log.clone("shop/pricing")
-        .line("+ mvn -B test")
-        .maven_downloads(2_400);
+    log.clone("shop/pricing").line("+ mvn -B test").maven_downloads(2_400);
     log.lines(
         "
 [INFO] -------------------------------------------------------
@@ -53,24 +51,13 @@ org.opentest4j.AssertionFailedError: expected: <90.00> but was: <81.00>
 ",
     );
     log.cleanup(25);
-    base(
-        "failing-tests",
-        "A unit test fails",
-        "pricing-ci-h4t8m-unit-tests-pod",
-        "step-test",
-        log.done(),
-    )
-    .with(
-        "pricing-ci",
-        &["DiscountCalculatorTest.appliesVoucherOnce"],
-        FailureClass::Test,
-    )
+    base("failing-tests", "A unit test fails", "pricing-ci-h4t8m-unit-tests-pod", "step-test", log.done())
+        .with("pricing-ci", &["DiscountCalculatorTest.appliesVoucherOnce"], FailureClass::Test)
 }
 
 pub(super) fn python_import() -> Sample {
     let mut log = Log::new(4);
-    log.clone("data/forecast")
-        .line("+ pip install -r requirements.txt");
+    log.clone("data/forecast").line("+ pip install -r requirements.txt");
     for n in 0..160 {
         log.line(&format!("Collecting package-{n:03}==1.{}.0", n % 9));
         log.line(&format!(
@@ -113,10 +100,7 @@ pub(super) fn go_vet() -> Sample {
     let mut log = Log::new(5);
     log.clone("infra/operator").line("+ go mod download");
     for n in 0..210 {
-        log.line(&format!(
-            "go: downloading k8s.io/component-{n:03} v0.34.{}",
-            n % 5
-        ));
+        log.line(&format!("go: downloading k8s.io/component-{n:03} v0.34.{}", n % 5));
     }
     log.line("+ go build ./...").line("+ go vet ./...");
     log.lines(
@@ -128,14 +112,7 @@ internal/controller/status.go:63:2: unreachable code
 ",
     );
     log.line("+ report-metrics --ok-on-error").cleanup(30);
-    base(
-        "go-vet",
-        "go vet finds a mistake",
-        "operator-ci-m3c7d-vet-pod",
-        "step-vet",
-        log.done(),
-    )
-    .with(
+    base("go-vet", "go vet finds a mistake", "operator-ci-m3c7d-vet-pod", "step-vet", log.done()).with(
         "operator-ci",
         &["internal/controller/reconcile.go:117"],
         FailureClass::Code,

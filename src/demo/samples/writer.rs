@@ -57,11 +57,7 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn new(seed: u64) -> Self {
-        Self {
-            text: String::new(),
-            rng: Rng::with_seed(seed),
-            second: 33_124,
-        }
+        Self { text: String::new(), rng: Rng::with_seed(seed), second: 33_124 }
     }
 
     pub(super) fn line(&mut self, line: &str) -> &mut Self {
@@ -79,21 +75,12 @@ impl Log {
 
     fn clock(&mut self) -> String {
         self.second += self.rng.u32(0..3);
-        format!(
-            "{:02}:{:02}:{:02}",
-            self.second / 3600,
-            self.second / 60 % 60,
-            self.second % 60
-        )
+        format!("{:02}:{:02}:{:02}", self.second / 3600, self.second / 60 % 60, self.second % 60)
     }
 
     pub(super) fn clone(&mut self, repository: &str) -> &mut Self {
-        let sha: String = (0..40)
-            .map(|_| char::from_digit(self.rng.u32(0..16), 16).unwrap_or('0'))
-            .collect();
-        self.line(&format!(
-            "+ git clone --depth 1 https://git.example.com/{repository}.git ."
-        ));
+        let sha: String = (0..40).map(|_| char::from_digit(self.rng.u32(0..16), 16).unwrap_or('0')).collect();
+        self.line(&format!("+ git clone --depth 1 https://git.example.com/{repository}.git ."));
         self.line("Cloning into '.'...");
         for percent in (0..=100).step_by(5) {
             let _ = write!(self.text, "Receiving objects: {percent:>3}% ({percent}/100)\r");
@@ -109,9 +96,7 @@ impl Log {
             let kind = if n % 2 == 0 { "pom" } else { "jar" };
             let path = format!("org/example/{package}/2.{minor}.{patch}/{package}-2.{minor}.{patch}.{kind}");
             let size = self.rng.u32(2..900);
-            self.line(&format!(
-                "[INFO] Downloading from central: https://maven.example.com/maven2/{path}"
-            ));
+            self.line(&format!("[INFO] Downloading from central: https://maven.example.com/maven2/{path}"));
             self.line(&format!("[INFO] Downloaded from central: https://maven.example.com/maven2/{path} ({size} kB at 3.1 MB/s)"));
         }
         self
@@ -120,15 +105,8 @@ impl Log {
     pub(super) fn cargo_compiling(&mut self, count: usize) -> &mut Self {
         for _ in 0..count {
             let name = CRATES[self.rng.usize(0..CRATES.len())];
-            let version = format!(
-                "{}.{}.{}",
-                self.rng.u32(0..3),
-                self.rng.u32(0..40),
-                self.rng.u32(0..12)
-            );
-            self.line(&format!(
-                "\u{1b}[1m\u{1b}[32m   Compiling\u{1b}[0m {name} v{version}"
-            ));
+            let version = format!("{}.{}.{}", self.rng.u32(0..3), self.rng.u32(0..40), self.rng.u32(0..12));
+            self.line(&format!("\u{1b}[1m\u{1b}[32m   Compiling\u{1b}[0m {name} v{version}"));
         }
         self
     }
@@ -162,9 +140,8 @@ impl Log {
 
     pub(super) fn image_layers(&mut self, count: usize) -> &mut Self {
         for n in 0..count {
-            let digest: String = (0..64)
-                .map(|_| char::from_digit(self.rng.u32(0..16), 16).unwrap_or('0'))
-                .collect();
+            let digest: String =
+                (0..64).map(|_| char::from_digit(self.rng.u32(0..16), 16).unwrap_or('0')).collect();
             match n % 3 {
                 0 => self.line(&format!("Copying blob sha256:{digest}")),
                 1 => self.line(&format!("Copying config sha256:{digest}")),
