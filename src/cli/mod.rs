@@ -4,7 +4,7 @@ mod demo;
 mod excerpt;
 mod ingest;
 mod report;
-mod serve;
+pub mod serve;
 
 use crate::config::{Config, markdown_table, process_env};
 use crate::{app, db, telemetry};

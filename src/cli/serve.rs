@@ -17,17 +17,21 @@ const LAST: Duration = Duration::from_secs(10);
 
 /// What one process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Roles {
+pub enum Roles {
+    /// Serves and works.
     Both,
+    /// Serves.
     Http,
+    /// Works.
     Work,
 }
 
 /// A service that runs.
-pub(super) struct Service {
-    pub(super) app: Arc<App>,
+pub struct Service {
+    /// The shared parts.
+    pub app: Arc<App>,
     /// Where it listens, when it does.
-    pub(super) address: Option<SocketAddr>,
+    pub address: Option<SocketAddr>,
     private: Option<db::private::PrivatePostgres>,
 }
 
@@ -46,7 +50,10 @@ pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode
 }
 
 /// Database, schema, shared parts, worker, listener: in this order.
-pub(super) async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::Result<Service> {
+///
+/// # Errors
+/// The port is taken, the database is away, or a part cannot be built.
+pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::Result<Service> {
     // The port first: a taken one should not cost the start of a database.
     let listener = if roles == Roles::Work { None } else { Some(listen(&config).await?) };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -104,7 +111,10 @@ async fn ingest(app: Arc<App>) {
 
 impl Service {
     /// Stops in order: no new work; what runs ends or is handed back; connections; the database.
-    pub(super) async fn stop(self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// The private database does not stop.
+    pub async fn stop(self) -> anyhow::Result<()> {
         let grace = self.app.config.server.shutdown_grace + LAST;
         if !self.app.shutdown.finish(grace).await {
             tracing::warn!("some work did not stop in time; another worker takes it up");

@@ -1,0 +1,159 @@
+//! What the model does wrong, and what becomes of the report.
+
+use crate::support::fake_model::{FakeModel, Reply, Style};
+use crate::support::{Setup, TestApp};
+use serde_json::{Value, json};
+
+async fn investigate(script: Vec<Reply>) -> (FakeModel, TestApp, Value) {
+    let model = FakeModel::start(script).await;
+    let app = Setup::whole().await.model(&model).set("REGREEN_AGENT_TURNS", "6").start().await;
+    let answer = app.report("compile-error").await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    assert_eq!(app.issues().len(), 1);
+    let report = app.get(&format!("/api/reports/{}", answer.body["report_id"].as_str().unwrap())).await.body;
+    (model, app, report)
+}
+
+async fn concluded_by(script: Vec<Reply>, analyst: &str) -> (FakeModel, Value) {
+    let (model, app, report) = investigate(script).await;
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!(runs.last().unwrap()["analyst"], analyst, "{runs:?}");
+    assert_eq!(model.refusals(), Vec::<String>::new());
+    let issue = app.issues().remove(0);
+    if analyst == "rules" {
+        assert!(issue["body"].as_str().unwrap().contains("did not conclude"), "the issue says so: {issue}");
+        assert!(issue["title"].as_str().unwrap().contains("E0308"));
+    }
+    app.stop().await;
+    (model, report)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_model_is_asked_again() {
+    let busy = || Reply::Status(429, json!({"error": {"message": "slow down", "code": 429}}), Some("0"));
+    let (model, _) = concluded_by(vec![busy(), busy()], "fake").await;
+    assert_eq!(model.requests()[0], model.requests()[2], "the same request again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_fails_for_ever_is_replaced_by_the_rules() {
+    let script = (0..50).map(|_| Reply::Status(500, json!("boom"), None)).collect();
+    let (model, report) = concluded_by(script, "rules").await;
+    assert_eq!(model.requests().len(), 5, "model.max_attempts");
+    assert_eq!(report["runs"][0]["stop_reason"], "model_failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_is_not_tried_again() {
+    let (model, _) =
+        concluded_by(vec![Reply::Status(401, json!({"error": {"message": "bad key"}}), None)], "rules").await;
+    assert_eq!(model.requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_stream_is_asked_again() {
+    concluded_by(vec![Reply::Broken], "fake").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_stream_is_given_up() {
+    let model = FakeModel::start(vec![Reply::Hang]).await;
+    let app = Setup::whole().await.model(&model).set("REGREEN_MODEL_REQUEST_TIMEOUT", "300ms").start().await;
+    assert_eq!(app.report("go-vet").await.status, 200);
+    assert!(model.requests().len() >= 2);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_too_long_is_shortened_or_handed_over() {
+    let too_long = || {
+        Reply::Status(
+            400,
+            json!({"error": {"message": "maximum context length is 8192 tokens", "code": "context_length_exceeded"}}),
+            None,
+        )
+    };
+    concluded_by(vec![too_long()], "fake").await;
+    let (_, report) = concluded_by((0..9).map(|_| too_long()).collect(), "rules").await;
+    assert_eq!(report["runs"][0]["stop_reason"], "context_too_long");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_arguments_are_answered_in_words() {
+    let garbage = Reply::Calls(
+        vec![
+            ("search_evidence", "{\"pattern\": ".into()),
+            ("read_evidence", "{}".into()),
+            ("no_such_tool", "{}".into()),
+        ],
+        Style::Pieces,
+    );
+    let (_, report) = concluded_by(vec![garbage], "fake").await;
+    let calls = report["runs"][0]["tool_calls"].as_array().unwrap();
+    assert!(calls[..3].iter().all(|call| call["failed"] == true), "{calls:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endless_tool_calls_end() {
+    let again = |n: u32| Reply::call("search_evidence", json!({"pattern": format!("line {n}")}));
+    let (model, report) = concluded_by((0..40).map(again).collect(), "rules").await;
+    assert_eq!(report["runs"][0]["stop_reason"], "turns");
+    let last = &model.requests()[5]["tools"];
+    assert_eq!(
+        (last.as_array().unwrap().len(), &last[0]["function"]["name"]),
+        (1, &json!("submit_diagnosis"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_are_not_in_the_evidence_are_not_filed() {
+    let lie = json!({
+        "title": "Aliens", "cause": "Aliens did it.", "class": "code", "confidence": "high",
+        "claims": [{"statement": "they signed it", "evidence": "E1", "first_line": 2, "last_line": 2, "quote": "greetings from Mars"}]});
+    let (_, app, _) = investigate(vec![Reply::call("submit_diagnosis", lie)]).await;
+    let body = app.issues()[0]["body"].as_str().unwrap().to_owned();
+    assert!(
+        !body.contains("they signed it") && body.contains("could not be found in the evidence"),
+        "{body}"
+    );
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_of_streaming_tool_calls_is_understood() {
+    for style in [Style::Pieces, Style::Whole, Style::NoIndex, Style::EmptyIds, Style::PlainJson] {
+        let two = vec![
+            ("search_evidence", json!({"pattern": "error"}).to_string()),
+            ("search_evidence", json!({"pattern": "warning"}).to_string()),
+        ];
+        let (_, report) = concluded_by(vec![Reply::Calls(two, style)], "fake").await;
+        let first: Vec<&Value> = report["runs"][0]["tool_calls"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|call| call["turn"] == 1)
+            .collect();
+        assert_eq!(first.len(), 2, "{style:?}");
+        assert!(first.iter().all(|call| call["failed"] == false), "{style:?}: {first:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prose_instead_of_a_conclusion_goes_to_the_rules() {
+    concluded_by(vec![Reply::Text("it is the compiler"), Reply::Text("as I said")], "rules").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_optional_parameters_is_asked_without_them() {
+    let refuses = |name: &str| {
+        Reply::Status(
+            400,
+            json!({"error": {"message": format!("Unrecognized request argument supplied: {name}")}}),
+            None,
+        )
+    };
+    let (model, _) =
+        concluded_by(vec![refuses("parallel_tool_calls"), refuses("stream_options")], "fake").await;
+    let last = model.requests().pop().unwrap();
+    assert!(last.get("parallel_tool_calls").is_none() && last.get("stream_options").is_none());
+}

@@ -1,0 +1,142 @@
+//! A report's way, from the request to the issue.
+
+use crate::support::fake_model::FakeModel;
+use crate::support::{Setup, eventually};
+use regreen::demo::samples::samples;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sample_failure_becomes_an_issue_that_names_its_cause() {
+    let app = Setup::whole().await.start().await;
+    for sample in samples() {
+        let answer = app.report(sample.slug).await;
+        assert_eq!(answer.status, 200, "{}: {:?}", sample.slug, answer.body);
+        assert!(
+            answer.body["result"].as_str().unwrap().starts_with("Issue created: http://"),
+            "{:?}",
+            answer.body
+        );
+        let issue = app.issues().pop().unwrap();
+        let text = format!("{} {}", issue["title"], issue["body"]);
+        for word in sample.cause_words {
+            assert!(text.contains(word), "{}: the issue does not say {word}: {text}", sample.slug);
+        }
+        let found = format!("Class | {}, ", sample.class.as_str());
+        assert!(text.contains(&found), "{}: not {found}: {text}", sample.slug);
+        assert!(text.contains("line "), "{}: cites no line", sample.slug);
+    }
+    assert_eq!(app.issues().len(), samples().len(), "one issue per cause");
+    assert!(!format!("{:?}", app.issues()).contains("ghp_"), "no secret is filed");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_investigates_and_its_claims_are_checked() {
+    let model = FakeModel::start(Vec::new()).await;
+    let app = Setup::whole().await.model(&model).start().await;
+    let answer = app.report("compile-error").await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    assert_eq!(model.refusals(), Vec::<String>::new());
+    assert!(model.keys().iter().all(|key| key == "Bearer key-1"));
+    let report = app.get(&format!("/api/reports/{}", answer.body["report_id"].as_str().unwrap())).await.body;
+    assert_eq!(report["runs"][0]["analyst"], "fake");
+    assert_eq!(report["runs"][0]["stop_reason"], "submitted");
+    assert!(report["runs"][0]["tool_calls"].as_array().unwrap().len() >= 2, "every call is on record");
+    let steps: Vec<&str> =
+        report["steps"].as_array().unwrap().iter().map(|step| step["name"].as_str().unwrap()).collect();
+    for step in ["collect", "place", "investigate", "verify", "publish"] {
+        assert!(steps.contains(&step), "{steps:?}");
+    }
+    let offered: Vec<String> = model.requests()[0]["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tool| tool["function"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(
+        offered.contains(&"pods_log".to_owned()) && !offered.contains(&"pods_delete".to_owned()),
+        "only tools that look: {offered:?}"
+    );
+    assert!(!offered.contains(&"create_issue".to_owned()));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_cause_is_counted_without_a_model_and_commented_once_an_hour() {
+    let model = FakeModel::start(Vec::new()).await;
+    let app = Setup::whole().await.model(&model).start().await;
+    app.report("dns").await;
+    let asked = model.requests().len();
+    sqlx::raw_sql("update incidents set commented_at = now() - interval '2 hours'")
+        .execute(&app.pool().await)
+        .await
+        .unwrap();
+    for _ in 0..3 {
+        let again = app.report("dns").await;
+        assert!(again.body["result"].as_str().unwrap().starts_with("Known cause, seen "), "{:?}", again.body);
+    }
+    assert_eq!(model.requests().len(), asked, "no model call for a known cause");
+    let issues = app.issues();
+    assert_eq!((issues.len(), issues[0]["comments"].as_u64()), (1, Some(1)));
+    let incidents = app.get("/api/incidents").await.body;
+    assert_eq!(incidents["incidents"][0]["occurrences"], 4);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_of_one_cause_is_one_investigation() {
+    let model = FakeModel::start(Vec::new()).await;
+    let app = Setup::whole().await.model(&model).start().await;
+    let answers = futures::future::join_all((0..10).map(|_| app.report("disk-full"))).await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    assert_eq!(app.issues().len(), 1);
+    assert_eq!(app.get("/api/incidents").await.body["incidents"][0]["occurrences"], 10);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_tracker_the_diagnosis_is_the_result() {
+    let app = Setup::bare().await.start().await;
+    let log = "step 1\nModuleNotFoundError: No module named 'yaml'\n";
+    let answer = app.post(&json!({"namespace": "ci", "pod_name": "p", "log": log}), &[]).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    let result = answer.body["result"].as_str().unwrap();
+    assert!(
+        result.contains("The Python module yaml is not installed") && result.contains("E1 lines 2-2"),
+        "{result}"
+    );
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_reach_neither_model_nor_database() {
+    let model = FakeModel::start(Vec::new()).await;
+    let app = Setup::whole().await.model(&model).start().await;
+    for slug in ["registry-auth", "git-clone"] {
+        assert_eq!(app.report(slug).await.status, 200);
+    }
+    let seen = format!("{:?}{:?}", model.requests(), app.issues());
+    let stored: Vec<String> =
+        sqlx::query_scalar("select text from evidence").fetch_all(&app.pool().await).await.unwrap();
+    for secret in ["Zk3v9QhX2mB7tR4wY8nL1cD6fG5jK0pS2aE9", "Tr0ub4dor-horse-staple"] {
+        assert!(!seen.contains(secret), "{secret} was shown");
+        assert!(!stored.iter().any(|text| text.contains(secret)), "{secret} was stored");
+    }
+    assert!(stored.iter().any(|text| text.contains("[redacted:url-password:1]")));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_without_evidence_fails_with_the_reason() {
+    let app = Setup::whole().await.start().await;
+    let answer = app.post(&json!({"namespace": "ci", "pod_name": "nobody-knows"}), &[]).await;
+    assert_eq!(answer.status, 502, "{:?}", answer.body);
+    assert!(answer.body["detail"].as_str().unwrap().contains("not found"), "{:?}", answer.body);
+    assert!(answer.body["report_id"].is_string());
+    let id = answer.body["report_id"].as_str().unwrap().to_owned();
+    eventually("it is failed", async || {
+        (app.get(&format!("/api/reports/{id}")).await.body["status"] == "failed").then_some(())
+    })
+    .await;
+    app.stop().await;
+}

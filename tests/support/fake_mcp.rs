@@ -1,0 +1,145 @@
+//! A streamable-HTTP MCP server that misbehaves on request.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+/// How it behaves; may be changed while it runs.
+#[derive(Debug, Clone, Default)]
+pub struct Behaviour {
+    /// `tools/call` never answers.
+    pub hang: bool,
+    /// `tools/list` names the same cursor for ever.
+    pub endless_pages: bool,
+    /// Tools: name and whether it only looks.
+    pub tools: Vec<(&'static str, bool)>,
+    /// `tools/call` breaks the connection without an answer.
+    pub drop_calls: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    behaviour: Mutex<Behaviour>,
+    sessions: Mutex<BTreeSet<String>>,
+    messages: watch::Sender<Vec<Value>>,
+}
+
+/// The server.
+pub struct FakeMcp {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for FakeMcp {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl FakeMcp {
+    pub async fn start(behaviour: Behaviour) -> Self {
+        Self::start_on(behaviour, "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    pub async fn start_on(behaviour: Behaviour, address: SocketAddr) -> Self {
+        let shared = Arc::new(Shared { behaviour: Mutex::new(behaviour), ..Shared::default() });
+        let listener =
+            super::eventually("the port is free", async || TcpListener::bind(address).await.ok()).await;
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/mcp", post(message)).with_state(Arc::clone(&shared));
+        #[expect(clippy::disallowed_methods, reason = "a test's own server")]
+        let server = tokio::spawn(async move {
+            axum::serve(listener, router).await.unwrap();
+        });
+        Self { address, shared, server }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.address)
+    }
+
+    /// A table for the configuration.
+    pub fn table(&self, name: &str, extra: &str) -> String {
+        format!(
+            "[[mcp]]\nname = \"{name}\"\ntransport = \"streamable-http\"\nurl = \"{}\"\n{extra}\n",
+            self.url()
+        )
+    }
+
+    pub fn behave(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.shared.behaviour.lock().unwrap());
+    }
+
+    /// Forgets all sessions, as a restart does.
+    pub fn forget_sessions(&self) {
+        self.shared.sessions.lock().unwrap().clear();
+    }
+
+    /// Every message of that method so far.
+    pub fn seen(&self, method: &str) -> Vec<Value> {
+        self.shared.messages.borrow().iter().filter(|message| message["method"] == method).cloned().collect()
+    }
+
+    /// Waits until a message of that method came.
+    pub async fn wait_for(&self, method: &str) {
+        let mut messages = self.shared.messages.subscribe();
+        let came = messages.wait_for(|all| all.iter().any(|message| message["method"] == method));
+        tokio::time::timeout(super::PATIENCE, came).await.unwrap().unwrap();
+    }
+}
+
+async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let message: Value = serde_json::from_slice(&body).unwrap();
+    let behaviour = shared.behaviour.lock().unwrap().clone();
+    let method = message["method"].as_str().unwrap_or_default();
+    let session = headers.get("mcp-session-id").map(|value| value.to_str().unwrap().to_owned());
+    if method != "initialize" && !session.is_some_and(|id| shared.sessions.lock().unwrap().contains(&id)) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    shared.messages.send_modify(|all| all.push(message.clone()));
+    let result = match method {
+        "initialize" => {
+            let id = Uuid::new_v4().simple().to_string();
+            shared.sessions.lock().unwrap().insert(id.clone());
+            let result = json!({"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "fake", "version": "1"}});
+            let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
+            return ([("mcp-session-id", id)], Json(answer)).into_response();
+        }
+        "tools/list" => {
+            let tools: Vec<Value> = behaviour
+                .tools
+                .iter()
+                .map(|(name, reads)| json!({"name": name, "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": reads}}))
+                .collect();
+            if behaviour.endless_pages {
+                json!({"tools": tools, "nextCursor": "again"})
+            } else {
+                json!({"tools": tools})
+            }
+        }
+        "tools/call" if behaviour.hang => std::future::pending().await,
+        "tools/call" if behaviour.drop_calls => {
+            let broken =
+                futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("broken off")) });
+            return ([("content-type", "application/json")], axum::body::Body::from_stream(broken))
+                .into_response();
+        }
+        "tools/call" => {
+            json!({"content": [{"type": "text", "text": format!("did {}", message["params"]["name"])}]})
+        }
+        _ => return StatusCode::ACCEPTED.into_response(),
+    };
+    Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response()
+}

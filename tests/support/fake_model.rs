@@ -1,0 +1,240 @@
+//! A model endpoint on loopback that streams scripted answers and refuses a broken history, as real providers do.
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use tokio::task::JoinHandle;
+
+/// How a server cuts tool calls into chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    Pieces,
+    Whole,
+    NoIndex,
+    EmptyIds,
+    PlainJson,
+}
+
+/// One scripted answer.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    Calls(Vec<(&'static str, String)>, Style),
+    Text(&'static str),
+    Status(u16, Value, Option<&'static str>),
+    /// The stream ends in the middle.
+    Broken,
+    Hang,
+}
+
+impl Reply {
+    pub fn call(name: &'static str, arguments: Value) -> Self {
+        Self::Calls(vec![(name, arguments.to_string())], Style::Pieces)
+    }
+}
+
+#[derive(Default)]
+struct Journal {
+    script: Mutex<VecDeque<Reply>>,
+    requests: Mutex<Vec<Value>>,
+    refusals: Mutex<Vec<String>>,
+    keys: Mutex<Vec<String>>,
+}
+
+/// The endpoint.
+pub struct FakeModel {
+    pub url: String,
+    journal: Arc<Journal>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for FakeModel {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl FakeModel {
+    /// Answers with the script; when it is used up, as an analyst who searches once and cites what was found.
+    pub async fn start(script: Vec<Reply>) -> Self {
+        let journal = Arc::new(Journal { script: Mutex::new(script.into()), ..Journal::default() });
+        let router =
+            Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&journal));
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "a test's own server")]
+        let server = tokio::spawn(async move {
+            axum::serve(listener, router).await.unwrap();
+        });
+        Self { url, journal, server }
+    }
+
+    pub fn requests(&self) -> Vec<Value> {
+        self.journal.requests.lock().unwrap().clone()
+    }
+
+    pub fn keys(&self) -> Vec<String> {
+        self.journal.keys.lock().unwrap().clone()
+    }
+
+    /// Histories that were refused as broken; a test that ends well has none.
+    pub fn refusals(&self) -> Vec<String> {
+        self.journal.refusals.lock().unwrap().clone()
+    }
+}
+
+async fn complete(State(journal): State<Arc<Journal>>, headers: HeaderMap, body: Bytes) -> Response {
+    let request: Value = serde_json::from_slice(&body).unwrap();
+    let key = headers.get("authorization").map_or(String::new(), |value| value.to_str().unwrap().to_owned());
+    journal.keys.lock().unwrap().push(key);
+    journal.requests.lock().unwrap().push(request.clone());
+    if let Err(problem) = check(&request) {
+        journal.refusals.lock().unwrap().push(problem.clone());
+        return (StatusCode::BAD_REQUEST, Json(json!({"error": {"message": problem, "code": null}})))
+            .into_response();
+    }
+    let reply = journal.script.lock().unwrap().pop_front();
+    match reply.unwrap_or_else(|| analyst(&request)) {
+        Reply::Status(status, body, after) => {
+            let mut response = (StatusCode::from_u16(status).unwrap(), Json(body)).into_response();
+            if let Some(after) = after {
+                response.headers_mut().insert("retry-after", after.parse().unwrap());
+            }
+            response
+        }
+        Reply::Hang => std::future::pending().await,
+        Reply::Broken => events(&[json!({"choices": [{"delta": {"content": "the rea"}}]})], false),
+        Reply::Text(text) => {
+            events(&[json!({"choices": [{"delta": {"content": text}}]}), finish("stop")], true)
+        }
+        Reply::Calls(calls, style) => tool_calls(&calls, style),
+    }
+}
+
+fn finish(reason: &str) -> Value {
+    json!({"choices": [{"delta": {}, "finish_reason": reason}], "usage": {"prompt_tokens": 100, "completion_tokens": 20}, "x_extra": 1})
+}
+
+fn events(chunks: &[Value], done: bool) -> Response {
+    let mut text: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+    if done {
+        text.push_str("data: [DONE]\n\n");
+    }
+    ([("content-type", "text/event-stream")], Body::from(text)).into_response()
+}
+
+fn tool_calls(calls: &[(&'static str, String)], style: Style) -> Response {
+    let delta = |value: Value| json!({"choices": [{"delta": {"tool_calls": [value]}}]});
+    let mut chunks = Vec::new();
+    if style == Style::PlainJson {
+        let calls: Vec<Value> = calls
+            .iter()
+            .enumerate()
+            .map(|(index, (name, arguments))| json!({"id": format!("c{index}"), "type": "function", "function": {"name": name, "arguments": arguments}}))
+            .collect();
+        let answer = json!({"choices": [{"message": {"content": null, "tool_calls": calls}, "finish_reason": "tool_calls"}]});
+        return Json(answer).into_response();
+    }
+    for (index, (name, arguments)) in calls.iter().enumerate() {
+        let middle = arguments.len() / 2;
+        match style {
+            Style::Pieces => {
+                chunks.push(delta(json!({"index": index, "id": format!("c{index}"), "function": {"name": name, "arguments": ""}})));
+                chunks.push(delta(json!({"index": index, "function": {"arguments": arguments[..middle]}})));
+                chunks.push(delta(json!({"index": index, "function": {"arguments": arguments[middle..]}})));
+            }
+            Style::NoIndex => {
+                chunks.push(delta(json!({"id": format!("c{index}"), "function": {"name": name, "arguments": arguments[..middle]}})));
+                chunks.push(delta(json!({"function": {"arguments": arguments[middle..]}})));
+            }
+            Style::EmptyIds => chunks.push(delta(
+                json!({"index": 0, "id": "", "function": {"name": name, "arguments": arguments}}),
+            )),
+            Style::Whole | Style::PlainJson => {
+                chunks.push(delta(json!({"index": index, "id": format!("c{index}"), "function": {"name": name, "arguments": arguments}})));
+            }
+        }
+    }
+    chunks.push(finish("tool_calls"));
+    events(&chunks, true)
+}
+
+/// Searches the evidence, then cites the last line it found.
+fn analyst(request: &Value) -> Reply {
+    let found =
+        request["messages"].as_array().unwrap().iter().rev().filter(|message| message["role"] == "tool");
+    let lines: Vec<String> = found
+        .flat_map(|message| {
+            message["content"].as_str().unwrap().lines().map(ToOwned::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    let cited = lines.iter().rev().find_map(|line| {
+        let (label, rest) = line.split_once(':')?;
+        let (number, text) = rest.split_once(": ")?;
+        Some((label.to_owned(), number.parse::<u32>().ok()?, text.to_owned()))
+    });
+    match cited {
+        None => Reply::call("search_evidence", json!({"pattern": "error|failed|denied"})),
+        Some((label, number, text)) => Reply::call(
+            "submit_diagnosis",
+            json!({
+                "title": format!("Found: {text}"), "cause": "The cited line says so.", "class": "code", "confidence": "high",
+                "claims": [{"statement": "it says why", "evidence": label, "first_line": number, "last_line": number, "quote": text}],
+                "next_steps": ["mend it"]}),
+        ),
+    }
+}
+
+/// The rules real providers have for a history.
+fn check(request: &Value) -> Result<(), String> {
+    let tools = request["tools"].as_array().cloned().unwrap_or_default();
+    let mut names = BTreeSet::new();
+    for tool in &tools {
+        let name = tool["function"]["name"].as_str().ok_or("a tool without a name")?;
+        let legal = !name.is_empty()
+            && name.len() <= 64
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        if !legal || !names.insert(name) {
+            return Err(format!("illegal or repeated tool name {name}"));
+        }
+        if tool["function"]["parameters"]["type"] != "object" {
+            return Err(format!("parameters of {name} are no object schema"));
+        }
+    }
+    let mut open: BTreeSet<String> = BTreeSet::new();
+    for (index, message) in request["messages"].as_array().ok_or("no messages")?.iter().enumerate() {
+        let role = message["role"].as_str().unwrap_or_default();
+        if role != "tool" && !open.is_empty() {
+            return Err(format!("message {index}: calls {open:?} were not answered"));
+        }
+        match role {
+            "system" if index == 0 => {}
+            "user" if message["content"].is_string() => {}
+            "tool" => {
+                let id = message["tool_call_id"].as_str().unwrap_or_default();
+                if !open.remove(id) || !message["content"].is_string() {
+                    return Err(format!("message {index}: answers no open call"));
+                }
+            }
+            "assistant" => {
+                for call in message["tool_calls"].as_array().into_iter().flatten() {
+                    let id = call["id"].as_str().unwrap_or_default();
+                    let arguments = call["function"]["arguments"].as_str().unwrap_or("x");
+                    if id.is_empty()
+                        || !open.insert(id.to_owned())
+                        || serde_json::from_str::<Value>(arguments).is_err()
+                    {
+                        return Err(format!("message {index}: a call with a bad id or arguments"));
+                    }
+                }
+            }
+            other => return Err(format!("message {index}: role {other} does not belong here")),
+        }
+    }
+    if open.is_empty() { Ok(()) } else { Err(format!("calls {open:?} were not answered")) }
+}

@@ -1,0 +1,209 @@
+//! The language of the tests: a whole service on a database of its own, with real stand-ins around it.
+
+pub mod fake_mcp;
+pub mod fake_model;
+
+use regreen::cli::serve::{Roles, Service, start};
+use regreen::config::{Config, process_env};
+use regreen::demo::samples::{Sample, sample};
+use regreen::demo::{cluster, forge};
+use regreen::shutdown::Shutdown;
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions as _, PgPool};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Longest wait for something that has to happen; a test that reaches it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// URL of the test server's maintenance database.
+pub fn server_url() -> String {
+    process_env("DATABASE_URL").expect("run the tests with `make test`, or under `.ci/with-postgres`")
+}
+
+/// A new database of that server.
+pub async fn fresh_database() -> String {
+    let url = server_url();
+    let name = format!("t{}", Uuid::new_v4().simple());
+    let options: PgConnectOptions = url.parse().unwrap();
+    let mut connection = options.connect().await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create database {name}")))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    let (server, _) = url.rsplit_once('/').unwrap();
+    format!("{server}/{name}")
+}
+
+/// A running service.
+pub struct TestApp {
+    pub base: String,
+    pub http: reqwest::Client,
+    pub forge: Option<forge::Forge>,
+    pub database: String,
+    service: Option<Service>,
+    shutdown: Shutdown,
+    stand_ins: Shutdown,
+}
+
+/// What a test sets before it starts the service.
+pub struct Setup {
+    env: BTreeMap<String, String>,
+    file: String,
+    stand_ins: Shutdown,
+    forge: Option<forge::Forge>,
+}
+
+impl Setup {
+    /// A service with neither cluster nor forge.
+    pub async fn bare() -> Self {
+        let mut env = BTreeMap::new();
+        let database = fresh_database().await;
+        for (name, value) in [
+            ("DATABASE_URL", database.as_str()),
+            ("REGREEN_PORT", "0"),
+            ("REGREEN_MODEL_BACKOFF", "1ms"),
+            ("REGREEN_QUEUE_HEARTBEAT", "1s"),
+            ("REGREEN_QUEUE_LEASE", "4s"),
+            ("REGREEN_DATABASE_MAX_CONNECTIONS", "10"),
+            ("REGREEN_SHUTDOWN_GRACE", "1s"),
+        ] {
+            env.insert(name.to_owned(), value.to_owned());
+        }
+        Self { env, file: String::new(), stand_ins: Shutdown::new(), forge: None }
+    }
+
+    /// With the stand-in cluster and forge.
+    pub async fn whole() -> Self {
+        let mut setup = Self::bare().await;
+        let cluster = cluster::start(&setup.stand_ins).await.unwrap();
+        let forge = forge::start(&setup.stand_ins).await.unwrap();
+        let url = forge.mcp_url.clone();
+        setup.forge = Some(forge);
+        setup
+            .set("MCP_OPENSHIFT_URL", &cluster)
+            .set("MCP_GITEA_URL", &url)
+            .set("GITEA_OWNER", "platform")
+            .set("GITEA_REPO", "failures")
+    }
+
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn file(mut self, toml: &str) -> Self {
+        self.file.push_str(toml);
+        self
+    }
+
+    pub fn model(self, model: &fake_model::FakeModel) -> Self {
+        self.set("REGREEN_MODEL_URL", &model.url)
+            .set("REGREEN_MODEL", "fake")
+            .set("REGREEN_MODEL_API_KEY", "key-1")
+    }
+
+    pub fn config(&self) -> Config {
+        Config::from_layers(&self.file.parse().unwrap(), &|name| self.env.get(name).cloned()).unwrap()
+    }
+
+    /// The settings as environment, for a service in a process of its own.
+    pub fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
+    pub fn forge(&self) -> &forge::Forge {
+        self.forge.as_ref().unwrap()
+    }
+
+    pub async fn start(self) -> TestApp {
+        let app = self.start_unsettled().await;
+        app.service.as_ref().unwrap().app.mcp.settled().await;
+        app
+    }
+
+    pub async fn start_unsettled(self) -> TestApp {
+        let shutdown = Shutdown::new();
+        let service = start(self.config(), Roles::Both, shutdown.clone()).await.unwrap();
+        TestApp {
+            base: format!("http://{}", service.address.unwrap()),
+            http: reqwest::Client::builder().build().unwrap(),
+            forge: self.forge,
+            database: self.env["DATABASE_URL"].clone(),
+            service: Some(service),
+            shutdown,
+            stand_ins: self.stand_ins,
+        }
+    }
+}
+
+/// An HTTP answer, read.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl TestApp {
+    pub fn mcp(&self) -> &regreen::mcp::Registry {
+        &self.service.as_ref().unwrap().app.mcp
+    }
+
+    pub async fn report(&self, slug: &str) -> Answer {
+        let Sample { namespace, pod, .. } = sample(slug).unwrap();
+        self.post(&json!({"namespace": namespace, "pod_name": pod}), &[]).await
+    }
+
+    pub async fn post(&self, body: &Value, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.http.post(format!("{}/report-failure", self.base)).json(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Self::read(request).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Self::read(self.http.get(format!("{}{path}", self.base))).await
+    }
+
+    pub async fn read(request: reqwest::RequestBuilder) -> Answer {
+        let response = request.timeout(PATIENCE).send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    }
+
+    pub async fn pool(&self) -> PgPool {
+        pool(&self.database).await
+    }
+
+    pub fn issues(&self) -> Vec<Value> {
+        self.forge.as_ref().unwrap().issues()
+    }
+
+    /// Stops as a signal would.
+    pub async fn stop(mut self) {
+        self.shutdown.token().cancel();
+        self.service.take().unwrap().stop().await.unwrap();
+        self.stand_ins.finish(Duration::from_secs(5)).await;
+    }
+}
+
+pub async fn pool(url: &str) -> PgPool {
+    PgPoolOptions::new().max_connections(2).connect(url).await.unwrap()
+}
+
+/// Waits until something holds.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "did not come about: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
