@@ -15,6 +15,9 @@ use tokio::net::TcpListener;
 /// Time the rest of a stop gets after the grace.
 const LAST: Duration = Duration::from_secs(10);
 
+/// Pause before a worker that ended begins anew.
+const WORK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What one process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Roles {
@@ -65,13 +68,7 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
         shutdown.spawn(jobs::announce(Arc::clone(&app)));
     }
     if roles != Roles::Http {
-        let (worker, stop) = (Arc::clone(&app), shutdown.token().clone());
-        shutdown.spawn(async move {
-            if let Err(error) = jobs::work(worker).await {
-                tracing::error!(error = format!("{error:#}"), "the worker ended; stopping");
-                stop.cancel();
-            }
-        });
+        shutdown.spawn(work(Arc::clone(&app)));
     }
     if let Some(listener) = listener {
         // Without it small answers wait for an acknowledgement.
@@ -86,6 +83,21 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
         });
     }
     Ok(Service { app, address, private: connected.private })
+}
+
+/// Works until the stop; a database that goes away ends the worker, which then begins anew.
+async fn work(app: Arc<App>) {
+    let stop = app.shutdown.token().clone();
+    while let Err(error) = jobs::work(Arc::clone(&app)).await {
+        if stop.is_cancelled() {
+            return;
+        }
+        tracing::error!(error = format!("{error:#}"), "the worker ended; beginning anew");
+        tokio::select! {
+            () = tokio::time::sleep(WORK_AGAIN) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 async fn listen(config: &Config) -> anyhow::Result<TcpListener> {

@@ -44,3 +44,12 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
 pub async fn ping(pool: &PgPool) -> sqlx::Result<()> {
     sqlx::query!(r#"select 1 as "one!""#).fetch_one(pool).await.map(|_| ())
 }
+
+/// Whether an SQLSTATE says that the server, and not the statement, is the trouble: connection, missing database,
+/// rollback, resources, locks, operator intervention, system error.
+#[must_use]
+pub fn is_away(code: Option<&str>) -> bool {
+    code.is_none_or(|code| {
+        ["08", "3D", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
+    })
+}

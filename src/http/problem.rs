@@ -70,7 +70,12 @@ impl Problem {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        if let sqlx::Error::Database(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) = &error {
+        let refused = match &error {
+            sqlx::Error::Database(error) => !crate::db::is_away(error.code().as_deref()),
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => true,
+            _ => false,
+        };
+        if refused {
             tracing::error!(%error, "the database refused a statement");
             return Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

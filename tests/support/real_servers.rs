@@ -1,0 +1,91 @@
+//! Real MCP servers of the field as child processes, in front of stand-in APIs.
+
+use super::eventually;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A child that ends with the test.
+pub struct RealServer {
+    child: Child,
+    pub url: String,
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A path below `.tools`, which `make tools` fills.
+pub fn tool(path: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools").join(path);
+    assert!(path.exists(), "{} is missing: run `make tools`", path.display());
+    path
+}
+
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+async fn start(mut command: Command, port: u16) -> RealServer {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the real server listens", async || {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
+    })
+    .await;
+    RealServer { child, url: format!("http://127.0.0.1:{port}/mcp") }
+}
+
+/// The Kubernetes MCP server, pointed at an API by a kubeconfig in `folder`.
+pub async fn kubernetes(api: &str, folder: &Path) -> RealServer {
+    let kubeconfig = folder.join("kubeconfig");
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: '{api}'}}}}]\n\
+         users: [{{name: u, user: {{token: t}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u, namespace: ci}}}}]\n"
+    );
+    std::fs::write(&kubeconfig, text).unwrap();
+    let port = free_port();
+    let mut command = Command::new(tool(
+        "npm/node_modules/kubernetes-mcp-server-linux-amd64/bin/kubernetes-mcp-server-linux-amd64",
+    ));
+    command.arg("--kubeconfig").arg(kubeconfig).args([
+        "--bind-address",
+        "127.0.0.1",
+        "--port",
+        &port.to_string(),
+    ]);
+    start(command, port).await
+}
+
+/// The Gitea MCP server, pointed at an API.
+pub async fn gitea(api: &str) -> RealServer {
+    let port = free_port();
+    let mut command = Command::new(tool("py/bin/gitea-mcp"));
+    command.args([
+        "serve",
+        "--transport",
+        "http",
+        "--host",
+        "127.0.0.1",
+        "--path",
+        "/mcp",
+        "--port",
+        &port.to_string(),
+    ]);
+    command.env("GITEA_URL", api).env("GITEA_TOKEN", "t");
+    start(command, port).await
+}
+
+/// The everything server over one of its transports; stdio needs no process of ours.
+pub async fn everything(transport: &str, path: &str) -> RealServer {
+    let port = free_port();
+    let mut command = Command::new("node");
+    command
+        .arg(tool("npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js"))
+        .arg(transport);
+    command.env("PORT", port.to_string());
+    let mut server = start(command, port).await;
+    server.url = format!("http://127.0.0.1:{port}{path}");
+    server
+}
