@@ -5,9 +5,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod command_line;
+mod conformance;
 mod crashes;
 mod http_api;
 mod mcp_client;
 mod model_failures;
+mod private_postgres;
 mod real_servers;
 mod reports;
