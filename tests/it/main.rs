@@ -13,4 +13,5 @@ mod mcp_client;
 mod model_failures;
 mod private_postgres;
 mod real_servers;
+mod reconnect;
 mod reports;

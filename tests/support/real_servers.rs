@@ -77,9 +77,13 @@ pub async fn gitea(api: &str) -> RealServer {
     start(command, port).await
 }
 
-/// The everything server over one of its transports; stdio needs no process of ours.
+/// The everything server over one of its HTTP transports.
 pub async fn everything(transport: &str, path: &str) -> RealServer {
-    let port = free_port();
+    everything_on(free_port(), transport, path).await
+}
+
+/// The same on a port of the caller's choice.
+pub async fn everything_on(port: u16, transport: &str, path: &str) -> RealServer {
     let mut command = Command::new("node");
     command
         .arg(tool("npm/node_modules/@modelcontextprotocol/server-everything/dist/index.js"))
