@@ -115,3 +115,15 @@ async fn endless_pages_globs_and_name_clashes() {
     assert!(reads.contains(&"odd".to_owned()) && !reads.contains(&"change".to_owned()), "{reads:?}");
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_come_from_secrets_and_show_nowhere() {
+    let server = FakeMcp::start(Behaviour { authorization: Some("Bearer s3cret"), ..one_tool() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("token");
+    std::fs::write(&secret, "Bearer s3cret\n").unwrap();
+    let app = app(&server, &format!("headers = {{ Authorization = \"file:{}\" }}", secret.display())).await;
+    assert_eq!(call(&app, "look").await.unwrap(), "did \"look\"");
+    assert!(!app.get("/health").await.body.to_string().contains("s3cret"));
+    app.stop().await;
+}

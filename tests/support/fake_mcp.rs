@@ -26,6 +26,8 @@ pub struct Behaviour {
     pub tools: Vec<(&'static str, bool)>,
     /// `tools/call` breaks the connection without an answer.
     pub drop_calls: bool,
+    /// Only requests with this `Authorization` are let in.
+    pub authorization: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -104,6 +106,10 @@ async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
     let message: Value = serde_json::from_slice(&body).unwrap();
     let behaviour = shared.behaviour.lock().unwrap().clone();
     let method = message["method"].as_str().unwrap_or_default();
+    let key = headers.get("authorization").map(|value| value.to_str().unwrap());
+    if behaviour.authorization.is_some() && behaviour.authorization != key {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
     let session = headers.get("mcp-session-id").map(|value| value.to_str().unwrap().to_owned());
     if method != "initialize" && !session.is_some_and(|id| shared.sessions.lock().unwrap().contains(&id)) {
         return StatusCode::NOT_FOUND.into_response();
