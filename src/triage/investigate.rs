@@ -44,8 +44,14 @@ pub(super) async fn investigate(
     collected: Collected,
     cancel: &CancellationToken,
 ) -> Result<Diagnosis, Halt> {
-    if let Some(diagnosis) = &incident.diagnosis {
-        return Ok(diagnosis.clone());
+    if let Some(concluded) = &incident.diagnosis {
+        // Maybe from another report's evidence: its claims have to hold in this one's.
+        let mut diagnosis = concluded.clone();
+        let text = |label: &str| {
+            collected.pieces.iter().find(|piece| piece.label == label).map(|piece| piece.text.clone())
+        };
+        verify(&mut diagnosis, text);
+        return Ok(diagnosis);
     }
     let started = Instant::now();
     let Collected { pieces, gaps, redactor } = collected;

@@ -55,7 +55,9 @@ pub(super) async fn place(app: &App, held: &Held<'_>, pieces: &[Evidence]) -> Re
             incidents::see(&mut *transaction, &sighting).await?
         }
     };
-    let known = incident.diagnosis.is_some();
+    // A cause whose issue could not be filed is not done with: this report files it.
+    let filed = incident.issue_url.is_some() || app.config.tracker.is_none();
+    let known = incident.diagnosis.is_some() && filed;
     let leads = !known && !incidents::has_leader(&mut *transaction, incident.id, report.id).await?;
     if !reports::place(&mut *transaction, report.id, held.token, incident.id, leads).await? {
         return Err(Halt::Lost);

@@ -30,7 +30,7 @@ pub(super) async fn publish(
     }
     let marker = format!("<!-- regreen:incident:{} -->", incident.id);
     // Whoever came before may have filed it and died before it could say so.
-    let found = if held.report.attempts > 1 || held.retry > 0 {
+    let found = if held.report.attempts > 1 || held.retry > 0 || incident.diagnosis.is_some() {
         tracker::find(app, tracker, &marker, cancel).await?
     } else {
         None

@@ -140,3 +140,16 @@ async fn a_report_without_evidence_fails_with_the_reason() {
     .await;
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issue_that_could_not_be_recorded_is_found_by_its_marker() {
+    let app = Setup::whole().await.start().await;
+    let first = app.report("helm-upgrade").await;
+    // As after a crash between filing and recording, with the report given up.
+    let lost = "update incidents set issue_url = null, issue_number = null";
+    sqlx::raw_sql(lost).execute(&app.pool().await).await.unwrap();
+    let second = app.report("helm-upgrade").await;
+    assert_eq!(first.body["result"], second.body["result"]);
+    assert_eq!(app.issues().len(), 1);
+    app.stop().await;
+}
