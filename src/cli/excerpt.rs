@@ -43,9 +43,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match arguments.format {
         Format::Text => print!("{}", excerpt.render()),
         Format::Json => {
-            let lines: Vec<_> =
-                excerpt.lines.iter().map(|(number, text)| json!({"number": number, "text": text})).collect();
-            let value = json!({"total_lines": excerpt.total_lines, "tokens": excerpt.tokens, "lines": lines, "text": excerpt.render()});
+            let value = json!({
+                "total_lines": excerpt.total_lines, "tokens": excerpt.tokens, "spans": excerpt.spans(), "text": excerpt.render()});
             println!("{value}");
         }
     }

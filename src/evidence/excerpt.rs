@@ -36,6 +36,19 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
+    /// First and last line of each run of kept lines.
+    #[must_use]
+    pub fn spans(&self) -> Vec<(u32, u32)> {
+        let mut spans: Vec<(u32, u32)> = Vec::new();
+        for (number, _) in &self.lines {
+            match spans.last_mut() {
+                Some((_, last)) if *last + 1 == *number => *last = *number,
+                _ => spans.push((*number, *number)),
+            }
+        }
+        spans
+    }
+
     /// `4207: text`, with `… 1204 lines left out …` where something is missing.
     #[must_use]
     pub fn render(&self) -> String {
