@@ -75,12 +75,13 @@ impl Agent {
         };
         let turns = self.turns(&mut state, cancel);
         let stop = tokio::select! {
-            stop = turns => stop,
+            biased;
             () = cancel.cancelled() => (StopReason::Cancelled, None),
             () = tokio::time::sleep_until(deadline.into()) => {
                 let limit = humantime::format_duration(self.budget.wall);
                 (StopReason::WallTime, Some(format!("the run took longer than {limit}")))
             }
+            stop = turns => stop,
         };
         (state.outcome.stop, state.outcome.detail) = stop;
         state.outcome

@@ -1,120 +1,194 @@
-//! The stand-in cluster: an OpenShift MCP server over HTTP+SSE, with the tools and arguments of the field's own server.
+//! The stand-in cluster: an OpenShift MCP server over HTTP+SSE, with the tools, arguments and wording of the field's own
+//! server (kubernetes-mcp-server). What it shows are the sample failures; it changes nothing.
 
-use super::mcp_server::{Offer, Run, Tool, router, serve};
-use super::samples::{Sample, samples};
+use super::mcp_server::{Effect, Offer, Run, Tool, bind, serve};
+use super::samples::{NAMESPACE, Sample, samples};
 use crate::shutdown::Shutdown;
+use axum::Router;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::sync::Arc;
+
+/// Lines of a log when the caller does not say how many.
+const TAIL: usize = 100;
 
 /// Starts the cluster on loopback; returns the URL of its event stream.
 ///
 /// # Errors
 /// No port is free.
 pub async fn start(shutdown: &Shutdown) -> anyhow::Result<String> {
-    let pods = Arc::new(samples());
-    let offer = Offer { name: "stand-in-openshift", tools: tools(&pods) };
-    let address = serve(router(offer, shutdown.token().clone()), shutdown).await?;
+    let (listener, address) = bind().await?;
+    let offer = Offer { name: "stand-in-openshift", tools: tools(Arc::new(samples())) };
+    serve(listener, offer, Router::new(), shutdown);
     Ok(format!("http://{address}/sse"))
 }
 
-fn tools(pods: &Arc<Vec<Sample>>) -> Vec<Tool> {
-    let text = |description: &str| json!({"type": "string", "description": description});
-    let pod = json!({"name": text("Name of the Pod"), "namespace": text("Namespace of the Pod")});
-    let mut log = pod.clone();
-    log["container"] = text("Name of the container");
-    log["previous"] = json!({"type": "boolean", "description": "Log of the previous run of the container"});
-    log["tail"] = json!({"type": "integer", "description": "Number of lines from the end"});
-    let schema = |properties: Value, required: &[&str]| json!({"type": "object", "properties": properties, "required": required});
-    let with = |run: fn(&[Sample], &Value) -> Result<Value, String>| -> Run {
-        let pods = Arc::clone(pods);
+fn tools(pods: Arc<Vec<Sample>>) -> Vec<Tool> {
+    let bind = |run: fn(&[Sample], &Value) -> Result<Value, String>| -> Run {
+        let pods = Arc::clone(&pods);
         Box::new(move |arguments| run(&pods, arguments))
     };
-    let namespace = json!({"namespace": text("Namespace")});
-    let tool = |name, description, schema, run| Tool { name, description, read_only: true, schema, run };
+    let reads = |name, description, schema, run| Tool {
+        name,
+        description,
+        effect: Effect::Reads,
+        schema,
+        run: bind(run),
+    };
+    let name = ("name", "string", "Name of the Pod");
+    let namespace = ("namespace", "string", "Namespace of the Pod; the server's own when left out");
+    let container = ("container", "string", "Name of the Pod container (Optional)");
+    let previous = ("previous", "boolean", "Return previous terminated container logs (Optional)");
+    let tail =
+        ("tail", "integer", "Number of lines to retrieve from the end of the logs (Optional, default: 100)");
+    let api = ("apiVersion", "string", "apiVersion of the resource, for example v1 or tekton.dev/v1");
+    let kind = ("kind", "string", "kind of the resource, for example Pod or TaskRun");
     vec![
-        tool("pods_log", "Get the logs of a Kubernetes Pod", schema(log, &["name"]), with(pods_log)),
-        tool("pods_get", "Get a Kubernetes Pod by its name", schema(pod.clone(), &["name"]), with(pods_get)),
-        tool(
-            "pods_list_in_namespace",
-            "List the Pods of a namespace",
-            schema(namespace.clone(), &["namespace"]),
-            with(pods_list),
+        reads(
+            "pods_log",
+            "Get the logs of a Kubernetes Pod in the current or provided namespace with the provided name",
+            schema(&[name, namespace, container, previous, tail], &["name"]),
+            pods_log,
         ),
-        tool(
+        reads(
+            "pods_get",
+            "Get a Kubernetes Pod in the current or provided namespace with the provided name",
+            schema(&[name, namespace], &["name"]),
+            pods_get,
+        ),
+        reads(
+            "pods_list_in_namespace",
+            "List all the Kubernetes pods in the specified namespace in the current cluster",
+            schema(&[("namespace", "string", "Namespace to list pods from")], &["namespace"]),
+            pods_list,
+        ),
+        reads(
             "events_list",
-            "List the events of the cluster or of a namespace",
-            schema(namespace, &[]),
-            with(events_list),
+            "List Kubernetes events (warnings, errors, state changes) in the current cluster",
+            schema(&[("namespace", "string", "Namespace of the events; all when left out")], &[]),
+            events_list,
+        ),
+        reads(
+            "resources_get",
+            "Get a Kubernetes resource by its apiVersion, kind, namespace and name",
+            schema(&[api, kind, name, namespace], &["apiVersion", "kind", "name"]),
+            resources_get,
         ),
         Tool {
             name: "pods_delete",
-            description: "Delete a Kubernetes Pod",
-            read_only: false,
-            schema: schema(pod, &["name"]),
-            run: with(|_, _| Err("this cluster does not delete pods".to_owned())),
+            description: "Delete a Kubernetes Pod in the current or provided namespace with the provided name",
+            effect: Effect::Destroys,
+            schema: schema(&[name, namespace], &["name"]),
+            run: bind(pods_delete),
         },
     ]
 }
 
+/// An object schema of the properties (name, type, description).
+fn schema(properties: &[(&str, &str, &str)], required: &[&str]) -> Value {
+    let properties: Value = properties
+        .iter()
+        .map(|(name, kind, text)| ((*name).to_owned(), json!({"type": kind, "description": text})))
+        .collect();
+    json!({"type": "object", "properties": properties, "required": required})
+}
+
+fn named(arguments: &Value) -> (&str, &str) {
+    let text = |name: &str| arguments[name].as_str();
+    (text("name").unwrap_or_default(), text("namespace").unwrap_or(NAMESPACE))
+}
+
 fn find<'a>(pods: &'a [Sample], arguments: &Value) -> Result<&'a Sample, String> {
-    let name = arguments["name"].as_str().unwrap_or_default();
-    let namespace = arguments["namespace"].as_str();
+    let (name, namespace) = named(arguments);
     pods.iter()
-        .find(|pod| pod.pod == name && namespace.is_none_or(|namespace| namespace == pod.namespace))
+        .find(|pod| pod.pod == name && pod.namespace == namespace)
         .ok_or_else(|| format!("pods \"{name}\" not found"))
 }
 
 fn pods_log(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
-    let pod = find(pods, arguments)?;
-    if let Some(container) = arguments["container"].as_str().filter(|name| *name != pod.container) {
-        return Err(format!("container {container} is not valid for pod {}", pod.pod));
-    }
+    let (name, namespace) = named(arguments);
+    let failed = |why: String| format!("failed to get pod {name} log in namespace {namespace}: {why}");
+    let pod = find(pods, arguments).map_err(failed)?;
+    let container = arguments["container"].as_str().unwrap_or(pod.container);
     let previous = arguments["previous"].as_bool().unwrap_or(false);
-    let log = match (previous, &pod.previous_log) {
-        (true, None) => {
-            return Err(format!(
-                "previous terminated container \"{}\" in pod \"{}\" not found",
-                pod.container, pod.pod
-            ));
-        }
-        (true, Some(log)) => log.as_str(),
-        (false, _) if !pod.started => {
-            return Err(format!(
-                "container \"{}\" in pod \"{}\" is waiting to start: trying and failing to pull image",
-                pod.container, pod.pod
-            ));
-        }
-        (false, _) => pod.log.as_str(),
-    };
+    let log = pod.log_of(container, previous).map_err(failed)?;
+    let asked = arguments["tail"].as_u64().and_then(|tail| usize::try_from(tail).ok());
+    let tail = asked.filter(|tail| *tail > 0).unwrap_or(TAIL);
     let lines: Vec<&str> = log.lines().collect();
-    let tail = arguments["tail"].as_u64().and_then(|tail| usize::try_from(tail).ok()).unwrap_or(100);
-    Ok(json!(lines[lines.len().saturating_sub(tail)..].join("\n")))
+    let text = lines[lines.len().saturating_sub(tail)..].join("\n");
+    if text.is_empty() {
+        return Ok(json!(format!("The pod {name} in namespace {namespace} has not logged any message yet")));
+    }
+    Ok(json!(text))
 }
 
 fn pods_get(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
-    let pod = find(pods, arguments)?;
-    serde_norway::to_string(&pod.manifest()).map(Value::String).map_err(|error| error.to_string())
+    let (name, namespace) = named(arguments);
+    let failed = |why: String| format!("failed to get pod {name} in namespace {namespace}: {why}");
+    yaml(&find(pods, arguments).map_err(failed)?.manifest())
 }
 
 fn pods_list(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
-    let namespace = arguments["namespace"].as_str().unwrap_or_default();
-    let mut table = String::from("NAMESPACE NAME READY STATUS\n");
+    let (_, namespace) = named(arguments);
+    let mut table = format!(
+        "{:<12}{:<12}{:<6}{:<46}{:<7}{:<18}{:<10}LABELS\n",
+        "NAMESPACE", "APIVERSION", "KIND", "NAME", "READY", "STATUS", "RESTARTS"
+    );
     for pod in pods.iter().filter(|pod| pod.namespace == namespace) {
-        table.push_str(&format!("{} {} 0/1 {}\n", pod.namespace, pod.pod, pod.reason));
+        writeln!(
+            table,
+            "{:<12}{:<12}{:<6}{:<46}{:<7}{:<18}{:<10}tekton.dev/pipeline={},tekton.dev/pipelineTask={}",
+            pod.namespace, "v1", "Pod", pod.pod, "0/1", pod.reason, 0, pod.pipeline, pod.task
+        )
+        .map_err(|error| error.to_string())?;
     }
     Ok(Value::String(table))
 }
 
 fn events_list(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
     let namespace = arguments["namespace"].as_str();
-    let events: Vec<Value> = pods
-        .iter()
-        .filter(|pod| namespace.is_none_or(|namespace| namespace == pod.namespace))
-        .flat_map(Sample::event_list)
-        .collect();
+    let seen = |pod: &&Sample| namespace.is_none_or(|namespace| namespace == pod.namespace);
+    let events: Vec<Value> = pods.iter().filter(seen).flat_map(Sample::event_list).collect();
     if events.is_empty() {
-        return Ok(json!("No events found"));
+        return Ok(json!("# No events found"));
     }
-    let yaml = serde_norway::to_string(&events).map_err(|error| error.to_string())?;
-    Ok(Value::String(format!("The following events (YAML format) were found:\n{yaml}")))
+    let text = serde_norway::to_string(&events).map_err(|error| error.to_string())?;
+    Ok(json!(format!("# The following events (YAML format) were found:\n{text}")))
 }
+
+fn resources_get(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
+    let (name, namespace) = named(arguments);
+    let text = |name: &str| arguments[name].as_str().unwrap_or_default();
+    let (api, kind) = (text("apiVersion"), text("kind"));
+    let mut here = pods.iter().filter(|pod| pod.namespace == namespace);
+    let found = match (api, kind) {
+        ("v1", "Pod") => here.find(|pod| pod.pod == name).map(Sample::manifest),
+        ("tekton.dev/v1" | "tekton.dev/v1beta1", "TaskRun") => {
+            here.find(|pod| pod.task_run() == name).map(Sample::task_run_manifest)
+        }
+        _ => {
+            return Err(format!(
+                "failed to get resource: no matches for kind \"{kind}\" in version \"{api}\""
+            ));
+        }
+    };
+    let manifest = found.ok_or_else(|| {
+        format!("failed to get resource: {}s \"{name}\" not found", kind.to_ascii_lowercase())
+    })?;
+    yaml(&manifest)
+}
+
+fn pods_delete(pods: &[Sample], arguments: &Value) -> Result<Value, String> {
+    let (name, namespace) = named(arguments);
+    let failed = |why: String| format!("failed to delete pod {name} in namespace {namespace}: {why}");
+    let pod = find(pods, arguments).map_err(failed)?;
+    Err(failed(format!("pods \"{}\" is forbidden: the stand-in cluster keeps its pods", pod.pod)))
+}
+
+fn yaml(value: &Value) -> Result<Value, String> {
+    serde_norway::to_string(value).map(Value::String).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

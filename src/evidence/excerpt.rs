@@ -20,7 +20,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tail_percent: 35 }
+        Self { tail_percent: 60 }
     }
 }
 

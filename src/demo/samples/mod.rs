@@ -1,18 +1,29 @@
-//! Sample failures: pods as a cluster shows them, with logs as real tools write them. The same at every start.
+//! Sample failures: pods as a cluster shows them, with logs as real tools write them, the cause where such tools put it
+//! and the usual noise around it. Written by code from fixed seeds: the same at every start.
 
-mod builds;
-mod platform;
-mod tests_failing;
+mod containers;
+mod git;
+mod go;
+mod helm;
+mod java;
+mod manifest;
+mod maven;
+mod memory;
+mod node;
+mod python;
+mod rust;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use crate::domain::FailureClass;
-use serde_json::{Value, json};
+use writer::Log;
 
-/// Namespace of all samples.
+/// Namespace of all samples, and the one that the stand-in cluster takes when none is named.
 pub const NAMESPACE: &str = "ci";
 
 /// A failed pod.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// Short name.
     pub slug: &'static str,
@@ -24,19 +35,27 @@ pub struct Sample {
     pub pod: &'static str,
     /// The container that failed.
     pub container: &'static str,
+    /// Image of that container.
+    pub image: &'static str,
+    /// Memory limit of that container.
+    pub memory: &'static str,
     /// Pipeline the pod belongs to.
     pub pipeline: &'static str,
+    /// Task of the pipeline.
+    pub task: &'static str,
     /// Why the container is not well, as Kubernetes says it.
     pub reason: &'static str,
     /// Its exit code.
     pub exit_code: i32,
     /// Whether it ever ran.
     pub started: bool,
+    /// When it ended, RFC 3339.
+    pub ended: String,
     /// Its log.
     pub log: String,
     /// The log before its restart.
     pub previous_log: Option<String>,
-    /// Events: type, reason, message.
+    /// Events, oldest first: type, reason, message.
     pub events: Vec<(&'static str, &'static str, String)>,
     /// Words that a right diagnosis has in its title or cause.
     pub cause_words: &'static [&'static str],
@@ -47,20 +66,22 @@ pub struct Sample {
 /// All samples; the first one is what the demonstration reports.
 #[must_use]
 pub fn samples() -> Vec<Sample> {
-    vec![
-        builds::maven_dependency(),
-        builds::rust_compile(),
-        tests_failing::surefire(),
-        tests_failing::python_import(),
-        tests_failing::go_vet(),
-        platform::image_pull(),
-        platform::out_of_memory(),
-        platform::registry_auth(),
-        platform::disk_full(),
-        platform::dns(),
-        platform::git_clone(),
-        platform::helm_upgrade(),
+    [
+        java::missing_artifact(),
+        rust::compile_error(),
+        java::failing_tests(),
+        python::missing_module(),
+        go::vet(),
+        containers::image_pull(),
+        memory::out_of_memory(),
+        containers::registry_auth(),
+        node::disk_full(),
+        go::dns(),
+        git::bad_credentials(),
+        helm::upgrade(),
     ]
+    .map(Sample::with_start_events)
+    .into()
 }
 
 /// The sample of that short name.
@@ -70,58 +91,52 @@ pub fn sample(slug: &str) -> Option<Sample> {
 }
 
 impl Sample {
-    /// The pod as the API server shows it.
-    #[must_use]
-    pub fn manifest(&self) -> Value {
-        let ended = json!({"terminated": {
-            "exitCode": self.exit_code, "reason": self.reason,
-            "startedAt": "2026-11-20T09:12:04Z", "finishedAt": "2026-11-20T09:19:47Z"}});
-        let state = if self.started { ended.clone() } else { json!({"waiting": {"reason": self.reason}}) };
-        let restarted = self.previous_log.is_some();
-        json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {
-                "name": self.pod, "namespace": self.namespace,
-                "labels": {"tekton.dev/pipeline": self.pipeline, "tekton.dev/memberOf": "tasks", "app.kubernetes.io/managed-by": "tekton-pipelines"}},
-            "spec": {"nodeName": "worker-3", "restartPolicy": "Never", "containers": [{"name": self.container, "image": "registry.example.com/ci/builder:2026.11"}]},
-            "status": {
-                "phase": if self.started { "Failed" } else { "Pending" },
-                "containerStatuses": [{
-                    "name": self.container, "ready": false, "restartCount": i32::from(restarted),
-                    "state": state, "lastState": if restarted { ended } else { json!({}) }}]},
-        })
-    }
-
-    /// Its events as the field's server prints them.
-    #[must_use]
-    pub fn event_list(&self) -> Vec<Value> {
-        let object = json!({"Kind": "Pod", "Name": self.pod, "apiVersion": "v1"});
-        let event = |(kind, reason, message): &(&str, &str, String)| {
-            json!({"InvolvedObject": object, "Message": message, "Namespace": self.namespace, "Reason": reason,
-                   "Timestamp": "2026-11-20 09:19:47 +0000 UTC", "Type": kind})
-        };
-        self.events.iter().map(event).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn logs_are_long_deterministic_and_hold_their_cause() {
-        let all = samples();
-        assert!(all.len() >= 12);
-        for (one, two) in all.iter().zip(samples()) {
-            assert_eq!(one.log, two.log, "{}", one.slug);
-            let lines = one.log.lines().count();
-            assert!(!one.started || (200..=20_000).contains(&lines), "{}: {lines} lines", one.slug);
-            let everything = format!("{} {:?} {}", one.log, one.events, one.manifest());
-            for word in one.cause_words {
-                assert!(everything.contains(word), "{}: nothing says {word}", one.slug);
-            }
+    /// A step that ran, wrote this log and ended with exit code 1; the caller fills in the rest.
+    fn failed(log: Log) -> Self {
+        let (log, ended) = log.done();
+        Self {
+            slug: "",
+            title: "",
+            namespace: NAMESPACE,
+            pod: "",
+            container: "",
+            image: "",
+            memory: "2Gi",
+            pipeline: "",
+            task: "",
+            reason: "Error",
+            exit_code: 1,
+            started: true,
+            ended,
+            log,
+            previous_log: None,
+            events: Vec::new(),
+            cause_words: &[],
+            class: FailureClass::Unknown,
         }
-        assert!(all.iter().any(|sample| sample.log.lines().count() > 15_000));
+    }
+
+    /// The log of one of its containers, worded as the kubelet words what it does not have.
+    ///
+    /// # Errors
+    /// There is no such container, it never ran, or there was no run before.
+    pub fn log_of(&self, container: &str, previous: bool) -> Result<&str, String> {
+        let pod = self.pod;
+        if manifest::INIT_CONTAINERS.contains(&container) && !previous {
+            return Ok(manifest::INIT_LOG);
+        }
+        if container != self.container {
+            return Err(format!("container {container} is not valid for pod {pod}"));
+        }
+        match (previous, &self.previous_log) {
+            (true, Some(log)) => Ok(log),
+            (true, None) => {
+                Err(format!("previous terminated container \"{container}\" in pod \"{pod}\" not found"))
+            }
+            (false, _) if !self.started => Err(format!(
+                "container \"{container}\" in pod \"{pod}\" is waiting to start: trying and failing to pull image"
+            )),
+            (false, _) => Ok(&self.log),
+        }
     }
 }
