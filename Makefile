@@ -27,7 +27,7 @@ test: setup tools ## everything that has to hold
 
 bench: setup ## figures of a release build
 	cargo build --locked --release
-	.ci/with-postgres cargo test --locked --release --test bench -- --ignored --nocapture
+	REGREEN_BENCH_PROGRAM=target/release/regreen .ci/with-postgres cargo test --locked --test bench -- --ignored --nocapture
 
 fmt: ## format the code
 	cargo fmt

@@ -51,7 +51,8 @@ impl Drop for Server {
 
 async fn serve(env: &[(&str, &str)]) -> (Server, Duration) {
     let port = support::real_servers::free_port();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_regreen"));
+    let program = regreen::config::process_env("REGREEN_BENCH_PROGRAM");
+    let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_regreen").to_owned()));
     command.arg("serve").env("PORT", port.to_string()).env("REGREEN_LOG", "error").envs(env.iter().copied());
     let begun = Instant::now();
     let child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
