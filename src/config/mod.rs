@@ -274,7 +274,7 @@ fn database(r: &mut Reader<'_>, env: Env<'_>) -> Database {
     let home = || env("XDG_DATA_HOME").or_else(|| env("HOME").map(|home| format!("{home}/.local/share")));
     let data_dir = r.text("database.data_dir").map(PathBuf::from).unwrap_or_else(|| match home() {
         // Root's home is closed to the user that PostgreSQL runs as.
-        Some(home) if !home.starts_with("/root/") => PathBuf::from(home).join("regreen"),
+        Some(home) if !home.starts_with("/root") => PathBuf::from(home).join("regreen"),
         _ => PathBuf::from("/var/lib/regreen"),
     });
     let url = r.secret("database.url");
