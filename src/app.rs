@@ -84,6 +84,8 @@ impl App {
             .user_agent(concat!("regreen/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
             .tcp_nodelay(true)
+            // Configured headers carry credentials: they go to the configured origin and nowhere else.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("cannot set up the HTTP client")?;
         let corpus = corpus(&config)?;

@@ -9,7 +9,10 @@ use tracing_subscriber::fmt;
 /// # Errors
 /// The filter is not one.
 pub fn init(log: &Log) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&log.filter).map_err(|error| anyhow::anyhow!("`log.filter`: {error}"))?;
+    // rmcp logs whole messages, and each failed attempt as an error: the registry reports both, without contents.
+    let words =
+        if log.filter.contains("rmcp") { log.filter.clone() } else { format!("{},rmcp=off", log.filter) };
+    let filter = EnvFilter::try_new(words).map_err(|error| anyhow::anyhow!("`log.filter`: {error}"))?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second subscriber cannot be set; the first one stays.
     let _ = if log.json { builder.json().try_init() } else { builder.try_init() };

@@ -1,12 +1,12 @@
 //! One call: its time-out, its cancellation, and what to do when the session is lost.
 
+use super::failure::Failure;
 use super::server::{Listed, Server};
 use crate::domain::Access;
 use rmcp::RoleClient;
 use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, ResourceContents};
 use rmcp::service::{Peer, ServiceError};
 use serde_json::Value;
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -67,9 +67,9 @@ pub enum CallError {
         /// Tool.
         tool: String,
     },
-    /// The server refused the call.
+    /// The server, or what stands before it, refused the call.
     #[error("`{server}` refused `{tool}`: {message}")]
-    Protocol {
+    Refused {
         /// Server.
         server: String,
         /// Tool.
@@ -145,47 +145,27 @@ async fn attempt(
         }
         () = cancel.cancelled() => return Attempt::Failed(CallError::Cancelled),
     };
-    match outcome {
-        Ok(result) => Attempt::Done(read(result)),
-        Err(ServiceError::McpError(error)) => {
-            let message = error.message.chars().take(500).collect();
-            Attempt::Failed(CallError::Protocol { server: server_name, tool: tool_name, message })
+    let error = match outcome {
+        Ok(result) => return Attempt::Done(read(result)),
+        Err(error) => error,
+    };
+    // The session had ended before this call was sent.
+    if matches!(error, ServiceError::TransportClosed)
+        && peer.is_transport_closed()
+        && server.status().last_error.is_some()
+    {
+        return Attempt::NotSent("the session had ended".to_owned());
+    }
+    match Failure::of(&error) {
+        Failure::NotReached(reason) => Attempt::NotSent(reason),
+        Failure::Refused(message) | Failure::Protocol(message) => {
+            Attempt::Failed(CallError::Refused { server: server_name, tool: tool_name, message })
         }
-        Err(error @ ServiceError::TransportSend(_)) if !reached(&error) => Attempt::NotSent(words(&error)),
-        Err(ServiceError::TransportClosed)
-            if peer.is_transport_closed() && server.status().last_error.is_some() =>
-        {
-            Attempt::NotSent("the session had ended".to_owned())
-        }
-        Err(error) => {
-            server.report_lost(&words(&error));
+        Failure::Lost(reason) => {
+            server.report_lost(&reason);
             Attempt::Failed(CallError::Lost { server: server_name, tool: tool_name })
         }
     }
-}
-
-/// Whether a send that failed may have reached the server: not when no connection came about, nor when the server
-/// did not know the session (404), for then it has not looked at the call.
-fn reached(error: &ServiceError) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = error.source();
-    while let Some(inner) = source {
-        if inner.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect) {
-            return false;
-        }
-        source = inner.source();
-    }
-    let text = error.to_string();
-    !(text.contains("Session expired") || text.contains("HTTP 404") || text.contains("Connection refused"))
-}
-
-fn words(error: &ServiceError) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = inner.to_string();
-        source = inner.source();
-    }
-    text.chars().take(200).collect()
 }
 
 fn read(result: CallToolResult) -> CallResult {

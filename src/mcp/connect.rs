@@ -1,12 +1,13 @@
 //! Opens a session over the configured transport.
 
+use super::failure::describe;
 use super::sse::SseWorker;
 use crate::config::{McpServer, Transport};
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use rmcp::handler::client::ClientHandler;
 use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
-use rmcp::service::{NotificationContext, RunningService};
+use rmcp::service::{ClientInitializeError, NotificationContext, RunningService};
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use rmcp::{RoleClient, ServiceExt as _};
@@ -60,12 +61,12 @@ pub(super) async fn connect(
             // A lost session is ours to rebuild: the transport would send a mutating call a second time.
             settings.reinit_on_expired_session = false;
             let transport = StreamableHttpClientTransport::with_client(http, settings);
-            Ok(listener.serve(transport).await?)
+            listener.serve(transport).await.map_err(refused)
         }
         Transport::Sse { url } => {
             let worker =
                 SseWorker { http, url: url.parse().context("its URL is wrong")?, headers: headers(config)? };
-            Ok(listener.serve(worker).await?)
+            listener.serve(worker).await.map_err(refused)
         }
     }
 }
@@ -98,11 +99,28 @@ async fn stdio(config: &McpServer, command: &[String], listener: Listener) -> an
     // The pipe has to be read while the child starts, or a chatty one blocks.
     let mut drain = Box::pin(drain);
     let session = tokio::select! {
-        session = session => session?,
+        session = session => session.map_err(refused)?,
         () = &mut drain => anyhow::bail!("it ended before it was initialised"),
     };
     super::server::detach(drain);
     Ok(session)
+}
+
+/// rmcp's words hold the whole message it received, which has no place in a status.
+fn refused(error: ClientInitializeError) -> anyhow::Error {
+    match error {
+        ClientInitializeError::TransportError { error, .. } => anyhow!(describe(error.error.as_ref())),
+        ClientInitializeError::ConnectionClosed(_) => {
+            anyhow!("the server closed the connection before it was initialised")
+        }
+        ClientInitializeError::JsonRpcError(error) => {
+            anyhow!("`initialize` was answered with error {}: {}", error.code.0, error.message)
+        }
+        ClientInitializeError::ExpectedInitResponse(_) | ClientInitializeError::ExpectedInitResult(_) => {
+            anyhow!("`initialize` was answered with something else: is this an MCP server?")
+        }
+        other => anyhow!(describe(&other)),
+    }
 }
 
 fn headers(config: &McpServer) -> anyhow::Result<HeaderMap> {

@@ -2,6 +2,7 @@
 
 mod call;
 mod connect;
+mod failure;
 mod names;
 mod server;
 mod sse;
@@ -67,11 +68,12 @@ impl Registry {
     pub fn tools(&self, access: Option<Access>) -> Vec<Arc<dyn Tool>> {
         let all =
             self.servers.iter().flat_map(|server| server.tools().into_iter().map(move |tool| (server, tool)));
-        let mut names = names::Names::default();
+        let all: Vec<_> = all.collect();
+        // Names are given before the filter, so that a tool has one name in every list.
+        let given =
+            names::give(all.iter().map(|(server, tool)| (server.config.name.as_str(), tool.name.as_str())));
         let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
-        for (server, listed) in all {
-            // Names are given before the filter, so that a tool has one name in every list.
-            let name = names.give(&server.config.name, &listed.name);
+        for ((server, listed), name) in all.into_iter().zip(given) {
             if access.is_none_or(|access| access == listed.access) {
                 tools.push(Arc::new(McpTool::new(Arc::clone(server), &listed, name)));
             }

@@ -1,32 +1,41 @@
 //! Names that a model's API accepts: letters, digits, `_`, `-`, at most 64 characters, unique over all servers.
 
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Longest name.
 const MAX: usize = 64;
 
-/// Gives names in the order servers and tools come in, so that they are stable.
-#[derive(Debug, Default)]
-pub(super) struct Names {
-    taken: BTreeSet<String>,
+/// One name for each `(server, tool)`: the tool's own if it is legal and no other server has it, else one with the
+/// server's, else one with a hash. A name depends on what the tools are called, never on their order, so that it does
+/// not change its meaning when servers come and go.
+pub(super) fn give<'a>(tools: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Vec<String> {
+    let own = counted(tools.clone().map(|(_, tool)| legal(tool)));
+    let with_server = counted(tools.clone().map(|(server, tool)| legal(&format!("{server}_{tool}"))));
+    let free =
+        |name: &String, count: &BTreeMap<String, usize>| name.len() <= MAX && count.get(name) == Some(&1);
+    tools
+        .map(|(server, tool)| {
+            let (short, long) = (legal(tool), legal(&format!("{server}_{tool}")));
+            if free(&short, &own) && !with_server.contains_key(&short) {
+                short
+            } else if free(&long, &with_server) && !own.contains_key(&long) {
+                long
+            } else {
+                let hash = Sha256::digest(format!("{server}\n{tool}").as_bytes());
+                let suffix: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+                format!("{}_{suffix}", &long[..long.len().min(MAX - 9)])
+            }
+        })
+        .collect()
 }
 
-impl Names {
-    /// The tool's own name if it is legal and free, else one with the server's, else one with a hash.
-    pub(super) fn give(&mut self, server: &str, tool: &str) -> String {
-        let own = legal(tool);
-        let with_server = legal(&format!("{server}_{tool}"));
-        let hash = Sha256::digest(format!("{server}\n{tool}").as_bytes());
-        let suffix: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        let hashed = format!("{}_{suffix}", &with_server[..with_server.len().min(MAX - 9)]);
-        let fits = |name: &&String| name.len() <= MAX && !self.taken.contains(*name);
-        let mut name = [&own, &with_server].into_iter().find(fits).unwrap_or(&hashed).clone();
-        while !self.taken.insert(name.clone()) {
-            name = format!("{}_", &name[..name.len().min(MAX - 1)]);
-        }
-        name
+fn counted(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for name in names {
+        *counts.entry(name).or_default() += 1;
     }
+    counts
 }
 
 fn legal(name: &str) -> String {
@@ -42,17 +51,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_legal_unique_and_stable() {
-        let give = || {
-            let mut names = Names::default();
-            let long = "x".repeat(80);
-            [("a", "list"), ("b", "list"), ("b", "get.pod/v1"), ("c", &long), ("d", &long), ("b", "list")]
-                .map(|(server, tool)| names.give(server, tool))
-        };
-        let names = give();
-        assert_eq!(names, give());
-        assert_eq!(names[..3], ["list", "b_list", "get_pod_v1"]);
-        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
-        assert!(names.iter().all(|name| name.len() <= MAX));
+    fn names_are_legal_unique_and_do_not_hang_on_the_order() {
+        let long = "x".repeat(80);
+        let tools =
+            [("a", "list"), ("b", "list"), ("b", "get.pod/v1"), ("c", &long), ("d", &long), ("d", "b_list")];
+        let names = give(tools.into_iter());
+        assert_eq!(names[0], "a_list");
+        assert_eq!(names[2], "get_pod_v1");
+        let mut unique = names.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!(unique.len(), names.len(), "{names:?}");
+        assert!(
+            names.iter().all(|name| name.len() <= MAX
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c)))
+        );
+        let mut backwards = give(tools.into_iter().rev());
+        backwards.reverse();
+        assert_eq!(names, backwards);
     }
 }

@@ -1,13 +1,14 @@
 //! One server: connects, lists its tools, notices its end, and begins again, for ever.
 
 use super::connect::{Listener, connect};
+use super::failure::{Failure, describe};
 use crate::clock;
 use crate::config::{McpServer, Transport};
 use crate::domain::Access;
 use chrono::{DateTime, Utc};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use rmcp::RoleClient;
-use rmcp::model::{PaginatedRequestParams, Tool};
+use rmcp::model::{ClientRequest, PaginatedRequestParams, PingRequest, Tool};
 use rmcp::service::Peer;
 use serde::Serialize;
 use serde_json::Value;
@@ -16,11 +17,13 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// First and longest pause between attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// How often a session is probed, so that a server that vanished is noticed before it is needed.
+const PROBE_EVERY: Duration = Duration::from_secs(30);
 /// Pages of tools that are read.
 const MAX_PAGES: usize = 50;
 /// Tools that are kept.
@@ -243,8 +246,20 @@ impl Server {
         });
         self.attempts.send_modify(|count| *count += 1);
         let mut ended = Box::pin(session.waiting());
+        let mut probes = interval(PROBE_EVERY);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        probes.reset();
         loop {
             tokio::select! {
+                _ = probes.tick() => {
+                    let ping = ClientRequest::PingRequest(PingRequest::default());
+                    // No answer in time is no end: some servers do one thing at a time, and calls have their own limits.
+                    if let Ok(Err(error)) = timeout(limit, peer.send_request(ping)).await
+                        && let Failure::NotReached(reason) | Failure::Lost(reason) = Failure::of(&error)
+                    {
+                        return anyhow::anyhow!(reason);
+                    }
+                }
                 // Dropping `ended` closes the session.
                 _ = &mut ended => return anyhow::anyhow!("the session ended"),
                 () = self.lost.notified() => {
@@ -265,6 +280,7 @@ impl Server {
     /// All pages, within bounds; a server that repeats its cursor is stopped.
     async fn list(&self, peer: &Peer<RoleClient>) -> anyhow::Result<Vec<Listed>> {
         let mut tools: Vec<Listed> = Vec::new();
+        let mut names = HashSet::new();
         let mut cursors = HashSet::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -273,8 +289,9 @@ impl Server {
             let page = peer
                 .list_tools(params)
                 .await
-                .map_err(|error| anyhow::anyhow!("its tools cannot be listed: {error}"))?;
-            tools.extend(page.tools.iter().filter_map(|tool| self.listed(tool)));
+                .map_err(|error| anyhow::anyhow!("its tools cannot be listed: {}", describe(&error)))?;
+            let listed = page.tools.iter().filter_map(|tool| self.listed(tool));
+            tools.extend(listed.filter(|tool| names.insert(tool.name.clone())));
             tools.truncate(MAX_TOOLS);
             match page.next_cursor.map(|cursor| cursor.to_string()) {
                 Some(next) if tools.len() < MAX_TOOLS && cursors.insert(next.clone()) => cursor = Some(next),

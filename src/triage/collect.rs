@@ -189,7 +189,7 @@ async fn fetch(
     match app.mcp.call(server, tool, arguments, cancel.clone()).await {
         Ok(result) if result.is_error => Fetched::Gap(first_line(&result.text)),
         Ok(result) => Fetched::Text(result.text),
-        Err(CallError::Protocol { message, .. }) => Fetched::Gap(first_line(&message)),
+        Err(CallError::Refused { message, .. }) => Fetched::Gap(first_line(&message)),
         Err(error) => Fetched::Unreachable(error.to_string()),
     }
 }
