@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +42,7 @@ impl Calls<'_> {
         &mut self,
         calls: &[ToolCall],
         turn: u32,
-        offered: &[String],
+        offered: &[&str],
         cancel: &CancellationToken,
     ) -> Vec<Answered> {
         let mut first: HashMap<String, usize> = HashMap::new();
@@ -80,11 +80,11 @@ impl Calls<'_> {
         &self,
         call: &ToolCall,
         turn: u32,
-        offered: &[String],
+        offered: &[&str],
         cancel: &CancellationToken,
     ) -> Answered {
         let tool = self.tools.iter().find(|tool| tool.spec().name == call.name);
-        let Some(tool) = tool.filter(|tool| offered.contains(&tool.spec().name)) else {
+        let Some(tool) = tool.filter(|tool| offered.contains(&tool.spec().name.as_str())) else {
             let problem = format!("there is no tool `{}`; the tools are: {}", call.name, offered.join(", "));
             return self.refused(call, turn, problem);
         };
@@ -198,7 +198,7 @@ fn arguments(call: &ToolCall, schema: &Value) -> Result<Value, String> {
         return Err(format!("the arguments have to be one JSON object that fits {schema}"));
     }
     // A schema that does not compile is the server's fault; let the server judge the arguments then.
-    let Ok(validator) = jsonschema::validator_for(schema) else {
+    let Some(validator) = validator(schema) else {
         return Ok(value);
     };
     let problems: Vec<String> = validator
@@ -210,6 +210,21 @@ fn arguments(call: &ToolCall, schema: &Value) -> Result<Value, String> {
         return Ok(value);
     }
     Err(format!("the arguments do not fit the tool: {}; the schema is {schema}", problems.join("; ")))
+}
+
+/// Compiled schemas by their text: the same tools are called in every run.
+type Validators = HashMap<String, Option<Arc<jsonschema::Validator>>>;
+static VALIDATORS: LazyLock<Mutex<Validators>> = LazyLock::new(Mutex::default);
+/// Schemas that are kept compiled.
+const MAX_VALIDATORS: usize = 1_000;
+
+fn validator(schema: &Value) -> Option<Arc<jsonschema::Validator>> {
+    let mut known = VALIDATORS.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = schema.to_string();
+    if !known.contains_key(&key) && known.len() >= MAX_VALIDATORS {
+        known.clear();
+    }
+    known.entry(key).or_insert_with(|| jsonschema::validator_for(schema).ok().map(Arc::new)).clone()
 }
 
 fn cut(text: &str, bytes: usize) -> String {

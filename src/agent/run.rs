@@ -94,12 +94,13 @@ impl Agent {
             workspace: &self.workspace,
             seen: HashMap::new(),
         };
+        let all = self.offered(false);
         for turn in 1..=self.budget.turns {
             if state.outcome.usage.total() >= self.budget.total_tokens {
                 let limit = self.budget.total_tokens;
                 return (StopReason::Tokens, Some(format!("the run used its {limit} tokens")));
             }
-            let tools = self.offered(turn);
+            let tools = if turn == self.budget.turns { self.offered(true) } else { Arc::clone(&all) };
             let completion = match self.complete(state, &tools, turn).await {
                 Ok(completion) => completion,
                 Err(stop) => return stop,
@@ -117,7 +118,7 @@ impl Agent {
                     None => continue,
                 }
             }
-            let offered: Vec<String> = tools.into_iter().map(|tool| tool.name).collect();
+            let offered: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
             let answers = calls.answer(&tool_calls, turn, &offered, cancel).await;
             for (call, answer) in tool_calls.into_iter().zip(answers) {
                 state.outcome.calls.push(answer.record);
@@ -133,8 +134,7 @@ impl Agent {
     }
 
     /// All tools; on the last turn only the finishing one.
-    fn offered(&self, turn: u32) -> Vec<ToolSpec> {
-        let last = turn == self.budget.turns;
+    fn offered(&self, last: bool) -> Arc<[ToolSpec]> {
         let finishing = self.finishing_tool;
         let wanted = |tool: &&Arc<dyn Tool>| !last || finishing.is_some_and(|name| tool.spec().name == name);
         self.tools.iter().filter(wanted).map(|tool| tool.spec().clone()).collect()
@@ -144,7 +144,7 @@ impl Agent {
     async fn complete(
         &self,
         state: &mut State,
-        tools: &[ToolSpec],
+        tools: &Arc<[ToolSpec]>,
         turn: u32,
     ) -> Result<Completion, (StopReason, Option<String>)> {
         for shrink in 0..=MAX_SHRINKS {
@@ -156,7 +156,7 @@ impl Agent {
             let forced = (turn == self.budget.turns).then_some(self.finishing_tool).flatten();
             let request = Request {
                 messages: state.messages.clone(),
-                tools: tools.to_vec(),
+                tools: Arc::clone(tools),
                 forced_tool: forced.map(ToOwned::to_owned),
             };
             match self.model.complete(&request).await {

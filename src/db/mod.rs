@@ -9,12 +9,16 @@ pub mod reports;
 pub mod runs;
 
 use anyhow::Context as _;
+use sqlx::Connection as _;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use std::time::Duration;
 
 /// The migrations of `migrations/`, embedded.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// A connection that rested longer is tested before it is used.
+const MAX_UNTESTED: Duration = Duration::from_secs(2);
 
 /// A pool on these options; connects on first use.
 #[must_use]
@@ -23,6 +27,16 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .max_connections(max_connections)
         // Shorter than any caller's patience: a database that is away is a 503, not a hang.
         .acquire_timeout(Duration::from_secs(5))
+        // A question to the server before each use would double the round trips of a busy service.
+        .test_before_acquire(false)
+        .before_acquire(|connection, use_of| {
+            Box::pin(async move {
+                if use_of.idle_for > MAX_UNTESTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options.application_name("regreen"))
 }
 

@@ -13,6 +13,7 @@ pub use rules::Rules;
 
 use crate::domain::{Message, ToolCall, ToolSpec, Usage};
 use async_trait::async_trait;
+use std::sync::Arc;
 
 /// What a model is asked.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +21,7 @@ pub struct Request {
     /// History, oldest first; every tool call is answered before the next assistant message.
     pub messages: Vec<Message>,
     /// Tools it may call.
-    pub tools: Vec<ToolSpec>,
+    pub tools: Arc<[ToolSpec]>,
     /// Name of the one tool it has to call, if any.
     pub forced_tool: Option<String>,
 }

@@ -17,14 +17,22 @@ use crate::config::McpServer;
 use crate::domain::Access;
 use crate::shutdown::Shutdown;
 use serde_json::Value;
-use server::Server;
-use std::sync::Arc;
+use server::{Listed, Server};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// All configured servers. Cloning shares.
 #[derive(Clone)]
 pub struct Registry {
     servers: Arc<Vec<Arc<Server>>>,
+    built: Arc<Mutex<Built>>,
+}
+
+/// All tools under their names, and the lists of the servers they were made from.
+#[derive(Default)]
+struct Built {
+    from: Vec<Arc<Vec<Listed>>>,
+    tools: Vec<Arc<McpTool>>,
 }
 
 impl Registry {
@@ -37,7 +45,7 @@ impl Registry {
             let (server, http, stop) = (Arc::clone(server), http.clone(), shutdown.token().clone());
             shutdown.spawn(async move { server.keep_connected(http, stop).await });
         }
-        Self { servers: Arc::new(servers) }
+        Self { servers: Arc::new(servers), built: Arc::default() }
     }
 
     /// Waits until every server has had its first attempt, whatever came of it.
@@ -66,26 +74,33 @@ impl Registry {
     /// Tools of all servers that were ever connected, under names a model's API accepts; only those of one access if asked.
     #[must_use]
     pub fn tools(&self, access: Option<Access>) -> Vec<Arc<dyn Tool>> {
-        let all =
-            self.servers.iter().flat_map(|server| server.tools().into_iter().map(move |tool| (server, tool)));
-        let all: Vec<_> = all.collect();
-        // Names are given before the filter, so that a tool has one name in every list.
-        let given =
-            names::give(all.iter().map(|(server, tool)| (server.config.name.as_str(), tool.name.as_str())));
-        let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
-        for ((server, listed), name) in all.into_iter().zip(given) {
-            if access.is_none_or(|access| access == listed.access) {
-                tools.push(Arc::new(McpTool::new(Arc::clone(server), &listed, name)));
-            }
+        let from: Vec<Arc<Vec<Listed>>> = self.servers.iter().map(|server| server.tools()).collect();
+        let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = built.from.len() == from.len()
+            && built.from.iter().zip(&from).all(|(before, now)| Arc::ptr_eq(before, now));
+        if !same {
+            *built = Built { tools: self.build(&from), from };
         }
-        tools
+        let wanted = |tool: &&Arc<McpTool>| access.is_none_or(|access| access == tool.spec().access);
+        built.tools.iter().filter(wanted).map(|tool| Arc::clone(tool) as Arc<dyn Tool>).collect()
+    }
+
+    fn build(&self, lists: &[Arc<Vec<Listed>>]) -> Vec<Arc<McpTool>> {
+        let all = self.servers.iter().zip(lists);
+        let all = all.flat_map(|(server, list)| list.iter().map(move |listed| (server, listed)));
+        let names =
+            names::give(all.clone().map(|(server, tool)| (server.config.name.as_str(), tool.name.as_str())));
+        let tool = |((server, listed), name): ((&Arc<Server>, &Listed), String)| {
+            Arc::new(McpTool::new(Arc::clone(server), listed, name))
+        };
+        all.zip(names).map(tool).collect()
     }
 
     /// A tool by the names its server gave.
     #[must_use]
     pub fn find(&self, server: &str, tool: &str) -> Option<Arc<McpTool>> {
         let server = self.server(server)?;
-        let listed = server.tools().into_iter().find(|listed| listed.name == tool)?;
+        let listed = server.tools().iter().find(|listed| listed.name == tool).cloned()?;
         let name = listed.name.clone();
         Some(Arc::new(McpTool::new(Arc::clone(server), &listed, name)))
     }
@@ -103,7 +118,7 @@ impl Registry {
     ) -> Result<CallResult, CallError> {
         let unknown = || CallError::UnknownTool { server: server.to_owned(), tool: tool.to_owned() };
         let found = self.server(server).ok_or_else(unknown)?;
-        let listed = found.tools().into_iter().find(|listed| listed.name == tool).ok_or_else(unknown)?;
+        let listed = found.tools().iter().find(|listed| listed.name == tool).cloned().ok_or_else(unknown)?;
         call::call(found, &listed, arguments, &cancel).await
     }
 }

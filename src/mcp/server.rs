@@ -150,8 +150,8 @@ impl Server {
         })
     }
 
-    pub(super) fn tools(&self) -> Vec<Listed> {
-        self.read(|state| state.tools.as_ref().clone())
+    pub(super) fn tools(&self) -> Arc<Vec<Listed>> {
+        self.read(|state| Arc::clone(&state.tools))
     }
 
     pub(super) async fn settled(&self) {
