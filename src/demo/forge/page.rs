@@ -4,6 +4,7 @@ use super::{Book, Issue, Repository};
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Response};
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use std::sync::Arc;
 
 const STYLE: &str = "\
@@ -13,7 +14,9 @@ h1{font-size:1.5rem;line-height:1.3;margin:.3rem 0 .6rem}h1 small{opacity:.6;fon
 nav,footer,time{opacity:.7;font-size:.875rem}a{color:inherit}\
 article{border:1px solid var(--line);border-radius:8px;margin:1rem 0;overflow:hidden}\
 article header{background:var(--soft);border-bottom:1px solid var(--line);padding:.4rem 1rem}\
-pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0;padding:1rem;font:14px/1.55 ui-monospace,monospace}\
+.text{padding:.2rem 1rem;overflow-wrap:anywhere}h2{font-size:1.15rem;margin:1.2rem 0 .4rem}\
+pre{white-space:pre-wrap;background:var(--soft);border-radius:6px;padding:.8rem}code{font:13px/1.5 ui-monospace,monospace}\
+table{border-collapse:collapse}td,th{border:1px solid var(--line);padding:.2rem .7rem}th:empty{border:0;padding:0}\
 .state,.label{display:inline-block;border-radius:1rem;padding:.05rem .7rem;font-size:.8125rem;margin-right:.4rem}\
 .state{background:#1f7a3d;color:#fff}.label{border:1px solid var(--line)}";
 
@@ -57,7 +60,10 @@ fn shown(issue: &Issue) -> String {
         issue.labels.iter().map(|label| format!("<span class=label>{}</span>", escape(label))).collect();
     let entry = |heading: &str, at: &chrono::DateTime<chrono::Utc>, body: &str| {
         let at = at.format("%Y-%m-%d %H:%M:%S UTC");
-        format!("<article><header>{heading} <time>{at}</time></header><pre>{}</pre></article>", escape(body))
+        format!(
+            "<article><header>{heading} <time>{at}</time></header><div class=text>{}</div></article>",
+            markdown(body)
+        )
     };
     let comments: String =
         issue.comments.iter().map(|comment| entry("Comment", &comment.created_at, &comment.body)).collect();
@@ -83,6 +89,21 @@ fn page(title: &str, content: &str) -> Response {
 
 fn missing() -> Response {
     (StatusCode::NOT_FOUND, "there is no such page").into_response()
+}
+
+/// Markdown as forges show it: raw HTML is text, a comment is not shown, images do not load.
+fn markdown(body: &str) -> String {
+    let events = Parser::new_ext(body, Options::ENABLE_TABLES).filter_map(|event| match event {
+        Event::Html(html) | Event::InlineHtml(html) if html.trim_start().starts_with("<!--") => None,
+        Event::Html(html) | Event::InlineHtml(html) => Some(Event::Text(html)),
+        Event::Start(Tag::Image { .. }) | Event::End(TagEnd::Image) => None,
+        // What a log says is no place to go to.
+        Event::Start(Tag::Link { .. }) | Event::End(TagEnd::Link) => None,
+        other => Some(other),
+    });
+    let mut html = String::new();
+    pulldown_cmark::html::push_html(&mut html, events);
+    html
 }
 
 fn escape(text: &str) -> String {

@@ -95,7 +95,8 @@ async fn the_url_of_an_issue_opens_and_its_text_is_escaped() {
     let shutdown = Shutdown::new();
     let forge = start(&shutdown).await.expect("starts");
     let mut issue = new_issue("<script>alert(1)</script> & \"more\"", &["<b>"]);
-    issue["body"] = json!("line </pre><img src=x onerror='alert(2)'>");
+    issue["body"] =
+        json!("line </pre><img src=x onerror='alert(2)'> ![x](http://h/x.png) [y](javascript:alert(3))");
     let url = forge.book.create(&issue).expect("an issue")["html_url"].as_str().expect("a URL").to_owned();
     let mut comment = of(1);
     comment["body"] = json!("<i>seen</i>");
@@ -109,12 +110,13 @@ async fn the_url_of_an_issue_opens_and_its_text_is_escaped() {
     for shown in [
         "&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;more&quot;",
         "<span class=label>&lt;b&gt;</span>",
-        "line &lt;/pre&gt;&lt;img src=x onerror=&#39;alert(2)&#39;&gt;",
+        "line &lt;/pre&gt;&lt;img src=x onerror='alert(2)'&gt;",
         "&lt;i&gt;seen&lt;/i&gt;",
     ] {
         assert!(page.contains(shown), "{shown} in {page}");
     }
     assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("<i>"));
+    assert!(!page.contains("<a href=\"javascript") && !page.contains("x.png"), "{page}");
     let list = open(url.trim_end_matches("/1")).await.text().await.expect("a page");
     assert!(list.contains(&format!("<a href=\"{url}\">&lt;script&gt;")), "{list}");
     assert_eq!(open(&format!("{url}99")).await.status(), StatusCode::NOT_FOUND);
