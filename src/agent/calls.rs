@@ -3,7 +3,7 @@
 use super::tool::{Tool, ToolAnswer};
 use super::workspace::Workspace;
 use crate::domain::{Budget, ToolCall, ToolCallRecord};
-use crate::evidence::excerpt;
+use crate::evidence::excerpt::{self, Log};
 use crate::evidence::tokens;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -136,14 +136,14 @@ impl Calls<'_> {
             return self.workspace.fenced(&text);
         }
         let piece = self.workspace.add(format!("result of {}", call.name), text);
-        let excerpt = excerpt::excerpt(&piece.text, limit, &excerpt::Options::default());
+        let excerpt = excerpt::excerpt(&Log::plain(&piece.text), limit);
         let mut shown = String::new();
         let _ = writeln!(
             shown,
-            "[{}] result of {}, {} lines, kept whole. An excerpt with line numbers; read_evidence and search_evidence show the rest:",
+            "[{}] result of {}, {} lines, kept whole. An excerpt with line numbers (a line that begins with a blank follows the one before); read_evidence and search_evidence show the rest:",
             piece.label, call.name, excerpt.total_lines
         );
-        shown.push_str(&self.workspace.fenced(&excerpt.render()));
+        shown.push_str(&self.workspace.fenced(&excerpt.text));
         shown
     }
 

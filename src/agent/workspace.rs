@@ -69,6 +69,7 @@ impl Workspace {
             kind: EvidenceKind::ToolResult,
             title,
             text,
+            red: Vec::new(),
         });
         inner.pieces.push(Arc::clone(&piece));
         piece

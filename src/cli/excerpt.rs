@@ -1,13 +1,14 @@
 //! `excerpt`: the lines of a log that tell why it failed.
 
-use crate::evidence::clean::clean;
-use crate::evidence::excerpt::{Options, excerpt};
+use crate::evidence::excerpt::of_lines;
+use crate::evidence::lines::{Lines, Templates};
 use crate::evidence::redact::Redactor;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use std::io::Read as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `excerpt`.
@@ -21,6 +22,9 @@ pub(super) struct Arguments {
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// Log of the last good run of the same job: what it says too counts less.
+    #[arg(long, value_name = "FILE")]
+    good_log: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -29,24 +33,40 @@ enum Format {
     Json,
 }
 
-/// Prints the excerpt, redacted.
+/// Prints the excerpt, redacted. The log may be of any size: it is read once and held in part.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut bytes = Vec::new();
-    if arguments.file.as_os_str() == "-" {
-        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-    } else {
-        bytes = std::fs::read(&arguments.file)
-            .with_context(|| format!("cannot read {}", arguments.file.display()))?;
-    }
-    let text = Redactor::new().redact(&clean(&String::from_utf8_lossy(&bytes)));
-    let excerpt = excerpt(&text, arguments.max_tokens, &Options::default());
+    let good = match &arguments.good_log {
+        Some(path) => Some(Templates::read(open(path)?).with_context(|| cannot_read(path))?),
+        None => None,
+    };
+    let mut redactor = Redactor::new();
+    let read = Lines::read(open(&arguments.file)?, good.as_ref(), &mut redactor);
+    let lines = read.with_context(|| cannot_read(&arguments.file))?;
+    let excerpt = of_lines(&lines, arguments.max_tokens);
     match arguments.format {
-        Format::Text => print!("{}", excerpt.render()),
+        Format::Text => print!("{}", excerpt.text),
         Format::Json => {
             let value = json!({
-                "total_lines": excerpt.total_lines, "tokens": excerpt.tokens, "spans": excerpt.spans(), "text": excerpt.render()});
+                "total_lines": excerpt.total_lines,
+                "tokens": excerpt.tokens,
+                "spans": excerpt.spans(),
+                "redactions": redactor.count(),
+                "text": excerpt.text,
+            });
             println!("{value}");
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(BufReader::new(std::io::stdin())));
+    }
+    let file = File::open(path).with_context(|| cannot_read(path))?;
+    Ok(Box::new(BufReader::with_capacity(256 << 10, file)))
+}
+
+fn cannot_read(path: &Path) -> String {
+    format!("cannot read {}", path.display())
 }

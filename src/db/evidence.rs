@@ -18,6 +18,8 @@ pub struct NewEvidence {
     pub title: String,
     /// Redacted text.
     pub text: String,
+    /// Numbers of its red lines, ascending.
+    pub red: Vec<u32>,
     /// Secrets replaced in it.
     pub redactions: i32,
 }
@@ -38,12 +40,14 @@ pub async fn insert(
     let texts: Vec<String> = pieces.iter().map(|piece| piece.text.replace('\0', "\u{fffd}")).collect();
     let lines: Vec<i32> = pieces.iter().map(|piece| count(piece.text.lines().count())).collect();
     let bytes: Vec<i32> = pieces.iter().map(|piece| count(piece.text.len())).collect();
+    // An array of arrays of different lengths is none to Postgres: each goes as its text.
+    let reds: Vec<String> = pieces.iter().map(|piece| array(&piece.red)).collect();
     let redactions: Vec<i32> = pieces.iter().map(|piece| piece.redactions).collect();
     sqlx::query!(
-        "insert into evidence (id, report_id, position, kind, title, text, lines, bytes, redactions, created_at)
-         select id, $2, position, kind, title, text, lines, bytes, redactions, $10
-         from unnest($1::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::int[])
-              as piece (id, position, kind, title, text, lines, bytes, redactions)
+        "insert into evidence (id, report_id, position, kind, title, text, lines, bytes, redactions, created_at, red)
+         select id, $2, position, kind, title, text, lines, bytes, redactions, $10, red::int[]
+         from unnest($1::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::int[], $11::text[])
+              as piece (id, position, kind, title, text, lines, bytes, redactions, red)
          on conflict (report_id, position) do nothing",
         &ids,
         report,
@@ -54,7 +58,8 @@ pub async fn insert(
         &lines,
         &bytes,
         &redactions,
-        now
+        now,
+        &reds
     )
     .execute(db)
     .await?;
@@ -64,19 +69,26 @@ pub async fn insert(
 /// All pieces of a report with their texts.
 pub async fn of_report(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<Evidence>> {
     let rows = sqlx::query!(
-        "select id, position, kind, title, text from evidence where report_id = $1 order by position",
+        "select id, position, kind, title, text, red from evidence where report_id = $1 order by position",
         report
     )
     .fetch_all(db)
     .await?;
-    let piece = |id, position: i32, kind: String, title, text| Evidence {
-        id,
-        label: format!("E{position}"),
-        kind: EvidenceKind::parse(&kind),
-        title,
-        text,
-    };
-    Ok(rows.into_iter().map(|row| piece(row.id, row.position, row.kind, row.title, row.text)).collect())
+    let pieces = rows.into_iter().map(|row| Evidence {
+        id: row.id,
+        label: format!("E{}", row.position),
+        kind: EvidenceKind::parse(&row.kind),
+        title: row.title,
+        text: row.text,
+        red: row.red.into_iter().filter_map(|number| u32::try_from(number).ok()).collect(),
+    });
+    Ok(pieces.collect())
+}
+
+/// The literal of a Postgres array.
+fn array(numbers: &[u32]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    format!("{{{}}}", numbers.join(","))
 }
 
 /// The list of a report's pieces.

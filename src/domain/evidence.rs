@@ -70,6 +70,8 @@ pub struct Evidence {
     pub title: String,
     /// The whole text, redacted; line numbers refer to it.
     pub text: String,
+    /// Numbers of the lines of which a part was shown in red, ascending.
+    pub red: Vec<u32>,
 }
 
 /// A piece of evidence without its text, for lists.

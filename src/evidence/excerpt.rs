@@ -1,216 +1,323 @@
 //! Keeps the lines that tell why, within a token budget, with line numbers and marks for what was left out.
 
-use super::template;
+use super::lexicon::kind;
+use super::lines::{Lines, Templates};
+use super::look::{Look, mark};
+use super::rank::rank;
 use super::tokens;
-use super::weight::{self, NOTABLE};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
-/// Lines of context kept with a notable line: before, after.
-const CONTEXT: (usize, usize) = (2, 6);
 /// Characters of a line that an excerpt shows.
-const MAX_LINE: usize = 400;
+const MAX_LINE: usize = 260;
+/// Every so many lines the number is shown; it is shown at each beginning too.
+const NUMBER_EVERY: u32 = 10;
+/// What is near a likely line is likely as well: decay per line, and how far.
+const NEARNESS: (f32, usize) = (0.88, 8);
+/// Tokens of a mark for left-out lines, and of the number at a beginning.
+const MARK: usize = 10;
+/// Longest gap that is shown rather than marked, in lines.
+const SMALL_GAP: usize = 3;
+/// Logs with more tokens than this by estimate are never shown whole.
+const ESTIMATE: usize = 4;
 
-/// How to excerpt.
+/// A log and what is known about it.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Share of the budget for the end of the log, in percent.
-    pub tail_percent: usize,
+pub struct Log<'a> {
+    /// Cleaned text.
+    pub text: &'a str,
+    /// Numbers of its red lines, ascending.
+    pub red: &'a [u32],
+    /// What the last good run of the same job said.
+    pub good: Option<&'a Templates>,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { tail_percent: 60 }
+impl<'a> Log<'a> {
+    /// A text about which nothing else is known.
+    #[must_use]
+    pub fn plain(text: &'a str) -> Self {
+        Self { text, red: &[], good: None }
     }
 }
 
 /// What was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excerpt {
-    /// Line numbers from 1, and the lines.
+    /// Numbers of the lines shown, from 1, and the lines as they are shown.
     pub lines: Vec<(u32, String)>,
-    /// Lines of the whole text.
+    /// Numbers of lines that are word for word the same as a line shown before them.
+    pub repeats: Vec<u32>,
+    /// Lines of the whole log.
     pub total_lines: u32,
-    /// Tokens of [`Excerpt::render`].
+    /// Tokens of [`Excerpt::text`].
     pub tokens: usize,
+    /// What a model or a person reads: `4207: text`, following lines indented by one, `… 1,204 lines …` where something is missing.
+    pub text: String,
 }
 
 impl Excerpt {
-    /// First and last line of each run of kept lines.
+    /// First and last line of each run of kept lines, repeated ones included.
     #[must_use]
     pub fn spans(&self) -> Vec<(u32, u32)> {
+        let mut numbers: Vec<u32> = self.lines.iter().map(|(number, _)| *number).collect();
+        numbers.extend(&self.repeats);
+        numbers.sort_unstable();
         let mut spans: Vec<(u32, u32)> = Vec::new();
-        for (number, _) in &self.lines {
+        for number in numbers {
             match spans.last_mut() {
-                Some((_, last)) if *last + 1 == *number => *last = *number,
-                _ => spans.push((*number, *number)),
+                Some((_, last)) if *last + 1 == number => *last = number,
+                _ => spans.push((number, number)),
             }
         }
         spans
     }
-
-    /// `4207: text`, with `… 1204 lines left out …` where something is missing.
-    #[must_use]
-    pub fn render(&self) -> String {
-        let mut text = String::new();
-        let mut next = 1;
-        for (number, line) in &self.lines {
-            gap(&mut text, next, *number);
-            let _ = writeln!(text, "{number}: {line}");
-            next = number + 1;
-        }
-        gap(&mut text, next, self.total_lines + 1);
-        text
-    }
 }
 
-fn gap(text: &mut String, from: u32, to: u32) {
-    match to - from {
-        0 => {}
-        1 => text.push_str("… 1 line left out …\n"),
-        count => {
-            let _ = writeln!(text, "… {count} lines left out …");
-        }
-    }
-}
-
-/// Excerpts a text into at most `max_tokens` tokens of its rendered form.
+/// Excerpts a log into at most `max_tokens` tokens.
 #[must_use]
-pub fn excerpt(text: &str, max_tokens: usize, options: &Options) -> Excerpt {
-    let lines: Vec<&str> = text.lines().collect();
-    let total_lines = u32::try_from(lines.len()).unwrap_or(u32::MAX);
-    let whole = |kept: &[usize]| Excerpt {
-        lines: kept
-            .iter()
-            .map(|&index| (u32::try_from(index + 1).unwrap_or(u32::MAX), shorten(lines[index])))
-            .collect(),
-        total_lines,
-        tokens: 0,
-    };
-    let all: Vec<usize> = (0..lines.len()).collect();
-    if tokens::estimate(text) + lines.len() * 4 <= max_tokens {
-        let excerpt = counted(whole(&all));
-        if excerpt.tokens <= max_tokens {
-            return excerpt;
-        }
-    }
-    let order = ranked(&lines, max_tokens, options);
-    let mut kept = choose(&lines, &order, max_tokens);
-    loop {
-        let mut sorted = kept.clone();
-        sorted.sort_unstable();
-        let excerpt = counted(whole(&sorted));
-        if excerpt.tokens <= max_tokens || kept.is_empty() {
-            return excerpt;
-        }
-        // The estimate was too small here: give up the least of what was chosen.
-        let over = (excerpt.tokens - max_tokens) * kept.len() / excerpt.tokens.max(1);
-        kept.truncate(kept.len().saturating_sub(over.max(1)));
-    }
+pub fn excerpt(log: &Log<'_>, max_tokens: usize) -> Excerpt {
+    let lines = Lines::of(log.text, log.red, log.good);
+    of_lines(&lines, max_tokens)
 }
 
-fn counted(mut excerpt: Excerpt) -> Excerpt {
-    excerpt.tokens = tokens::count(&excerpt.render());
+/// The same of lines that were read already.
+#[must_use]
+pub fn of_lines(lines: &Lines, max_tokens: usize) -> Excerpt {
+    let bytes: usize = (0..lines.len()).map(|index| lines.text(index).len().min(MAX_LINE) + 1).sum();
+    if lines.is_whole() && bytes <= max_tokens * ESTIMATE {
+        let whole = render(lines, &Kept { shown: vec![true; lines.len()], repeat: vec![false; lines.len()] });
+        if whole.tokens <= max_tokens {
+            return whole;
+        }
+    }
+    let order = order(&rank(lines));
+    let mut chosen = Chooser { lines, picked: Vec::new(), fill: true };
+    chosen.choose(&order, max_tokens);
+    let mut excerpt = render(lines, &chosen.kept());
+    // Costs are estimated on the large side: what is left over is used once more.
+    if excerpt.tokens * 33 < max_tokens * 32 {
+        chosen.choose(&order, max_tokens + (max_tokens - excerpt.tokens));
+        excerpt = render(lines, &chosen.kept());
+    }
+    while excerpt.tokens > max_tokens && !chosen.picked.is_empty() {
+        // Give up what was chosen last.
+        let over = (excerpt.tokens - max_tokens) * chosen.picked.len() / excerpt.tokens;
+        chosen.picked.truncate(chosen.picked.len() - (over + 1).min(chosen.picked.len()));
+        excerpt = render(lines, &chosen.kept());
+    }
     excerpt
 }
 
-fn shorten(line: &str) -> String {
-    if line.len() <= MAX_LINE {
-        return line.to_owned();
-    }
-    let head: String = line.chars().take(MAX_LINE).collect();
-    if head.len() < line.len() { format!("{head}…") } else { head }
-}
-
-/// Lines in the order they are worth keeping.
-fn ranked(lines: &[&str], max_tokens: usize, options: &Options) -> Vec<usize> {
-    let scores = scores(lines);
-    let mut order: Vec<usize> = Vec::new();
-    let mut taken = vec![false; lines.len()];
-    let take = |index: usize, order: &mut Vec<usize>, taken: &mut Vec<bool>| {
-        if !taken[index] {
-            taken[index] = true;
-            order.push(index);
-        }
-    };
-    // The end always: it says what the step ended in.
-    let mut room = max_tokens * options.tail_percent / 100;
-    for index in (0..lines.len()).rev() {
-        let cost = cost(lines[index]);
-        if cost > room {
-            break;
-        }
-        room -= cost;
-        take(index, &mut order, &mut taken);
-    }
-    let mut notable: Vec<usize> =
-        (0..lines.len()).filter(|&index| scores[index] >= f64::from(NOTABLE)).collect();
-    notable.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-    for index in notable {
-        let from = index.saturating_sub(CONTEXT.0);
-        let to = (index + CONTEXT.1 + 1).min(lines.len());
-        take(index, &mut order, &mut taken);
-        for near in from..to {
-            take(near, &mut order, &mut taken);
+/// Lines in the order they are worth keeping. A part of the reason is of use with the rest of it, so each line shares
+/// in the chances of those near it.
+fn order(chances: &[f32]) -> Vec<usize> {
+    let mut near = chances.to_vec();
+    for distance in 1..=NEARNESS.1.min(chances.len().saturating_sub(1)) {
+        let decay = NEARNESS.0.powi(i32::try_from(distance).unwrap_or(i32::MAX));
+        for index in distance..chances.len() {
+            near[index] = near[index].max(chances[index - distance] * decay);
+            near[index - distance] = near[index - distance].max(chances[index] * decay);
         }
     }
-    for index in (0..lines.len()).rev() {
-        take(index, &mut order, &mut taken);
-    }
+    let worth: Vec<f32> = chances.iter().zip(&near).map(|(own, near)| own + near).collect();
+    let mut order: Vec<usize> = (0..chances.len()).collect();
+    // Among equals the later line: the end of a log says what a run ended in.
+    order.sort_by(|&a, &b| worth[b].total_cmp(&worth[a]).then(b.cmp(&a)));
     order
 }
 
-/// Severity, raised for rare templates and for nearness to the end, lowered for repetitions.
-fn scores(lines: &[&str]) -> Vec<f64> {
-    let templates: Vec<u64> = lines.iter().map(|line| template::rough(line)).collect();
-    let mut seen: HashMap<u64, u32> = HashMap::new();
-    for template in &templates {
-        *seen.entry(*template).or_default() += 1;
-    }
-    let mut met: HashMap<u64, u32> = HashMap::new();
-    let last = lines.len().max(1);
-    let mut scores = Vec::with_capacity(lines.len());
-    for (index, line) in lines.iter().enumerate() {
-        let severity = f64::from(weight::severity(line));
-        let times = seen[&templates[index]];
-        let earlier = met.entry(templates[index]).or_default();
-        *earlier += 1;
-        let rarity = 1.0 / (1.0 + f64::from(times).ln() * 0.35);
-        let repeated = if *earlier > 2 { 0.3 } else { 1.0 };
-        #[expect(clippy::cast_precision_loss, reason = "line numbers are far below 2^52")]
-        let place = 0.8 + 0.4 * (index as f64 / last as f64);
-        scores.push(severity * rarity * repeated * place);
-    }
-    scores
+/// Which lines are shown, and which only counted because they repeat a shown one.
+struct Kept {
+    shown: Vec<bool>,
+    repeat: Vec<bool>,
 }
 
-/// Tokens of a line with its number, estimated.
-fn cost(line: &str) -> usize {
-    tokens::estimate(&line[..line.len().min(MAX_LINE).min(floor(line))]) + 4
+struct Chooser<'a> {
+    lines: &'a Lines,
+    /// Chosen lines, most valuable first.
+    picked: Vec<usize>,
+    /// Whether small gaps are shown.
+    fill: bool,
 }
 
-/// The last character boundary at or before the limit.
-fn floor(line: &str) -> usize {
-    let mut end = line.len().min(MAX_LINE);
-    while !line.is_char_boundary(end) {
-        end -= 1;
-    }
-    end
-}
-
-fn choose(lines: &[&str], order: &[usize], max_tokens: usize) -> Vec<usize> {
-    // Prose is cheaper than the estimate; what is too much is taken back exactly.
-    let mut room = max_tokens * 3 / 2;
-    let mut kept = Vec::new();
-    for &index in order {
-        let cost = cost(lines[index]);
-        if cost > room {
-            break;
+impl Chooser<'_> {
+    fn choose(&mut self, order: &[usize], max_tokens: usize) {
+        self.picked.clear();
+        let count = self.lines.len();
+        let mut seen: HashSet<&str> = HashSet::new();
+        let mut taken = vec![false; count];
+        let mut used = MARK;
+        let mut misses = 0;
+        for &index in order {
+            let text = self.lines.text(index);
+            if text.trim().is_empty() {
+                continue;
+            }
+            // A repetition is counted in a mark that it shares with its neighbours.
+            let own = if seen.contains(text.trim()) { 0 } else { cost(text) };
+            let before = index > 0 && taken[index - 1];
+            let after = index + 1 < count && taken[index + 1];
+            let joins = usize::from(before) + usize::from(after);
+            // It opens a gap of its own, or closes one.
+            let marks = [MARK, 0, 0][joins];
+            if used + own + marks > max_tokens {
+                misses += 1;
+                // The next ones may be shorter, but what comes after many misses is worth little.
+                if misses > 40 {
+                    break;
+                }
+                continue;
+            }
+            used += own + marks;
+            if joins == 2 {
+                used = used.saturating_sub(MARK);
+            }
+            taken[index] = true;
+            seen.insert(text.trim());
+            self.picked.push(index);
         }
-        room -= cost;
-        kept.push(index);
     }
-    kept
+
+    fn kept(&self) -> Kept {
+        let count = self.lines.len();
+        let mut shown = vec![false; count];
+        for &index in &self.picked {
+            shown[index] = true;
+        }
+        if self.fill {
+            self.fill(&mut shown);
+        }
+        let mut repeat = vec![false; count];
+        let mut first: HashMap<&str, usize> = HashMap::new();
+        for index in (0..count).filter(|&index| shown[index]) {
+            let text = self.lines.text(index).trim();
+            if text.is_empty() {
+                continue;
+            }
+            repeat[index] = *first.entry(text).or_insert(index) != index;
+        }
+        // A single repetition is shorter than the mark that would stand for it.
+        for index in 0..count {
+            let alone = |at: usize| at >= count || !repeat[at];
+            let lonely = repeat[index] && alone(index + 1) && (index == 0 || alone(index - 1));
+            if lonely && cost(self.lines.text(index)) <= MARK {
+                repeat[index] = false;
+            }
+        }
+        for index in 0..count {
+            shown[index] = shown[index] && !repeat[index];
+        }
+        Kept { shown, repeat }
+    }
+
+    /// Gaps that are cheaper to show than to mark.
+    fn fill(&self, shown: &mut [bool]) {
+        let kept: Vec<usize> = (0..shown.len()).filter(|&index| shown[index]).collect();
+        for pair in kept.windows(2) {
+            let gap = pair[0] + 1..pair[1];
+            let whole = self.lines.number(pair[1]) - self.lines.number(pair[0]) == gap.len() as u32 + 1;
+            let cost: usize = gap.clone().map(|index| cost(self.lines.text(index))).sum();
+            if whole && gap.len() <= SMALL_GAP && cost <= MARK {
+                shown[gap].fill(true);
+            }
+        }
+    }
+}
+
+/// Tokens of a line as it is shown, without its number.
+fn cost(text: &str) -> usize {
+    tokens::count(shorten(text)) + 1
+}
+
+fn shorten(line: &str) -> &str {
+    &line[..line.floor_char_boundary(MAX_LINE)]
+}
+
+fn render(lines: &Lines, kept: &Kept) -> Excerpt {
+    let mut text = String::new();
+    let mut shown = Vec::new();
+    let mut repeats = Vec::new();
+    // The first line that is not accounted for, its index, and whether the line before was shown.
+    let (mut next, mut from, mut running) = (1, 0, false);
+    let mut index = 0;
+    while index < lines.len() {
+        if !kept.shown[index] && !kept.repeat[index] {
+            index += 1;
+            continue;
+        }
+        let number = lines.number(index);
+        if number > next {
+            gap(&mut text, lines, from..index, number - next);
+            running = false;
+        }
+        if kept.repeat[index] {
+            let mut end = index + 1;
+            while end < lines.len() && kept.repeat[end] && lines.number(end) == lines.number(end - 1) + 1 {
+                end += 1;
+            }
+            repeats.extend((index..end).map(|at| lines.number(at)));
+            let _ = writeln!(text, "… {} that repeat lines above …", plural(end - index));
+            (next, from, index, running) = (lines.number(end - 1) + 1, end, end, false);
+            continue;
+        }
+        let line = lines.text(index);
+        let cut = shorten(line);
+        let mark = if cut.len() < line.len() { "…" } else { "" };
+        if !running || number.is_multiple_of(NUMBER_EVERY) {
+            let _ = writeln!(text, "{number}: {cut}{mark}");
+        } else {
+            let _ = writeln!(text, " {cut}{mark}");
+        }
+        shown.push((number, format!("{cut}{mark}")));
+        (next, from, index, running) = (number + 1, index + 1, index + 1, true);
+    }
+    if lines.total() >= next {
+        gap(&mut text, lines, from..lines.len(), lines.total() + 1 - next);
+    }
+    let tokens = tokens::count(&text);
+    Excerpt { lines: shown, repeats, total_lines: lines.total(), tokens, text }
+}
+
+fn plural(count: usize) -> String {
+    if count == 1 { "1 line".to_owned() } else { format!("{} lines", thousands(count)) }
+}
+
+fn thousands(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `… 1,204 lines (downloads) …`
+fn gap(text: &mut String, lines: &Lines, left_out: std::ops::Range<usize>, count: u32) {
+    let what = about(lines, left_out).map_or(String::new(), |what| format!(" ({what})"));
+    let _ = writeln!(text, "… {}{what} …", plural(count as usize));
+}
+
+/// What most of the lines are, if that can be told.
+fn about(lines: &Lines, range: std::ops::Range<usize>) -> Option<&'static str> {
+    let looks = lines.looks().get(range)?;
+    let texts = looks.iter().filter(|look| !look.is(mark::BLANK));
+    let count = texts.clone().count();
+    if count < 8 {
+        return None;
+    }
+    type Test = fn(&Look) -> bool;
+    let most = |is: Test| texts.clone().filter(|look| is(look)).count() * 10 > count * 6;
+    let kinds: [(&'static str, Test); 5] = [
+        ("as in the last good run", |look| look.is(mark::GOOD_LOG)),
+        ("stack frames", |look| look.is(mark::FRAME)),
+        ("warnings", |look| look.has(kind::WARNING)),
+        ("what went well", |look| look.has(kind::GOOD) || look.is(mark::TICK)),
+        ("progress", |look| look.has(kind::PROGRESS) || look.is(mark::PERCENT)),
+    ];
+    kinds.into_iter().find(|(_, is)| most(*is)).map(|(what, _)| what)
 }
 
 #[cfg(test)]
@@ -228,17 +335,45 @@ mod tests {
         for n in 0..4_000 {
             log.push_str(&format!("cleanup of layer {n} done\n"));
         }
-        let excerpt = excerpt(&log, 500, &Options::default());
+        let excerpt = excerpt(&Log::plain(&log), 500);
         assert!(excerpt.tokens <= 500);
-        assert!(excerpt.render().contains("4001: error[E0308]"), "{}", excerpt.render());
-        assert!(excerpt.render().contains("8002: cleanup"));
+        assert!(excerpt.text.contains("error[E0308]"), "{}", excerpt.text);
+        assert!(
+            excerpt.lines.iter().any(|(number, line)| *number == 4_001 && line.starts_with("error[E0308]"))
+        );
+        assert!(excerpt.text.contains(" lines (progress) …"), "{}", excerpt.text);
+    }
+
+    #[test]
+    fn repeated_lines_are_counted_not_shown() {
+        let line = "fatal: the connection to the broker was refused by its host";
+        let log = format!("start\n{}done\n", format!("{line}\n").repeat(400));
+        let excerpt = excerpt(&Log::plain(&log), 200);
+        assert!(excerpt.tokens <= 200);
+        assert_eq!(excerpt.text.matches(line).count(), 1, "{}", excerpt.text);
+        assert!(excerpt.text.contains("… 399 lines that repeat lines above …"), "{}", excerpt.text);
+        assert_eq!(excerpt.spans(), [(1, 402)]);
+    }
+
+    #[test]
+    fn a_short_log_is_shown_whole_with_numbers() {
+        let log: String = (1..=12).map(|n| format!("line {n}\n")).collect();
+        let excerpt = excerpt(&Log::plain(&log), 1_000);
+        assert_eq!(excerpt.lines.len(), 12);
+        assert!(excerpt.text.starts_with("1: line 1\n line 2\n"), "{}", excerpt.text);
+        assert!(excerpt.text.contains("\n10: line 10\n line 11\n"), "{}", excerpt.text);
     }
 
     proptest! {
         #[test]
-        fn never_over_budget(text in "([a-z é:/]{0,40}(error|0|x)?\n){0,120}", budget in 20usize..400) {
-            let excerpt = excerpt(&text, budget, &Options::default());
+        fn never_over_budget_and_never_invented(text in "([a-z é:/]{0,40}(error|0|x)?\n){0,120}", budget in 20usize..400) {
+            let excerpt = excerpt(&Log::plain(&text), budget);
             prop_assert!(excerpt.tokens <= budget || excerpt.lines.is_empty());
+            let lines: Vec<&str> = text.lines().collect();
+            for (number, line) in &excerpt.lines {
+                prop_assert_eq!(lines[*number as usize - 1].trim_end(), line.as_str());
+            }
+            prop_assert_eq!(excerpt.total_lines as usize, lines.len());
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Recognises a cause again: by the signatures that match and what they capture, else by its masked error lines.
 
+use super::look::severity;
 use super::signature::SignatureSet;
 use super::template::mask;
-use super::weight;
 use crate::domain::Fingerprint;
 use sha2::{Digest as _, Sha256};
 
 /// Masked lines that stand for a failure without a signature.
 const LINES: usize = 3;
+/// A line of at least this severity can stand for a failure.
+const NOTABLE: u8 = 15;
 
 /// The evidence a fingerprint is made of.
 #[derive(Debug, Clone, Copy)]
@@ -50,11 +52,11 @@ fn by_signature(text: &str, signatures: &SignatureSet) -> Option<String> {
 
 /// The heaviest lines, masked and in order of their text, so that their place does not matter.
 fn by_lines(text: &str) -> Option<String> {
-    let mut weighed: Vec<(i32, usize, &str)> = text
+    let mut weighed: Vec<(u8, usize, &str)> = text
         .lines()
         .enumerate()
-        .map(|(index, line)| (weight::severity(line), index, line))
-        .filter(|(weight, _, _)| *weight >= weight::NOTABLE)
+        .map(|(index, line)| (severity(line), index, line))
+        .filter(|(weight, _, _)| *weight >= NOTABLE)
         .collect();
     weighed.sort_by_key(|(weight, index, _)| (std::cmp::Reverse(*weight), *index));
     let mut lines: Vec<String> = Vec::new();

@@ -3,12 +3,15 @@
 pub mod clean;
 pub mod excerpt;
 pub mod fingerprint;
+mod lexicon;
+pub mod lines;
+mod look;
+pub mod rank;
 pub mod redact;
 pub mod runbook;
 pub mod signature;
 pub mod template;
 pub mod tokens;
 pub mod verify;
-mod weight;
 
-pub use weight::severity;
+pub use look::severity;

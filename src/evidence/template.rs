@@ -48,26 +48,6 @@ pub fn mask(line: &str) -> String {
     masked
 }
 
-/// A cheap template for ranking: digits and what hangs on them collapse. No regular expressions.
-#[must_use]
-pub(super) fn rough(line: &str) -> u64 {
-    use std::hash::{Hash as _, Hasher as _};
-    let mut hasher = std::collections::hash_map::DefaultHasher::new();
-    for word in line.split(|c: char| {
-        c.is_whitespace() || matches!(c, '/' | ':' | '=' | ',' | '(' | ')' | '[' | ']' | '"')
-    }) {
-        if word.is_empty() {
-            continue;
-        }
-        if word.bytes().any(|byte| byte.is_ascii_digit()) {
-            0u8.hash(&mut hasher);
-        } else {
-            word.hash(&mut hasher);
-        }
-    }
-    hasher.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

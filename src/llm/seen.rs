@@ -58,6 +58,7 @@ impl Seen {
 
     fn read(&mut self, text: &str, brief: bool, lines: &mut BTreeSet<Line>) {
         let mut current = String::new();
+        let mut next: Option<u32> = None;
         for line in text.lines() {
             if let Some(found) = FOUND.captures(line) {
                 push(lines, &found[1], &found[2], &found[3]);
@@ -69,7 +70,15 @@ impl Seen {
                 }
             } else if let Some(numbered) = NUMBERED.captures(line).filter(|_| !current.is_empty()) {
                 push(lines, &current, &numbered[1], &numbered[2]);
+                next = numbered[1].parse::<u32>().ok().map(|number| number + 1);
+                continue;
+            } else if let (Some(number), Some(text)) = (next, line.strip_prefix(' ')) {
+                // Within an excerpt only some lines carry their number.
+                lines.insert(Line { evidence: current.clone(), number, text: text.to_owned() });
+                next = Some(number + 1);
+                continue;
             }
+            next = None;
         }
     }
 

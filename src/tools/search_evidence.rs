@@ -151,6 +151,7 @@ mod tests {
             kind: EvidenceKind::Log,
             title: "log of container build".into(),
             text,
+            red: Vec::new(),
         };
         let workspace = Arc::new(Workspace::new(vec![piece], Redactor::new()));
         SearchEvidence::new(workspace).call(arguments, CancellationToken::new()).await

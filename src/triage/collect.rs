@@ -7,7 +7,7 @@ use crate::clock;
 use crate::db::evidence::{self, NewEvidence};
 use crate::db::reports;
 use crate::domain::{Evidence, EvidenceKind, Failure, Report, StepName};
-use crate::evidence::clean::clean;
+use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::redact::Redactor;
 use crate::mcp::CallError;
 use serde_json::{Value, json};
@@ -79,17 +79,18 @@ fn redacted(texts: Texts, stored: usize) -> (Vec<NewEvidence>, Redactor) {
     let mut pieces = Vec::new();
     for (position, (kind, title, text)) in (stored + 1..).zip(texts) {
         let before = redactor.count();
-        let text = redactor.redact(&clean(&text));
+        let Cleaned { text, red } = clean(&text);
+        let text = redactor.redact(&text);
         let redactions = i32::try_from(redactor.count() - before).unwrap_or(i32::MAX);
         let position = i32::try_from(position).unwrap_or(i32::MAX);
-        pieces.push(NewEvidence { id: Uuid::now_v7(), position, kind, title, text, redactions });
+        pieces.push(NewEvidence { id: Uuid::now_v7(), position, kind, title, text, red, redactions });
     }
     (pieces, redactor)
 }
 
 fn as_evidence(piece: NewEvidence) -> Evidence {
     let label = format!("E{}", piece.position);
-    Evidence { id: piece.id, label, kind: piece.kind, title: piece.title, text: piece.text }
+    Evidence { id: piece.id, label, kind: piece.kind, title: piece.title, text: piece.text, red: piece.red }
 }
 
 type Texts = Vec<(EvidenceKind, String, String)>;

@@ -5,7 +5,7 @@ use crate::db::evidence::{self, NewEvidence};
 use crate::db::queue;
 use crate::db::reports::{self, NewReport};
 use crate::domain::{EvidenceKind, Failure};
-use crate::evidence::clean::clean;
+use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::redact::Redactor;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
@@ -54,13 +54,15 @@ pub async fn intake(pool: &PgPool, submission: &Submission) -> sqlx::Result<Inta
     }
     if let Some(log) = submission.log.as_deref().filter(|log| !log.trim().is_empty()) {
         let mut redactor = Redactor::new();
-        let text = redactor.redact(&clean(log));
+        let Cleaned { text, red } = clean(log);
+        let text = redactor.redact(&text);
         let piece = NewEvidence {
             id: Uuid::now_v7(),
             position: 1,
             kind: EvidenceKind::Attached,
             title: "log attached to the report".to_owned(),
             text,
+            red,
             redactions: i32::try_from(redactor.count()).unwrap_or(i32::MAX),
         };
         evidence::insert(&mut *transaction, id, &[piece], now).await?;

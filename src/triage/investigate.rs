@@ -10,7 +10,7 @@ use crate::db::{incidents, reports, runs};
 use crate::domain::{
     Access, Diagnosis, Evidence, EvidenceKind, Failure, Incident, Message, Run, StepName, StopReason,
 };
-use crate::evidence::excerpt;
+use crate::evidence::excerpt::{self, Log};
 use crate::evidence::verify::verify;
 use crate::knowledge;
 use crate::llm::Model;
@@ -80,7 +80,7 @@ async fn brief(
     let shown: Vec<Shown<'_>> =
         pieces.iter().map(|piece| shown(piece, pieces.len(), budget, workspace)).collect();
     let query = pieces.iter().find(|piece| piece.kind.is_log()).map_or_else(String::new, |piece| {
-        excerpt::excerpt(&piece.text, 120, &excerpt::Options::default())
+        excerpt::excerpt(&log(piece), 120)
             .lines
             .iter()
             .map(|(_, line)| line.as_str())
@@ -105,6 +105,10 @@ async fn brief(
     Ok(vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }])
 }
 
+fn log(piece: &Evidence) -> Log<'_> {
+    Log { text: &piece.text, red: &piece.red, good: None }
+}
+
 /// Logs get most of the room; a pod's manifest the least.
 fn shown<'a>(piece: &'a Evidence, pieces: usize, budget: usize, workspace: &Workspace) -> Shown<'a> {
     let share = match piece.kind {
@@ -113,12 +117,12 @@ fn shown<'a>(piece: &'a Evidence, pieces: usize, budget: usize, workspace: &Work
         EvidenceKind::Pod | EvidenceKind::ToolResult => budget / 10,
     };
     let share = if pieces == 1 { budget } else { share };
-    let excerpt = excerpt::excerpt(&piece.text, share.max(100), &excerpt::Options::default());
+    let excerpt = excerpt::excerpt(&log(piece), share.max(100));
     Shown {
         label: &piece.label,
         title: &piece.title,
         lines: piece.text.lines().count(),
-        excerpt: workspace.fenced(&excerpt.render()),
+        excerpt: workspace.fenced(&excerpt.text),
     }
 }
 
@@ -246,6 +250,7 @@ async fn store(
             kind: piece.kind,
             title: piece.title.clone(),
             text: piece.text.clone(),
+            red: piece.red.clone(),
             redactions: 0,
         })
         .collect();

@@ -1,0 +1,244 @@
+//! The lines of a log that are ranked: all of a common log, the promising ones of a huge one, in bounded memory.
+
+use super::clean;
+use super::look::{self, Look, mark};
+use super::redact::{Block, Redactor};
+use std::collections::{HashMap, HashSet};
+use std::io::{self, BufRead};
+
+/// Text that is held, in bytes; beyond it the least promising half goes.
+const MAX_BYTES: usize = 12 << 20;
+/// Lines that are held.
+const MAX_LINES: usize = 120_000;
+/// Always held: lines at the beginning and at the end.
+const ENDS: (usize, usize) = (1_000, 10_000);
+/// Held around a promising line.
+const AROUND: usize = 30;
+/// A template this frequent is noise, whatever it says.
+const FREQUENT: u32 = 64;
+/// Templates that are counted.
+const MAX_TEMPLATES: usize = 150_000;
+
+/// Templates of a log, to tell what the last good run said as well.
+#[derive(Debug, Clone, Default)]
+pub struct Templates(HashSet<u64>);
+
+impl Templates {
+    /// Those of a cleaned log.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        Self(text.lines().map(|line| look::look(line, false).template).take(MAX_TEMPLATES).collect())
+    }
+
+    /// Those of a log of any size, cleaned on the way.
+    ///
+    /// # Errors
+    /// The reader fails.
+    pub fn read(reader: impl BufRead) -> io::Result<Self> {
+        let mut templates = Self::default();
+        clean::each_line(reader, |_, line, _| {
+            if templates.0.len() < MAX_TEMPLATES {
+                templates.0.insert(look::look(line, false).template);
+            }
+        })?;
+        Ok(templates)
+    }
+}
+
+/// Where a line's text stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    number: u32,
+    from: u32,
+    to: u32,
+}
+
+/// Lines with their numbers in the log as received.
+#[derive(Debug, Default)]
+pub struct Lines {
+    text: String,
+    places: Vec<Place>,
+    looks: Vec<Look>,
+    templates: HashMap<u64, u32>,
+    total: u32,
+    /// Something was let go.
+    thinned: bool,
+}
+
+impl Lines {
+    /// Of a cleaned text; `red` are the numbers of its red lines, ascending.
+    #[must_use]
+    pub fn of(text: &str, red: &[u32], good: Option<&Templates>) -> Self {
+        let mut lines = Self::default();
+        let mut red = red.iter().copied().peekable();
+        for (number, line) in (1..).zip(text.lines()) {
+            let is_red = red.next_if(|next| *next <= number).is_some_and(|next| next == number);
+            lines.push(number, line, is_red, good);
+        }
+        lines
+    }
+
+    /// Of a log of any size, cleaned and redacted on the way.
+    ///
+    /// # Errors
+    /// The reader fails.
+    pub fn read(reader: impl BufRead, good: Option<&Templates>, redactor: &mut Redactor) -> io::Result<Self> {
+        let mut lines = Self::default();
+        let mut block = Block::default();
+        clean::each_line(reader, |number, line, red| {
+            lines.push(number, &redactor.line(line, &mut block), red, good);
+        })?;
+        Ok(lines)
+    }
+
+    fn push(&mut self, number: u32, line: &str, red: bool, good: Option<&Templates>) {
+        let line = line.trim_end();
+        let mut look = look::look(line, red);
+        if good.is_some_and(|good| good.0.contains(&look.template)) {
+            look.marks |= mark::GOOD_LOG;
+            look.weight /= 4;
+        }
+        if self.templates.len() < MAX_TEMPLATES || self.templates.contains_key(&look.template) {
+            *self.templates.entry(look.template).or_default() += 1;
+        }
+        if self.text.len() + line.len() > MAX_BYTES || self.places.len() >= MAX_LINES {
+            self.thin();
+        }
+        let at = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
+        let from = at(self.text.len());
+        self.text.push_str(line);
+        self.places.push(Place { number, from, to: at(self.text.len()) });
+        self.looks.push(look);
+        self.total = number;
+    }
+
+    /// Lets the least promising lines go, until at most half of the room is used.
+    fn thin(&mut self) {
+        self.thinned = true;
+        let count = self.places.len();
+        for least in [10u8, 15, 20, 30, 45, 60, 90, u8::MAX] {
+            let mut keep = vec![false; count];
+            keep[..ENDS.0.min(count)].fill(true);
+            keep[count - ENDS.1.min(count)..].fill(true);
+            for (index, look) in self.looks.iter().enumerate() {
+                if look.weight >= least && least < u8::MAX && self.count(index) <= FREQUENT {
+                    keep[index.saturating_sub(AROUND)..(index + AROUND + 1).min(count)].fill(true);
+                }
+            }
+            let lines = keep.iter().filter(|keep| **keep).count();
+            let held = self.places.iter().zip(&keep).filter(|(_, keep)| **keep);
+            let bytes: usize = held.map(|(place, _)| (place.to - place.from) as usize).sum();
+            if lines <= MAX_LINES / 2 && bytes <= MAX_BYTES / 2 {
+                self.retain(&keep);
+                return;
+            }
+        }
+        // Ends of very long lines: the newest that fit.
+        let mut room = MAX_BYTES / 2;
+        let mut keep = vec![false; count];
+        for index in (0..count).rev() {
+            let length = (self.places[index].to - self.places[index].from) as usize;
+            if length > room {
+                break;
+            }
+            room -= length;
+            keep[index] = true;
+        }
+        self.retain(&keep);
+    }
+
+    fn retain(&mut self, keep: &[bool]) {
+        let mut text = String::with_capacity(MAX_BYTES / 2);
+        let mut places = Vec::new();
+        let mut looks = Vec::new();
+        for ((place, look), _) in self.places.iter().zip(&self.looks).zip(keep).filter(|(_, keep)| **keep) {
+            let from = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            text.push_str(&self.text[place.from as usize..place.to as usize]);
+            places.push(Place {
+                number: place.number,
+                from,
+                to: u32::try_from(text.len()).unwrap_or(u32::MAX),
+            });
+            looks.push(*look);
+        }
+        (self.text, self.places, self.looks) = (text, places, looks);
+    }
+
+    /// Lines held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether the log has no line.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Lines of the whole log.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// Whether all lines are held.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.thinned
+    }
+
+    /// The text of a held line.
+    #[must_use]
+    pub fn text(&self, index: usize) -> &str {
+        let place = self.places[index];
+        &self.text[place.from as usize..place.to as usize]
+    }
+
+    /// The number of a held line in the log as received, from 1.
+    #[must_use]
+    pub fn number(&self, index: usize) -> u32 {
+        self.places[index].number
+    }
+
+    pub(super) fn looks(&self) -> &[Look] {
+        &self.looks
+    }
+
+    /// How often the line's template was met.
+    pub(super) fn count(&self, index: usize) -> u32 {
+        self.templates.get(&self.looks[index].template).copied().unwrap_or(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_huge_log_keeps_its_ends_and_what_speaks_of_failure() {
+        let mut log = String::new();
+        for n in 0..400_000 {
+            log.push_str(&format!("copying the file number {n} of the archive\n"));
+            if n == 200_000 {
+                log.push_str("error: the disk is full\n");
+            }
+        }
+        let lines = Lines::read(log.as_bytes(), None, &mut Redactor::new()).unwrap();
+        assert!(!lines.is_whole() && lines.len() <= MAX_LINES);
+        assert_eq!(lines.total(), 400_001);
+        assert_eq!((lines.number(0), lines.number(lines.len() - 1)), (1, 400_001));
+        let found = (0..lines.len()).find(|&index| lines.text(index).contains("disk is full")).unwrap();
+        assert_eq!(lines.number(found), 200_002);
+        assert_eq!(lines.number(found + AROUND), 200_002 + u32::try_from(AROUND).unwrap());
+    }
+
+    #[test]
+    fn long_lines_do_not_break_the_bound() {
+        let line = format!("{}\n", "error x ".repeat(450));
+        let log = line.repeat(20_000);
+        let lines = Lines::read(log.as_bytes(), None, &mut Redactor::new()).unwrap();
+        assert!(lines.text.len() <= MAX_BYTES && lines.total() == 20_000);
+        assert_eq!(lines.number(lines.len() - 1), 20_000);
+    }
+}

@@ -1,0 +1,458 @@
+//! How likely each line is a part of what tells why the run failed.
+//!
+//! A forest of small regression trees over what the line looks like, how rare it is in its log, where it stands
+//! and what stands around it. It was fitted by gradient boosting (Friedman, "Greedy Function Approximation", 2001) on
+//! failed CI logs with the failing part labelled by people (Brandt et al., "LogChunks", MSR 2020), each also cut off after
+//! the failure, so that what follows it is not needed. Nothing in it is a word of a project: it sees kinds of words and
+//! shapes only.
+
+use super::lexicon::kind;
+use super::lines::Lines;
+use super::look::{Look, mark};
+use std::sync::LazyLock;
+
+/// What the forest sees of a line.
+pub const FEATURES: usize = kind::COUNT as usize + (mark::COUNT - 1) as usize + NUMBERS;
+/// Features that are numbers, after the bits.
+const NUMBERS: usize = 60;
+/// Stands for "there is none" among distances.
+const FAR: u32 = 4_000;
+/// A line whose neighbours say nothing of failure is not looked at.
+const NEAR: usize = 30;
+/// Nor is one that is not near the end or before the end of a step.
+const TAIL: usize = 300;
+
+/// Trees after which a line that is out of the question is given up, and the sum below which it is.
+const GIVE_UP: (usize, f32) = (30, -3.5);
+
+/// The fitted trees, a line each: `feature:threshold:left:right` for a branch (at most the threshold goes left), `=value`
+/// for a leaf.
+static FOREST: LazyLock<Forest> = LazyLock::new(|| {
+    let mut forest = Forest { nodes: Vec::new(), roots: Vec::new() };
+    for tree in include_str!("forest.txt").lines() {
+        let root = u32::try_from(forest.nodes.len()).expect("a small forest");
+        forest.roots.push(root);
+        forest.nodes.extend(tree.split(' ').map(|text| node(text, root)));
+    }
+    forest
+});
+
+struct Forest {
+    nodes: Vec<Node>,
+    roots: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    /// `u32::MAX` for a leaf.
+    feature: u32,
+    /// Threshold or, in a leaf, what it adds.
+    value: f32,
+    /// Where it goes on: at most the threshold, above it.
+    next: [u32; 2],
+}
+
+fn node(text: &str, root: u32) -> Node {
+    if let Some(value) = text.strip_prefix('=') {
+        return Node {
+            feature: u32::MAX,
+            value: value.parse().expect("a number of the forest"),
+            next: [0; 2],
+        };
+    }
+    let mut parts = text.split(':');
+    let mut part = || parts.next().expect("a part of the forest");
+    let feature = part().parse().expect("a feature");
+    let value = part().parse().expect("a threshold");
+    let mut branch = || root + part().parse::<u32>().expect("a branch");
+    Node { feature, value, next: [branch(), branch()] }
+}
+
+impl Forest {
+    fn score(&self, features: &[f32; FEATURES]) -> f32 {
+        let mut sum = 0.0;
+        for (index, root) in self.roots.iter().enumerate() {
+            let mut node = &self.nodes[*root as usize];
+            while node.feature != u32::MAX {
+                let above = features[node.feature as usize] > node.value;
+                node = &self.nodes[node.next[usize::from(above)] as usize];
+            }
+            sum += node.value;
+            if index == GIVE_UP.0 && sum < GIVE_UP.1 {
+                break;
+            }
+        }
+        1.0 / (1.0 + (-sum).exp())
+    }
+}
+
+/// For each line held, the chance that it tells why, in 0..1.
+#[must_use]
+pub fn rank(lines: &Lines) -> Vec<f32> {
+    let context = Context::of(lines);
+    let looks = lines.looks();
+    let chance = |index: usize| {
+        if !context.candidate(index) {
+            return 0.0;
+        }
+        let chance = FOREST.score(&context.features(index));
+        // The last good run said it too, so it is hardly the cause.
+        if looks[index].is(mark::GOOD_LOG) { chance * 0.1 } else { chance }
+    };
+    (0..lines.len()).map(chance).collect()
+}
+
+/// What the forest sees of each line that it is asked about, for fitting it: index and features.
+#[must_use]
+pub fn features(lines: &Lines) -> Vec<(usize, [f32; FEATURES])> {
+    let context = Context::of(lines);
+    let candidates = (0..lines.len()).filter(|&index| context.candidate(index));
+    candidates.map(|index| (index, context.features(index))).collect()
+}
+
+/// First line, end, heaviest line and mean weight of lines between blank lines.
+type Paragraph = (usize, usize, f32, f32);
+
+/// What is known of the whole log before a line is looked at.
+struct Context<'a> {
+    lines: &'a Lines,
+    looks: &'a [Look],
+    /// Sums over all lines before: weight, red lines.
+    weights: Vec<u32>,
+    reds: Vec<u32>,
+    /// Lines heavier than a weight.
+    heavier: [u32; 256],
+    /// Distances in lines: to the next end of a step that failed and since the last one, to the next that went well, since the
+    /// last command, since the last two blank lines.
+    to_exit: Vec<u32>,
+    from_exit: Vec<u32>,
+    to_good: Vec<u32>,
+    from_shell: Vec<u32>,
+    from_gap: Vec<u32>,
+    /// Lines with text up to the next end of a step that failed.
+    texts_to_exit: Vec<u32>,
+    exits: usize,
+    last_exit: Option<usize>,
+    /// The paragraphs, and which of them each line is in.
+    paragraphs: Vec<Paragraph>,
+    paragraph: Vec<u32>,
+    /// Which occurrence of its template a line is.
+    nth: Vec<u32>,
+    /// Lines of one template in a row: how many, and which of them.
+    runs: Vec<(u32, u32)>,
+}
+
+impl<'a> Context<'a> {
+    fn of(lines: &'a Lines) -> Self {
+        let looks = lines.looks();
+        let count = looks.len();
+        let exits = looks.iter().filter(|look| look.is(mark::EXIT_BAD)).count();
+        let mut heavier = [0u32; 256];
+        for look in looks {
+            heavier[usize::from(look.weight)] += 1;
+        }
+        // From counts of each weight to counts of all that weigh more.
+        let mut above = 0;
+        for slot in heavier.iter_mut().rev() {
+            above += std::mem::replace(slot, above);
+        }
+        let mut nth = Vec::with_capacity(count);
+        let mut met: std::collections::HashMap<u64, u32> = std::collections::HashMap::new();
+        for look in looks {
+            let times = met.entry(look.template).or_default();
+            *times += 1;
+            nth.push(*times);
+        }
+        let gap =
+            |index: usize| looks[index].is(mark::BLANK) && index > 0 && looks[index - 1].is(mark::BLANK);
+        let (paragraphs, paragraph) = paragraphs(looks);
+        Self {
+            lines,
+            looks,
+            weights: sums(looks, |look| u32::from(look.weight)),
+            reds: sums(looks, |look| u32::from(look.is(mark::RED))),
+            heavier,
+            to_exit: distances((0..count).rev(), |index| looks[index].is(mark::EXIT_BAD), FAR),
+            from_exit: distances(0..count, |index| looks[index].is(mark::EXIT_BAD), FAR),
+            to_good: distances((0..count).rev(), |index| looks[index].is(mark::EXIT_GOOD), FAR),
+            from_shell: distances(0..count, |index| looks[index].is(mark::SHELL), FAR),
+            from_gap: distances(0..count, gap, 500),
+            texts_to_exit: texts_to_exit(looks),
+            exits,
+            last_exit: looks.iter().rposition(|look| look.is(mark::EXIT_BAD)),
+            paragraphs,
+            paragraph,
+            nth,
+            runs: runs(looks),
+        }
+    }
+
+    /// Whether something near the line speaks of failure, or its place does.
+    fn candidate(&self, index: usize) -> bool {
+        if self.looks[index].is(mark::BLANK) {
+            return false;
+        }
+        let (from, to) = self.window(index, NEAR, NEAR);
+        // At least one line of some weight, or a few that hint.
+        self.weights[to] - self.weights[from] >= 10
+            || index + TAIL >= self.looks.len()
+            || self.to_exit[index] < 100
+    }
+
+    fn window(&self, index: usize, before: usize, after: usize) -> (usize, usize) {
+        (index.saturating_sub(before), (index + after + 1).min(self.looks.len()))
+    }
+
+    fn features(&self, index: usize) -> [f32; FEATURES] {
+        let mut features = Filling { values: [0.0; FEATURES], at: 0 };
+        let look = &self.looks[index];
+        for bit in 0..kind::COUNT {
+            features.flag(look.kinds >> bit & 1 == 1);
+        }
+        for bit in 0..mark::COUNT - 1 {
+            features.flag(look.marks >> bit & 1 == 1);
+        }
+        self.of_line(index, &mut features);
+        self.of_place(index, &mut features);
+        self.of_neighbours(index, &mut features);
+        debug_assert_eq!(features.at, FEATURES);
+        features.values
+    }
+
+    fn of_line(&self, index: usize, features: &mut Filling) {
+        let look = &self.looks[index];
+        features.log(u32::from(look.words));
+        features.log(u32::from(look.length));
+        for share in [look.indent, look.digits, look.punctuation, look.upper, look.weight] {
+            features.number(f32::from(share));
+        }
+        features.log(self.lines.count(index));
+        features.log(self.nth[index]);
+        features.flag(self.nth[index] == 1);
+        features.log(self.runs[index].0);
+        features.log(self.runs[index].1);
+        features.log(self.heavier[usize::from(look.weight)]);
+    }
+
+    fn of_place(&self, index: usize, features: &mut Filling) {
+        let count = self.looks.len();
+        #[expect(clippy::cast_precision_loss, reason = "indices are far below 2^24")]
+        features.number(index as f32 / count as f32);
+        features.log_of(count);
+        features.log_of(count - 1 - index);
+        for distance in [&self.to_exit, &self.from_exit, &self.to_good, &self.from_shell, &self.from_gap] {
+            features.log(distance[index]);
+        }
+        features.log(self.texts_to_exit[index]);
+        features.log_of(self.exits.min(20));
+        features.flag(self.last_exit.is_some_and(|last| index > last));
+        let all = self.weights[count].max(1);
+        #[expect(clippy::cast_precision_loss, reason = "a share needs no more")]
+        features.number(self.weights[index] as f32 / all as f32);
+        let (first, end, heaviest, mean) = self.paragraphs[self.paragraph[index] as usize];
+        features.log_of(end - first);
+        features.log_of(index - first);
+        features.log_of(end - 1 - index);
+        features.number(heaviest);
+        features.number(mean);
+    }
+
+    fn of_neighbours(&self, index: usize, features: &mut Filling) {
+        let look = &self.looks[index];
+        let before = |distance: usize| index.checked_sub(distance).map(|at| &self.looks[at]);
+        let after = |distance: usize| self.looks.get(index + distance);
+        for near in [before(1), before(2), before(3), after(1), after(2), after(3)] {
+            features.number(near.map_or(0.0, |near| f32::from(near.weight)));
+        }
+        for near in [before(1), after(1)] {
+            features.number(near.map_or(0.0, |near| f32::from(near.indent) - f32::from(look.indent)));
+            features.flag(near.is_some_and(|near| near.template == look.template));
+            features.flag(near.is_some_and(|near| near.is(mark::BLANK)));
+        }
+        let heaviest = |range: &[Look]| range.iter().map(|look| look.weight).max().map_or(0.0, f32::from);
+        let any = |range: &[Look], marks: u64| range.iter().any(|look| look.is(marks));
+        let all = self.looks;
+        let (from5, to5) = self.window(index, 5, 5);
+        let (from20, to20) = self.window(index, 20, 20);
+        let (from3, to3) = self.window(index, 3, 3);
+        features.number(heaviest(&all[from5..index]));
+        features.number(heaviest(&all[index + 1..to5]));
+        features.number(heaviest(&all[from20..index]));
+        features.number(heaviest(&all[index + 1..to20]));
+        features.sum(self.weights[to20] - self.weights[from20]);
+        features.sum(self.reds[to20] - self.reds[from20]);
+        features.flag(any(&all[from3..index], mark::FRAME));
+        features.flag(any(&all[index + 1..to3], mark::FRAME));
+        features.flag(any(&all[index + 1..to3], mark::UNDERLINE));
+        features.flag(any(&all[from5..index], mark::LOCATION));
+        features.flag(any(&all[index + 1..to5], mark::LOCATION));
+        features.flag(any(&all[from5..index], mark::TICK));
+        let many = |range: &[Look], kinds: u32| range.iter().filter(|look| look.has(kinds)).count();
+        for kinds in [kind::GOOD, kind::PROGRESS, kind::TEST] {
+            features.count(many(&all[from5..index], kinds));
+            features.count(many(&all[index + 1..to5], kinds));
+        }
+    }
+}
+
+/// Fills features in their order.
+struct Filling {
+    values: [f32; FEATURES],
+    at: usize,
+}
+
+impl Filling {
+    fn number(&mut self, value: f32) {
+        self.values[self.at] = value;
+        self.at += 1;
+    }
+
+    fn flag(&mut self, holds: bool) {
+        self.number(if holds { 1.0 } else { 0.0 });
+    }
+
+    /// The whole part of the binary logarithm and half steps: finer makes no difference, and it needs no floating point.
+    fn log(&mut self, value: u32) {
+        let value = value + 1;
+        let whole = value.ilog2();
+        let half = whole > 0 && value >> (whole - 1) & 1 == 1;
+        #[expect(clippy::cast_precision_loss, reason = "at most 32")]
+        self.number(whole as f32 + if half { 0.5 } else { 0.0 });
+    }
+
+    fn log_of(&mut self, value: usize) {
+        self.log(u32::try_from(value).unwrap_or(u32::MAX - 1));
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "sums of a few dozen small numbers")]
+    fn sum(&mut self, value: u32) {
+        self.number(value as f32);
+    }
+
+    fn count(&mut self, value: usize) {
+        self.sum(u32::try_from(value).unwrap_or(u32::MAX));
+    }
+}
+
+/// Sums over all lines before each; one more than there are lines.
+fn sums(looks: &[Look], of: impl Fn(&Look) -> u32) -> Vec<u32> {
+    let mut sum = 0u32;
+    let mut sums = Vec::with_capacity(looks.len() + 1);
+    sums.push(0);
+    for look in looks {
+        sum = sum.saturating_add(of(look));
+        sums.push(sum);
+    }
+    sums
+}
+
+/// Lines since the last that `is`, in the order of `indices`.
+fn distances(
+    indices: impl ExactSizeIterator<Item = usize>,
+    is: impl Fn(usize) -> bool,
+    none: u32,
+) -> Vec<u32> {
+    let mut distances = vec![none; indices.len()];
+    let mut distance = none;
+    for index in indices {
+        distance = if is(index) { 0 } else { (distance + 1).min(none) };
+        distances[index] = distance;
+    }
+    distances
+}
+
+fn texts_to_exit(looks: &[Look]) -> Vec<u32> {
+    let mut texts = vec![FAR; looks.len()];
+    let mut count = FAR;
+    for (index, look) in looks.iter().enumerate().rev() {
+        if look.is(mark::EXIT_BAD) {
+            count = 0;
+        }
+        texts[index] = count;
+        count = (count + u32::from(!look.is(mark::BLANK))).min(FAR);
+    }
+    texts
+}
+
+/// The paragraphs, and which of them each line is in.
+fn paragraphs(looks: &[Look]) -> (Vec<Paragraph>, Vec<u32>) {
+    let mut paragraphs = Vec::new();
+    let mut of_line = Vec::with_capacity(looks.len());
+    let mut first = 0;
+    for paragraph in looks.split(|look| look.is(mark::BLANK)) {
+        let number = u32::try_from(paragraphs.len()).unwrap_or(u32::MAX);
+        let end = first + paragraph.len();
+        if !paragraph.is_empty() {
+            let heaviest = paragraph.iter().map(|look| look.weight).max().map_or(0.0, f32::from);
+            let sum: u32 = paragraph.iter().map(|look| u32::from(look.weight)).sum();
+            #[expect(clippy::cast_precision_loss, reason = "a mean needs no more")]
+            let mean = sum as f32 / paragraph.len() as f32;
+            paragraphs.push((first, end, heaviest, mean));
+            of_line.resize(end, number);
+        }
+        // The blank line itself is never asked for.
+        of_line.resize((end + 1).min(looks.len()), number);
+        first = end + 1;
+    }
+    (paragraphs, of_line)
+}
+
+/// For each line: lines of its template in a row around it, and which of them it is.
+fn runs(looks: &[Look]) -> Vec<(u32, u32)> {
+    let mut runs = Vec::with_capacity(looks.len());
+    for run in looks.chunk_by(|one, other| one.template == other.template) {
+        let length = u32::try_from(run.len()).unwrap_or(u32::MAX);
+        runs.extend((0..length).map(|nth| (length, nth)));
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forest_is_whole() {
+        assert!(FOREST.roots.len() >= 50, "{} trees", FOREST.roots.len());
+        for (at, node) in FOREST.nodes.iter().enumerate().filter(|(_, node)| node.feature != u32::MAX) {
+            assert!((node.feature as usize) < FEATURES, "node {at}");
+            assert!(
+                node.next.iter().all(|next| *next as usize > at && (*next as usize) < FOREST.nodes.len()),
+                "node {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_reason_ranks_above_what_only_sounds_like_it() {
+        let log = "$ make\nCompiling error-chain v0.12\ncargo test --no-fail-fast\ntest result: ok. 12 passed; 0 failed\n\
+                   building\nsrc/main.rs:10:5: error: mismatched types\n  expected u8, found u16\nmake: *** [all] Error 1\n";
+        let lines = Lines::of(log, &[], None);
+        let ranks = rank(&lines);
+        let best = (0..ranks.len()).max_by(|&a, &b| ranks[a].total_cmp(&ranks[b])).unwrap();
+        assert!((5..=6).contains(&best), "{ranks:?}");
+        for harmless in [1, 2, 3] {
+            assert!(ranks[harmless] < ranks[5] - 0.3, "{ranks:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_last_good_run_said_too_counts_less() {
+        let good =
+            super::super::lines::Templates::of("warning: error reporting failed to start 12\nall good\n");
+        let log =
+            "warning: error reporting failed to start 99\nerror: cannot open the store\nexit status 1\n";
+        let (with, without) = (Lines::of(log, &[], Some(&good)), Lines::of(log, &[], None));
+        assert!(rank(&with)[0] < rank(&without)[0] / 2.0);
+        assert!(rank(&with)[1] > rank(&with)[0]);
+    }
+
+    #[test]
+    fn logarithms_are_steps_of_a_half() {
+        let mut filling = Filling { values: [0.0; FEATURES], at: 0 };
+        for value in [0, 1, 2, 3, 5, 6, 7, 1023] {
+            filling.log(value);
+        }
+        assert_eq!(filling.values[..8], [0.0, 1.0, 1.5, 2.0, 2.5, 2.5, 3.0, 10.0]);
+    }
+}
