@@ -14,4 +14,5 @@ mod model_failures;
 mod private_postgres;
 mod real_servers;
 mod reconnect;
+mod redaction;
 mod reports;

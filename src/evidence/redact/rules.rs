@@ -82,8 +82,9 @@ const RULES: &[(&str, &str, &str)] = &[
     ("netrc-password", "machine", r"(?i)\bmachine\s+\S+\s+login\s+\S+\s+password\s+(?P<secret>\S+)"),
     ("login-option", "curl wget docker podman skopeo buildah mysql psql sshpass svn http helm", r#"(?i)\b(?:curl|wget|http)\b.*?\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']+:(?P<secret>[^\s"'@]{3,})"#),
     ("login-option", "docker podman skopeo buildah helm oras crane login", r#"(?i)\b(?:docker|podman|skopeo|buildah|helm|oras|crane|oc)\b.*?\blogin\b.*?\s-p[ =]?["']?(?P<secret>[^\s"'-][^\s"']{3,})"#),
-    ("login-option", "mysql mysqldump sshpass mariadb", r#"(?i)\b(?:mysql|mysqldump|mariadb|sshpass)\b.*?\s-p["']?(?P<secret>[^\s"'-][^\s"']{3,})"#),
+    ("login-option", "mysql mysqldump sshpass mariadb", r#"(?i)\b(?:mysql|mysqldump|mariadb|sshpass)\b.*?\s-p ?["']?(?P<secret>[^\s"'-][^\s"']{3,})"#),
     ("password", "password passwd passphrase passwort pwd secret key token credential", r#"(?i)(?:\b|_)(?:password|passwd|passphrase|passwort|pwd|secret|client[_-]?secret|access[_-]?key|secret[_-]?key|secret[_-]?access[_-]?key|private[_-]?key|encryption[_-]?key|signing[_-]?key|master[_-]?key|account[_-]?key|api[_-]?key|apikey|(?:access|auth|refresh|api|deploy|session|id|private|bot|webhook|registry|csrf)[_-]?token|token|credentials?)\\?["']?\s*(?:=|:|=>|:=)\s*(?P<secret>\\?"[^"\r\n]{4,}"|'[^'\r\n]{4,}'|[^\s"'<>,;(){}\[\]]{6,})"#),
+    ("password", "password= passwd= secret token key cred", r"\b(?:[A-Z][A-Z0-9_]*_)?(?:PASSWORD|PASSWD|SECRET|TOKEN|APIKEY|API_KEY|SECRET_KEY|PRIVATE_KEY|ACCESS_KEY|CREDENTIALS?)(?:_(?:BASE|PROD|DEV|STAGING|TEST|CI|VALUE|KEY|HASH|SALT|[0-9]+))?=(?P<secret>[^\s;,\x22']{6,})"),
     ("password", "password passwd token secret api-key pass", r"(?i)(?:^|\s)--?(?:password|passwd|token|secret|api-key|access-token|auth-token|storepass|keypass|passphrase|db-password)[ =](?P<secret>[^\s-][^\s]{5,})"),
 ];
 
