@@ -25,6 +25,8 @@ pub(super) struct Answered {
     pub(super) record: ToolCallRecord,
     /// Arguments of the finishing tool, when this call ended the run.
     pub(super) finish: Option<Value>,
+    /// What the run ends with when nothing better comes.
+    pub(super) draft: Option<Value>,
 }
 
 /// What the calls of a run share.
@@ -102,6 +104,10 @@ impl Calls<'_> {
                 let text = self.shown(tool.as_ref(), call, text);
                 self.answered(call, turn, text, false)
             }
+            ToolAnswer::Revise(value, text) => {
+                let text = self.workspace.redact(&text);
+                Answered { draft: Some(value), ..self.answered(call, turn, format!("not yet: {text}"), true) }
+            }
             ToolAnswer::Failed(text) => {
                 let text = self.workspace.redact(&text);
                 let text = cut(&text, self.budget.result_tokens * 2);
@@ -165,7 +171,7 @@ impl Calls<'_> {
             failed,
             duration_ms: 0,
         };
-        Answered { text, record, finish: None }
+        Answered { text, record, finish: None, draft: None }
     }
 }
 

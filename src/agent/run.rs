@@ -53,6 +53,8 @@ struct State {
     outcome: Outcome,
     context_tokens: usize,
     nudged: bool,
+    /// What the finishing tool would have accepted, had it not asked for a better one.
+    draft: Option<Value>,
 }
 
 impl Agent {
@@ -72,6 +74,7 @@ impl Agent {
             },
             context_tokens: self.budget.context_tokens,
             nudged: false,
+            draft: None,
         };
         let turns = self.turns(&mut state, cancel);
         let stop = tokio::select! {
@@ -84,6 +87,14 @@ impl Agent {
             stop = turns => stop,
         };
         (state.outcome.stop, state.outcome.detail) = stop;
+        // The better one did not come: what there is counts.
+        if state.outcome.stop != StopReason::Cancelled
+            && state.outcome.finish.is_none()
+            && let Some(draft) = state.draft.take()
+        {
+            state.outcome.finish = Some(draft);
+            state.outcome.stop = StopReason::Submitted;
+        }
         state.outcome
     }
 
@@ -124,6 +135,7 @@ impl Agent {
                 state.outcome.calls.push(answer.record);
                 state.messages.push(Message::Tool { call_id: call.id, name: call.name, text: answer.text });
                 state.outcome.finish = state.outcome.finish.take().or(answer.finish);
+                state.draft = answer.draft.or(state.draft.take());
             }
             if state.outcome.finish.is_some() {
                 return (StopReason::Submitted, None);

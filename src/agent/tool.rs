@@ -14,6 +14,8 @@ pub enum ToolAnswer {
     Failed(String),
     /// The finishing tool accepted its arguments: the run ends.
     Finish(Value),
+    /// The finishing tool could end the run with this, but asks for a better one first; the text says what is wrong.
+    Revise(Value, String),
 }
 
 /// A tool of the agent.

@@ -8,8 +8,8 @@ use uuid::Uuid;
 pub async fn insert(db: &mut PgConnection, report: Uuid, run: &Run) -> sqlx::Result<()> {
     let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     sqlx::query!(
-        "insert into runs (id, report_id, analyst, stop_reason, detail, turns, input_tokens, output_tokens, cost, started_at, duration_ms)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        "insert into runs (id, report_id, analyst, stop_reason, detail, turns, input_tokens, output_tokens, cost, started_at, duration_ms, claims, claims_verified)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         run.id,
         report,
         run.analyst,
@@ -20,7 +20,9 @@ pub async fn insert(db: &mut PgConnection, report: Uuid, run: &Run) -> sqlx::Res
         tokens(run.usage.output_tokens),
         run.cost,
         run.started_at,
-        run.duration_ms
+        run.duration_ms,
+        run.claims,
+        run.claims_verified
     )
     .execute(&mut *db)
     .await?;
@@ -79,6 +81,8 @@ pub async fn of_report(db: impl PgExecutor<'_> + Copy, report: Uuid) -> sqlx::Re
         turns: row.turns,
         usage: Usage { input_tokens: number(row.input_tokens), output_tokens: number(row.output_tokens) },
         cost: row.cost,
+        claims: row.claims,
+        claims_verified: row.claims_verified,
         started_at: row.started_at,
         duration_ms: row.duration_ms,
     });

@@ -82,6 +82,9 @@ pub struct Claim {
     /// Set by `evidence::verify`, never by the model.
     #[serde(default)]
     pub verified: bool,
+    /// Verified without a quote: the cited lines speak of it in other words.
+    #[serde(default)]
+    pub paraphrased: bool,
 }
 
 /// The outcome of an investigation.
@@ -105,4 +108,7 @@ pub struct Diagnosis {
     /// Why the built-in analyst stepped in for a model, when it did.
     #[serde(default)]
     pub note: Option<String>,
+    /// Names in title or cause that the evidence does not have; set by `evidence::verify`.
+    #[serde(default)]
+    pub not_found: Vec<String>,
 }

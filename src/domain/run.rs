@@ -114,6 +114,10 @@ pub struct Run {
     pub usage: Usage,
     /// Cost in the currency of the configured prices; absent without prices.
     pub cost: Option<f64>,
+    /// Claims of its diagnosis, and how many of them were found in the evidence.
+    pub claims: i32,
+    /// Of these, found.
+    pub claims_verified: i32,
     /// Every call.
     pub tool_calls: Vec<ToolCallRecord>,
     /// When it began.

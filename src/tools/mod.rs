@@ -8,7 +8,7 @@ mod submit_diagnosis;
 pub use read_evidence::ReadEvidence;
 pub use search_evidence::SearchEvidence;
 pub use search_runbooks::SearchRunbooks;
-pub use submit_diagnosis::{NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, diagnosis};
+pub use submit_diagnosis::{NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, Told, diagnosis};
 
 use crate::agent::{ToolAnswer, Workspace};
 use crate::domain::{Access, ToolSpec};

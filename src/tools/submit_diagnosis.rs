@@ -2,11 +2,13 @@
 
 use super::spec;
 use crate::agent::{Tool, ToolAnswer, Workspace};
-use crate::domain::{Claim, Confidence, Diagnosis, FailureClass, ToolSpec};
+use crate::domain::{Claim, Confidence, Diagnosis, Evidence, FailureClass, ToolSpec};
+use crate::evidence::verify::{Sources, verify};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
 
 /// Name of the tool.
@@ -16,10 +18,41 @@ const MAX_TITLE: usize = 120;
 /// Most claims and steps that are kept.
 const MAX_ITEMS: usize = 10;
 
-/// Accepts a diagnosis whose claims name existing lines.
+/// Accepts a diagnosis; one that does not hold is given back once.
 pub struct SubmitDiagnosis {
     workspace: Arc<Workspace>,
+    /// What else the analyst was told, for its names to be looked up in. Without it names are not checked.
+    told: Option<String>,
+    given_back: AtomicBool,
     spec: ToolSpec,
+}
+
+/// The evidence of a run, with what else the analyst was told.
+pub struct Told<'a> {
+    pieces: Vec<Arc<Evidence>>,
+    told: Option<&'a str>,
+}
+
+impl<'a> Told<'a> {
+    /// What is in the workspace now; `told` as above.
+    #[must_use]
+    pub fn new(workspace: &Workspace, told: Option<&'a str>) -> Self {
+        Self { pieces: workspace.pieces(), told }
+    }
+}
+
+impl Sources for Told<'_> {
+    fn text(&self, label: &str) -> Option<&str> {
+        self.pieces
+            .iter()
+            .find(|piece| piece.label.eq_ignore_ascii_case(label))
+            .map(|piece| piece.text.as_str())
+    }
+
+    fn all(&self) -> Option<Vec<&str>> {
+        let told = self.told?;
+        Some(self.pieces.iter().map(|piece| piece.text.as_str()).chain([told]).collect())
+    }
 }
 
 #[derive(Deserialize)]
@@ -35,9 +68,9 @@ struct Arguments {
 }
 
 impl SubmitDiagnosis {
-    /// Over this workspace.
+    /// Over this workspace. `told` is what else the analyst knows; without it names are not checked.
     #[must_use]
-    pub fn new(workspace: Arc<Workspace>) -> Self {
+    pub fn new(workspace: Arc<Workspace>, told: Option<String>) -> Self {
         let text = |description: &str| json!({"type": "string", "minLength": 1, "description": description});
         let claim = json!({
             "type": "object",
@@ -63,7 +96,7 @@ impl SubmitDiagnosis {
             "required": ["title", "cause", "class", "confidence", "claims"]
         });
         let description = "Ends the investigation with its conclusion. Cite the lines that prove each claim.";
-        Self { workspace, spec: spec(NAME, description, schema) }
+        Self { workspace, told, given_back: AtomicBool::new(false), spec: spec(NAME, description, schema) }
     }
 }
 
@@ -81,19 +114,23 @@ impl Tool for SubmitDiagnosis {
         if let Err(error) = serde_json::from_value::<Arguments>(arguments.clone()) {
             return ToolAnswer::Failed(format!("the diagnosis cannot be read: {error}"));
         }
-        let known: Vec<String> = self.workspace.pieces().iter().map(|piece| piece.label.clone()).collect();
-        let cited = arguments["claims"].as_array().map_or(&[][..], Vec::as_slice);
-        let wrong = cited
-            .iter()
-            .filter_map(|claim| claim["evidence"].as_str())
-            .find(|label| self.workspace.get(label).is_none());
-        match wrong {
-            Some(label) => ToolAnswer::Failed(format!(
-                "a claim cites `{label}`, which does not exist; there is {}",
-                known.join(", ")
-            )),
-            None => ToolAnswer::Finish(arguments),
+        let Some(mut read) = diagnosis(arguments.clone(), "", &self.workspace) else {
+            return ToolAnswer::Failed("the diagnosis cannot be read".to_owned());
+        };
+        let problems = verify(&mut read, &Told::new(&self.workspace, self.told.as_deref()));
+        if problems.is_empty() || self.given_back.swap(true, Ordering::Relaxed) {
+            return ToolAnswer::Finish(arguments);
         }
+        let known: Vec<String> = self.workspace.pieces().iter().map(|piece| piece.label.clone()).collect();
+        ToolAnswer::Revise(
+            arguments,
+            format!(
+                "checked against the evidence ({}), this does not hold:\n- {}\nRead the lines again and submit once more. What still does \
+                 not hold is left out.",
+                known.join(", "),
+                problems.join("\n- ")
+            ),
+        )
     }
 }
 
@@ -107,6 +144,7 @@ pub fn diagnosis(arguments: Value, analyst: &str, workspace: &Workspace) -> Opti
         evidence: claim.evidence.to_ascii_uppercase(),
         quote: claim.quote.map(|quote| workspace.redact(&quote)),
         verified: false,
+        paraphrased: false,
         ..claim
     });
     Some(Diagnosis {
@@ -118,5 +156,6 @@ pub fn diagnosis(arguments: Value, analyst: &str, workspace: &Workspace) -> Opti
         next_steps: arguments.next_steps.iter().take(MAX_ITEMS).map(|step| line(step)).collect(),
         analyst: analyst.to_owned(),
         note: None,
+        not_found: Vec::new(),
     })
 }

@@ -11,11 +11,11 @@ use crate::domain::{
     Access, Diagnosis, Evidence, EvidenceKind, Failure, Incident, Message, Run, StepName, StopReason,
 };
 use crate::evidence::excerpt::{self, Log};
-use crate::evidence::verify::verify;
+use crate::evidence::verify::{Sources, verify};
 use crate::knowledge;
 use crate::llm::Model;
 use crate::tools::{
-    ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SearchRunbooks, SubmitDiagnosis, diagnosis,
+    ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SearchRunbooks, SubmitDiagnosis, Told, diagnosis,
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -47,18 +47,23 @@ pub(super) async fn investigate(
     if let Some(concluded) = &incident.diagnosis {
         // Maybe from another report's evidence: its claims have to hold in this one's.
         let mut diagnosis = concluded.clone();
-        let text = |label: &str| {
-            collected.pieces.iter().find(|piece| piece.label == label).map(|piece| piece.text.clone())
-        };
-        verify(&mut diagnosis, text);
+        verify(&mut diagnosis, &Collection(&collected.pieces));
         return Ok(diagnosis);
     }
     let started = Instant::now();
     let Collected { pieces, gaps, redactor } = collected;
     let workspace = Arc::new(Workspace::new(pieces, redactor));
     let brief = brief(app, &held.report.failure, &workspace, &gaps).await?;
-    let (mut diagnosis, runs) = conclude(app, &workspace, brief, cancel).await?;
-    verify(&mut diagnosis, |label| workspace.get(label).map(|piece| piece.text.clone()));
+    let told = told(&brief);
+    let (mut diagnosis, mut runs) = conclude(app, &workspace, brief, cancel).await?;
+    // The runbooks' words are people's: the built-in analyst invents no names.
+    let told = (diagnosis.analyst != app.rules.name()).then_some(told.as_str());
+    verify(&mut diagnosis, &Told::new(&workspace, told));
+    if let Some(run) = runs.last_mut() {
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        run.claims = count(diagnosis.claims.len());
+        run.claims_verified = count(diagnosis.claims.iter().filter(|claim| claim.verified).count());
+    }
     store(
         app,
         held,
@@ -103,6 +108,28 @@ async fn brief(
     let system = app.prompts.render("triage-system", json!({}));
     let render = |text: anyhow::Result<String>| text.map_err(|error| Halt::Failed(format!("{error:#}")));
     Ok(vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }])
+}
+
+/// What the analyst was told besides the evidence: the failure, the gaps, passages of runbooks.
+fn told(brief: &[Message]) -> String {
+    let texts = brief.iter().filter_map(|message| match message {
+        Message::User { text } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// Pieces of another report with the same cause; its names were checked where they came from.
+struct Collection<'a>(&'a [Evidence]);
+
+impl Sources for Collection<'_> {
+    fn text(&self, label: &str) -> Option<&str> {
+        self.0.iter().find(|piece| piece.label == label).map(|piece| piece.text.as_str())
+    }
+
+    fn all(&self) -> Option<Vec<&str>> {
+        None
+    }
 }
 
 fn log(piece: &Evidence) -> Log<'_> {
@@ -175,11 +202,12 @@ async fn run(
     brief: Vec<Message>,
     cancel: &CancellationToken,
 ) -> (Outcome, Run) {
+    let names = (!Arc::ptr_eq(model, &app.rules)).then(|| told(&brief));
     let mut tools: Vec<Arc<dyn Tool>> = vec![
         Arc::new(ReadEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchRunbooks::new(app.pool.clone())),
-        Arc::new(SubmitDiagnosis::new(Arc::clone(workspace))),
+        Arc::new(SubmitDiagnosis::new(Arc::clone(workspace), names)),
     ];
     // Only tools that look: nothing that changes the cluster or the forge is offered during triage.
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
@@ -219,6 +247,8 @@ fn record(
         turns: i32::try_from(outcome.turns).unwrap_or(i32::MAX),
         usage: outcome.usage,
         cost,
+        claims: 0,
+        claims_verified: 0,
         tool_calls: outcome.calls.clone(),
         started_at,
         duration_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),

@@ -77,6 +77,7 @@ async fn body(app: &App, held: &Held<'_>, diagnosis: &Diagnosis, marker: &str) -
                 "title": piece.title,
                 "first_line": claim.first_line,
                 "last_line": claim.last_line,
+                "paraphrased": claim.paraphrased,
                 "block": lines(piece, claim.first_line, claim.last_line),
             }))
         })

@@ -107,15 +107,47 @@ async fn endless_tool_calls_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_that_are_not_in_the_evidence_are_not_filed() {
+    let claim = |statement: &str, evidence: &str, line: u32, quote: &str| json!({"statement": statement, "evidence": evidence, "first_line": line, "last_line": line, "quote": quote});
+    let lie = json!({
+    "title": "Aliens", "cause": "Aliens broke `ufo/engine.rs` with exit code 77.", "class": "code", "confidence": "high",
+    "claims": [
+        claim("they signed it", "E1", 2, "greetings from Mars"),
+        claim("a line that is not there", "E1", 90_000, ""),
+        claim("evidence of another report", "E7", 1, "step one"),
+    ]});
+    // Given back once with what is wrong, and then taken without what still is.
+    let lies = vec![Reply::call("submit_diagnosis", lie.clone()), Reply::call("submit_diagnosis", lie)];
+    let (model, app, _) = investigate(lies).await;
+    let asked = model.requests().last().unwrap()["messages"].to_string();
+    for problem in [
+        "no line with the quoted words",
+        "do not exist",
+        "there is no evidence `E7`",
+        "`ufo/engine.rs`",
+        "`exit code 77`",
+    ] {
+        assert!(asked.contains(problem), "{problem} in {asked}");
+    }
+    let body = app.issues()[0]["body"].as_str().unwrap().to_owned();
+    for lie in ["they signed it", "that is not there", "of another report"] {
+        assert!(!body.contains(lie), "{lie} in {body}");
+    }
+    assert!(body.contains("3 of the analyst's claims could not be found in the evidence"), "{body}");
+    assert!(body.contains("check before relying on it: `exit code 77`, `ufo/engine.rs`"), "{body}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diagnosis_that_does_not_hold_is_repaired() {
     let lie = json!({
         "title": "Aliens", "cause": "Aliens did it.", "class": "code", "confidence": "high",
         "claims": [{"statement": "they signed it", "evidence": "E1", "first_line": 2, "last_line": 2, "quote": "greetings from Mars"}]});
-    let (_, app, _) = investigate(vec![Reply::call("submit_diagnosis", lie)]).await;
+    // The fake model's own next answer cites what stands there.
+    let (_, app, report) = investigate(vec![Reply::call("submit_diagnosis", lie)]).await;
     let body = app.issues()[0]["body"].as_str().unwrap().to_owned();
-    assert!(
-        !body.contains("they signed it") && body.contains("could not be found in the evidence"),
-        "{body}"
-    );
+    assert!(!body.contains("Aliens") && !body.contains("could not be found"), "{body}");
+    let run = &report["runs"][0];
+    assert_eq!((run["claims"].as_i64(), run["claims_verified"].as_i64()), (Some(1), Some(1)), "{run}");
     app.stop().await;
 }
 
