@@ -18,6 +18,8 @@ struct Row {
     occurrences: i32,
     first_seen: DateTime<Utc>,
     last_seen: DateTime<Utc>,
+    previous_id: Option<Uuid>,
+    resolved_at: Option<DateTime<Utc>>,
 }
 
 impl From<Row> for Incident {
@@ -34,6 +36,8 @@ impl From<Row> for Incident {
             occurrences: row.occurrences,
             first_seen: row.first_seen,
             last_seen: row.last_seen,
+            previous_id: row.previous_id,
+            resolved_at: row.resolved_at,
         }
     }
 }
@@ -57,12 +61,13 @@ pub struct Sighting<'a> {
 pub async fn see(db: impl PgExecutor<'_>, sighting: &Sighting<'_>) -> sqlx::Result<Incident> {
     let row = sqlx::query_as!(
         Row,
-        r#"insert into incidents (id, namespace, fingerprint, title, first_seen, last_seen)
-           values ($1, $2, $3, $4, $5, $5)
+        r#"insert into incidents (id, namespace, fingerprint, title, first_seen, last_seen, previous_id)
+           values ($1, $2, $3, $4, $5, $5,
+                   (select p.id from incidents p where p.fingerprint = $3 and p.status = 'resolved' order by p.resolved_at desc limit 1))
            on conflict (fingerprint) where status = 'open'
            do update set occurrences = incidents.occurrences + 1, last_seen = excluded.last_seen
            returning id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
-                     issue_url, occurrences, first_seen, last_seen"#,
+                     issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at"#,
         sighting.id,
         sighting.namespace,
         sighting.fingerprint.0,
@@ -97,7 +102,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Incid
     let row = sqlx::query_as!(
         Row,
         r#"select id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
-                  issue_url, occurrences, first_seen, last_seen
+                  issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at
            from incidents where id = $1"#,
         id
     )
@@ -117,7 +122,7 @@ pub async fn list(
     let rows = sqlx::query_as!(
         Row,
         r#"select id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
-                  issue_url, occurrences, first_seen, last_seen
+                  issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at
            from incidents
            where ($1::text is null or status = $1) and ($2::text is null or class = $2)
            order by last_seen desc, id desc offset $3 limit $4"#,
@@ -181,5 +186,48 @@ pub async fn claim_comment(
         not_since
     )
     .fetch_optional(db)
+    .await
+}
+
+/// Claims the right to ask the tracker whether the issue of an open cause is still open: at most once per interval.
+pub async fn claim_check(
+    db: impl PgExecutor<'_>,
+    fingerprint: &Fingerprint,
+    now: DateTime<Utc>,
+    not_since: DateTime<Utc>,
+) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!(
+        "update incidents set issue_checked_at = $2
+         where fingerprint = $1 and status = 'open' and issue_url is not null
+               and coalesce(issue_checked_at, commented_at, first_seen) < $3
+         returning id",
+        fingerprint.0,
+        now,
+        not_since
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Its issue was closed: the next report of the cause opens another incident.
+pub async fn resolve(db: impl PgExecutor<'_>, id: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update incidents set status = 'resolved', resolved_at = $2 where id = $1 and status = 'open'",
+        id,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The pipelines whose reports were placed here, in order of their names.
+pub async fn pipelines(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"select distinct failure ->> 'pipeline' as "pipeline!" from reports
+           where incident_id = $1 and failure ->> 'pipeline' is not null order by 1 limit 100"#,
+        id
+    )
+    .fetch_all(db)
     .await
 }

@@ -63,4 +63,8 @@ pub struct Incident {
     pub first_seen: DateTime<Utc>,
     /// Latest report.
     pub last_seen: DateTime<Utc>,
+    /// The incident of the same cause before this one, if its issue was closed and the cause came back.
+    pub previous_id: Option<Uuid>,
+    /// When the issue was found closed.
+    pub resolved_at: Option<DateTime<Utc>>,
 }

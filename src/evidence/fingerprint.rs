@@ -1,21 +1,19 @@
-//! Recognises a cause again: by the signatures that match and what they capture, else by its masked error lines.
+//! Recognises a cause again: by the signatures that match and what they capture, else by the masked line that tells most.
 
+use super::excerpt::Log;
+use super::lines::Lines;
 use super::look::severity;
+use super::rank::rank;
 use super::signature::SignatureSet;
 use super::template::mask;
 use crate::domain::Fingerprint;
 use sha2::{Digest as _, Sha256};
 
-/// Masked lines that stand for a failure without a signature.
-const LINES: usize = 3;
-/// A line of at least this severity can stand for a failure.
-const NOTABLE: u8 = 15;
-
 /// The evidence a fingerprint is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct FingerprintInput<'a> {
     /// Log of the failing container.
-    pub log: Option<&'a str>,
+    pub log: Option<Log<'a>>,
     /// Events of the pod.
     pub events: Option<&'a str>,
     /// The pod.
@@ -27,13 +25,13 @@ pub struct FingerprintInput<'a> {
 /// The cause's fingerprint: stable across runs, pods and shifted lines.
 #[must_use]
 pub fn fingerprint(input: &FingerprintInput<'_>) -> Fingerprint {
-    let texts = [input.log, input.events, input.pod];
+    let texts = [input.log.map(|log| log.text), input.events, input.pod];
     let material = texts
         .iter()
         .flatten()
         .find_map(|text| by_signature(text, input.signatures))
-        .or_else(|| input.log.and_then(by_lines))
-        .or_else(|| input.events.and_then(by_lines))
+        .or_else(|| input.log.as_ref().and_then(by_line))
+        .or_else(|| input.events.and_then(|events| by_line(&Log::plain(events))))
         .unwrap_or_else(|| "nothing recognisable".to_owned());
     let hash = Sha256::digest(material.as_bytes());
     Fingerprint(hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect())
@@ -50,27 +48,36 @@ fn by_signature(text: &str, signatures: &SignatureSet) -> Option<String> {
     Some(format!("{} {}", signatures.signatures()[best.index].id, captures.join(" ")))
 }
 
-/// The heaviest lines, masked and in order of their text, so that their place does not matter.
-fn by_lines(text: &str) -> Option<String> {
-    let mut weighed: Vec<(u8, usize, &str)> = text
-        .lines()
-        .enumerate()
-        .map(|(index, line)| (severity(line), index, line))
-        .filter(|(weight, _, _)| *weight >= NOTABLE)
-        .collect();
-    weighed.sort_by_key(|(weight, index, _)| (std::cmp::Reverse(*weight), *index));
-    let mut lines: Vec<String> = Vec::new();
-    for (_, _, line) in weighed {
-        let masked = mask(line);
-        if !lines.contains(&masked) {
-            lines.push(masked);
-        }
-        if lines.len() == LINES {
-            break;
+/// The line likeliest to tell why, masked. Chances are taken in steps and the first of equals counts, so that a log that
+/// shifts a little from run to run keeps its line. Place alone makes a line likely too, and shifts: a line that speaks of
+/// failure goes before one that does not.
+fn by_line(log: &Log<'_>) -> Option<String> {
+    // More than the end of a step.
+    const SPEAKS: u8 = 11;
+    const POSSIBLE: f32 = 0.1;
+    let lines = Lines::of(log.text, log.red, log.good);
+    let chances = rank(&lines);
+    let worth =
+        |index: usize| (chances[index] * 10.0).round() * if lines.is_telling(index) { 1.0 } else { 0.35 };
+    let speaks = |index: &usize| severity(lines.text(*index)) >= SPEAKS;
+    let possible = (0..lines.len()).filter(|index| speaks(index) && chances[*index] >= POSSIBLE);
+    let heavy = |index: usize| f32::from(severity(lines.text(index)).saturating_sub(SPEAKS));
+    let found = first_of_most(possible, worth)
+        .or_else(|| first_of_most(0..lines.len(), heavy))
+        .or_else(|| first_of_most(0..lines.len(), worth));
+    found.map(|index| mask(lines.text(index)))
+}
+
+/// The first of those that are worth most; `None` when none is worth anything.
+fn first_of_most(indices: impl Iterator<Item = usize>, worth: impl Fn(usize) -> f32) -> Option<usize> {
+    let mut best: Option<(f32, usize)> = None;
+    for index in indices {
+        let worth = worth(index);
+        if worth > 0.0 && best.is_none_or(|(most, _)| worth > most) {
+            best = Some((worth, index));
         }
     }
-    lines.sort();
-    (!lines.is_empty()).then(|| lines.join("\n"))
+    best.map(|(_, index)| index)
 }
 
 #[cfg(test)]
@@ -79,7 +86,12 @@ mod tests {
 
     fn of(log: &str) -> Fingerprint {
         let signatures = SignatureSet::default();
-        fingerprint(&FingerprintInput { log: Some(log), events: None, pod: None, signatures: &signatures })
+        fingerprint(&FingerprintInput {
+            log: Some(Log::plain(log)),
+            events: None,
+            pod: None,
+            signatures: &signatures,
+        })
     }
 
     #[test]
@@ -87,6 +99,49 @@ mod tests {
         let one = "12:00:01 step 1\n12:00:02 error: cannot open /tmp/a91/x.lock on node-3\n12:00:03 exit 1\n";
         let two = "extra line\n08:10:09 step 1\n08:10:10 error: cannot open /tmp/zz7/y.lock on node-7\n08:10:11 exit 1\n";
         assert_eq!(of(one), of(two));
+    }
+
+    /// A log of a failed run; what changes from run to run follows from `run`.
+    fn drifted(run: u64, cause: &str) -> String {
+        let mut random = fastrand::Rng::with_seed(run);
+        let mut log = String::new();
+        for step in 0..random.usize(40..90) {
+            let (minute, second) = (step / 60, step % 60);
+            log.push_str(&format!(
+                "2026-11-{:02} 10:{minute:02}:{second:02} step {step} done in {} ms\n",
+                random.u8(1..28),
+                random.u16(..)
+            ));
+        }
+        let hash: String = (0..12).map(|_| char::from(b"0123456789abcdef"[random.usize(..16)])).collect();
+        let cause = cause.replace("{hash}", &hash).replace("{n}", &random.u16(10..9_999).to_string());
+        log.push_str(&format!("{cause}\nexit status 1\n"));
+        for _ in 0..random.usize(..20) {
+            log.push_str(&format!("uploading artefact {hash} from node-{}\n", random.u8(..)));
+        }
+        log
+    }
+
+    #[test]
+    fn drift_between_runs_changes_nothing_and_causes_stay_apart() {
+        let causes = [
+            "src/pay.rs:{n}:5: error: mismatched types in checkout",
+            "ERROR: cannot connect to db-{n}.example.com: connection refused",
+            "FAIL: TestRefund expected 3 but got {n}",
+            "fatal: unable to access the repository: could not resolve host: git.example.com",
+            "error: image app@sha256:{hash}{hash}{hash}{hash}{hash} not found",
+            "Killed: process {n} used more memory than the limit",
+            "npm ERR! missing script: build-{hash}",
+        ];
+        let mut prints = Vec::new();
+        for cause in causes {
+            let first = of(&drifted(1, cause));
+            for run in 2..25 {
+                assert_eq!(of(&drifted(run, cause)), first, "run {run} of {cause}");
+            }
+            assert!(!prints.contains(&first), "{cause}");
+            prints.push(first);
+        }
     }
 
     #[test]

@@ -201,6 +201,23 @@ impl Lines {
         self.places[index].number
     }
 
+    /// Whether the line says something by itself: no frame of a stack, no piece of source or of a comparison.
+    #[must_use]
+    pub fn is_telling(&self, index: usize) -> bool {
+        let look = &self.looks[index];
+        let part = mark::FRAME
+            | mark::UNDERLINE
+            | mark::SOURCE_LINE
+            | mark::DIFF
+            | mark::HUNK
+            | mark::RULE
+            | mark::BRACES;
+        let names = mark::ERROR_COLON | mark::TYPE_ERROR | mark::LACKING;
+        // That a step ended badly is no reason.
+        let end = look.is(mark::EXIT_BAD) && look.weight <= 10;
+        look.words >= 3 && !end && (look.is(names) || !look.is(part))
+    }
+
     pub(super) fn looks(&self) -> &[Look] {
         &self.looks
     }

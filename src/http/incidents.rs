@@ -42,6 +42,8 @@ pub struct IncidentPage {
 pub struct IncidentDetail {
     #[serde(flatten)]
     incident: Incident,
+    /// Pipelines it was seen in.
+    pipelines: Vec<String>,
     /// The latest reports placed here, newest first.
     reports: Vec<Report>,
 }
@@ -73,5 +75,6 @@ pub async fn get(
     let incident = db::incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
     let filter = Filter { incident: Some(id), ..Filter::default() };
     let reports = db::reports::list(&app.pool, &filter, REPORTS).await?;
-    Ok(Json(IncidentDetail { incident, reports }))
+    let pipelines = db::incidents::pipelines(&app.pool, id).await?;
+    Ok(Json(IncidentDetail { incident, pipelines, reports }))
 }

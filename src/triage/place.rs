@@ -1,15 +1,18 @@
 //! Place: recognise the cause, or open an incident for it.
 
+use super::publish;
 use super::run::{Halt, Held};
 use crate::app::App;
 use crate::clock;
 use crate::db::incidents::{self, Sighting};
 use crate::db::reports;
 use crate::domain::{Evidence, EvidenceKind, Failure, FailureClass, Fingerprint, Incident, StepName};
+use crate::evidence::excerpt::Log;
 use crate::evidence::fingerprint::{FingerprintInput, fingerprint};
 use crate::evidence::template;
 use sha2::{Digest as _, Sha256};
 use std::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Under what a report was placed.
@@ -23,7 +26,12 @@ pub(super) enum Placed {
 }
 
 /// Counts the report under its cause, once.
-pub(super) async fn place(app: &App, held: &Held<'_>, pieces: &[Evidence]) -> Result<Placed, Halt> {
+pub(super) async fn place(
+    app: &App,
+    held: &Held<'_>,
+    pieces: &[Evidence],
+    cancel: &CancellationToken,
+) -> Result<Placed, Halt> {
     let report = held.report;
     if let (Some(id), true) = (report.incident_id, held.leads) {
         let incident = incidents::get(&app.pool, id)
@@ -33,6 +41,9 @@ pub(super) async fn place(app: &App, held: &Held<'_>, pieces: &[Evidence]) -> Re
     }
     let started = Instant::now();
     let fingerprint = recognise(app, &report.failure, pieces);
+    if report.incident_id.is_none() {
+        publish::recheck(app, &fingerprint, cancel).await?;
+    }
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
     let title = format!("Failure of {}/{}", report.failure.namespace, report.failure.pod_name);
@@ -83,17 +94,17 @@ pub(super) async fn place(app: &App, held: &Held<'_>, pieces: &[Evidence]) -> Re
 /// The cause's fingerprint. A cause outside the workload (a registry, a name server) is one cause wherever it shows;
 /// any other is one per workload.
 fn recognise(app: &App, failure: &Failure, pieces: &[Evidence]) -> Fingerprint {
-    let of = |wanted: &[EvidenceKind]| {
-        pieces.iter().find(|piece| wanted.contains(&piece.kind)).map(|piece| piece.text.as_str())
-    };
+    let of = |wanted: &[EvidenceKind]| pieces.iter().find(|piece| wanted.contains(&piece.kind));
+    let text = |kind| of(&[kind]).map(|piece| piece.text.as_str());
+    let log = of(&[EvidenceKind::Log, EvidenceKind::Attached, EvidenceKind::PreviousLog]);
     let input = FingerprintInput {
-        log: of(&[EvidenceKind::Log, EvidenceKind::Attached, EvidenceKind::PreviousLog]),
-        events: of(&[EvidenceKind::Events]),
-        pod: of(&[EvidenceKind::Pod]),
+        log: log.map(|piece| Log { text: &piece.text, red: &piece.red, good: None }),
+        events: text(EvidenceKind::Events),
+        pod: text(EvidenceKind::Pod),
         signatures: &app.signatures,
     };
     let cause = fingerprint(&input);
-    let shared = input.log.into_iter().chain(input.events).any(|text| {
+    let shared = input.log.map(|log| log.text).into_iter().chain(input.events).any(|text| {
         app.signatures.scan(text).iter().any(|(_, hit)| {
             let class = app.signatures.signatures()[hit.index].class;
             !hit.captures.is_empty()

@@ -5,12 +5,15 @@ use super::tracker::{self, Issue};
 use crate::app::App;
 use crate::clock;
 use crate::db::{evidence, incidents};
-use crate::domain::{Diagnosis, Evidence, Incident};
+use crate::domain::{Diagnosis, Evidence, Fingerprint, Incident};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Lines of one claim that an issue shows.
 const MAX_LINES: usize = 12;
+/// Shortest time between two questions whether an issue is still open.
+const RECHECK: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
 /// Longest title.
 const MAX_TITLE: usize = 200;
 
@@ -28,7 +31,7 @@ pub(super) async fn publish(
     if let Some(url) = &incident.issue_url {
         return Ok(format!("Issue created: {url}"));
     }
-    let marker = format!("<!-- regreen:incident:{} -->", incident.id);
+    let marker = marker(incident.id);
     // Whoever came before may have filed it and died before it could say so.
     let found = if held.report.attempts > 1 || held.retry > 0 || incident.diagnosis.is_some() {
         tracker::find(app, tracker, &marker, cancel).await?
@@ -38,15 +41,47 @@ pub(super) async fn publish(
     let issue = match found {
         Some(issue) => issue,
         None => {
-            let body = body(app, held, diagnosis, &marker).await?;
+            let body = body(app, held, incident, diagnosis, &marker).await?;
             let title: String = diagnosis.title.chars().take(MAX_TITLE).collect();
             held.renew(app).await?;
             tracker::create(app, tracker, &title, &body, cancel).await?
         }
     };
-    let Issue { url, number } = issue;
+    let Issue { url, number, .. } = issue;
     incidents::set_issue(&app.pool, incident.id, &url, number, clock::now()).await?;
     Ok(format!("Issue created: {url}"))
+}
+
+/// Stands in an issue's text, so that it is found again.
+fn marker(incident: Uuid) -> String {
+    format!("<!-- regreen:incident:{incident} -->")
+}
+
+/// Asks the tracker, at most once a minute and cause, whether the issue of a known cause was closed meanwhile. Then the incident is
+/// resolved, and the report opens another. A tracker that does not answer changes nothing.
+pub(super) async fn recheck(
+    app: &App,
+    fingerprint: &Fingerprint,
+    cancel: &CancellationToken,
+) -> Result<(), Halt> {
+    let Some(tracker) = &app.config.tracker else { return Ok(()) };
+    let now = clock::now();
+    let not_since = now - RECHECK;
+    let Some(incident) = incidents::claim_check(&app.pool, fingerprint, now, not_since).await? else {
+        return Ok(());
+    };
+    match tracker::find(app, tracker, &marker(incident), cancel).await {
+        Ok(Some(Issue { closed: true, url, .. })) => {
+            tracing::info!(url, "the issue of a known cause was closed, and the cause is back");
+            incidents::resolve(&app.pool, incident, now).await?;
+        }
+        Ok(_) => {}
+        Err(Halt::Stopping) => return Err(Halt::Stopping),
+        Err(halt) => {
+            tracing::warn!(reason = %halt, "the tracker cannot be asked whether a known issue is still open")
+        }
+    }
+    Ok(())
 }
 
 /// What callers are told when there is no tracker.
@@ -64,7 +99,21 @@ fn told(diagnosis: &Diagnosis) -> String {
     text
 }
 
-async fn body(app: &App, held: &Held<'_>, diagnosis: &Diagnosis, marker: &str) -> Result<String, Halt> {
+async fn body(
+    app: &App,
+    held: &Held<'_>,
+    incident: &Incident,
+    diagnosis: &Diagnosis,
+    marker: &str,
+) -> Result<String, Halt> {
+    let previous = match incident.previous_id {
+        Some(id) => incidents::get(&app.pool, id).await?,
+        None => None,
+    };
+    let previous = previous.and_then(|previous| {
+        let url = previous.issue_url?;
+        Some(json!({ "url": url, "occurrences": previous.occurrences }))
+    });
     let pieces = evidence::of_report(&app.pool, held.report.id).await?;
     let claims: Vec<Value> = diagnosis
         .claims
@@ -91,6 +140,7 @@ async fn body(app: &App, held: &Held<'_>, diagnosis: &Diagnosis, marker: &str) -
         "confidence": serde_json::to_value(diagnosis.confidence).map(name).unwrap_or_default(),
         "claims": claims,
         "dropped": dropped,
+        "previous": previous,
         "report_id": held.report.id.to_string(),
         "report_url": app.report_url(held.report.id),
         "marker": marker,
@@ -148,6 +198,7 @@ pub(super) async fn known(
             "occurrences": incident.occurrences,
             "first_seen": incident.first_seen.format("%Y-%m-%d %H:%M UTC").to_string(),
             "failure": held.report.failure,
+            "pipelines": incidents::pipelines(&app.pool, incident.id).await?,
             "report_url": app.report_url(held.report.id),
         }),
     );

@@ -150,7 +150,7 @@ async fn keep(app: &App, held: &Held<'_>) -> Halt {
 
 async fn advance(app: &App, held: &Held<'_>, cancel: &CancellationToken) -> Result<(), Halt> {
     let collected = collect(app, held.report, cancel).await?;
-    let (incident, result) = match place(app, held, &collected.pieces).await? {
+    let (incident, result) = match place(app, held, &collected.pieces, cancel).await? {
         Placed::Waits => return Ok(()),
         Placed::Known(incident) => {
             let started = Instant::now();

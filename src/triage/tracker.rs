@@ -25,6 +25,8 @@ pub(super) struct Issue {
     pub(super) url: String,
     /// Its number in the repository.
     pub(super) number: Option<i64>,
+    /// Somebody closed it.
+    pub(super) closed: bool,
 }
 
 /// Files an issue. The call is never repeated blindly: whoever retries looks for the marker first.
@@ -161,12 +163,13 @@ fn flatten(value: &Value, found: &mut Vec<Value>) {
 fn issue(value: &Value) -> Option<Issue> {
     let url = ["html_url", "web_url", "url"].iter().find_map(|key| value[*key].as_str())?;
     let number = ["number", "index", "iid"].iter().find_map(|key| value[*key].as_i64());
-    Some(Issue { url: url.to_owned(), number: number.or_else(|| from_text(url)?.number) })
+    let closed = value["state"].as_str().is_some_and(|state| state.eq_ignore_ascii_case("closed"));
+    Some(Issue { url: url.to_owned(), number: number.or_else(|| from_text(url)?.number), closed })
 }
 
 fn from_text(text: &str) -> Option<Issue> {
     let found = ISSUE_URL.captures(text)?;
-    Some(Issue { url: found[0].to_owned(), number: found[1].parse().ok() })
+    Some(Issue { url: found[0].to_owned(), number: found[1].parse().ok(), closed: false })
 }
 
 #[cfg(test)]
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn issues_are_found_however_the_server_packs_them() {
         let one = r#"{"id": 9, "number": 4, "html_url": "http://f/o/r/issues/4", "body": "x"}"#;
-        let wanted = Some(Issue { url: "http://f/o/r/issues/4".into(), number: Some(4) });
+        let wanted = Some(Issue { url: "http://f/o/r/issues/4".into(), number: Some(4), closed: false });
         assert_eq!(values(&result(one, None)).iter().find_map(issue), wanted);
         assert_eq!(values(&result(&format!("{one}\n{one}"), None)).len(), 2);
         let structured = json!({"result": [{"html_url": "http://f/o/r/issues/4", "body": ""}]});

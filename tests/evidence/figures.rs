@@ -9,8 +9,8 @@
     reason = "a tool of ours, which fails by panicking"
 )]
 
-use regreen::evidence::clean::clean;
-use regreen::evidence::excerpt::of_lines;
+use regreen::evidence::clean::{Cleaned, clean};
+use regreen::evidence::excerpt::{Log, of_lines};
 use regreen::evidence::fingerprint::{FingerprintInput, fingerprint};
 use regreen::evidence::lines::Lines;
 use regreen::evidence::rank;
@@ -148,7 +148,7 @@ fn fingerprints(logs: &[Labelled]) {
     for (name, signatures) in [("without signatures", &none), ("with the runbooks' signatures", &known)] {
         let mut seen = Vec::new();
         for log in logs {
-            let text = clean(&log.text()).text;
+            let Cleaned { text, red } = clean(&log.text());
             let (first, last) = log.label.spans[0];
             let part: BTreeSet<String> = text
                 .lines()
@@ -157,7 +157,12 @@ fn fingerprints(logs: &[Labelled]) {
                 .map(template::mask)
                 .filter(|line| !line.is_empty())
                 .collect();
-            let input = FingerprintInput { log: Some(&text), events: None, pod: None, signatures };
+            let input = FingerprintInput {
+                log: Some(Log { text: &text, red: &red, good: None }),
+                events: None,
+                pod: None,
+                signatures,
+            };
             seen.push((&log.label.project, part, fingerprint(&input)));
         }
         let (mut right, mut wrong, mut missed, mut apart) = (0, 0, 0, 0);

@@ -4,6 +4,7 @@ use crate::support::fake_model::FakeModel;
 use crate::support::{Setup, eventually};
 use regreen::demo::samples::samples;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sample_failure_becomes_an_issue_that_names_its_cause() {
@@ -84,13 +85,68 @@ async fn a_known_cause_is_counted_without_a_model_and_commented_once_an_hour() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_cause_that_comes_back_after_its_issue_was_closed_gets_one_that_links_it() {
+    let app = Setup::whole().await.start().await;
+    app.report("dns").await;
+    let close =
+        json!({"owner": "platform", "repo": "failures", "issue_number": 1, "state": "closed"});
+    let closed = app.mcp().call("gitea", "edit_issue", close, CancellationToken::new()).await.unwrap();
+    assert!(!closed.is_error, "{}", closed.text);
+    // Just asked: nobody asks again within the minute.
+    assert!(app.report("dns").await.body["result"].as_str().unwrap().starts_with("Known cause"));
+    sqlx::raw_sql("update incidents set commented_at = now() - interval '2 minutes'")
+        .execute(&app.pool().await)
+        .await
+        .unwrap();
+    let back = app.report("dns").await;
+    assert!(back.body["result"].as_str().unwrap().starts_with("Issue created: "), "{:?}", back.body);
+    let issues = app.issues();
+    assert_eq!(issues.len(), 2);
+    let body = issues[1]["body"].as_str().unwrap();
+    assert!(
+        body.contains("> Seen before, 2 times: ") && body.contains("/issues/1. That issue was closed"),
+        "{body}"
+    );
+    let incidents = app.get("/api/incidents").await.body["incidents"].clone();
+    assert_eq!((&incidents[0]["status"], &incidents[1]["status"]), (&json!("open"), &json!("resolved")));
+    assert_eq!(incidents[0]["previous_id"], incidents[1]["id"]);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_pipelines_with_one_cause_share_an_incident_and_one_pod_with_two_causes_does_not() {
+    let app = Setup::whole().await.start().await;
+    let report = async |pipeline: &str, log: &str| {
+        let body = json!({"namespace": "ci", "pod_name": "build-pod", "pipeline": pipeline, "log": log});
+        let answer = app.post(&body, &[]).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+    };
+    // The name server is nobody's pipeline; a compiler error is.
+    let dns = "$ git fetch\nfatal: unable to access 'https://git.example.com/': Could not resolve host: git.example.com\n";
+    report("one", dns).await;
+    report("two", dns).await;
+    report("one", "src/a.rs:1:1: error: mismatched types\n").await;
+    let incidents = app.get("/api/incidents").await.body["incidents"].clone();
+    assert_eq!(incidents.as_array().unwrap().len(), 2, "{incidents}");
+    let shared = incidents.as_array().unwrap().iter().find(|incident| incident["occurrences"] == 2).unwrap();
+    let shown = app.get(&format!("/api/incidents/{}", shared["id"].as_str().unwrap())).await.body;
+    assert_eq!(shown["pipelines"], json!(["one", "two"]));
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_one_cause_is_one_investigation() {
     let model = FakeModel::start(Vec::new()).await;
     let app = Setup::whole().await.model(&model).start().await;
-    let answers = futures::future::join_all((0..10).map(|_| app.report("disk-full"))).await;
+    let log = "step one\nerror: the part is broken\nexit status 1\n";
+    let body = json!({"namespace": "ci", "pod_name": "build-pod", "log": log});
+    use futures::StreamExt as _;
+    let posts = (0..500).map(|_| app.post(&body, &[]));
+    let answers: Vec<_> = futures::stream::iter(posts).buffer_unordered(50).collect().await;
     assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert_eq!(app.issues().len(), 1);
-    assert_eq!(app.get("/api/incidents").await.body["incidents"][0]["occurrences"], 10);
+    assert_eq!(model.requests().len(), 2, "one investigation");
+    assert_eq!(app.get("/api/incidents").await.body["incidents"][0]["occurrences"], 500);
     app.stop().await;
 }
 

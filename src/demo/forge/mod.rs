@@ -49,7 +49,7 @@ pub async fn start(shutdown: &Shutdown) -> anyhow::Result<Forge> {
     Ok(Forge { mcp_url, book })
 }
 
-/// An issue; all are open, nothing here closes one.
+/// An issue.
 #[derive(Clone)]
 struct Issue {
     repository: Repository,
@@ -59,6 +59,7 @@ struct Issue {
     labels: Vec<String>,
     comments: Vec<Comment>,
     created_at: DateTime<Utc>,
+    closed_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone)]
@@ -105,12 +106,12 @@ impl Book {
             "labels": issue.labels.iter().enumerate().map(label).collect::<Vec<_>>(),
             "milestone": null,
             "assignees": null,
-            "state": "open",
+            "state": if issue.closed_at.is_some() { "closed" } else { "open" },
             "is_locked": false,
             "comments": issue.comments.len(),
             "created_at": issue.created_at,
             "updated_at": issue.comments.last().map_or(issue.created_at, |comment| comment.created_at),
-            "closed_at": null,
+            "closed_at": issue.closed_at,
             "pull_request": null,
             "repository": {"id": 1, "name": name, "owner": owner, "full_name": format!("{owner}/{name}")},
         })
@@ -145,6 +146,7 @@ impl Book {
             labels: labels.filter_map(|label| label.as_str().map(str::to_owned)).collect(),
             comments: Vec::new(),
             created_at: clock::now(),
+            closed_at: None,
         };
         let shown = self.shown(&issue);
         issues.push(issue);
@@ -154,11 +156,12 @@ impl Book {
     /// Newest first, as Gitea lists them.
     fn list(&self, arguments: &Value) -> Result<Value, String> {
         let repository = repository(arguments)?;
-        let open = matches!(arguments["state"].as_str(), None | Some("open" | "all"));
+        let state = arguments["state"].as_str().unwrap_or("open");
         let labels: Vec<&str> =
             text(arguments, "labels").split(',').filter(|label| !label.is_empty()).collect();
         let wanted = |issue: &&Issue| {
-            open && issue.repository == repository
+            (state == "all" || (state == "closed") == issue.closed_at.is_some())
+                && issue.repository == repository
                 && labels.iter().all(|label| issue.labels.iter().any(|own| own == label))
         };
         let size = number(arguments, "limit").unwrap_or(PAGE).clamp(1, MOST);
@@ -186,6 +189,28 @@ impl Book {
     fn find(&self, repository: &Repository, number: Option<usize>) -> Result<Issue, String> {
         let found = |issue: &&Issue| issue.repository == *repository && Some(issue.number) == number;
         self.read(|issues| issues.iter().find(found).cloned()).ok_or_else(not_found)
+    }
+
+    /// Changes what is given.
+    fn edit(&self, arguments: &Value) -> Result<Value, String> {
+        let (repository, number) = (repository(arguments)?, number(arguments, "issue_number"));
+        let mut issues = self.issues.lock().unwrap_or_else(PoisonError::into_inner);
+        let issue = issues
+            .iter_mut()
+            .find(|issue| issue.repository == repository && Some(issue.number) == number)
+            .ok_or_else(not_found)?;
+        if let Some(title) = arguments["title"].as_str().filter(|title| !title.trim().is_empty()) {
+            title.trim().clone_into(&mut issue.title);
+        }
+        if let Some(body) = arguments["body"].as_str() {
+            body.clone_into(&mut issue.body);
+        }
+        match arguments["state"].as_str() {
+            Some("closed") => issue.closed_at = issue.closed_at.or_else(|| Some(clock::now())),
+            Some("open") => issue.closed_at = None,
+            _ => {}
+        }
+        Ok(self.shown(issue))
     }
 
     fn comment(&self, arguments: &Value) -> Result<Value, String> {
@@ -238,6 +263,7 @@ fn tools(book: &Arc<Book>) -> Vec<Tool> {
     let count = json!({"type": "integer", "minimum": 1});
     let labels = json!({"type": "array", "items": {"type": "string"}, "description": "Label names"});
     let state = json!({"type": "string", "enum": ["open", "closed", "all"]});
+    let open = json!({"type": "string", "enum": ["open", "closed"]});
     vec![
         tool(
             "create_issue",
@@ -259,6 +285,16 @@ fn tools(book: &Arc<Book>) -> Vec<Tool> {
             Effect::Reads,
             schema(json!({"issue_number": count}), &["issue_number"]),
             Book::get,
+        ),
+        tool(
+            "edit_issue",
+            "Edit an issue: its title, its body, or whether it is open or closed. Returns the full issue.",
+            Effect::Destroys,
+            schema(
+                json!({"issue_number": count, "title": words, "body": words, "state": open}),
+                &["issue_number"],
+            ),
+            Book::edit,
         ),
         tool(
             "add_comment",

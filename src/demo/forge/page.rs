@@ -18,7 +18,7 @@ article header{background:var(--soft);border-bottom:1px solid var(--line);paddin
 pre{white-space:pre-wrap;background:var(--soft);border-radius:6px;padding:.8rem}code{font:13px/1.5 ui-monospace,monospace}\
 table{border-collapse:collapse}td,th{border:1px solid var(--line);padding:.2rem .7rem}th:empty{border:0;padding:0}\
 .state,.label{display:inline-block;border-radius:1rem;padding:.05rem .7rem;font-size:.8125rem;margin-right:.4rem}\
-.state{background:#1f7a3d;color:#fff}.label{border:1px solid var(--line)}";
+.state{background:#1f7a3d;color:#fff}.Closed{background:#7a3fb0}.label{border:1px solid var(--line)}";
 
 /// One issue with its comments.
 pub(super) async fn issue(
@@ -69,9 +69,10 @@ fn shown(issue: &Issue) -> String {
         issue.comments.iter().map(|comment| entry("Comment", &comment.created_at, &comment.body)).collect();
     format!(
         "<nav><a href=\"/{owner}/{name}/issues\">{owner}/{name}</a></nav>\
-         <h1>{title} <small>#{number}</small></h1><p><span class=state>Open</span>{labels}</p>{body}{comments}\
+         <h1>{title} <small>#{number}</small></h1><p><span class=\"state {state}\">{state}</span>{labels}</p>{body}{comments}\
          <footer>A stand-in for a forge: it keeps issues in memory only.</footer>",
         number = issue.number,
+        state = if issue.closed_at.is_some() { "Closed" } else { "Open" },
         body = entry("Issue", &issue.created_at, &issue.body),
     )
 }

@@ -31,7 +31,7 @@ pub(super) enum Effect {
     Reads,
     /// Adds something.
     Adds,
-    /// Takes something away.
+    /// Takes something away or overwrites it.
     Destroys,
 }
 
