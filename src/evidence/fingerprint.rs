@@ -49,22 +49,30 @@ fn by_signature(text: &str, signatures: &SignatureSet) -> Option<String> {
 }
 
 /// The line likeliest to tell why, masked. Chances are taken in steps and the first of equals counts, so that a log that
-/// shifts a little from run to run keeps its line. Place alone makes a line likely too, and shifts: a line that speaks of
-/// failure goes before one that does not.
+/// shifts a little from run to run keeps its line. Place alone makes a line likely too, and shifts: unless it is all but
+/// certain, a line that speaks of failure goes before one that does not.
 fn by_line(log: &Log<'_>) -> Option<String> {
     // More than the end of a step.
     const SPEAKS: u8 = 11;
     const POSSIBLE: f32 = 0.1;
+    const CERTAIN: f32 = 0.9;
     let lines = Lines::of(log.text, log.red, log.good);
     let chances = rank(&lines);
     let worth =
         |index: usize| (chances[index] * 10.0).round() * if lines.is_telling(index) { 1.0 } else { 0.35 };
     let speaks = |index: &usize| severity(lines.text(*index)) >= SPEAKS;
-    let possible = (0..lines.len()).filter(|index| speaks(index) && chances[*index] >= POSSIBLE);
     let heavy = |index: usize| f32::from(severity(lines.text(index)).saturating_sub(SPEAKS));
-    let found = first_of_most(possible, worth)
+    let likeliest = first_of_most(0..lines.len(), worth);
+    let found = likeliest
+        .filter(|index| chances[*index] >= CERTAIN && lines.is_telling(*index))
+        .or_else(|| {
+            first_of_most(
+                (0..lines.len()).filter(|index| speaks(index) && chances[*index] >= POSSIBLE),
+                worth,
+            )
+        })
         .or_else(|| first_of_most(0..lines.len(), heavy))
-        .or_else(|| first_of_most(0..lines.len(), worth));
+        .or(likeliest);
     found.map(|index| mask(lines.text(index)))
 }
 

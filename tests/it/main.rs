@@ -8,6 +8,7 @@ mod support;
 mod command_line;
 mod conformance;
 mod crashes;
+mod fuzz;
 mod http_api;
 mod mcp_client;
 mod model_failures;

@@ -88,8 +88,7 @@ async fn a_known_cause_is_counted_without_a_model_and_commented_once_an_hour() {
 async fn a_cause_that_comes_back_after_its_issue_was_closed_gets_one_that_links_it() {
     let app = Setup::whole().await.start().await;
     app.report("dns").await;
-    let close =
-        json!({"owner": "platform", "repo": "failures", "issue_number": 1, "state": "closed"});
+    let close = json!({"owner": "platform", "repo": "failures", "issue_number": 1, "state": "closed"});
     let closed = app.mcp().call("gitea", "edit_issue", close, CancellationToken::new()).await.unwrap();
     assert!(!closed.is_error, "{}", closed.text);
     // Just asked: nobody asks again within the minute.
