@@ -1,6 +1,7 @@
 //! `demo`: the main job for real, on a stand-in cluster and forge.
 
 use super::serve::{self, Roles, Service};
+use crate::config::Privacy;
 use crate::config::{Config, process_env};
 use crate::demo::samples::{Sample, samples};
 use crate::demo::{cluster, forge};
@@ -143,7 +144,7 @@ async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyho
     };
     let submission = Submission { failure, ..Submission::default() };
     let (Intake::Accepted(id) | Intake::Repeated(id) | Intake::KeyReused(id)) =
-        intake(pool, &submission).await?;
+        intake(pool, &submission, Privacy::default()).await?;
     println!("Reported as {id}\n");
     let report = follow(service, id).await?;
     if report.status != ReportStatus::Done {

@@ -32,6 +32,8 @@ pub struct Config {
     pub agent: Budget,
     /// Triage.
     pub triage: Triage,
+    /// What is kept and replaced.
+    pub privacy: Privacy,
     /// Where evidence is fetched.
     pub cluster: Cluster,
     /// Where issues are filed; `None` means nowhere.
@@ -110,6 +112,15 @@ pub struct Triage {
     pub comment_interval: Duration,
     /// Worker deaths before giving up.
     pub max_attempts: i32,
+}
+
+/// What is kept, and what is replaced before anybody sees it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Privacy {
+    /// E-mail addresses are replaced like secrets.
+    pub redact_emails: bool,
+    /// Logs are kept as received too.
+    pub keep_raw: bool,
 }
 
 /// Where evidence is fetched.
@@ -220,6 +231,10 @@ impl Config {
                 excerpt_tokens: r.bounded("triage.excerpt_tokens", 200, 200_000),
                 comment_interval: r.duration("triage.comment_interval"),
                 max_attempts: r.bounded("triage.max_attempts", 1, 100),
+            },
+            privacy: Privacy {
+                redact_emails: r.one_of("privacy.redact_emails", &["no", "yes"]) == "yes",
+                keep_raw: r.one_of("privacy.keep_raw", &["no", "yes"]) == "yes",
             },
             cluster: Cluster {
                 server: r.required_text("cluster.server"),

@@ -161,6 +161,18 @@ pub const SETTINGS: &[Setting] = &[
         "Times a report may take its worker down before it is given up.",
     ),
     s(
+        "privacy.redact_emails",
+        &["REGREEN_REDACT_EMAILS"],
+        "no",
+        "`yes` or `no`: whether e-mail addresses are replaced like secrets.",
+    ),
+    s(
+        "privacy.keep_raw",
+        &["REGREEN_KEEP_RAW"],
+        "no",
+        "`yes` or `no`: whether logs are kept as received too, secrets and all, in the database.",
+    ),
+    s(
         "cluster.server",
         &["REGREEN_CLUSTER_SERVER"],
         "openshift",

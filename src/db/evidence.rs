@@ -20,6 +20,8 @@ pub struct NewEvidence {
     pub text: String,
     /// Numbers of its red lines, ascending.
     pub red: Vec<u32>,
+    /// The text as received, where it is to be kept.
+    pub raw: Option<String>,
     /// Secrets replaced in it.
     pub redactions: i32,
 }
@@ -42,12 +44,14 @@ pub async fn insert(
     let bytes: Vec<i32> = pieces.iter().map(|piece| count(piece.text.len())).collect();
     // An array of arrays of different lengths is none to Postgres: each goes as its text.
     let reds: Vec<String> = pieces.iter().map(|piece| array(&piece.red)).collect();
+    let raws: Vec<Option<String>> =
+        pieces.iter().map(|piece| piece.raw.as_ref().map(|raw| raw.replace('\0', "\u{fffd}"))).collect();
     let redactions: Vec<i32> = pieces.iter().map(|piece| piece.redactions).collect();
     sqlx::query!(
-        "insert into evidence (id, report_id, position, kind, title, text, lines, bytes, redactions, created_at, red)
-         select id, $2, position, kind, title, text, lines, bytes, redactions, $10, red::int[]
-         from unnest($1::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::int[], $11::text[])
-              as piece (id, position, kind, title, text, lines, bytes, redactions, red)
+        "insert into evidence (id, report_id, position, kind, title, text, lines, bytes, redactions, created_at, red, raw)
+         select id, $2, position, kind, title, text, lines, bytes, redactions, $10, red::int[], raw
+         from unnest($1::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::int[], $11::text[], $12::text[])
+              as piece (id, position, kind, title, text, lines, bytes, redactions, red, raw)
          on conflict (report_id, position) do nothing",
         &ids,
         report,
@@ -59,7 +63,8 @@ pub async fn insert(
         &bytes,
         &redactions,
         now,
-        &reds
+        &reds,
+        &raws as &[Option<String>]
     )
     .execute(db)
     .await?;

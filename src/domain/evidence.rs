@@ -19,6 +19,8 @@ pub enum EvidenceKind {
     Events,
     /// A log attached to the report.
     Attached,
+    /// The log of the last good run, attached to the report: what it says too is hardly the cause.
+    GoodLog,
     /// Result of a tool the analyst called.
     ToolResult,
 }
@@ -33,6 +35,7 @@ impl EvidenceKind {
             Self::Pod => "pod",
             Self::Events => "events",
             Self::Attached => "attached",
+            Self::GoodLog => "good_log",
             Self::ToolResult => "tool_result",
         }
     }
@@ -46,6 +49,7 @@ impl EvidenceKind {
             "pod" => Self::Pod,
             "events" => Self::Events,
             "attached" => Self::Attached,
+            "good_log" => Self::GoodLog,
             _ => Self::ToolResult,
         }
     }

@@ -40,12 +40,18 @@ pub fn fingerprint(input: &FingerprintInput<'_>) -> Fingerprint {
 /// The signature nearest to the root, with what it captured on its first match.
 fn by_signature(text: &str, signatures: &SignatureSet) -> Option<String> {
     let hits = signatures.scan(text);
-    let (_, best) = hits
+    let (line, best) = hits
         .iter()
         .max_by_key(|(line, hit)| (signatures.signatures()[hit.index].priority, std::cmp::Reverse(*line)))?;
     let captures: Vec<String> =
         best.captures.iter().map(|(name, value)| format!("{name}={}", mask(value))).collect();
-    Some(format!("{} {}", signatures.signatures()[best.index].id, captures.join(" ")))
+    let id = &signatures.signatures()[best.index].id;
+    if captures.is_empty() {
+        // A signature that captures nothing is met by many causes: its line tells them apart.
+        let line = text.lines().nth(*line as usize - 1).unwrap_or_default();
+        return Some(format!("{id} {}", mask(line)));
+    }
+    Some(format!("{id} {}", captures.join(" ")))
 }
 
 /// The line likeliest to tell why, masked. Chances are taken in steps and the first of equals counts, so that a log that

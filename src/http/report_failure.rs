@@ -30,6 +30,8 @@ pub struct ReportFailureRequest {
     failure: Failure,
     /// A log, for failures whose pod is gone.
     log: Option<String>,
+    /// The log of the last good run of the same job: what it says too counts less.
+    good_log: Option<String>,
 }
 
 /// What it gets.
@@ -73,7 +75,7 @@ pub async fn report_failure(
     let submission = submission(&headers, body)?;
     // Subscribed before the report exists, so that its end cannot be missed.
     let mut outcomes = app.outcomes.subscribe();
-    let id = match intake(&app.pool, &submission).await? {
+    let id = match intake(&app.pool, &submission, app.config.privacy).await? {
         Intake::Accepted(id) | Intake::Repeated(id) => id,
         Intake::KeyReused(id) => {
             let detail = "this `Idempotency-Key` was used for another request; send a new key";
@@ -124,6 +126,7 @@ fn submission(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Resul
         commit: fields.optional("commit", Shape::Line(100)),
     };
     let log = fields.optional("log", Shape::Text);
+    let good_log = fields.optional("good_log", Shape::Text);
     let key = headers.get("idempotency-key").map(HeaderValue::to_str);
     let idempotency_key = match key {
         None => None,
@@ -134,7 +137,7 @@ fn submission(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Resul
         }
     };
     fields.finish()?;
-    Ok(Submission { failure, log, idempotency_key })
+    Ok(Submission { failure, log, good_log, idempotency_key })
 }
 
 /// `Prefer: respond-async` (RFC 7240).

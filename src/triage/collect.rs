@@ -48,16 +48,16 @@ pub(super) async fn collect(
     let stored = evidence::of_report(&app.pool, report.id).await?;
     let collected = reports::steps(&app.pool, report.id).await?;
     if collected.iter().any(|step| step.name == StepName::Collect.as_str()) {
-        return Ok(Collected { pieces: stored, gaps: Vec::new(), redactor: Redactor::new() });
+        return Ok(Collected { pieces: stored, gaps: Vec::new(), redactor: redactor(app) });
     }
     let started = Instant::now();
-    let attached = !stored.is_empty();
+    let attached = stored.iter().any(|piece| piece.kind.is_log());
     let (texts, gaps) = fetch_all(app, &report.failure, attached, cancel).await?;
     if texts.is_empty() && !attached {
         let reason = gaps.join("; ");
         return Err(Halt::Failed(format!("there is no evidence to look at: {reason}")));
     }
-    let (pieces, redactor) = redacted(texts, stored.len());
+    let (pieces, redactor) = redacted(app, texts, stored.len());
     let lines: usize = pieces.iter().map(|piece| piece.text.lines().count()).sum();
     let mut detail = format!("{} pieces of evidence, {lines} lines", pieces.len() + stored.len());
     for gap in &gaps {
@@ -73,17 +73,22 @@ pub(super) async fn collect(
     Ok(Collected { pieces: stored.into_iter().chain(fresh).collect(), gaps, redactor })
 }
 
+fn redactor(app: &App) -> Redactor {
+    Redactor::new().and_emails(app.config.privacy.redact_emails)
+}
+
 /// Cleaned and redacted, numbered after what is stored already.
-fn redacted(texts: Texts, stored: usize) -> (Vec<NewEvidence>, Redactor) {
-    let mut redactor = Redactor::new();
+fn redacted(app: &App, texts: Texts, stored: usize) -> (Vec<NewEvidence>, Redactor) {
+    let mut redactor = redactor(app);
     let mut pieces = Vec::new();
     for (position, (kind, title, text)) in (stored + 1..).zip(texts) {
         let before = redactor.count();
+        let raw = app.config.privacy.keep_raw.then(|| text.clone());
         let Cleaned { text, red } = clean(&text);
         let text = redactor.redact(&text);
         let redactions = i32::try_from(redactor.count() - before).unwrap_or(i32::MAX);
         let position = i32::try_from(position).unwrap_or(i32::MAX);
-        pieces.push(NewEvidence { id: Uuid::now_v7(), position, kind, title, text, red, redactions });
+        pieces.push(NewEvidence { id: Uuid::now_v7(), position, kind, title, text, red, raw, redactions });
     }
     (pieces, redactor)
 }

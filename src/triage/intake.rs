@@ -1,6 +1,7 @@
 //! Intake: one transaction writes the report and its job. From here on nothing is lost.
 
 use crate::clock;
+use crate::config::Privacy;
 use crate::db::evidence::{self, NewEvidence};
 use crate::db::queue;
 use crate::db::reports::{self, NewReport};
@@ -18,6 +19,8 @@ pub struct Submission {
     pub failure: Failure,
     /// A log that came with it.
     pub log: Option<String>,
+    /// The log of the last good run of the same job.
+    pub good_log: Option<String>,
     /// The caller's `Idempotency-Key`.
     pub idempotency_key: Option<String>,
 }
@@ -37,7 +40,7 @@ pub enum Intake {
 ///
 /// # Errors
 /// The database is away; nothing was stored then.
-pub async fn intake(pool: &PgPool, submission: &Submission) -> sqlx::Result<Intake> {
+pub async fn intake(pool: &PgPool, submission: &Submission, privacy: Privacy) -> sqlx::Result<Intake> {
     let hash = hash(submission);
     let key = submission.idempotency_key.as_deref();
     let id = Uuid::now_v7();
@@ -52,24 +55,40 @@ pub async fn intake(pool: &PgPool, submission: &Submission) -> sqlx::Result<Inta
         };
         return Ok(if known_hash == hash { Intake::Repeated(known) } else { Intake::KeyReused(known) });
     }
-    if let Some(log) = submission.log.as_deref().filter(|log| !log.trim().is_empty()) {
-        let mut redactor = Redactor::new();
-        let Cleaned { text, red } = clean(log);
-        let text = redactor.redact(&text);
-        let piece = NewEvidence {
-            id: Uuid::now_v7(),
-            position: 1,
-            kind: EvidenceKind::Attached,
-            title: "log attached to the report".to_owned(),
-            text,
-            red,
-            redactions: i32::try_from(redactor.count()).unwrap_or(i32::MAX),
-        };
-        evidence::insert(&mut *transaction, id, &[piece], now).await?;
+    let pieces = attached(submission, privacy);
+    if !pieces.is_empty() {
+        evidence::insert(&mut *transaction, id, &pieces, now).await?;
     }
     queue::add_triage(&mut *transaction, id).await?;
     transaction.commit().await?;
     Ok(Intake::Accepted(id))
+}
+
+/// The logs that came with the report, cleaned and redacted.
+fn attached(submission: &Submission, privacy: Privacy) -> Vec<NewEvidence> {
+    let logs = [
+        (EvidenceKind::Attached, "log attached to the report", &submission.log),
+        (EvidenceKind::GoodLog, "log of the last good run", &submission.good_log),
+    ];
+    let mut redactor = Redactor::new().and_emails(privacy.redact_emails);
+    let mut pieces = Vec::new();
+    for (kind, title, log) in logs {
+        let Some(log) = log.as_deref().filter(|log| !log.trim().is_empty()) else { continue };
+        let before = redactor.count();
+        let Cleaned { text, red } = clean(log);
+        let text = redactor.redact(&text);
+        pieces.push(NewEvidence {
+            id: Uuid::now_v7(),
+            position: i32::try_from(pieces.len() + 1).unwrap_or(i32::MAX),
+            kind,
+            title: title.to_owned(),
+            text,
+            red,
+            raw: privacy.keep_raw.then(|| log.to_owned()),
+            redactions: i32::try_from(redactor.count() - before).unwrap_or(i32::MAX),
+        });
+    }
+    pieces
 }
 
 fn hash(submission: &Submission) -> String {
@@ -78,5 +97,9 @@ fn hash(submission: &Submission) -> String {
     hash.update(&failure);
     hash.update([0]);
     hash.update(submission.log.as_deref().unwrap_or_default());
+    if let Some(good) = &submission.good_log {
+        hash.update([0]);
+        hash.update(good);
+    }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

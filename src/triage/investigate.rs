@@ -11,6 +11,7 @@ use crate::domain::{
     Access, Diagnosis, Evidence, EvidenceKind, Failure, Incident, Message, Run, StepName, StopReason,
 };
 use crate::evidence::excerpt::{self, Log};
+use crate::evidence::lines::Templates;
 use crate::evidence::verify::{Sources, verify};
 use crate::knowledge;
 use crate::llm::Model;
@@ -82,10 +83,14 @@ async fn brief(
 ) -> Result<Vec<Message>, Halt> {
     let pieces = workspace.pieces();
     let budget = app.config.triage.excerpt_tokens.min(app.config.agent.context_tokens / 2);
+    let good = pieces.iter().find(|piece| piece.kind == EvidenceKind::GoodLog);
+    let good = good.map(|piece| Templates::of(&piece.text));
+    let told: Vec<_> = pieces.iter().filter(|piece| piece.kind != EvidenceKind::GoodLog).collect();
+    let budget = if told.len() == 1 { budget * 10 / 6 } else { budget };
     let shown: Vec<Shown<'_>> =
-        pieces.iter().map(|piece| shown(piece, pieces.len(), budget, workspace)).collect();
+        told.iter().map(|piece| shown(piece, good.as_ref(), budget, workspace)).collect();
     let query = pieces.iter().find(|piece| piece.kind.is_log()).map_or_else(String::new, |piece| {
-        excerpt::excerpt(&log(piece), 120)
+        excerpt::excerpt(&log(piece, good.as_ref()), 120)
             .lines
             .iter()
             .map(|(_, line)| line.as_str())
@@ -132,19 +137,24 @@ impl Sources for Collection<'_> {
     }
 }
 
-fn log(piece: &Evidence) -> Log<'_> {
-    Log { text: &piece.text, red: &piece.red, good: None }
+fn log<'a>(piece: &'a Evidence, good: Option<&'a Templates>) -> Log<'a> {
+    // A manifest or a list of events has no good run.
+    Log { text: &piece.text, red: &piece.red, good: good.filter(|_| piece.kind.is_log()) }
 }
 
 /// Logs get most of the room; a pod's manifest the least.
-fn shown<'a>(piece: &'a Evidence, pieces: usize, budget: usize, workspace: &Workspace) -> Shown<'a> {
+fn shown<'a>(
+    piece: &'a Evidence,
+    good: Option<&Templates>,
+    budget: usize,
+    workspace: &Workspace,
+) -> Shown<'a> {
     let share = match piece.kind {
         EvidenceKind::Log | EvidenceKind::Attached => budget * 6 / 10,
         EvidenceKind::PreviousLog | EvidenceKind::Events => budget * 15 / 100,
-        EvidenceKind::Pod | EvidenceKind::ToolResult => budget / 10,
+        EvidenceKind::Pod | EvidenceKind::ToolResult | EvidenceKind::GoodLog => budget / 10,
     };
-    let share = if pieces == 1 { budget } else { share };
-    let excerpt = excerpt::excerpt(&log(piece), share.max(100));
+    let excerpt = excerpt::excerpt(&log(piece, good), share.max(100));
     Shown {
         label: &piece.label,
         title: &piece.title,
@@ -281,6 +291,7 @@ async fn store(
             title: piece.title.clone(),
             text: piece.text.clone(),
             red: piece.red.clone(),
+            raw: None,
             redactions: 0,
         })
         .collect();

@@ -208,3 +208,36 @@ async fn an_issue_that_could_not_be_recorded_is_found_by_its_marker() {
     assert_eq!(app.issues().len(), 1);
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_last_good_run_said_too_is_not_the_cause() {
+    let model = FakeModel::start(Vec::new()).await;
+    let app = Setup::bare().await.model(&model).set("REGREEN_EXCERPT_TOKENS", "200").start().await;
+    let noise: String = (0..200).map(|n| format!("error: cannot read the optional file {n}\n")).collect();
+    let good = format!("{noise}all 12 checks passed\n");
+    let bad = format!("{noise}the number of checks is 11, wanted 12\nexit status 1\n");
+    let body = json!({"namespace": "ci", "pod_name": "p", "log": bad, "good_log": good});
+    let answer = app.post(&body, &[]).await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    let brief = model.requests()[0]["messages"][1]["content"].to_string();
+    assert!(brief.contains("the number of checks is 11") && brief.contains("(as in the last good run)"), "{brief}");
+    assert!(brief.matches("cannot read the optional file").count() < 30, "{brief}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_logs_are_kept_and_addresses_replaced_only_when_asked() {
+    let log = "password=hunter2hunter2 of person@example.com\nerror: broken\n";
+    let body = json!({"namespace": "ci", "pod_name": "p", "log": log});
+    for (asked, raw, address) in [("no", None, true), ("yes", Some(log.to_owned()), false)] {
+        let setup = Setup::bare().await.set("REGREEN_KEEP_RAW", asked).set("REGREEN_REDACT_EMAILS", asked);
+        let app = setup.start().await;
+        app.post(&body, &[]).await;
+        let kept: (Option<String>, String) =
+            sqlx::query_as("select raw, text from evidence").fetch_one(&app.pool().await).await.unwrap();
+        assert_eq!(kept.0, raw);
+        assert_eq!(kept.1.contains("person@example.com"), address, "{}", kept.1);
+        assert!(!kept.1.contains("hunter2"));
+        app.stop().await;
+    }
+}
