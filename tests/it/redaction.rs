@@ -1,6 +1,10 @@
 //! Secrets in realistic context: none leaks; what only looks like one stays.
 
+use crate::support::fake_model::FakeModel;
+use crate::support::{Setup, eventually, pool};
 use regreen::evidence::redact::Redactor;
+use sqlx::AssertSqlSafe;
+use std::process::{Command, Stdio};
 
 /// Placeholders are filled so often, with other characters each time.
 const FILLINGS: u64 = 3;
@@ -131,4 +135,79 @@ fn addresses_go_only_when_asked() {
         Redactor::new().and_emails(true).redact(text),
         "Signed-off-by: A. Person <[redacted:email:1]>"
     );
+}
+
+/// All that is stored, as text.
+async fn everything(pool: &sqlx::PgPool) -> String {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    let mut all = String::new();
+    for table in tables {
+        let sql = format!("select coalesce(string_agg(t::text, chr(10)), '') from {table} t");
+        let rows: String = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await.unwrap();
+        all.push_str(&rows);
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_full_of_secrets_goes_through_the_whole_product_and_none_comes_out() {
+    let mut random = fastrand::Rng::with_seed(9);
+    let (mut log, mut secrets) = ("$ deploy\n".to_owned(), Vec::new());
+    for line in corpus(include_str!("../data/secrets.txt")) {
+        let (text, filled) = fill(line, &mut random);
+        // As an error, so that it is shown, quoted and filed.
+        log.push_str(&format!("error: cannot go on after this line\n{text}\n"));
+        secrets.extend(filled.into_iter().filter(|secret| secret.len() > 9));
+    }
+    log.push_str("error: the deployment failed\nexit status 1\n");
+    let model = FakeModel::start(Vec::new()).await;
+    let setup = Setup::whole().await.model(&model);
+    let failure = regreen::domain::Failure {
+        namespace: "ci".into(),
+        pod_name: regreen::demo::samples::sample("git-clone").unwrap().pod.into(),
+        ..Default::default()
+    };
+    let pool = pool(&setup.env()["DATABASE_URL"]).await;
+    regreen::db::migrate(&pool).await.unwrap();
+    let submission = regreen::triage::Submission { failure, log: Some(log), ..Default::default() };
+    let intake = regreen::triage::intake(&pool, &submission, Default::default()).await.unwrap();
+    let regreen::triage::Intake::Accepted(id) = intake else { panic!("{intake:?}") };
+    let folder = tempfile::tempdir().unwrap();
+    let said = folder.path().join("log");
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_regreen"))
+        .arg("work")
+        .env_clear()
+        .envs(setup.env())
+        .env("REGREEN_LOG", "trace,sqlx=debug")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&said).unwrap())
+        .spawn()
+        .unwrap();
+    let report = eventually("the report ends", async || {
+        let report = regreen::db::reports::get(&pool, id).await.unwrap().unwrap();
+        report.status.is_final().then_some(report)
+    })
+    .await;
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    assert_eq!(report.status, regreen::domain::ReportStatus::Done, "{:?}", report.error);
+    let said = std::fs::read_to_string(said).unwrap();
+    assert!(said.len() > 10_000, "the log is not that of a whole run: {said}");
+    let places = [
+        ("the model", format!("{:?}", model.requests())),
+        ("the issue", format!("{:?}", setup.forge().issues())),
+        ("the database", everything(&pool).await),
+        ("the log", said),
+    ];
+    for (place, text) in &places {
+        let leaked: Vec<&String> = secrets.iter().filter(|secret| text.contains(secret.as_str())).collect();
+        assert!(leaked.is_empty(), "{place} has {} of {} secrets: {leaked:?}", leaked.len(), secrets.len());
+    }
+    assert!(places[0].1.contains("[redacted:"), "the model was shown the placeholders");
 }

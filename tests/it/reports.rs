@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sample_failure_becomes_an_issue_that_names_its_cause() {
     let app = Setup::whole().await.start().await;
+    let ids = regex::Regex::new("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}").unwrap();
     for sample in samples() {
         let answer = app.report(sample.slug).await;
         assert_eq!(answer.status, 200, "{}: {:?}", sample.slug, answer.body);
@@ -25,6 +26,12 @@ async fn every_sample_failure_becomes_an_issue_that_names_its_cause() {
         let found = format!("Class | {}, ", sample.class.as_str());
         assert!(text.contains(&found), "{}: not {found}: {text}", sample.slug);
         assert!(text.contains("line "), "{}: cites no line", sample.slug);
+        let body = issue["body"].as_str().unwrap();
+        assert!(body.lines().count() < 60, "{}: {} lines", sample.slug, body.lines().count());
+        let shown = ids.replace_all(body, "[id]");
+        insta::with_settings!({ prepend_module_to_snapshot => false }, {
+            insta::assert_snapshot!(format!("issue-{}", sample.slug), format!("# {}\n\n{shown}", issue["title"].as_str().unwrap()));
+        });
     }
     assert_eq!(app.issues().len(), samples().len(), "one issue per cause");
     assert!(!format!("{:?}", app.issues()).contains("ghp_"), "no secret is filed");
@@ -220,7 +227,10 @@ async fn what_the_last_good_run_said_too_is_not_the_cause() {
     let answer = app.post(&body, &[]).await;
     assert_eq!(answer.status, 200, "{:?}", answer.body);
     let brief = model.requests()[0]["messages"][1]["content"].to_string();
-    assert!(brief.contains("the number of checks is 11") && brief.contains("(as in the last good run)"), "{brief}");
+    assert!(
+        brief.contains("the number of checks is 11") && brief.contains("(as in the last good run)"),
+        "{brief}"
+    );
     assert!(brief.matches("cannot read the optional file").count() < 30, "{brief}");
     app.stop().await;
 }
