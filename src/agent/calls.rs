@@ -3,6 +3,7 @@
 use super::tool::{Tool, ToolAnswer};
 use super::workspace::Workspace;
 use crate::domain::{Budget, ToolCall, ToolCallRecord};
+use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::excerpt::{self, Log};
 use crate::evidence::tokens;
 use futures::StreamExt as _;
@@ -136,13 +137,17 @@ impl Calls<'_> {
 
     /// The result as the model sees it: whole when it is short, else an excerpt of what is kept whole.
     fn shown(&self, tool: &dyn Tool, call: &ToolCall, text: String) -> String {
-        let text = self.workspace.redact(&text);
         let limit = self.budget.result_tokens;
-        if tool.reads_evidence() || tokens::estimate(&text) <= limit {
+        if tool.reads_evidence() {
+            return self.workspace.fenced(&self.workspace.redact(&text));
+        }
+        let Cleaned { text, red } = clean(&text);
+        let text = self.workspace.redact(&text);
+        if tokens::estimate(&text) <= limit {
             return self.workspace.fenced(&text);
         }
-        let piece = self.workspace.add(format!("result of {}", call.name), text);
-        let excerpt = excerpt::excerpt(&Log::plain(&piece.text), limit);
+        let piece = self.workspace.add(format!("result of {}", call.name), text, red);
+        let excerpt = excerpt::excerpt(&Log { text: &piece.text, red: &piece.red, good: None }, limit);
         let mut shown = String::new();
         let _ = writeln!(
             shown,

@@ -60,8 +60,8 @@ impl Workspace {
         inner.pieces[inner.given..].to_vec()
     }
 
-    /// Keeps a redacted text whole; returns the piece.
-    pub fn add(&self, title: String, text: String) -> Arc<Evidence> {
+    /// Keeps a cleaned and redacted text whole, with the numbers of its red lines; returns the piece.
+    pub fn add(&self, title: String, text: String, red: Vec<u32>) -> Arc<Evidence> {
         let mut inner = self.lock();
         let piece = Arc::new(Evidence {
             id: Uuid::now_v7(),
@@ -69,7 +69,7 @@ impl Workspace {
             kind: EvidenceKind::ToolResult,
             title,
             text,
-            red: Vec::new(),
+            red,
         });
         inner.pieces.push(Arc::clone(&piece));
         piece

@@ -89,7 +89,8 @@ fn read_line(reader: &mut impl BufRead, raw: &mut Vec<u8>) -> io::Result<(usize,
 fn push_line(raw: &str, cleaned: &mut String) -> bool {
     let unwrapped = docker(raw);
     let line = without_prefix(unwrapped.as_deref().unwrap_or(raw).trim_end_matches(['\r', '\n']));
-    if !line.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
+    // C1 controls are 0xC2 and a byte in UTF-8; what else begins with 0xC2 only takes the longer way.
+    if !line.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == 0xc2) {
         push_capped(line, cleaned);
         return false;
     }
@@ -144,6 +145,8 @@ impl Screen {
                     self.line.pop();
                 }
                 '\u{1b}' => self.escape(&mut rest),
+                // The same in eight bits.
+                '\u{9b}' => self.sequence(&mut rest),
                 '\t' => self.push('\t'),
                 other if other.is_control() => {}
                 other => self.push(other),
@@ -173,16 +176,7 @@ impl Screen {
     fn escape(&mut self, rest: &mut std::str::Chars<'_>) {
         let mut after = rest.clone();
         match after.next() {
-            Some('[') => {
-                let mut parameters = String::new();
-                for byte in after.by_ref().take(64) {
-                    if ('@'..='~').contains(&byte) {
-                        self.control(byte, &parameters);
-                        break;
-                    }
-                    parameters.push(byte);
-                }
-            }
+            Some('[') => self.sequence(&mut after),
             Some(']') => {
                 after.find(|byte| matches!(byte, '\u{7}' | '\\'));
             }
@@ -192,6 +186,18 @@ impl Screen {
             _ => {}
         }
         *rest = after;
+    }
+
+    /// A control sequence after its introducer.
+    fn sequence(&mut self, rest: &mut std::str::Chars<'_>) {
+        let mut parameters = String::new();
+        for byte in rest.by_ref().take(64) {
+            if ('@'..='~').contains(&byte) {
+                self.control(byte, &parameters);
+                break;
+            }
+            parameters.push(byte);
+        }
     }
 
     fn control(&mut self, byte: char, parameters: &str) {
@@ -288,6 +294,7 @@ mod tests {
         let erased =
             clean("fold:start:x\r\u{1b}[0K$ make\n\u{1b}[31mold\u{1b}[0m\r\u{1b}[0Knew\nabc\u{8}d\n");
         assert_eq!((erased.text.as_str(), erased.red.as_slice()), ("$ make\nnew\nabd\n", [].as_slice()));
+        assert_eq!(text("\u{9b}31mé\u{9b}0m ©\u{85}"), "é ©");
         assert_eq!(text("\u{1b}]0;title\u{7}shown\u{1b}(B"), "shown");
     }
 
