@@ -345,6 +345,22 @@ mod tests {
     }
 
     #[test]
+    fn the_cause_survives_a_hundred_thousand_lines_after_it() {
+        let mut log = String::new();
+        for n in 0..150_000 {
+            log.push_str(&format!("worker-{} copied the object {n:x} in {} ms\n", n % 90, n % 700));
+            if n == 40_000 {
+                log.push_str("error: cannot write /data/out: No space left on device (os error 28)\n");
+            }
+        }
+        let excerpt = excerpt(&Log::plain(&log), 600);
+        assert!(excerpt.tokens <= 600 && excerpt.total_lines == 150_001);
+        let kept =
+            |(number, line): &(u32, String)| *number == 40_002 && line.starts_with("error: cannot write");
+        assert!(excerpt.lines.iter().any(kept), "{}", excerpt.text);
+    }
+
+    #[test]
     fn repeated_lines_are_counted_not_shown() {
         let line = "fatal: the connection to the broker was refused by its host";
         let log = format!("start\n{}done\n", format!("{line}\n").repeat(400));

@@ -7,17 +7,17 @@ use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead};
 
 /// Text that is held, in bytes; beyond it the least promising half goes.
-const MAX_BYTES: usize = 12 << 20;
+const MAX_BYTES: usize = 8 << 20;
 /// Lines that are held.
-const MAX_LINES: usize = 120_000;
+const MAX_LINES: usize = 80_000;
 /// Always held: lines at the beginning and at the end.
-const ENDS: (usize, usize) = (1_000, 10_000);
+const ENDS: (usize, usize) = (1_000, 5_000);
 /// Held around a promising line.
 const AROUND: usize = 30;
 /// A template this frequent is noise, whatever it says.
 const FREQUENT: u32 = 64;
 /// Templates that are counted.
-const MAX_TEMPLATES: usize = 150_000;
+const MAX_TEMPLATES: usize = 80_000;
 
 /// Templates of a log, to tell what the last good run said as well.
 #[derive(Debug, Clone, Default)]

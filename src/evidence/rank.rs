@@ -22,6 +22,10 @@ const NEAR: usize = 30;
 /// Nor is one that is not near the end or before the end of a step.
 const TAIL: usize = 300;
 
+/// Weight above which a line cannot be out of the question, and what each tenth above it is worth.
+const FLOOR: (u8, f32) = (30, 0.006);
+/// Lines of the longest logs the forest knows well, and the worth of a tenth in longer ones.
+const LONG: (u32, f32) = (15_000, 0.03);
 /// Trees after which a line that is out of the question is given up, and the sum below which it is.
 const GIVE_UP: (usize, f32) = (30, -3.5);
 
@@ -95,11 +99,25 @@ pub fn rank(lines: &Lines) -> Vec<f32> {
         if !context.candidate(index) {
             return 0.0;
         }
-        let chance = FOREST.score(&context.features(index));
+        let chance = FOREST.score(&context.features(index)).max(floor(
+            &looks[index],
+            lines.count(index),
+            lines.total(),
+        ));
         // The last good run said it too, so it is hardly the cause.
         if looks[index].is(mark::GOOD_LOG) { chance * 0.1 } else { chance }
     };
     (0..lines.len()).map(chance).collect()
+}
+
+/// The least chance of a line that says outright what failed and says it once or twice, wherever it stands: the forest was
+/// fitted on logs of thousands of lines, and a place it never saw makes it doubt.
+fn floor(look: &Look, count: u32, total: u32) -> f32 {
+    if count > 2 || look.is(mark::IN_NAME | mark::ZERO_FAIL) || look.has(kind::WARNING) {
+        return 0.0;
+    }
+    let tenth = if total > LONG.0 { LONG.1 } else { FLOOR.1 };
+    (f32::from(look.weight.saturating_sub(FLOOR.0)) * tenth).min(0.95)
 }
 
 /// What the forest sees of each line that it is asked about, for fitting it: index and features.
