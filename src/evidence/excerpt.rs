@@ -204,6 +204,14 @@ impl Chooser<'_> {
                 repeat[index] = false;
             }
         }
+        // Blank lines between repetitions go with them.
+        for index in 1..count {
+            let blank = shown[index] && !repeat[index] && self.lines.text(index).trim().is_empty();
+            let next = (index + 1..count).find(|&at| !self.lines.text(at).trim().is_empty());
+            if blank && repeat[index - 1] && next.is_some_and(|next| repeat[next]) {
+                repeat[index] = true;
+            }
+        }
         for index in 0..count {
             shown[index] = shown[index] && !repeat[index];
         }
@@ -256,7 +264,8 @@ fn render(lines: &Lines, kept: &Kept) -> Excerpt {
                 end += 1;
             }
             repeats.extend((index..end).map(|at| lines.number(at)));
-            let _ = writeln!(text, "… {} that repeat lines above …", plural(end - index));
+            let verb = if end - index == 1 { "repeats" } else { "repeat" };
+            let _ = writeln!(text, "… {} that {verb} lines above …", plural(end - index));
             (next, from, index, running) = (lines.number(end - 1) + 1, end, end, false);
             continue;
         }
