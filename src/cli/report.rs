@@ -38,6 +38,12 @@ pub(super) struct Arguments {
     /// A log to send along, for a pod that is gone.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// The log of the last good run of the same job: what it says too counts less.
+    #[arg(long, value_name = "FILE")]
+    good_log: Option<PathBuf>,
+    /// Link to the last good run.
+    #[arg(long)]
+    last_good_run: Option<String>,
     /// The same key gives the same report.
     #[arg(long)]
     idempotency_key: Option<String>,
@@ -54,13 +60,16 @@ pub(super) struct Arguments {
 
 /// Posts and prints.
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let log = arguments.log.as_ref().map(|path| {
+    let read = |path: &PathBuf| {
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         anyhow::Ok(String::from_utf8_lossy(&bytes).into_owned())
-    });
+    };
+    let log = arguments.log.as_ref().map(read).transpose()?;
+    let good_log = arguments.good_log.as_ref().map(read).transpose()?;
     let body = json!({
         "namespace": arguments.namespace, "pod_name": arguments.pod, "container_name": arguments.container,
-        "pipeline": arguments.pipeline, "run_url": arguments.run_url, "log": log.transpose()?,
+        "pipeline": arguments.pipeline, "run_url": arguments.run_url, "log": log,
+        "good_log": good_log, "last_good_run": arguments.last_good_run,
     });
     let http =
         reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(Duration::from_secs(10)).build()?;

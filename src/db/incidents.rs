@@ -231,3 +231,14 @@ pub async fn pipelines(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Vec<St
     .fetch_all(db)
     .await
 }
+
+/// The last good run that the latest report of the incident named.
+pub async fn last_good_run(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!(
+        r#"select failure ->> 'last_good_run' as "run!" from reports
+           where incident_id = $1 and failure ->> 'last_good_run' is not null order by created_at desc limit 1"#,
+        id
+    )
+    .fetch_optional(db)
+    .await
+}

@@ -27,6 +27,9 @@ pub struct Failure {
     /// Where the run can be looked at; http(s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_url: Option<String>,
+    /// Link to the last good run of the same job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_good_run: Option<String>,
     /// Repository that was built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,

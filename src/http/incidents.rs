@@ -44,6 +44,9 @@ pub struct IncidentDetail {
     incident: Incident,
     /// Pipelines it was seen in.
     pipelines: Vec<String>,
+    /// The last good run, if a report named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_good_run: Option<String>,
     /// The latest reports placed here, newest first.
     reports: Vec<Report>,
 }
@@ -76,5 +79,6 @@ pub async fn get(
     let filter = Filter { incident: Some(id), ..Filter::default() };
     let reports = db::reports::list(&app.pool, &filter, REPORTS).await?;
     let pipelines = db::incidents::pipelines(&app.pool, id).await?;
-    Ok(Json(IncidentDetail { incident, pipelines, reports }))
+    let last_good_run = db::incidents::last_good_run(&app.pool, id).await?;
+    Ok(Json(IncidentDetail { incident, pipelines, last_good_run, reports }))
 }

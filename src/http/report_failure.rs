@@ -122,6 +122,7 @@ fn submission(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Resul
         task: fields.optional("task", Shape::Line(253)),
         run: fields.optional("run", Shape::Line(253)),
         run_url: fields.optional("run_url", Shape::Url),
+        last_good_run: fields.optional("last_good_run", Shape::Url),
         repository: fields.optional("repository", Shape::Line(500)),
         commit: fields.optional("commit", Shape::Line(100)),
     };

@@ -123,7 +123,8 @@ async fn a_cause_that_comes_back_after_its_issue_was_closed_gets_one_that_links_
 async fn two_pipelines_with_one_cause_share_an_incident_and_one_pod_with_two_causes_does_not() {
     let app = Setup::whole().await.start().await;
     let report = async |pipeline: &str, log: &str| {
-        let body = json!({"namespace": "ci", "pod_name": "build-pod", "pipeline": pipeline, "log": log});
+        let good = format!("https://ci.example.com/runs/{pipeline}");
+        let body = json!({"namespace": "ci", "pod_name": "build-pod", "pipeline": pipeline, "log": log, "last_good_run": good});
         let answer = app.post(&body, &[]).await;
         assert_eq!(answer.status, 200, "{:?}", answer.body);
     };
@@ -137,6 +138,7 @@ async fn two_pipelines_with_one_cause_share_an_incident_and_one_pod_with_two_cau
     let shared = incidents.as_array().unwrap().iter().find(|incident| incident["occurrences"] == 2).unwrap();
     let shown = app.get(&format!("/api/incidents/{}", shared["id"].as_str().unwrap())).await.body;
     assert_eq!(shown["pipelines"], json!(["one", "two"]));
+    assert_eq!(shown["last_good_run"], "https://ci.example.com/runs/two");
     app.stop().await;
 }
 
