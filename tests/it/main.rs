@@ -17,3 +17,4 @@ mod real_servers;
 mod reconnect;
 mod redaction;
 mod reports;
+mod signatures;
