@@ -4,10 +4,6 @@ use clap::Parser as _;
 use regreen::cli::{self, Cli};
 use std::process::ExitCode;
 
-/// Short-lived small pieces of JSON are most of what is allocated.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     match cli::run(Cli::parse()).await {
