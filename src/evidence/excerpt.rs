@@ -91,7 +91,7 @@ pub fn of_lines(lines: &Lines, max_tokens: usize) -> Excerpt {
         }
     }
     let order = order(&rank(lines));
-    let mut chosen = Chooser { lines, picked: Vec::new(), fill: true };
+    let mut chosen = Chooser { lines, picked: Vec::new() };
     chosen.choose(&order, max_tokens);
     let mut excerpt = render(lines, &chosen.kept());
     // Costs are estimated on the large side: what is left over is used once more.
@@ -136,8 +136,6 @@ struct Chooser<'a> {
     lines: &'a Lines,
     /// Chosen lines, most valuable first.
     picked: Vec<usize>,
-    /// Whether small gaps are shown.
-    fill: bool,
 }
 
 impl Chooser<'_> {
@@ -159,7 +157,7 @@ impl Chooser<'_> {
             let after = index + 1 < count && taken[index + 1];
             let joins = usize::from(before) + usize::from(after);
             // It opens a gap of its own, or closes one.
-            let marks = [MARK, 0, 0][joins];
+            let marks = if joins == 0 { MARK } else { 0 };
             if used + own + marks > max_tokens {
                 misses += 1;
                 // The next ones may be shorter, but what comes after many misses is worth little.
@@ -184,9 +182,7 @@ impl Chooser<'_> {
         for &index in &self.picked {
             shown[index] = true;
         }
-        if self.fill {
-            self.fill(&mut shown);
-        }
+        self.fill(&mut shown);
         let mut repeat = vec![false; count];
         let mut first: HashMap<&str, usize> = HashMap::new();
         for index in (0..count).filter(|&index| shown[index]) {
@@ -206,10 +202,9 @@ impl Chooser<'_> {
         }
         // Blank lines between repetitions go with them.
         for index in 1..count {
-            let blank = shown[index] && !repeat[index] && self.lines.text(index).trim().is_empty();
-            let next = (index + 1..count).find(|&at| !self.lines.text(at).trim().is_empty());
-            if blank && repeat[index - 1] && next.is_some_and(|next| repeat[next]) {
-                repeat[index] = true;
+            let blank = |at: usize| self.lines.text(at).trim().is_empty();
+            if shown[index] && repeat[index - 1] && blank(index) {
+                repeat[index] = (index + 1..count).find(|&at| !blank(at)).is_some_and(|next| repeat[next]);
             }
         }
         for index in 0..count {

@@ -111,13 +111,11 @@ impl Tool for SubmitDiagnosis {
     }
 
     async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {
-        if let Err(error) = serde_json::from_value::<Arguments>(arguments.clone()) {
-            return ToolAnswer::Failed(format!("the diagnosis cannot be read: {error}"));
-        }
-        let Some(mut read) = diagnosis(arguments.clone(), "", &self.workspace) else {
-            return ToolAnswer::Failed("the diagnosis cannot be read".to_owned());
+        let mut submitted = match serde_json::from_value(arguments.clone()) {
+            Ok(parsed) => read(parsed, "", &self.workspace),
+            Err(error) => return ToolAnswer::Failed(format!("the diagnosis cannot be read: {error}")),
         };
-        let problems = verify(&mut read, &Told::new(&self.workspace, self.told.as_deref()));
+        let problems = verify(&mut submitted, &Told::new(&self.workspace, self.told.as_deref()));
         if problems.is_empty() || self.given_back.swap(true, Ordering::Relaxed) {
             return ToolAnswer::Finish(arguments);
         }
@@ -137,7 +135,10 @@ impl Tool for SubmitDiagnosis {
 /// The accepted arguments as a diagnosis, redacted and capped. `None` when they are none.
 #[must_use]
 pub fn diagnosis(arguments: Value, analyst: &str, workspace: &Workspace) -> Option<Diagnosis> {
-    let arguments: Arguments = serde_json::from_value(arguments).ok()?;
+    Some(read(serde_json::from_value(arguments).ok()?, analyst, workspace))
+}
+
+fn read(arguments: Arguments, analyst: &str, workspace: &Workspace) -> Diagnosis {
     let line = |text: &str| workspace.redact(text).split_whitespace().collect::<Vec<_>>().join(" ");
     let claims = arguments.claims.into_iter().take(MAX_ITEMS).map(|claim| Claim {
         statement: line(&claim.statement),
@@ -147,7 +148,7 @@ pub fn diagnosis(arguments: Value, analyst: &str, workspace: &Workspace) -> Opti
         paraphrased: false,
         ..claim
     });
-    Some(Diagnosis {
+    Diagnosis {
         title: line(&arguments.title).chars().take(MAX_TITLE).collect(),
         cause: workspace.redact(arguments.cause.trim()),
         class: arguments.class,
@@ -157,5 +158,5 @@ pub fn diagnosis(arguments: Value, analyst: &str, workspace: &Workspace) -> Opti
         analyst: analyst.to_owned(),
         note: None,
         not_found: Vec::new(),
-    })
+    }
 }
