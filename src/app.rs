@@ -3,8 +3,7 @@
 use crate::config::{Config, ModelEndpoint};
 use crate::db;
 use crate::db::private::PrivatePostgres;
-use crate::evidence::signature::SignatureSet;
-use crate::knowledge::Corpus;
+use crate::knowledge::Knowledge;
 use crate::llm::{Model, OpenAi, OpenAiSettings, Rules};
 use crate::mcp::Registry;
 use crate::prompts::Prompts;
@@ -34,8 +33,8 @@ pub struct App {
     pub model: Option<Arc<dyn Model>>,
     /// The built-in analyst.
     pub rules: Arc<dyn Model>,
-    /// Signatures of all runbooks.
-    pub signatures: Arc<SignatureSet>,
+    /// Runbooks and past failures.
+    pub knowledge: Arc<Knowledge>,
     /// Texts.
     pub prompts: Prompts,
     /// Stopping: no new work from here on.
@@ -80,16 +79,8 @@ impl App {
     /// # Errors
     /// A prompt, a signature or the model's settings are wrong.
     pub fn build(config: Config, pool: PgPool, shutdown: Shutdown) -> anyhow::Result<Arc<Self>> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("regreen/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(10))
-            .tcp_nodelay(true)
-            // Configured headers carry credentials: they go to the configured origin and nowhere else.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .context("cannot set up the HTTP client")?;
-        let corpus = corpus(&config)?;
-        let signatures = Arc::new(corpus.signatures()?);
+        let http = http_client()?;
+        let knowledge = Arc::new(Knowledge::new(&config, pool.clone(), http.clone())?);
         let model = config.model.as_ref().map(|endpoint| model(endpoint, http.clone()));
         let connections = Shutdown::new();
         let mcp = Registry::start(config.mcp.clone(), http, &connections);
@@ -98,8 +89,8 @@ impl App {
             pool,
             mcp,
             model,
-            rules: Arc::new(Rules::new(Arc::clone(&signatures))),
-            signatures,
+            rules: Arc::new(Rules::new(knowledge.signature_cell())),
+            knowledge,
             prompts: Prompts::load()?,
             shutdown,
             drain: CancellationToken::new(),
@@ -116,19 +107,19 @@ impl App {
     }
 }
 
-/// The built-in runbooks and those of the configured folder.
+/// The one HTTP client.
 ///
 /// # Errors
-/// The folder cannot be read.
-pub fn corpus(config: &Config) -> anyhow::Result<Corpus> {
-    let mut corpus = Corpus::built_in();
-    if let Some(folder) = &config.corpus {
-        corpus.add_path(folder).context("`knowledge.corpus`")?;
-    }
-    for (path, reason) in &corpus.rejected {
-        tracing::warn!(path, reason, "a file of the corpus is not a runbook and is left out");
-    }
-    Ok(corpus)
+/// The system's trust roots cannot be read.
+pub fn http_client() -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .user_agent(concat!("regreen/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_secs(10))
+        .tcp_nodelay(true)
+        // Configured headers carry credentials: they go to the configured origin and nowhere else.
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .context("cannot set up the HTTP client")
 }
 
 fn model(endpoint: &ModelEndpoint, http: reqwest::Client) -> Arc<dyn Model> {

@@ -4,6 +4,7 @@ mod demo;
 mod excerpt;
 mod ingest;
 mod report;
+mod runbook;
 pub mod serve;
 
 use crate::config::{Config, markdown_table, process_env};
@@ -35,11 +36,11 @@ enum Command {
     Work,
     /// Bring the database schema up to date.
     Migrate,
-    /// Store runbooks: the built-in ones and those of the given files and folders.
-    Ingest {
-        /// Markdown files, or folders of them.
-        paths: Vec<PathBuf>,
-    },
+    /// Store documents: the built-in runbooks and those of the given files and folders.
+    Ingest(ingest::Arguments),
+    /// Make runbooks of incidents.
+    #[command(subcommand)]
+    Runbook(runbook::Action),
     /// See it work: a stand-in cluster and forge, a failed pod, a filed issue.
     Demo(demo::Arguments),
     /// Report a failed pod to a server and print what came of it.
@@ -66,7 +67,8 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Work => serve::run(load()?, serve::Roles::Work).await,
         Command::Migrate => migrate(load()?).await,
-        Command::Ingest { paths } => ingest::run(load()?, &paths).await,
+        Command::Ingest(arguments) => ingest::run(load()?, arguments).await,
+        Command::Runbook(action) => runbook::run(load()?, action).await,
         Command::Demo(arguments) => demo::run(cli.config.as_deref(), arguments).await,
         Command::Report(arguments) => report::run(arguments).await,
         Command::Excerpt(arguments) => excerpt::run(&arguments),

@@ -2,8 +2,10 @@
 
 use crate::app::{self, App};
 use crate::config::Config;
+use crate::db::queue;
+use crate::knowledge::Knowledge;
 use crate::shutdown::Shutdown;
-use crate::{db, http, jobs, knowledge, telemetry};
+use crate::{db, http, jobs, telemetry};
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
 use std::net::SocketAddr;
@@ -64,9 +66,7 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     db::migrate(&connected.pool).await?;
     let app = App::build(config, connected.pool, shutdown.clone())?;
     shutdown.spawn(ingest(Arc::clone(&app)));
-    if roles != Roles::Work {
-        shutdown.spawn(jobs::announce(Arc::clone(&app)));
-    }
+    shutdown.spawn(jobs::announce(Arc::clone(&app)));
     if roles != Roles::Http {
         shutdown.spawn(work(Arc::clone(&app)));
     }
@@ -109,15 +109,32 @@ async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
 
 /// The runbooks, beside everything else: reports can be taken meanwhile.
 async fn ingest(app: Arc<App>) {
-    let corpus = match app::corpus(&app.config) {
-        Ok(corpus) => corpus,
-        Err(error) => return tracing::error!(error = format!("{error:#}"), "the runbooks cannot be read"),
+    let corpora = match Knowledge::corpora(&app.config) {
+        Ok(corpora) => corpora,
+        Err(error) => return tracing::error!(error = format!("{error:#}"), "the documents cannot be read"),
     };
-    match knowledge::ingest(&app.pool, &corpus, |_| {}).await {
-        Ok(ingested) => {
-            tracing::info!(stored = ingested.stored, unchanged = ingested.unchanged, "runbooks are in")
+    for corpus in &corpora {
+        for (path, reason) in &corpus.rejected {
+            tracing::warn!(source = corpus.source, path, reason, "a document cannot be read and is left out");
         }
-        Err(error) => tracing::warn!(error = format!("{error:#}"), "the runbooks cannot be stored"),
+        match app.knowledge.ingest(corpus, Arc::new(|_: &str| {})).await {
+            Ok(done) => tracing::info!(
+                source = corpus.source,
+                stored = done.stored,
+                unchanged = done.unchanged,
+                removed = done.removed,
+                "documents are in"
+            ),
+            Err(error) => tracing::warn!(error = format!("{error:#}"), "the documents cannot be stored"),
+        }
+    }
+    // A model may have changed, or a process may have died before all had their vectors.
+    let settled = async {
+        queue::add_index(&app.pool).await?;
+        app.knowledge.reload().await
+    };
+    if let Err(error) = settled.await {
+        tracing::warn!(error = format!("{error:#}"), "the stored documents cannot be taken up");
     }
 }
 

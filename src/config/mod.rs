@@ -1,5 +1,6 @@
 //! Settings: a TOML file under environment variables, checked as a whole before anything starts.
 
+mod knowledge;
 mod mcp;
 mod reader;
 mod servers;
@@ -7,6 +8,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use knowledge::{EmbedderChoice, EmbeddingEndpoint, Knowledge};
 pub use mcp::{McpServer, Transport};
 pub use reader::{Env, Mistake};
 pub use settings::{SETTINGS, Setting, markdown_table};
@@ -42,8 +44,8 @@ pub struct Config {
     pub mcp: Vec<McpServer>,
     /// Workers.
     pub queue: Queue,
-    /// Folder of runbooks besides the built-in ones.
-    pub corpus: Option<PathBuf>,
+    /// Runbooks and their search.
+    pub knowledge: Knowledge,
     /// Logging.
     pub log: Log,
 }
@@ -153,6 +155,8 @@ pub struct Tracker {
     pub list_tool: String,
     /// Tool that comments.
     pub comment_tool: String,
+    /// What the tracker signs its webhooks with; without it they are refused.
+    pub webhook_secret: Option<SecretString>,
 }
 
 /// Workers.
@@ -246,7 +250,7 @@ impl Config {
             tracker: tracker(&mut r, &mcp),
             mcp,
             queue: queue(&mut r),
-            corpus: r.text("knowledge.corpus").map(PathBuf::from),
+            knowledge: knowledge::read(&mut r),
             log: Log {
                 filter: r.required_text("log.filter"),
                 json: r.one_of("log.format", &["text", "json"]) == "json",
@@ -368,6 +372,7 @@ fn tracker(r: &mut Reader<'_>, mcp: &[McpServer]) -> Option<Tracker> {
         create_tool: r.required_text("tracker.create_tool"),
         list_tool: r.required_text("tracker.list_tool"),
         comment_tool: r.required_text("tracker.comment_tool"),
+        webhook_secret: r.secret("tracker.webhook_secret"),
     })
 }
 

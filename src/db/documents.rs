@@ -1,96 +1,260 @@
-//! Runbooks and notes with their chunks.
+//! Documents with their chunks: runbooks, past incidents, conversations.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
+/// The set that a document is searched in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Realm {
+    /// Runbooks, notes, alerts.
+    Runbook,
+    /// Past incidents.
+    Incident,
+    /// Messages of conversations.
+    Conversation,
+}
+
+impl Realm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Runbook, Self::Incident, Self::Conversation];
+
+    /// Its name in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Runbook => "runbook",
+            Self::Incident => "incident",
+            Self::Conversation => "conversation",
+        }
+    }
+}
+
 /// A document to store.
 #[derive(Debug)]
 pub struct NewDocument<'a> {
-    /// Path within its corpus; identifies it.
+    /// Where it is searched.
+    pub realm: Realm,
+    /// Where it was read from; with the path it identifies the document.
+    pub source: &'a str,
+    /// Path within the source.
     pub path: &'a str,
     /// Title.
     pub title: &'a str,
-    /// `runbook`, `k8s_doc`, ….
+    /// `runbook`, `k8s_doc`, `alert`, `note`, `incident`, `conversation`.
     pub kind: &'a str,
-    /// Hash of the whole file.
+    /// What it applies to.
+    pub applies_to: &'a [String],
+    /// Kind of cause.
+    pub class: Option<&'a str>,
+    /// Hash of all that it was made of.
     pub content_hash: &'a str,
+    /// What recognises its failures.
+    pub signatures: &'a serde_json::Value,
+    /// The whole text.
+    pub body: &'a str,
+    /// Of an incident: known how it ended.
+    pub solved: bool,
+    /// The incident it tells of.
+    pub incident_id: Option<Uuid>,
+    /// The conversation it is.
+    pub conversation_id: Option<Uuid>,
     /// Heading path and text of each chunk.
     pub chunks: &'a [(String, String)],
 }
 
-/// A chunk that a search found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hit {
-    /// Path of the document.
+/// What a list shows of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Identifies it.
+    pub id: Uuid,
+    /// Where it was read from.
+    pub source: String,
+    /// Path within the source.
     pub path: String,
-    /// Title of the document.
+    /// Title.
     pub title: String,
-    /// Heading path of the chunk.
-    pub heading: String,
-    /// Text of the chunk.
-    pub text: String,
-    /// Rank of the full-text search.
-    pub rank: f32,
+    /// `runbook`, `k8s_doc`, `alert`, `note`.
+    pub kind: String,
+    /// What it applies to.
+    pub applies_to: Vec<String>,
+    /// Its chunks.
+    pub chunks: i64,
+    /// When it was stored.
+    pub updated_at: DateTime<Utc>,
 }
 
-/// Stores a document with its chunks. `false` when this very content is stored already.
+/// Ingests take turns until the transaction ends, so that two at once cannot remove each other's documents.
+pub async fn lock(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('regreen ingest'))").execute(db).await?;
+    Ok(())
+}
+
+/// Paths and hashes of what is stored of a source.
+pub async fn hashes(db: impl PgExecutor<'_>, source: &str) -> sqlx::Result<Vec<(String, String)>> {
+    let rows = sqlx::query!("select path, content_hash from documents where source = $1", source);
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.path, row.content_hash)).collect())
+}
+
+/// Stores a document with its chunks in place of an older one. `None` when this very content is stored already.
 pub async fn put(
     db: &mut PgConnection,
     document: &NewDocument<'_>,
     now: DateTime<Utc>,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Option<Uuid>> {
     let id = sqlx::query_scalar!(
-        "insert into documents (id, path, title, kind, content_hash, updated_at) values ($1, $2, $3, $4, $5, $6)
-         on conflict (path) do update
-         set title = excluded.title, kind = excluded.kind, content_hash = excluded.content_hash, updated_at = excluded.updated_at
+        "insert into documents (id, realm, source, path, title, kind, applies_to, class, content_hash, signatures, body,
+                                solved, incident_id, conversation_id, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         on conflict (source, path) do update
+         set title = excluded.title, kind = excluded.kind, applies_to = excluded.applies_to, class = excluded.class,
+             content_hash = excluded.content_hash, signatures = excluded.signatures, body = excluded.body,
+             solved = excluded.solved, updated_at = excluded.updated_at
          where documents.content_hash <> excluded.content_hash
          returning id",
         Uuid::now_v7(),
+        document.realm.as_str(),
+        document.source,
         document.path,
         document.title,
         document.kind,
+        document.applies_to,
+        document.class,
         document.content_hash,
+        document.signatures,
+        document.body,
+        document.solved,
+        document.incident_id,
+        document.conversation_id,
         now
     )
     .fetch_optional(&mut *db)
     .await?;
-    let Some(id) = id else { return Ok(false) };
+    let Some(id) = id else { return Ok(None) };
     sqlx::query!("delete from chunks where document_id = $1", id).execute(&mut *db).await?;
-    let (headings, texts): (Vec<String>, Vec<String>) = document.chunks.iter().cloned().unzip();
+    add_chunks(db, id, 0, document.chunks).await?;
+    Ok(Some(id))
+}
+
+/// A document that grows: found, or stored without chunks.
+pub async fn open(
+    db: &mut PgConnection,
+    document: &NewDocument<'_>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Uuid> {
+    sqlx::query_scalar!(
+        "insert into documents (id, realm, source, path, title, kind, content_hash, body, incident_id, conversation_id, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+         on conflict (source, path) do update set title = excluded.title, updated_at = excluded.updated_at
+         returning id",
+        Uuid::now_v7(),
+        document.realm.as_str(),
+        document.source,
+        document.path,
+        document.title,
+        document.kind,
+        document.content_hash,
+        document.body,
+        document.incident_id,
+        document.conversation_id,
+        now
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Appends chunks to a document, the first at `position`.
+pub async fn add_chunks(
+    db: &mut PgConnection,
+    document: Uuid,
+    position: i32,
+    chunks: &[(String, String)],
+) -> sqlx::Result<()> {
+    let (headings, texts): (Vec<String>, Vec<String>) = chunks.iter().cloned().unzip();
     sqlx::query!(
-        "insert into chunks (document_id, position, heading, text)
-         select $1, position - 1, heading, text
-         from unnest($2::text[], $3::text[]) with ordinality as chunk (heading, text, position)",
-        id,
+        "insert into chunks (document_id, realm, kind, applies_to, position, heading, text)
+         select d.id, d.realm, d.kind, d.applies_to, $2::integer + chunk.nth::integer - 1, chunk.heading, chunk.text
+         from documents d, unnest($3::text[], $4::text[]) with ordinality as chunk (heading, text, nth)
+         where d.id = $1",
+        document,
+        position,
         &headings,
         &texts
     )
-    .execute(&mut *db)
+    .execute(db)
     .await?;
-    Ok(true)
+    Ok(())
 }
 
-/// Chunks that match any word of the query, best first.
-pub async fn search(db: impl PgExecutor<'_>, query: &str, limit: i64) -> sqlx::Result<Vec<Hit>> {
+/// Removes what a source does not have any more.
+pub async fn keep_only(db: impl PgExecutor<'_>, source: &str, paths: &[String]) -> sqlx::Result<u64> {
+    let gone = sqlx::query!("delete from documents where source = $1 and path <> all($2)", source, paths);
+    Ok(gone.execute(db).await?.rows_affected())
+}
+
+/// Signatures of all documents that have some, those of later sources over those of the built-in ones.
+pub async fn signatures(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<(String, serde_json::Value)>> {
+    let rows = sqlx::query!(
+        "select path, signatures from documents
+         where realm = 'runbook' and signatures <> '[]' order by (source = 'built-in'), source, path"
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.path, row.signatures)).collect())
+}
+
+/// Runbooks, notes and alerts in order of their paths.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    kind: Option<&str>,
+    offset: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Listed>> {
     sqlx::query_as!(
-        Hit,
-        // `plainto_tsquery` wants every word; an error line has many that no runbook has, so any word counts.
-        r#"with asked as (
-               select replace(plainto_tsquery('english', $1)::text, '&', '|')::tsquery
-                      || replace(plainto_tsquery('simple', $1)::text, '&', '|')::tsquery as query)
-           select d.path, d.title, c.heading, c.text, ts_rank_cd(c.search, asked.query) as "rank!"
-           from asked, chunks c join documents d on d.id = c.document_id
-           where c.search @@ asked.query
-           order by 5 desc, d.path, c.position limit $2"#,
-        query,
+        Listed,
+        r#"select d.id, d.source, d.path, d.title, d.kind, d.applies_to, d.updated_at,
+                  (select count(*) from chunks c where c.document_id = d.id) as "chunks!"
+           from documents d where d.realm = 'runbook' and ($1::text is null or d.kind = $1)
+           order by d.path, d.source offset $2 limit $3"#,
+        kind,
+        offset,
         limit
     )
     .fetch_all(db)
     .await
 }
 
-/// Number of documents.
-pub async fn count(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"select count(*) as "count!" from documents"#).fetch_one(db).await
+/// A document of the runbooks with its whole text.
+pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<(Listed, String)>> {
+    let row = sqlx::query!(
+        r#"select d.id, d.source, d.path, d.title, d.kind, d.applies_to, d.updated_at, d.body,
+                  (select count(*) from chunks c where c.document_id = d.id) as "chunks!"
+           from documents d where d.realm = 'runbook' and d.id = $1"#,
+        id
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| {
+        let listed = Listed {
+            id: row.id,
+            source: row.source,
+            path: row.path,
+            title: row.title,
+            kind: row.kind,
+            applies_to: row.applies_to,
+            chunks: row.chunks,
+            updated_at: row.updated_at,
+        };
+        (listed, row.body)
+    }))
+}
+
+/// Removes a document of a source. `false` when there is none.
+pub async fn remove(db: impl PgExecutor<'_>, source: &str, id: Uuid) -> sqlx::Result<bool> {
+    let gone = sqlx::query!("delete from documents where source = $1 and id = $2", source, id);
+    Ok(gone.execute(db).await?.rows_affected() > 0)
+}
+
+/// Tells every replica that signatures may have changed; delivered when the transaction commits.
+pub async fn announce(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    sqlx::query!("select pg_notify('regreen_knowledge', '')").execute(db).await?;
+    Ok(())
 }

@@ -1,12 +1,17 @@
 //! All SQL: free functions over any executor, checked at compile time. Also the private Postgres of a machine without one.
 
+pub mod conversations;
 pub mod documents;
+pub mod embeddings;
 pub mod evidence;
+pub mod hits;
 pub mod incidents;
 pub mod private;
 pub mod queue;
 pub mod reports;
+pub mod resolutions;
 pub mod runs;
+pub mod words;
 
 use anyhow::Context as _;
 use sqlx::Connection as _;

@@ -57,3 +57,21 @@ pub async fn pending(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
             .await?;
     row.try_get("pending")
 }
+
+/// Name of the job that embeds what has no vector yet.
+pub const INDEX_JOB: &str = "index";
+
+/// Adds the job that embeds; one that waits already is kept, one that runs gets a successor. One runs at a time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the queue's crate owns this schema, so the macros cannot check it"
+)]
+pub async fn add_index(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    sqlx::query(
+        "select 1 from graphile_worker.add_job($1, '{}'::json, queue_name => $1, max_attempts => 25, job_key => $1)",
+    )
+    .bind(INDEX_JOB)
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -5,6 +5,7 @@ mod evidence;
 mod incident;
 mod message;
 mod report;
+mod resolution;
 mod run;
 mod tool;
 
@@ -13,5 +14,6 @@ pub use evidence::{Evidence, EvidenceKind, EvidenceSummary};
 pub use incident::{Fingerprint, Incident, IncidentStatus};
 pub use message::{Message, ToolCall, Usage};
 pub use report::{Failure, Report, ReportStatus, Step, StepName};
+pub use resolution::{Resolution, Verdict};
 pub use run::{Budget, Run, StopReason, ToolCallRecord};
 pub use tool::{Access, ToolSpec};

@@ -2,11 +2,18 @@
 
 use crate::domain::FailureClass;
 use anyhow::Context as _;
-use regex::{Regex, RegexSet};
+use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+/// Most memory of the compiled patterns, in bytes.
+const MAX_SET: usize = 64 << 20;
+/// Most memory of one search's states.
+const MAX_CACHE: usize = 8 << 20;
 
 /// What a runbook recognises a failure by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     /// Unique name.
     pub id: String,
@@ -47,11 +54,37 @@ impl SignatureHit {
     }
 }
 
+/// The signatures of now; exchanged as a whole when runbooks change.
+#[derive(Debug, Default)]
+pub struct Signatures(RwLock<Arc<SignatureSet>>);
+
+impl Signatures {
+    /// Beginning with these.
+    #[must_use]
+    pub fn new(set: SignatureSet) -> Self {
+        Self(RwLock::new(Arc::new(set)))
+    }
+
+    /// Those of now; whoever holds them keeps them.
+    #[must_use]
+    pub fn current(&self) -> Arc<SignatureSet> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts others in their place.
+    pub fn replace(&self, set: SignatureSet) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+    }
+}
+
 /// All signatures, compiled.
+///
+/// A pattern in ASCII sees bytes: its `\w` is a letter of ASCII. With the classes of Unicode the hundreds of patterns would take ten times the memory.
 #[derive(Debug, Default)]
 pub struct SignatureSet {
     signatures: Vec<Signature>,
-    patterns: Vec<Regex>,
+    /// For the captures; most never match and are never compiled.
+    patterns: Vec<OnceLock<Option<Regex>>>,
     set: RegexSet,
 }
 
@@ -61,12 +94,23 @@ impl SignatureSet {
     /// # Errors
     /// A pattern is not a regular expression; the error names signature and runbook.
     pub fn compile(signatures: Vec<Signature>) -> anyhow::Result<Self> {
-        let patterns = signatures.iter().map(|signature| {
-            Regex::new(&signature.pattern)
-                .with_context(|| format!("signature `{}` of {}", signature.id, signature.runbook))
-        });
-        let patterns = patterns.collect::<anyhow::Result<Vec<_>>>()?;
-        let set = RegexSet::new(signatures.iter().map(|signature| &signature.pattern))?;
+        let set = RegexSetBuilder::new(signatures.iter().map(|signature| written(&signature.pattern)))
+            .unicode(false)
+            .size_limit(MAX_SET)
+            .dfa_size_limit(MAX_CACHE)
+            .build();
+        let set = match set {
+            Ok(set) => set,
+            Err(error) => {
+                // Which one it is says only each by itself.
+                for signature in &signatures {
+                    pattern(signature)
+                        .with_context(|| format!("signature `{}` of {}", signature.id, signature.runbook))?;
+                }
+                return Err(error).context("the signatures of all runbooks together");
+            }
+        };
+        let patterns = signatures.iter().map(|_| OnceLock::new()).collect();
         Ok(Self { signatures, patterns, set })
     }
 
@@ -79,17 +123,18 @@ impl SignatureSet {
     /// All that match a line.
     #[must_use]
     pub fn matches(&self, line: &str) -> Vec<SignatureHit> {
-        self.set.matches(line).into_iter().map(|index| self.hit(index, line)).collect()
+        self.set.matches(line.as_bytes()).into_iter().map(|index| self.hit(index, line)).collect()
     }
 
     fn hit(&self, index: usize, line: &str) -> SignatureHit {
-        let pattern = &self.patterns[index];
-        let found = pattern.captures(line);
+        let compiled = self.patterns[index].get_or_init(|| pattern(&self.signatures[index]).ok());
+        let Some(pattern) = compiled else { return SignatureHit { index, captures: BTreeMap::new() } };
+        let found = pattern.captures(line.as_bytes());
         let named = pattern.capture_names().flatten();
         let captures = named
             .filter_map(|name| {
-                let value = found.as_ref()?.name(name).map_or("", |value| value.as_str());
-                Some((name.to_owned(), value.chars().take(200).collect()))
+                let value = found.as_ref()?.name(name).map_or(&b""[..], |value| value.as_bytes());
+                Some((name.to_owned(), String::from_utf8_lossy(value).chars().take(200).collect()))
             })
             .collect();
         SignatureHit { index, captures }
@@ -103,4 +148,13 @@ impl SignatureSet {
             .flat_map(|(number, line)| self.matches(line).into_iter().map(move |hit| (number, hit)))
             .collect()
     }
+}
+
+fn pattern(signature: &Signature) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&written(&signature.pattern)).unicode(false).build()
+}
+
+/// A pattern with letters beyond ASCII means them.
+fn written(pattern: &str) -> String {
+    if pattern.is_ascii() { pattern.to_owned() } else { format!("(?u:{pattern})") }
 }

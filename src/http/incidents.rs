@@ -5,7 +5,7 @@ use super::reports::{bad_query, known_id, missing, page_size};
 use crate::app::App;
 use crate::db;
 use crate::db::reports::Filter;
-use crate::domain::{Incident, Report};
+use crate::domain::{Incident, Report, Resolution};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -47,6 +47,8 @@ pub struct IncidentDetail {
     /// The last good run, if a report named it.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_good_run: Option<String>,
+    /// What people and the tracker said about it, oldest first.
+    resolutions: Vec<Resolution>,
     /// The latest reports placed here, newest first.
     reports: Vec<Report>,
 }
@@ -80,5 +82,6 @@ pub async fn get(
     let reports = db::reports::list(&app.pool, &filter, REPORTS).await?;
     let pipelines = db::incidents::pipelines(&app.pool, id).await?;
     let last_good_run = db::incidents::last_good_run(&app.pool, id).await?;
-    Ok(Json(IncidentDetail { incident, pipelines, last_good_run, reports }))
+    let resolutions = db::resolutions::of_incident(&app.pool, id).await?;
+    Ok(Json(IncidentDetail { incident, pipelines, last_good_run, resolutions, reports }))
 }

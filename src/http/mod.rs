@@ -1,11 +1,16 @@
 //! The HTTP edge: every route on this screen, the layers in one place.
 
+mod conversations;
+mod documents;
 mod fields;
 mod health;
 mod incidents;
 mod problem;
 mod report_failure;
 mod reports;
+mod resolutions;
+mod search;
+mod webhook;
 
 pub use problem::Problem;
 
@@ -43,6 +48,12 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(reports::evidence))
         .routes(routes!(incidents::list))
         .routes(routes!(incidents::get))
+        .routes(routes!(resolutions::resolve))
+        .routes(routes!(webhook::hear))
+        .routes(routes!(search::search))
+        .routes(routes!(conversations::search))
+        .routes(routes!(documents::list, documents::add))
+        .routes(routes!(documents::get, documents::remove))
         .routes(routes!(health::health))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

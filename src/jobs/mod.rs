@@ -1,5 +1,6 @@
 //! The durable queue's workers. A job is a name, a payload of ids, and a short `run`.
 
+mod index;
 mod triage;
 
 use crate::app::App;
@@ -48,6 +49,7 @@ pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
         .worker_recovery(recovery)
         .add_extension(Shared(Arc::clone(&app)))
         .define_job::<triage::Triage>()
+        .define_job::<index::Index>()
         .init()
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))
@@ -88,10 +90,17 @@ pub async fn announce(app: Arc<App>) {
 
 async fn listen(app: &App) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(&app.pool).await?;
-    listener.listen("regreen_report").await?;
+    listener.listen_all(["regreen_report", "regreen_knowledge"]).await?;
     loop {
         let notification = listener.recv().await?;
-        if let Ok(id) = notification.payload().parse() {
+        if notification.channel() == "regreen_knowledge" {
+            if let Err(error) = app.knowledge.reload().await {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the signatures of changed runbooks cannot be read"
+                );
+            }
+        } else if let Ok(id) = notification.payload().parse() {
             // Nobody waiting is fine.
             let _ = app.outcomes.send(id);
         }

@@ -1,172 +1,181 @@
-//! Where runbooks come from, their signatures, and their way into the database.
+//! Where documents come from: the runbooks that ship with the program, folders, single files. Read here, stored by `ingest`.
 
-use crate::clock;
-use crate::db::documents::{self, NewDocument};
-use crate::evidence::runbook::{self, Runbook};
+use super::read::{self, Document, Format};
 use crate::evidence::signature::SignatureSet;
 use anyhow::Context as _;
 use include_dir::{Dir, include_dir};
-use sha2::{Digest as _, Sha256};
-use sqlx::PgPool;
-use std::path::Path;
-use text_splitter::{ChunkConfig, MarkdownSplitter};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/docs-corpus");
-/// Longest chunk, in characters; about 500 tokens.
-const CHUNK_CHARS: usize = 2_000;
+/// Source of the runbooks that ship with the program.
+pub const BUILT_IN_SOURCE: &str = "built-in";
+/// Deepest folder that is walked.
+const MAX_DEPTH: usize = 32;
 
-/// Runbooks as read, by path.
-#[derive(Debug, Default)]
+/// Documents of one source, as read.
+#[derive(Debug, Clone, Default)]
 pub struct Corpus {
-    files: Vec<(String, String)>,
-    runbooks: Vec<(String, Runbook)>,
-    /// Files that are not runbooks, with the reason.
+    /// Names the source: what of it is stored but not here any more is removed.
+    pub source: String,
+    /// Whether this is all of the source.
+    pub whole: bool,
+    /// The documents.
+    pub documents: Vec<Document>,
+    /// Files that are left out, with the reason.
     pub rejected: Vec<(String, String)>,
-}
-
-/// What an ingest did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Ingested {
-    /// Documents that are new or changed.
-    pub stored: usize,
-    /// Documents that were there already.
-    pub unchanged: usize,
 }
 
 impl Corpus {
     /// The runbooks that ship with the program.
     #[must_use]
-    pub fn built_in() -> Self {
-        let mut corpus = Self::default();
-        corpus.add_embedded(&BUILT_IN);
-        corpus
+    pub fn built_in() -> &'static Self {
+        static READ: LazyLock<Corpus> = LazyLock::new(|| {
+            let mut corpus = Corpus { source: BUILT_IN_SOURCE.to_owned(), whole: true, ..Corpus::default() };
+            corpus.add_embedded(&BUILT_IN);
+            corpus.documents.sort_by(|a, b| a.path.cmp(&b.path));
+            corpus
+        });
+        &READ
     }
 
     fn add_embedded(&mut self, dir: &Dir<'_>) {
         for file in dir.files() {
-            let path = file.path().to_string_lossy().into_owned();
-            if let Some(text) = file.contents_utf8().filter(|_| path.ends_with(".md")) {
-                self.add(path, text.to_owned());
-            }
+            self.add(file.path().to_string_lossy().into_owned(), file.contents());
         }
         for dir in dir.dirs() {
             self.add_embedded(dir);
         }
     }
 
-    /// Adds every Markdown file below a folder, or one file. A file of the same relative path replaces a built-in one.
+    /// A folder with all that is below it, or one file of a folder.
     ///
     /// # Errors
-    /// The folder cannot be read. A single bad file is noted in `rejected`.
-    pub fn add_path(&mut self, path: &Path) -> anyhow::Result<()> {
-        let root = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-        let mut open = vec![path.to_owned()];
-        while let Some(path) = open.pop() {
-            if path.is_dir() {
-                let entries =
-                    std::fs::read_dir(&path).with_context(|| format!("cannot read {}", path.display()))?;
-                for entry in entries {
-                    open.push(entry?.path());
-                }
-                continue;
+    /// The path does not exist or the folder cannot be read. A single bad file is noted in `rejected`.
+    pub fn of_path(path: &Path) -> anyhow::Result<Self> {
+        let path = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
+        let whole = path.is_dir();
+        let root = if whole { path.as_path() } else { path.parent().unwrap_or(Path::new("/")) };
+        let mut corpus = Self { source: root.display().to_string(), whole, ..Self::default() };
+        if whole {
+            for file in files(root)? {
+                let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned();
+                corpus.add_file(name, &file, false);
             }
-            if path.extension().is_none_or(|extension| extension != "md") {
-                continue;
-            }
-            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-            match std::fs::read_to_string(&path) {
-                Ok(text) => self.add(name, text),
-                Err(error) => self.rejected.push((name, error.to_string())),
-            }
+        } else {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            corpus.add_file(name, &path, true);
         }
-        Ok(())
+        Ok(corpus)
     }
 
-    fn add(&mut self, path: String, text: String) {
-        match runbook::parse(&text) {
-            Ok(runbook) => {
-                self.files.retain(|(known, _)| *known != path);
-                self.runbooks.retain(|(known, _)| *known != path);
-                self.files.push((path.clone(), text));
-                self.runbooks.push((path, runbook));
-            }
+    /// Nothing of a folder, which may be gone itself: what is stored of it is removed.
+    #[must_use]
+    pub fn gone(folder: &Path) -> Self {
+        let source = folder
+            .canonicalize()
+            .or_else(|_| std::path::absolute(folder))
+            .unwrap_or_else(|_| folder.to_owned());
+        Self { source: source.display().to_string(), whole: true, ..Self::default() }
+    }
+
+    fn add_file(&mut self, name: String, file: &Path, asked_for: bool) {
+        let Some(format) = Format::of(&name).or(asked_for.then_some(Format::Text)) else { return };
+        let size = std::fs::metadata(file).map_or(0, |metadata| metadata.len());
+        if size > read::MAX_FILE as u64 {
+            self.rejected.push((name, format!("it is larger than {} MiB", read::MAX_FILE >> 20)));
+            return;
+        }
+        match std::fs::read(file) {
+            // A folder holds other YAML too; only what names an alert is meant.
+            Ok(bytes) if !asked_for && format == Format::AlertRules && !names_alert(&bytes) => {}
+            Ok(bytes) => self.add(name, &bytes),
+            Err(error) => self.rejected.push((name, error.to_string())),
+        }
+    }
+
+    fn add(&mut self, path: String, bytes: &[u8]) {
+        match read::documents(&path, bytes) {
+            Ok(documents) => self.documents.extend(documents),
             Err(error) => self.rejected.push((path, format!("{error:#}"))),
         }
     }
 
-    /// Number of runbooks.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
-    /// The signatures of all runbooks, compiled.
+    /// The signatures of its runbooks, compiled.
     ///
     /// # Errors
     /// A pattern is not a regular expression.
     pub fn signatures(&self) -> anyhow::Result<SignatureSet> {
-        let all = self.runbooks.iter().flat_map(|(path, runbook)| {
-            runbook.signatures.iter().cloned().map(|mut signature| {
-                signature.runbook.clone_from(path);
-                signature
-            })
-        });
+        let all = self.documents.iter().flat_map(|document| document.signatures.iter().cloned());
         SignatureSet::compile(all.collect())
     }
 }
 
-/// Stores a corpus; what is stored already with the same content is left alone. `progress` is told of each document.
-///
-/// # Errors
-/// The database is away.
-pub async fn ingest(
-    pool: &PgPool,
-    corpus: &Corpus,
-    mut progress: impl FnMut(&str),
-) -> anyhow::Result<Ingested> {
-    let splitter = MarkdownSplitter::new(ChunkConfig::new(CHUNK_CHARS));
-    let mut ingested = Ingested::default();
-    for ((path, text), (_, runbook)) in corpus.files.iter().zip(&corpus.runbooks) {
-        let hash = hex(&Sha256::digest(text.as_bytes()));
-        let chunks: Vec<(String, String)> = splitter
-            .chunks(&runbook.body)
-            .map(|chunk| (heading(&runbook.title, chunk), chunk.to_owned()))
-            .collect();
-        let document = NewDocument {
-            path,
-            title: &runbook.title,
-            kind: &runbook.kind,
-            content_hash: &hash,
-            chunks: &chunks,
-        };
-        let mut transaction = pool.begin().await.context("the database is away")?;
-        let stored = documents::put(&mut transaction, &document, clock::now()).await?;
-        transaction.commit().await?;
-        if stored {
-            ingested.stored += 1
-        } else {
-            ingested.unchanged += 1
+fn names_alert(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes)
+        .is_ok_and(|text| text.lines().any(|line| line.trim_start_matches([' ', '-']).starts_with("alert:")))
+}
+
+/// All files below a folder in order of their paths; hidden ones are passed over (a mounted ConfigMap has its data in
+/// a hidden folder and links to it).
+fn files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut seen = HashSet::from([root.canonicalize().unwrap_or_else(|_| root.to_owned())]);
+    let mut open = vec![(root.to_owned(), 0)];
+    while let Some((folder, depth)) = open.pop() {
+        let entries =
+            std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        for entry in entries {
+            let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+                continue;
+            }
+            if !path.is_dir() {
+                found.push(path);
+            } else if depth < MAX_DEPTH && seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+                open.push((path, depth + 1));
+            }
         }
-        progress(path);
     }
-    Ok(ingested)
+    found.sort();
+    Ok(found)
 }
 
-fn heading(title: &str, chunk: &str) -> String {
-    let own =
-        chunk.lines().find(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
-    match own {
-        Some(own) if own != title => format!("{title} › {own}"),
-        _ => title.to_owned(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    #[test]
+    fn what_ships_is_whole_and_has_no_secret() {
+        let corpus = Corpus::built_in();
+        assert_eq!(corpus.rejected, []);
+        for document in &corpus.documents {
+            assert!(!document.body.contains("[redacted"), "{}: taken for a secret", document.path);
+            assert!(!document.applies_to.is_empty() && document.class.is_some(), "{}", document.path);
+        }
+        corpus.signatures().unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_walked_and_bad_files_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("sub/..data")).unwrap();
+        fs::write(root.join("a.md"), "# A\n\ntext").unwrap();
+        fs::write(root.join("sub/b.adoc"), "= B\n\ntext").unwrap();
+        fs::write(root.join("sub/..data/hidden.md"), "# hidden").unwrap();
+        fs::write(root.join("bad.md"), "---\ntitle: x\n---\nbody").unwrap();
+        fs::write(root.join("values.yaml"), "image: x").unwrap();
+        fs::write(root.join("photo.png"), [0, 1, 2]).unwrap();
+        std::os::unix::fs::symlink(root, root.join("sub/loop")).unwrap();
+        let corpus = Corpus::of_path(root).unwrap();
+        let paths: Vec<&str> = corpus.documents.iter().map(|document| document.path.as_str()).collect();
+        assert_eq!(paths, ["a.md", "sub/b.adoc"]);
+        assert!(corpus.rejected.iter().any(|(path, reason)| path == "bad.md" && reason.contains("class")));
+        let one = Corpus::of_path(&root.join("values.yaml")).unwrap();
+        assert_eq!((one.whole, one.rejected.len()), (false, 1));
+        assert!(Corpus::of_path(&root.join("none")).is_err());
+    }
 }

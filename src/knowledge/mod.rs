@@ -1,23 +1,92 @@
-//! Runbooks: the built-in ones and a folder's, ingested into Postgres and found by full-text search.
+//! What the team knows: runbooks, notes and alerts, the incidents solved before, and what was said about them.
+//! Read (`read`, `corpus`), cut (`chunk`), stored (`ingest`), embedded in the background (`index`), found (`search`), and
+//! added to by people (`learn`, `draft`).
 
+mod chunk;
 mod corpus;
+mod draft;
+pub mod embed;
+mod index;
+mod ingest;
+mod learn;
+mod passages;
+pub mod read;
+mod said;
+mod search;
 
-pub use corpus::{Corpus, Ingested, ingest};
+pub use corpus::{BUILT_IN_SOURCE, Corpus};
+pub use draft::draft;
+pub use index::Progress;
+pub use ingest::{API_SOURCE, Ingested};
+pub(crate) use learn::told;
+pub use learn::{Investigated, Said};
+pub use passages::Passage;
+pub use said::SaidBefore;
+pub use search::{Found, Hit, Query, Reason};
 
-use crate::db::documents::{self, Hit};
+use crate::config::Config;
+use crate::evidence::signature::{SignatureSet, Signatures};
+use embed::Embedder;
 use sqlx::PgPool;
+use std::sync::Arc;
 
-/// Longest query, in bytes; what is past it adds noise.
-const MAX_QUERY: usize = 400;
+/// The documents, their embedder and their signatures.
+pub struct Knowledge {
+    pool: PgPool,
+    config: Config,
+    http: reqwest::Client,
+    embedder: Arc<dyn Embedder>,
+    signatures: Arc<Signatures>,
+    answering: search::Cache,
+}
 
-/// Passages that fit a query, best first.
-///
-/// # Errors
-/// The database is away.
-pub async fn search(pool: &PgPool, query: &str, limit: i64) -> sqlx::Result<Vec<Hit>> {
-    let mut end = query.len().min(MAX_QUERY);
-    while !query.is_char_boundary(end) {
-        end -= 1;
+impl Knowledge {
+    /// Over a migrated database. The signatures are those of the built-in runbooks and the configured folder until
+    /// [`Knowledge::reload`] takes all that are stored.
+    ///
+    /// # Errors
+    /// The configured folder cannot be read, or the local embedding model cannot be loaded.
+    pub fn new(config: &Config, pool: PgPool, http: reqwest::Client) -> anyhow::Result<Self> {
+        let embedder = embed::configured(config, &http)?;
+        let mut all = Vec::new();
+        for corpus in Self::corpora(config)?.iter().rev() {
+            all.extend(
+                corpus.documents.iter().map(|document| (document.path.clone(), document.signatures.clone())),
+            );
+        }
+        let set = SignatureSet::compile(ingest::effective(all))?;
+        Ok(Self {
+            pool,
+            config: config.clone(),
+            http,
+            embedder,
+            signatures: Arc::new(Signatures::new(set)),
+            answering: search::Cache::default(),
+        })
     }
-    documents::search(pool, &query[..end], limit).await
+
+    /// The built-in runbooks and the configured folder.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn corpora(config: &Config) -> anyhow::Result<Vec<Corpus>> {
+        use anyhow::Context as _;
+        let mut corpora = vec![Corpus::built_in().clone()];
+        if let Some(folder) = &config.knowledge.corpus {
+            corpora.push(Corpus::of_path(folder).context("`knowledge.corpus`")?);
+        }
+        Ok(corpora)
+    }
+
+    /// What recognises known failures, as of now.
+    #[must_use]
+    pub fn signatures(&self) -> Arc<SignatureSet> {
+        self.signatures.current()
+    }
+
+    /// The cell that the signatures are exchanged in.
+    #[must_use]
+    pub fn signature_cell(&self) -> Arc<Signatures> {
+        Arc::clone(&self.signatures)
+    }
 }

@@ -1,6 +1,8 @@
-//! Models: one trait with two implementers, any OpenAI-compatible endpoint and the built-in `rules` analyst.
+//! Models: one trait with two implementers, any OpenAI-compatible endpoint and the built-in `rules` analyst; beside them
+//! the endpoint's embeddings.
 //! Prompts are left to the use cases; retries and wire tolerance are dealt with here.
 
+mod embeddings;
 mod failure;
 mod openai;
 mod rules;
@@ -8,6 +10,7 @@ mod seen;
 mod stream;
 mod wire;
 
+pub use embeddings::EmbeddingClient;
 pub use openai::{OpenAi, OpenAiSettings};
 pub use rules::Rules;
 

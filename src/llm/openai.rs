@@ -55,12 +55,7 @@ impl OpenAi {
     /// Builds the client; nothing is sent yet.
     #[must_use]
     pub fn new(settings: OpenAiSettings, http: reqwest::Client) -> Self {
-        let base = settings.base_url.trim_end_matches('/');
-        let base = if base.ends_with("/v1") { base.to_owned() } else { format!("{base}/v1") };
-        let key = settings.api_key.as_ref().map_or("", |key| key.expose_secret());
-        // Every field set: the crate's defaults come from other people's environment variables.
-        let config =
-            OpenAIConfig::new().with_api_base(base).with_api_key(key).with_org_id("").with_project_id("");
+        let config = endpoint(&settings.base_url, settings.api_key.as_ref());
         let service = tower::service_fn(move |factory: HttpRequestFactory| send(http.clone(), factory));
         Self {
             settings,
@@ -102,13 +97,22 @@ impl OpenAi {
         let complaint = wire::Optional::complained_about(message);
         complaint.is_some_and(|bit| self.refused.fetch_or(bit, Ordering::Relaxed) & bit == 0)
     }
+}
 
-    fn pause(&self, attempt: u32, asked: Option<Duration>) -> Duration {
-        let ceiling =
-            self.settings.backoff_base.saturating_mul(2u32.saturating_pow(attempt.min(16))).min(MAX_PAUSE);
-        let jittered = ceiling.mul_f64(fastrand::f64());
-        asked.map_or(jittered, |asked| asked.min(MAX_PAUSE).max(jittered))
-    }
+/// The pause before another attempt: doubles, with full jitter; at least what the endpoint asks for, within reason.
+pub(super) fn pause(base: Duration, attempt: u32, asked: Option<Duration>) -> Duration {
+    let ceiling = base.saturating_mul(2u32.saturating_pow(attempt.min(16))).min(MAX_PAUSE);
+    let jittered = ceiling.mul_f64(fastrand::f64());
+    asked.map_or(jittered, |asked| asked.min(MAX_PAUSE).max(jittered))
+}
+
+/// Address and key as the client library wants them.
+pub(super) fn endpoint(url: &str, key: Option<&SecretString>) -> OpenAIConfig {
+    let base = url.trim_end_matches('/');
+    let base = if base.ends_with("/v1") { base.to_owned() } else { format!("{base}/v1") };
+    let key = key.map_or("", |key| key.expose_secret());
+    // Every field set: the crate's defaults come from other people's environment variables.
+    OpenAIConfig::new().with_api_base(base).with_api_key(key).with_org_id("").with_project_id("")
 }
 
 #[async_trait]
@@ -133,7 +137,7 @@ impl Model for OpenAi {
                     if attempts >= self.settings.max_attempts {
                         return Err(ModelError::Unavailable { attempts, message });
                     }
-                    let pause = self.pause(attempts - 1, after);
+                    let pause = pause(self.settings.backoff_base, attempts - 1, after);
                     tracing::warn!(
                         attempt = attempts,
                         pause_ms = pause.as_millis(),
@@ -147,9 +151,11 @@ impl Model for OpenAi {
     }
 }
 
-/// Sends one request; anything but success becomes our own error before the crate logs or mis-reads its body, and a plain
-/// JSON answer to a streaming request becomes a stream of one event.
-async fn send(http: reqwest::Client, factory: HttpRequestFactory) -> Result<reqwest::Response, OpenAIError> {
+/// Sends one request; anything but success becomes our own error before the crate logs or mis-reads its body.
+pub(super) async fn dispatch(
+    http: reqwest::Client,
+    factory: HttpRequestFactory,
+) -> Result<reqwest::Response, OpenAIError> {
     let mut request = factory.build().await?;
     if let Some(key) = request.headers_mut().get_mut(reqwest::header::AUTHORIZATION) {
         key.set_sensitive(true);
@@ -162,6 +168,12 @@ async fn send(http: reqwest::Client, factory: HttpRequestFactory) -> Result<reqw
     if !response.status().is_success() {
         return Err(OpenAIError::Boxed(Box::new(HttpFailure::read(response).await)));
     }
+    Ok(response)
+}
+
+/// Sends a request for a stream; a plain JSON answer becomes a stream of one event.
+async fn send(http: reqwest::Client, factory: HttpRequestFactory) -> Result<reqwest::Response, OpenAIError> {
+    let response = dispatch(http, factory).await?;
     let kind = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if kind.is_none_or(|kind| !kind.starts_with("application/json")) {
         return Ok(response);

@@ -5,28 +5,22 @@ use super::seen::{Line, Seen};
 use super::{Completion, Model, ModelError, Request};
 use crate::domain::{FailureClass, ToolCall};
 use crate::evidence::severity;
-use crate::evidence::signature::{SignatureHit, SignatureSet};
+use crate::evidence::signature::{SignatureHit, SignatureSet, Signatures};
 use async_trait::async_trait;
-use regex::Regex;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-/// Signatures asked for in one search.
-const BATCH: usize = 16;
 /// Words of failure in general, for what no signature knows.
 const GENERIC: &str = r"\b(?:error|fatal|panic|exception|failed|failure|denied|refused|cannot|could not|unable to|no such|not found|killed|timed out)\b";
+/// Signatures of at least this priority name a cause.
+const NAMES_CAUSE: i32 = 50;
 /// Longest piece of evidence in a title or statement.
 const MAX_QUOTE: usize = 200;
 
-static NAMED_GROUP: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\(\?P?<[A-Za-z_]\w*>").expect("a fixed pattern"));
-
 /// The analyst.
 pub struct Rules {
-    signatures: Arc<SignatureSet>,
-    /// Alternations of the signatures' patterns, for `search_evidence`.
-    searches: Vec<String>,
+    signatures: Arc<Signatures>,
 }
 
 struct Candidate<'a> {
@@ -38,25 +32,17 @@ struct Candidate<'a> {
 impl Rules {
     /// Works from these signatures.
     #[must_use]
-    pub fn new(signatures: Arc<SignatureSet>) -> Self {
-        // Group names may repeat between signatures; a search needs none of them.
-        let patterns: Vec<String> = signatures
-            .signatures()
-            .iter()
-            .map(|signature| format!("(?:{})", NAMED_GROUP.replace_all(&signature.pattern, "(?:")))
-            .collect();
-        let mut searches: Vec<String> = patterns.chunks(BATCH).map(|batch| batch.join("|")).collect();
-        searches.push(GENERIC.to_owned());
-        Self { signatures, searches }
+    pub fn new(signatures: Arc<Signatures>) -> Self {
+        Self { signatures }
     }
 
-    fn candidates<'a>(&self, seen: &'a Seen) -> Vec<Candidate<'a>> {
-        let all = self.signatures.signatures();
+    fn candidates<'a>(set: &SignatureSet, seen: &'a Seen) -> Vec<Candidate<'a>> {
+        let all = set.signatures();
         let mut candidates: Vec<Candidate<'a>> = seen
             .lines
             .iter()
             .flat_map(|line| {
-                self.signatures.matches(&line.text).into_iter().map(move |hit| Candidate {
+                set.matches(&line.text).into_iter().map(move |hit| Candidate {
                     line,
                     priority: all[hit.index].priority,
                     hit,
@@ -70,24 +56,26 @@ impl Rules {
         candidates
     }
 
-    fn diagnose(&self, seen: &Seen) -> Value {
-        let candidates = self.candidates(seen);
+    fn diagnose(set: &SignatureSet, seen: &Seen) -> Value {
+        let candidates = Self::candidates(set, seen);
         let Some(best) = candidates.first() else {
             return unknown(seen);
         };
-        let signature = &self.signatures.signatures()[best.hit.index];
+        let signature = &set.signatures()[best.hit.index];
         let mut claims = vec![claim(&best.hit.fill(&signature.title), best.line)];
         let mut told = vec![best.hit.index];
         for other in &candidates[1..] {
-            if claims.len() == 3 || told.contains(&other.hit.index) {
+            // An echo, such as "build failed", adds nothing to a cause.
+            let echo = signature.priority >= NAMES_CAUSE && other.priority < NAMES_CAUSE;
+            if claims.len() == 3 || told.contains(&other.hit.index) || echo {
                 continue;
             }
             told.push(other.hit.index);
-            let title = &self.signatures.signatures()[other.hit.index].title;
+            let title = &set.signatures()[other.hit.index].title;
             claims.push(claim(&format!("Also seen: {}", other.hit.fill(title)), other.line));
         }
         let steps: Vec<String> = signature.next_steps.iter().map(|step| best.hit.fill(step)).collect();
-        let confidence = if signature.priority >= 50 { "high" } else { "medium" };
+        let confidence = if signature.priority >= NAMES_CAUSE { "high" } else { "medium" };
         json!({
             "title": shorten(&best.hit.fill(&signature.title)),
             "cause": format!("{} (Recognised by the runbook {}.)", best.hit.fill(&signature.cause), signature.runbook),
@@ -99,18 +87,18 @@ impl Rules {
     }
 
     /// What to look at next; `None` when it is time to conclude.
-    fn look(&self, request: &Request, seen: &Seen) -> Option<Vec<ToolCall>> {
+    fn look(set: &SignatureSet, request: &Request, seen: &Seen) -> Option<Vec<ToolCall>> {
         let offers = |name: &str| request.tools.iter().any(|tool| tool.name == name);
-        if offers("search_evidence") && !seen.called("search_evidence") && !seen.announced.is_empty() {
-            let pieces = seen.announced.iter();
-            let wanted = pieces.flat_map(|piece| self.searches.iter().map(move |pattern| (piece, pattern)));
-            let calls = wanted.map(|(piece, pattern)| {
-                json!({"pattern": pattern, "evidence": piece.label, "context": 0, "max_matches": 30})
-            });
+        let candidates = Self::candidates(set, seen);
+        // The brief shows every line that a signature recognises; what none does is looked for in words.
+        let unknown = candidates.is_empty() && !seen.called("search_evidence");
+        if offers("search_evidence") && unknown && !seen.announced.is_empty() {
+            let calls = seen.announced.iter().map(
+                |piece| json!({"pattern": GENERIC, "evidence": piece.label, "context": 0, "max_matches": 30}),
+            );
             return Some(numbered("search_evidence", calls));
         }
-        if offers("read_evidence") && seen.called("search_evidence") && !seen.called("read_evidence") {
-            let candidates = self.candidates(seen);
+        if offers("read_evidence") && !seen.called("read_evidence") {
             let best = candidates.first().map(|candidate| candidate.line).or_else(|| seen.worst())?;
             let (first, last) = (best.number.saturating_sub(5).max(1), best.number + 10);
             let call = json!({"evidence": best.evidence, "first_line": first, "last_line": last});
@@ -127,15 +115,16 @@ impl Model for Rules {
     }
 
     async fn complete(&self, request: &Request) -> Result<Completion, ModelError> {
-        let seen = Seen::of(&request.messages);
-        let tool_calls = match self.look(request, &seen) {
+        let (set, seen) = (self.signatures.current(), Seen::of(&request.messages));
+        let tool_calls = match Self::look(&set, request, &seen) {
             Some(calls) => calls,
             None if request.tools.iter().any(|tool| tool.name == "submit_diagnosis") => {
-                numbered("submit_diagnosis", std::iter::once(self.diagnose(&seen)))
+                numbered("submit_diagnosis", std::iter::once(Self::diagnose(&set, &seen)))
             }
             None => Vec::new(),
         };
-        let text = if tool_calls.is_empty() { self.diagnose(&seen).to_string() } else { String::new() };
+        let text =
+            if tool_calls.is_empty() { Self::diagnose(&set, &seen).to_string() } else { String::new() };
         Ok(Completion { text, tool_calls, ..Completion::default() })
     }
 }

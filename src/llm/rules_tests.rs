@@ -19,7 +19,7 @@ fn rules() -> Rules {
         signature("exit", "exit code (?P<code>\\d+)", "Step ended with {code}", 1),
         signature("dns", "lookup (?P<host>\\S+): no such host", "{host} has no address", 60),
     ]);
-    Rules::new(Arc::new(set.unwrap()))
+    Rules::new(Arc::new(Signatures::new(set.unwrap())))
 }
 
 fn request(messages: Vec<Message>, tools: &[&str]) -> Request {
@@ -46,20 +46,30 @@ fn answered(call: &ToolCall, text: &str) -> [Message; 2] {
 }
 
 #[tokio::test]
-async fn it_searches_reads_and_submits() {
+async fn it_reads_around_what_is_recognised_and_submits() {
     let rules = rules();
-    let first = rules.complete(&request(vec![brief()], ALL)).await.unwrap().tool_calls;
-    assert!(first.iter().all(|call| call.name == "search_evidence") && first.len() == 2);
-    let mut history = vec![brief()];
-    history.extend(answered(&first[0], "[E1] log: 2 of 900 lines match\nE1:500: dial: lookup mirror.local: no such host\nE1:899: exit code 2\n"));
-    let second = rules.complete(&request(history.clone(), ALL)).await.unwrap().tool_calls;
-    assert_eq!(second[0].name, "read_evidence");
-    history.extend(answered(&second[0], "[E1] log, lines 495 to 510 of 900\n501: giving up\n"));
-    let third = rules.complete(&request(history, ALL)).await.unwrap().tool_calls;
-    let diagnosis: Value = serde_json::from_str(&third[0].arguments).unwrap();
+    let mut history = vec![Message::User {
+        text: "[E1] log of container build, 900 lines\n880: step 3\n\nE1:500: dial: lookup mirror.local: no such host\nE1:899: exit code 2\n".into(),
+    }];
+    let first = rules.complete(&request(history.clone(), ALL)).await.unwrap().tool_calls;
+    assert_eq!(first[0].name, "read_evidence");
+    assert!(first[0].arguments.contains("\"first_line\":495"), "{}", first[0].arguments);
+    history.extend(answered(&first[0], "[E1] log, lines 495 to 510 of 900\n501: giving up\n"));
+    let second = rules.complete(&request(history, ALL)).await.unwrap().tool_calls;
+    let diagnosis: Value = serde_json::from_str(&second[0].arguments).unwrap();
     assert_eq!(diagnosis["title"], "mirror.local has no address");
     assert_eq!(diagnosis["claims"][0]["first_line"], 500);
     assert_eq!(diagnosis["next_steps"][0], "look at mirror.local");
+}
+
+#[tokio::test]
+async fn what_no_runbook_knows_is_searched_for_in_words() {
+    let calls = rules().complete(&request(vec![brief()], ALL)).await.unwrap().tool_calls;
+    assert!(calls.len() == 1 && calls[0].name == "search_evidence", "{calls:?}");
+    let mut history = vec![brief()];
+    history.extend(answered(&calls[0], "[E1] log: 1 of 900 lines match\nE1:700: fatal: the moon is full\n"));
+    let calls = rules().complete(&request(history, ALL)).await.unwrap().tool_calls;
+    assert_eq!(calls[0].name, "read_evidence");
 }
 
 #[tokio::test]

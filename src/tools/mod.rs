@@ -3,11 +3,13 @@
 mod read_evidence;
 mod search_evidence;
 mod search_runbooks;
+mod similar_incidents;
 mod submit_diagnosis;
 
 pub use read_evidence::ReadEvidence;
 pub use search_evidence::SearchEvidence;
 pub use search_runbooks::SearchRunbooks;
+pub use similar_incidents::SimilarIncidents;
 pub use submit_diagnosis::{NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, Told, diagnosis};
 
 use crate::agent::{ToolAnswer, Workspace};

@@ -2,40 +2,50 @@
 
 use super::{parse, spec};
 use crate::agent::{Tool, ToolAnswer};
+use crate::db::documents::Realm;
 use crate::domain::ToolSpec;
-use crate::knowledge;
+use crate::evidence::tokens;
+use crate::knowledge::{Hit, Knowledge, Query};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Chunks shown.
-const LIMIT: i64 = 4;
+/// Documents shown.
+const LIMIT: usize = 4;
+/// Tokens shown, about: less than makes a result a piece of evidence, which a runbook is not.
+const MAX_TOKENS: usize = 1_800;
 
-/// Searches the runbooks in Postgres.
+/// Searches the runbooks.
 pub struct SearchRunbooks {
-    pool: PgPool,
+    knowledge: Arc<Knowledge>,
     spec: ToolSpec,
 }
 
 #[derive(Deserialize)]
 struct Arguments {
     query: String,
+    kind: Option<String>,
+    applies_to: Option<Vec<String>>,
 }
 
 impl SearchRunbooks {
-    /// Over this database.
+    /// Over these documents.
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
-        let description = "Finds passages of the team's runbooks. Ask with the words of the error, for example \
+    pub fn new(knowledge: Arc<Knowledge>) -> Self {
+        let description = "Finds passages of the team's runbooks, notes and alerts. Ask with the words or lines of the error, for example \
                            `ImagePullBackOff manifest unknown`.";
         let schema = json!({
             "type": "object",
-            "properties": {"query": {"type": "string", "minLength": 2}},
+            "properties": {
+                "query": {"type": "string", "minLength": 2},
+                "kind": {"type": "string", "enum": ["runbook", "k8s_doc", "alert", "note"], "description": "only this kind; all when left out"},
+                "applies_to": {"type": "array", "items": {"type": "string"}, "description": "only what applies to one of these, for example [\"tekton\"]"}
+            },
             "required": ["query"]
         });
-        Self { pool, spec: spec("search_runbooks", description, schema) }
+        Self { knowledge, spec: spec("search_runbooks", description, schema) }
     }
 }
 
@@ -50,19 +60,45 @@ impl Tool for SearchRunbooks {
             Ok(arguments) => arguments,
             Err(answer) => return answer,
         };
-        match knowledge::search(&self.pool, &arguments.query, LIMIT).await {
-            Ok(hits) if hits.is_empty() => ToolAnswer::Ok("no runbook mentions these words".to_owned()),
-            Ok(hits) => {
-                let passages: Vec<String> = hits
-                    .iter()
-                    .map(|hit| format!("## {} — {} ({})\n{}", hit.title, hit.heading, hit.path, hit.text))
-                    .collect();
-                ToolAnswer::Ok(passages.join("\n\n"))
+        let applies_to = arguments.applies_to.filter(|names| !names.is_empty());
+        let query = Query {
+            text: &arguments.query,
+            realms: &[Realm::Runbook],
+            kind: arguments.kind.as_deref(),
+            applies_to: applies_to.as_deref(),
+            limit: LIMIT,
+        };
+        answer(&self.knowledge, &query, "no runbook comes near these words").await
+    }
+}
+
+/// The hits as text, as many as there is room for.
+pub(super) async fn answer(knowledge: &Knowledge, query: &Query<'_>, none: &str) -> ToolAnswer {
+    match knowledge.search(query).await {
+        Ok(found) if found.hits.is_empty() => ToolAnswer::Ok(none.to_owned()),
+        Ok(found) => {
+            let mut text = String::new();
+            for hit in &found.hits {
+                let passage = passage(hit);
+                if tokens::estimate(&text) + tokens::estimate(&passage) > MAX_TOKENS && !text.is_empty() {
+                    break;
+                }
+                text.push_str(&passage);
             }
-            Err(error) => {
-                tracing::warn!(%error, "the runbooks cannot be searched");
-                ToolAnswer::Failed("the runbooks cannot be searched right now; go on without them".to_owned())
-            }
+            ToolAnswer::Ok(text)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the documents cannot be searched");
+            ToolAnswer::Failed("the documents cannot be searched right now; go on without them".to_owned())
         }
     }
+}
+
+fn passage(hit: &Hit) -> String {
+    let state = match (hit.kind.as_str(), hit.solved) {
+        ("incident", true) => ", solved",
+        ("incident", false) => ", open",
+        _ => "",
+    };
+    format!("## {} ({}{state})\n{}\n\n", hit.heading, hit.path, hit.text)
 }

@@ -1,5 +1,6 @@
 //! Investigate: brief the agent, let it work, check every claim; the built-in analyst finishes when the model does not.
 
+use super::brief;
 use super::collect::Collected;
 use super::run::{Halt, Held};
 use crate::agent::{Agent, Outcome, Tool, Workspace};
@@ -7,35 +8,19 @@ use crate::app::App;
 use crate::clock;
 use crate::db::evidence::{self, NewEvidence};
 use crate::db::{incidents, reports, runs};
-use crate::domain::{
-    Access, Diagnosis, Evidence, EvidenceKind, Failure, Incident, Message, Run, StepName, StopReason,
-};
-use crate::evidence::excerpt::{self, Log};
-use crate::evidence::lines::Templates;
+use crate::domain::{Access, Diagnosis, Evidence, Incident, Message, Run, StepName, StopReason};
 use crate::evidence::verify::{Sources, verify};
-use crate::knowledge;
+use crate::knowledge::Investigated;
 use crate::llm::Model;
 use crate::tools::{
-    ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SearchRunbooks, SubmitDiagnosis, Told, diagnosis,
+    ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SearchRunbooks, SimilarIncidents, SubmitDiagnosis, Told,
+    diagnosis,
 };
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-/// Passages of runbooks in the brief.
-const RUNBOOKS: i64 = 3;
-
-#[derive(Serialize)]
-struct Shown<'a> {
-    label: &'a str,
-    title: &'a str,
-    lines: usize,
-    excerpt: String,
-}
 
 /// Finds the cause, stores the run, the diagnosis and what the tools returned. What was concluded before is read back.
 pub(super) async fn investigate(
@@ -54,8 +39,8 @@ pub(super) async fn investigate(
     let started = Instant::now();
     let Collected { pieces, gaps, redactor } = collected;
     let workspace = Arc::new(Workspace::new(pieces, redactor));
-    let brief = brief(app, &held.report.failure, &workspace, &gaps).await?;
-    let told = told(&brief);
+    let brief = brief::brief(app, (&held.report.failure, incident), &workspace, &gaps).await?;
+    let told = brief::told(&brief);
     let (mut diagnosis, mut runs) = conclude(app, &workspace, brief, cancel).await?;
     // The runbooks' words are people's: the built-in analyst invents no names.
     let told = (diagnosis.analyst != app.rules.name()).then_some(told.as_str());
@@ -75,55 +60,6 @@ pub(super) async fn investigate(
     Ok(diagnosis)
 }
 
-async fn brief(
-    app: &App,
-    failure: &Failure,
-    workspace: &Workspace,
-    gaps: &[String],
-) -> Result<Vec<Message>, Halt> {
-    let pieces = workspace.pieces();
-    let budget = app.config.triage.excerpt_tokens.min(app.config.agent.context_tokens / 2);
-    let good = pieces.iter().find(|piece| piece.kind == EvidenceKind::GoodLog);
-    let good = good.map(|piece| Templates::of(&piece.text));
-    let told: Vec<_> = pieces.iter().filter(|piece| piece.kind != EvidenceKind::GoodLog).collect();
-    let budget = if told.len() == 1 { budget * 10 / 6 } else { budget };
-    let shown: Vec<Shown<'_>> =
-        told.iter().map(|piece| shown(piece, good.as_ref(), budget, workspace)).collect();
-    let query = pieces.iter().find(|piece| piece.kind.is_log()).map_or_else(String::new, |piece| {
-        excerpt::excerpt(&log(piece, good.as_ref()), 120)
-            .lines
-            .iter()
-            .map(|(_, line)| line.as_str())
-            .collect::<Vec<_>>()
-            .join(" ")
-    });
-    // The brief is good without runbooks; a search that fails must not stop the report.
-    let runbooks = knowledge::search(&app.pool, &query, RUNBOOKS).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "the runbooks cannot be searched");
-        Vec::new()
-    });
-    let runbooks: Vec<_> = runbooks
-        .iter()
-        .map(|hit| json!({ "title": hit.title, "heading": hit.heading, "path": hit.path, "text": hit.text }))
-        .collect();
-    let text = app.prompts.render(
-        "triage-brief",
-        json!({ "failure": failure, "gaps": gaps, "evidence": shown, "runbooks": runbooks }),
-    );
-    let system = app.prompts.render("triage-system", json!({}));
-    let render = |text: anyhow::Result<String>| text.map_err(|error| Halt::Failed(format!("{error:#}")));
-    Ok(vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }])
-}
-
-/// What the analyst was told besides the evidence: the failure, the gaps, passages of runbooks.
-fn told(brief: &[Message]) -> String {
-    let texts = brief.iter().filter_map(|message| match message {
-        Message::User { text } => Some(text.as_str()),
-        _ => None,
-    });
-    texts.collect::<Vec<_>>().join("\n")
-}
-
 /// Pieces of another report with the same cause; its names were checked where they came from.
 struct Collection<'a>(&'a [Evidence]);
 
@@ -134,32 +70,6 @@ impl Sources for Collection<'_> {
 
     fn all(&self) -> Option<Vec<&str>> {
         None
-    }
-}
-
-fn log<'a>(piece: &'a Evidence, good: Option<&'a Templates>) -> Log<'a> {
-    // A manifest or a list of events has no good run.
-    Log { text: &piece.text, red: &piece.red, good: good.filter(|_| piece.kind.is_log()) }
-}
-
-/// Logs get most of the room; a pod's manifest the least.
-fn shown<'a>(
-    piece: &'a Evidence,
-    good: Option<&Templates>,
-    budget: usize,
-    workspace: &Workspace,
-) -> Shown<'a> {
-    let share = match piece.kind {
-        EvidenceKind::Log | EvidenceKind::Attached => budget * 6 / 10,
-        EvidenceKind::PreviousLog | EvidenceKind::Events => budget * 15 / 100,
-        EvidenceKind::Pod | EvidenceKind::ToolResult | EvidenceKind::GoodLog => budget / 10,
-    };
-    let excerpt = excerpt::excerpt(&log(piece, good), share.max(100));
-    Shown {
-        label: &piece.label,
-        title: &piece.title,
-        lines: piece.text.lines().count(),
-        excerpt: workspace.fenced(&excerpt.text),
     }
 }
 
@@ -212,11 +122,12 @@ async fn run(
     brief: Vec<Message>,
     cancel: &CancellationToken,
 ) -> (Outcome, Run) {
-    let names = (!Arc::ptr_eq(model, &app.rules)).then(|| told(&brief));
+    let names = (!Arc::ptr_eq(model, &app.rules)).then(|| brief::told(&brief));
     let mut tools: Vec<Arc<dyn Tool>> = vec![
         Arc::new(ReadEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchEvidence::new(Arc::clone(workspace))),
-        Arc::new(SearchRunbooks::new(app.pool.clone())),
+        Arc::new(SearchRunbooks::new(Arc::clone(&app.knowledge))),
+        Arc::new(SimilarIncidents::new(Arc::clone(&app.knowledge))),
         Arc::new(SubmitDiagnosis::new(Arc::clone(workspace), names)),
     ];
     // Only tools that look: nothing that changes the cluster or the forge is offered during triage.
@@ -310,6 +221,8 @@ async fn store(
         evidence::insert(&mut *transaction, held.report.id, &added, now).await?;
     }
     incidents::set_diagnosis(&mut *transaction, incident.id, diagnosis).await?;
+    let investigated = Investigated { incident: incident.id, failure: &held.report.failure, diagnosis };
+    app.knowledge.remember(&mut transaction, &investigated).await?;
     reports::add_step(&mut *transaction, held.report.id, StepName::Investigate, &found, (now, elapsed))
         .await?;
     reports::add_step(&mut *transaction, held.report.id, StepName::Verify, &checked, (now, 0)).await?;

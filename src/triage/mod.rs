@@ -1,6 +1,7 @@
 //! A failure report's way to a filed issue: intake, collect, place, investigate, publish.
 
 mod arguments;
+mod brief;
 mod collect;
 mod intake;
 mod investigate;

@@ -97,16 +97,17 @@ fn recognise(app: &App, failure: &Failure, pieces: &[Evidence]) -> Fingerprint {
     let of = |wanted: &[EvidenceKind]| pieces.iter().find(|piece| wanted.contains(&piece.kind));
     let text = |kind| of(&[kind]).map(|piece| piece.text.as_str());
     let log = of(&[EvidenceKind::Log, EvidenceKind::Attached, EvidenceKind::PreviousLog]);
+    let signatures = app.knowledge.signatures();
     let input = FingerprintInput {
         log: log.map(|piece| Log { text: &piece.text, red: &piece.red, good: None }),
         events: text(EvidenceKind::Events),
         pod: text(EvidenceKind::Pod),
-        signatures: &app.signatures,
+        signatures: &signatures,
     };
     let cause = fingerprint(&input);
     let shared = input.log.map(|log| log.text).into_iter().chain(input.events).any(|text| {
-        app.signatures.scan(text).iter().any(|(_, hit)| {
-            let class = app.signatures.signatures()[hit.index].class;
+        signatures.scan(text).iter().any(|(_, hit)| {
+            let class = signatures.signatures()[hit.index].class;
             !hit.captures.is_empty()
                 && matches!(class, FailureClass::Infrastructure | FailureClass::Dependency)
         })

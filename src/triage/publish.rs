@@ -4,8 +4,9 @@ use super::run::{Halt, Held};
 use super::tracker::{self, Issue};
 use crate::app::App;
 use crate::clock;
-use crate::db::{evidence, incidents};
+use crate::db::{evidence, incidents, resolutions};
 use crate::domain::{Diagnosis, Evidence, Fingerprint, Incident};
+use crate::knowledge;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,6 +15,8 @@ use uuid::Uuid;
 const MAX_LINES: usize = 12;
 /// Shortest time between two questions whether an issue is still open.
 const RECHECK: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
+/// Longest word of a person about an earlier incident, in characters.
+const MAX_SAID: usize = 600;
 /// Longest title.
 const MAX_TITLE: usize = 200;
 
@@ -110,9 +113,14 @@ async fn body(
         Some(id) => incidents::get(&app.pool, id).await?,
         None => None,
     };
-    let previous = previous.and_then(|previous| {
-        let url = previous.issue_url?;
-        Some(json!({ "url": url, "occurrences": previous.occurrences }))
+    let said = match &previous {
+        Some(previous) => resolutions::of_incident(&app.pool, previous.id).await?,
+        None => Vec::new(),
+    };
+    let previous = previous.map(|previous| {
+        // What somebody wrote is one line of a quotation here.
+        let said = said.iter().map(|said| one_line(&knowledge::told(said)));
+        json!({ "url": previous.issue_url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
     });
     let pieces = evidence::of_report(&app.pool, held.report.id).await?;
     let claims: Vec<Value> = diagnosis
@@ -146,6 +154,11 @@ async fn body(
         "marker": marker,
     });
     app.prompts.render("issue", values).map_err(|error| Halt::Failed(format!("{error:#}")))
+}
+
+/// A text on one line, capped.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_SAID).collect()
 }
 
 /// The cited lines as a Markdown block that their text cannot leave.

@@ -110,7 +110,7 @@ async fn a_cause_that_comes_back_after_its_issue_was_closed_gets_one_that_links_
     assert_eq!(issues.len(), 2);
     let body = issues[1]["body"].as_str().unwrap();
     assert!(
-        body.contains("> Seen before, 2 times: ") && body.contains("/issues/1. That issue was closed"),
+        body.contains("> Seen before, 2 times: ") && body.contains("/issues/1. That one was solved"),
         "{body}"
     );
     let incidents = app.get("/api/incidents").await.body["incidents"].clone();

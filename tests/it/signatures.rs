@@ -6,6 +6,7 @@ use regreen::knowledge::Corpus;
 fn each_line_is_recognised_by_its_signature() {
     let signatures = Corpus::built_in().signatures().unwrap();
     let all = signatures.signatures();
+    let placeholder = regex::Regex::new(r"\{\w+\}").unwrap();
     let mut wrong = Vec::new();
     for line in include_str!("../data/signature_lines.txt").lines().filter(|line| !line.starts_with("# ")) {
         let (id, line) = line.split_once('\t').unwrap();
@@ -19,8 +20,11 @@ fn each_line_is_recognised_by_its_signature() {
         for hit in &hits {
             let signature = &all[hit.index];
             let told = format!("{} {}", hit.fill(&signature.title), hit.fill(&signature.cause));
+            // A captured text may have braces of its own.
+            let braces = hit.captures.values().any(|value| value.contains('{'));
+            let left = |text: &str| placeholder.is_match(&hit.fill(text));
             assert!(
-                !told.contains('{') && !told.contains('}'),
+                braces || !left(&signature.title) && !left(&signature.cause),
                 "{}: a placeholder is not filled: {told}",
                 signature.id
             );

@@ -31,7 +31,7 @@ static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Values that stand for a secret without being one.
 static HARMLESS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)^(?:\*+|x{3,}|\.{3,}|<[^>]*>|\$\{?[\w.()]+\}?|\$\(.*|\{\{.*|%\w+%?|null|none|nil|true|false|undefined|empty|required|missing|invalid|changeme|example|redacted|\[?masked\]?|\[redacted.*|not[ _-].*|was|is|has|expired|file:.*|env:.*|vault:.*|secretKeyRef.*|valueFrom.*|/[\w./-]+|[0-9]{1,6})$")
+    Regex::new(r"(?i)^(?:\*+|x{3,}|\.{3,}|<[^>]*>|\$\{?[\w.()]+\}?|\$\(.*|\{\{.*|%\w+%?|null|none|nil|true|false|undefined|empty|required|missing|invalid|changeme|example|redacted|\[?masked\]?|\[redacted.*|not[ _-].*|was|is|has|expired|read|write|file:.*|env:.*|vault:.*|secretKeyRef.*|valueFrom.*|/[\w./-]+|[0-9]{1,6})$")
         .expect("a fixed pattern")
 });
 
@@ -181,7 +181,7 @@ impl Redactor {
             let Some(secret) = found.name("secret") else {
                 return whole.as_str().to_owned();
             };
-            let value = secret.as_str().trim_matches(['"', '\'', '\\']);
+            let value = secret.as_str().trim_matches(['"', '\'', '`', '\\']);
             let named = matches!(kind, "password" | "connection-string" | "api-key-header" | "cookie");
             if HARMLESS.is_match(value) || value.contains("[redacted:") || (named && is_code(value)) {
                 return whole.as_str().to_owned();

@@ -1,0 +1,94 @@
+//! Settings of the runbooks and their search.
+
+use super::reader::Reader;
+use secrecy::SecretString;
+use std::path::PathBuf;
+
+/// Runbooks and their search.
+#[derive(Debug, Clone)]
+pub struct Knowledge {
+    /// Folder of documents besides the built-in ones.
+    pub corpus: Option<PathBuf>,
+    /// What turns texts into vectors.
+    pub embedder: EmbedderChoice,
+    /// Longest chunk, in tokens.
+    pub chunk_tokens: usize,
+    /// Tokens of runbooks and past incidents in a brief.
+    pub brief_tokens: usize,
+}
+
+/// What turns texts into vectors.
+#[derive(Debug, Clone)]
+pub enum EmbedderChoice {
+    /// The built-in one.
+    Lexical,
+    /// An OpenAI-compatible endpoint.
+    Endpoint(EmbeddingEndpoint),
+    /// A sentence-transformers folder.
+    Local(PathBuf),
+}
+
+/// Where embeddings are asked for.
+#[derive(Debug, Clone)]
+pub struct EmbeddingEndpoint {
+    /// Address.
+    pub url: String,
+    /// Key.
+    pub api_key: Option<SecretString>,
+    /// Model.
+    pub model: String,
+    /// Texts of one request.
+    pub batch: usize,
+    /// Put before queries.
+    pub query_prefix: String,
+    /// Put before passages.
+    pub passage_prefix: String,
+}
+
+pub(super) fn read(r: &mut Reader<'_>) -> Knowledge {
+    let embedder = match r.one_of("knowledge.embedder", &["lexical", "endpoint", "local"]).as_str() {
+        "endpoint" => EmbedderChoice::Endpoint(endpoint(r)),
+        "local" => {
+            let folder = r.text("knowledge.embedding_folder");
+            if folder.is_none() {
+                r.mistake("`knowledge.embedding_folder`", "is not set, but `knowledge.embedder` is `local`");
+            }
+            EmbedderChoice::Local(folder.map(PathBuf::from).unwrap_or_default())
+        }
+        _ => EmbedderChoice::Lexical,
+    };
+    Knowledge {
+        corpus: r.text("knowledge.corpus").map(PathBuf::from),
+        embedder,
+        chunk_tokens: r.bounded("knowledge.chunk_tokens", 64, 2_000),
+        brief_tokens: r.bounded("knowledge.brief_tokens", 0, 100_000),
+    }
+}
+
+fn endpoint(r: &mut Reader<'_>) -> EmbeddingEndpoint {
+    let own = r.url("knowledge.embedding_url");
+    let model = r.text("knowledge.embedding_model");
+    let url = own.clone().or_else(|| r.text("model.url"));
+    if url.is_none() {
+        r.mistake(
+            "`knowledge.embedding_url`",
+            "is not set, nor is `model.url`, but `knowledge.embedder` is `endpoint`",
+        );
+    }
+    if model.is_none() {
+        r.mistake("`knowledge.embedding_model`", "is not set, but `knowledge.embedder` is `endpoint`");
+    }
+    // The model's key goes to the model's address and nowhere else.
+    let shared = own.is_none() || own == r.text("model.url");
+    let prefix = |text: Option<String>| text.map(|text| format!("{text} ")).unwrap_or_default();
+    EmbeddingEndpoint {
+        url: url.unwrap_or_default(),
+        api_key: r
+            .secret("knowledge.embedding_api_key")
+            .or_else(|| if shared { r.secret("model.api_key") } else { None }),
+        model: model.unwrap_or_default(),
+        batch: r.bounded("knowledge.embedding_batch", 1, 2_048),
+        query_prefix: prefix(r.text("knowledge.embedding_query_prefix")),
+        passage_prefix: prefix(r.text("knowledge.embedding_passage_prefix")),
+    }
+}

@@ -1,0 +1,133 @@
+//! Search by words: chunks that share rare words with a query, weighed by how rare they are.
+
+use super::documents::Realm;
+use super::embeddings::Narrow;
+use sqlx::PgExecutor;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// Postings that one query may read; what is more frequent is left to the rarer words.
+const POSTINGS: i64 = 4_000;
+
+/// A chunk that shares words with the query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shared {
+    /// The chunk.
+    pub chunk: i64,
+    /// Its document.
+    pub document: Uuid,
+    /// The words.
+    pub words: Vec<String>,
+    /// The weight of each; half more when it stands in the heading.
+    pub weights: Vec<f32>,
+}
+
+/// What a search by words found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// Chunks, heaviest first.
+    pub chunks: Vec<Shared>,
+    /// The weight of all words of the query that were looked up.
+    pub asked: f32,
+}
+
+/// The chunks of a set that share words with the query, heaviest first.
+pub async fn search(
+    db: impl PgExecutor<'_>,
+    query: &str,
+    narrow: Narrow<'_>,
+    limit: i64,
+) -> sqlx::Result<Found> {
+    let rows = sqlx::query!(
+        r#"with asked as (
+               select distinct unnest(tsvector_to_array(to_tsvector('english', $1) || to_tsvector('simple', $1))) as word
+           ), weighed as (
+               -- A word that was never counted is new or stands nowhere: rare in either case. Stop words are left out.
+               select a.word, coalesce(l.chunks, 1) as chunks,
+                      ln(1 + (greatest(coalesce(t.chunks, 0), 1) + 0.5) / (coalesce(l.chunks, 1) + 0.5)) as weight
+               from asked a
+               left join lexemes l on l.realm = $2 and l.word = a.word
+               left join lexeme_totals t on t.realm = $2
+               where to_tsvector('english', a.word) <> ''
+           ), ranked as (
+               select word, weight, sum(chunks) over (order by chunks, word) as postings,
+                      row_number() over (order by chunks, word) as nth
+               from weighed
+           ), used as materialized (
+               select word, weight::real as weight,
+                      ('''' || replace(replace(word, '\', '\\'), '''', '''''') || '''')::tsquery as query,
+                      ('''' || replace(replace(word, '\', '\\'), '''', '''''') || ''':A')::tsquery as in_heading
+               from ranked where postings <= $3 or nth <= 2
+           ), found as (
+               select c.id, c.document_id, array_agg(u.word order by u.weight desc) as words,
+                      array_agg(u.weight * case when c.search @@ u.in_heading then 1.5 else 1 end order by u.weight desc)::real[] as weights,
+                      sum(u.weight * case when c.search @@ u.in_heading then 1.5 else 1 end) as weight
+               from used u
+               cross join lateral (
+                   select c.id, c.document_id, c.search from chunks c
+                   where c.search @@ u.query and c.realm = $2
+                         and ($4::text is null or c.kind = $4) and ($5::text[] is null or c.applies_to && $5)
+                   limit $3
+               ) c
+               group by c.id, c.document_id
+           )
+           select id, document_id, words as "words!", weights as "weights!",
+                  (select sum(weight)::real from used u where exists (select from found f where u.word = any(f.words))) as "asked!"
+           from found order by weight desc, id limit $6"#,
+        query,
+        narrow.realm.as_str(),
+        POSTINGS,
+        narrow.kind,
+        narrow.applies_to,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    let asked = rows.first().map_or(0.0, |row| row.asked);
+    let shared = rows.into_iter().map(|row| Shared {
+        chunk: row.id,
+        document: row.document_id,
+        words: row.words,
+        weights: row.weights,
+    });
+    Ok(Found { chunks: shared.collect(), asked })
+}
+
+/// Counts anew in how many chunks each word stands, when a tenth of the chunks changed since the last count.
+pub async fn count(pool: &PgPool, realm: Realm) -> sqlx::Result<bool> {
+    let due = sqlx::query_scalar!(
+        r#"select coalesce(
+               abs(held.chunks - t.chunks) + (select count(*) from (select from chunks c where c.realm = $1 and c.id > t.last_chunk limit 100000) fresh)
+               > t.chunks / 10, held.chunks > 0) as "due!"
+           from (select count(*) as chunks from chunks where realm = $1) held
+           left join lexeme_totals t on t.realm = $1"#,
+        realm.as_str()
+    )
+    .fetch_one(pool)
+    .await?;
+    if !due {
+        return Ok(false);
+    }
+    let mut transaction = pool.begin().await?;
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('regreen lexemes'))")
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query!("delete from lexemes where realm = $1", realm.as_str()).execute(&mut *transaction).await?;
+    sqlx::query!(
+        r#"insert into lexemes (realm, word, chunks)
+           select $1, word, ndoc from ts_stat('select search from chunks where realm = ' || quote_literal($1))"#,
+        realm.as_str()
+    )
+    .execute(&mut *transaction)
+    .await?;
+    sqlx::query!(
+        "insert into lexeme_totals (realm, chunks, last_chunk)
+         select $1, count(*), coalesce(max(id), 0) from chunks where realm = $1
+         on conflict (realm) do update set chunks = excluded.chunks, last_chunk = excluded.last_chunk",
+        realm.as_str()
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
+}

@@ -1,0 +1,74 @@
+//! What is known of a cause after the fact: who says so, and what helped.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// What is said about the conclusion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The cause was found rightly.
+    Confirmed,
+    /// It was another one.
+    Corrected,
+    /// Something worth knowing; the incident stays as it is.
+    Note,
+    /// The issue was closed.
+    Closed,
+}
+
+impl Verdict {
+    /// Stable name, as stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Corrected => "corrected",
+            Self::Note => "note",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// The verdict of that name; anything else is a note.
+    #[must_use]
+    pub fn parse(name: &str) -> Self {
+        match name {
+            "confirmed" => Self::Confirmed,
+            "corrected" => Self::Corrected,
+            "closed" => Self::Closed,
+            _ => Self::Note,
+        }
+    }
+
+    /// Whether it ends the incident.
+    #[must_use]
+    pub fn resolves(self) -> bool {
+        self != Self::Note
+    }
+}
+
+/// One statement about an incident, by a person or the tracker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Resolution {
+    /// Row id.
+    pub id: Uuid,
+    /// What is said about the conclusion.
+    pub verdict: Verdict,
+    /// The cause in the author's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What helped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+    /// The commit, pull request or page of the fix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Who says so.
+    pub author: String,
+    /// `person`, `tracker` or `chat`.
+    pub origin: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+}

@@ -1,0 +1,82 @@
+//! `GET /api/search`: runbooks, notes, alerts and past incidents.
+
+use super::problem::{FieldError, Problem};
+use super::reports::bad_query;
+use crate::app::App;
+use crate::db::documents::Realm;
+use crate::knowledge::{Found, Query as Search};
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use std::sync::Arc;
+use utoipa::IntoParams;
+
+/// Kinds of documents, and of incidents.
+const KINDS: [&str; 5] = ["runbook", "k8s_doc", "alert", "note", "incident"];
+/// Most hits.
+const MAX_LIMIT: usize = 50;
+
+/// What is looked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct SearchQuery {
+    /// In words, or lines of a log.
+    #[param(example = "pod stays pending")]
+    q: String,
+    /// `runbook`, `k8s_doc`, `alert`, `note` or `incident`; all when left out.
+    kind: Option<String>,
+    /// Only what applies to one of these, separated by commas: `tekton,kubernetes`. Leaves past incidents out.
+    applies_to: Option<String>,
+    /// 1 to 50; 10 when left out.
+    limit: Option<usize>,
+}
+
+/// Documents and past incidents that answer a query, best first, each with the reasons why. Fewer than asked for when no more
+/// come near.
+#[utoipa::path(get, path = "/api/search", tag = "knowledge", params(SearchQuery),
+    responses((status = 200, body = Found), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn search(
+    State(app): State<Arc<App>>,
+    query: Result<Query<SearchQuery>, QueryRejection>,
+) -> Result<Json<Found>, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
+    let limit = limit(&query.q, query.limit)?;
+    let realms: &[Realm] = match query.kind.as_deref() {
+        None if query.applies_to.is_some() => &[Realm::Runbook],
+        None => &[Realm::Runbook, Realm::Incident],
+        Some("incident") => &[Realm::Incident],
+        Some(kind) if KINDS.contains(&kind) => &[Realm::Runbook],
+        Some(_) => return Err(wrong("kind", format!("has to be one of {}", KINDS.join(", ")))),
+    };
+    let applies_to = query.applies_to.as_ref().map(|names| {
+        names
+            .split(',')
+            .map(|name| name.trim().to_lowercase())
+            .filter(|name| !name.is_empty())
+            .collect::<Vec<_>>()
+    });
+    let search = Search {
+        text: &query.q,
+        realms,
+        kind: query.kind.as_deref(),
+        applies_to: applies_to.as_deref().filter(|names| !names.is_empty()),
+        limit,
+    };
+    Ok(Json(app.knowledge.search(&search).await?))
+}
+
+/// The number of hits, after a look at both fields.
+pub(super) fn limit(text: &str, asked: Option<usize>) -> Result<usize, Problem> {
+    if text.trim().is_empty() {
+        return Err(wrong("q", "is empty: say what to look for"));
+    }
+    match asked.unwrap_or(10) {
+        limit @ 1..=MAX_LIMIT => Ok(limit),
+        limit => Err(wrong("limit", format!("has to be 1 to {MAX_LIMIT}, not {limit}"))),
+    }
+}
+
+fn wrong(field: &str, problem: impl Into<String>) -> Problem {
+    Problem::fields(vec![FieldError { field: field.to_owned(), problem: problem.into() }])
+}

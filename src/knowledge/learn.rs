@@ -1,0 +1,260 @@
+//! What is learned from incidents: each one is a document that is rewritten with every word about it, and a conversation
+//! that begins with the investigation.
+
+use super::Knowledge;
+use super::chunk::{Chunk, chunks};
+use super::ingest::hex;
+use super::read::{Document, Layout};
+use crate::clock;
+use crate::db::conversations::{self, NewMessage};
+use crate::db::documents::{self, NewDocument, Realm};
+use crate::db::{incidents, queue, resolutions};
+use crate::domain::{Diagnosis, Failure, Incident, IncidentStatus, Resolution, Verdict};
+use crate::evidence::redact::Redactor;
+use chrono::{DateTime, Utc};
+use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
+use std::fmt::Write as _;
+use uuid::Uuid;
+
+/// Source of the documents that incidents are.
+const INCIDENTS: &str = "incident";
+/// Source of the documents that conversations are.
+const CONVERSATIONS: &str = "conversation";
+/// Chunks of one message.
+const MESSAGE_CHUNKS: usize = 64;
+
+/// The outcome of an investigation.
+#[derive(Debug)]
+pub struct Investigated<'a> {
+    /// The incident.
+    pub incident: Uuid,
+    /// The report that led.
+    pub failure: &'a Failure,
+    /// The conclusion.
+    pub diagnosis: &'a Diagnosis,
+}
+
+/// What somebody says about an incident.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// About the conclusion.
+    pub verdict: Verdict,
+    /// The cause.
+    pub cause: Option<String>,
+    /// What helped.
+    pub fix: Option<String>,
+    /// Where it was done.
+    pub link: Option<String>,
+    /// Who.
+    pub author: String,
+    /// `person`, `tracker` or `chat`.
+    pub origin: &'static str,
+    /// Identifies the tracker's event, which may come twice.
+    pub delivery: Option<String>,
+}
+
+impl Knowledge {
+    /// Remembers a concluded investigation, within the caller's transaction.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn remember(&self, db: &mut PgConnection, investigated: &Investigated<'_>) -> sqlx::Result<()> {
+        let Investigated { incident, failure, diagnosis } = investigated;
+        let now = clock::now();
+        self.rewrite(db, *incident, now).await?;
+        let asked = format!(
+            "Pod {}/{} failed{}.",
+            failure.namespace,
+            failure.pod_name,
+            failure.pipeline.as_ref().map_or_else(String::new, |pipeline| format!(" in pipeline {pipeline}"))
+        );
+        let messages = [
+            NewMessage { role: "user", author: "report", text: &asked },
+            NewMessage { role: "assistant", author: &diagnosis.analyst, text: &conclusion(diagnosis) },
+        ];
+        self.converse(db, (*incident, &diagnosis.title), &messages, now).await?;
+        queue::add_index(db).await
+    }
+
+    /// Stores what somebody says about an incident; it is found at once. `None` when there is no such incident, or when this
+    /// delivery was stored before.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn resolve(&self, incident: Uuid, said: Said) -> sqlx::Result<Option<Resolution>> {
+        let now = clock::now();
+        let mut redactor = Redactor::new();
+        let mut clean = |text: Option<String>| text.map(|text| redactor.redact(&text));
+        let resolution = Resolution {
+            id: Uuid::now_v7(),
+            verdict: said.verdict,
+            cause: clean(said.cause),
+            fix: clean(said.fix),
+            link: said.link,
+            author: said.author,
+            origin: said.origin.to_owned(),
+            created_at: now,
+        };
+        let mut transaction = self.pool.begin().await?;
+        incidents::lock(&mut *transaction, incident).await?;
+        let Some(known) = incidents::get(&mut *transaction, incident).await? else { return Ok(None) };
+        if !resolutions::add(&mut *transaction, incident, &resolution, said.delivery.as_deref()).await? {
+            return Ok(None);
+        }
+        if resolution.verdict.resolves() {
+            incidents::resolve(&mut *transaction, incident, now).await?;
+        }
+        self.rewrite(&mut transaction, incident, now).await?;
+        let text = told(&resolution);
+        let message = NewMessage { role: "user", author: &resolution.author, text: &text };
+        self.converse(&mut transaction, (incident, &known.title), &[message], now).await?;
+        queue::add_index(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Some(resolution))
+    }
+
+    /// The incident's document, made anew of all that is known.
+    async fn rewrite(&self, db: &mut PgConnection, id: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
+        let Some(incident) = incidents::get(&mut *db, id).await? else { return Ok(()) };
+        let resolutions = resolutions::of_incident(&mut *db, id).await?;
+        let pipelines = incidents::pipelines(&mut *db, id).await?;
+        let body = body(&incident, &resolutions, &pipelines);
+        let path = id.to_string();
+        let chunks = self.cut(&path, &incident.title, &body, Layout::Markdown);
+        let new = NewDocument {
+            realm: Realm::Incident,
+            source: INCIDENTS,
+            path: &path,
+            title: &incident.title,
+            kind: "incident",
+            applies_to: &[],
+            class: Some(incident.class.as_str()),
+            content_hash: &hex(&Sha256::digest(body.as_bytes())),
+            signatures: &serde_json::json!([]),
+            body: &body,
+            solved: !resolutions.is_empty() || incident.status == IncidentStatus::Resolved,
+            incident_id: Some(id),
+            conversation_id: None,
+            chunks: &chunks,
+        };
+        documents::put(db, &new, now).await?;
+        Ok(())
+    }
+
+    /// Appends messages to the incident's conversation and makes them searchable.
+    async fn converse(
+        &self,
+        db: &mut PgConnection,
+        (incident, title): (Uuid, &str),
+        messages: &[NewMessage<'_>],
+        now: DateTime<Utc>,
+    ) -> sqlx::Result<()> {
+        let conversation = conversations::of_incident(&mut *db, incident, title, now).await?;
+        let first = conversations::length(&mut *db, conversation).await?;
+        let path = conversation.to_string();
+        let new = NewDocument {
+            realm: Realm::Conversation,
+            source: CONVERSATIONS,
+            path: &path,
+            title,
+            kind: "conversation",
+            applies_to: &[],
+            class: None,
+            content_hash: "",
+            signatures: &serde_json::json!([]),
+            body: "",
+            solved: false,
+            incident_id: Some(incident),
+            conversation_id: Some(conversation),
+            chunks: &[],
+        };
+        let document = documents::open(db, &new, now).await?;
+        for (position, message) in (first..).zip(messages) {
+            conversations::add_message(&mut *db, conversation, position, message, now).await?;
+            let mut chunks = self.cut(&path, title, message.text, Layout::Text);
+            chunks.truncate(MESSAGE_CHUNKS);
+            documents::add_chunks(db, document, position * POSITIONS, &chunks).await?;
+        }
+        Ok(())
+    }
+
+    fn cut(&self, path: &str, title: &str, body: &str, layout: Layout) -> Vec<(String, String)> {
+        let document = Document {
+            path: path.to_owned(),
+            title: title.to_owned(),
+            kind: String::new(),
+            applies_to: Vec::new(),
+            class: None,
+            signatures: Vec::new(),
+            body: body.to_owned(),
+            layout,
+        };
+        let cut = chunks(&document, self.config.knowledge.chunk_tokens);
+        cut.into_iter().map(|Chunk { heading, text }| (heading, text)).collect()
+    }
+}
+
+/// Positions of chunks that belong to one message.
+pub(super) const POSITIONS: i32 = 1_000;
+
+/// An incident as Markdown: what happened, why, and what people said.
+fn body(incident: &Incident, resolutions: &[Resolution], pipelines: &[String]) -> String {
+    let mut text = format!("# {}\n\n", incident.title);
+    let _ = write!(text, "Namespace {}, class {}.", incident.namespace, incident.class.as_str());
+    if !pipelines.is_empty() {
+        let _ = write!(text, " Pipelines: {}.", pipelines.join(", "));
+    }
+    if let Some(url) = &incident.issue_url {
+        let _ = write!(text, " Issue: {url}");
+    }
+    text.push_str("\n\n");
+    if !resolutions.is_empty() {
+        text.push_str("## Resolution\n\n");
+        for resolution in resolutions {
+            let _ = writeln!(text, "- {}", told(resolution));
+        }
+        text.push('\n');
+    }
+    if let Some(diagnosis) = &incident.diagnosis {
+        text.push_str(&conclusion(diagnosis));
+    }
+    text
+}
+
+/// A conclusion as Markdown, with the quotes that were found in the evidence.
+fn conclusion(diagnosis: &Diagnosis) -> String {
+    let mut text = format!("{}\n\n{}\n", diagnosis.title, diagnosis.cause);
+    for claim in diagnosis.claims.iter().filter(|claim| claim.verified) {
+        let _ = write!(text, "\n- {} ({}:{})", claim.statement, claim.evidence, claim.first_line);
+        if let Some(quote) = &claim.quote {
+            let _ = write!(text, ": {}", quote.trim());
+        }
+    }
+    for (number, step) in (1..).zip(&diagnosis.next_steps) {
+        let _ = write!(text, "\n{number}. {step}");
+    }
+    text
+}
+
+/// What somebody said, in a line.
+pub(crate) fn told(resolution: &Resolution) -> String {
+    let date = resolution.created_at.format("%Y-%m-%d");
+    let by = &resolution.author;
+    let mut text = match resolution.verdict {
+        Verdict::Confirmed => format!("{by} confirmed the cause on {date}."),
+        Verdict::Corrected => format!("{by} corrected the cause on {date}."),
+        Verdict::Note => format!("{by} noted on {date}:"),
+        Verdict::Closed => format!("{by} closed the issue on {date}."),
+    };
+    if let Some(cause) = &resolution.cause {
+        let _ = write!(text, " Cause: {}", cause.trim());
+    }
+    if let Some(fix) = &resolution.fix {
+        let _ = write!(text, " Fix: {}", fix.trim());
+    }
+    if let Some(link) = &resolution.link {
+        let _ = write!(text, " ({link})");
+    }
+    text
+}

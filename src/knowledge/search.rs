@@ -1,0 +1,428 @@
+//! Search: signatures first, then words and vectors, fused by reciprocal rank (Cormack, Clarke and Büttcher, "Reciprocal
+//! Rank Fusion", 2009). One hit per document, each with its reasons, none that is not near enough.
+
+use super::embed::{self, Embedder};
+use super::{BUILT_IN_SOURCE, Knowledge};
+use crate::db::documents::Realm;
+use crate::db::embeddings::{self, Narrow, Near, Space};
+use crate::db::hits::{self, Details};
+use crate::db::words;
+use pgvector::Vector;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Longest query, in bytes; what is past it adds noise.
+const MAX_QUERY: usize = 4_000;
+/// Chunks that each part hands to the fusion.
+const CANDIDATES: i64 = 60;
+/// Softens the lead of the first ranks.
+const RANK_OFFSET: f32 = 15.0;
+/// What the rank by words counts against the rank by vectors.
+const WORDS: f32 = 1.0;
+const VECTORS: f32 = 1.0;
+/// What words of a document's other chunks count against those of its best one.
+const ELSEWHERE: f32 = 0.4;
+/// A signature of at least this priority names a cause, and its runbook comes first.
+const NAMES_CAUSE: i32 = 50;
+/// Words are enough when they weigh this much and are this share of what was asked.
+const MIN_WEIGHT: f32 = 7.0;
+const MIN_SHARE: f32 = 0.25;
+/// Unsolved incidents count this much of solved ones.
+const UNSOLVED: f32 = 0.7;
+/// How long it is believed which vectors answer.
+const BELIEVED: Duration = Duration::from_secs(15);
+/// Texts that no document answers: how near they come is how near chance comes.
+const OFF_TOPIC: [&str; 8] = [
+    "The recipe asks for two eggs, a cup of sugar and a pinch of salt.",
+    "Who won the football match on Saturday evening?",
+    "The holiday request has to be signed by the head of the department.",
+    "A sonnet about the autumn leaves along the river.",
+    "Our quarterly marketing budget grew by eight percent.",
+    "The train to the airport leaves every twenty minutes.",
+    "Please water the plants in the kitchen while I am away.",
+    "The museum shows paintings of the seventeenth century.",
+];
+
+/// What is looked for, and where.
+#[derive(Debug, Clone, Copy)]
+pub struct Query<'a> {
+    /// In words, or lines of a log.
+    pub text: &'a str,
+    /// The sets that are searched.
+    pub realms: &'a [Realm],
+    /// Only documents of this kind.
+    pub kind: Option<&'a str>,
+    /// Only what applies to one of these.
+    pub applies_to: Option<&'a [String]>,
+    /// Most hits.
+    pub limit: usize,
+}
+
+/// Why a document was found.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "by")]
+pub enum Reason {
+    /// One of its signatures recognises a line of the query.
+    Signature {
+        /// The signature.
+        id: String,
+    },
+    /// It shares these words with the query, the rarest first.
+    Words {
+        /// As the full-text search sees them.
+        words: Vec<String>,
+    },
+    /// Its vector lies near the query's.
+    Vector {
+        /// Cosine of the angle, 1 for the same direction.
+        similarity: f32,
+    },
+}
+
+/// A document that was found, by its best chunk.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Hit {
+    /// The document.
+    pub document_id: Uuid,
+    /// Where it was read from.
+    pub source: String,
+    /// Path within the source.
+    pub path: String,
+    /// Title.
+    pub title: String,
+    /// `runbook`, `k8s_doc`, `alert`, `note`, `incident` or `conversation`.
+    pub kind: String,
+    /// What it applies to.
+    pub applies_to: Vec<String>,
+    /// Headings above the chunk.
+    pub heading: String,
+    /// The chunk.
+    pub text: String,
+    /// Higher is better; only good for comparing hits of one search.
+    pub score: f32,
+    /// Why it was found.
+    pub reasons: Vec<Reason>,
+    /// The incident it tells of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incident_id: Option<Uuid>,
+    /// Of an incident: known how it ended.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub solved: bool,
+    /// The conversation it is from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<Uuid>,
+    /// The chunk's place in its document.
+    #[serde(skip)]
+    pub position: i32,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub struct Found {
+    /// Best first.
+    pub hits: Vec<Hit>,
+    /// Why vectors took no part, when they did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without_vectors: Option<String>,
+}
+
+/// Which vectors answer now.
+struct Answering {
+    space: Space,
+    embedder: Arc<dyn Embedder>,
+    /// Nearness that chance reaches too, by set.
+    floor: f32,
+}
+
+/// Remembers for a while which vectors answer.
+#[derive(Default)]
+pub(super) struct Cache(Mutex<Option<(Instant, Option<Arc<Answering>>)>>);
+
+impl Cache {
+    /// Something changed.
+    pub(super) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn get(&self) -> Option<Option<Arc<Answering>>> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().filter(|(since, _)| since.elapsed() < BELIEVED).map(|(_, answering)| answering.clone())
+    }
+
+    /// What is known of this space already.
+    fn floor(&self, space: i32) -> Option<f32> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, answering) = held.as_ref()?;
+        answering.as_ref().filter(|answering| answering.space.id == space).map(|answering| answering.floor)
+    }
+
+    fn set(&self, answering: Option<Arc<Answering>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), answering));
+    }
+}
+
+/// What is known of a document while lists are fused.
+#[derive(Default)]
+pub(super) struct Candidate {
+    score: f32,
+    signature: Option<(i32, String)>,
+    words: Option<(f32, i64, Vec<String>)>,
+    near: Option<(f32, i64)>,
+}
+
+impl Knowledge {
+    /// Documents that answer a query, best first. Without vectors when their model does not answer.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn search(&self, query: &Query<'_>) -> sqlx::Result<Found> {
+        let mut end = query.text.len().min(MAX_QUERY);
+        while !query.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let query = Query { text: query.text[..end].trim(), ..*query };
+        if query.text.is_empty() || query.limit == 0 {
+            return Ok(Found::default());
+        }
+        let (vector, without_vectors) = match self.vector(query.text).await? {
+            Ok((answering, vector)) => (Some((answering, vector)), None),
+            Err(why) => (None, Some(why)),
+        };
+        let mut hits = Vec::new();
+        for &realm in query.realms {
+            hits.extend(self.search_realm(&query, realm, vector.as_ref()).await?);
+        }
+        hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.path.cmp(&b.path)));
+        hits.truncate(query.limit);
+        Ok(Found { hits, without_vectors })
+    }
+
+    async fn search_realm(
+        &self,
+        query: &Query<'_>,
+        realm: Realm,
+        vector: Option<&(Arc<Answering>, Vector)>,
+    ) -> sqlx::Result<Vec<Hit>> {
+        let narrow = Narrow { realm, kind: query.kind, applies_to: query.applies_to };
+        let near = async {
+            match vector {
+                Some((answering, vector)) => {
+                    embeddings::nearest(&self.pool, &answering.space, vector, narrow, CANDIDATES).await
+                }
+                None => Ok(Vec::new()),
+            }
+        };
+        let shared = words::search(&self.pool, query.text, narrow, CANDIDATES);
+        let (near, shared) = futures::try_join!(near, shared)?;
+        let floor = vector.map_or(f32::INFINITY, |(answering, _)| answering.floor);
+        let mut candidates = fuse(&near, &shared, floor);
+        if realm == Realm::Runbook {
+            self.recognise(query, &mut candidates).await?;
+        }
+        let best = |candidate: &Candidate| {
+            let words = candidate.words.as_ref().map(|(weight, chunk, _)| (*weight, *chunk));
+            // The chunk that shares the words shows them; otherwise the nearest.
+            words.map(|(_, chunk)| chunk).or(candidate.near.map(|(_, chunk)| chunk))
+        };
+        let chunks: Vec<i64> = candidates.values().filter_map(best).collect();
+        let documents: Vec<Uuid> = candidates.keys().copied().collect();
+        let details = hits::details(&self.pool, &documents, &chunks).await?;
+        let mut found: Vec<Hit> = details
+            .into_iter()
+            .filter_map(|details| {
+                candidates.remove(&details.document_id).map(|candidate| hit(details, candidate))
+            })
+            .collect();
+        found.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.path.cmp(&b.path)));
+        // A team's own file takes the place of the built-in one of its name.
+        let own: HashSet<String> = found
+            .iter()
+            .filter(|hit| hit.source != BUILT_IN_SOURCE && realm == Realm::Runbook)
+            .map(|hit| hit.path.clone())
+            .collect();
+        found.retain(|hit| hit.source != BUILT_IN_SOURCE || !own.contains(&hit.path));
+        found.truncate(query.limit);
+        Ok(found)
+    }
+
+    /// Runbooks whose signatures recognise a line of the query come first, the one nearest to the root before the others.
+    async fn recognise(
+        &self,
+        query: &Query<'_>,
+        candidates: &mut HashMap<Uuid, Candidate>,
+    ) -> sqlx::Result<()> {
+        let set = self.signatures.current();
+        let mut recognised: BTreeMap<String, (i32, String)> = BTreeMap::new();
+        for (_, hit) in set.scan(query.text) {
+            let signature = &set.signatures()[hit.index];
+            let held = recognised.entry(signature.runbook.clone()).or_insert((i32::MIN, String::new()));
+            if signature.priority > held.0 {
+                *held = (signature.priority, signature.id.clone());
+            }
+        }
+        if recognised.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<String> = recognised.keys().cloned().collect();
+        for (id, path) in hits::of_paths(&self.pool, &paths, query.kind, query.applies_to).await? {
+            let Some((priority, name)) = recognised.get(&path) else { continue };
+            let candidate = candidates.entry(id).or_default();
+            #[expect(clippy::cast_precision_loss, reason = "priorities are small")]
+            let nearness = (*priority as f32) / 100.0;
+            candidate.score +=
+                if *priority >= NAMES_CAUSE { 1.0 + nearness } else { nearness / (RANK_OFFSET + 1.0) };
+            candidate.signature = Some((*priority, name.clone()));
+        }
+        Ok(())
+    }
+
+    /// The query's vector and the vectors to compare it with, or why there are none.
+    async fn vector(&self, text: &str) -> sqlx::Result<Result<(Arc<Answering>, Vector), String>> {
+        let Some(answering) = self.answering().await? else {
+            return Ok(Err("the documents are being embedded".to_owned()));
+        };
+        let embedded = answering.embedder.queries(&[text.to_owned()]).await;
+        Ok(match embedded.map(|mut vectors| vectors.pop().unwrap_or_default()) {
+            Ok(vector) if vector.len() == usize::try_from(answering.space.dimensions).unwrap_or(0) => {
+                Ok((answering, Vector::from(vector)))
+            }
+            Ok(vector) if vector.is_empty() => Err("the query has no word to embed".to_owned()),
+            Ok(vector) => Err(format!(
+                "the embedding model {} gives {} numbers now instead of {}",
+                answering.space.model,
+                vector.len(),
+                answering.space.dimensions
+            )),
+            Err(error) => {
+                tracing::warn!(%error, "searching without vectors");
+                Err(error.to_string())
+            }
+        })
+    }
+
+    /// The configured model's vectors once all are there; those of the model before until then.
+    async fn answering(&self) -> sqlx::Result<Option<Arc<Answering>>> {
+        if let Some(known) = self.answering.get() {
+            return Ok(known);
+        }
+        let spaces = embeddings::spaces(&self.pool).await?;
+        let own = |space: &&Space| {
+            space.provider == self.embedder.provider() && space.model == self.embedder.model()
+        };
+        let ready = |space: &&Space| space.ready_at.is_some();
+        let mut chosen = spaces
+            .iter()
+            .find(|space| own(space) && ready(space))
+            .map(|space| (space.clone(), Arc::clone(&self.embedder)));
+        if chosen.is_none() {
+            chosen = spaces.iter().filter(ready).find_map(|space| {
+                embed::of_space(space, &self.config, &self.http).map(|embedder| (space.clone(), embedder))
+            });
+        }
+        let answering = match chosen {
+            None => None,
+            Some((space, embedder)) => {
+                let floor = match self.answering.floor(space.id) {
+                    Some(floor) => floor,
+                    None => self.floor(&space, embedder.as_ref()).await?,
+                };
+                Some(Arc::new(Answering { space, embedder, floor }))
+            }
+        };
+        self.answering.set(answering.clone());
+        Ok(answering)
+    }
+
+    /// How near texts come that no document answers: models differ too much in this for one number.
+    async fn floor(&self, space: &Space, embedder: &dyn Embedder) -> sqlx::Result<f32> {
+        let texts: Vec<String> = OFF_TOPIC.iter().map(|text| (*text).to_owned()).collect();
+        let Ok(vectors) = embedder.queries(&texts).await else { return Ok(0.0) };
+        let narrow = Narrow { realm: Realm::Runbook, kind: None, applies_to: None };
+        let mut floor: f32 = 0.0;
+        for vector in vectors.into_iter().filter(|vector| !vector.is_empty()) {
+            let near = embeddings::nearest(&self.pool, space, &Vector::from(vector), narrow, 1).await?;
+            floor = floor.max(near.first().map_or(0.0, |near| near.similarity));
+        }
+        Ok(floor)
+    }
+}
+
+/// Ranks by words and by vectors, one entry per document, fused. What neither part finds near enough is left out.
+fn fuse(near: &[Near], shared: &words::Found, floor: f32) -> HashMap<Uuid, Candidate> {
+    let mut candidates: HashMap<Uuid, Candidate> = HashMap::new();
+    let mut weights: HashMap<Uuid, BTreeMap<&str, f32>> = HashMap::new();
+    for chunk in &shared.chunks {
+        let candidate = candidates.entry(chunk.document).or_default();
+        let all = weights.entry(chunk.document).or_default();
+        let mut weight = 0.0;
+        for (word, value) in chunk.words.iter().zip(&chunk.weights) {
+            let known = all.entry(word).or_insert(0.0);
+            weight += if candidate.words.is_none() { *value } else { (*value - *known).max(0.0) * ELSEWHERE };
+            *known = known.max(*value);
+        }
+        // Chunks come heaviest first: the first one of a document is its best.
+        let (held, _, _) = candidate.words.get_or_insert_with(|| (0.0, chunk.chunk, chunk.words.clone()));
+        *held += weight;
+    }
+    for found in near {
+        let candidate = candidates.entry(found.document).or_default();
+        candidate.near.get_or_insert((found.similarity, found.chunk));
+    }
+    candidates.retain(|_, candidate| {
+        let by_words = candidate
+            .words
+            .as_ref()
+            .is_some_and(|(weight, _, _)| *weight >= MIN_WEIGHT && *weight >= MIN_SHARE * shared.asked);
+        by_words || candidate.near.is_some_and(|(similarity, _)| similarity > floor)
+    });
+    let mut by_words: Vec<(Uuid, f32)> = candidates
+        .iter()
+        .filter_map(|(id, c)| c.words.as_ref().map(|(weight, _, _)| (*id, *weight)))
+        .collect();
+    let mut by_vector: Vec<(Uuid, f32)> =
+        candidates.iter().filter_map(|(id, c)| c.near.map(|(similarity, _)| (*id, similarity))).collect();
+    for (list, counts) in [(&mut by_words, WORDS), (&mut by_vector, VECTORS)] {
+        list.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        for (rank, (id, _)) in (1_u8..).zip(list.iter().take(usize::from(u8::MAX))) {
+            if let Some(candidate) = candidates.get_mut(id) {
+                candidate.score += counts / (RANK_OFFSET + f32::from(rank));
+            }
+        }
+    }
+    candidates
+}
+
+pub(super) fn hit(details: Details, candidate: Candidate) -> Hit {
+    let unsolved = details.incident_id.is_some() && details.kind == "incident" && !details.solved;
+    let mut reasons = Vec::new();
+    if let Some((_, id)) = candidate.signature {
+        reasons.push(Reason::Signature { id });
+    }
+    if let Some((_, _, mut words)) = candidate.words {
+        words.truncate(8);
+        reasons.push(Reason::Words { words });
+    }
+    if let Some((similarity, _)) = candidate.near {
+        reasons.push(Reason::Vector { similarity });
+    }
+    Hit {
+        document_id: details.document_id,
+        source: details.source,
+        path: details.path,
+        title: details.title,
+        kind: details.kind,
+        applies_to: details.applies_to,
+        heading: details.heading,
+        text: details.text,
+        score: if unsolved { candidate.score * UNSOLVED } else { candidate.score },
+        reasons,
+        incident_id: details.incident_id,
+        solved: details.solved,
+        conversation_id: details.conversation_id,
+        position: details.position,
+    }
+}

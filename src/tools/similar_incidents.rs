@@ -1,0 +1,63 @@
+//! `similar_incidents`: what failed like this before, and how it ended.
+
+use super::search_runbooks::answer;
+use super::{parse, spec};
+use crate::agent::{Tool, ToolAnswer};
+use crate::db::documents::Realm;
+use crate::domain::ToolSpec;
+use crate::knowledge::{Knowledge, Query};
+use async_trait::async_trait;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Incidents shown.
+const LIMIT: usize = 4;
+
+/// Searches the incidents.
+pub struct SimilarIncidents {
+    knowledge: Arc<Knowledge>,
+    spec: ToolSpec,
+}
+
+#[derive(Deserialize)]
+struct Arguments {
+    query: String,
+}
+
+impl SimilarIncidents {
+    /// Over these incidents.
+    #[must_use]
+    pub fn new(knowledge: Arc<Knowledge>) -> Self {
+        let description = "Finds past incidents like this one: their causes and, when they are solved, what helped. Ask with the lines of the error.";
+        let schema = json!({
+            "type": "object",
+            "properties": {"query": {"type": "string", "minLength": 2}},
+            "required": ["query"]
+        });
+        Self { knowledge, spec: spec("similar_incidents", description, schema) }
+    }
+}
+
+#[async_trait]
+impl Tool for SimilarIncidents {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {
+        let arguments: Arguments = match parse(arguments) {
+            Ok(arguments) => arguments,
+            Err(answer) => return answer,
+        };
+        let query = Query {
+            text: &arguments.query,
+            realms: &[Realm::Incident],
+            kind: None,
+            applies_to: None,
+            limit: LIMIT,
+        };
+        answer(&self.knowledge, &query, "no past incident comes near these words").await
+    }
+}

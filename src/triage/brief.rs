@@ -1,0 +1,178 @@
+//! The brief: excerpts of the evidence, the lines that runbooks recognise, the runbooks themselves, and what is known of
+//! failures like this one.
+
+use super::run::Halt;
+use crate::agent::Workspace;
+use crate::app::App;
+use crate::db::documents::Realm;
+use crate::domain::{Evidence, EvidenceKind, Failure, Incident, Message};
+use crate::evidence::excerpt::{self, Log};
+use crate::evidence::lines::Templates;
+use crate::evidence::signature::SignatureSet;
+use crate::knowledge::{Found, Query};
+use serde::Serialize;
+use serde_json::json;
+use std::cmp::Reverse;
+
+/// Documents in the brief, at most.
+const RUNBOOKS: usize = 3;
+const INCIDENTS: usize = 2;
+/// Lines that runbooks recognise, at most, and characters of one.
+const RECOGNISED: usize = 12;
+const MAX_LINE: usize = 300;
+/// Tokens of the log's excerpt that is searched with.
+const QUERY_TOKENS: usize = 120;
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    label: &'a str,
+    title: &'a str,
+    lines: usize,
+    excerpt: String,
+}
+
+/// A line that a signature recognises.
+struct Recognised {
+    priority: i32,
+    shown: String,
+    text: String,
+}
+
+/// System prompt and brief.
+pub(super) async fn brief(
+    app: &App,
+    (failure, incident): (&Failure, &Incident),
+    workspace: &Workspace,
+    gaps: &[String],
+) -> Result<Vec<Message>, Halt> {
+    let pieces = workspace.pieces();
+    let budget = app.config.triage.excerpt_tokens.min(app.config.agent.context_tokens / 2);
+    let good = pieces.iter().find(|piece| piece.kind == EvidenceKind::GoodLog);
+    let good = good.map(|piece| Templates::of(&piece.text));
+    let told: Vec<_> = pieces.iter().filter(|piece| piece.kind != EvidenceKind::GoodLog).collect();
+    let budget = if told.len() == 1 { budget * 10 / 6 } else { budget };
+    let shown: Vec<Shown<'_>> =
+        told.iter().map(|piece| shown(piece, good.as_ref(), budget, workspace)).collect();
+    let recognised = recognised(&app.knowledge.signatures(), told.iter().map(|piece| &***piece));
+    let log = told.iter().find(|piece| piece.kind.is_log());
+    let mut query: Vec<String> = recognised.iter().map(|line| line.text.clone()).collect();
+    if let Some(piece) = log {
+        let excerpt = excerpt::excerpt(&of(piece, good.as_ref()), QUERY_TOKENS);
+        query.extend(excerpt.lines.into_iter().map(|(_, line)| line));
+    }
+    let (runbooks, incidents) = known(app, &query.join("\n"), incident, workspace).await;
+    let lines: Vec<&str> = recognised.iter().map(|line| line.shown.as_str()).collect();
+    let text = app.prompts.render(
+        "triage-brief",
+        json!({
+            "failure": failure,
+            "gaps": gaps,
+            "evidence": shown,
+            "recognised": if lines.is_empty() { String::new() } else { workspace.fenced(&lines.join("\n")) },
+            "runbooks": runbooks,
+            "incidents": incidents,
+        }),
+    );
+    let system = app.prompts.render("triage-system", json!({}));
+    let render = |text: anyhow::Result<String>| text.map_err(|error| Halt::Failed(format!("{error:#}")));
+    Ok(vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }])
+}
+
+/// Runbooks and past incidents, within their share of tokens. The brief is good without them: a search that fails must
+/// not stop the report.
+async fn known(
+    app: &App,
+    query: &str,
+    incident: &Incident,
+    workspace: &Workspace,
+) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
+    let budget = app.config.knowledge.brief_tokens;
+    let search = async |realm, limit| {
+        let query = Query { text: query, realms: &[realm], kind: None, applies_to: None, limit };
+        app.knowledge.search(&query).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the runbooks cannot be searched");
+            Found::default()
+        })
+    };
+    let mut past = search(Realm::Incident, INCIDENTS + 1).await.hits;
+    past.retain(|hit| hit.incident_id != Some(incident.id));
+    // The same cause of before comes first, however its words compare.
+    if let Some(previous) = incident.previous_id {
+        past.retain(|hit| hit.incident_id != Some(previous));
+        match app.knowledge.incident(previous).await {
+            Ok(before) => past.splice(0..0, before).for_each(drop),
+            Err(error) => tracing::warn!(%error, "the incident of before cannot be read"),
+        }
+    }
+    past.truncate(INCIDENTS);
+    let runbooks = search(Realm::Runbook, RUNBOOKS).await.hits;
+    let past = app.knowledge.passages(&past, if runbooks.is_empty() { budget } else { budget / 3 }).await;
+    let used: usize = past.iter().map(|passage| passage.tokens).sum();
+    let runbooks = app.knowledge.passages(&runbooks, budget.saturating_sub(used)).await;
+    let value = |fence: bool| {
+        move |passage: crate::knowledge::Passage| {
+            // A past log's lines are as untrusted as this one's.
+            let text = if fence { workspace.fenced(&passage.text) } else { passage.text };
+            json!({ "title": passage.title, "path": passage.path, "text": text, "solved": passage.solved })
+        }
+    };
+    (runbooks.into_iter().map(value(false)).collect(), past.into_iter().map(value(true)).collect())
+}
+
+/// The lines that signatures recognise, those that name a cause first; the first line of each signature and piece.
+fn recognised<'a>(set: &SignatureSet, pieces: impl Iterator<Item = &'a Evidence>) -> Vec<Recognised> {
+    let mut found: Vec<Recognised> = Vec::new();
+    for piece in pieces {
+        let mut seen = Vec::new();
+        for (number, hit) in set.scan(&piece.text) {
+            if seen.contains(&hit.index) {
+                continue;
+            }
+            seen.push(hit.index);
+            let line = piece.text.lines().nth(number as usize - 1).unwrap_or_default();
+            let text: String = line.chars().take(MAX_LINE).collect();
+            let shown = format!("{}:{number}: {text}", piece.label);
+            if found.iter().all(|known| known.shown != shown) {
+                found.push(Recognised { priority: set.signatures()[hit.index].priority, shown, text });
+            }
+        }
+    }
+    found.sort_by_key(|line| Reverse(line.priority));
+    found.truncate(RECOGNISED);
+    found
+}
+
+/// What the analyst was told besides the evidence: the failure, the gaps, passages of runbooks.
+pub(super) fn told(brief: &[Message]) -> String {
+    let texts = brief.iter().filter_map(|message| match message {
+        Message::User { text } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn of<'a>(piece: &'a Evidence, good: Option<&'a Templates>) -> Log<'a> {
+    // A manifest or a list of events has no good run.
+    Log { text: &piece.text, red: &piece.red, good: good.filter(|_| piece.kind.is_log()) }
+}
+
+/// Logs get most of the room; a pod's manifest the least.
+fn shown<'a>(
+    piece: &'a Evidence,
+    good: Option<&Templates>,
+    budget: usize,
+    workspace: &Workspace,
+) -> Shown<'a> {
+    let share = match piece.kind {
+        EvidenceKind::Log | EvidenceKind::Attached => budget * 6 / 10,
+        EvidenceKind::PreviousLog | EvidenceKind::Events => budget * 15 / 100,
+        EvidenceKind::Pod | EvidenceKind::ToolResult | EvidenceKind::GoodLog => budget / 10,
+    };
+    let excerpt = excerpt::excerpt(&of(piece, good), share.max(100));
+    Shown {
+        label: &piece.label,
+        title: &piece.title,
+        lines: piece.text.lines().count(),
+        excerpt: workspace.fenced(&excerpt.text),
+    }
+}
