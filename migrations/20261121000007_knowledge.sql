@@ -79,6 +79,8 @@ create table chunks (
         || setweight(to_tsvector('simple', heading), 'A')
         || to_tsvector('english', text)
         || to_tsvector('simple', text)
+        -- The parts of what is one word otherwise: host names, paths, e-mail addresses.
+        || to_tsvector('simple', regexp_replace(heading || ' ' || text, '[^[:alnum:]]+', ' ', 'g'))
     ) stored,
     unique (document_id, position)
 );
@@ -93,7 +95,7 @@ create table lexemes (
     realm text not null,
     word text not null,
     chunks integer not null,
-    primary key (realm, word)
+    primary key (word, realm)
 );
 create table lexeme_totals (
     realm text primary key,

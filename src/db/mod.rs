@@ -34,6 +34,16 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .acquire_timeout(Duration::from_secs(5))
         // A question to the server before each use would double the round trips of a busy service.
         .test_before_acquire(false)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // A filter within a search for the nearest goes on until enough pass it; and the search looks at as many
+                // neighbours as keep what it finds within two hundredths of what an exact one does.
+                sqlx::raw_sql("set hnsw.iterative_scan = strict_order; set hnsw.ef_search = 120")
+                    .execute(connection)
+                    .await
+                    .map(drop)
+            })
+        })
         .before_acquire(|connection, use_of| {
             Box::pin(async move {
                 if use_of.idle_for > MAX_UNTESTED {

@@ -1,4 +1,5 @@
-//! Search by words: chunks that share rare words with a query, weighed by how rare they are.
+//! Search by words: chunks that share rare words with a query, weighed by how rare they are (inverse document frequency,
+//! Robertson and Spärck Jones), the rarest word having weight 1.
 
 use super::documents::Realm;
 use super::embeddings::Narrow;
@@ -27,7 +28,7 @@ pub struct Shared {
 pub struct Found {
     /// Chunks, heaviest first.
     pub chunks: Vec<Shared>,
-    /// The weight of all words of the query that were looked up.
+    /// The weight of all words of the query that were looked up, found or not.
     pub asked: f32,
 }
 
@@ -40,14 +41,20 @@ pub async fn search(
 ) -> sqlx::Result<Found> {
     let rows = sqlx::query!(
         r#"with asked as (
-               select distinct unnest(tsvector_to_array(to_tsvector('english', $1) || to_tsvector('simple', $1))) as word
+               select distinct unnest(tsvector_to_array(
+                   to_tsvector('english', $1) || to_tsvector('simple', $1)
+                   || to_tsvector('simple', regexp_replace($1, '[^[:alnum:]]+', ' ', 'g')))) as word
+           ), held as (
+               select greatest(sum(chunks), 1) as chunks from lexeme_totals
            ), weighed as (
-               -- A word that was never counted is new or stands nowhere: rare in either case. Stop words are left out.
-               select a.word, coalesce(l.chunks, 1) as chunks,
-                      ln(1 + (greatest(coalesce(t.chunks, 0), 1) + 0.5) / (coalesce(l.chunks, 1) + 0.5)) as weight
+               -- A word that was never counted is new or stands nowhere: rare in either case. Stop words are left out. Rarity is
+               -- that of all sets together: in a small one every word would seem rare.
+               select a.word, greatest(here.chunks, 1) as chunks,
+                      ln(1 + (held.chunks + 0.5) / (greatest(everywhere.chunks, 1) + 0.5)) / ln(1 + (held.chunks + 0.5) / 1.5) as weight
                from asked a
-               left join lexemes l on l.realm = $2 and l.word = a.word
-               left join lexeme_totals t on t.realm = $2
+               cross join held
+               left join lexemes here on here.realm = $2 and here.word = a.word
+               left join lateral (select sum(l.chunks) as chunks from lexemes l where l.word = a.word) everywhere on true
                where to_tsvector('english', a.word) <> ''
            ), ranked as (
                select word, weight, sum(chunks) over (order by chunks, word) as postings,
@@ -72,7 +79,7 @@ pub async fn search(
                group by c.id, c.document_id
            )
            select id, document_id, words as "words!", weights as "weights!",
-                  (select sum(weight)::real from used u where exists (select from found f where u.word = any(f.words))) as "asked!"
+                  (select sum(weight)::real from used) as "asked!"
            from found order by weight desc, id limit $6"#,
         query,
         narrow.realm.as_str(),

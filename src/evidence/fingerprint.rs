@@ -4,7 +4,7 @@ use super::excerpt::Log;
 use super::lines::Lines;
 use super::look::severity;
 use super::rank::rank;
-use super::signature::SignatureSet;
+use super::signature::{NAMES_CAUSE, SignatureSet};
 use super::template::mask;
 use crate::domain::Fingerprint;
 use sha2::{Digest as _, Sha256};
@@ -37,11 +37,13 @@ pub fn fingerprint(input: &FingerprintInput<'_>) -> Fingerprint {
     Fingerprint(hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The signature nearest to the root, with what it captured on its first match.
+/// The signature nearest to the root, with what it captured on its first match. An echo is met by many causes and tells
+/// none of them.
 fn by_signature(text: &str, signatures: &SignatureSet) -> Option<String> {
     let hits = signatures.scan(text);
     let (line, best) = hits
         .iter()
+        .filter(|(_, hit)| signatures.signatures()[hit.index].priority >= NAMES_CAUSE)
         .max_by_key(|(line, hit)| (signatures.signatures()[hit.index].priority, std::cmp::Reverse(*line)))?;
     let captures: Vec<String> =
         best.captures.iter().map(|(name, value)| format!("{name}={}", mask(value))).collect();

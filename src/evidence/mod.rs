@@ -5,6 +5,7 @@ pub mod excerpt;
 pub mod fingerprint;
 mod lexicon;
 pub mod lines;
+mod literals;
 mod look;
 pub mod rank;
 pub mod redact;

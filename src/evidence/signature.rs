@@ -1,16 +1,16 @@
 //! Signatures of known failures, written in the runbooks and compiled once.
 
+use super::literals;
 use crate::domain::FailureClass;
+use aho_corasick::AhoCorasick;
 use anyhow::Context as _;
-use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-/// Most memory of the compiled patterns, in bytes.
-const MAX_SET: usize = 64 << 20;
-/// Most memory of one search's states.
-const MAX_CACHE: usize = 8 << 20;
+/// A signature of at least this priority names a cause; one of less an echo, such as "build failed".
+pub const NAMES_CAUSE: i32 = 50;
 
 /// What a runbook recognises a failure by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,41 +77,46 @@ impl Signatures {
     }
 }
 
-/// All signatures, compiled.
+/// All signatures. A pattern is looked at only in lines that hold one of its literals, and compiled when it is first looked at.
 ///
-/// A pattern in ASCII sees bytes: its `\w` is a letter of ASCII. With the classes of Unicode the hundreds of patterns would take ten times the memory.
+/// A pattern in ASCII sees bytes: its `\w` is a letter of ASCII. With the classes of Unicode the hundreds of patterns would
+/// take ten times the memory.
 #[derive(Debug, Default)]
 pub struct SignatureSet {
     signatures: Vec<Signature>,
-    /// For the captures; most never match and are never compiled.
     patterns: Vec<OnceLock<Option<Regex>>>,
-    set: RegexSet,
+    /// Finds the literals, and the signatures that each one stands for.
+    literals: Option<AhoCorasick>,
+    meant: Vec<Vec<usize>>,
+    /// Signatures without literals.
+    always: Vec<usize>,
 }
 
 impl SignatureSet {
-    /// Compiles them into one automaton.
+    /// Makes the set.
     ///
     /// # Errors
     /// A pattern is not a regular expression; the error names signature and runbook.
     pub fn compile(signatures: Vec<Signature>) -> anyhow::Result<Self> {
-        let set = RegexSetBuilder::new(signatures.iter().map(|signature| written(&signature.pattern)))
-            .unicode(false)
-            .size_limit(MAX_SET)
-            .dfa_size_limit(MAX_CACHE)
-            .build();
-        let set = match set {
-            Ok(set) => set,
-            Err(error) => {
-                // Which one it is says only each by itself.
-                for signature in &signatures {
-                    pattern(signature)
-                        .with_context(|| format!("signature `{}` of {}", signature.id, signature.runbook))?;
+        let mut by_literal: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut always = Vec::new();
+        for (index, signature) in signatures.iter().enumerate() {
+            let mut parser = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build();
+            let parsed = parser
+                .parse(&written(&signature.pattern))
+                .with_context(|| format!("signature `{}` of {}", signature.id, signature.runbook))?;
+            match literals::required(&parsed) {
+                Some(texts) => {
+                    texts.into_iter().for_each(|text| by_literal.entry(text).or_default().push(index));
                 }
-                return Err(error).context("the signatures of all runbooks together");
+                None => always.push(index),
             }
-        };
+        }
+        let (texts, meant): (Vec<String>, Vec<Vec<usize>>) = by_literal.into_iter().unzip();
+        let literals = AhoCorasick::builder().ascii_case_insensitive(true).build(texts);
+        let literals = Some(literals.context("the signatures of all runbooks together")?);
         let patterns = signatures.iter().map(|_| OnceLock::new()).collect();
-        Ok(Self { signatures, patterns, set })
+        Ok(Self { signatures, patterns, literals, meant, always })
     }
 
     /// The signatures, in order.
@@ -123,21 +128,28 @@ impl SignatureSet {
     /// All that match a line.
     #[must_use]
     pub fn matches(&self, line: &str) -> Vec<SignatureHit> {
-        self.set.matches(line.as_bytes()).into_iter().map(|index| self.hit(index, line)).collect()
+        let mut candidates = self.always.clone();
+        if let Some(literals) = &self.literals {
+            let found = literals
+                .find_overlapping_iter(line)
+                .flat_map(|found| &self.meant[found.pattern().as_usize()]);
+            candidates.extend(found);
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        candidates.into_iter().filter_map(|index| self.hit(index, line)).collect()
     }
 
-    fn hit(&self, index: usize, line: &str) -> SignatureHit {
+    fn hit(&self, index: usize, line: &str) -> Option<SignatureHit> {
         let compiled = self.patterns[index].get_or_init(|| pattern(&self.signatures[index]).ok());
-        let Some(pattern) = compiled else { return SignatureHit { index, captures: BTreeMap::new() } };
-        let found = pattern.captures(line.as_bytes());
+        let pattern = compiled.as_ref()?;
+        let found = pattern.captures(line.as_bytes())?;
         let named = pattern.capture_names().flatten();
-        let captures = named
-            .filter_map(|name| {
-                let value = found.as_ref()?.name(name).map_or(&b""[..], |value| value.as_bytes());
-                Some((name.to_owned(), String::from_utf8_lossy(value).chars().take(200).collect()))
-            })
-            .collect();
-        SignatureHit { index, captures }
+        let captures = named.map(|name| {
+            let value = found.name(name).map_or(&b""[..], |value| value.as_bytes());
+            (name.to_owned(), String::from_utf8_lossy(value).chars().take(200).collect())
+        });
+        Some(SignatureHit { index, captures: captures.collect() })
     }
 
     /// All matches of a text, with line numbers from 1.

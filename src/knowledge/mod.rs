@@ -48,6 +48,19 @@ impl Knowledge {
     /// The configured folder cannot be read, or the local embedding model cannot be loaded.
     pub fn new(config: &Config, pool: PgPool, http: reqwest::Client) -> anyhow::Result<Self> {
         let embedder = embed::configured(config, &http)?;
+        Self::with_embedder(config, pool, http, embedder)
+    }
+
+    /// With an embedder of the caller's.
+    ///
+    /// # Errors
+    /// The configured folder cannot be read.
+    pub fn with_embedder(
+        config: &Config,
+        pool: PgPool,
+        http: reqwest::Client,
+        embedder: Arc<dyn Embedder>,
+    ) -> anyhow::Result<Self> {
         let mut all = Vec::new();
         for corpus in Self::corpora(config)?.iter().rev() {
             all.extend(

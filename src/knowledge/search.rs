@@ -7,6 +7,7 @@ use crate::db::documents::Realm;
 use crate::db::embeddings::{self, Narrow, Near, Space};
 use crate::db::hits::{self, Details};
 use crate::db::words;
+use crate::evidence::signature::NAMES_CAUSE;
 use pgvector::Vector;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,11 +27,10 @@ const WORDS: f32 = 1.0;
 const VECTORS: f32 = 1.0;
 /// What words of a document's other chunks count against those of its best one.
 const ELSEWHERE: f32 = 0.4;
-/// A signature of at least this priority names a cause, and its runbook comes first.
-const NAMES_CAUSE: i32 = 50;
-/// Words are enough when they weigh this much and are this share of what was asked.
-const MIN_WEIGHT: f32 = 7.0;
-const MIN_SHARE: f32 = 0.25;
+/// Words are enough when they weigh as much as this many of the rarest words, however long the query is …
+const MANY_WORDS: f32 = 2.4;
+/// … or when weight times share of the query is this much.
+const MOST_WORDS: f32 = 0.7;
 /// Unsolved incidents count this much of solved ones.
 const UNSOLVED: f32 = 0.7;
 /// How long it is believed which vectors answer.
@@ -373,10 +373,9 @@ fn fuse(near: &[Near], shared: &words::Found, floor: f32) -> HashMap<Uuid, Candi
         candidate.near.get_or_insert((found.similarity, found.chunk));
     }
     candidates.retain(|_, candidate| {
-        let by_words = candidate
-            .words
-            .as_ref()
-            .is_some_and(|(weight, _, _)| *weight >= MIN_WEIGHT && *weight >= MIN_SHARE * shared.asked);
+        let by_words = candidate.words.as_ref().is_some_and(|(weight, _, _)| {
+            *weight >= MANY_WORDS || weight * weight >= MOST_WORDS * shared.asked
+        });
         by_words || candidate.near.is_some_and(|(similarity, _)| similarity > floor)
     });
     let mut by_words: Vec<(Uuid, f32)> = candidates

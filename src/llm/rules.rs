@@ -5,7 +5,7 @@ use super::seen::{Line, Seen};
 use super::{Completion, Model, ModelError, Request};
 use crate::domain::{FailureClass, ToolCall};
 use crate::evidence::severity;
-use crate::evidence::signature::{SignatureHit, SignatureSet, Signatures};
+use crate::evidence::signature::{NAMES_CAUSE, SignatureHit, SignatureSet, Signatures};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
@@ -13,8 +13,6 @@ use std::sync::Arc;
 
 /// Words of failure in general, for what no signature knows.
 const GENERIC: &str = r"\b(?:error|fatal|panic|exception|failed|failure|denied|refused|cannot|could not|unable to|no such|not found|killed|timed out)\b";
-/// Signatures of at least this priority name a cause.
-const NAMES_CAUSE: i32 = 50;
 /// Longest piece of evidence in a title or statement.
 const MAX_QUOTE: usize = 200;
 

@@ -19,7 +19,7 @@ const RUNBOOKS: usize = 3;
 const INCIDENTS: usize = 2;
 /// Lines that runbooks recognise, at most, and characters of one.
 const RECOGNISED: usize = 12;
-const MAX_LINE: usize = 300;
+const MAX_LINE: usize = 1_000;
 /// Tokens of the log's excerpt that is searched with.
 const QUERY_TOKENS: usize = 120;
 

@@ -118,6 +118,7 @@ fn excerpts(logs: &[Labelled]) {
 fn speed(logs: &[Labelled]) {
     let bytes: usize = logs.iter().map(|log| log.raw.len()).sum();
     let (mut cleaning, mut ranking, mut redacting) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+    let (signatures, mut recognising) = (Corpus::built_in().signatures().unwrap(), Duration::ZERO);
     for log in logs {
         let text = log.text();
         let begun = Instant::now();
@@ -130,13 +131,18 @@ fn speed(logs: &[Labelled]) {
         let begun = Instant::now();
         std::hint::black_box(Redactor::new().redact(&cleaned.text));
         redacting += begun.elapsed();
+        let begun = Instant::now();
+        std::hint::black_box(signatures.scan(&cleaned.text));
+        recognising += begun.elapsed();
     }
     let rate = |time: Duration| bytes as f64 / 1e6 / time.as_secs_f64();
     println!(
-        "{:.0} MB on one core: cleaning and ranking {:.0} MB/s, redaction {:.0} MB/s",
+        "{:.0} MB on one core: cleaning and ranking {:.0} MB/s, redaction {:.0} MB/s, {} signatures {:.0} MB/s",
         bytes as f64 / 1e6,
         rate(cleaning + ranking),
-        rate(redacting)
+        rate(redacting),
+        signatures.signatures().len(),
+        rate(recognising)
     );
 }
 

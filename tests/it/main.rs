@@ -10,6 +10,10 @@ mod conformance;
 mod crashes;
 mod fuzz;
 mod http_api;
+mod ingest;
+mod learning;
+#[cfg(feature = "local-embeddings")]
+mod local_embedder;
 mod mcp_client;
 mod model_failures;
 mod private_postgres;
@@ -17,4 +21,5 @@ mod real_servers;
 mod reconnect;
 mod redaction;
 mod reports;
+mod search;
 mod signatures;

@@ -1,6 +1,7 @@
 //! The language of the tests: a whole service on a database of its own, with real stand-ins around it.
 
 pub mod apis;
+pub mod fake_embeddings;
 pub mod fake_mcp;
 pub mod fake_model;
 pub mod real_servers;
@@ -165,6 +166,29 @@ impl TestApp {
             request = request.header(*name, *value);
         }
         Self::read(request).await
+    }
+
+    pub async fn send(&self, path: &str, body: &Value) -> Answer {
+        Self::read(self.http.post(format!("{}{path}", self.base)).json(body)).await
+    }
+
+    /// What a search finds.
+    pub async fn search(&self, query: &str, more: &str) -> Vec<Value> {
+        let query: String =
+            reqwest::Url::parse_with_params("http://x/", [("q", query)]).unwrap().query().unwrap().to_owned();
+        let answer = self.get(&format!("/api/search?{query}{more}")).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        answer.body["hits"].as_array().unwrap().clone()
+    }
+
+    /// Waits until the built-in runbooks are stored and embedded.
+    pub async fn read_up(self) -> Self {
+        eventually("the runbooks have their vectors", async || {
+            let found = self.get("/api/search?q=ImagePullBackOff").await.body;
+            (found["hits"][0].is_object() && found["without_vectors"].is_null()).then_some(())
+        })
+        .await;
+        self
     }
 
     pub async fn get(&self, path: &str) -> Answer {
