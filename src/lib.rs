@@ -3,7 +3,7 @@
 //! The map, from the top of the ladder down; a module imports only from its own rung or a lower one:
 //! `cli` parses and runs; `http` and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
 //! failure report to a filed issue; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server,
-//! `knowledge` the runbooks; `agent` is the loop; `llm` the models, `db` all SQL, `prompts`, `config`, `telemetry`,
+//! `knowledge` the runbooks and past failures; `agent` is the loop; `llm` the models, `db` all SQL, `prompts`, `config`, `telemetry`,
 //! `shutdown`; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time.
 
 pub mod agent;

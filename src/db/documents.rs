@@ -192,13 +192,12 @@ pub async fn keep_only(db: impl PgExecutor<'_>, source: &str, paths: &[String]) 
     Ok(gone.execute(db).await?.rows_affected())
 }
 
-/// Signatures of all documents that have some, those of later sources over those of the built-in ones.
-pub async fn signatures(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<(String, serde_json::Value)>> {
+/// Source, path and signatures of all runbooks that have some.
+pub async fn signatures(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<(String, String, serde_json::Value)>> {
     let rows = sqlx::query!(
-        "select path, signatures from documents
-         where realm = 'runbook' and signatures <> '[]' order by (source = 'built-in'), source, path"
+        "select source, path, signatures from documents where realm = 'runbook' and signatures <> '[]'"
     );
-    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.path, row.signatures)).collect())
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.source, row.path, row.signatures)).collect())
 }
 
 /// Runbooks, notes and alerts in order of their paths.

@@ -201,7 +201,7 @@ pub async fn ensure_index(pool: &PgPool, space: &Space, realm: Realm, from: i64)
     }
     let build = format!(
         "create index concurrently if not exists {name} on embeddings
-         using hnsw ((vector::vector({})) vector_ip_ops) with (m = 16, ef_construction = 128)
+         using hnsw ((vector::vector({})) vector_ip_ops) with (m = 24, ef_construction = 200)
          where space_id = {} and realm = '{}'",
         space.dimensions,
         space.id,

@@ -3,7 +3,7 @@
 
 use super::chunk::{Chunk, chunks};
 use super::read::Document;
-use super::{Corpus, Knowledge};
+use super::{BUILT_IN_SOURCE, Corpus, Knowledge};
 use crate::clock;
 use crate::db::documents::{self, NewDocument, Realm};
 use crate::db::queue;
@@ -113,33 +113,62 @@ impl Knowledge {
         Ok(gone)
     }
 
-    /// Takes the signatures of all stored runbooks.
+    /// Takes the signatures of all stored runbooks. What was read at the start counts until its source is stored.
     ///
     /// # Errors
     /// The database is away.
     pub async fn reload(&self) -> anyhow::Result<()> {
-        let stored = documents::signatures(&self.pool).await?;
-        let read = stored.into_iter().map(|(path, signatures)| {
-            serde_json::from_value::<Vec<Signature>>(signatures)
-                .map(|signatures| (path.clone(), signatures))
-                .with_context(|| format!("the stored signatures of {path}"))
-        });
-        let all = read.collect::<anyhow::Result<Vec<_>>>()?;
+        let mut all = Vec::new();
+        for (source, path, signatures) in documents::signatures(&self.pool).await? {
+            let signatures = serde_json::from_value(signatures)
+                .with_context(|| format!("the stored signatures of {path}"))?;
+            all.push(Signed { source, path, signatures });
+        }
+        let stored: HashSet<&str> = all.iter().map(|document| document.source.as_str()).collect();
+        let waiting: Vec<Signed> = self
+            .at_start
+            .iter()
+            .filter(|document| !stored.contains(document.source.as_str()))
+            .cloned()
+            .collect();
+        all.extend(waiting);
         self.signatures.replace(SignatureSet::compile(effective(all))?);
         Ok(())
     }
 }
 
-/// The signatures that count, of documents in order of precedence: a document takes the place of a later one of its
-/// path, a signature of a later one of its name.
-pub(super) fn effective(all: Vec<(String, Vec<Signature>)>) -> Vec<Signature> {
+/// A document's signatures.
+#[derive(Debug, Clone)]
+pub(super) struct Signed {
+    source: String,
+    path: String,
+    signatures: Vec<Signature>,
+}
+
+impl Signed {
+    /// Those of a corpus.
+    pub(super) fn of(corpus: &Corpus) -> impl Iterator<Item = Self> {
+        corpus.documents.iter().map(|document| Self {
+            source: corpus.source.clone(),
+            path: document.path.clone(),
+            signatures: document.signatures.clone(),
+        })
+    }
+}
+
+/// The signatures that count. The built-in ones come last: a document takes the place of a later one of its path, a
+/// signature of a later one of its name.
+pub(super) fn effective(mut all: Vec<Signed>) -> Vec<Signature> {
+    all.sort_by_cached_key(|document| {
+        (document.source == BUILT_IN_SOURCE, document.source.clone(), document.path.clone())
+    });
     let (mut paths, mut names) = (HashSet::new(), HashSet::new());
     let mut found = Vec::new();
-    for (path, signatures) in all {
-        if !paths.insert(path) {
+    for document in all {
+        if !paths.insert(document.path) {
             continue;
         }
-        found.extend(signatures.into_iter().filter(|signature| names.insert(signature.id.clone())));
+        found.extend(document.signatures.into_iter().filter(|signature| names.insert(signature.id.clone())));
     }
     found
 }

@@ -37,6 +37,8 @@ pub struct Knowledge {
     http: reqwest::Client,
     embedder: Arc<dyn Embedder>,
     signatures: Arc<Signatures>,
+    /// Those of the built-in runbooks and the configured folder, as they were read.
+    at_start: Vec<ingest::Signed>,
     answering: search::Cache,
 }
 
@@ -61,19 +63,15 @@ impl Knowledge {
         http: reqwest::Client,
         embedder: Arc<dyn Embedder>,
     ) -> anyhow::Result<Self> {
-        let mut all = Vec::new();
-        for corpus in Self::corpora(config)?.iter().rev() {
-            all.extend(
-                corpus.documents.iter().map(|document| (document.path.clone(), document.signatures.clone())),
-            );
-        }
-        let set = SignatureSet::compile(ingest::effective(all))?;
+        let at_start: Vec<_> = Self::corpora(config)?.iter().flat_map(ingest::Signed::of).collect();
+        let set = SignatureSet::compile(ingest::effective(at_start.clone()))?;
         Ok(Self {
             pool,
             config: config.clone(),
             http,
             embedder,
             signatures: Arc::new(Signatures::new(set)),
+            at_start,
             answering: search::Cache::default(),
         })
     }

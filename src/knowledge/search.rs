@@ -19,7 +19,7 @@ use uuid::Uuid;
 /// Longest query, in bytes; what is past it adds noise.
 const MAX_QUERY: usize = 4_000;
 /// Chunks that each part hands to the fusion.
-const CANDIDATES: i64 = 60;
+const CANDIDATES: i64 = 50;
 /// Softens the lead of the first ranks.
 const RANK_OFFSET: f32 = 15.0;
 /// What the rank by words counts against the rank by vectors.
@@ -223,13 +223,18 @@ impl Knowledge {
         if realm == Realm::Runbook {
             self.recognise(query, &mut candidates).await?;
         }
+        // What cannot be shown is not read; some more than asked for, since a place may still be lost to a file of its name.
+        let mut ranked: Vec<(Uuid, &Candidate)> =
+            candidates.iter().map(|(id, candidate)| (*id, candidate)).collect();
+        ranked.sort_by(|a, b| b.1.score.total_cmp(&a.1.score).then(a.0.cmp(&b.0)));
+        ranked.truncate(query.limit * 2 + 10);
+        // The chunk that shares the words shows them; otherwise the nearest.
         let best = |candidate: &Candidate| {
-            let words = candidate.words.as_ref().map(|(weight, chunk, _)| (*weight, *chunk));
-            // The chunk that shares the words shows them; otherwise the nearest.
-            words.map(|(_, chunk)| chunk).or(candidate.near.map(|(_, chunk)| chunk))
+            let words = candidate.words.as_ref().map(|(_, chunk, _)| *chunk);
+            words.or(candidate.near.map(|(_, chunk)| chunk))
         };
-        let chunks: Vec<i64> = candidates.values().filter_map(best).collect();
-        let documents: Vec<Uuid> = candidates.keys().copied().collect();
+        let chunks: Vec<i64> = ranked.iter().filter_map(|(_, candidate)| best(candidate)).collect();
+        let documents: Vec<Uuid> = ranked.iter().map(|(id, _)| *id).collect();
         let details = hits::details(&self.pool, &documents, &chunks).await?;
         let mut found: Vec<Hit> = details
             .into_iter()

@@ -159,6 +159,8 @@ fn shorten(text: &str) -> String {
 fn unknown(seen: &Seen) -> Value {
     let mut likely: Vec<&Line> = seen.lines.iter().filter(|line| severity(&line.text) > 0).collect();
     likely.sort_by_key(|line| (Reverse(severity(&line.text)), seen.rank(&line.evidence), line.number));
+    // A line may have been shown twice, once shortened.
+    likely.dedup_by(|a, b| a.evidence == b.evidence && a.number == b.number);
     let mut claims: Vec<Value> =
         likely.iter().take(2).map(|line| claim("This line looks most like the reason", line)).collect();
     let last =

@@ -5,8 +5,8 @@ use super::tracker::{self, Issue};
 use crate::app::App;
 use crate::clock;
 use crate::db::{evidence, incidents, resolutions};
-use crate::domain::{Diagnosis, Evidence, Fingerprint, Incident};
-use crate::knowledge;
+use crate::domain::{Diagnosis, Evidence, Fingerprint, Incident, Verdict};
+use crate::knowledge::{self, Said};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -76,7 +76,17 @@ pub(super) async fn recheck(
     match tracker::find(app, tracker, &marker(incident), cancel).await {
         Ok(Some(Issue { closed: true, url, .. })) => {
             tracing::info!(url, "the issue of a known cause was closed, and the cause is back");
-            incidents::resolve(&app.pool, incident, now).await?;
+            // Who closed it, only a webhook says.
+            let said = Said {
+                verdict: Verdict::Closed,
+                cause: None,
+                fix: None,
+                link: None,
+                author: tracker.server.clone(),
+                origin: "tracker",
+                delivery: None,
+            };
+            app.knowledge.resolve(incident, said).await?;
         }
         Ok(_) => {}
         Err(Halt::Stopping) => return Err(Halt::Stopping),

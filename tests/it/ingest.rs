@@ -37,6 +37,26 @@ fn pair(path: &str, title: &str) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn known_failures_are_recognised_before_the_runbooks_are_stored() {
+    let (_, knowledge) = knowledge(&fresh_database().await).await;
+    let at_start = knowledge.signatures().signatures().to_vec();
+    assert!(at_start.len() > 100);
+    // An incident that is stored early makes every replica take up the signatures anew.
+    knowledge.reload().await.unwrap();
+    assert_eq!(knowledge.signatures().signatures(), at_start);
+    let folder = tempfile::tempdir().unwrap();
+    let own = "---\ntitle: Ours\nkind: runbook\nclass: test\nsignatures:\n  - {id: ours, pattern: ours broke, \
+               title: Ours broke, cause: It broke., next_steps: [Mend it.], priority: 60}\n---\n# Ours\n\nText.\n";
+    fs::write(folder.path().join("ours.md"), own).unwrap();
+    assert_eq!(ingest(&knowledge, folder.path()).await, (1, 0, 0));
+    knowledge.reload().await.unwrap();
+    assert_eq!(knowledge.signatures().signatures().len(), at_start.len() + 1);
+    assert_eq!(knowledge.ingest(Corpus::built_in(), Arc::new(|_: &str| {})).await.unwrap().removed, 0);
+    knowledge.reload().await.unwrap();
+    assert_eq!(knowledge.signatures().signatures().len(), at_start.len() + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_what_changed_is_stored_and_what_is_gone_is_removed() {
     let (pool, knowledge) = knowledge(&fresh_database().await).await;
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! What people and the tracker say of an incident, and how it comes back.
 
-use crate::support::fake_model::FakeModel;
+use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::{Setup, TestApp, eventually};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
@@ -9,6 +9,20 @@ use std::process::{Command, Stdio};
 
 async fn incident(app: &TestApp) -> Value {
     app.get("/api/incidents").await.body["incidents"][0].clone()
+}
+
+async fn refuses_what_says_nothing(app: &TestApp, url: &str) {
+    for (body, wrong) in [
+        (json!({"verdict": "fine", "author": "alice"}), "verdict"),
+        (json!({"verdict": "corrected", "author": "alice"}), "cause"),
+        (json!({"verdict": "note", "author": "alice"}), "note"),
+        (json!({"verdict": "confirmed"}), "author"),
+        (json!({"verdict": "confirmed", "author": "a", "link": "javascript:alert(1)"}), "link"),
+    ] {
+        let refused = app.send(url, &body).await;
+        assert_eq!(refused.status, 422, "{body}");
+        assert!(refused.body["detail"].as_str().unwrap().contains(wrong), "{:?}", refused.body);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,18 +35,8 @@ async fn a_resolution_is_found_and_shown_when_the_cause_comes_again() {
     let open = app.search(&title, "&kind=incident").await;
     assert_eq!((&open[0]["incident_id"], &open[0]["solved"]), (&json!(id), &Value::Null), "{open:?}");
     let url = format!("/api/incidents/{id}/resolution");
+    refuses_what_says_nothing(&app, &url).await;
     let secret = ["hunter2", "hunter2"].concat();
-    for (body, wrong) in [
-        (json!({"verdict": "fine", "author": "alice"}), "verdict"),
-        (json!({"verdict": "corrected", "author": "alice"}), "cause"),
-        (json!({"verdict": "note", "author": "alice"}), "note"),
-        (json!({"verdict": "confirmed"}), "author"),
-        (json!({"verdict": "confirmed", "author": "a", "link": "javascript:alert(1)"}), "link"),
-    ] {
-        let refused = app.send(&url, &body).await;
-        assert_eq!(refused.status, 422, "{body}");
-        assert!(refused.body["detail"].as_str().unwrap().contains(wrong), "{:?}", refused.body);
-    }
     let note = json!({"verdict": "note", "author": "bob", "fix": "The forwarder of zone internal was moved last week."});
     assert_eq!(app.send(&url, &note).await.status, 201);
     assert_eq!(incident(&app).await["status"], "open", "a note leaves it open");
@@ -219,5 +223,33 @@ async fn a_resolution_becomes_the_draft_of_a_runbook_that_can_be_ingested() {
         (first["path"] == "frob.md" && first["reasons"][0]["by"] == "signature").then_some(())
     })
     .await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_asks_for_runbooks_and_past_incidents() {
+    let app = Setup::whole().await.start().await.read_up().await;
+    let database = app.database.clone();
+    app.report("dns").await;
+    app.stop().await;
+    let script = vec![
+        Reply::call(
+            "search_runbooks",
+            json!({"query": "artifact could not be resolved", "applies_to": ["maven"]}),
+        ),
+        Reply::call("similar_incidents", json!({"query": "lookup no such host does not resolve"})),
+        Reply::call("search_runbooks", json!({"query": "zzzz qqqq"})),
+    ];
+    let model = FakeModel::start(script).await;
+    let app = Setup::whole().await.set("DATABASE_URL", &database).model(&model).start().await.read_up().await;
+    assert_eq!(app.report("go-vet").await.status, 200);
+    assert_eq!(model.refusals(), Vec::<String>::new());
+    let requests = model.requests();
+    let messages = requests.last().unwrap()["messages"].as_array().unwrap().clone();
+    let results: Vec<&str> =
+        messages.iter().filter(|m| m["role"] == "tool").map(|m| m["content"].as_str().unwrap()).collect();
+    assert!(results[0].starts_with("<<data ") && results[0].contains("(maven"), "{}", results[0]);
+    assert!(results[1].contains(", open)\n"), "{}", results[1]);
+    assert!(results[2].contains("no runbook comes near"), "{}", results[2]);
     app.stop().await;
 }

@@ -53,7 +53,7 @@ pub fn configured(config: &Config, http: &reqwest::Client) -> anyhow::Result<Arc
         EmbedderChoice::Local(folder) => Arc::new(Local::load(folder)?),
         #[cfg(not(feature = "local-embeddings"))]
         EmbedderChoice::Local(_) => anyhow::bail!(
-            "`knowledge.embedder` is `local`, but this program was built without it: build with `--features local-embeddings`, or use the container image"
+            "`knowledge.embedder` is `local`, but this program was built without it: build it with `--features local-embeddings`"
         ),
     })
 }
