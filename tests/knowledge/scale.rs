@@ -3,13 +3,14 @@
 use async_trait::async_trait;
 use regreen::db::documents::Realm;
 use regreen::db::embeddings::{self, Narrow};
-use regreen::knowledge::embed::{EmbedError, Embedder, Lexical};
+use regreen::knowledge::embed::{EmbedError, Embedder};
 use regreen::knowledge::read::{Document, Layout};
 use regreen::knowledge::{Corpus, Knowledge, Query};
 use sqlx::PgPool;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Numbers of a vector.
@@ -19,18 +20,96 @@ const SECTIONS: usize = 5;
 /// Queries that are timed, and those compared with an exact search.
 const TIMED: usize = 300;
 const COMPARED: usize = 100;
+/// Sentences that tell how far rewording moves one.
+const SAMPLE: usize = 200;
 
-/// The built-in vectors, folded to the usual length of a sentence model's.
-struct Folded;
+/// A sentence of a generated text: one of the runbooks', reworded.
+#[derive(Clone, Copy)]
+struct Reworded {
+    of: usize,
+    seed: u64,
+}
+
+/// Sentences of the built-in runbooks with the model's vectors, and what was made of them. The model itself would take hours
+/// for a hundred thousand chunks: the vector of a text is the mean of its sentences', each moved as far towards another
+/// sentence as the model moves a sentence whose words are exchanged.
+struct Sentences {
+    texts: Vec<String>,
+    /// The sentences of each runbook.
+    runbooks: Vec<Range<usize>>,
+    vectors: Vec<Vec<f32>>,
+    moved: f32,
+    made: Mutex<HashMap<String, Reworded>>,
+}
+
+impl Sentences {
+    async fn new(model: &str) -> Self {
+        let http = regreen::app::http_client().unwrap();
+        let embedder = regreen::knowledge::embed::configured(&super::config(Some(model)), &http).unwrap();
+        let (mut texts, mut runbooks) = (Vec::new(), Vec::new());
+        for document in &Corpus::built_in().documents {
+            let from = texts.len();
+            let plain = document.body.replace(['#', '`', '|'], "");
+            let sentences = plain.split(['\n', '.', ';']).map(str::trim);
+            texts.extend(sentences.filter(|text| text.split(' ').count() > 4).map(str::to_owned));
+            runbooks.push(from..texts.len());
+        }
+        let vectors = embedder.passages(&texts).await.unwrap();
+        let mut sentences = Self { texts, runbooks, vectors, moved: 0.0, made: Mutex::default() };
+        let mut random = fastrand::Rng::with_seed(3);
+        let sample: Vec<usize> = (0..SAMPLE).map(|_| random.usize(..sentences.texts.len())).collect();
+        let words = sentences.words();
+        let reworded: Vec<String> =
+            sample.iter().map(|of| reworded(&mut random, &sentences.texts[*of], &words)).collect();
+        let after = embedder.passages(&reworded).await.unwrap();
+        let cosines = sample
+            .iter()
+            .zip(&after)
+            .map(|(of, after)| sentences.vectors[*of].iter().zip(after).map(|(a, b)| a * b).sum::<f32>());
+        let cosine = cosines.sum::<f32>() / f32::from(u8::try_from(SAMPLE).unwrap());
+        println!(
+            "{} sentences; a reworded one has a cosine of {cosine:.3} with itself",
+            sentences.texts.len()
+        );
+        sentences.moved = (cosine.powi(-2) - 1.0).sqrt();
+        sentences
+    }
+
+    fn words(&self) -> Vec<String> {
+        let words = self.texts.iter().flat_map(|text| text.split(|c: char| !c.is_alphanumeric()));
+        words.filter(|word| word.len() > 1).map(str::to_owned).collect()
+    }
+
+    /// A sentence in other words, remembered.
+    fn reworded(&self, random: &mut fastrand::Rng, of: usize, words: &[String]) -> String {
+        let text = reworded(random, &self.texts[of], words);
+        self.made.lock().unwrap().insert(text.clone(), Reworded { of, seed: random.u64(..) });
+        text
+    }
+
+    fn vector(&self, text: &str) -> Vec<f32> {
+        let made = self.made.lock().unwrap();
+        let mut sum = vec![0.0; DIMENSIONS];
+        for Reworded { of, seed } in text.split(['\n', '.']).filter_map(|part| made.get(part.trim())) {
+            let towards = fastrand::Rng::with_seed(*seed).usize(..self.vectors.len());
+            let both = self.vectors[*of].iter().zip(&self.vectors[towards]);
+            sum.iter_mut().zip(both).for_each(|(sum, (own, other))| *sum += own + self.moved * other);
+        }
+        let length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
+        // Texts of no known sentence, such as those that tell how near chance comes, lie nowhere near.
+        sum.iter_mut().for_each(|value| *value /= length.max(1e-6));
+        sum
+    }
+}
 
 #[async_trait]
-impl Embedder for Folded {
+impl Embedder for Sentences {
     fn provider(&self) -> &'static str {
         "bench"
     }
 
     fn model(&self) -> &str {
-        "folded"
+        "sentences"
     }
 
     fn batch(&self) -> usize {
@@ -38,7 +117,7 @@ impl Embedder for Folded {
     }
 
     async fn passages(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        Ok(texts.iter().map(|text| fold(&Lexical::vector(text))).collect())
+        Ok(texts.iter().map(|text| self.vector(text)).collect())
     }
 
     async fn queries(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, EmbedError> {
@@ -46,51 +125,23 @@ impl Embedder for Folded {
     }
 }
 
-fn fold(vector: &[f32]) -> Vec<f32> {
-    let mut folded = vec![0.0_f32; DIMENSIONS];
-    for (at, value) in vector.iter().enumerate() {
-        folded[at % DIMENSIONS] += value;
-    }
-    let length = folded.iter().map(|value| value * value).sum::<f32>().sqrt();
-    folded.iter_mut().for_each(|value| *value /= length.max(1e-6));
-    folded
-}
-
-/// Words of a text of the runbooks, some of them exchanged: a team writes about the same subjects in its own words.
+/// Some words exchanged: a team writes about the same subjects in its own words.
 fn reworded(random: &mut fastrand::Rng, text: &str, words: &[String]) -> String {
     let mut told = String::new();
     for word in text.split_whitespace() {
-        match random.u8(..) {
-            0..12 => {
-                let _ = write!(told, "svc-{} ", random.u16(..));
-            }
-            12..70 => {
-                let _ = write!(told, "{} ", words[random.usize(..words.len())]);
-            }
-            _ => {
-                let _ = write!(told, "{word} ");
-            }
-        }
+        let _ = match random.u8(..) {
+            0..12 => write!(told, "svc-{} ", random.u16(..)),
+            12..70 => write!(told, "{} ", words[random.usize(..words.len())]),
+            _ => write!(told, "{word} "),
+        };
     }
     told.trim_end().to_owned()
 }
 
-fn documents(count: usize) -> Vec<Document> {
+fn documents(sentences: &Sentences, count: usize) -> Vec<Document> {
     let mut random = fastrand::Rng::with_seed(7);
+    let words = sentences.words();
     let built_in = &Corpus::built_in().documents;
-    let sentences: Vec<Vec<&str>> = built_in
-        .iter()
-        .map(|document| {
-            document.body.split(['\n', '.', ';']).filter(|text| text.split(' ').count() > 4).collect()
-        })
-        .collect();
-    let words: Vec<String> = sentences
-        .iter()
-        .flatten()
-        .flat_map(|sentence| sentence.split(|c: char| !c.is_alphanumeric()))
-        .filter(|word| word.len() > 1)
-        .map(str::to_owned)
-        .collect();
     let document = |number: usize| {
         let (subject, other) = (number % built_in.len(), random.usize(..built_in.len()));
         let title = reworded(&mut random, &built_in[subject].title, &words);
@@ -98,10 +149,8 @@ fn documents(count: usize) -> Vec<Document> {
         for section in ["Symptoms", "Confirm", "Causes", "Fix", "Prevention"] {
             let _ = writeln!(body, "## {section}");
             for subject in [subject, subject, subject, other] {
-                let of = &sentences[subject];
-                let sentence = of[random.usize(..of.len())];
-                let sentence = reworded(&mut random, sentence, &words);
-                let _ = write!(body, "{}. ", sentence.replace(['#', '`', '|'], ""));
+                let of = random.usize(sentences.runbooks[subject].clone());
+                let _ = writeln!(body, "{}.", sentences.reworded(&mut random, of, &words));
             }
             body.push_str("\n\n");
         }
@@ -124,14 +173,15 @@ fn rate(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
 
-pub async fn measure(chunks: usize) {
+pub async fn measure(chunks: usize, model: &str) {
     let config = super::config(None);
+    let sentences = Arc::new(Sentences::new(model).await);
     let connected = regreen::app::connect(&config).await.unwrap();
     let pool = connected.pool;
     regreen::db::migrate(&pool).await.unwrap();
     let http = regreen::app::http_client().unwrap();
-    let knowledge = Knowledge::with_embedder(&config, pool.clone(), http, Arc::new(Folded)).unwrap();
-    let documents = documents(chunks / SECTIONS);
+    let knowledge = Knowledge::with_embedder(&config, pool.clone(), http, sentences.clone()).unwrap();
+    let documents = documents(&sentences, chunks / SECTIONS);
     let corpus = Corpus { source: "bench".to_owned(), whole: true, documents, rejected: Vec::new() };
     let begun = Instant::now();
     knowledge.ingest(&corpus, Arc::new(|_: &str| {})).await.unwrap();
@@ -166,36 +216,35 @@ pub async fn measure(chunks: usize) {
         let size: String = sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap();
         println!("{what} {size}");
     }
-    let queries = queries(&corpus);
-    compare(&pool, &queries).await;
+    let queries = queries(&sentences);
+    compare(&pool, &sentences, &queries).await;
     time(&knowledge, &queries, None, "search").await;
     time(&knowledge, &queries, Some("alert"), "search of one kind in ten").await;
 }
 
-/// Parts of documents as somebody would ask for them: few words, or whole lines.
-fn queries(corpus: &Corpus) -> Vec<String> {
+/// What somebody would ask: a sentence in other words, or three, as of a log.
+fn queries(sentences: &Sentences) -> Vec<String> {
     let mut random = fastrand::Rng::with_seed(11);
-    (0..TIMED)
-        .map(|number| {
-            let document = &corpus.documents[random.usize(..corpus.documents.len())];
-            let words: Vec<&str> = document.body.split_whitespace().collect();
-            let length = if number % 2 == 0 { 6 } else { 40 };
-            let from = random.usize(..words.len() - length);
-            let words: Vec<&str> =
-                words[from..from + length].iter().filter(|_| random.u8(..) > 50).copied().collect();
-            words.join(" ")
-        })
-        .collect()
+    let words = sentences.words();
+    let query = |number: usize| {
+        let runbook = sentences.runbooks[random.usize(..sentences.runbooks.len())].clone();
+        let parts = (0..if number.is_multiple_of(2) { 1 } else { 3 }).map(|_| {
+            let of = random.usize(runbook.clone());
+            sentences.reworded(&mut random, of, &words)
+        });
+        parts.collect::<Vec<_>>().join("\n")
+    };
+    (0..TIMED).map(query).collect()
 }
 
 /// What the index finds of the 10 and 50 nearest.
 #[expect(clippy::cast_precision_loss, reason = "shares")]
-async fn compare(pool: &PgPool, queries: &[String]) {
-    let space = embeddings::space(pool, "bench", "folded").await.unwrap().unwrap();
+async fn compare(pool: &PgPool, sentences: &Sentences, queries: &[String]) {
+    let space = embeddings::space(pool, "bench", "sentences").await.unwrap().unwrap();
     let narrow = Narrow { realm: Realm::Runbook, kind: None, applies_to: None };
     let mut found = [0_usize; 2];
     for query in &queries[..COMPARED] {
-        let vector = fold(&Lexical::vector(query)).into();
+        let vector = sentences.vector(query).into();
         let by_index = embeddings::nearest(pool, &space, &vector, narrow, 50).await.unwrap();
         let mut connection = pool.acquire().await.unwrap();
         sqlx::raw_sql("set enable_indexscan = off").execute(&mut *connection).await.unwrap();

@@ -11,10 +11,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::sync::Arc;
-use tokenizers::{PaddingParams, Tokenizer, TruncationParams};
+use tokenizers::{Tokenizer, TruncationParams};
 
 /// Tokens when the folder does not say.
 const DEFAULT_TOKENS: usize = 256;
+/// Tokens of one pass, padding included: more take more memory and are no quicker.
+const AT_ONCE: usize = 2_048;
 
 #[derive(Deserialize)]
 struct ModelType {
@@ -76,7 +78,7 @@ impl Local {
             .map_err(|error| anyhow::anyhow!("{}: {error}", at("tokenizer.json").display()))?;
         let truncation = TruncationParams { max_length: longest, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(|error| anyhow::anyhow!("{error}"))?;
-        tokenizer.with_padding(Some(PaddingParams::default()));
+        tokenizer.with_padding(None);
         let weights = std::fs::read(at("model.safetensors"))
             .with_context(|| format!("cannot read {}", at("model.safetensors").display()))?;
         let weights = VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu)
@@ -100,18 +102,31 @@ impl Local {
 }
 
 impl Parts {
+    /// Texts of like length together, so that little is padded.
     fn embed(&self, texts: Vec<String>) -> anyhow::Result<Vec<Vec<f32>>> {
-        if texts.is_empty() {
-            return Ok(Vec::new());
-        }
         let encoded = self.tokenizer.encode_batch(texts, true).map_err(|error| anyhow::anyhow!("{error}"))?;
-        let rows = |of: fn(&tokenizers::Encoding) -> &[u32]| {
-            let rows: Vec<Tensor> =
-                encoded.iter().map(|one| Tensor::new(of(one), &Device::Cpu)).collect::<Result<_, _>>()?;
-            Tensor::stack(&rows, 0)
+        let mut rest: Vec<usize> = (0..encoded.len()).collect();
+        rest.sort_by_key(|at| encoded[*at].len());
+        let mut vectors = vec![Vec::new(); encoded.len()];
+        while let Some(longest) = rest.last().map(|at| encoded[*at].len().max(1)) {
+            let batch = rest.split_off(rest.len().saturating_sub((AT_ONCE / longest).max(1)));
+            let rows: Vec<&[u32]> = batch.iter().map(|at| encoded[*at].get_ids()).collect();
+            for (at, vector) in batch.iter().zip(self.forward(&rows, longest)?) {
+                vectors[*at] = normalise(vector);
+            }
+        }
+        Ok(vectors)
+    }
+
+    /// One pass over rows of tokens, padded to `longest`.
+    fn forward(&self, rows: &[&[u32]], longest: usize) -> anyhow::Result<Vec<Vec<f32>>> {
+        let filled = |of: fn(u32) -> u32| -> Vec<u32> {
+            let padding = |row: &&[u32]| std::iter::repeat_n(0, longest - row.len());
+            rows.iter().flat_map(|row| row.iter().map(|id| of(*id)).chain(padding(row))).collect()
         };
-        let ids = rows(tokenizers::Encoding::get_ids)?;
-        let mask = rows(tokenizers::Encoding::get_attention_mask)?;
+        let shape = (rows.len(), longest);
+        let ids = Tensor::from_vec(filled(|id| id), shape, &Device::Cpu)?;
+        let mask = Tensor::from_vec(filled(|_| 1), shape, &Device::Cpu)?;
         let hidden = self.model.forward(&ids, &ids.zeros_like()?, Some(&mask))?;
         let pooled = if self.first {
             hidden.i((.., 0))?
@@ -120,7 +135,7 @@ impl Parts {
             let sum = hidden.broadcast_mul(&mask)?.sum(1)?;
             sum.broadcast_div(&mask.sum(1)?)?
         };
-        Ok(pooled.to_vec2::<f32>()?.into_iter().map(normalise).collect())
+        Ok(pooled.to_vec2::<f32>()?)
     }
 }
 
@@ -135,7 +150,7 @@ impl Embedder for Local {
     }
 
     fn batch(&self) -> usize {
-        16
+        64
     }
 
     async fn passages(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, EmbedError> {
