@@ -1,19 +1,23 @@
 //! The shared parts, built once from the configuration and handed to every edge.
 
+use crate::agent::Outcome;
 use crate::config::{Config, ModelEndpoint};
 use crate::db;
 use crate::db::private::PrivatePostgres;
+use crate::domain::{Profile, Run};
 use crate::knowledge::Knowledge;
+use crate::live::Live;
 use crate::llm::{Model, OpenAi, OpenAiSettings, Rules};
 use crate::mcp::Registry;
 use crate::prompts::Prompts;
 use crate::shutdown::Shutdown;
 use anyhow::Context as _;
+use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret as _;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -45,6 +49,9 @@ pub struct App {
     pub connections: Shutdown,
     /// Ids of reports that ended, here or on another replica.
     pub outcomes: broadcast::Sender<Uuid>,
+    /// Answers in the making.
+    pub live: Live,
+    http: reqwest::Client,
 }
 
 /// A database, and the private server behind it when it is one.
@@ -83,7 +90,7 @@ impl App {
         let knowledge = Arc::new(Knowledge::new(&config, pool.clone(), http.clone())?);
         let model = config.model.as_ref().map(|endpoint| model(endpoint, http.clone()));
         let connections = Shutdown::new();
-        let mcp = Registry::start(config.mcp.clone(), http, &connections);
+        let mcp = Registry::start(config.mcp.clone(), http.clone(), &connections);
         let (outcomes, _) = broadcast::channel(OUTCOME_BUFFER);
         Ok(Arc::new(Self {
             pool,
@@ -96,8 +103,60 @@ impl App {
             drain: CancellationToken::new(),
             connections,
             outcomes,
+            live: Live::default(),
+            http,
             config,
         }))
+    }
+
+    /// The model an agent thinks with, if there is one: the configured endpoint with the agent's own settings.
+    #[must_use]
+    pub fn model_of(&self, profile: &Profile) -> Option<Arc<dyn Model>> {
+        let own =
+            profile.model.is_some() || profile.temperature.is_some() || profile.max_output_tokens.is_some();
+        let configured = self.config.model.as_ref().filter(|_| own);
+        let Some(configured) = configured else {
+            return self.model.clone();
+        };
+        let mut endpoint = configured.clone();
+        if let Some(name) = &profile.model {
+            endpoint.name.clone_from(name);
+        }
+        endpoint.temperature = profile.temperature.or(endpoint.temperature);
+        let longest = profile.max_output_tokens.and_then(|tokens| u32::try_from(tokens).ok());
+        endpoint.max_output_tokens = longest.or(endpoint.max_output_tokens);
+        Some(model(&endpoint, self.http.clone()))
+    }
+
+    /// A run for the record, with its cost where prices are configured.
+    #[must_use]
+    pub fn record(
+        &self,
+        model: &Arc<dyn Model>,
+        outcome: &Outcome,
+        started_at: DateTime<Utc>,
+        started: Instant,
+    ) -> Run {
+        let is_rules = Arc::ptr_eq(model, &self.rules);
+        let prices = self.config.model.as_ref().and_then(|model| model.prices).filter(|_| !is_rules);
+        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+        let cost = prices.map(|(input, output)| {
+            (outcome.usage.input_tokens as f64 * input + outcome.usage.output_tokens as f64 * output) / 1e6
+        });
+        Run {
+            id: Uuid::now_v7(),
+            analyst: model.name().to_owned(),
+            stop_reason: outcome.stop.as_str().to_owned(),
+            detail: outcome.detail.clone(),
+            turns: i32::try_from(outcome.turns).unwrap_or(i32::MAX),
+            usage: outcome.usage,
+            cost,
+            claims: 0,
+            claims_verified: 0,
+            tool_calls: outcome.calls.clone(),
+            started_at,
+            duration_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
+        }
     }
 
     /// Where people see a report, when a public URL is configured.

@@ -2,12 +2,13 @@
 //!
 //! The map, from the top of the ladder down; a module imports only from its own rung or a lower one:
 //! `cli` parses and runs; `http` and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
-//! failure report to a filed issue; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server,
-//! `knowledge` the runbooks and past failures; `agent` is the loop; `llm` the models, `db` all SQL, `prompts`, `config`, `telemetry`,
+//! failure report to a filed issue, `chat` answers questions; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server,
+//! `knowledge` the runbooks and past failures, `live` the answers in the making; `agent` is the loop; `llm` the models, `db` all SQL, `prompts`, `config`, `telemetry`,
 //! `shutdown`; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time.
 
 pub mod agent;
 pub mod app;
+pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod evidence;
 pub mod http;
 pub mod jobs;
 pub mod knowledge;
+pub mod live;
 pub mod llm;
 pub mod mcp;
 pub mod prompts;

@@ -11,6 +11,12 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("triage-brief", include_str!("../prompts/triage-brief.md")),
     ("issue", include_str!("../prompts/issue.md")),
     ("comment", include_str!("../prompts/comment.md")),
+    ("chat-system", include_str!("../prompts/chat-system.md")),
+    ("chat-context", include_str!("../prompts/chat-context.md")),
+    ("chat-summary", include_str!("../prompts/chat-summary.md")),
+    ("agent-troubleshooter", include_str!("../prompts/agent-troubleshooter.md")),
+    ("agent-failure-analyst", include_str!("../prompts/agent-failure-analyst.md")),
+    ("agent-explainer", include_str!("../prompts/agent-explainer.md")),
 ];
 
 /// The compiled templates.
@@ -40,5 +46,13 @@ impl Prompts {
     pub fn render(&self, name: &str, values: impl Serialize) -> anyhow::Result<String> {
         let template = self.environment.get_template(name).with_context(|| format!("prompts/{name}.md"))?;
         template.render(minijinja::Value::from(Serde(values))).with_context(|| format!("prompts/{name}.md"))
+    }
+
+    /// Renders a template that people wrote.
+    ///
+    /// # Errors
+    /// It has a syntax error, or names a variable that there is not.
+    pub fn render_text(&self, text: &str, values: impl Serialize) -> anyhow::Result<String> {
+        self.environment.render_str(text, minijinja::Value::from(Serde(values))).context("the prompt")
     }
 }

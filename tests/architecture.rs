@@ -11,7 +11,7 @@ const LADDER: &[&[&str]] = &[
     &["triage", "chat"],
     &["tools"],
     &["app"],
-    &["mcp", "knowledge"],
+    &["mcp", "knowledge", "live"],
     &["agent"],
     &["llm", "db", "prompts", "config", "telemetry", "shutdown"],
     &["domain", "evidence", "clock"],

@@ -1,5 +1,6 @@
 //! Answers the tool calls of one turn: exactly one answer per call, in order, whatever happens.
 
+use super::event::{Event, Watcher};
 use super::tool::{Tool, ToolAnswer};
 use super::workspace::Workspace;
 use crate::domain::{Budget, ToolCall, ToolCallRecord};
@@ -35,6 +36,7 @@ pub(super) struct Calls<'a> {
     pub(super) tools: &'a [Arc<dyn Tool>],
     pub(super) budget: Budget,
     pub(super) workspace: &'a Workspace,
+    pub(super) watcher: Option<&'a Watcher>,
     /// First answers by tool and arguments.
     pub(super) seen: HashMap<String, String>,
 }
@@ -58,16 +60,17 @@ impl Calls<'_> {
         }
         let this = &*self;
         let mut run: Vec<BoxFuture<'_, Answered>> = Vec::new();
-        for (call, _, repeat, is_twin) in &jobs {
+        for (index, (call, _, repeat, is_twin)) in jobs.iter().enumerate() {
             let call: &ToolCall = call;
-            run.push(match repeat {
+            let answer: BoxFuture<'_, Answered> = match repeat {
                 Some(text) => Box::pin(std::future::ready(this.repeated(call, turn, text))),
                 None if *is_twin => {
                     let problem = "the same call stands above in this turn; see its result".to_owned();
                     Box::pin(std::future::ready(this.refused(call, turn, problem)))
                 }
                 None => Box::pin(this.one(call, turn, offered, cancel)),
-            });
+            };
+            run.push(Box::pin(this.watched(format!("{turn}.{}", index + 1), call, answer)));
         }
         let answers: Vec<Answered> =
             futures::stream::iter(run).buffered(self.budget.parallel_calls.max(1)).collect().await;
@@ -77,6 +80,19 @@ impl Calls<'_> {
             }
         }
         answers
+    }
+
+    /// Tells the watcher of a call before and after.
+    async fn watched(&self, id: String, call: &ToolCall, answer: BoxFuture<'_, Answered>) -> Answered {
+        let Some(watcher) = self.watcher else {
+            return answer.await;
+        };
+        let arguments = cut(&self.workspace.redact(&call.arguments), MAX_RECORDED_ARGUMENTS);
+        watcher(Event::ToolStarted { call: id.clone(), name: call.name.clone(), arguments });
+        let answered = answer.await;
+        let ToolCallRecord { name, result, failed, duration_ms, .. } = answered.record.clone();
+        watcher(Event::ToolFinished { call: id, name, failed, duration_ms, result });
+        answered
     }
 
     async fn one(
@@ -143,15 +159,21 @@ impl Calls<'_> {
         }
         let Cleaned { text, red } = clean(&text);
         let text = self.workspace.redact(&text);
-        if tokens::estimate(&text) <= limit {
+        if tokens::estimate(&text) <= limit && !self.workspace.keeps_results() {
             return self.workspace.fenced(&text);
         }
         let piece = self.workspace.add(format!("result of {}", call.name), text, red);
         let excerpt = excerpt::excerpt(&Log { text: &piece.text, red: &piece.red, good: None }, limit);
+        let whole = excerpt.lines.len() >= excerpt.total_lines as usize;
+        let (what, more) = if whole {
+            ("All of it", "")
+        } else {
+            ("An excerpt", "; read_evidence and search_evidence show the rest")
+        };
         let mut shown = String::new();
         let _ = writeln!(
             shown,
-            "[{}] result of {}, {} lines, kept whole. An excerpt with line numbers (a line that begins with a blank follows the one before); read_evidence and search_evidence show the rest:",
+            "[{}] result of {}, {} lines, kept whole. {what} with line numbers (a line that begins with a blank follows the one before){more}:",
             piece.label, call.name, excerpt.total_lines
         );
         shown.push_str(&self.workspace.fenced(&excerpt.text));

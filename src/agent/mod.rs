@@ -1,6 +1,7 @@
 //! The loop between a model and its tools, within a budget. Knows neither HTTP, SQL nor Kubernetes.
 
 mod calls;
+mod event;
 mod fit;
 mod run;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod tests;
 mod tool;
 mod workspace;
 
+pub use event::{Event, Review, Watcher};
 pub use run::{Agent, Outcome};
 pub use tool::{Tool, ToolAnswer};
 pub use workspace::Workspace;

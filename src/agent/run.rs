@@ -1,11 +1,12 @@
 //! The loop itself: complete, answer the tool calls, again, until a named reason ends it.
 
 use super::calls::Calls;
+use super::event::{Event, Review, Watcher};
 use super::fit::fit;
 use super::tool::Tool;
 use super::workspace::Workspace;
 use crate::domain::{Budget, Message, StopReason, ToolCallRecord, ToolSpec, Usage};
-use crate::llm::{Completion, Model, ModelError, Request};
+use crate::llm::{Completion, Heard, Model, ModelError, Request};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,6 +28,10 @@ pub struct Agent {
     pub budget: Budget,
     /// The run's evidence.
     pub workspace: Arc<Workspace>,
+    /// Is told what happens.
+    pub watcher: Option<Arc<Watcher>>,
+    /// Looks at the answer of a run without a finishing tool.
+    pub review: Option<Arc<Review>>,
 }
 
 /// How a run ended and what it used.
@@ -103,6 +108,7 @@ impl Agent {
             tools: &self.tools,
             budget: self.budget,
             workspace: &self.workspace,
+            watcher: self.watcher.as_deref(),
             seen: HashMap::new(),
         };
         let all = self.offered(false);
@@ -118,6 +124,7 @@ impl Agent {
             };
             state.outcome.turns = turn;
             state.outcome.usage += completion.usage;
+            self.tell(|| Event::Used { usage: state.outcome.usage });
             let Completion { text, tool_calls, .. } = completion;
             if !text.trim().is_empty() {
                 state.outcome.text.clone_from(&text);
@@ -171,7 +178,19 @@ impl Agent {
                 tools: Arc::clone(tools),
                 forced_tool: forced.map(ToOwned::to_owned),
             };
-            match self.model.complete(&request).await {
+            let answer = match &self.watcher {
+                None => self.model.complete(&request).await,
+                Some(watcher) => {
+                    let listener = |heard: Heard<'_>| {
+                        watcher(match heard {
+                            Heard::Begun => Event::Begun { turn },
+                            Heard::Text(text) => Event::Text { text: text.to_owned() },
+                        });
+                    };
+                    self.model.complete_aloud(&request, &listener).await
+                }
+            };
+            match answer {
                 Ok(completion) => return Ok(completion),
                 Err(ModelError::ContextTooLong { .. }) if shrink < MAX_SHRINKS => {
                     state.context_tokens = state.context_tokens / 3 * 2;
@@ -185,10 +204,25 @@ impl Agent {
         Err((StopReason::ContextTooLong, None))
     }
 
-    /// Free text ends a run without a finishing tool; with one, the model is asked once to use it.
+    fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(watcher) = &self.watcher {
+            watcher(event());
+        }
+    }
+
+    /// Free text ends a run without a finishing tool, unless the review asks once for a better one; with one, the model is
+    /// asked once to use it.
     fn nudge(&self, state: &mut State, turn: u32) -> Option<(StopReason, Option<String>)> {
         let Some(name) = self.finishing_tool else {
-            return Some((StopReason::Answered, None));
+            let last = state.nudged || turn == self.budget.turns;
+            let problem =
+                self.review.as_ref().filter(|_| !last).and_then(|review| review(&state.outcome.text));
+            let Some(problem) = problem else {
+                return Some((StopReason::Answered, None));
+            };
+            state.nudged = true;
+            state.messages.push(Message::User { text: problem });
+            return None;
         };
         if state.nudged || turn == self.budget.turns {
             return Some((

@@ -98,6 +98,8 @@ fn case(replies: Vec<Result<Completion, ModelError>>, budget: Budget) -> Case {
         finishing_tool: Some("finish"),
         budget,
         workspace,
+        watcher: None,
+        review: None,
     };
     Case { agent, model, looked }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 pub struct Workspace {
     /// Mark around untrusted text; nobody outside the run can guess it.
     fence: String,
+    keeps_results: bool,
     inner: Mutex<Inner>,
 }
 
@@ -27,7 +28,19 @@ impl Workspace {
         let given = pieces.len();
         let pieces = pieces.into_iter().map(Arc::new).collect();
         let fence = Uuid::new_v4().simple().to_string();
-        Self { fence: fence[..12].to_owned(), inner: Mutex::new(Inner { pieces, given, redactor }) }
+        let inner = Mutex::new(Inner { pieces, given, redactor });
+        Self { fence: fence[..12].to_owned(), keeps_results: false, inner }
+    }
+
+    /// Keeps every tool result under a label, not only the long ones: what is said of it can be looked up.
+    #[must_use]
+    pub fn keeping_results(mut self) -> Self {
+        self.keeps_results = true;
+        self
+    }
+
+    pub(super) fn keeps_results(&self) -> bool {
+        self.keeps_results
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

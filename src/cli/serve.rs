@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::db::queue;
 use crate::knowledge::Knowledge;
 use crate::shutdown::Shutdown;
-use crate::{db, http, jobs, telemetry};
+use crate::{chat, db, http, jobs, telemetry};
 use anyhow::Context as _;
 use axum::serve::ListenerExt as _;
 use std::net::SocketAddr;
@@ -67,6 +67,10 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     let app = App::build(config, connected.pool, shutdown.clone())?;
     shutdown.spawn(ingest(Arc::clone(&app)));
     shutdown.spawn(jobs::announce(Arc::clone(&app)));
+    if roles != Roles::Work {
+        chat::ship(&app.pool).await?;
+        shutdown.spawn(keep(Arc::clone(&app)));
+    }
     if roles != Roles::Http {
         shutdown.spawn(work(Arc::clone(&app)));
     }
@@ -83,6 +87,11 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
         });
     }
     Ok(Service { app, address, private: connected.private })
+}
+
+/// Keeps what happens in answers, for readers that come back.
+async fn keep(app: Arc<App>) {
+    app.live.keep(&app.pool, app.shutdown.token()).await;
 }
 
 /// Works until the stop; a database that goes away ends the worker, which then begins anew.

@@ -32,6 +32,8 @@ pub struct Config {
     pub model: Option<ModelEndpoint>,
     /// Budget of one investigation.
     pub agent: Budget,
+    /// Chat.
+    pub chat: Chat,
     /// Triage.
     pub triage: Triage,
     /// What is kept and replaced.
@@ -103,6 +105,15 @@ pub struct ModelEndpoint {
     pub backoff: Duration,
     /// Prices of a million tokens: prompt, answer.
     pub prices: Option<(f64, f64)>,
+}
+
+/// Chat.
+#[derive(Debug, Clone, Copy)]
+pub struct Chat {
+    /// Tokens of earlier messages.
+    pub history_tokens: usize,
+    /// An answer that nobody reads any more is stopped.
+    pub stop_on_disconnect: bool,
 }
 
 /// Triage.
@@ -231,6 +242,10 @@ impl Config {
             database: database(&mut r, env),
             model: model(&mut r),
             agent: agent(&mut r),
+            chat: Chat {
+                history_tokens: r.bounded("chat.history_tokens", 0, 200_000),
+                stop_on_disconnect: r.one_of("chat.on_disconnect", &["finish", "stop"]) == "stop",
+            },
             triage: Triage {
                 excerpt_tokens: r.bounded("triage.excerpt_tokens", 200, 200_000),
                 comment_interval: r.duration("triage.comment_interval"),

@@ -147,6 +147,18 @@ pub const SETTINGS: &[Setting] = &[
         "2000",
         "Tokens of one tool result that the model is shown; the whole is kept as evidence.",
     ),
+    s(
+        "chat.history_tokens",
+        &["REGREEN_CHAT_HISTORY_TOKENS"],
+        "6000",
+        "Tokens of earlier messages in a request; older ones are summarised once.",
+    ),
+    s(
+        "chat.on_disconnect",
+        &["REGREEN_CHAT_ON_DISCONNECT"],
+        "finish",
+        "When the last reader of an answer leaves: `finish` it, or `stop`.",
+    ),
     s("triage.excerpt_tokens", &["REGREEN_EXCERPT_TOKENS"], "6000", "Tokens of log excerpts in the brief."),
     s(
         "triage.comment_interval",

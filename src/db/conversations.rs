@@ -1,6 +1,8 @@
 //! Conversations and their messages.
 
+use crate::domain::{Conversation, ConversationMessage};
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
@@ -13,6 +15,19 @@ pub struct NewMessage<'a> {
     pub author: &'a str,
     /// Its text, without secrets.
     pub text: &'a str,
+    /// What it rests on, when an analyst said it.
+    pub answer: Option<Answered<'a>>,
+}
+
+/// What an answer rests on.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    /// The turn that made it.
+    pub turn: Uuid,
+    /// The lines it cites, as JSON.
+    pub citations: &'a Value,
+    /// Names in it that nobody told the analyst.
+    pub not_found: &'a [String],
 }
 
 /// The conversation of an incident, opened if there is none, and locked until the transaction ends.
@@ -53,15 +68,21 @@ pub async fn add_message(
     message: &NewMessage<'_>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
+    let answer = message.answer.as_ref();
+    let none = Value::Array(Vec::new());
     sqlx::query!(
-        "insert into messages (id, conversation_id, position, role, author, text, created_at) values ($1, $2, $3, $4, $5, $6, $7)",
+        "insert into messages (id, conversation_id, position, role, author, text, created_at, turn_id, citations, not_found)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         Uuid::now_v7(),
         conversation,
         position,
         message.role,
         message.author,
         message.text,
-        now
+        now,
+        answer.map(|answer| answer.turn),
+        answer.map_or(&none, |answer| answer.citations),
+        answer.map_or(&[][..], |answer| answer.not_found)
     )
     .execute(db)
     .await?;
@@ -96,4 +117,176 @@ pub async fn messages_at(db: impl PgExecutor<'_>, places: &[(Uuid, i32)]) -> sql
     )
     .fetch_all(db)
     .await
+}
+
+/// Opens a conversation about no incident.
+pub async fn open(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    title: &str,
+    agent: Option<Uuid>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into conversations (id, title, agent_id, created_at, updated_at) values ($1, $2, $3, $4, $4)",
+        id,
+        title,
+        agent,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Locks a conversation until the transaction ends. `false` when there is none.
+pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<bool> {
+    let row = sqlx::query_scalar!("select id from conversations where id = $1 for update", id);
+    Ok(row.fetch_optional(db).await?.is_some())
+}
+
+/// The conversation of an incident, if it was opened.
+pub async fn about(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!("select id from conversations where incident_id = $1", incident)
+        .fetch_optional(db)
+        .await
+}
+
+/// Something was said in it, by this agent if one was named.
+pub async fn touch(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    agent: Option<Uuid>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update conversations set updated_at = $2, agent_id = coalesce($3, agent_id) where id = $1",
+        id,
+        now,
+        agent
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives it another title. `false` when there is none.
+pub async fn rename(db: impl PgExecutor<'_>, id: Uuid, title: &str) -> sqlx::Result<bool> {
+    let done = sqlx::query!("update conversations set title = $2 where id = $1", id, title);
+    Ok(done.execute(db).await?.rows_affected() == 1)
+}
+
+/// Removes it with its messages, turns, evidence and search entries. `false` when there is none.
+pub async fn remove(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<bool> {
+    Ok(sqlx::query!("delete from conversations where id = $1", id).execute(db).await?.rows_affected() == 1)
+}
+
+/// How a list of conversations is narrowed.
+#[derive(Debug, Default)]
+pub struct Filter<'a> {
+    /// Only with this agent.
+    pub agent: Option<Uuid>,
+    /// Only about this incident.
+    pub incident: Option<Uuid>,
+    /// Only those with a word since then.
+    pub since: Option<DateTime<Utc>>,
+    /// Only those with no word after.
+    pub until: Option<DateTime<Utc>>,
+    /// Only those whose title or messages hold these words.
+    pub text: Option<&'a str>,
+    /// Only those before this one.
+    pub before: Option<Uuid>,
+}
+
+/// Conversations, the one that was last spoken in first.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    filter: &Filter<'_>,
+    limit: i64,
+) -> sqlx::Result<Vec<Conversation>> {
+    sqlx::query_as!(
+        Conversation,
+        r#"select c.id, c.title, c.incident_id, c.agent_id, c.created_at, c.updated_at,
+                  (select count(*) from messages m where m.conversation_id = c.id) as "messages!",
+                  (select t.id from turns t where t.conversation_id = c.id and t.state = 'running') as "running?"
+           from conversations c
+           where ($1::uuid is null or c.agent_id = $1) and ($2::uuid is null or c.incident_id = $2)
+                 and ($3::timestamptz is null or c.updated_at >= $3) and ($4::timestamptz is null or c.updated_at <= $4)
+                 and ($5::text is null or to_tsvector('simple', c.title) @@ plainto_tsquery('simple', $5)
+                      or exists (select from chunks k join documents d on d.id = k.document_id
+                                 where d.conversation_id = c.id and k.realm = 'conversation'
+                                       and (k.search @@ plainto_tsquery('simple', $5) or k.search @@ plainto_tsquery('english', $5))))
+                 and ($6::uuid is null or (c.updated_at, c.id) < (select b.updated_at, b.id from conversations b where b.id = $6))
+           order by c.updated_at desc, c.id desc limit $7"#,
+        filter.agent,
+        filter.incident,
+        filter.since,
+        filter.until,
+        filter.text,
+        filter.before,
+        limit
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// One conversation.
+pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Conversation>> {
+    sqlx::query_as!(
+        Conversation,
+        r#"select c.id, c.title, c.incident_id, c.agent_id, c.created_at, c.updated_at,
+                  (select count(*) from messages m where m.conversation_id = c.id) as "messages!",
+                  (select t.id from turns t where t.conversation_id = c.id and t.state = 'running') as "running?"
+           from conversations c where c.id = $1"#,
+        id
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Its messages from this position on, in order.
+pub async fn messages(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    from: i32,
+) -> sqlx::Result<Vec<ConversationMessage>> {
+    let rows = sqlx::query!(
+        "select id, position, role, author, text, citations, not_found, turn_id, created_at
+         from messages where conversation_id = $1 and position >= $2 order by position",
+        id,
+        from
+    )
+    .fetch_all(db)
+    .await?;
+    let said = rows.into_iter().map(|row| ConversationMessage {
+        id: row.id,
+        position: row.position,
+        role: row.role,
+        author: row.author,
+        text: row.text,
+        citations: serde_json::from_value(row.citations).unwrap_or_default(),
+        not_found: row.not_found,
+        run: row.turn_id,
+        created_at: row.created_at,
+    });
+    Ok(said.collect())
+}
+
+/// What was said before the messages that are given whole: a summary, and the position it ends before.
+pub async fn summary(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<(Option<String>, i32)> {
+    let row = sqlx::query!("select summary, summarised from conversations where id = $1", id);
+    Ok(row.fetch_optional(db).await?.map_or((None, 0), |row| (row.summary, row.summarised)))
+}
+
+/// Stores a summary of all messages before a position.
+pub async fn summarise(db: impl PgExecutor<'_>, id: Uuid, summary: &str, before: i32) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update conversations set summary = $2, summarised = $3 where id = $1 and summarised < $3",
+        id,
+        summary,
+        before
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }

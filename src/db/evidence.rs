@@ -26,13 +26,33 @@ pub struct NewEvidence {
     pub redactions: i32,
 }
 
+/// Whose evidence it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A failure report's: what was collected and what tools told the investigation.
+    Report(Uuid),
+    /// A conversation's: what tools told it.
+    Conversation(Uuid),
+}
+
+impl Owner {
+    /// Report and conversation, one of them.
+    fn ids(self) -> (Option<Uuid>, Option<Uuid>) {
+        match self {
+            Self::Report(id) => (Some(id), None),
+            Self::Conversation(id) => (None, Some(id)),
+        }
+    }
+}
+
 /// Stores pieces in one statement; a position that is taken keeps what it has.
 pub async fn insert(
     db: impl PgExecutor<'_>,
-    report: Uuid,
+    owner: Owner,
     pieces: &[NewEvidence],
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
+    let (report, conversation) = owner.ids();
     let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let ids: Vec<Uuid> = pieces.iter().map(|piece| piece.id).collect();
     let positions: Vec<i32> = pieces.iter().map(|piece| piece.position).collect();
@@ -48,11 +68,11 @@ pub async fn insert(
         pieces.iter().map(|piece| piece.raw.as_ref().map(|raw| raw.replace('\0', "\u{fffd}"))).collect();
     let redactions: Vec<i32> = pieces.iter().map(|piece| piece.redactions).collect();
     sqlx::query!(
-        "insert into evidence (id, report_id, position, kind, title, text, lines, bytes, redactions, created_at, red, raw)
-         select id, $2, position, kind, title, text, lines, bytes, redactions, $10, red::int[], raw
+        "insert into evidence (id, report_id, conversation_id, position, kind, title, text, lines, bytes, redactions, created_at, red, raw)
+         select id, $2, $13, position, kind, title, text, lines, bytes, redactions, $10, red::int[], raw
          from unnest($1::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::int[], $11::text[], $12::text[])
               as piece (id, position, kind, title, text, lines, bytes, redactions, red, raw)
-         on conflict (report_id, position) do nothing",
+         on conflict do nothing",
         &ids,
         report,
         &positions,
@@ -64,18 +84,22 @@ pub async fn insert(
         &redactions,
         now,
         &reds,
-        &raws as &[Option<String>]
+        &raws as &[Option<String>],
+        conversation
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// All pieces of a report with their texts.
-pub async fn of_report(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<Evidence>> {
+/// All pieces of a report or conversation with their texts.
+pub async fn of(db: impl PgExecutor<'_>, owner: Owner) -> sqlx::Result<Vec<Evidence>> {
+    let (report, conversation) = owner.ids();
     let rows = sqlx::query!(
-        "select id, position, kind, title, text, red from evidence where report_id = $1 order by position",
-        report
+        "select id, position, kind, title, text, red from evidence
+         where report_id = $1 or conversation_id = $2 order by position",
+        report,
+        conversation
     )
     .fetch_all(db)
     .await?;
@@ -96,12 +120,14 @@ fn array(numbers: &[u32]) -> String {
     format!("{{{}}}", numbers.join(","))
 }
 
-/// The list of a report's pieces.
-pub async fn list(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<EvidenceSummary>> {
+/// The list of a report's or conversation's pieces.
+pub async fn list(db: impl PgExecutor<'_>, owner: Owner) -> sqlx::Result<Vec<EvidenceSummary>> {
+    let (report, conversation) = owner.ids();
     let rows = sqlx::query!(
         "select id, position, kind, title, lines, bytes, redactions, created_at
-         from evidence where report_id = $1 order by position",
-        report
+         from evidence where report_id = $1 or conversation_id = $2 order by position",
+        report,
+        conversation
     )
     .fetch_all(db)
     .await?;
@@ -119,8 +145,14 @@ pub async fn list(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<Evi
 }
 
 /// The whole text of one piece.
-pub async fn text(db: impl PgExecutor<'_>, report: Uuid, position: i32) -> sqlx::Result<Option<String>> {
-    sqlx::query_scalar!("select text from evidence where report_id = $1 and position = $2", report, position)
-        .fetch_optional(db)
-        .await
+pub async fn text(db: impl PgExecutor<'_>, owner: Owner, position: i32) -> sqlx::Result<Option<String>> {
+    let (report, conversation) = owner.ids();
+    sqlx::query_scalar!(
+        "select text from evidence where (report_id = $1 or conversation_id = $2) and position = $3",
+        report,
+        conversation,
+        position
+    )
+    .fetch_optional(db)
+    .await
 }

@@ -1,5 +1,6 @@
 //! All SQL: free functions over any executor, checked at compile time. Also the private Postgres of a machine without one.
 
+pub mod agents;
 pub mod conversations;
 pub mod documents;
 pub mod embeddings;
@@ -11,6 +12,7 @@ pub mod queue;
 pub mod reports;
 pub mod resolutions;
 pub mod runs;
+pub mod turns;
 pub mod words;
 
 use anyhow::Context as _;

@@ -99,6 +99,16 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Repor
     Ok(row.map(Report::from))
 }
 
+/// The report whose evidence led to the incident's conclusion, if it is known.
+pub async fn leader(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!(
+        "select id from reports where incident_id = $1 and leads order by created_at desc, id desc limit 1",
+        incident
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// What a list is narrowed to.
 #[derive(Debug, Default)]
 pub struct Filter<'a> {

@@ -4,12 +4,32 @@ use crate::domain::{Run, ToolCallRecord, Usage};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
+/// What a run works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// A failure report.
+    Report(Uuid),
+    /// A turn of a conversation.
+    Turn(Uuid),
+}
+
+impl Work {
+    /// Report and turn, one of them.
+    fn ids(self) -> (Option<Uuid>, Option<Uuid>) {
+        match self {
+            Self::Report(id) => (Some(id), None),
+            Self::Turn(id) => (None, Some(id)),
+        }
+    }
+}
+
 /// Stores a run with its calls.
-pub async fn insert(db: &mut PgConnection, report: Uuid, run: &Run) -> sqlx::Result<()> {
+pub async fn insert(db: &mut PgConnection, work: Work, run: &Run) -> sqlx::Result<()> {
+    let (report, turn) = work.ids();
     let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     sqlx::query!(
-        "insert into runs (id, report_id, analyst, stop_reason, detail, turns, input_tokens, output_tokens, cost, started_at, duration_ms, claims, claims_verified)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        "insert into runs (id, report_id, analyst, stop_reason, detail, turns, input_tokens, output_tokens, cost, started_at, duration_ms, claims, claims_verified, turn_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         run.id,
         report,
         run.analyst,
@@ -22,7 +42,8 @@ pub async fn insert(db: &mut PgConnection, report: Uuid, run: &Run) -> sqlx::Res
         run.started_at,
         run.duration_ms,
         run.claims,
-        run.claims_verified
+        run.claims_verified,
+        turn
     )
     .execute(&mut *db)
     .await?;
@@ -51,40 +72,70 @@ pub async fn insert(db: &mut PgConnection, report: Uuid, run: &Run) -> sqlx::Res
 
 /// The runs of a report, oldest first, each with its calls.
 pub async fn of_report(db: impl PgExecutor<'_> + Copy, report: Uuid) -> sqlx::Result<Vec<Run>> {
-    let rows = sqlx::query!("select * from runs where report_id = $1 order by started_at, id", report)
-        .fetch_all(db)
-        .await?;
-    let calls = sqlx::query!(
-        "select c.* from tool_calls c join runs r on r.id = c.run_id where r.report_id = $1 order by c.run_id, c.position",
-        report
+    Ok(read(db, Some(report), None).await?.into_iter().map(|(_, run)| run).collect())
+}
+
+/// The runs of a conversation's turns, oldest first, each with its turn and its calls.
+pub async fn of_conversation(
+    db: impl PgExecutor<'_> + Copy,
+    conversation: Uuid,
+) -> sqlx::Result<Vec<(Uuid, Run)>> {
+    let runs = read(db, None, Some(conversation)).await?;
+    Ok(runs.into_iter().filter_map(|(turn, run)| Some((turn?, run))).collect())
+}
+
+async fn read(
+    db: impl PgExecutor<'_> + Copy,
+    report: Option<Uuid>,
+    conversation: Option<Uuid>,
+) -> sqlx::Result<Vec<(Option<Uuid>, Run)>> {
+    let rows = sqlx::query!(
+        "select * from runs
+         where report_id = $1 or turn_id in (select id from turns where conversation_id = $2)
+         order by started_at, id",
+        report,
+        conversation
     )
     .fetch_all(db)
     .await?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let calls =
+        sqlx::query!("select * from tool_calls where run_id = any($1) order by run_id, position", &ids)
+            .fetch_all(db)
+            .await?;
     let number = |n: i64| u64::try_from(n).unwrap_or(0);
-    let run = rows.into_iter().map(|row| Run {
-        tool_calls: calls
-            .iter()
-            .filter(|call| call.run_id == row.id)
-            .map(|call| ToolCallRecord {
-                turn: u32::try_from(call.turn).unwrap_or(0),
-                name: call.name.clone(),
-                arguments: call.arguments.clone(),
-                result: call.result.clone(),
-                failed: call.failed,
-                duration_ms: call.duration_ms,
-            })
-            .collect(),
-        id: row.id,
-        analyst: row.analyst,
-        stop_reason: row.stop_reason,
-        detail: row.detail,
-        turns: row.turns,
-        usage: Usage { input_tokens: number(row.input_tokens), output_tokens: number(row.output_tokens) },
-        cost: row.cost,
-        claims: row.claims,
-        claims_verified: row.claims_verified,
-        started_at: row.started_at,
-        duration_ms: row.duration_ms,
+    let run = rows.into_iter().map(|row| {
+        (
+            row.turn_id,
+            Run {
+                tool_calls: calls
+                    .iter()
+                    .filter(|call| call.run_id == row.id)
+                    .map(|call| ToolCallRecord {
+                        turn: u32::try_from(call.turn).unwrap_or(0),
+                        name: call.name.clone(),
+                        arguments: call.arguments.clone(),
+                        result: call.result.clone(),
+                        failed: call.failed,
+                        duration_ms: call.duration_ms,
+                    })
+                    .collect(),
+                id: row.id,
+                analyst: row.analyst,
+                stop_reason: row.stop_reason,
+                detail: row.detail,
+                turns: row.turns,
+                usage: Usage {
+                    input_tokens: number(row.input_tokens),
+                    output_tokens: number(row.output_tokens),
+                },
+                cost: row.cost,
+                claims: row.claims,
+                claims_verified: row.claims_verified,
+                started_at: row.started_at,
+                duration_ms: row.duration_ms,
+            },
+        )
     });
     Ok(run.collect())
 }

@@ -34,6 +34,19 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Its text, without tool calls.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::System { text }
+            | Self::User { text }
+            | Self::Assistant { text, .. }
+            | Self::Tool { text, .. } => text,
+        }
+    }
+}
+
 /// A call the model asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {

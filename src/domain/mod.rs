@@ -1,18 +1,22 @@
 //! The plain types everything else speaks in: no I/O, no foreign wire formats, no clock.
 
+mod conversation;
 mod diagnosis;
 mod evidence;
 mod incident;
 mod message;
+mod profile;
 mod report;
 mod resolution;
 mod run;
 mod tool;
 
+pub use conversation::{Citation, Conversation, ConversationMessage};
 pub use diagnosis::{Claim, Confidence, Diagnosis, FailureClass};
 pub use evidence::{Evidence, EvidenceKind, EvidenceSummary};
 pub use incident::{Fingerprint, Incident, IncidentStatus};
 pub use message::{Message, ToolCall, Usage};
+pub use profile::{Profile, Prompt};
 pub use report::{Failure, Report, ReportStatus, Step, StepName};
 pub use resolution::{Resolution, Verdict};
 pub use run::{Budget, Run, StopReason, ToolCallRecord};

@@ -1,16 +1,28 @@
-//! `/api/conversations`: what was said about incidents.
+//! `/api/conversations`: what was said, about incidents and otherwise.
 
-use super::problem::Problem;
-use super::reports::bad_query;
+use super::fields::{Fields, Shape};
+use super::problem::{FieldError, Problem};
+use super::reports::{bad_query, known_id, missing, page_size};
 use super::search::limit;
 use crate::app::App;
+use crate::db::conversations::{self, Filter};
+use crate::db::evidence::{self, Owner};
+use crate::db::runs;
+use crate::domain::{Conversation, ConversationMessage, EvidenceSummary, Run};
+use crate::evidence::redact::Redactor;
 use crate::knowledge::SaidBefore;
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 /// What is looked for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -39,4 +51,210 @@ pub async fn search(
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
     let limit = limit(&query.q, query.limit)?;
     Ok(Json(MessagesFound { messages: app.knowledge.said_before(&query.q, limit).await? }))
+}
+
+/// How a list is narrowed and paged.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Only with this agent.
+    agent_id: Option<Uuid>,
+    /// Only about this incident.
+    incident_id: Option<Uuid>,
+    /// Only with a word since then (RFC 3339).
+    since: Option<DateTime<Utc>>,
+    /// Only with no word after (RFC 3339).
+    until: Option<DateTime<Utc>>,
+    /// Only with these words in title or messages.
+    text: Option<String>,
+    /// The `next` of the page before.
+    before: Option<Uuid>,
+    /// 1 to 200; 50 when left out.
+    limit: Option<i64>,
+}
+
+/// One page of conversations, the one that was last spoken in first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConversationPage {
+    /// The conversations.
+    conversations: Vec<Conversation>,
+    /// `before` of the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Uuid>,
+}
+
+/// A conversation with everything that was said in it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConversationDetail {
+    #[serde(flatten)]
+    conversation: Conversation,
+    /// Messages, oldest first.
+    #[serde(rename = "history")]
+    messages: Vec<ConversationMessage>,
+    /// Runs that answered, with every tool call.
+    runs: Vec<TurnRun>,
+    /// What tools told it; the text of each is at `/api/conversations/{id}/evidence/{label}`.
+    evidence: Vec<EvidenceSummary>,
+}
+
+/// A run and the turn it answered.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TurnRun {
+    /// As messages name it.
+    run: Uuid,
+    /// What it did.
+    made: Run,
+}
+
+/// Conversations.
+#[utoipa::path(get, path = "/api/conversations", tag = "conversations", params(ListQuery),
+    responses((status = 200, body = ConversationPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<ConversationPage>, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
+    let limit = page_size(query.limit)?;
+    let filter = Filter {
+        agent: query.agent_id,
+        incident: query.incident_id,
+        since: query.since,
+        until: query.until,
+        text: query.text.as_deref().map(str::trim).filter(|text| !text.is_empty()),
+        before: query.before,
+    };
+    let mut conversations = conversations::list(&app.pool, &filter, limit + 1).await?;
+    let more = conversations.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    if more {
+        conversations.pop();
+    }
+    let next = conversations.last().filter(|_| more).map(|conversation| conversation.id);
+    Ok(Json(ConversationPage { conversations, next }))
+}
+
+async fn detail(app: &App, id: &str) -> Result<ConversationDetail, Problem> {
+    let id = known_id(id)?;
+    let conversation = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
+    let messages = conversations::messages(&app.pool, id, 0).await?;
+    let runs = runs::of_conversation(&app.pool, id).await?;
+    let runs = runs.into_iter().map(|(run, made)| TurnRun { run, made }).collect();
+    let evidence = evidence::list(&app.pool, Owner::Conversation(id)).await?;
+    Ok(ConversationDetail { conversation, messages, runs, evidence })
+}
+
+/// One conversation with its messages, runs and tool calls.
+#[utoipa::path(get, path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
+    responses((status = 200, body = ConversationDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<ConversationDetail>, Problem> {
+    detail(&app, &id).await.map(Json)
+}
+
+/// A new title.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub struct NewTitle {
+    /// One line of at most 200 bytes.
+    title: String,
+}
+
+/// Gives a conversation another title.
+#[utoipa::path(patch, path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)), request_body = NewTitle,
+    responses((status = 200, body = Conversation), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn rename(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Conversation>, Problem> {
+    let id = known_id(&id)?;
+    let mut fields = Fields::parse(body)?;
+    let title = fields.required("title", Shape::Line(200));
+    fields.finish()?;
+    if !conversations::rename(&app.pool, id, &Redactor::new().redact(title.trim())).await? {
+        return Err(missing("conversation"));
+    }
+    let conversation = conversations::get(&app.pool, id).await?;
+    conversation.map(Json).ok_or_else(|| missing("conversation"))
+}
+
+/// Removes a conversation with its messages, runs and evidence.
+#[utoipa::path(delete, path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
+    responses((status = 204), (status = 404, body = Problem), (status = 503, body = Problem)))]
+pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+    let id = known_id(&id)?;
+    if !conversations::remove(&app.pool, id).await? {
+        return Err(missing("conversation"));
+    }
+    tracing::info!(conversation = %id, "a conversation was deleted");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What an export looks like.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ExportQuery {
+    /// `markdown` (when left out) or `json`.
+    format: Option<String>,
+}
+
+/// A conversation as a file.
+#[utoipa::path(get, path = "/api/conversations/{id}/export", tag = "conversations", params(("id" = Uuid, Path), ExportQuery),
+    responses((status = 200, content((String = "text/markdown"), (ConversationDetail = "application/json"))), (status = 404, body = Problem),
+        (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn export(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    query: Result<Query<ExportQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
+    let detail = detail(&app, &id).await?;
+    let name = |ending: &str| {
+        let name = format!("attachment; filename=\"conversation-{}.{ending}\"", detail.conversation.id);
+        [(header::CONTENT_DISPOSITION, name)]
+    };
+    match query.format.as_deref().unwrap_or("markdown") {
+        "json" => Ok((name("json"), Json(&detail)).into_response()),
+        "markdown" => {
+            let kind = [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")];
+            Ok((kind, name("md"), markdown(&detail)).into_response())
+        }
+        other => {
+            let problem = format!("has to be markdown or json, not {}", other.escape_debug());
+            Err(Problem::fields(vec![FieldError { field: "format".to_owned(), problem }]))
+        }
+    }
+}
+
+fn markdown(detail: &ConversationDetail) -> String {
+    let mut text = format!("# {}\n", detail.conversation.title);
+    for message in &detail.messages {
+        let at = message.created_at.format("%Y-%m-%d %H:%M UTC");
+        let _ = write!(text, "\n## {} ({at})\n\n{}\n", message.author, message.text.trim());
+        for citation in message.citations.iter().filter(|citation| citation.verified) {
+            let _ = write!(text, "\n- {} of {}:", citation.mark, citation.title);
+            for line in citation.quote.lines() {
+                let _ = write!(text, "\n      {line}");
+            }
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// The whole text of what a tool told a conversation.
+#[utoipa::path(get, path = "/api/conversations/{id}/evidence/{label}", tag = "conversations",
+    params(("id" = Uuid, Path), ("label" = String, Path, description = "E1, E2, …")),
+    responses((status = 200, body = String, content_type = "text/plain"), (status = 404, body = Problem), (status = 503, body = Problem)))]
+pub async fn evidence(
+    State(app): State<Arc<App>>,
+    Path((id, label)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let id = known_id(&id)?;
+    let position = label.trim_start_matches(['E', 'e']).parse().map_err(|_| missing("evidence"))?;
+    let text = evidence::text(&app.pool, Owner::Conversation(id), position).await?;
+    let text = text.ok_or_else(|| missing("evidence"))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }

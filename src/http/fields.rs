@@ -5,6 +5,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 /// The fields of one request.
 pub(super) struct Fields {
@@ -82,6 +83,45 @@ impl Fields {
             self.error(field, "is required");
         }
         text.unwrap_or_default()
+    }
+
+    /// An id that may be missing or null.
+    pub(super) fn id(&mut self, field: &str) -> Option<Uuid> {
+        let text = self.optional(field, Shape::Line(100))?;
+        let id = text.parse().ok();
+        if id.is_none() {
+            self.error(field, "is not an id");
+        }
+        id
+    }
+
+    /// A number within bounds that may be missing; `null` counts as missing.
+    pub(super) fn number(&mut self, field: &str, least: f64, most: f64) -> Option<f64> {
+        let value = self.values.remove(field).filter(|value| !value.is_null())?;
+        let number = value.as_f64().filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            self.error(field, format!("has to be a number from {least} to {most}"));
+        }
+        number
+    }
+
+    /// A list of lines that may be missing.
+    pub(super) fn lines(&mut self, field: &str, most: usize) -> Option<Vec<String>> {
+        let value = self.values.remove(field).filter(|value| !value.is_null())?;
+        let lines: Option<Vec<String>> = value
+            .as_array()
+            .filter(|lines| lines.len() <= most)
+            .and_then(|lines| lines.iter().map(|line| line.as_str().map(str::to_owned)).collect());
+        if lines.as_ref().is_none_or(|lines| lines.iter().any(|line| check(line, Shape::Line(200)).is_err()))
+        {
+            self.error(field, format!("has to be a list of at most {most} strings of one line"));
+        }
+        lines
+    }
+
+    /// Whether a field is there, be it `null`.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.values.contains_key(field)
     }
 
     /// 422 if anything was wrong.

@@ -1,5 +1,7 @@
 //! The HTTP edge: every route on this screen, the layers in one place.
 
+mod agents;
+mod chat;
 mod conversations;
 mod documents;
 mod fields;
@@ -51,7 +53,17 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(resolutions::resolve))
         .routes(routes!(webhook::hear))
         .routes(routes!(search::search))
+        .routes(routes!(chat::ask))
+        .routes(routes!(chat::stream))
+        .routes(routes!(chat::events))
+        .routes(routes!(chat::stop))
         .routes(routes!(conversations::search))
+        .routes(routes!(conversations::list))
+        .routes(routes!(conversations::get, conversations::rename, conversations::remove))
+        .routes(routes!(conversations::export))
+        .routes(routes!(conversations::evidence))
+        .routes(routes!(agents::list, agents::add))
+        .routes(routes!(agents::get, agents::change, agents::remove))
         .routes(routes!(documents::list, documents::add))
         .routes(routes!(documents::get, documents::remove))
         .routes(routes!(health::health))

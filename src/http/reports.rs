@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use crate::app::App;
+use crate::db::evidence::Owner;
 use crate::db::reports::Filter;
 use crate::db::{self};
 use crate::domain::{EvidenceSummary, Report, Run, Step};
@@ -84,7 +85,7 @@ pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     let id = known_id(&id)?;
     let report = db::reports::get(&app.pool, id).await?.ok_or_else(|| missing("report"))?;
     let steps = db::reports::steps(&app.pool, id).await?;
-    let evidence = db::evidence::list(&app.pool, id).await?;
+    let evidence = db::evidence::list(&app.pool, Owner::Report(id)).await?;
     let runs = db::runs::of_report(&app.pool, id).await?;
     Ok(Json(ReportDetail { report, steps, evidence, runs }))
 }
@@ -99,7 +100,9 @@ pub async fn evidence(
 ) -> Result<impl IntoResponse, Problem> {
     let id = known_id(&id)?;
     let position = label.trim_start_matches(['E', 'e']).parse().map_err(|_| missing("evidence"))?;
-    let text = db::evidence::text(&app.pool, id, position).await?.ok_or_else(|| missing("evidence"))?;
+    let text = db::evidence::text(&app.pool, Owner::Report(id), position)
+        .await?
+        .ok_or_else(|| missing("evidence"))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }
 

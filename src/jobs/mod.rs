@@ -90,7 +90,7 @@ pub async fn announce(app: Arc<App>) {
 
 async fn listen(app: &App) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(&app.pool).await?;
-    listener.listen_all(["regreen_report", "regreen_knowledge"]).await?;
+    listener.listen_all(["regreen_report", "regreen_knowledge", "regreen_stop"]).await?;
     loop {
         let notification = listener.recv().await?;
         if notification.channel() == "regreen_knowledge" {
@@ -99,6 +99,11 @@ async fn listen(app: &App) -> sqlx::Result<()> {
                     error = format!("{error:#}"),
                     "the signatures of changed runbooks cannot be read"
                 );
+            }
+        } else if notification.channel() == "regreen_stop" {
+            let turn = notification.payload().parse().ok();
+            if let Some(answer) = turn.and_then(|turn| app.live.get(turn)) {
+                answer.stop.cancel();
             }
         } else if let Ok(id) = notification.payload().parse() {
             // Nobody waiting is fine.

@@ -70,8 +70,13 @@ impl Knowledge {
             failure.pipeline.as_ref().map_or_else(String::new, |pipeline| format!(" in pipeline {pipeline}"))
         );
         let messages = [
-            NewMessage { role: "user", author: "report", text: &asked },
-            NewMessage { role: "assistant", author: &diagnosis.analyst, text: &conclusion(diagnosis) },
+            NewMessage { role: "user", author: "report", text: &asked, answer: None },
+            NewMessage {
+                role: "assistant",
+                author: &diagnosis.analyst,
+                text: &conclusion(diagnosis),
+                answer: None,
+            },
         ];
         self.converse(db, (*incident, &diagnosis.title), &messages, now).await?;
         queue::add_index(db).await
@@ -107,7 +112,7 @@ impl Knowledge {
         }
         self.rewrite(&mut transaction, incident, now).await?;
         let text = told(&resolution);
-        let message = NewMessage { role: "user", author: &resolution.author, text: &text };
+        let message = NewMessage { role: "user", author: &resolution.author, text: &text, answer: None };
         self.converse(&mut transaction, (incident, &known.title), &[message], now).await?;
         queue::add_index(&mut *transaction).await?;
         transaction.commit().await?;
@@ -151,6 +156,20 @@ impl Knowledge {
         now: DateTime<Utc>,
     ) -> sqlx::Result<()> {
         let conversation = conversations::of_incident(&mut *db, incident, title, now).await?;
+        self.say(db, (conversation, title, Some(incident)), messages, now).await
+    }
+
+    /// Appends messages to a conversation, which the caller holds locked, and makes them searchable.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn say(
+        &self,
+        db: &mut PgConnection,
+        (conversation, title, incident): (Uuid, &str, Option<Uuid>),
+        messages: &[NewMessage<'_>],
+        now: DateTime<Utc>,
+    ) -> sqlx::Result<()> {
         let first = conversations::length(&mut *db, conversation).await?;
         let path = conversation.to_string();
         let new = NewDocument {
@@ -165,7 +184,7 @@ impl Knowledge {
             signatures: &serde_json::json!([]),
             body: "",
             solved: false,
-            incident_id: Some(incident),
+            incident_id: incident,
             conversation_id: Some(conversation),
             chunks: &[],
         };

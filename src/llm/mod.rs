@@ -69,6 +69,18 @@ pub enum ModelError {
     },
 }
 
+/// What is heard of an answer while it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// An attempt begins; what was heard of the attempt before does not count.
+    Begun,
+    /// The next piece of free text.
+    Text(&'a str),
+}
+
+/// Who listens.
+pub type Listener<'a> = dyn Fn(Heard<'_>) + Send + Sync + 'a;
+
 /// Something that completes a conversation.
 #[async_trait]
 pub trait Model: Send + Sync {
@@ -77,4 +89,16 @@ pub trait Model: Send + Sync {
 
     /// Completes the history. Retries by itself what is worth retrying.
     async fn complete(&self, request: &Request) -> Result<Completion, ModelError>;
+
+    /// Completes the history and lets `listener` hear the text as it comes; whole at the end, where nothing is streamed.
+    async fn complete_aloud(
+        &self,
+        request: &Request,
+        listener: &Listener<'_>,
+    ) -> Result<Completion, ModelError> {
+        listener(Heard::Begun);
+        let completion = self.complete(request).await?;
+        listener(Heard::Text(&completion.text));
+        Ok(completion)
+    }
 }

@@ -3,7 +3,7 @@
 use super::failure::{Attempt, HttpFailure, attempt_error};
 use super::stream::Assembly;
 use super::wire;
-use super::{Completion, Model, ModelError, Request};
+use super::{Completion, Heard, Listener, Model, ModelError, Request};
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
@@ -64,7 +64,7 @@ impl OpenAi {
         }
     }
 
-    async fn attempt(&self, request: &Request) -> Result<Completion, Attempt> {
+    async fn attempt(&self, request: &Request, listener: &Listener<'_>) -> Result<Completion, Attempt> {
         let body = wire::body(&self.settings, request, self.refused.load(Ordering::Relaxed));
         let prompt_bytes = body.to_string().len();
         let read = async {
@@ -78,7 +78,14 @@ impl OpenAi {
                     next.map_err(|_| Attempt::retry("the endpoint fell silent in the middle of an answer"))?;
                 match next {
                     None => break,
-                    Some(Ok(chunk)) => assembly.take(&chunk)?,
+                    Some(Ok(chunk)) => {
+                        let known = assembly.text().len();
+                        assembly.take(&chunk)?;
+                        let fresh = &assembly.text()[known..];
+                        if !fresh.is_empty() {
+                            listener(Heard::Text(fresh));
+                        }
+                    }
                     Some(Err(OpenAIError::JSONDeserialize(..))) => {
                         return Err(Attempt::retry("the endpoint streamed something that is not JSON"));
                     }
@@ -122,9 +129,18 @@ impl Model for OpenAi {
     }
 
     async fn complete(&self, request: &Request) -> Result<Completion, ModelError> {
+        self.complete_aloud(request, &|_: Heard<'_>| {}).await
+    }
+
+    async fn complete_aloud(
+        &self,
+        request: &Request,
+        listener: &Listener<'_>,
+    ) -> Result<Completion, ModelError> {
         let mut attempts = 0;
         loop {
-            let failure = match self.attempt(request).await {
+            listener(Heard::Begun);
+            let failure = match self.attempt(request, listener).await {
                 Ok(completion) => return Ok(completion),
                 Err(failure) => failure,
             };

@@ -23,6 +23,11 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
+    /// The free text so far.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Takes a chunk, or a whole answer from a server that does not stream.
     pub(super) fn take(&mut self, chunk: &Value) -> Result<(), Attempt> {
         if chunk.get("error").is_some_and(|error| !error.is_null()) {

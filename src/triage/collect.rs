@@ -4,7 +4,7 @@ use super::arguments::fitting;
 use super::run::Halt;
 use crate::app::App;
 use crate::clock;
-use crate::db::evidence::{self, NewEvidence};
+use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::reports;
 use crate::domain::{Evidence, EvidenceKind, Failure, Report, StepName};
 use crate::evidence::clean::{Cleaned, clean};
@@ -45,7 +45,7 @@ pub(super) async fn collect(
     report: &Report,
     cancel: &CancellationToken,
 ) -> Result<Collected, Halt> {
-    let stored = evidence::of_report(&app.pool, report.id).await?;
+    let stored = evidence::of(&app.pool, Owner::Report(report.id)).await?;
     let collected = reports::steps(&app.pool, report.id).await?;
     if collected.iter().any(|step| step.name == StepName::Collect.as_str()) {
         return Ok(Collected { pieces: stored, gaps: Vec::new(), redactor: redactor(app) });
@@ -65,7 +65,7 @@ pub(super) async fn collect(
     }
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
-    evidence::insert(&mut *transaction, report.id, &pieces, now).await?;
+    evidence::insert(&mut *transaction, Owner::Report(report.id), &pieces, now).await?;
     let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
     reports::add_step(&mut *transaction, report.id, StepName::Collect, &detail, timing).await?;
     transaction.commit().await?;

@@ -2,7 +2,7 @@
 
 use crate::clock;
 use crate::config::Privacy;
-use crate::db::evidence::{self, NewEvidence};
+use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::queue;
 use crate::db::reports::{self, NewReport};
 use crate::domain::{EvidenceKind, Failure};
@@ -57,7 +57,7 @@ pub async fn intake(pool: &PgPool, submission: &Submission, privacy: Privacy) ->
     }
     let pieces = attached(submission, privacy);
     if !pieces.is_empty() {
-        evidence::insert(&mut *transaction, id, &pieces, now).await?;
+        evidence::insert(&mut *transaction, Owner::Report(id), &pieces, now).await?;
     }
     queue::add_triage(&mut *transaction, id).await?;
     transaction.commit().await?;

@@ -6,8 +6,9 @@ use super::run::{Halt, Held};
 use crate::agent::{Agent, Outcome, Tool, Workspace};
 use crate::app::App;
 use crate::clock;
-use crate::db::evidence::{self, NewEvidence};
-use crate::db::{incidents, reports, runs};
+use crate::db::evidence::{self, NewEvidence, Owner};
+use crate::db::runs::{self, Work};
+use crate::db::{incidents, reports};
 use crate::domain::{Access, Diagnosis, Evidence, Incident, Message, Run, StepName, StopReason};
 use crate::evidence::verify::{Sources, verify};
 use crate::knowledge::Investigated;
@@ -16,11 +17,9 @@ use crate::tools::{
     ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SearchRunbooks, SimilarIncidents, SubmitDiagnosis, Told,
     diagnosis,
 };
-use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// Finds the cause, stores the run, the diagnosis and what the tools returned. What was concluded before is read back.
 pub(super) async fn investigate(
@@ -140,40 +139,13 @@ async fn run(
         finishing_tool: Some(SUBMIT_DIAGNOSIS),
         budget: app.config.agent,
         workspace: Arc::clone(workspace),
+        watcher: None,
+        review: None,
     };
     let (started_at, started) = (clock::now(), Instant::now());
     let outcome = agent.run(brief, cancel).await;
-    let run = record(app, model, &outcome, started_at, started);
+    let run = app.record(model, &outcome, started_at, started);
     (outcome, run)
-}
-
-fn record(
-    app: &App,
-    model: &Arc<dyn Model>,
-    outcome: &Outcome,
-    started_at: DateTime<Utc>,
-    started: Instant,
-) -> Run {
-    let is_rules = Arc::ptr_eq(model, &app.rules);
-    let prices = app.config.model.as_ref().and_then(|model| model.prices).filter(|_| !is_rules);
-    #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
-    let cost = prices.map(|(input, output)| {
-        (outcome.usage.input_tokens as f64 * input + outcome.usage.output_tokens as f64 * output) / 1e6
-    });
-    Run {
-        id: Uuid::now_v7(),
-        analyst: model.name().to_owned(),
-        stop_reason: outcome.stop.as_str().to_owned(),
-        detail: outcome.detail.clone(),
-        turns: i32::try_from(outcome.turns).unwrap_or(i32::MAX),
-        usage: outcome.usage,
-        cost,
-        claims: 0,
-        claims_verified: 0,
-        tool_calls: outcome.calls.clone(),
-        started_at,
-        duration_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
-    }
 }
 
 struct Concluded<'a> {
@@ -215,10 +187,10 @@ async fn store(
     let mut transaction = app.pool.begin().await?;
     held.check(&mut transaction, app).await?;
     for run in *runs {
-        runs::insert(&mut transaction, held.report.id, run).await?;
+        runs::insert(&mut transaction, Work::Report(held.report.id), run).await?;
     }
     if !added.is_empty() {
-        evidence::insert(&mut *transaction, held.report.id, &added, now).await?;
+        evidence::insert(&mut *transaction, Owner::Report(held.report.id), &added, now).await?;
     }
     incidents::set_diagnosis(&mut *transaction, incident.id, diagnosis).await?;
     let investigated = Investigated { incident: incident.id, failure: &held.report.failure, diagnosis };

@@ -4,7 +4,8 @@ use super::run::{Halt, Held};
 use super::tracker::{self, Issue};
 use crate::app::App;
 use crate::clock;
-use crate::db::{evidence, incidents, resolutions};
+use crate::db::evidence::{self, Owner};
+use crate::db::{incidents, resolutions};
 use crate::domain::{Diagnosis, Evidence, Fingerprint, Incident, Verdict};
 use crate::knowledge::{self, Said};
 use serde_json::{Value, json};
@@ -132,7 +133,7 @@ async fn body(
         let said = said.iter().map(|said| one_line(&knowledge::told(said)));
         json!({ "url": previous.issue_url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
     });
-    let pieces = evidence::of_report(&app.pool, held.report.id).await?;
+    let pieces = evidence::of(&app.pool, Owner::Report(held.report.id)).await?;
     let claims: Vec<Value> = diagnosis
         .claims
         .iter()

@@ -5,8 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chat;
 mod command_line;
 mod conformance;
+mod conversations;
 mod crashes;
 mod fuzz;
 mod http_api;

@@ -6,9 +6,12 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// How a server cuts tool calls into chunks.
@@ -26,6 +29,8 @@ pub enum Style {
 pub enum Reply {
     Calls(Vec<(&'static str, String)>, Style),
     Text(&'static str),
+    /// The rest comes when somebody opens the gate.
+    Gated(&'static str, Arc<Notify>, &'static str),
     Status(u16, Value, Option<&'static str>),
     /// The stream ends in the middle.
     Broken,
@@ -74,6 +79,11 @@ impl FakeModel {
         Self { url, journal, server }
     }
 
+    /// What it answers next.
+    pub fn push(&self, replies: Vec<Reply>) {
+        self.journal.script.lock().unwrap().extend(replies);
+    }
+
     pub fn requests(&self) -> Vec<Value> {
         self.journal.requests.lock().unwrap().clone()
     }
@@ -112,8 +122,19 @@ async fn complete(State(journal): State<Arc<Journal>>, headers: HeaderMap, body:
         Reply::Text(text) => {
             events(&[json!({"choices": [{"delta": {"content": text}}]}), finish("stop")], true)
         }
+        Reply::Gated(first, gate, rest) => gated(first, gate, rest),
         Reply::Calls(calls, style) => tool_calls(&calls, style),
     }
+}
+
+fn gated(first: &str, gate: Arc<Notify>, rest: &str) -> Response {
+    let line = |value: Value| Ok::<_, Infallible>(format!("data: {value}\n\n"));
+    let said = |text: &str| json!({"choices": [{"delta": {"content": text}}]});
+    let before = futures::stream::iter([line(said(first))]);
+    let after = [line(said(rest)), line(finish("stop")), Ok("data: [DONE]\n\n".to_owned())];
+    let after = futures::stream::once(async move { gate.notified().await })
+        .flat_map(move |()| futures::stream::iter(after.clone()));
+    ([("content-type", "text/event-stream")], Body::from_stream(before.chain(after))).into_response()
 }
 
 fn finish(reason: &str) -> Value {

@@ -5,6 +5,7 @@ pub mod fake_embeddings;
 pub mod fake_mcp;
 pub mod fake_model;
 pub mod real_servers;
+pub mod sse;
 
 use regreen::cli::serve::{Roles, Service, start};
 use regreen::config::{Config, process_env};
@@ -170,6 +171,16 @@ impl TestApp {
 
     pub async fn send(&self, path: &str, body: &Value) -> Answer {
         Self::read(self.http.post(format!("{}{path}", self.base)).json(body)).await
+    }
+
+    /// Asks for something else than GET or POST.
+    pub async fn ask(&self, method: reqwest::Method, path: &str, body: &Value) -> Answer {
+        Self::read(self.http.request(method, format!("{}{path}", self.base)).json(body)).await
+    }
+
+    /// Begins to read a stream of events.
+    pub async fn events(&self, request: reqwest::RequestBuilder) -> sse::Events {
+        sse::Events::open(request).await
     }
 
     /// What a search finds.

@@ -52,6 +52,12 @@ pub fn verify(diagnosis: &mut Diagnosis, sources: &impl Sources) -> Vec<String> 
     problems
 }
 
+/// The names in an answer that no source has.
+#[must_use]
+pub fn not_found(text: &str, sources: &[&str]) -> Vec<String> {
+    names::unknown(text, sources).into_iter().take(MAX_NAMES).collect()
+}
+
 fn listed(names: &BTreeSet<String>) -> Option<String> {
     let quoted: Vec<String> = names.iter().take(MAX_NAMES).map(|name| format!("`{name}`")).collect();
     (!quoted.is_empty()).then(|| quoted.join(", "))

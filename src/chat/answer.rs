@@ -1,0 +1,293 @@
+//! An answer is made: the loop runs, what happens is told to the readers, what came of it is checked and stored.
+
+use super::brief::{self, Known};
+use super::history::{self, History};
+use super::{cite, librarian, profiles};
+use crate::agent::{Agent, Event, Outcome, Tool, Workspace};
+use crate::app::App;
+use crate::clock;
+use crate::db::conversations::{self, Answered, NewMessage};
+use crate::db::evidence::{self, NewEvidence, Owner};
+use crate::db::runs::{self, Work};
+use crate::db::{queue, turns};
+use crate::domain::{Access, Citation, Message, Profile, Run, StopReason, Usage};
+use crate::evidence::verify;
+use crate::live::Answer;
+use crate::llm::Model;
+use crate::tools::{ReadEvidence, SearchEvidence, SearchRunbooks, SimilarIncidents};
+use serde_json::json;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use uuid::Uuid;
+
+/// Longest tool result that readers are sent; the whole is kept as evidence.
+const SENT_RESULT: usize = 4_000;
+
+/// What has to be answered.
+pub(super) struct Task {
+    pub(super) turn: Uuid,
+    pub(super) conversation: Uuid,
+    pub(super) title: String,
+    pub(super) incident: Option<Uuid>,
+    pub(super) profile: Profile,
+    pub(super) question: String,
+}
+
+/// What came of it.
+struct Concluded {
+    text: String,
+    author: String,
+    citations: Vec<Citation>,
+    not_found: Vec<String>,
+    runs: Vec<Run>,
+    usage: Usage,
+    stop: StopReason,
+}
+
+/// Answers. However it ends, readers are told and the turn is closed.
+pub(super) async fn run(app: Arc<App>, task: Task, answer: Arc<Answer>) {
+    let turn = task.turn;
+    let (inner_app, inner_answer) = (Arc::clone(&app), Arc::clone(&answer));
+    let made = app.shutdown.spawn(async move { make(&inner_app, &task, &inner_answer).await }).await;
+    let problem = match made {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => {
+            tracing::error!(%turn, error = format!("{error:#}"), "an answer failed");
+            "The answer could not be made or stored. Ask again in a moment."
+        }
+        Err(_) => "The answer broke off by an internal error; the log has more.",
+    };
+    if let Err(error) = turns::finish(&app.pool, turn, "failed", clock::now()).await {
+        tracing::warn!(%turn, %error, "a failed turn cannot be closed; its lease ends by itself");
+    }
+    answer.tell("failed", &json!({ "run": turn, "detail": problem }));
+}
+
+/// What an answer is made from.
+struct Making<'a> {
+    app: &'a App,
+    task: &'a Task,
+    answer: &'a Arc<Answer>,
+    known: Known,
+    workspace: Arc<Workspace>,
+    history: History,
+}
+
+async fn make(app: &App, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<()> {
+    let model = app.model_of(&task.profile);
+    let known = brief::known(app, task).await?;
+    let workspace = Arc::new(known.workspace());
+    let history = history::history(app, task.conversation, model.as_ref()).await?;
+    let making = Making { app, task, answer, known, workspace, history };
+    let concluded = making.conclude(model).await?;
+    let Some(message) = store(app, task, &making.workspace, &concluded).await? else {
+        answer.tell(
+            "failed",
+            &json!({ "run": task.turn, "detail": "The conversation was deleted meanwhile." }),
+        );
+        return Ok(());
+    };
+    let ended = json!({
+        "run": task.turn,
+        "conversation_id": task.conversation,
+        "stop_reason": concluded.stop,
+        "message": message,
+        "usage": concluded.usage,
+    });
+    answer.tell("done", &ended);
+    Ok(())
+}
+
+impl Making<'_> {
+    /// The model's answer; what is on record when there is none.
+    async fn conclude(&self, model: Option<Arc<dyn Model>>) -> anyhow::Result<Concluded> {
+        let mut runs = Vec::new();
+        let mut usage = self.history.usage;
+        let mut why = "No model is configured, so nobody thinks about the question.".to_owned();
+        if let Some(model) = model {
+            let (concluded, detail) = self.think(&model).await?;
+            if concluded.stop == StopReason::Answered
+                || concluded.stop == StopReason::Cancelled
+                || !concluded.text.is_empty()
+            {
+                return Ok(concluded);
+            }
+            let reason = detail.unwrap_or_else(|| concluded.stop.as_str().to_owned());
+            why = self.workspace.redact(&format!("The model {} did not answer ({reason}).", model.name()));
+            (runs, usage) = (concluded.runs, concluded.usage);
+        }
+        let (app, answer) = (self.app, self.answer);
+        let (runbooks, past) = self.known.passages(app).await;
+        let text = self.workspace.redact(&librarian::answer(&self.known, &runbooks, &past, &why));
+        let author = app.rules.name().to_owned();
+        answer.tell("message.start", &json!({ "run": self.task.turn, "turn": 1, "model": author }));
+        answer.tell("text.delta", &json!({ "text": text }));
+        let citations = cite::citations(&text, &self.workspace, &|label| self.url(label));
+        let stop = StopReason::Answered;
+        Ok(Concluded { text, author, citations, not_found: Vec::new(), runs, usage, stop })
+    }
+
+    /// Runs the loop. Beside what came of it, what there is to know about its end.
+    async fn think(&self, model: &Arc<dyn Model>) -> anyhow::Result<(Concluded, Option<String>)> {
+        let Self { app, task, answer, known, workspace, history } = self;
+        let (system, context) = known.texts(app, task, workspace).await?;
+        let messages = history::messages(system, &context, history, &task.question);
+        let told = messages.iter().map(Message::text).collect::<Vec<_>>().join("\n");
+        let said: Arc<Mutex<String>> = Arc::default();
+        let agent = Agent {
+            model: Arc::clone(model),
+            tools: tools(app, &task.profile, workspace)?,
+            finishing_tool: None,
+            budget: profiles::budget(app.config.agent, &task.profile),
+            workspace: Arc::clone(workspace),
+            watcher: Some(watcher(answer, &said, model.name())),
+            review: Some(review(workspace)),
+        };
+        let (started_at, started) = (clock::now(), Instant::now());
+        let outcome = agent.run(messages, &answer.stop).await;
+        let mut run = app.record(model, &outcome, started_at, started);
+        let text = workspace.redact(last_words(&outcome, &said).trim());
+        let citations = cite::citations(&text, workspace, &|label| self.url(label));
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        run.claims = count(citations.len());
+        run.claims_verified = count(citations.iter().filter(|citation| citation.verified).count());
+        let pieces = workspace.pieces();
+        let sources: Vec<&str> =
+            pieces.iter().map(|piece| piece.text.as_str()).chain([told.as_str()]).collect();
+        let not_found = verify::not_found(&text, &sources);
+        let text = match (text.is_empty(), outcome.stop) {
+            (true, StopReason::Answered) => "(The model answered nothing.)".to_owned(),
+            (true, StopReason::Cancelled) => "(Stopped before there was an answer.)".to_owned(),
+            _ => text,
+        };
+        let mut usage = history.usage;
+        usage += outcome.usage;
+        let (author, runs) = (model.name().to_owned(), vec![run]);
+        let concluded = Concluded { text, author, citations, not_found, runs, usage, stop: outcome.stop };
+        Ok((concluded, outcome.detail))
+    }
+
+    /// Where a piece can be read: with its report, or with the conversation.
+    fn url(&self, label: &str) -> Option<String> {
+        let number: usize = label.trim_start_matches('E').parse().ok()?;
+        match self.known.incident {
+            Some((_, Some(report))) if number <= self.known.reported => {
+                // As it is called there.
+                let piece = self.known.pieces.get(number.checked_sub(1)?)?;
+                Some(format!("/api/reports/{report}/evidence/{}", piece.label))
+            }
+            _ => Some(format!("/api/conversations/{}/evidence/{label}", self.task.conversation)),
+        }
+    }
+}
+
+/// The answer, or what was written of it when the run ended early.
+fn last_words(outcome: &Outcome, said: &Mutex<String>) -> String {
+    let said = said.lock().unwrap_or_else(PoisonError::into_inner);
+    if outcome.stop == StopReason::Answered || said.trim().is_empty() {
+        return outcome.text.clone();
+    }
+    said.clone()
+}
+
+fn tools(app: &App, profile: &Profile, workspace: &Arc<Workspace>) -> anyhow::Result<Vec<Arc<dyn Tool>>> {
+    let mut tools: Vec<Arc<dyn Tool>> = vec![
+        Arc::new(ReadEvidence::new(Arc::clone(workspace))),
+        Arc::new(SearchEvidence::new(Arc::clone(workspace))),
+        Arc::new(SearchRunbooks::new(Arc::clone(&app.knowledge))),
+        Arc::new(SimilarIncidents::new(Arc::clone(&app.knowledge))),
+    ];
+    let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
+    let foreign = app.mcp.tools(Some(Access::Read));
+    tools.extend(foreign.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
+    if !profile.tools.is_empty() {
+        let globs = profiles::globs(&profile.tools)?;
+        tools.retain(|tool| globs.is_match(&tool.spec().name));
+    }
+    Ok(tools)
+}
+
+fn watcher(answer: &Arc<Answer>, said: &Arc<Mutex<String>>, model: &str) -> Arc<crate::agent::Watcher> {
+    let (answer, said, model) = (Arc::clone(answer), Arc::clone(said), model.to_owned());
+    Arc::new(move |event| match event {
+        Event::Begun { turn } => {
+            said.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            answer.tell("message.start", &json!({ "run": answer.turn, "turn": turn, "model": model }));
+        }
+        Event::Text { text } => {
+            if !text.is_empty() {
+                said.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+                answer.tell("text.delta", &json!({ "text": text }));
+            }
+        }
+        Event::ToolStarted { call, name, arguments } => {
+            answer.tell("tool.started", &json!({ "call": call, "tool": name, "arguments": arguments }));
+        }
+        Event::ToolFinished { call, name, failed, duration_ms, result } => {
+            let shown: String = result.chars().take(SENT_RESULT).collect();
+            answer.tell(
+                "tool.finished",
+                &json!({ "call": call, "tool": name, "failed": failed, "duration_ms": duration_ms, "result": shown }),
+            );
+        }
+        Event::Used { usage } => answer.tell("usage", &json!(usage)),
+    })
+}
+
+/// An answer whose citations lead nowhere is given back once.
+fn review(workspace: &Arc<Workspace>) -> Arc<crate::agent::Review> {
+    let workspace = Arc::clone(workspace);
+    Arc::new(move |text| cite::problem(&cite::citations(text, &workspace, &|_| None), &workspace))
+}
+
+/// One transaction: the message, the run, what tools told, the end of the turn. `None` when the conversation is gone.
+async fn store(
+    app: &App,
+    task: &Task,
+    workspace: &Workspace,
+    concluded: &Concluded,
+) -> anyhow::Result<Option<serde_json::Value>> {
+    let now = clock::now();
+    let added: Vec<NewEvidence> = workspace
+        .added()
+        .iter()
+        .map(|piece| NewEvidence {
+            id: piece.id,
+            position: piece.label[1..].parse().unwrap_or(i32::MAX),
+            kind: piece.kind,
+            title: piece.title.clone(),
+            text: piece.text.clone(),
+            red: piece.red.clone(),
+            raw: None,
+            redactions: 0,
+        })
+        .collect();
+    let mut transaction = app.pool.begin().await?;
+    if !conversations::lock(&mut *transaction, task.conversation).await? {
+        return Ok(None);
+    }
+    for run in &concluded.runs {
+        runs::insert(&mut transaction, Work::Turn(task.turn), run).await?;
+    }
+    if !added.is_empty() {
+        evidence::insert(&mut *transaction, Owner::Conversation(task.conversation), &added, now).await?;
+    }
+    let citations = serde_json::to_value(&concluded.citations)?;
+    let message = NewMessage {
+        role: "assistant",
+        author: &concluded.author,
+        text: &concluded.text,
+        answer: Some(Answered { turn: task.turn, citations: &citations, not_found: &concluded.not_found }),
+    };
+    let position = conversations::length(&mut *transaction, task.conversation).await?;
+    app.knowledge
+        .say(&mut transaction, (task.conversation, &task.title, task.incident), &[message], now)
+        .await?;
+    conversations::touch(&mut *transaction, task.conversation, None, now).await?;
+    let state = if concluded.stop == StopReason::Cancelled { "cancelled" } else { "done" };
+    turns::finish(&mut *transaction, task.turn, state, now).await?;
+    let stored = conversations::messages(&mut *transaction, task.conversation, position).await?;
+    queue::add_index(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(stored.first().map(serde_json::to_value).transpose()?)
+}

@@ -1,0 +1,132 @@
+//! A question comes in: one transaction stores it and opens the turn, then the answer begins.
+
+use super::answer::{self, Task};
+use super::profiles;
+use crate::app::App;
+use crate::clock;
+use crate::db::conversations::{self, NewMessage};
+use crate::db::{incidents, queue, turns};
+use crate::evidence::redact::Redactor;
+use crate::live::Answer;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Longest title.
+const MAX_TITLE: usize = 80;
+
+/// A question.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    /// What is said.
+    pub message: String,
+    /// In which conversation; a new one when left out.
+    pub conversation: Option<Uuid>,
+    /// To which agent; the conversation's when left out.
+    pub agent: Option<Uuid>,
+    /// About which incident, when no conversation is named: in the incident's own.
+    pub incident: Option<Uuid>,
+    /// Who asks.
+    pub author: String,
+}
+
+/// An answer that began.
+#[derive(Debug)]
+pub struct Begun {
+    /// The turn.
+    pub turn: Uuid,
+    /// The conversation.
+    pub conversation: Uuid,
+    /// What happens.
+    pub answer: Arc<Answer>,
+}
+
+/// Why a question is not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Nothing of that id.
+    #[error("there is no such {0}")]
+    Missing(&'static str),
+    /// Another answer is being made.
+    #[error("this conversation is being answered already; wait for the end, or stop it")]
+    Busy,
+    /// The process ends.
+    #[error("the server is stopping; ask again in a moment")]
+    Stopping,
+    /// The database is away.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Stores a question and begins to answer it.
+///
+/// # Errors
+/// See [`Refusal`].
+pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
+    if app.shutdown.token().is_cancelled() {
+        return Err(Refusal::Stopping);
+    }
+    let mut redactor = Redactor::new();
+    let question = redactor.redact(ask.message.trim());
+    let now = clock::now();
+    let mut transaction = app.pool.begin().await?;
+    let (id, title, incident, agent) = match (ask.conversation, ask.incident) {
+        (Some(id), _) => {
+            if !conversations::lock(&mut *transaction, id).await? {
+                return Err(Refusal::Missing("conversation"));
+            }
+            let known = conversations::get(&mut *transaction, id).await?;
+            let known = known.ok_or(Refusal::Missing("conversation"))?;
+            (id, known.title, known.incident_id, ask.agent.or(known.agent_id))
+        }
+        (None, Some(incident)) => {
+            let known = incidents::get(&mut *transaction, incident).await?;
+            let known = known.ok_or(Refusal::Missing("incident"))?;
+            let id = conversations::of_incident(&mut transaction, incident, &known.title, now).await?;
+            (id, known.title, Some(incident), ask.agent)
+        }
+        (None, None) => {
+            let (id, title) = (Uuid::now_v7(), title(&question));
+            conversations::open(&mut *transaction, id, &title, None, now).await?;
+            (id, title, None, ask.agent)
+        }
+    };
+    let profile = profiles::choose(app, agent, incident.is_some()).await?;
+    let profile = profile.ok_or(Refusal::Missing("agent"))?;
+    let turn = Uuid::now_v7();
+    if !turns::open(&mut transaction, turn, id, now).await? {
+        return Err(Refusal::Busy);
+    }
+    let message = NewMessage { role: "user", author: &ask.author, text: &question, answer: None };
+    app.knowledge.say(&mut transaction, (id, &title, incident), &[message], now).await?;
+    conversations::touch(&mut *transaction, id, Some(profile.id), now).await?;
+    queue::add_index(&mut *transaction).await?;
+    transaction.commit().await?;
+    let answer = app.live.begin(turn, &app.drain);
+    let task = Task { turn, conversation: id, title, incident, profile, question };
+    app.shutdown.spawn(answer::run(Arc::clone(app), task, Arc::clone(&answer)));
+    Ok(Begun { turn, conversation: id, answer })
+}
+
+/// What a conversation is called after its first question: the question's first line, cut at a word.
+fn title(question: &str) -> String {
+    let line = question.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Conversation");
+    if line.chars().count() <= MAX_TITLE {
+        return line.to_owned();
+    }
+    let cut: String = line.chars().take(MAX_TITLE).collect();
+    let end = cut.rfind(char::is_whitespace).filter(|end| *end > MAX_TITLE / 2).unwrap_or(cut.len());
+    format!("{}…", cut[..end].trim_end())
+}
+
+#[cfg(test)]
+mod unit {
+    use super::title;
+
+    #[test]
+    fn a_title_is_the_first_line_cut_at_a_word() {
+        assert_eq!(title("\n  Why does it fail?\nMore"), "Why does it fail?");
+        let long = title(&"somewhat longish words ".repeat(9));
+        assert!(long.ends_with('…') && long.chars().count() <= 81 && !long.contains(" …"), "{long}");
+        assert_eq!(title(&"ä".repeat(200)).chars().count(), 81);
+    }
+}

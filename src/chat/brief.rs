@@ -1,0 +1,117 @@
+//! What an answer begins with: the agent's instructions, what is known of the incident, runbooks that fit the question.
+
+use super::answer::Task;
+use super::profiles;
+use crate::agent::Workspace;
+use crate::app::App;
+use crate::db::documents::Realm;
+use crate::db::evidence::{self, Owner};
+use crate::db::{incidents, reports, resolutions};
+use crate::domain::{Evidence, Incident, Resolution};
+use crate::evidence::redact::Redactor;
+use crate::knowledge::{Hit, Passage, Query};
+use serde_json::json;
+use uuid::Uuid;
+
+/// Documents that are looked at.
+const RUNBOOKS: usize = 3;
+const INCIDENTS: usize = 2;
+
+/// What an answer can rest on.
+pub(super) struct Known {
+    /// The incident, with the report that was investigated.
+    pub(super) incident: Option<(Incident, Option<Uuid>)>,
+    /// What people said of it.
+    pub(super) resolutions: Vec<Resolution>,
+    /// Runbooks and past incidents that fit the question.
+    pub(super) runbooks: Vec<Hit>,
+    pub(super) past: Vec<Hit>,
+    /// Evidence of the report and of the conversation.
+    pub(super) pieces: Vec<Evidence>,
+    /// How many of them are the report's.
+    pub(super) reported: usize,
+}
+
+/// Reads what is known. Searches that fail leave the answer without what they would have found.
+pub(super) async fn known(app: &App, task: &Task) -> sqlx::Result<Known> {
+    let (mut incident, mut resolutions, mut pieces) = (None, Vec::new(), Vec::new());
+    if let Some(id) = task.incident
+        && let Some(found) = incidents::get(&app.pool, id).await?
+    {
+        let report = reports::leader(&app.pool, id).await?;
+        if let Some(report) = report {
+            pieces = evidence::of(&app.pool, Owner::Report(report)).await?;
+        }
+        resolutions = resolutions::of_incident(&app.pool, id).await?;
+        incident = Some((found, report));
+    }
+    let reported = pieces.len();
+    pieces.extend(evidence::of(&app.pool, Owner::Conversation(task.conversation)).await?);
+    // A short question about an incident says little by itself.
+    let subject = incident.as_ref().map_or("", |(incident, _)| incident.title.as_str());
+    let text = format!("{}\n{subject}", task.question);
+    let search = async |realm, limit| {
+        let query = Query { text: text.trim(), realms: &[realm], kind: None, applies_to: None, limit };
+        app.knowledge.search(&query).await.map(|found| found.hits).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the knowledge cannot be searched");
+            Vec::new()
+        })
+    };
+    let runbooks = search(Realm::Runbook, RUNBOOKS).await;
+    let mut past = search(Realm::Incident, INCIDENTS + 1).await;
+    past.retain(|hit| hit.incident_id != task.incident);
+    past.truncate(INCIDENTS);
+    Ok(Known { incident, resolutions, runbooks, past, pieces, reported })
+}
+
+impl Known {
+    /// The evidence as the loop's workspace.
+    pub(super) fn workspace(&self) -> Workspace {
+        let mut pieces = self.pieces.clone();
+        // Labels count on from the report's, whatever was stored meanwhile.
+        for (number, piece) in (1..).zip(&mut pieces) {
+            piece.label = format!("E{number}");
+        }
+        Workspace::new(pieces, Redactor::new()).keeping_results()
+    }
+
+    /// Passages of runbooks and of past incidents, within their share of tokens.
+    pub(super) async fn passages(&self, app: &App) -> (Vec<Passage>, Vec<Passage>) {
+        let budget = app.config.knowledge.brief_tokens;
+        let runbooks = app.knowledge.passages(&self.runbooks, budget).await;
+        (runbooks, app.knowledge.passages(&self.past, budget / 3).await)
+    }
+
+    /// Instructions and context, as texts.
+    pub(super) async fn texts(
+        &self,
+        app: &App,
+        task: &Task,
+        workspace: &Workspace,
+    ) -> anyhow::Result<(String, String)> {
+        let instructions = profiles::instructions(app, &task.profile)?;
+        let system = app.prompts.render("chat-system", json!({ "instructions": instructions.trim() }))?;
+        let (runbooks, past) = self.passages(app).await;
+        let incident = self.incident.as_ref().map(|(incident, _)| {
+            let said: Vec<String> = self.resolutions.iter().map(crate::knowledge::told).collect();
+            json!({ "incident": incident, "said": said })
+        });
+        // Only what the conversation did not begin with is untrusted anew; past incidents quote foreign logs.
+        let fenced = |text: &str| workspace.fenced(text);
+        let pieces: Vec<_> = workspace
+            .pieces()
+            .iter()
+            .map(|piece| json!({"label": piece.label, "title": piece.title, "lines": piece.text.lines().count()}))
+            .collect();
+        let context = app.prompts.render(
+            "chat-context",
+            json!({
+                "incident": incident,
+                "evidence": pieces,
+                "runbooks": runbooks.iter().map(|p| json!({"title": p.title, "path": p.path, "text": p.text})).collect::<Vec<_>>(),
+                "past": past.iter().map(|p| json!({"title": p.title, "solved": p.solved, "text": fenced(&p.text)})).collect::<Vec<_>>(),
+            }),
+        )?;
+        Ok((system, context))
+    }
+}

@@ -1,0 +1,118 @@
+//! Citations in an answer: `[E2:14]`, `[E2:14-20]`, several in one pair of brackets.
+
+use crate::agent::Workspace;
+use crate::domain::Citation;
+use regex::Regex;
+use std::sync::LazyLock;
+
+static GROUP: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\[(?:[Ee]\d+:[^\[\]\n]{1,200})\]").expect("a fixed pattern"));
+static MARK: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\b[Ee](\d+):(\d+)(?:\s*[-–]\s*(\d+))?").expect("a fixed pattern"));
+/// Most citations of one answer.
+const MAX: usize = 50;
+/// Most lines that one citation may span.
+const MAX_SPAN: u32 = 200;
+/// Lines and characters of a quote.
+const QUOTED_LINES: usize = 5;
+const QUOTED_CHARS: usize = 400;
+
+/// The citations of a text, each looked up, in order, each once. `url` says where a piece can be read.
+pub(super) fn citations(
+    text: &str,
+    workspace: &Workspace,
+    url: &dyn Fn(&str) -> Option<String>,
+) -> Vec<Citation> {
+    let mut found: Vec<Citation> = Vec::new();
+    let marks = GROUP.find_iter(text).flat_map(|group| MARK.captures_iter(group.as_str()));
+    for mark in marks.take(MAX) {
+        let number = |group: usize| mark.get(group).and_then(|m| m.as_str().parse::<u32>().ok());
+        let (Some(piece), Some(first)) = (number(1), number(2)) else { continue };
+        let last = number(3).unwrap_or(first);
+        let (first_line, last_line) = (first.min(last), first.max(last));
+        let evidence = format!("E{piece}");
+        if found.iter().any(|known| known.evidence == evidence && known.mark == mark[0]) {
+            continue;
+        }
+        let known = workspace.get(&evidence);
+        let lines: Vec<&str> = known.as_ref().map(|piece| piece.text.lines().collect()).unwrap_or_default();
+        let total = u32::try_from(lines.len()).unwrap_or(u32::MAX);
+        let in_range = first_line >= 1 && last_line <= total && last_line - first_line < MAX_SPAN;
+        let cited = if in_range { &lines[first_line as usize - 1..last_line as usize] } else { &[] };
+        let quote: Vec<&str> = cited.iter().take(QUOTED_LINES).copied().collect();
+        found.push(Citation {
+            mark: mark[0].to_owned(),
+            title: known.as_ref().map(|piece| piece.title.clone()).unwrap_or_default(),
+            first_line,
+            last_line,
+            quote: quote.join("\n").chars().take(QUOTED_CHARS).collect(),
+            verified: cited.iter().any(|line| !line.trim().is_empty()),
+            url: known.and_then(|_| url(&evidence)),
+            evidence,
+        });
+    }
+    found
+}
+
+/// What is wrong with the citations of an answer, in words for the model; `None` when all hold.
+pub(super) fn problem(citations: &[Citation], workspace: &Workspace) -> Option<String> {
+    let wrong: Vec<&str> = citations
+        .iter()
+        .filter(|citation| !citation.verified)
+        .map(|citation| citation.mark.as_str())
+        .collect();
+    if wrong.is_empty() {
+        return None;
+    }
+    let known: Vec<String> = workspace
+        .pieces()
+        .iter()
+        .map(|piece| format!("{} ({} lines)", piece.label, piece.text.lines().count()))
+        .collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Some(format!(
+        "These citations lead nowhere: {}. The evidence there is: {known}. Answer once more, whole, and cite only lines that you were shown.",
+        wrong.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+    use crate::domain::{Evidence, EvidenceKind};
+    use crate::evidence::redact::Redactor;
+    use uuid::Uuid;
+
+    #[test]
+    fn citations_are_looked_up() {
+        let piece = Evidence {
+            id: Uuid::nil(),
+            label: "E1".into(),
+            kind: EvidenceKind::Log,
+            title: "log".into(),
+            text: "one\n\nthree\n".into(),
+            red: Vec::new(),
+        };
+        let workspace = Workspace::new(vec![piece], Redactor::new());
+        let text = "It broke [E1:3], see [E1:1-3; e1:2] and [E7:1] or [E1:9], not E1:1 or [1].";
+        let found = citations(text, &workspace, &|label| Some(format!("/{label}")));
+        let short: Vec<(&str, &str, u32, u32, bool)> = found
+            .iter()
+            .map(|c| (c.mark.as_str(), c.evidence.as_str(), c.first_line, c.last_line, c.verified))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                ("E1:3", "E1", 3, 3, true),
+                ("E1:1-3", "E1", 1, 3, true),
+                ("e1:2", "E1", 2, 2, false),
+                ("E7:1", "E7", 1, 1, false),
+                ("E1:9", "E1", 9, 9, false),
+            ]
+        );
+        assert_eq!((found[0].quote.as_str(), found[0].url.as_deref()), ("three", Some("/E1")));
+        assert_eq!(found[3].url, None);
+        assert!(problem(&found, &workspace).unwrap().contains("e1:2, E7:1, E1:9"));
+        assert_eq!(problem(&found[..2], &workspace), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! The agents that ship, and how an agent's settings become a model, a prompt, tools and limits.
+
+use crate::app::App;
+use crate::clock;
+use crate::db::agents;
+use crate::domain::{Budget, Profile, Prompt};
+use anyhow::Context as _;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use serde_json::json;
+use sqlx::PgPool;
+use uuid::{Uuid, uuid};
+
+/// Who answers about an incident unless somebody else is asked for.
+const FAILURE_ANALYST: Uuid = uuid!("01a1f000-0000-7000-8000-000000000002");
+/// Who answers otherwise.
+const TROUBLESHOOTER: Uuid = uuid!("01a1f000-0000-7000-8000-000000000001");
+
+/// The agents that ship.
+const SHIPPED: [(Uuid, &str, &str, &str, &[&str]); 3] = [
+    (
+        TROUBLESHOOTER,
+        "troubleshooter",
+        "Finds out what is wrong in the cluster and the pipelines, with all tools that read.",
+        "agent-troubleshooter",
+        &[],
+    ),
+    (
+        FAILURE_ANALYST,
+        "failure-analyst",
+        "Explains a failure that was reported: why the cause is the cause, and what to do.",
+        "agent-failure-analyst",
+        &[],
+    ),
+    (
+        uuid!("01a1f000-0000-7000-8000-000000000003"),
+        "read-only explainer",
+        "Explains from runbooks, past incidents and stored evidence alone; asks no other system.",
+        "agent-explainer",
+        &["read_evidence", "search_evidence", "search_runbooks", "similar_incidents"],
+    ),
+];
+
+/// Stores the agents that ship; what a newer version says of them takes the place of what an older one said.
+///
+/// # Errors
+/// The database is away.
+pub async fn ship(pool: &PgPool) -> sqlx::Result<()> {
+    let now = clock::now();
+    for (id, name, description, file, tools) in SHIPPED {
+        let profile = Profile {
+            id,
+            name: name.to_owned(),
+            description: description.to_owned(),
+            prompt: Prompt::File(file.to_owned()),
+            model: None,
+            temperature: None,
+            max_output_tokens: None,
+            tools: tools.iter().map(|tool| (*tool).to_owned()).collect(),
+            turns: None,
+            total_tokens: None,
+            built_in: true,
+            created_at: now,
+            updated_at: now,
+        };
+        if !agents::put(pool, &profile).await? {
+            tracing::warn!(name, "another agent has the name of one that ships; the shipped one is left out");
+        }
+    }
+    Ok(())
+}
+
+/// The agent that was asked for, else the conversation's, else the shipped one for the subject.
+pub(super) async fn choose(
+    app: &App,
+    asked: Option<Uuid>,
+    about_incident: bool,
+) -> sqlx::Result<Option<Profile>> {
+    let shipped = if about_incident { FAILURE_ANALYST } else { TROUBLESHOOTER };
+    agents::get(&app.pool, asked.unwrap_or(shipped)).await
+}
+
+/// The agent's instructions.
+pub(super) fn instructions(app: &App, profile: &Profile) -> anyhow::Result<String> {
+    match &profile.prompt {
+        Prompt::File(name) => app.prompts.render(name, values(profile)),
+        Prompt::Text(text) => app.prompts.render_text(text, values(profile)),
+    }
+}
+
+/// Whether a prompt can be rendered; the error says why not, for people.
+///
+/// # Errors
+/// There is no such file, the template has a syntax error, or it names a variable that there is not.
+pub fn check_prompt(app: &App, profile: &Profile) -> anyhow::Result<()> {
+    if let Prompt::File(name) = &profile.prompt
+        && !name.starts_with("agent-")
+    {
+        anyhow::bail!("`{name}` is no agent's prompt; those begin with `agent-`");
+    }
+    instructions(app, profile).map(drop)
+}
+
+fn values(profile: &Profile) -> serde_json::Value {
+    json!({ "name": profile.name, "description": profile.description })
+}
+
+/// The agent's tool globs.
+///
+/// # Errors
+/// One is no glob.
+pub(super) fn globs(tools: &[String]) -> anyhow::Result<GlobSet> {
+    let mut set = GlobSetBuilder::new();
+    for tool in tools {
+        set.add(Glob::new(tool).with_context(|| format!("`{tool}` is no glob"))?);
+    }
+    Ok(set.build()?)
+}
+
+/// Whether tool globs are globs.
+///
+/// # Errors
+/// One is none.
+pub fn check_tools(tools: &[String]) -> anyhow::Result<()> {
+    globs(tools).map(drop)
+}
+
+/// The configured limits with the agent's own.
+pub(super) fn budget(configured: Budget, profile: &Profile) -> Budget {
+    let turns = profile.turns.and_then(|turns| u32::try_from(turns).ok());
+    let total = profile.total_tokens.and_then(|tokens| u64::try_from(tokens).ok());
+    Budget {
+        turns: turns.unwrap_or(configured.turns),
+        total_tokens: total.unwrap_or(configured.total_tokens),
+        ..configured
+    }
+}

@@ -1,0 +1,134 @@
+//! Turns of conversations: who answers now, and what happened in each answer.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgExecutor, PgPool};
+use uuid::Uuid;
+
+/// How long a turn is believed to be answered without word of it, in seconds.
+pub const LEASE_SECONDS: i64 = 60;
+
+/// A turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Identifies it.
+    pub id: Uuid,
+    /// The conversation.
+    pub conversation_id: Uuid,
+    /// `running`, `done`, `failed` or `cancelled`.
+    pub state: String,
+    /// Until when somebody is believed to answer.
+    pub lease_until: DateTime<Utc>,
+}
+
+/// New events of a turn, as they are kept.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The turn.
+    pub turn: Uuid,
+    /// Id of the first event.
+    pub first: i32,
+    /// The events, an array.
+    pub events: Value,
+}
+
+/// Opens a turn. `false` when another one of the conversation is running; one that nobody answers any more is given up.
+pub async fn open(
+    db: &mut sqlx::PgConnection,
+    id: Uuid,
+    conversation: Uuid,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    sqlx::query!(
+        "update turns set state = 'failed', finished_at = $2
+         where conversation_id = $1 and state = 'running' and lease_until < $2",
+        conversation,
+        now
+    )
+    .execute(&mut *db)
+    .await?;
+    let opened = sqlx::query!(
+        "insert into turns (id, conversation_id, lease_until, started_at)
+         values ($1, $2, $3::timestamptz + make_interval(secs => $4::bigint::double precision), $3) on conflict do nothing",
+        id,
+        conversation,
+        now,
+        LEASE_SECONDS
+    );
+    Ok(opened.execute(db).await?.rows_affected() == 1)
+}
+
+/// Says that these turns are still being answered.
+pub async fn renew(db: impl PgExecutor<'_>, turns: &[Uuid], now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update turns set lease_until = $2::timestamptz + make_interval(secs => $3::bigint::double precision)
+         where id = any($1) and state = 'running'",
+        turns,
+        now,
+        LEASE_SECONDS
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Ends a turn. `false` when it had ended before, or was given up.
+pub async fn finish(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    state: &str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let ended = sqlx::query!(
+        "update turns set state = $2, finished_at = $3 where id = $1 and state = 'running'",
+        id,
+        state,
+        now
+    );
+    Ok(ended.execute(db).await?.rows_affected() == 1)
+}
+
+/// A turn.
+pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Turn>> {
+    sqlx::query_as!(Turn, "select id, conversation_id, state, lease_until from turns where id = $1", id)
+        .fetch_optional(db)
+        .await
+}
+
+/// Keeps events; what is there already stays, and what belongs to a turn that is gone is dropped.
+pub async fn keep(db: impl PgExecutor<'_>, batches: &[Batch]) -> sqlx::Result<()> {
+    let turns: Vec<Uuid> = batches.iter().map(|batch| batch.turn).collect();
+    let firsts: Vec<i32> = batches.iter().map(|batch| batch.first).collect();
+    let events: Vec<Value> = batches.iter().map(|batch| batch.events.clone()).collect();
+    sqlx::query!(
+        "insert into turn_events (turn_id, first_id, events)
+         select b.turn_id, b.first_id, b.events from unnest($1::uuid[], $2::int[], $3::jsonb[]) as b (turn_id, first_id, events)
+         join turns t on t.id = b.turn_id
+         on conflict do nothing",
+        &turns,
+        &firsts,
+        &events
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The kept events of a turn, in order.
+pub async fn kept(db: impl PgExecutor<'_>, turn: Uuid) -> sqlx::Result<Vec<Value>> {
+    let rows =
+        sqlx::query_scalar!("select events from turn_events where turn_id = $1 order by first_id", turn)
+            .fetch_all(db)
+            .await?;
+    let arrays = rows.into_iter().filter_map(|events| match events {
+        Value::Array(events) => Some(events),
+        _ => None,
+    });
+    Ok(arrays.flatten().collect())
+}
+
+/// Asks whichever replica answers a turn to stop.
+pub async fn ask_to_stop(pool: &PgPool, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("select pg_notify('regreen_stop', $1)", id.to_string()).execute(pool).await?;
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! `/api/chat`: questions, answered whole or as they come.
+
+use super::fields::{Fields, Shape};
+use super::problem::Problem;
+use super::reports::{known_id, missing};
+use crate::app::App;
+use crate::chat::{self, Ask, Begun, Refusal};
+use crate::db::{conversations, runs, turns};
+use crate::domain::{ConversationMessage, ToolCallRecord, Usage};
+use crate::live::{Answer, Happened};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::{Stream, StreamExt as _};
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Longest question, in bytes.
+const MAX_QUESTION: usize = 100_000;
+/// How often an answer that another replica makes is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+const RUN: HeaderName = HeaderName::from_static("regreen-run");
+const CONVERSATION: HeaderName = HeaderName::from_static("regreen-conversation");
+
+/// A question.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub struct Question {
+    /// What is asked.
+    message: String,
+    /// In which conversation; a new one when left out.
+    conversation_id: Option<Uuid>,
+    /// To which agent; the conversation's, or the shipped one, when left out.
+    agent_id: Option<Uuid>,
+    /// About which incident: in its own conversation, when none is named.
+    incident_id: Option<Uuid>,
+    /// Who asks; `user` when left out.
+    author: Option<String>,
+}
+
+/// A whole answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChatAnswer {
+    /// The conversation.
+    conversation_id: Uuid,
+    /// The run that made it.
+    run: Uuid,
+    /// Why the run ended: `answered`, `cancelled`, `turns`, …
+    stop_reason: String,
+    /// The answer, with its citations.
+    message: ConversationMessage,
+    /// Every tool call.
+    tool_calls: Vec<ToolCallRecord>,
+    /// Tokens used.
+    #[schema(value_type = Object)]
+    usage: Usage,
+}
+
+async fn begin(app: &Arc<App>, body: Result<Bytes, BytesRejection>) -> Result<Begun, Problem> {
+    let mut fields = Fields::parse(body)?;
+    let message = fields.required("message", Shape::Text);
+    if message.len() > MAX_QUESTION {
+        fields.error("message", format!("has to be at most {MAX_QUESTION} bytes"));
+    }
+    let (conversation, agent, incident) =
+        (fields.id("conversation_id"), fields.id("agent_id"), fields.id("incident_id"));
+    let author = fields.optional("author", Shape::Line(100)).unwrap_or_else(|| "user".to_owned());
+    fields.finish()?;
+    let ask = Ask { message, conversation, agent, incident, author };
+    chat::begin(app, ask).await.map_err(|refusal| match refusal {
+        Refusal::Missing(_) => Problem::new(StatusCode::NOT_FOUND, refusal.to_string()),
+        Refusal::Busy => Problem::new(StatusCode::CONFLICT, refusal.to_string()),
+        Refusal::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),
+        Refusal::Database(error) => error.into(),
+    })
+}
+
+/// Asks and waits for the whole answer.
+#[utoipa::path(post, path = "/api/chat", tag = "chat", request_body = Question,
+    responses((status = 200, body = ChatAnswer), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "The conversation is being answered already"),
+        (status = 413, body = Problem), (status = 422, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
+pub async fn ask(
+    State(app): State<Arc<App>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<ChatAnswer>, Problem> {
+    let Begun { turn, conversation, answer } = begin(&app, body).await?;
+    let mut events = Box::pin(answer.read(0, abandoned(&app)));
+    let mut last = None;
+    while let Some(event) = events.next().await {
+        last = Some(event);
+    }
+    let data: serde_json::Value =
+        last.and_then(|event| serde_json::from_str(&event.data).ok()).unwrap_or_default();
+    let messages = conversations::messages(&app.pool, conversation, 0).await?;
+    let Some(message) = messages.into_iter().rev().find(|message| message.run == Some(turn)) else {
+        let detail = data["detail"].as_str().unwrap_or("there is no answer; the log has more");
+        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
+    };
+    let made = runs::of_conversation(&app.pool, conversation).await?;
+    let tool_calls = made.into_iter().filter(|(of, _)| *of == turn).flat_map(|(_, run)| run.tool_calls);
+    Ok(Json(ChatAnswer {
+        conversation_id: conversation,
+        run: turn,
+        stop_reason: data["stop_reason"].as_str().unwrap_or_default().to_owned(),
+        message,
+        tool_calls: tool_calls.collect(),
+        usage: serde_json::from_value(data["usage"].clone()).unwrap_or_default(),
+    }))
+}
+
+/// Asks and streams the answer as it is made (server-sent events): `message.start`, `text.delta`, `tool.started`,
+/// `tool.finished`, `usage`, and at the end `done` or `failed`. The headers `Regreen-Run` and `Regreen-Conversation` name the run, whose
+/// events can be read again from any of them on.
+#[utoipa::path(post, path = "/api/chat/stream", tag = "chat", request_body = Question,
+    responses((status = 200, body = String, content_type = "text/event-stream"), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn stream(
+    State(app): State<Arc<App>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let Begun { turn, conversation, answer } = begin(&app, body).await?;
+    let events = answer.read(0, abandoned(&app));
+    Ok(respond(events, turn, conversation))
+}
+
+/// Reads the events of a run again, those after the `Last-Event-ID`, and goes on to its end.
+#[utoipa::path(get, path = "/api/chat/{run}/events", tag = "chat",
+    params(("run" = Uuid, Path), ("Last-Event-ID" = Option<i32>, Header)),
+    responses((status = 200, body = String, content_type = "text/event-stream"), (status = 404, body = Problem), (status = 503, body = Problem)))]
+pub async fn events(
+    State(app): State<Arc<App>>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let run = known_id(&run)?;
+    let after =
+        headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok()).unwrap_or(0);
+    let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
+    let conversation = turn.conversation_id;
+    Ok(match app.live.get(run) {
+        Some(answer) => respond(answer.read(after, abandoned(&app)), run, conversation),
+        None => respond(elsewhere(app, run, after), run, conversation),
+    })
+}
+
+/// Stops an answer; what was written of it is kept.
+#[utoipa::path(delete, path = "/api/chat/{run}", tag = "chat", params(("run" = Uuid, Path)),
+    responses((status = 202, description = "It ends in a moment"), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "It has ended already"), (status = 503, body = Problem)))]
+pub async fn stop(State(app): State<Arc<App>>, Path(run): Path<String>) -> Result<StatusCode, Problem> {
+    let run = known_id(&run)?;
+    let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
+    if turn.state != "running" {
+        return Err(Problem::new(StatusCode::CONFLICT, "this run has ended already"));
+    }
+    match app.live.get(run) {
+        Some(answer) => answer.stop.cancel(),
+        None => turns::ask_to_stop(&app.pool, run).await?,
+    }
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// What the last reader's leave does.
+fn abandoned(app: &Arc<App>) -> impl FnOnce(&Answer) + Send + 'static {
+    let stops = app.config.chat.stop_on_disconnect;
+    move |answer| {
+        if stops {
+            answer.stop.cancel();
+        }
+    }
+}
+
+/// Events that another replica makes, or that were kept.
+fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = Happened> + Send {
+    futures::stream::unfold((app, after, false), move |(app, after, over)| async move {
+        if over {
+            return None;
+        }
+        loop {
+            let turn = turns::get(&app.pool, run).await.ok()?;
+            let kept = turns::kept(&app.pool, run).await.ok()?;
+            let fresh: Vec<Happened> =
+                kept.iter().filter_map(Happened::read).filter(|event| event.id > after).collect();
+            if let Some(last) = fresh.last() {
+                let (after, over) = (last.id, last.ends());
+                return Some((futures::stream::iter(fresh), (app, after, over)));
+            }
+            let running = turn.is_some_and(|turn| {
+                turn.state == "running" && turn.lease_until > crate::clock::now()
+            });
+            if !running {
+                let data = serde_json::json!({"run": run, "detail": "The answer broke off: the process that made it ended."});
+                let lost = Happened { id: after + 1, name: "failed".into(), data: data.to_string().into() };
+                return Some((futures::stream::iter(vec![lost]), (app, after + 1, true)));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    })
+    .flatten()
+}
+
+fn respond(events: impl Stream<Item = Happened> + Send + 'static, run: Uuid, conversation: Uuid) -> Response {
+    let events = events.map(|event| {
+        let data = Event::default().id(event.id.to_string()).event(&*event.name).data(&*event.data);
+        Ok::<_, Infallible>(data)
+    });
+    let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
+    let headers = response.headers_mut();
+    for (name, id) in [(RUN, run), (CONVERSATION, conversation)] {
+        if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+            headers.insert(name, value);
+        }
+    }
+    // Proxies that gather an answer before they pass it on would undo the stream.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}

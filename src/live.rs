@@ -1,0 +1,264 @@
+//! Answers in the making: what happened in each so far, for any number of readers, and kept for those that come back.
+
+use crate::clock;
+use crate::db::turns::{self, Batch};
+use futures::Stream;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long events may wait until they are kept.
+const KEEP_EVERY: Duration = Duration::from_millis(250);
+/// How many of these rounds a lease is renewed in.
+const RENEW_EVERY: u32 = 60;
+
+/// An event as readers get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// From 1, without gaps.
+    pub id: i32,
+    /// `message.start`, `text.delta`, …
+    pub name: Arc<str>,
+    /// JSON.
+    pub data: Arc<str>,
+}
+
+impl Happened {
+    /// From its kept form.
+    #[must_use]
+    pub fn read(kept: &Value) -> Option<Self> {
+        Some(Self {
+            id: i32::try_from(kept["id"].as_i64()?).ok()?,
+            name: kept["name"].as_str()?.into(),
+            data: kept["data"].as_str()?.into(),
+        })
+    }
+
+    /// Whether nothing comes after it.
+    #[must_use]
+    pub fn ends(&self) -> bool {
+        matches!(&*self.name, "done" | "failed")
+    }
+}
+
+/// One answer in the making.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its turn.
+    pub turn: Uuid,
+    /// Fires when somebody wants it stopped.
+    pub stop: CancellationToken,
+    log: Mutex<Log>,
+    length: watch::Sender<usize>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    events: Vec<Happened>,
+    kept: usize,
+    readers: usize,
+}
+
+impl Answer {
+    fn new(turn: Uuid, stop: CancellationToken) -> Self {
+        let (length, _) = watch::channel(0);
+        Self { turn, stop, log: Mutex::default(), length }
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells all readers.
+    pub fn tell(&self, name: &str, data: &Value) {
+        let mut log = self.log();
+        let id = i32::try_from(log.events.len() + 1).unwrap_or(i32::MAX);
+        log.events.push(Happened { id, name: name.into(), data: data.to_string().into() });
+        let length = log.events.len();
+        drop(log);
+        self.length.send_replace(length);
+    }
+
+    fn ended(&self) -> bool {
+        self.log().events.last().is_some_and(Happened::ends)
+    }
+
+    /// What happens after the event of this id, to the end. `abandoned` is called when this was the last reader and the end
+    /// had not come.
+    pub fn read(
+        self: Arc<Self>,
+        after: i32,
+        abandoned: impl FnOnce(&Self) + Send + 'static,
+    ) -> impl Stream<Item = Happened> + Send {
+        self.log().readers += 1;
+        let length = self.length.subscribe();
+        let reader = Reader { answer: self, abandoned: Some(abandoned) };
+        let next = usize::try_from(after).unwrap_or(0);
+        futures::stream::unfold(
+            (reader, length, next, false),
+            |(reader, mut length, next, over)| async move {
+                if over {
+                    return None;
+                }
+                loop {
+                    length.borrow_and_update();
+                    let event = reader.answer.log().events.get(next).cloned();
+                    if let Some(event) = event {
+                        let over = event.ends();
+                        return Some((event, (reader, length, next + 1, over)));
+                    }
+                    // The sender lives in the answer, which the reader holds.
+                    length.changed().await.ok()?;
+                }
+            },
+        )
+    }
+}
+
+struct Reader<F: FnOnce(&Answer)> {
+    answer: Arc<Answer>,
+    abandoned: Option<F>,
+}
+
+impl<F: FnOnce(&Answer)> Drop for Reader<F> {
+    fn drop(&mut self) {
+        let mut log = self.answer.log();
+        log.readers -= 1;
+        let last = log.readers == 0;
+        drop(log);
+        if let Some(abandoned) = self.abandoned.take().filter(|_| last && !self.answer.ended()) {
+            abandoned(&self.answer);
+        }
+    }
+}
+
+/// The answers that this process makes.
+#[derive(Debug, Default)]
+pub struct Live(Mutex<HashMap<Uuid, Arc<Answer>>>);
+
+impl Live {
+    fn answers(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Answer>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins an answer, which stops with `stop` at the latest.
+    pub fn begin(&self, turn: Uuid, stop: &CancellationToken) -> Arc<Answer> {
+        let answer = Arc::new(Answer::new(turn, stop.child_token()));
+        self.answers().insert(turn, Arc::clone(&answer));
+        answer
+    }
+
+    /// The answer of a turn, if it is made here.
+    #[must_use]
+    pub fn get(&self, turn: Uuid) -> Option<Arc<Answer>> {
+        self.answers().get(&turn).cloned()
+    }
+
+    /// Number of answers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.answers().len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.answers().is_empty()
+    }
+
+    /// Keeps events and leases in the database until `stop` fires and every answer has ended.
+    pub async fn keep(&self, pool: &PgPool, stop: &CancellationToken) {
+        let mut round = 0_u32;
+        loop {
+            tokio::time::sleep(KEEP_EVERY).await;
+            round = round.wrapping_add(1);
+            if let Err(error) = self.keep_now(pool, round.is_multiple_of(RENEW_EVERY)).await {
+                tracing::warn!(%error, "events of answers cannot be kept; tried again in a moment");
+            }
+            if stop.is_cancelled() && self.is_empty() {
+                return;
+            }
+        }
+    }
+
+    async fn keep_now(&self, pool: &PgPool, renew: bool) -> sqlx::Result<()> {
+        let all: Vec<Arc<Answer>> = self.answers().values().cloned().collect();
+        let mut batches = Vec::new();
+        let mut lengths = Vec::new();
+        for answer in &all {
+            let log = answer.log();
+            lengths.push(log.events.len());
+            let fresh = &log.events[log.kept..];
+            if let Some(first) = fresh.first() {
+                let shown =
+                    |event: &Happened| json!({"id": event.id, "name": &*event.name, "data": &*event.data});
+                let events = fresh.iter().map(shown).collect();
+                batches.push(Batch { turn: answer.turn, first: first.id, events: Value::Array(events) });
+            }
+        }
+        if !batches.is_empty() {
+            turns::keep(pool, &batches).await?;
+        }
+        let running: Vec<Uuid> = all.iter().map(|answer| answer.turn).collect();
+        if renew && !running.is_empty() {
+            turns::renew(pool, &running, clock::now()).await?;
+        }
+        for (answer, length) in all.iter().zip(lengths) {
+            let mut log = answer.log();
+            log.kept = length;
+            let over = log.events[..length].last().is_some_and(Happened::ends);
+            drop(log);
+            if over {
+                self.answers().remove(&answer.turn);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+    use futures::StreamExt as _;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test]
+    async fn readers_get_everything_after_their_last_event_once() {
+        let live = Live::default();
+        let answer = live.begin(Uuid::now_v7(), &CancellationToken::new());
+        answer.tell("message.start", &json!({}));
+        let early = Arc::clone(&answer).read(0, |_| {});
+        let late = Arc::clone(&answer).read(1, |_| {});
+        answer.tell("text.delta", &json!({"text": "a"}));
+        answer.tell("done", &json!({}));
+        let names = |events: Vec<Happened>| events.iter().map(|e| e.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(early.collect().await), ["message.start", "text.delta", "done"]);
+        assert_eq!(names(late.collect().await), ["text.delta", "done"]);
+    }
+
+    #[tokio::test]
+    async fn only_the_last_reader_that_leaves_early_abandons() {
+        let abandoned = Arc::new(AtomicUsize::new(0));
+        let answer = Live::default().begin(Uuid::now_v7(), &CancellationToken::new());
+        let reader = || {
+            let count = Arc::clone(&abandoned);
+            Box::pin(Arc::clone(&answer).read(0, move |_| {
+                count.fetch_add(1, Ordering::SeqCst);
+            }))
+        };
+        let (first, second) = (reader(), reader());
+        drop(first);
+        assert_eq!(abandoned.load(Ordering::SeqCst), 0);
+        drop(second);
+        assert_eq!(abandoned.load(Ordering::SeqCst), 1);
+        let third = reader();
+        answer.tell("done", &json!({}));
+        drop(third);
+        assert_eq!(abandoned.load(Ordering::SeqCst), 1);
+    }
+}
