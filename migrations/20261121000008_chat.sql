@@ -26,7 +26,10 @@ alter table conversations
     add column agent_id uuid references agents (id) on delete set null,
     -- What was said in the messages before `summarised`, in short.
     add column summary text,
-    add column summarised integer not null default 0;
+    add column summarised integer not null default 0,
+    -- A hash of the history, by which a client that keeps its own is recognised.
+    add column thread text;
+create index conversations_by_thread on conversations (thread) where thread is not null;
 create index conversations_by_time on conversations (updated_at desc, id desc);
 
 -- One answer being made, or made.

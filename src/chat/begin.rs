@@ -27,6 +27,8 @@ pub struct Ask {
     pub incident: Option<Uuid>,
     /// Who asks.
     pub author: String,
+    /// What was said before, elsewhere: role, author and text, for a conversation that is opened now.
+    pub before: Vec<(&'static str, String, String)>,
 }
 
 /// An answer that began.
@@ -96,8 +98,15 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     if !turns::open(&mut transaction, turn, id, now).await? {
         return Err(Refusal::Busy);
     }
-    let message = NewMessage { role: "user", author: &ask.author, text: &question, answer: None };
-    app.knowledge.say(&mut transaction, (id, &title, incident), &[message], now).await?;
+    let before: Vec<(&str, String, String)> = match ask.conversation {
+        Some(_) => Vec::new(),
+        None => ask.before.into_iter().map(|(role, who, text)| (role, who, redactor.redact(&text))).collect(),
+    };
+    let message = |role, author, text| NewMessage { role, author, text, answer: None };
+    let mut messages: Vec<NewMessage<'_>> =
+        before.iter().map(|(role, author, text)| message(role, author, text)).collect();
+    messages.push(message("user", &ask.author, &question));
+    app.knowledge.say(&mut transaction, (id, &title, incident), &messages, now).await?;
     conversations::touch(&mut *transaction, id, Some(profile.id), now).await?;
     queue::add_index(&mut *transaction).await?;
     transaction.commit().await?;

@@ -9,6 +9,7 @@ pub mod serve;
 
 use crate::config::{Config, markdown_table, process_env};
 use crate::{app, db, telemetry};
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,6 +48,8 @@ enum Command {
     Report(report::Arguments),
     /// Print the lines of a log that tell why it failed.
     Excerpt(excerpt::Arguments),
+    /// Print the description of the HTTP API (OpenAPI 3.1, JSON).
+    Openapi,
     /// Check the settings and explain every mistake.
     CheckConfig {
         /// Print the table of all settings as Markdown instead.
@@ -72,6 +75,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => demo::run(cli.config.as_deref(), arguments).await,
         Command::Report(arguments) => report::run(arguments).await,
         Command::Excerpt(arguments) => excerpt::run(&arguments),
+        Command::Openapi => {
+            println!("{}", crate::http::openapi().to_pretty_json().context("the description")?);
+            Ok(ExitCode::SUCCESS)
+        }
         Command::CheckConfig { table: true } => {
             print!("{}", markdown_table());
             Ok(ExitCode::SUCCESS)

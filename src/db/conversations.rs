@@ -290,3 +290,19 @@ pub async fn summarise(db: impl PgExecutor<'_>, id: Uuid, summary: &str, before:
     .await?;
     Ok(())
 }
+
+/// The conversation that a client's history ends like.
+pub async fn of_thread(db: impl PgExecutor<'_>, thread: &str) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!(
+        "select id from conversations where thread = $1 order by updated_at desc limit 1",
+        thread
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// What a client's history has to end like to go on in this conversation.
+pub async fn set_thread(db: impl PgExecutor<'_>, id: Uuid, thread: &str) -> sqlx::Result<()> {
+    sqlx::query!("update conversations set thread = $2 where id = $1", id, thread).execute(db).await?;
+    Ok(())
+}

@@ -74,7 +74,7 @@ async fn begin(app: &Arc<App>, body: Result<Bytes, BytesRejection>) -> Result<Be
         (fields.id("conversation_id"), fields.id("agent_id"), fields.id("incident_id"));
     let author = fields.optional("author", Shape::Line(100)).unwrap_or_else(|| "user".to_owned());
     fields.finish()?;
-    let ask = Ask { message, conversation, agent, incident, author };
+    let ask = Ask { message, conversation, agent, incident, author, before: Vec::new() };
     chat::begin(app, ask).await.map_err(|refusal| match refusal {
         Refusal::Missing(_) => Problem::new(StatusCode::NOT_FOUND, refusal.to_string()),
         Refusal::Busy => Problem::new(StatusCode::CONFLICT, refusal.to_string()),

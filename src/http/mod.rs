@@ -7,6 +7,7 @@ mod documents;
 mod fields;
 mod health;
 mod incidents;
+mod openai;
 mod problem;
 mod report_failure;
 mod reports;
@@ -40,10 +41,15 @@ use utoipa_swagger_ui::SwaggerUi;
 ))]
 struct Api;
 
-/// The whole service.
-pub fn router(app: Arc<App>) -> Router {
-    let limit = app.config.server.body_limit;
-    let (router, api) = OpenApiRouter::with_openapi(Api::openapi())
+/// The description of the API.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+/// Every route with its description.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Api::openapi())
         .routes(routes!(report_failure::report_failure))
         .routes(routes!(reports::list))
         .routes(routes!(reports::get))
@@ -53,6 +59,8 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(resolutions::resolve))
         .routes(routes!(webhook::hear))
         .routes(routes!(search::search))
+        .routes(routes!(openai::models))
+        .routes(routes!(openai::complete))
         .routes(routes!(chat::ask))
         .routes(routes!(chat::stream))
         .routes(routes!(chat::events))
@@ -69,7 +77,12 @@ pub fn router(app: Arc<App>) -> Router {
         .routes(routes!(health::health))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
-        .split_for_parts();
+}
+
+/// The whole service.
+pub fn router(app: Arc<App>) -> Router {
+    let limit = app.config.server.body_limit;
+    let (router, api) = routes().split_for_parts();
     router
         .route("/", get(|| async { Redirect::temporary("/docs") }))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", api))

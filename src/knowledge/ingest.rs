@@ -202,6 +202,6 @@ fn hash(document: &Document, limit: usize) -> String {
     hex(&Sha256::digest(whole.to_string().as_bytes()))
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -17,6 +17,7 @@ mod search;
 pub use corpus::{BUILT_IN_SOURCE, Corpus};
 pub use draft::draft;
 pub use index::Progress;
+pub(crate) use ingest::hex;
 pub use ingest::{API_SOURCE, Ingested};
 pub(crate) use learn::told;
 pub use learn::{Investigated, Said};

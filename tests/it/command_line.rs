@@ -18,7 +18,9 @@ fn text(output: &Output) -> String {
 #[test]
 fn help_names_every_command() {
     let help = text(&regreen(&["--help"], &[]));
-    for command in ["serve", "work", "migrate", "ingest", "demo", "report", "excerpt", "check-config"] {
+    for command in
+        ["serve", "work", "migrate", "ingest", "demo", "report", "excerpt", "openapi", "check-config"]
+    {
         assert!(help.contains(&format!("  {command} ")), "{help}");
     }
 }

@@ -18,6 +18,7 @@ mod learning;
 mod local_embedder;
 mod mcp_client;
 mod model_failures;
+mod openai_door;
 mod private_postgres;
 mod real_servers;
 mod reconnect;
