@@ -100,7 +100,10 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     }
     let before: Vec<(&str, String, String)> = match ask.conversation {
         Some(_) => Vec::new(),
-        None => ask.before.into_iter().map(|(role, who, text)| (role, who, redactor.redact(&text))).collect(),
+        None => {
+            let before = ask.before.into_iter().filter(|(_, _, text)| !text.trim().is_empty());
+            before.map(|(role, who, text)| (role, who, redactor.redact(&text))).collect()
+        }
     };
     let message = |role, author, text| NewMessage { role, author, text, answer: None };
     let mut messages: Vec<NewMessage<'_>> =

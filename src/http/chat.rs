@@ -46,6 +46,17 @@ pub struct Question {
     author: Option<String>,
 }
 
+/// An event of a stream.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct StreamEvent {
+    /// For `Last-Event-ID`.
+    id: Option<String>,
+    /// `message.start`, `text.delta`, `tool.started`, `tool.finished`, `usage`, `done` or `failed`.
+    event: Option<String>,
+    /// JSON.
+    data: String,
+}
+
 /// A whole answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChatAnswer {
@@ -121,7 +132,7 @@ pub async fn ask(
 /// `tool.finished`, `usage`, and at the end `done` or `failed`. The headers `Regreen-Run` and `Regreen-Conversation` name the run, whose
 /// events can be read again from any of them on.
 #[utoipa::path(post, path = "/api/chat/stream", tag = "chat", request_body = Question,
-    responses((status = 200, body = String, content_type = "text/event-stream"), (status = 400, body = Problem), (status = 404, body = Problem),
+    responses((status = 200, body = StreamEvent, content_type = "text/event-stream"), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn stream(
     State(app): State<Arc<App>>,
@@ -135,7 +146,7 @@ pub async fn stream(
 /// Reads the events of a run again, those after the `Last-Event-ID`, and goes on to its end.
 #[utoipa::path(get, path = "/api/chat/{run}/events", tag = "chat",
     params(("run" = Uuid, Path), ("Last-Event-ID" = Option<i32>, Header)),
-    responses((status = 200, body = String, content_type = "text/event-stream"), (status = 404, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = StreamEvent, content_type = "text/event-stream"), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn events(
     State(app): State<Arc<App>>,
     Path(run): Path<String>,

@@ -57,7 +57,8 @@ impl Fields {
     pub(super) fn optional(&mut self, field: &str, shape: Shape) -> Option<String> {
         let text = match self.values.remove(field) {
             None | Some(Value::Null) => return None,
-            Some(Value::String(text)) => text,
+            // The database's texts cannot hold a NUL.
+            Some(Value::String(text)) => text.replace('\0', "\u{fffd}"),
             Some(other) => {
                 self.error(field, format!("has to be a string, not {}", kind(&other)));
                 return None;

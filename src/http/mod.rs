@@ -19,8 +19,9 @@ pub use problem::Problem;
 
 use crate::app::App;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
+use utoipa::openapi::{Content, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
@@ -44,7 +46,35 @@ struct Api;
 /// The description of the API.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    let mut api = routes().into_openapi();
+    problems_by_their_type(&mut api);
+    api
+}
+
+/// A problem is `application/problem+json`, which a route's description cannot say in few words.
+fn problems_by_their_type(api: &mut utoipa::openapi::OpenApi) {
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            for response in operation.responses.responses.values_mut() {
+                let RefOr::T(response) = response else { continue };
+                let is_problem = |content: &RefOr<Content>| {
+                    let RefOr::T(content) = content else { return false };
+                    let schema = content.schema.as_ref();
+                    schema.is_some_and(
+                        |schema| matches!(schema, RefOr::Ref(to) if to.ref_location.ends_with("/Problem")),
+                    )
+                };
+                if let Some(content) =
+                    response.content.get("application/json").filter(|content| is_problem(content))
+                {
+                    let content = content.clone();
+                    response.content.clear();
+                    response.content.insert("application/problem+json".to_owned(), content);
+                }
+            }
+        }
+    }
 }
 
 /// Every route with its description.
@@ -82,13 +112,15 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 /// The whole service.
 pub fn router(app: Arc<App>) -> Router {
     let limit = app.config.server.body_limit;
-    let (router, api) = routes().split_for_parts();
+    let (router, mut api) = routes().split_for_parts();
+    problems_by_their_type(&mut api);
     router
         .route("/", get(|| async { Redirect::temporary("/docs") }))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", api))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)
+        .layer(from_fn(without_nul))
         .layer(DefaultBodyLimit::max(limit))
         // Outermost last: a request gets its id first, and a panic inside is still answered, traced and marked.
         .layer(CatchPanicLayer::custom(panicked))
@@ -112,6 +144,15 @@ async fn not_found(uri: Uri) -> Problem {
 async fn wrong_method(uri: Uri) -> Problem {
     let detail = format!("{} does not take this method; the API is described at /docs", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+/// No name or word has a NUL, and the database's texts cannot hold one.
+async fn without_nul(request: Request, next: Next) -> Response {
+    if request.uri().query().is_some_and(|query| query.contains("%00")) {
+        return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the query has a NUL character (%00)")
+            .into_response();
+    }
+    next.run(request).await
 }
 
 fn panicked(_panic: Box<dyn std::any::Any + Send + 'static>) -> Response {

@@ -3,6 +3,7 @@
 //! Clients send the whole history each time. A history that ends as a stored answer did goes on in that conversation; any
 //! other one opens a conversation with what it brings.
 
+use super::chat::StreamEvent;
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
 use crate::db::{agents, conversations};
@@ -65,12 +66,23 @@ pub struct Turn {
 impl Turn {
     /// Its text: as it is, or the text parts of a list.
     fn text(&self) -> String {
-        match &self.content {
+        let text = match &self.content {
             Value::String(text) => text.clone(),
             Value::Array(parts) => {
                 parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n")
             }
             _ => String::new(),
+        };
+        // The database's texts cannot hold a NUL.
+        text.replace('\0', "\u{fffd}")
+    }
+
+    /// As a message of a conversation.
+    fn said(&self, model: &str) -> (&'static str, String, String) {
+        match self.role.as_str() {
+            "assistant" => ("assistant", model.to_owned(), self.text()),
+            "system" | "developer" => ("user", "client".to_owned(), self.text()),
+            _ => ("user", "user".to_owned(), self.text()),
         }
     }
 }
@@ -109,7 +121,7 @@ pub async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError
 
 /// A completion by an agent; tools are called here, not by the client.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = Completion,
-    responses((status = 200, description = "As OpenAI's chat completion, or its chunks", content((Object = "application/json"), (String = "text/event-stream"))),
+    responses((status = 200, description = "As OpenAI's chat completion, or its chunks", content((Object = "application/json"), (StreamEvent = "text/event-stream"))),
         (status = 400, body = Object), (status = 404, body = Object), (status = 409, body = Object), (status = 413, body = Object),
         (status = 500, body = Object), (status = 503, body = Object)))]
 pub async fn complete(
@@ -132,30 +144,23 @@ pub async fn complete(
     if question.text().trim().is_empty() {
         return Err(bad("the last message says nothing".into()));
     }
-    let known = agents::list(&app.pool).await?;
-    let agent = known.iter().find(|agent| agent.name == request.model).ok_or_else(|| {
-        let names: Vec<&str> = known.iter().map(|agent| agent.name.as_str()).collect();
-        let message =
-            format!("there is no agent `{}`; there is {}", request.model.escape_debug(), names.join(", "));
-        ApiError(StatusCode::NOT_FOUND, message, "model_not_found")
-    })?;
+    let agent = called(&app, &request.model).await?;
     let thread = if before.is_empty() { None } else { Some(thread(agent.id, before, None)) };
     let conversation = match &thread {
         Some(thread) => conversations::of_thread(&app.pool, thread).await?,
         None => None,
-    };
-    let said = |turn: &Turn| match turn.role.as_str() {
-        "assistant" => ("assistant", request.model.clone(), turn.text()),
-        "system" | "developer" => ("user", "client".to_owned(), turn.text()),
-        _ => ("user", "user".to_owned(), turn.text()),
     };
     let ask = Ask {
         message: question.text(),
         conversation,
         agent: Some(agent.id),
         incident: None,
-        author: request.user.clone().filter(|user| user.len() <= 100).unwrap_or_else(|| "user".to_owned()),
-        before: before.iter().map(said).filter(|(_, _, text)| !text.trim().is_empty()).collect(),
+        author: request
+            .user
+            .clone()
+            .filter(|user| user.len() <= 100 && !user.contains(char::is_control))
+            .unwrap_or_else(|| "user".to_owned()),
+        before: before.iter().map(|turn| turn.said(&request.model)).collect(),
     };
     let Begun { turn, conversation, answer } = chat::begin(&app, ask).await.map_err(refused)?;
     let stops = app.config.chat.stop_on_disconnect;
@@ -171,6 +176,17 @@ pub async fn complete(
         return Ok(open.stream(events, usage));
     }
     open.whole(events).await
+}
+
+/// The agent of this name.
+async fn called(app: &App, name: &str) -> Result<crate::domain::Profile, ApiError> {
+    let mut known = agents::list(&app.pool).await?;
+    if let Some(at) = known.iter().position(|agent| agent.name == name) {
+        return Ok(known.swap_remove(at));
+    }
+    let names: Vec<&str> = known.iter().map(|agent| agent.name.as_str()).collect();
+    let message = format!("there is no agent `{}`; there is {}", name.escape_debug(), names.join(", "));
+    Err(ApiError(StatusCode::NOT_FOUND, message, "model_not_found"))
 }
 
 fn refused(refusal: Refusal) -> ApiError {

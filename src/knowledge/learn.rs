@@ -90,14 +90,16 @@ impl Knowledge {
     pub async fn resolve(&self, incident: Uuid, said: Said) -> sqlx::Result<Option<Resolution>> {
         let now = clock::now();
         let mut redactor = Redactor::new();
-        let mut clean = |text: Option<String>| text.map(|text| redactor.redact(&text));
+        // The database's texts cannot hold a NUL.
+        let mut clean =
+            |text: Option<String>| text.map(|text| redactor.redact(&text).replace('\0', "\u{fffd}"));
         let resolution = Resolution {
             id: Uuid::now_v7(),
             verdict: said.verdict,
             cause: clean(said.cause),
             fix: clean(said.fix),
             link: said.link,
-            author: said.author,
+            author: said.author.replace('\0', "\u{fffd}"),
             origin: said.origin.to_owned(),
             created_at: now,
         };

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod api_schema;
 mod chat;
 mod command_line;
 mod conformance;
