@@ -1,9 +1,10 @@
 //! The shared parts, built once from the configuration and handed to every edge.
 
 use crate::agent::Outcome;
-use crate::config::{Config, ModelEndpoint};
+use crate::config::{Config, ModelEndpoint, process_env};
 use crate::db;
 use crate::db::private::PrivatePostgres;
+use crate::db::servers;
 use crate::domain::{Profile, Run};
 use crate::knowledge::Knowledge;
 use crate::live::Live;
@@ -52,6 +53,7 @@ pub struct App {
     /// Answers in the making.
     pub live: Live,
     http: reqwest::Client,
+    syncing: tokio::sync::Mutex<()>,
 }
 
 /// A database, and the private server behind it when it is one.
@@ -105,8 +107,31 @@ impl App {
             outcomes,
             live: Live::default(),
             http,
+            syncing: tokio::sync::Mutex::default(),
             config,
         }))
+    }
+
+    /// Makes the added MCP servers those that are stored. One whose settings do not hold any more, such as a secret that is
+    /// gone, is left out and said so.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn sync_servers(&self) -> sqlx::Result<()> {
+        // One after the other: an older list must not undo a newer one.
+        let _turn = self.syncing.lock().await;
+        let mut wanted = Vec::new();
+        for settings in servers::all(&self.pool).await? {
+            match self.config.added.server(&settings, &process_env) {
+                Ok(server) => wanted.push(server),
+                Err(mistakes) => {
+                    let problems: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+                    tracing::warn!(server = %settings["name"], problems = problems.join("; "), "an added MCP server is left out");
+                }
+            }
+        }
+        self.mcp.sync(wanted);
+        Ok(())
     }
 
     /// The model an agent thinks with, if there is one: the configured endpoint with the agent's own settings.

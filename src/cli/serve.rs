@@ -65,6 +65,7 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     let connected = app::connect(&config).await?;
     db::migrate(&connected.pool).await?;
     let app = App::build(config, connected.pool, shutdown.clone())?;
+    app.sync_servers().await?;
     shutdown.spawn(ingest(Arc::clone(&app)));
     shutdown.spawn(jobs::announce(Arc::clone(&app)));
     if roles != Roles::Work {

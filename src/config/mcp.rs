@@ -1,6 +1,6 @@
 //! Settings of one MCP server.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -47,4 +47,27 @@ pub struct McpServer {
     pub read: Vec<String>,
     /// Globs of tools that are `write` whatever their annotations say; wins over `read`.
     pub write: Vec<String>,
+}
+
+impl McpServer {
+    /// Whether another one has the same settings, secrets included.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let secrets = |values: &BTreeMap<String, SecretString>| -> Vec<(String, String)> {
+            values.iter().map(|(name, secret)| (name.clone(), secret.expose_secret().to_owned())).collect()
+        };
+        let plain = |server: &Self| {
+            let globs = [&server.allow, &server.deny, &server.read, &server.write].map(Clone::clone);
+            (
+                server.name.clone(),
+                server.transport.clone(),
+                server.connect_timeout,
+                server.call_timeout,
+                globs,
+            )
+        };
+        plain(self) == plain(other)
+            && secrets(&self.headers) == secrets(&other.headers)
+            && secrets(&self.env) == secrets(&other.env)
+    }
 }

@@ -1,5 +1,6 @@
 //! Settings: a TOML file under environment variables, checked as a whole before anything starts.
 
+mod added;
 mod knowledge;
 mod mcp;
 mod reader;
@@ -8,6 +9,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use added::Added;
 pub use knowledge::{EmbedderChoice, EmbeddingEndpoint, Knowledge};
 pub use mcp::{McpServer, Transport};
 pub use reader::{Env, Mistake};
@@ -32,6 +34,8 @@ pub struct Config {
     pub model: Option<ModelEndpoint>,
     /// Budget of one investigation.
     pub agent: Budget,
+    /// What MCP servers added over the API may do.
+    pub added: Added,
     /// Chat.
     pub chat: Chat,
     /// Triage.
@@ -242,6 +246,7 @@ impl Config {
             database: database(&mut r, env),
             model: model(&mut r),
             agent: agent(&mut r),
+            added: Added::read(&mut r),
             chat: Chat {
                 history_tokens: r.bounded("chat.history_tokens", 0, 200_000),
                 stop_on_disconnect: r.one_of("chat.on_disconnect", &["finish", "stop"]) == "stop",

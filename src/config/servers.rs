@@ -9,17 +9,17 @@ use std::time::Duration;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawServer {
+pub(super) struct RawServer {
     name: String,
     transport: String,
     #[serde(default)]
     url: Option<String>,
     #[serde(default)]
-    command: Vec<String>,
+    pub(super) command: Vec<String>,
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    pub(super) headers: BTreeMap<String, String>,
     #[serde(default)]
-    env: BTreeMap<String, String>,
+    pub(super) env: BTreeMap<String, String>,
     #[serde(default = "connect_timeout")]
     connect_timeout: String,
     #[serde(default = "call_timeout")]
@@ -91,7 +91,8 @@ fn short_form(name: &str, transport: &str, url: String) -> McpServer {
     }
 }
 
-fn server(r: &mut Reader<'_>, raw: RawServer) -> Option<McpServer> {
+/// One server; mistakes go to the reader.
+pub(super) fn server(r: &mut Reader<'_>, raw: RawServer) -> Option<McpServer> {
     let name = format!("`mcp` server `{}`", raw.name);
     let legal = !raw.name.is_empty()
         && raw.name.len() <= 32

@@ -256,6 +256,18 @@ pub const SETTINGS: &[Setting] = &[
         "Its transport: `sse` or `streamable-http`.",
     ),
     s(
+        "added_servers.commands",
+        &["REGREEN_ADDED_COMMANDS"],
+        "",
+        "Programs that MCP servers added over the API may run, separated by commas; none when unset.",
+    ),
+    s(
+        "added_servers.secrets",
+        &["REGREEN_ADDED_SECRETS"],
+        "env:REGREEN_MCP_*",
+        "Secrets they may refer to, as globs separated by commas over `env:NAME` and `file:/path`.",
+    ),
+    s(
         "queue.concurrency",
         &["REGREEN_QUEUE_CONCURRENCY"],
         "8",

@@ -12,6 +12,7 @@ pub mod queue;
 pub mod reports;
 pub mod resolutions;
 pub mod runs;
+pub mod servers;
 pub mod turns;
 pub mod words;
 

@@ -49,6 +49,11 @@ impl Fields {
         }
     }
 
+    /// All of them, as they came.
+    pub(super) fn into_value(self) -> Value {
+        Value::Object(self.values)
+    }
+
     pub(super) fn error(&mut self, field: &str, problem: impl Into<String>) {
         self.errors.push(FieldError { field: field.to_owned(), problem: problem.into() });
     }

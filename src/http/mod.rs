@@ -7,6 +7,7 @@ mod documents;
 mod fields;
 mod health;
 mod incidents;
+mod mcp_servers;
 mod openai;
 mod problem;
 mod report_failure;
@@ -104,6 +105,10 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(agents::get, agents::change, agents::remove))
         .routes(routes!(documents::list, documents::add))
         .routes(routes!(documents::get, documents::remove))
+        .routes(routes!(mcp_servers::list, mcp_servers::add))
+        .routes(routes!(mcp_servers::get, mcp_servers::remove))
+        .routes(routes!(mcp_servers::tools))
+        .routes(routes!(mcp_servers::reconnect))
         .routes(routes!(health::health))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

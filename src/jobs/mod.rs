@@ -90,7 +90,7 @@ pub async fn announce(app: Arc<App>) {
 
 async fn listen(app: &App) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(&app.pool).await?;
-    listener.listen_all(["regreen_report", "regreen_knowledge", "regreen_stop"]).await?;
+    listener.listen_all(["regreen_report", "regreen_knowledge", "regreen_stop", "regreen_servers"]).await?;
     loop {
         let notification = listener.recv().await?;
         if notification.channel() == "regreen_knowledge" {
@@ -100,6 +100,8 @@ async fn listen(app: &App) -> sqlx::Result<()> {
                     "the signatures of changed runbooks cannot be read"
                 );
             }
+        } else if notification.channel() == "regreen_servers" {
+            app.sync_servers().await?;
         } else if notification.channel() == "regreen_stop" {
             let turn = notification.payload().parse().ok();
             if let Some(answer) = turn.and_then(|turn| app.live.get(turn)) {

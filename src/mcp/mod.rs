@@ -16,49 +16,131 @@ use crate::agent::Tool;
 use crate::config::McpServer;
 use crate::domain::Access;
 use crate::shutdown::Shutdown;
+use serde::Serialize;
 use serde_json::Value;
 use server::{Listed, Server};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
-/// All configured servers. Cloning shares.
+/// All servers, those of the configuration and those that were added. Cloning shares.
 #[derive(Clone)]
 pub struct Registry {
-    servers: Arc<Vec<Arc<Server>>>,
+    http: reqwest::Client,
+    shutdown: Shutdown,
+    entries: Arc<RwLock<Vec<Entry>>>,
     built: Arc<Mutex<Built>>,
+}
+
+/// A server and how it is let go.
+#[derive(Clone)]
+struct Entry {
+    server: Arc<Server>,
+    stop: CancellationToken,
+    /// Over the API.
+    added: bool,
 }
 
 /// All tools under their names, and the lists of the servers they were made from.
 #[derive(Default)]
 struct Built {
-    from: Vec<Arc<Vec<Listed>>>,
+    from: Vec<(Arc<Server>, Arc<Vec<Listed>>)>,
     tools: Vec<Arc<McpTool>>,
+}
+
+/// A tool as its server lists it, for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct ToolListed {
+    /// The server's name for it.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub input_schema: Value,
+    /// `read` or `write`.
+    pub access: Access,
 }
 
 impl Registry {
     /// Begins to connect to all servers at once and returns; each is kept connected until `shutdown`.
     #[must_use]
     pub fn start(servers: Vec<McpServer>, http: reqwest::Client, shutdown: &Shutdown) -> Self {
-        let servers: Vec<Arc<Server>> =
-            servers.into_iter().map(|config| Arc::new(Server::new(config))).collect();
-        for server in &servers {
-            let (server, http, stop) = (Arc::clone(server), http.clone(), shutdown.token().clone());
-            shutdown.spawn(async move { server.keep_connected(http, stop).await });
+        let registry =
+            Self { http, shutdown: shutdown.clone(), entries: Arc::default(), built: Arc::default() };
+        for config in servers {
+            registry.begin(config, false);
         }
-        Self { servers: Arc::new(servers), built: Arc::default() }
+        registry
+    }
+
+    fn begin(&self, config: McpServer, added: bool) {
+        let server = Arc::new(Server::new(config));
+        let stop = self.shutdown.token().child_token();
+        let entry = Entry { server: Arc::clone(&server), stop: stop.clone(), added };
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).push(entry);
+        let http = self.http.clone();
+        self.shutdown.spawn(async move { server.keep_connected(http, stop).await });
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the added servers these: begins with new ones, lets go of those that are not among them, and begins anew with
+    /// those whose settings changed. Those of the configuration stay, and keep their names.
+    pub fn sync(&self, wanted: Vec<McpServer>) {
+        let mut gone = Vec::new();
+        self.entries.write().unwrap_or_else(PoisonError::into_inner).retain(|entry| {
+            let stays = !entry.added || wanted.iter().any(|wanted| wanted.is_same(&entry.server.config));
+            if !stays {
+                gone.push(entry.stop.clone());
+            }
+            stays
+        });
+        gone.iter().for_each(CancellationToken::cancel);
+        for config in wanted {
+            if self.server(&config.name).is_none() {
+                self.begin(config, true);
+            }
+        }
     }
 
     /// Waits until every server has had its first attempt, whatever came of it.
     pub async fn settled(&self) {
-        for server in self.servers.iter() {
-            server.settled().await;
+        for entry in self.entries() {
+            entry.server.settled().await;
         }
     }
 
     /// How each server is.
     #[must_use]
     pub fn status(&self) -> Vec<ServerStatus> {
-        self.servers.iter().map(|server| server.status()).collect()
+        self.entries().iter().map(|entry| entry.server.status()).collect()
+    }
+
+    /// How a server is, and whether it was added.
+    #[must_use]
+    pub fn status_of(&self, name: &str) -> Option<(ServerStatus, bool)> {
+        let entry = self.entries().into_iter().find(|entry| entry.server.config.name == name)?;
+        Some((entry.server.status(), entry.added))
+    }
+
+    /// A server's tools, as it lists them.
+    #[must_use]
+    pub fn tools_of(&self, name: &str) -> Option<Vec<ToolListed>> {
+        let tools = self.server(name)?.tools();
+        let shown = |listed: &Listed| ToolListed {
+            name: listed.name.clone(),
+            description: listed.description.clone(),
+            input_schema: listed.schema.clone(),
+            access: listed.access,
+        };
+        Some(tools.iter().map(shown).collect())
+    }
+
+    /// Ends a server's session and connects anew. `false` when there is no such server.
+    #[must_use]
+    pub fn reconnect(&self, name: &str) -> bool {
+        self.server(name).inspect(|server| server.reconnect()).is_some()
     }
 
     /// Whether a server of that name is connected right now.
@@ -67,33 +149,33 @@ impl Registry {
         self.server(server).is_some_and(|server| server.status().is_connected())
     }
 
-    fn server(&self, name: &str) -> Option<&Arc<Server>> {
-        self.servers.iter().find(|server| server.config.name == name)
+    fn server(&self, name: &str) -> Option<Arc<Server>> {
+        self.entries().into_iter().map(|entry| entry.server).find(|server| server.config.name == name)
     }
 
     /// Tools of all servers that were ever connected, under names a model's API accepts; only those of one access if asked.
     #[must_use]
     pub fn tools(&self, access: Option<Access>) -> Vec<Arc<dyn Tool>> {
-        let from: Vec<Arc<Vec<Listed>>> = self.servers.iter().map(|server| server.tools()).collect();
+        let from: Vec<(Arc<Server>, Arc<Vec<Listed>>)> = self
+            .entries()
+            .into_iter()
+            .map(|entry| {
+                let tools = entry.server.tools();
+                (entry.server, tools)
+            })
+            .collect();
         let mut built = self.built.lock().unwrap_or_else(PoisonError::into_inner);
         let same = built.from.len() == from.len()
-            && built.from.iter().zip(&from).all(|(before, now)| Arc::ptr_eq(before, now));
+            && built
+                .from
+                .iter()
+                .zip(&from)
+                .all(|(before, now)| Arc::ptr_eq(&before.0, &now.0) && Arc::ptr_eq(&before.1, &now.1));
         if !same {
-            *built = Built { tools: self.build(&from), from };
+            *built = Built { tools: build(&from), from };
         }
         let wanted = |tool: &&Arc<McpTool>| access.is_none_or(|access| access == tool.spec().access);
         built.tools.iter().filter(wanted).map(|tool| Arc::clone(tool) as Arc<dyn Tool>).collect()
-    }
-
-    fn build(&self, lists: &[Arc<Vec<Listed>>]) -> Vec<Arc<McpTool>> {
-        let all = self.servers.iter().zip(lists);
-        let all = all.flat_map(|(server, list)| list.iter().map(move |listed| (server, listed)));
-        let names =
-            names::give(all.clone().map(|(server, tool)| (server.config.name.as_str(), tool.name.as_str())));
-        let tool = |((server, listed), name): ((&Arc<Server>, &Listed), String)| {
-            Arc::new(McpTool::new(Arc::clone(server), listed, name))
-        };
-        all.zip(names).map(tool).collect()
     }
 
     /// A tool by the names its server gave.
@@ -102,7 +184,7 @@ impl Registry {
         let server = self.server(server)?;
         let listed = server.tools().iter().find(|listed| listed.name == tool).cloned()?;
         let name = listed.name.clone();
-        Some(Arc::new(McpTool::new(Arc::clone(server), &listed, name)))
+        Some(Arc::new(McpTool::new(server, &listed, name)))
     }
 
     /// Calls a tool by the names its server gave.
@@ -119,6 +201,16 @@ impl Registry {
         let unknown = || CallError::UnknownTool { server: server.to_owned(), tool: tool.to_owned() };
         let found = self.server(server).ok_or_else(unknown)?;
         let listed = found.tools().iter().find(|listed| listed.name == tool).cloned().ok_or_else(unknown)?;
-        call::call(found, &listed, arguments, &cancel).await
+        call::call(&found, &listed, arguments, &cancel).await
     }
+}
+
+fn build(lists: &[(Arc<Server>, Arc<Vec<Listed>>)]) -> Vec<Arc<McpTool>> {
+    let all = lists.iter().flat_map(|(server, list)| list.iter().map(move |listed| (server, listed)));
+    let names =
+        names::give(all.clone().map(|(server, tool)| (server.config.name.as_str(), tool.name.as_str())));
+    let tool = |((server, listed), name): ((&Arc<Server>, &Listed), String)| {
+        Arc::new(McpTool::new(Arc::clone(server), listed, name))
+    };
+    all.zip(names).map(tool).collect()
 }

@@ -3,7 +3,7 @@
 use super::connect::{Listener, connect};
 use super::failure::{Failure, describe};
 use crate::clock;
-use crate::config::{McpServer, Transport};
+use crate::config::McpServer;
 use crate::domain::Access;
 use chrono::{DateTime, Utc};
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,8 @@ pub enum Phase {
     Connecting,
     /// Tools can be called.
     Connected,
+    /// There is a session, but the last probe was not answered in time.
+    Degraded,
     /// The last attempt failed; the next one comes then.
     Retrying {
         /// When.
@@ -65,7 +67,10 @@ pub struct ServerStatus {
     pub phase: Phase,
     /// Tools known.
     pub tools: usize,
-    /// Why the last attempt or session failed.
+    /// Milliseconds of the last probe; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<u64>,
+    /// Why the last attempt, session or probe failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 }
@@ -74,7 +79,7 @@ impl ServerStatus {
     /// Whether tools can be called right now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.phase == Phase::Connected
+        matches!(self.phase, Phase::Connected | Phase::Degraded)
     }
 }
 
@@ -82,6 +87,7 @@ struct State {
     phase: Phase,
     peer: Option<Peer<RoleClient>>,
     tools: Arc<Vec<Listed>>,
+    latency_ms: Option<u64>,
     last_error: Option<String>,
 }
 
@@ -114,7 +120,13 @@ impl Server {
             read: globs(&config.read),
             write: globs(&config.write),
         };
-        let state = State { phase: Phase::Connecting, peer: None, tools: Arc::default(), last_error: None };
+        let state = State {
+            phase: Phase::Connecting,
+            peer: None,
+            tools: Arc::default(),
+            latency_ms: None,
+            last_error: None,
+        };
         Self {
             config,
             globs,
@@ -136,16 +148,12 @@ impl Server {
     }
 
     pub(super) fn status(&self) -> ServerStatus {
-        let transport = match self.config.transport {
-            Transport::Stdio { .. } => "stdio",
-            Transport::StreamableHttp { .. } => "streamable-http",
-            Transport::Sse { .. } => "sse",
-        };
         self.read(|state| ServerStatus {
             name: self.config.name.clone(),
-            transport,
+            transport: self.config.transport.as_str(),
             phase: state.phase.clone(),
             tools: state.tools.len(),
+            latency_ms: state.latency_ms,
             last_error: state.last_error.clone(),
         })
     }
@@ -227,10 +235,11 @@ impl Server {
         let limit = self.config.connect_timeout;
         let open = async {
             let session = connect(&self.config, http, listener).await?;
+            let begun = Instant::now();
             let tools = self.list(session.peer()).await?;
-            anyhow::Ok((session, tools))
+            anyhow::Ok((session, tools, begun))
         };
-        let (session, tools) = match timeout(limit, open).await {
+        let (session, tools, begun) = match timeout(limit, open).await {
             Ok(Ok(open)) => open,
             Ok(Err(error)) => return error,
             Err(_) => return anyhow::anyhow!("no answer within {}", humantime::format_duration(limit)),
@@ -238,7 +247,9 @@ impl Server {
         *failures = 0;
         tracing::info!(server = self.config.name, tools = tools.len(), "MCP server connected");
         let peer = session.peer().clone();
+        let took = u64::try_from(begun.elapsed().as_millis()).ok();
         self.update(|state| {
+            state.latency_ms = took;
             state.peer = Some(peer.clone());
             state.phase = Phase::Connected;
             state.tools = Arc::new(tools);
@@ -254,11 +265,14 @@ impl Server {
                 _ = probes.tick() => {
                     let ping = ClientRequest::PingRequest(PingRequest::default());
                     // No answer in time is no end: some servers do one thing at a time, and calls have their own limits.
-                    if let Ok(Err(error)) = timeout(limit, peer.send_request(ping)).await
-                        && let Failure::NotReached(reason) | Failure::Lost(reason) = Failure::of(&error)
+                    let begun = Instant::now();
+                    let answer = timeout(limit, peer.send_request(ping)).await;
+                    if let Ok(Err(error)) = &answer
+                        && let Failure::NotReached(reason) | Failure::Lost(reason) = Failure::of(error)
                     {
                         return anyhow::anyhow!(reason);
                     }
+                    self.probed(answer.is_ok().then(|| begun.elapsed()));
                 }
                 // Dropping `ended` closes the session.
                 _ = &mut ended => return anyhow::anyhow!("the session ended"),
@@ -275,6 +289,30 @@ impl Server {
                 },
             }
         }
+    }
+
+    /// A probe was answered after this long, or not in time.
+    fn probed(&self, took: Option<Duration>) {
+        let limit = humantime::format_duration(self.config.connect_timeout);
+        self.update(|state| match took {
+            Some(took) => {
+                state.phase = Phase::Connected;
+                state.latency_ms = u64::try_from(took.as_millis()).ok();
+                state.last_error = None;
+            }
+            None => {
+                state.phase = Phase::Degraded;
+                state.last_error = Some(format!("the last probe was not answered within {limit}"));
+            }
+        });
+    }
+
+    /// Ends the session, if there is one, and connects at once.
+    pub(super) fn reconnect(&self) {
+        if self.read(|state| state.peer.is_some()) {
+            self.report_lost("reconnecting, as asked");
+        }
+        self.wake.notify_one();
     }
 
     /// All pages, within bounds; a server that repeats its cursor is stopped.

@@ -1,0 +1,141 @@
+//! MCP servers that are added over the API: less is allowed to them than to the configuration's own.
+
+use super::mcp::{McpServer, Transport};
+use super::reader::{Env, Mistake, Reader};
+use super::servers;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+/// What servers added over the API may do.
+#[derive(Debug, Clone, Default)]
+pub struct Added {
+    /// Programs that may be run.
+    pub commands: Vec<String>,
+    /// Globs over references to secrets, `env:NAME` or `file:/path`.
+    pub secrets: Vec<String>,
+}
+
+impl Added {
+    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+        let mut list = |key: &str| -> Vec<String> {
+            let text = r.required_text(key);
+            let items: Vec<String> =
+                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
+            for item in &items {
+                if let Err(error) = Glob::new(item) {
+                    r.mistake(format!("`{key}`"), format!("`{item}` is not a glob: {}", error.kind()));
+                }
+            }
+            items
+        };
+        Self { commands: list("added_servers.commands"), secrets: list("added_servers.secrets") }
+    }
+
+    fn references(&self) -> GlobSet {
+        let mut set = GlobSetBuilder::new();
+        // The configuration has been checked: each of them is a glob.
+        self.secrets.iter().filter_map(|glob| Glob::new(glob).ok()).for_each(|glob| {
+            set.add(glob);
+        });
+        set.build().unwrap_or_default()
+    }
+
+    /// A server from the settings of a `[[mcp]]` table, as JSON.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, or not allowed to a server that is added.
+    pub fn server(&self, settings: &serde_json::Value, env: Env<'_>) -> Result<McpServer, Vec<Mistake>> {
+        let mistake = |problem: String| Mistake { setting: "settings".to_owned(), problem };
+        let raw: servers::RawServer =
+            serde_json::from_value(settings.clone()).map_err(|error| vec![mistake(error.to_string())])?;
+        let mut problems = Vec::new();
+        let references = self.references();
+        for (field, values) in [("headers", &raw.headers), ("env", &raw.env)] {
+            for (name, value) in values {
+                let problem = if !value.starts_with("env:") && !value.starts_with("file:") {
+                    "is a secret and has to be given as `env:NAME` or `file:/path`, never as it is".to_owned()
+                } else if references.is_match(value) {
+                    continue;
+                } else {
+                    format!("`{value}` is not among `added_servers.secrets`")
+                };
+                problems.push(Mistake { setting: format!("{field} `{name}`"), problem });
+            }
+        }
+        if let Some(program) = raw.command.first().filter(|program| !self.commands.contains(program)) {
+            problems.push(Mistake {
+                setting: "command".to_owned(),
+                problem: format!("`{program}` is not among `added_servers.commands`"),
+            });
+        }
+        // Nothing is looked up for a caller who may not.
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut reader = Reader::new(env, &toml::Table::new());
+        let server = servers::server(&mut reader, raw);
+        match server {
+            Some(server) if reader.mistakes.is_empty() => Ok(server),
+            _ => Err(reader.mistakes),
+        }
+    }
+}
+
+impl Transport {
+    /// Stable name.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Stdio { .. } => "stdio",
+            Self::StreamableHttp { .. } => "streamable-http",
+            Self::Sse { .. } => "sse",
+        }
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn server(settings: &Value) -> Result<McpServer, String> {
+        let rules = Added { commands: vec!["npx".into()], secrets: vec!["env:REGREEN_MCP_*".into()] };
+        let env = |name: &str| (name == "REGREEN_MCP_TOKEN").then(|| "t".to_owned());
+        rules
+            .server(settings, &env)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_added() {
+        let good = json!({"name": "a", "transport": "streamable-http", "url": "https://a.example/mcp",
+                          "headers": {"authorization": "env:REGREEN_MCP_TOKEN"}});
+        assert_eq!(server(&good).unwrap().headers.len(), 1);
+        assert!(server(&json!({"name": "a", "transport": "stdio", "command": ["npx", "x"]})).is_ok());
+        for (settings, word) in [
+            (
+                json!({"name": "a", "transport": "sse", "url": "http://x", "headers": {"authorization": "Bearer x"}}),
+                "never as it is",
+            ),
+            (
+                json!({"name": "a", "transport": "sse", "url": "http://x", "headers": {"authorization": "env:DATABASE_URL"}}),
+                "added_servers.secrets",
+            ),
+            (
+                json!({"name": "a", "transport": "sse", "url": "http://x", "headers": {"authorization": "file:/etc/passwd"}}),
+                "added_servers.secrets",
+            ),
+            (
+                json!({"name": "a", "transport": "sse", "url": "http://x", "headers": {"a": "env:REGREEN_MCP_NONE"}}),
+                "not set",
+            ),
+            (json!({"name": "a", "transport": "stdio", "command": ["sh"]}), "added_servers.commands"),
+            (json!({"name": "a b", "transport": "sse", "url": "http://x"}), "letters"),
+            (json!({"name": "a", "transport": "sse", "url": "ftp://x"}), "http://"),
+            (json!({"name": "a", "transport": "sse", "url": "http://x", "color": 1}), "color"),
+            (json!(7), "struct"),
+        ] {
+            let problem = server(&settings).unwrap_err();
+            assert!(problem.contains(word), "{settings}: {problem}");
+        }
+    }
+}

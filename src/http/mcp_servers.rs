@@ -1,0 +1,190 @@
+//! `/api/mcp-servers`: which servers there are, how they are, what they offer.
+
+use super::fields::Fields;
+use super::problem::{FieldError, Problem};
+use super::reports::missing;
+use crate::app::App;
+use crate::clock;
+use crate::config::process_env;
+use crate::db::servers;
+use crate::domain::Access;
+use crate::mcp::{ServerStatus, ToolListed};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// A server.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ServerDetail {
+    /// How it is: `state` (`connecting`, `connected`, `degraded`, `retrying` with `next_attempt`), `tools`, `latency_ms`, `last_error`.
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    status: ServerStatus,
+    /// Added over the API; those of the configuration cannot be removed here.
+    added: bool,
+}
+
+/// All servers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Servers {
+    /// Those of the configuration first.
+    #[schema(value_type = Vec<Object>)]
+    servers: Vec<ServerDetail>,
+}
+
+/// A tool of a server.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ServerTool {
+    #[serde(flatten)]
+    #[schema(value_type = Object)]
+    tool: ToolListed,
+    /// What happens when a model calls it: `offered` or `not offered` (it changes something).
+    policy: &'static str,
+}
+
+/// The tools of a server.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ServerTools {
+    /// As the server lists them.
+    #[schema(value_type = Vec<Object>)]
+    tools: Vec<ServerTool>,
+}
+
+/// A server to add: the fields of a `[[mcp]]` table.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the body; it is read by the configuration")]
+pub struct NewServer {
+    /// Unique: letters, digits, `_`, `-`.
+    name: String,
+    /// `streamable-http`, `sse` or `stdio`.
+    transport: String,
+    /// Endpoint, for the first two.
+    url: Option<String>,
+    /// Program and arguments, for `stdio`; the program has to be among `added_servers.commands`.
+    command: Option<Vec<String>>,
+    /// Headers of every request; values are references (`env:NAME`, `file:/path`) among `added_servers.secrets`.
+    headers: Option<BTreeMap<String, String>>,
+    /// Environment of the program; references likewise.
+    env: Option<BTreeMap<String, String>>,
+    /// Globs of tools that are offered; all when left out.
+    allow: Option<Vec<String>>,
+    /// Globs of tools that are never offered.
+    deny: Option<Vec<String>>,
+    /// Globs of tools that only read, whatever the server says.
+    read: Option<Vec<String>>,
+    /// Globs of tools that change something, whatever the server says.
+    write: Option<Vec<String>>,
+}
+
+fn detail(app: &App, name: &str) -> Result<ServerDetail, Problem> {
+    let (status, added) = app.mcp.status_of(name).ok_or_else(|| missing("MCP server"))?;
+    Ok(ServerDetail { status, added })
+}
+
+/// All MCP servers and how they are.
+#[utoipa::path(get, path = "/api/mcp-servers", tag = "mcp servers", responses((status = 200, body = Servers)))]
+pub async fn list(State(app): State<Arc<App>>) -> Json<Servers> {
+    let names = app.mcp.status().into_iter().map(|status| status.name);
+    let servers = names.filter_map(|name| detail(&app, &name).ok()).collect();
+    Json(Servers { servers })
+}
+
+/// One MCP server.
+#[utoipa::path(get, path = "/api/mcp-servers/{name}", tag = "mcp servers", params(("name" = String, Path)),
+    responses((status = 200, body = ServerDetail), (status = 404, body = Problem)))]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<ServerDetail>, Problem> {
+    detail(&app, &name).map(Json)
+}
+
+/// Adds an MCP server. Every replica connects to it at once, and again after a restart.
+#[utoipa::path(post, path = "/api/mcp-servers", tag = "mcp servers", request_body = NewServer,
+    responses((status = 201, body = ServerDetail), (status = 400, body = Problem), (status = 409, body = Problem, description = "The name is taken"),
+        (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn add(
+    State(app): State<Arc<App>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<(StatusCode, Json<ServerDetail>), Problem> {
+    let settings = without_nulls(Fields::parse(body)?.into_value());
+    let server = app.config.added.server(&settings, &process_env).map_err(|mistakes| {
+        let wrong =
+            |mistake: crate::config::Mistake| FieldError { field: mistake.setting, problem: mistake.problem };
+        Problem::fields(mistakes.into_iter().map(wrong).collect())
+    })?;
+    let taken =
+        || Problem::new(StatusCode::CONFLICT, format!("there is a server called `{}` already", server.name));
+    if app.mcp.status_of(&server.name).is_some() {
+        return Err(taken());
+    }
+    let mut transaction = app.pool.begin().await?;
+    if !servers::add(&mut transaction, &server.name, &settings, clock::now()).await? {
+        return Err(taken());
+    }
+    transaction.commit().await?;
+    app.sync_servers().await?;
+    tracing::info!(server = server.name, "an MCP server was added");
+    detail(&app, &server.name).map(|detail| (StatusCode::CREATED, Json(detail)))
+}
+
+/// Removes an MCP server that was added.
+#[utoipa::path(delete, path = "/api/mcp-servers/{name}", tag = "mcp servers", params(("name" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem, description = "It is the configuration's"),
+        (status = 503, body = Problem)))]
+pub async fn remove(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+    if app.mcp.status_of(&name).is_some_and(|(_, added)| !added) {
+        let detail = format!("`{name}` is the configuration's: take it out there");
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    let mut transaction = app.pool.begin().await?;
+    let gone = servers::remove(&mut transaction, &name).await?;
+    transaction.commit().await?;
+    app.sync_servers().await?;
+    if !gone {
+        return Err(missing("MCP server"));
+    }
+    tracing::info!(server = name, "an MCP server was removed");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The tools of a server, with their schemas and whether they change something.
+#[utoipa::path(get, path = "/api/mcp-servers/{name}/tools", tag = "mcp servers", params(("name" = String, Path)),
+    responses((status = 200, body = ServerTools), (status = 404, body = Problem)))]
+pub async fn tools(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<Json<ServerTools>, Problem> {
+    let tools = app.mcp.tools_of(&name).ok_or_else(|| missing("MCP server"))?;
+    let policy = |access| if access == Access::Read { "offered" } else { "not offered" };
+    let tools = tools.into_iter().map(|tool| ServerTool { policy: policy(tool.access), tool }).collect();
+    Ok(Json(ServerTools { tools }))
+}
+
+/// Ends the session of a server and connects anew.
+#[utoipa::path(post, path = "/api/mcp-servers/{name}/reconnect", tag = "mcp servers", params(("name" = String, Path)),
+    responses((status = 202, body = ServerDetail), (status = 404, body = Problem)))]
+pub async fn reconnect(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+) -> Result<(StatusCode, Json<ServerDetail>), Problem> {
+    if !app.mcp.reconnect(&name) {
+        return Err(missing("MCP server"));
+    }
+    detail(&app, &name).map(|detail| (StatusCode::ACCEPTED, Json(detail)))
+}
+
+/// `null` means left out.
+fn without_nulls(mut settings: Value) -> Value {
+    if let Some(fields) = settings.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    settings
+}
