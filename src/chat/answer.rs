@@ -146,7 +146,8 @@ impl Making<'_> {
         let (started_at, started) = (clock::now(), Instant::now());
         let outcome = agent.run(messages, &answer.stop).await;
         let mut run = app.record(model, &outcome, started_at, started);
-        let text = workspace.redact(last_words(&outcome, &said).trim());
+        // The database's texts cannot hold a NUL.
+        let text = workspace.redact(last_words(&outcome, &said).trim()).replace('\0', "\u{fffd}");
         let citations = cite::citations(&text, workspace, &|label| self.url(label));
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         run.claims = count(citations.len());

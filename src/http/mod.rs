@@ -7,6 +7,7 @@ mod documents;
 mod fields;
 mod health;
 mod incidents;
+mod mcp_door;
 mod mcp_servers;
 mod openai;
 mod problem;
@@ -122,6 +123,7 @@ pub fn router(app: Arc<App>) -> Router {
     router
         .route("/", get(|| async { Redirect::temporary("/docs") }))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", api))
+        .route_service("/mcp", mcp_door::service(&app))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)

@@ -18,6 +18,7 @@ mod learning;
 #[cfg(feature = "local-embeddings")]
 mod local_embedder;
 mod mcp_client;
+mod mcp_door;
 mod mcp_servers;
 mod model_failures;
 mod openai_door;

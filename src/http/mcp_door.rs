@@ -1,0 +1,206 @@
+//! `/mcp`: Regreen itself as an MCP server (streamable HTTP), for editors and other agents.
+
+use super::report_failure::report_failure;
+use super::reports;
+use crate::app::App;
+use crate::db::documents::Realm;
+use crate::db::incidents;
+use crate::knowledge::Query;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject,
+    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+};
+use rmcp::service::RequestContext;
+use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Largest answer of an own handler, in bytes.
+const MAX_ANSWER: usize = 4 << 20;
+/// Hits of a search when no number is asked for, and at most.
+const HITS: (u64, u64) = (5, 20);
+
+/// The service; each request stands alone, so that any replica can answer it.
+pub(super) fn service(app: &Arc<App>) -> StreamableHttpService<Door, NeverSessionManager> {
+    let door = Door { app: Arc::clone(app) };
+    let mut config = StreamableHttpServerConfig::default()
+        .with_legacy_session_mode(false)
+        .with_json_response(true)
+        .with_max_request_body_bytes(app.config.server.body_limit)
+        .with_cancellation_token(app.shutdown.token().clone());
+    // Behind a service's name any host is right; on loopback only its own names are, against rebinding of names.
+    if !app.config.server.bind.is_loopback() {
+        config = config.disable_allowed_hosts();
+    }
+    StreamableHttpService::new(move || Ok(door.clone()), Arc::default(), config)
+}
+
+/// Answers MCP requests.
+#[derive(Clone)]
+pub(super) struct Door {
+    app: Arc<App>,
+}
+
+fn tool(
+    name: &'static str,
+    description: &'static str,
+    reads: bool,
+    properties: &Value,
+    required: &[&str],
+) -> Tool {
+    let schema = json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
+    let schema: JsonObject = schema.as_object().cloned().unwrap_or_default();
+    Tool::new(name, description, schema)
+        .with_annotations(ToolAnnotations::new().read_only(reads).destructive(false))
+}
+
+fn tools() -> Vec<Tool> {
+    let text = |description: &str| json!({"type": "string", "description": description});
+    let limit = json!({"type": "integer", "minimum": 1, "maximum": HITS.1, "description": "most hits; 5 when left out"});
+    vec![
+        tool(
+            "triage_failure",
+            "Investigates a failed pod of a pipeline: collects its log, events and manifest, finds the cause and files one issue per cause. Waits for the outcome.",
+            false,
+            &json!({
+                "namespace": text("namespace of the pod"),
+                "pod_name": text("name of the pod"),
+                "container_name": text("the container that failed, if it is known"),
+                "pipeline": text("name of the pipeline"),
+                "repository": text("URL of the source"),
+                "commit": text("commit that was built"),
+                "log": text("the log, if the cluster cannot be asked for it"),
+            }),
+            &["namespace", "pod_name"],
+        ),
+        tool(
+            "search_incidents",
+            "Finds failures of before: what they were, what caused them, what people said of them and what helped.",
+            true,
+            &json!({"query": text("in words, or lines of a log"), "limit": limit}),
+            &["query"],
+        ),
+        tool(
+            "search_runbooks",
+            "Finds runbooks, notes and alerts that apply to a problem.",
+            true,
+            &json!({"query": text("in words, or lines of a log"), "limit": limit}),
+            &["query"],
+        ),
+        tool(
+            "get_report",
+            "How a failure report went: its steps, its evidence and the conclusion with its cited lines.",
+            true,
+            &json!({"id": text("id of the report")}),
+            &["id"],
+        ),
+    ]
+}
+
+impl ServerHandler for Door {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new("regreen", env!("CARGO_PKG_VERSION")))
+            .with_instructions(
+                "Regreen finds out why pipelines fail. Search before you report; a report files an issue.",
+            )
+    }
+
+    async fn list_tools(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        Ok(ListToolsResult::with_all_items(tools()))
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let arguments = Value::Object(request.arguments.unwrap_or_default());
+        let known = tools().into_iter().find(|tool| tool.name == request.name);
+        let Some(known) = known else {
+            let message = format!("there is no tool `{}`", request.name.escape_debug());
+            return Err(ErrorData::invalid_params(message, None));
+        };
+        let schema = Value::Object(known.input_schema.as_ref().clone());
+        if let Err(error) = jsonschema::validate(&schema, &arguments) {
+            return Ok(failed(format!("the arguments do not fit: {error}")).into());
+        }
+        let text = |field: &str| arguments[field].as_str().unwrap_or_default().to_owned();
+        let limit = usize::try_from(arguments["limit"].as_u64().unwrap_or(HITS.0).min(HITS.1)).unwrap_or(1);
+        let result = match request.name.as_ref() {
+            "triage_failure" => self.triage(&arguments).await,
+            "search_incidents" => self.search(Realm::Incident, &text("query"), limit).await,
+            "search_runbooks" => self.search(Realm::Runbook, &text("query"), limit).await,
+            _ => self.report(text("id")).await,
+        };
+        Ok(result.into())
+    }
+}
+
+impl Door {
+    async fn triage(&self, arguments: &Value) -> CallToolResult {
+        let body = Bytes::from(arguments.to_string());
+        let response = match report_failure(State(Arc::clone(&self.app)), HeaderMap::new(), Ok(body)).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(),
+        };
+        answered(response).await
+    }
+
+    async fn search(&self, realm: Realm, text: &str, limit: usize) -> CallToolResult {
+        let query = Query { text, realms: &[realm], kind: None, applies_to: None, limit };
+        match self.app.knowledge.search(&query).await {
+            Ok(found) => CallToolResult::structured(json!(found)),
+            Err(error) => {
+                tracing::error!(%error, "the database failed");
+                failed("the database is away; try again in a moment".to_owned())
+            }
+        }
+    }
+
+    async fn report(&self, id: String) -> CallToolResult {
+        let detail = match reports::get(State(Arc::clone(&self.app)), Path(id)).await {
+            Ok(detail) => detail,
+            Err(problem) => return failed(problem.detail),
+        };
+        let mut shown = json!(detail.0);
+        // What tools told is kept as evidence, and long.
+        if let Some(fields) = shown.as_object_mut() {
+            fields.remove("runs");
+        }
+        let incident = shown["incident_id"].as_str().and_then(|id| id.parse().ok());
+        if let Some(incident) = incident
+            && let Ok(Some(incident)) = incidents::get(&self.app.pool, incident).await
+        {
+            shown["diagnosis"] = json!(incident.diagnosis);
+            shown["issue_url"] = json!(incident.issue_url);
+        }
+        CallToolResult::structured(shown)
+    }
+}
+
+fn failed(text: String) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(text)])
+}
+
+/// An own handler's answer.
+async fn answered(response: Response) -> CallToolResult {
+    let good = response.status().is_success();
+    let body = axum::body::to_bytes(response.into_body(), MAX_ANSWER).await.unwrap_or_default();
+    let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if good {
+        return CallToolResult::structured(value);
+    }
+    failed(value["detail"].as_str().unwrap_or("it failed; the log has more").to_owned())
+}
