@@ -105,14 +105,17 @@ impl Making<'_> {
         let mut usage = self.history.usage;
         let mut why = "No model is configured, so nobody thinks about the question.".to_owned();
         if let Some(model) = model {
-            let (concluded, detail) = self.think(&model).await?;
-            if concluded.stop == StopReason::Answered
-                || concluded.stop == StopReason::Cancelled
-                || !concluded.text.is_empty()
-            {
+            let (mut concluded, detail) = self.think(&model).await?;
+            if concluded.text.is_empty() && concluded.stop == StopReason::Cancelled {
+                "(Stopped before there was an answer.)".clone_into(&mut concluded.text);
+            }
+            if !concluded.text.is_empty() {
                 return Ok(concluded);
             }
-            let reason = detail.unwrap_or_else(|| concluded.stop.as_str().to_owned());
+            let reason = match concluded.stop {
+                StopReason::Answered => "its answer was empty".to_owned(),
+                stop => detail.unwrap_or_else(|| stop.as_str().to_owned()),
+            };
             why = self.workspace.redact(&format!("The model {} did not answer ({reason}).", model.name()));
             (runs, usage) = (concluded.runs, concluded.usage);
         }
@@ -156,11 +159,6 @@ impl Making<'_> {
         let sources: Vec<&str> =
             pieces.iter().map(|piece| piece.text.as_str()).chain([told.as_str()]).collect();
         let not_found = verify::not_found(&text, &sources);
-        let text = match (text.is_empty(), outcome.stop) {
-            (true, StopReason::Answered) => "(The model answered nothing.)".to_owned(),
-            (true, StopReason::Cancelled) => "(Stopped before there was an answer.)".to_owned(),
-            _ => text,
-        };
         let mut usage = history.usage;
         usage += outcome.usage;
         let (author, runs) = (model.name().to_owned(), vec![run]);

@@ -182,6 +182,9 @@ async fn without_a_model_the_record_answers() {
         .read_up()
         .await;
     let incident = incident(&app, "dns").await;
+    model.push(vec![Reply::Text("")]);
+    let empty = ask(&app, json!({"message": "my pod says ImagePullBackOff"})).await.body;
+    assert!(empty["message"]["text"].as_str().unwrap().contains("its answer was empty"), "{empty}");
     model.push(vec![Reply::Status(500, json!({"error": {"message": "kaputt"}}), None)]);
     let answer = ask(&app, json!({"incident_id": incident["id"], "message": "what now?"})).await;
     let message = &answer.body["message"];
