@@ -2,7 +2,7 @@
 
 use super::brief::{self, Known};
 use super::history::{self, History};
-use super::{cite, librarian, profiles};
+use super::{cite, command, librarian, profiles};
 use crate::agent::{Agent, Event, Outcome, Tool, Workspace};
 use crate::app::App;
 use crate::clock;
@@ -30,6 +30,7 @@ pub(super) struct Task {
     pub(super) title: String,
     pub(super) incident: Option<Uuid>,
     pub(super) profile: Profile,
+    pub(super) author: String,
     pub(super) question: String,
 }
 
@@ -74,12 +75,16 @@ struct Making<'a> {
 }
 
 async fn make(app: &App, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<()> {
-    let model = app.model_of(&task.profile);
+    let commanded = command::run(app, task.incident, &task.question, &task.author).await?;
+    let model = app.model_of(&task.profile).filter(|_| commanded.is_none());
     let known = brief::known(app, task).await?;
     let workspace = Arc::new(known.workspace());
     let history = history::history(app, task.conversation, model.as_ref()).await?;
     let making = Making { app, task, answer, known, workspace, history };
-    let concluded = making.conclude(model).await?;
+    let concluded = match commanded {
+        Some(text) => making.say(text),
+        None => making.conclude(model).await?,
+    };
     let Some(message) = store(app, task, &making.workspace, &concluded).await? else {
         answer.tell(
             "failed",
@@ -119,15 +124,19 @@ impl Making<'_> {
             why = self.workspace.redact(&format!("The model {} did not answer ({reason}).", model.name()));
             (runs, usage) = (concluded.runs, concluded.usage);
         }
-        let (app, answer) = (self.app, self.answer);
-        let (runbooks, past) = self.known.passages(app).await;
+        let (runbooks, past) = self.known.passages(self.app).await;
         let text = self.workspace.redact(&librarian::answer(&self.known, &runbooks, &past, &why));
-        let author = app.rules.name().to_owned();
-        answer.tell("message.start", &json!({ "run": self.task.turn, "turn": 1, "model": author }));
-        answer.tell("text.delta", &json!({ "text": text }));
+        Ok(Concluded { runs, usage, ..self.say(text) })
+    }
+
+    /// An answer of the program's own.
+    fn say(&self, text: String) -> Concluded {
+        let author = self.app.rules.name().to_owned();
+        self.answer.tell("message.start", &json!({ "run": self.task.turn, "turn": 1, "model": author }));
+        self.answer.tell("text.delta", &json!({ "text": text }));
         let citations = cite::citations(&text, &self.workspace, &|label| self.url(label));
-        let stop = StopReason::Answered;
-        Ok(Concluded { text, author, citations, not_found: Vec::new(), runs, usage, stop })
+        let (not_found, runs, usage) = (Vec::new(), Vec::new(), Usage::default());
+        Concluded { text, author, citations, not_found, runs, usage, stop: StopReason::Answered }
     }
 
     /// Runs the loop. Beside what came of it, what there is to know about its end.

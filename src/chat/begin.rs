@@ -114,7 +114,8 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     queue::add_index(&mut *transaction).await?;
     transaction.commit().await?;
     let answer = app.live.begin(turn, &app.drain);
-    let task = Task { turn, conversation: id, title, incident, profile, question };
+    let author = ask.author.clone();
+    let task = Task { turn, conversation: id, title, incident, profile, author, question };
     app.shutdown.spawn(answer::run(Arc::clone(app), task, Arc::clone(&answer)));
     Ok(Begun { turn, conversation: id, answer })
 }

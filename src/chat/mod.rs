@@ -4,6 +4,7 @@ mod answer;
 mod begin;
 mod brief;
 mod cite;
+mod command;
 mod history;
 mod librarian;
 mod profiles;

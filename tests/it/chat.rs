@@ -200,6 +200,32 @@ async fn without_a_model_the_record_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_resolution_is_said_in_chat() {
+    let app = Setup::whole().await.start().await;
+    let incident = incident(&app, "dns").await;
+    let say = async |message: &str| {
+        let body = json!({"incident_id": incident["id"], "message": message, "author": "alice"});
+        ask(&app, body).await.body["message"]["text"].as_str().unwrap().to_owned()
+    };
+    assert!(say("/correct").await.starts_with("Nothing was stored."));
+    let said = say("/correct The wolpertinger was down\nfix: Restarted it").await;
+    assert!(
+        said.contains("alice corrected the cause") && said.ends_with("The incident is resolved."),
+        "{said}"
+    );
+    let detail = app.get(&format!("/api/incidents/{}", incident["id"].as_str().unwrap())).await.body;
+    let stored = &detail["resolutions"][0];
+    assert_eq!(
+        (&stored["origin"], &stored["author"], &detail["status"]),
+        (&json!("chat"), &json!("alice"), &json!("resolved"))
+    );
+    assert_eq!(app.search("wolpertinger", "&kind=incident").await[0]["incident_id"], incident["id"]);
+    let nothing = ask(&app, json!({"message": "/note x"})).await.body;
+    assert!(nothing["message"]["text"].as_str().unwrap().contains("about no incident"), "{nothing}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn old_messages_are_summed_up_once() {
     let long = "The runner of team blue has the tag big-disk. ".repeat(12);
     let long: &'static str = Box::leak(long.into_boxed_str());

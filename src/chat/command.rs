@@ -1,0 +1,122 @@
+//! What people say of an incident in its conversation: `/confirm`, `/correct CAUSE`, `/note TEXT`, with lines `fix: …` and
+//! `link: …`. Read here and not by a model: a log cannot talk anybody into a resolution.
+
+use crate::app::App;
+use crate::domain::Verdict;
+use crate::knowledge::{Said, told};
+use uuid::Uuid;
+
+/// Longest cause or fix, in bytes.
+const MAX_TEXT: usize = 20_000;
+/// What to write, for those who wrote something else.
+const USAGE: &str = "Write `/confirm`, `/correct` with the real cause, or `/note` with a text; below it, if you like, a line `fix: …` and a line `link: https://…`.";
+
+/// The resolution that a message is. `None`: it is a question; `Some(Err)`: what is wrong with it.
+fn parse(message: &str, author: &str) -> Option<Result<Said, &'static str>> {
+    let (word, rest) = match message.trim_start().split_once(char::is_whitespace) {
+        Some((word, rest)) => (word, rest),
+        None => (message.trim(), ""),
+    };
+    let verdict = match word {
+        "/confirm" => Verdict::Confirmed,
+        "/correct" => Verdict::Corrected,
+        "/note" => Verdict::Note,
+        _ => return None,
+    };
+    let (mut text, mut fix, mut link) = (Vec::new(), Vec::new(), None);
+    let mut to_fix = false;
+    for line in rest.lines() {
+        let field = |name: &str| {
+            let head = line.trim_start().get(..name.len())?;
+            head.eq_ignore_ascii_case(name).then(|| line.trim_start()[name.len()..].trim().to_owned())
+        };
+        if let Some(url) = field("link:") {
+            link = Some(url);
+        } else if let Some(first) = field("fix:") {
+            to_fix = true;
+            fix.push(first);
+        } else if to_fix {
+            fix.push(line.to_owned());
+        } else {
+            text.push(line.to_owned());
+        }
+    }
+    let whole = |lines: Vec<String>| Some(lines.join("\n").trim().to_owned()).filter(|text| !text.is_empty());
+    let (cause, fix) = (whole(text), whole(fix));
+    if verdict == Verdict::Corrected && cause.is_none() {
+        return Some(Err("`/correct` has to say what it really was."));
+    }
+    if verdict == Verdict::Note && cause.is_none() && fix.is_none() {
+        return Some(Err("`/note` has to say something."));
+    }
+    if [&cause, &fix].into_iter().flatten().any(|text| text.len() > MAX_TEXT) {
+        return Some(Err("That is too long: 20,000 bytes are the limit."));
+    }
+    let is_url =
+        |link: &String| reqwest::Url::parse(link).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if link.as_ref().is_some_and(|link| !is_url(link)) {
+        return Some(Err("`link:` has to be an http or https URL."));
+    }
+    Some(Ok(Said { verdict, cause, fix, link, author: author.to_owned(), origin: "chat", delivery: None }))
+}
+
+/// Does what a message says, if it is one of these. Returns what to answer.
+///
+/// # Errors
+/// The database is away.
+pub(super) async fn run(
+    app: &App,
+    incident: Option<Uuid>,
+    message: &str,
+    author: &str,
+) -> sqlx::Result<Option<String>> {
+    let Some(parsed) = parse(message, author) else { return Ok(None) };
+    let Some(incident) = incident else {
+        return Ok(Some(
+            "This conversation is about no incident, so there is nothing to resolve.".to_owned(),
+        ));
+    };
+    let said = match parsed {
+        Ok(said) => said,
+        Err(problem) => return Ok(Some(format!("Nothing was stored. {problem} {USAGE}"))),
+    };
+    let stored = app.knowledge.resolve(incident, said).await?;
+    Ok(Some(match stored {
+        Some(resolution) => {
+            let state = if resolution.verdict.resolves() {
+                "The incident is resolved."
+            } else {
+                "The incident stays open."
+            };
+            format!("Stored, and found from now on: {} {state}", told(&resolution))
+        }
+        None => "Nothing was stored: the incident is gone.".to_owned(),
+    }))
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn resolutions_are_read_and_questions_are_not() {
+        let read = |message: &str| parse(message, "alice");
+        assert!(read("why?").is_none());
+        assert!(read("/confirmed?").is_none());
+        assert!(read("it is /note worthy").is_none());
+        let said = read(
+            "/correct The forwarder was down\nFix: restarted it\nand again\nlink: https://git.example/1",
+        )
+        .unwrap()
+        .unwrap();
+        assert_eq!((said.verdict, said.origin, said.author.as_str()), (Verdict::Corrected, "chat", "alice"));
+        assert_eq!(said.cause.as_deref(), Some("The forwarder was down"));
+        assert_eq!(said.fix.as_deref(), Some("restarted it\nand again"));
+        assert_eq!(said.link.as_deref(), Some("https://git.example/1"));
+        let confirmed = read(" /confirm").unwrap().unwrap();
+        assert_eq!((confirmed.verdict, confirmed.cause), (Verdict::Confirmed, None));
+        for wrong in ["/correct", "/note  ", "/note x\nlink: javascript:alert(1)"] {
+            assert!(read(wrong).unwrap().is_err(), "{wrong}");
+        }
+    }
+}
