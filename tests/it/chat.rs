@@ -148,8 +148,14 @@ async fn an_answer_is_stopped_and_what_was_written_is_kept() {
     // Leaving stops it too, where that is configured.
     let mut stream = app.events(ask).await;
     stream.until("text.delta").await;
-    let run = stream.run.clone();
+    let (run, conversation) = (stream.run.clone(), stream.conversation.clone());
     drop(stream);
+    // Not before it has ended: another reader would keep it going.
+    eventually("the answer has ended", async || {
+        let detail = app.get(&format!("/api/conversations/{conversation}")).await.body;
+        detail["running"].is_null().then_some(())
+    })
+    .await;
     let events = format!("{}/api/chat/{run}/events", app.base);
     let last = app.events(app.http.get(&events)).await.until("done").await.pop().unwrap();
     assert_eq!(last.data["stop_reason"], "cancelled");
