@@ -159,12 +159,6 @@ impl Live {
         self.answers().get(&turn).cloned()
     }
 
-    /// Number of answers.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.answers().len()
-    }
-
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -10,11 +10,11 @@ use crate::db::conversations::{self, Answered, NewMessage};
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::runs::{self, Work};
 use crate::db::{queue, turns};
-use crate::domain::{Access, Citation, Message, Profile, Run, StopReason, Usage};
+use crate::domain::{Citation, Message, Profile, Run, StopReason, Usage};
 use crate::evidence::verify;
 use crate::live::Answer;
 use crate::llm::Model;
-use crate::tools::{ReadEvidence, SearchEvidence, SearchRunbooks, SimilarIncidents};
+use crate::tools;
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -199,15 +199,7 @@ fn last_words(outcome: &Outcome, said: &Mutex<String>) -> String {
 }
 
 fn tools(app: &App, profile: &Profile, workspace: &Arc<Workspace>) -> anyhow::Result<Vec<Arc<dyn Tool>>> {
-    let mut tools: Vec<Arc<dyn Tool>> = vec![
-        Arc::new(ReadEvidence::new(Arc::clone(workspace))),
-        Arc::new(SearchEvidence::new(Arc::clone(workspace))),
-        Arc::new(SearchRunbooks::new(Arc::clone(&app.knowledge))),
-        Arc::new(SimilarIncidents::new(Arc::clone(&app.knowledge))),
-    ];
-    let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
-    let foreign = app.mcp.tools(Some(Access::Read));
-    tools.extend(foreign.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
+    let mut tools = tools::reading(app, workspace, None);
     if !profile.tools.is_empty() {
         let globs = profiles::globs(&profile.tools)?;
         tools.retain(|tool| globs.is_match(&tool.spec().name));
@@ -256,20 +248,7 @@ async fn store(
     concluded: &Concluded,
 ) -> anyhow::Result<Option<serde_json::Value>> {
     let now = clock::now();
-    let added: Vec<NewEvidence> = workspace
-        .added()
-        .iter()
-        .map(|piece| NewEvidence {
-            id: piece.id,
-            position: piece.label[1..].parse().unwrap_or(i32::MAX),
-            kind: piece.kind,
-            title: piece.title.clone(),
-            text: piece.text.clone(),
-            red: piece.red.clone(),
-            raw: None,
-            redactions: 0,
-        })
-        .collect();
+    let added: Vec<NewEvidence> = workspace.added().iter().map(|piece| NewEvidence::of(piece)).collect();
     let mut transaction = app.pool.begin().await?;
     if !conversations::lock(&mut *transaction, task.conversation).await? {
         return Ok(None);

@@ -88,7 +88,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
         }
         (None, None) => {
             let (id, title) = (Uuid::now_v7(), title(&question));
-            conversations::open(&mut *transaction, id, &title, None, now).await?;
+            conversations::open(&mut *transaction, id, &title, now).await?;
             (id, title, None, ask.agent)
         }
     };

@@ -1,9 +1,9 @@
 //! MCP servers that are added over the API: less is allowed to them than to the configuration's own.
 
-use super::mcp::{McpServer, Transport};
+use super::mcp::{McpServer, globs};
 use super::reader::{Env, Mistake, Reader};
 use super::servers;
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::Glob;
 
 /// What servers added over the API may do.
 #[derive(Debug, Clone, Default)]
@@ -30,15 +30,6 @@ impl Added {
         Self { commands: list("added_servers.commands"), secrets: list("added_servers.secrets") }
     }
 
-    fn references(&self) -> GlobSet {
-        let mut set = GlobSetBuilder::new();
-        // The configuration has been checked: each of them is a glob.
-        self.secrets.iter().filter_map(|glob| Glob::new(glob).ok()).for_each(|glob| {
-            set.add(glob);
-        });
-        set.build().unwrap_or_default()
-    }
-
     /// A server from the settings of a `[[mcp]]` table, as JSON.
     ///
     /// # Errors
@@ -48,7 +39,7 @@ impl Added {
         let raw: servers::RawServer =
             serde_json::from_value(settings.clone()).map_err(|error| vec![mistake(error.to_string())])?;
         let mut problems = Vec::new();
-        let references = self.references();
+        let references = globs(&self.secrets);
         for (field, values) in [("headers", &raw.headers), ("env", &raw.env)] {
             for (name, value) in values {
                 let problem = if !value.starts_with("env:") && !value.starts_with("file:") {
@@ -76,18 +67,6 @@ impl Added {
         match server {
             Some(server) if reader.mistakes.is_empty() => Ok(server),
             _ => Err(reader.mistakes),
-        }
-    }
-}
-
-impl Transport {
-    /// Stable name.
-    #[must_use]
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Stdio { .. } => "stdio",
-            Self::StreamableHttp { .. } => "streamable-http",
-            Self::Sse { .. } => "sse",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Settings of one MCP server.
 
+use globset::{Glob, GlobSet, GlobSetBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -70,4 +71,26 @@ impl McpServer {
             && secrets(&self.headers) == secrets(&other.headers)
             && secrets(&self.env) == secrets(&other.env)
     }
+}
+
+impl Transport {
+    /// Stable name.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Stdio { .. } => "stdio",
+            Self::StreamableHttp { .. } => "streamable-http",
+            Self::Sse { .. } => "sse",
+        }
+    }
+}
+
+/// A set of globs of the configuration, which has been checked: each of them is one.
+#[must_use]
+pub fn globs(patterns: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for glob in patterns.iter().filter_map(|pattern| Glob::new(pattern).ok()) {
+        set.add(glob);
+    }
+    set.build().unwrap_or_default()
 }

@@ -11,7 +11,7 @@ mod tests;
 
 pub use added::Added;
 pub use knowledge::{EmbedderChoice, EmbeddingEndpoint, Knowledge};
-pub use mcp::{McpServer, Transport};
+pub use mcp::{McpServer, Transport, globs};
 pub use reader::{Env, Mistake};
 pub use settings::{SETTINGS, Setting, markdown_table};
 

@@ -120,18 +120,11 @@ pub async fn messages_at(db: impl PgExecutor<'_>, places: &[(Uuid, i32)]) -> sql
 }
 
 /// Opens a conversation about no incident.
-pub async fn open(
-    db: impl PgExecutor<'_>,
-    id: Uuid,
-    title: &str,
-    agent: Option<Uuid>,
-    now: DateTime<Utc>,
-) -> sqlx::Result<()> {
+pub async fn open(db: impl PgExecutor<'_>, id: Uuid, title: &str, now: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into conversations (id, title, agent_id, created_at, updated_at) values ($1, $2, $3, $4, $4)",
+        "insert into conversations (id, title, created_at, updated_at) values ($1, $2, $3, $3)",
         id,
         title,
-        agent,
         now
     )
     .execute(db)
@@ -143,13 +136,6 @@ pub async fn open(
 pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<bool> {
     let row = sqlx::query_scalar!("select id from conversations where id = $1 for update", id);
     Ok(row.fetch_optional(db).await?.is_some())
-}
-
-/// The conversation of an incident, if it was opened.
-pub async fn about(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Option<Uuid>> {
-    sqlx::query_scalar!("select id from conversations where incident_id = $1", incident)
-        .fetch_optional(db)
-        .await
 }
 
 /// Something was said in it, by this agent if one was named.

@@ -26,6 +26,23 @@ pub struct NewEvidence {
     pub redactions: i32,
 }
 
+impl NewEvidence {
+    /// A piece that a run added to its workspace, redacted there.
+    #[must_use]
+    pub fn of(piece: &Evidence) -> Self {
+        Self {
+            id: piece.id,
+            position: piece.label[1..].parse().unwrap_or(i32::MAX),
+            kind: piece.kind,
+            title: piece.title.clone(),
+            text: piece.text.clone(),
+            red: piece.red.clone(),
+            raw: None,
+            redactions: 0,
+        }
+    }
+}
+
 /// Whose evidence it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {

@@ -27,7 +27,7 @@ pub struct Conversation {
 }
 
 /// A message of a conversation.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ConversationMessage {
     /// Identifies it.
     pub id: Uuid,

@@ -5,7 +5,7 @@ use super::problem::Problem;
 use super::reports::{known_id, missing};
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
-use crate::db::{conversations, runs, turns};
+use crate::db::{runs, turns};
 use crate::domain::{ConversationMessage, ToolCallRecord, Usage};
 use crate::live::{Answer, Happened};
 use axum::Json;
@@ -111,8 +111,7 @@ pub async fn ask(
     }
     let data: serde_json::Value =
         last.and_then(|event| serde_json::from_str(&event.data).ok()).unwrap_or_default();
-    let messages = conversations::messages(&app.pool, conversation, 0).await?;
-    let Some(message) = messages.into_iter().rev().find(|message| message.run == Some(turn)) else {
+    let Ok(message) = serde_json::from_value::<ConversationMessage>(data["message"].clone()) else {
         let detail = data["detail"].as_str().unwrap_or("there is no answer; the log has more");
         return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
     };
@@ -181,7 +180,7 @@ pub async fn stop(State(app): State<Arc<App>>, Path(run): Path<String>) -> Resul
 }
 
 /// What the last reader's leave does.
-fn abandoned(app: &Arc<App>) -> impl FnOnce(&Answer) + Send + 'static {
+pub(super) fn abandoned(app: &App) -> impl FnOnce(&Answer) + Send + 'static {
     let stops = app.config.chat.stop_on_disconnect;
     move |answer| {
         if stops {

@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, Shape};
 use super::problem::{FieldError, Problem};
-use super::reports::{bad_query, known_id, missing, page_size};
+use super::reports::{bad_query, cut, known_id, missing, page_size, position};
 use super::search::limit;
 use crate::app::App;
 use crate::db::conversations::{self, Filter};
@@ -124,11 +124,7 @@ pub async fn list(
         before: query.before,
     };
     let mut conversations = conversations::list(&app.pool, &filter, limit + 1).await?;
-    let more = conversations.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    if more {
-        conversations.pop();
-    }
-    let next = conversations.last().filter(|_| more).map(|conversation| conversation.id);
+    let next = cut(&mut conversations, limit, |conversation| conversation.id);
     Ok(Json(ConversationPage { conversations, next }))
 }
 
@@ -253,7 +249,7 @@ pub async fn evidence(
     Path((id, label)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let id = known_id(&id)?;
-    let position = label.trim_start_matches(['E', 'e']).parse().map_err(|_| missing("evidence"))?;
+    let position = position(&label)?;
     let text = evidence::text(&app.pool, Owner::Conversation(id), position).await?;
     let text = text.ok_or_else(|| missing("evidence"))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())

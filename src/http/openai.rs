@@ -3,7 +3,7 @@
 //! Clients send the whole history each time. A history that ends as a stored answer did goes on in that conversation; any
 //! other one opens a conversation with what it brings.
 
-use super::chat::StreamEvent;
+use super::chat::{StreamEvent, abandoned};
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
 use crate::db::{agents, conversations};
@@ -163,12 +163,7 @@ pub async fn complete(
         before: before.iter().map(|turn| turn.said(&request.model)).collect(),
     };
     let Begun { turn, conversation, answer } = chat::begin(&app, ask).await.map_err(refused)?;
-    let stops = app.config.chat.stop_on_disconnect;
-    let events = answer.read(0, move |answer| {
-        if stops {
-            answer.stop.cancel();
-        }
-    });
+    let events = answer.read(0, abandoned(&app));
     let open =
         Open { app, turn, conversation, agent: agent.id, model: request.model, messages: request.messages };
     if request.stream {

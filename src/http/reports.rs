@@ -70,11 +70,7 @@ pub async fn list(
         before: query.before,
     };
     let mut reports = db::reports::list(&app.pool, &filter, limit + 1).await?;
-    let more = reports.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    if more {
-        reports.pop();
-    }
-    let next = reports.last().filter(|_| more).map(|report| report.id);
+    let next = cut(&mut reports, limit, |report| report.id);
     Ok(Json(ReportPage { reports, next }))
 }
 
@@ -99,7 +95,7 @@ pub async fn evidence(
     Path((id, label)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Problem> {
     let id = known_id(&id)?;
-    let position = label.trim_start_matches(['E', 'e']).parse().map_err(|_| missing("evidence"))?;
+    let position = position(&label)?;
     let text = db::evidence::text(&app.pool, Owner::Report(id), position)
         .await?
         .ok_or_else(|| missing("evidence"))?;
@@ -110,6 +106,20 @@ pub async fn evidence(
 pub(super) fn known_id(text: &str) -> Result<Uuid, Problem> {
     text.parse()
         .map_err(|_| Problem::new(StatusCode::NOT_FOUND, format!("`{}` is not an id", text.escape_debug())))
+}
+
+/// The position that a label such as `E3` names.
+pub(super) fn position(label: &str) -> Result<i32, Problem> {
+    label.trim_start_matches(['E', 'e']).parse().map_err(|_| missing("evidence"))
+}
+
+/// Cuts a list of one more than was asked for to its page. Returns the `before` of the next page, if there is one.
+pub(super) fn cut<T>(list: &mut Vec<T>, limit: i64, id: fn(&T) -> Uuid) -> Option<Uuid> {
+    let more = list.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    if more {
+        list.pop();
+    }
+    list.last().filter(|_| more).map(id)
 }
 
 pub(super) fn missing(what: &str) -> Problem {

@@ -3,10 +3,10 @@
 use super::connect::{Listener, connect};
 use super::failure::{Failure, describe};
 use crate::clock;
-use crate::config::McpServer;
+use crate::config::{McpServer, globs};
 use crate::domain::Access;
 use chrono::{DateTime, Utc};
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 use rmcp::RoleClient;
 use rmcp::model::{ClientRequest, PaginatedRequestParams, PingRequest, Tool};
 use rmcp::service::Peer;
@@ -358,15 +358,6 @@ impl Server {
             access,
         })
     }
-}
-
-fn globs(patterns: &[String]) -> GlobSet {
-    let mut set = GlobSetBuilder::new();
-    // The configuration has been checked: each of them is a glob.
-    for glob in patterns.iter().filter_map(|pattern| Glob::new(pattern).ok()) {
-        set.add(glob);
-    }
-    set.build().unwrap_or_default()
 }
 
 /// Runs to its own end beside everything else: the reader of a child's standard error ends with the child.

@@ -12,10 +12,28 @@ pub use search_runbooks::SearchRunbooks;
 pub use similar_incidents::SimilarIncidents;
 pub use submit_diagnosis::{NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, Told, diagnosis};
 
-use crate::agent::{ToolAnswer, Workspace};
+use crate::agent::{Tool, ToolAnswer, Workspace};
+use crate::app::App;
 use crate::domain::{Access, ToolSpec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::Arc;
+
+/// The tools of a run that only looks: its own, those of the use case, and the reading ones of every server.
+#[must_use]
+pub fn reading(app: &App, workspace: &Arc<Workspace>, more: Option<Arc<dyn Tool>>) -> Vec<Arc<dyn Tool>> {
+    let mut tools: Vec<Arc<dyn Tool>> = vec![
+        Arc::new(ReadEvidence::new(Arc::clone(workspace))),
+        Arc::new(SearchEvidence::new(Arc::clone(workspace))),
+        Arc::new(SearchRunbooks::new(Arc::clone(&app.knowledge))),
+        Arc::new(SimilarIncidents::new(Arc::clone(&app.knowledge))),
+    ];
+    tools.extend(more);
+    let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
+    let foreign = app.mcp.tools(Some(Access::Read));
+    tools.extend(foreign.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
+    tools
+}
 
 /// The specification of a tool that only looks.
 fn spec(name: &str, description: &str, input_schema: Value) -> ToolSpec {

@@ -3,20 +3,17 @@
 use super::brief;
 use super::collect::Collected;
 use super::run::{Halt, Held};
-use crate::agent::{Agent, Outcome, Tool, Workspace};
+use crate::agent::{Agent, Outcome, Workspace};
 use crate::app::App;
 use crate::clock;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::runs::{self, Work};
 use crate::db::{incidents, reports};
-use crate::domain::{Access, Diagnosis, Evidence, Incident, Message, Run, StepName, StopReason};
+use crate::domain::{Diagnosis, Evidence, Incident, Message, Run, StepName, StopReason};
 use crate::evidence::verify::{Sources, verify};
 use crate::knowledge::Investigated;
 use crate::llm::Model;
-use crate::tools::{
-    ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SearchRunbooks, SimilarIncidents, SubmitDiagnosis, Told,
-    diagnosis,
-};
+use crate::tools::{SUBMIT_DIAGNOSIS, SubmitDiagnosis, Told, diagnosis, reading};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -122,17 +119,9 @@ async fn run(
     cancel: &CancellationToken,
 ) -> (Outcome, Run) {
     let names = (!Arc::ptr_eq(model, &app.rules)).then(|| brief::told(&brief));
-    let mut tools: Vec<Arc<dyn Tool>> = vec![
-        Arc::new(ReadEvidence::new(Arc::clone(workspace))),
-        Arc::new(SearchEvidence::new(Arc::clone(workspace))),
-        Arc::new(SearchRunbooks::new(Arc::clone(&app.knowledge))),
-        Arc::new(SimilarIncidents::new(Arc::clone(&app.knowledge))),
-        Arc::new(SubmitDiagnosis::new(Arc::clone(workspace), names)),
-    ];
+    let submit = SubmitDiagnosis::new(Arc::clone(workspace), names);
     // Only tools that look: nothing that changes the cluster or the forge is offered during triage.
-    let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
-    let foreign = app.mcp.tools(Some(Access::Read));
-    tools.extend(foreign.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
+    let tools = reading(app, workspace, Some(Arc::new(submit)));
     let agent = Agent {
         model: Arc::clone(model),
         tools,
@@ -164,20 +153,7 @@ async fn store(
 ) -> Result<(), Halt> {
     let Concluded { diagnosis, runs, workspace, started } = concluded;
     let now = clock::now();
-    let added: Vec<NewEvidence> = workspace
-        .added()
-        .iter()
-        .map(|piece| NewEvidence {
-            id: piece.id,
-            position: piece.label[1..].parse().unwrap_or(i32::MAX),
-            kind: piece.kind,
-            title: piece.title.clone(),
-            text: piece.text.clone(),
-            red: piece.red.clone(),
-            raw: None,
-            redactions: 0,
-        })
-        .collect();
+    let added: Vec<NewEvidence> = workspace.added().iter().map(|piece| NewEvidence::of(piece)).collect();
     let calls: usize = runs.iter().map(|run| run.tool_calls.len()).sum();
     let turns: i32 = runs.iter().map(|run| run.turns).sum();
     let verified = diagnosis.claims.iter().filter(|claim| claim.verified).count();
