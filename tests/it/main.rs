@@ -6,6 +6,7 @@
 mod support;
 
 mod api_schema;
+mod browser;
 mod chat;
 mod command_line;
 mod conformance;

@@ -1,11 +1,14 @@
 //! The language of the tests: a whole service on a database of its own, with real stand-ins around it.
 
 pub mod apis;
+pub mod browser;
 pub mod fake_embeddings;
 pub mod fake_mcp;
 pub mod fake_model;
 pub mod real_servers;
 pub mod sse;
+pub mod webdriver;
+pub mod wire;
 
 use regreen::cli::serve::{Roles, Service, start};
 use regreen::config::{Config, process_env};

@@ -1,0 +1,206 @@
+//! A `chromedriver` with one Chromium, and its protocol: JSON over HTTP, one command at a time.
+//! Both end with the test, however it ends, and leave nothing behind. What tests say is in `browser`.
+//! There is no client crate here: those to be had bring the HTTP types of before and much else for what is one function.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tokio::sync::Mutex;
+
+/// Standard input closes when the test's process ends, killed ones too; Chromium ends when its pipe to the driver closes.
+const WATCHER: &str = "command -v chromedriver >/dev/null || exit 127
+    trap '' INT TERM HUP; chromedriver --port=0 & exec >/dev/null; cat; kill -9 $!; wait; rm -rf \"$TMPDIR\"";
+
+/// No sandbox, because tests run as root in containers; the rest keeps it from asking anybody outside, and from drawing
+/// the same page twice in two ways.
+const FLAGS: &[&str] = &[
+    "--headless",
+    "--remote-debugging-pipe",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-breakpad",
+    "--disable-crash-reporter",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    "--hide-scrollbars",
+    "--force-color-profile=srgb",
+    "--lang=en-US",
+];
+
+/// Why the driver did not do something; `kind` is one of WebDriver's error codes.
+#[derive(Debug)]
+pub struct Refusal {
+    pub kind: String,
+    pub message: String,
+}
+
+impl Refusal {
+    /// Whether the page may only have to get further first.
+    pub fn may_pass(&self) -> bool {
+        let passing = [
+            "no such element",
+            "stale element reference",
+            "element not interactable",
+            "element click intercepted",
+            "invalid element state",
+            "javascript error",
+            "not yet",
+        ];
+        // The words about execution contexts come while a page gives way to the next.
+        passing.contains(&self.kind.as_str()) || self.message.contains("context")
+    }
+}
+
+/// The running pair.
+pub struct Driver {
+    http: reqwest::Client,
+    authority: String,
+    session: String,
+    /// Which window commands go to.
+    window: Mutex<String>,
+    watcher: Child,
+    /// Profile, home and temporary files of both programs; last, because it goes when they have ended.
+    folder: tempfile::TempDir,
+    pub chromium: u64,
+}
+
+impl Driver {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watcher = Command::new("sh")
+            .args(["-c", WATCHER])
+            .envs([("HOME", folder.path()), ("TMPDIR", folder.path()), ("TZ", Path::new("UTC"))])
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_CACHE_HOME")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let said = BufReader::new(watcher.stdout.take().unwrap());
+        // To its end, so that the driver never waits for a reader.
+        std::thread::spawn(move || {
+            let mut tell = Some(tell);
+            for line in said.lines().map_while(Result::ok) {
+                if let Some((_, port)) = line.split_once("successfully on port ") {
+                    let port: u16 = port.trim_end_matches('.').parse().unwrap();
+                    tell.take().map(|tell| tell.send(port));
+                }
+            }
+        });
+        let port = told.await.expect("chromedriver does not start: run `make tools`");
+        let mut driver = Self {
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            authority: format!("127.0.0.1:{port}"),
+            session: String::new(),
+            window: Mutex::new(String::new()),
+            watcher,
+            folder,
+            chromium: 0,
+        };
+        driver.open_session().await;
+        driver
+    }
+
+    async fn open_session(&mut self) {
+        let mut flags: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
+        flags.push(format!("--user-data-dir={}", self.folder.path().join("profile").display()));
+        let wanted = json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": {"args": flags},
+            "goog:loggingPrefs": {"browser": "ALL"},
+            "timeouts": {"implicit": 0, "pageLoad": 60_000, "script": 60_000},
+        }}});
+        let opened = self.send(Method::POST, "", Some(&wanted)).await.unwrap();
+        self.session = format!("/{}", opened["sessionId"].as_str().unwrap());
+        self.chromium = opened["capabilities"]["goog:processID"].as_u64().unwrap();
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Reads something of a window.
+    pub async fn get(&self, window: &str, path: &str) -> Result<Value, Refusal> {
+        let _turn = self.turn_to(window).await?;
+        self.send(Method::GET, path, None).await
+    }
+
+    /// Has something done in a window.
+    pub async fn post(&self, window: &str, path: &str, body: &Value) -> Result<Value, Refusal> {
+        let _turn = self.turn_to(window).await?;
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    /// Asks Chromium itself, in the protocol of its developer tools.
+    pub async fn cdp(&self, window: &str, command: &str, parameters: Value) -> Result<Value, Refusal> {
+        self.post(window, "/goog/cdp/execute", &json!({"cmd": command, "params": parameters})).await
+    }
+
+    /// A new window; returns its handle.
+    pub async fn open_window(&self) -> String {
+        let opened = self.send(Method::POST, "/window/new", Some(&json!({"type": "window"}))).await.unwrap();
+        opened["handle"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn close_window(&self, window: &str) {
+        let _turn = self.turn_to(window).await.unwrap();
+        self.send(Method::DELETE, "/window", None).await.unwrap();
+    }
+
+    async fn turn_to(&self, window: &str) -> Result<tokio::sync::MutexGuard<'_, String>, Refusal> {
+        let mut current = self.window.lock().await;
+        if *current != window {
+            self.send(Method::POST, "/window", Some(&json!({"handle": window}))).await?;
+            window.clone_into(&mut current);
+        }
+        Ok(current)
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Refusal> {
+        let mut request =
+            self.http.request(method, format!("http://{}/session{}{path}", self.authority, self.session));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.unwrap();
+        let done = response.status().is_success();
+        let value = response.json::<Value>().await.unwrap()["value"].take();
+        if done {
+            return Ok(value);
+        }
+        let word = |name: &str| value[name].as_str().unwrap_or_default();
+        // After the first line comes a trace of the driver's own code.
+        let message = word("message").lines().next().unwrap_or_default().to_owned();
+        Err(Refusal { kind: word("error").to_owned(), message })
+    }
+
+    /// Chromium writes its profile until it has ended, so it is asked to and waited for; blocking, because drops are.
+    fn close_session(&self) -> std::io::Result<()> {
+        let mut connection = std::net::TcpStream::connect(&self.authority)?;
+        connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let (session, host) = (&self.session, &self.authority);
+        write!(connection, "DELETE /session{session} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        // It answers when Chromium has ended, and keeps the connection.
+        connection.read(&mut [0; 256]).map(|_| ())
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.close_session();
+        drop(self.watcher.stdin.take());
+        let _ = self.watcher.wait();
+    }
+}
