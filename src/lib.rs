@@ -1,7 +1,7 @@
 //! Regreen brings broken CI/CD pipelines back to green.
 //!
 //! The map, from the top of the ladder down; a module imports only from its own rung or a lower one:
-//! `cli` parses and runs; `http` and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
+//! `cli` parses and runs; `http`, `web` (the pages) and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
 //! failure report to a filed issue, `chat` answers questions; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server,
 //! `knowledge` the runbooks and past failures, `live` the answers in the making; `agent` is the loop; `llm` the models, `db` all SQL, `prompts`, `config`, `telemetry`,
 //! `shutdown`; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time.
@@ -27,3 +27,4 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod tools;
 pub mod triage;
+mod web;

@@ -48,6 +48,12 @@ impl Prompts {
         template.render(minijinja::Value::from(Serde(values))).with_context(|| format!("prompts/{name}.md"))
     }
 
+    /// The text of a template, as it is written.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<&str> {
+        TEMPLATES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    }
+
     /// Renders a template that people wrote.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ pub use added::Added;
 pub use knowledge::{EmbedderChoice, EmbeddingEndpoint, Knowledge};
 pub use mcp::{McpServer, Transport, globs};
 pub use reader::{Env, Mistake};
-pub use settings::{SETTINGS, Setting, markdown_table};
+pub use settings::{Effective, SETTINGS, Setting, markdown_table};
 
 use crate::domain::Budget;
 use anyhow::Context as _;
@@ -54,6 +54,8 @@ pub struct Config {
     pub knowledge: Knowledge,
     /// Logging.
     pub log: Log,
+    /// Every setting as it is in effect, for people.
+    pub effective: Vec<Effective>,
 }
 
 /// Listening.
@@ -275,6 +277,7 @@ impl Config {
                 filter: r.required_text("log.filter"),
                 json: r.one_of("log.format", &["text", "json"]) == "json",
             },
+            effective: r.effective(),
         };
         if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
     }

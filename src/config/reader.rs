@@ -1,6 +1,7 @@
 //! Reads single settings from the layers and collects every mistake, so that one run explains them all.
 
-use super::settings::{SETTINGS, Setting};
+use super::settings::{Effective, SECRETS, SETTINGS, Setting};
+use crate::evidence::redact::Redactor;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -87,6 +88,22 @@ impl<'a> Reader<'a> {
         (default, format!("`{key}`"))
     }
 
+    /// Every setting as it is in effect.
+    pub(super) fn effective(&self) -> Vec<Effective> {
+        let mut redactor = Redactor::new();
+        let mut shown = |setting: &Setting| {
+            let (value, name) = self.lookup(setting.key);
+            let from = name.split_once(" (").map_or("default", |(_, from)| from.trim_end_matches(')'));
+            let value = value.map(|value| match () {
+                () if !SECRETS.contains(&setting.key) => redactor.redact(&value),
+                () if value.starts_with("env:") || value.starts_with("file:") => value,
+                () => "(set, not shown)".to_owned(),
+            });
+            Effective { key: setting.key, value, from: from.to_owned(), doc: setting.doc }
+        };
+        SETTINGS.iter().map(&mut shown).collect()
+    }
+
     pub(super) fn text(&self, key: &str) -> Option<String> {
         self.lookup(key).0
     }
@@ -147,6 +164,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn secret(&mut self, key: &str) -> Option<SecretString> {
+        debug_assert!(SECRETS.contains(&key), "{key} would be shown to people");
         let (value, name) = self.lookup(key);
         self.resolve(&name, &value?)
     }

@@ -1,6 +1,8 @@
 //! Every setting once: its key in the file, its environment variables, its default and what it means.
 //! The README's table is printed from here.
 
+use serde::Serialize;
+
 /// One setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -344,6 +346,23 @@ pub const SETTINGS: &[Setting] = &[
     ),
     s("log.format", &["REGREEN_LOG_FORMAT"], "text", "`text` or `json`."),
 ];
+
+/// Settings whose values are shown nowhere.
+pub(super) const SECRETS: [&str; 4] =
+    ["database.url", "model.api_key", "tracker.webhook_secret", "knowledge.embedding_api_key"];
+
+/// A setting as it is in effect, for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct Effective {
+    /// Dotted key.
+    pub key: &'static str,
+    /// Its value without secrets; absent when it is not set.
+    pub value: Option<String>,
+    /// `default`, `file`, or the environment variable it came by.
+    pub from: String,
+    /// What it does.
+    pub doc: &'static str,
+}
 
 /// The README's table, in Markdown.
 #[must_use]

@@ -111,29 +111,59 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Incid
     Ok(row.map(Incident::from))
 }
 
+/// How a list of incidents is narrowed.
+#[derive(Debug, Default)]
+pub struct Filter<'a> {
+    /// `open` or `resolved`.
+    pub status: Option<&'a str>,
+    /// Class of failure.
+    pub class: Option<&'a str>,
+    /// Kubernetes namespace.
+    pub namespace: Option<&'a str>,
+    /// Only those with all these words, or beginnings of words, in title or namespace.
+    pub text: Option<&'a str>,
+    /// Only those after this one in the list.
+    pub before: Option<Uuid>,
+    /// Incidents to skip.
+    pub offset: i64,
+}
+
 /// Incidents, latest seen first.
-pub async fn list(
-    db: impl PgExecutor<'_>,
-    status: Option<&str>,
-    class: Option<&str>,
-    offset: i64,
-    limit: i64,
-) -> sqlx::Result<Vec<Incident>> {
+pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> sqlx::Result<Vec<Incident>> {
+    let words = filter.text.map(beginnings).filter(|words| !words.is_empty());
     let rows = sqlx::query_as!(
         Row,
         r#"select id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
                   issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at
            from incidents
-           where ($1::text is null or status = $1) and ($2::text is null or class = $2)
-           order by last_seen desc, id desc offset $3 limit $4"#,
-        status,
-        class,
-        offset,
+           where ($1::text is null or status = $1) and ($2::text is null or class = $2) and ($3::text is null or namespace = $3)
+             and ($4::text is null or to_tsvector('simple', title || ' ' || namespace) @@ to_tsquery('simple', $4))
+             and ($5::uuid is null or (last_seen, id) < (select b.last_seen, b.id from incidents b where b.id = $5))
+           order by last_seen desc, id desc offset $6 limit $7"#,
+        filter.status,
+        filter.class,
+        filter.namespace,
+        words,
+        filter.before,
+        filter.offset,
         limit
     )
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(Incident::from).collect())
+}
+
+/// A text query for words that begin like these.
+fn beginnings(text: &str) -> String {
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(|word| format!("{word}:*")).collect::<Vec<_>>().join(" & ")
+}
+
+/// Which of these incidents are of a class.
+pub async fn of_class(db: impl PgExecutor<'_>, ids: &[Uuid], class: &str) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!("select id from incidents where id = any($1) and class = $2", ids, class)
+        .fetch_all(db)
+        .await
 }
 
 /// Stores the conclusion.

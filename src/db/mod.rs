@@ -1,12 +1,14 @@
 //! All SQL: free functions over any executor, checked at compile time. Also the private Postgres of a machine without one.
 
 pub mod agents;
+pub mod audit;
 pub mod conversations;
 pub mod documents;
 pub mod embeddings;
 pub mod evidence;
 pub mod hits;
 pub mod incidents;
+pub mod overview;
 pub mod private;
 pub mod queue;
 pub mod reports;

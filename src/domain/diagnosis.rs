@@ -24,6 +24,17 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Code,
+        Self::Test,
+        Self::Dependency,
+        Self::Configuration,
+        Self::Infrastructure,
+        Self::Flaky,
+        Self::Unknown,
+    ];
+
     /// Stable lower-case name, as stored and as sent over the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -15,6 +15,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
@@ -76,6 +77,11 @@ pub struct ChatAnswer {
 }
 
 async fn begin(app: &Arc<App>, body: Result<Bytes, BytesRejection>) -> Result<Begun, Problem> {
+    chat::begin(app, question(body)?).await.map_err(refused)
+}
+
+/// What is asked.
+pub(crate) fn question(body: Result<Bytes, BytesRejection>) -> Result<Ask, Problem> {
     let mut fields = Fields::parse(body)?;
     let message = fields.required("message", Shape::Text);
     if message.len() > MAX_QUESTION {
@@ -85,13 +91,17 @@ async fn begin(app: &Arc<App>, body: Result<Bytes, BytesRejection>) -> Result<Be
         (fields.id("conversation_id"), fields.id("agent_id"), fields.id("incident_id"));
     let author = fields.optional("author", Shape::Line(100)).unwrap_or_else(|| "user".to_owned());
     fields.finish()?;
-    let ask = Ask { message, conversation, agent, incident, author, before: Vec::new() };
-    chat::begin(app, ask).await.map_err(|refusal| match refusal {
+    Ok(Ask { message, conversation, agent, incident, author, before: Vec::new() })
+}
+
+/// Why a question is not answered.
+pub(crate) fn refused(refusal: Refusal) -> Problem {
+    match refusal {
         Refusal::Missing(_) => Problem::new(StatusCode::NOT_FOUND, refusal.to_string()),
         Refusal::Busy => Problem::new(StatusCode::CONFLICT, refusal.to_string()),
         Refusal::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),
         Refusal::Database(error) => error.into(),
-    })
+    }
 }
 
 /// Asks and waits for the whole answer.
@@ -152,14 +162,21 @@ pub async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let run = known_id(&run)?;
-    let after =
-        headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok()).unwrap_or(0);
     let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
-    let conversation = turn.conversation_id;
-    Ok(match app.live.get(run) {
-        Some(answer) => respond(answer.read(after, abandoned(&app)), run, conversation),
-        None => respond(elsewhere(app, run, after), run, conversation),
-    })
+    Ok(respond(read(&app, run, last_event(&headers)), run, turn.conversation_id))
+}
+
+/// The `Last-Event-ID` of a reader that comes back; 0 of one that is new.
+pub(crate) fn last_event(headers: &HeaderMap) -> i32 {
+    headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// The events of a run after this one, wherever it is made or was.
+pub(crate) fn read(app: &Arc<App>, run: Uuid, after: i32) -> BoxStream<'static, Happened> {
+    match app.live.get(run) {
+        Some(answer) => answer.read(after, abandoned(app)).boxed(),
+        None => elsewhere(Arc::clone(app), run, after).boxed(),
+    }
 }
 
 /// Stops an answer; what was written of it is kept.

@@ -1,10 +1,11 @@
 //! `/api/incidents`: causes, and what is known of them.
 
 use super::problem::Problem;
-use super::reports::{bad_query, known_id, missing, page_size};
+use super::reports::{bad_query, cut, known_id, missing, page_size};
 use crate::app::App;
 use crate::db;
-use crate::db::reports::Filter;
+use crate::db::incidents::Filter;
+use crate::db::reports::Filter as ReportFilter;
 use crate::domain::{Incident, Report, Resolution};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -12,6 +13,7 @@ use axum::extract::{Path, Query, State};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
 
 /// Reports shown with an incident.
 const REPORTS: i64 = 50;
@@ -24,6 +26,12 @@ pub struct ListQuery {
     status: Option<String>,
     /// `code`, `test`, `dependency`, `configuration`, `infrastructure`, `flaky` or `unknown`.
     class: Option<String>,
+    /// Kubernetes namespace.
+    namespace: Option<String>,
+    /// Only those with all these words, or beginnings of words, in title or namespace.
+    text: Option<String>,
+    /// The `next` of the page before.
+    before: Option<Uuid>,
     /// Incidents to skip.
     offset: Option<i64>,
     /// 1 to 200; 50 when left out.
@@ -35,6 +43,9 @@ pub struct ListQuery {
 pub struct IncidentPage {
     /// The incidents.
     incidents: Vec<Incident>,
+    /// `before` of the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Uuid>,
 }
 
 /// An incident with its latest reports.
@@ -62,11 +73,17 @@ pub async fn list(
 ) -> Result<Json<IncidentPage>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
     let limit = page_size(query.limit)?;
-    let offset = query.offset.unwrap_or(0).max(0);
-    let incidents =
-        db::incidents::list(&app.pool, query.status.as_deref(), query.class.as_deref(), offset, limit)
-            .await?;
-    Ok(Json(IncidentPage { incidents }))
+    let filter = Filter {
+        status: query.status.as_deref(),
+        class: query.class.as_deref(),
+        namespace: query.namespace.as_deref(),
+        text: query.text.as_deref(),
+        before: query.before,
+        offset: query.offset.unwrap_or(0).max(0),
+    };
+    let mut incidents = db::incidents::list(&app.pool, &filter, limit + 1).await?;
+    let next = cut(&mut incidents, limit, |incident| incident.id);
+    Ok(Json(IncidentPage { incidents, next }))
 }
 
 /// One incident: diagnosis, issue, occurrences.
@@ -78,7 +95,7 @@ pub async fn get(
 ) -> Result<Json<IncidentDetail>, Problem> {
     let id = known_id(&id)?;
     let incident = db::incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
-    let filter = Filter { incident: Some(id), ..Filter::default() };
+    let filter = ReportFilter { incident: Some(id), ..ReportFilter::default() };
     let reports = db::reports::list(&app.pool, &filter, REPORTS).await?;
     let pipelines = db::incidents::pipelines(&app.pool, id).await?;
     let last_good_run = db::incidents::last_good_run(&app.pool, id).await?;

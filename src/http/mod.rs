@@ -1,33 +1,36 @@
 //! The HTTP edge: every route on this screen, the layers in one place.
 
-mod agents;
-mod chat;
-mod conversations;
-mod documents;
+pub(crate) mod agents;
+mod audit;
+pub(crate) mod chat;
+pub(crate) mod conversations;
+pub(crate) mod documents;
 mod fields;
 mod health;
 mod incidents;
 mod mcp_door;
-mod mcp_servers;
+pub(crate) mod mcp_servers;
 mod openai;
 mod problem;
 mod report_failure;
 mod reports;
-mod resolutions;
+pub(crate) mod resolutions;
 mod search;
 mod webhook;
 
 pub use problem::Problem;
+pub(crate) use reports::{cut, known_id, missing, position};
 
 use crate::app::App;
+use crate::web;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse as _, Redirect, Response};
-use axum::routing::get;
+use axum::response::{IntoResponse as _, Response};
 use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::csrf::{CsrfLayer, ProtectionError};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -110,6 +113,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(mcp_servers::get, mcp_servers::remove))
         .routes(routes!(mcp_servers::tools))
         .routes(routes!(mcp_servers::reconnect))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
         .routes(routes!(health::health))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
@@ -121,13 +126,15 @@ pub fn router(app: Arc<App>) -> Router {
     let (router, mut api) = routes().split_for_parts();
     problems_by_their_type(&mut api);
     router
-        .route("/", get(|| async { Redirect::temporary("/docs") }))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", api))
         .route_service("/mcp", mcp_door::service(&app))
+        .merge(web::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(app)
         .layer(from_fn(without_nul))
+        // A page of somebody else's cannot make a reader's browser do anything here.
+        .layer(CsrfLayer::new().with_rejection_response(foreign))
         .layer(DefaultBodyLimit::max(limit))
         // Outermost last: a request gets its id first, and a panic inside is still answered, traced and marked.
         .layer(CatchPanicLayer::custom(panicked))
@@ -141,11 +148,9 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(SetRequestIdLayer::new(HeaderName::from_static("x-request-id"), MakeRequestUuid))
 }
 
-async fn not_found(uri: Uri) -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        format!("there is nothing at {}; the API is described at /docs", uri.path()),
-    )
+async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
+    let detail = format!("there is nothing at {}; the API is described at /docs", uri.path());
+    web::not_found(&headers, Problem::new(StatusCode::NOT_FOUND, detail))
 }
 
 async fn wrong_method(uri: Uri) -> Problem {
@@ -160,6 +165,10 @@ async fn without_nul(request: Request, next: Next) -> Response {
             .into_response();
     }
     next.run(request).await
+}
+
+fn foreign(_why: ProtectionError) -> Response {
+    Problem::new(StatusCode::FORBIDDEN, "the request comes from a page of another origin").into_response()
 }
 
 fn panicked(_panic: Box<dyn std::any::Any + Send + 'static>) -> Response {

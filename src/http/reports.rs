@@ -103,18 +103,18 @@ pub async fn evidence(
 }
 
 /// An id that is none is not found, like one that nobody has.
-pub(super) fn known_id(text: &str) -> Result<Uuid, Problem> {
+pub(crate) fn known_id(text: &str) -> Result<Uuid, Problem> {
     text.parse()
         .map_err(|_| Problem::new(StatusCode::NOT_FOUND, format!("`{}` is not an id", text.escape_debug())))
 }
 
 /// The position that a label such as `E3` names.
-pub(super) fn position(label: &str) -> Result<i32, Problem> {
+pub(crate) fn position(label: &str) -> Result<i32, Problem> {
     label.trim_start_matches(['E', 'e']).parse().map_err(|_| missing("evidence"))
 }
 
 /// Cuts a list of one more than was asked for to its page. Returns the `before` of the next page, if there is one.
-pub(super) fn cut<T>(list: &mut Vec<T>, limit: i64, id: fn(&T) -> Uuid) -> Option<Uuid> {
+pub(crate) fn cut<T>(list: &mut Vec<T>, limit: i64, id: fn(&T) -> Uuid) -> Option<Uuid> {
     let more = list.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     if more {
         list.pop();
@@ -122,11 +122,11 @@ pub(super) fn cut<T>(list: &mut Vec<T>, limit: i64, id: fn(&T) -> Uuid) -> Optio
     list.last().filter(|_| more).map(id)
 }
 
-pub(super) fn missing(what: &str) -> Problem {
+pub(crate) fn missing(what: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("there is no such {what}"))
 }
 
-pub(super) fn bad_query(text: &str) -> Problem {
+pub(crate) fn bad_query(text: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text)
 }
 

@@ -4,6 +4,7 @@
 use super::run::Halt;
 use crate::agent::Workspace;
 use crate::app::App;
+use crate::config::Config;
 use crate::db::documents::Realm;
 use crate::domain::{Evidence, EvidenceKind, Failure, Incident, Message};
 use crate::evidence::excerpt::{self, Log};
@@ -46,11 +47,10 @@ pub(super) async fn brief(
     gaps: &[String],
 ) -> Result<Vec<Message>, Halt> {
     let pieces = workspace.pieces();
-    let budget = app.config.triage.excerpt_tokens.min(app.config.agent.context_tokens / 2);
     let good = pieces.iter().find(|piece| piece.kind == EvidenceKind::GoodLog);
     let good = good.map(|piece| Templates::of(&piece.text));
     let told: Vec<_> = pieces.iter().filter(|piece| piece.kind != EvidenceKind::GoodLog).collect();
-    let budget = if told.len() == 1 { budget * 10 / 6 } else { budget };
+    let budget = widened(excerpt_budget(&app.config), told.len());
     let shown: Vec<Shown<'_>> =
         told.iter().map(|piece| shown(piece, good.as_ref(), budget, workspace)).collect();
     let recognised = recognised(&app.knowledge.signatures(), told.iter().map(|piece| &***piece));
@@ -156,19 +156,66 @@ fn of<'a>(piece: &'a Evidence, good: Option<&'a Templates>) -> Log<'a> {
     Log { text: &piece.text, red: &piece.red, good: good.filter(|_| piece.kind.is_log()) }
 }
 
+fn excerpt_budget(config: &Config) -> usize {
+    config.triage.excerpt_tokens.min(config.agent.context_tokens / 2)
+}
+
+/// A single piece gets the room of the others too.
+fn widened(budget: usize, pieces: usize) -> usize {
+    if pieces == 1 { budget * 10 / 6 } else { budget }
+}
+
+/// How much of a piece of evidence an analyst is shown, in tokens: of what a brief begins with, and of a tool's result.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    brief: usize,
+    result: usize,
+}
+
+impl Room {
+    /// As configured.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self { brief: excerpt_budget(config), result: config.agent.result_tokens }
+    }
+
+    /// The lines of a piece that are shown: first and last of each span.
+    #[must_use]
+    pub fn lines(self, pieces: &[Evidence], index: usize) -> Vec<(u32, u32)> {
+        let piece = &pieces[index];
+        let briefed = pieces.iter().filter(|piece| in_brief(piece)).count();
+        let budget = match piece.kind {
+            EvidenceKind::GoodLog => return Vec::new(),
+            EvidenceKind::ToolResult => self.result,
+            kind => share(kind, widened(self.brief, briefed)),
+        };
+        let good = pieces.iter().find(|piece| piece.kind == EvidenceKind::GoodLog);
+        let good = good.map(|piece| Templates::of(&piece.text));
+        excerpt::excerpt(&of(piece, good.as_ref()), budget).spans()
+    }
+}
+
+fn in_brief(piece: &Evidence) -> bool {
+    !matches!(piece.kind, EvidenceKind::GoodLog | EvidenceKind::ToolResult)
+}
+
 /// Logs get most of the room; a pod's manifest the least.
+fn share(kind: EvidenceKind, budget: usize) -> usize {
+    let share = match kind {
+        EvidenceKind::Log | EvidenceKind::Attached => budget * 6 / 10,
+        EvidenceKind::PreviousLog | EvidenceKind::Events => budget * 15 / 100,
+        EvidenceKind::Pod | EvidenceKind::ToolResult | EvidenceKind::GoodLog => budget / 10,
+    };
+    share.max(100)
+}
+
 fn shown<'a>(
     piece: &'a Evidence,
     good: Option<&Templates>,
     budget: usize,
     workspace: &Workspace,
 ) -> Shown<'a> {
-    let share = match piece.kind {
-        EvidenceKind::Log | EvidenceKind::Attached => budget * 6 / 10,
-        EvidenceKind::PreviousLog | EvidenceKind::Events => budget * 15 / 100,
-        EvidenceKind::Pod | EvidenceKind::ToolResult | EvidenceKind::GoodLog => budget / 10,
-    };
-    let excerpt = excerpt::excerpt(&of(piece, good), share.max(100));
+    let excerpt = excerpt::excerpt(&of(piece, good), share(piece.kind, budget));
     Shown {
         label: &piece.label,
         title: &piece.title,

@@ -10,5 +10,6 @@ mod publish;
 mod run;
 mod tracker;
 
+pub use brief::Room;
 pub use intake::{Intake, Submission, intake};
 pub use run::{Ran, run};

@@ -85,7 +85,7 @@ async fn the_pages_of_a_running_service_can_be_read_and_clicked() {
     let app = Setup::whole().await.model(&model).start().await;
     let browser = Browser::start().await;
     let page = browser.page().await;
-    page.open(&app.base).await;
+    page.open(&format!("{}/docs", app.base)).await;
     page.wait_for("#operations-tag-health, .opblock").await;
     assert!(page.url().await.starts_with(&format!("{}/docs", app.base)), "{}", page.url().await);
     assert!(page.text(".info .title").await.starts_with("Regreen"));

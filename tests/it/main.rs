@@ -23,6 +23,7 @@ mod mcp_door;
 mod mcp_servers;
 mod model_failures;
 mod openai_door;
+mod pages;
 mod private_postgres;
 mod real_servers;
 mod reconnect;

@@ -1,0 +1,104 @@
+//! `/api/audit`: what was done, by whom.
+
+use super::problem::Problem;
+use super::reports::{bad_query, page_size};
+use crate::app::App;
+use crate::db::audit::{self, Entry, Filter};
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use chrono::{DateTime, Utc};
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+
+/// How the record is narrowed and paged.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AuditQuery {
+    /// Only by them.
+    actor: Option<String>,
+    /// Only actions that begin like this.
+    action: Option<String>,
+    /// Only what was done to this id or name.
+    object: Option<String>,
+    /// Not before then (RFC 3339).
+    since: Option<DateTime<Utc>>,
+    /// Not after then (RFC 3339).
+    until: Option<DateTime<Utc>>,
+    /// The `next` of the page before.
+    before: Option<i64>,
+    /// 1 to 200; 50 when left out.
+    limit: Option<i64>,
+}
+
+impl AuditQuery {
+    fn filter(self) -> Filter {
+        let Self { actor, action, object, since, until, before, .. } = self;
+        Filter { actor, action, object, since, until, before }
+    }
+}
+
+/// What was done, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditPage {
+    /// Rows.
+    entries: Vec<Entry>,
+    /// `before` of the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<i64>,
+}
+
+/// What was done, newest first.
+#[utoipa::path(get, path = "/api/audit", tag = "audit", params(AuditQuery),
+    responses((status = 200, body = AuditPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<AuditQuery>, QueryRejection>,
+) -> Result<Json<AuditPage>, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
+    let limit = page_size(query.limit)?;
+    let mut entries: Vec<Entry> = audit::list(&app.pool, query.filter(), limit + 1).try_collect().await?;
+    let more = entries.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+    if more {
+        entries.pop();
+    }
+    let next = entries.last().filter(|_| more).map(|entry| entry.id);
+    Ok(Json(AuditPage { entries, next }))
+}
+
+/// The whole record that fits, newest first, a JSON object a line.
+#[utoipa::path(get, path = "/api/audit/export", tag = "audit", params(AuditQuery),
+    responses((status = 200, body = String, content_type = "application/x-ndjson"), (status = 422, body = Problem)))]
+pub async fn export(
+    State(app): State<Arc<App>>,
+    query: Result<Query<AuditQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
+    let (filter, pool) = (query.filter(), app.pool.clone());
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, sqlx::Error>>(256);
+    app.shutdown.spawn(async move {
+        let mut entries = std::pin::pin!(audit::list(&pool, filter, i64::MAX));
+        while let Some(entry) = entries.next().await {
+            let line = entry.map(|entry| {
+                let mut line = serde_json::to_vec(&entry).unwrap_or_default();
+                line.push(b'\n');
+                Bytes::from(line)
+            });
+            // A reader that left needs no more.
+            if sender.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    let lines = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-ndjson"),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.jsonl\""),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}

@@ -1,0 +1,108 @@
+//! Agents: who answers, and how; shipped ones can be read and copied, others changed.
+
+use super::forms::{self, Kind, Refused, Sent, field};
+use super::page::{self, Trouble, value};
+use crate::app::App;
+use crate::db::agents;
+use crate::domain::{Profile, Prompt};
+use crate::http::{self, known_id, missing};
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use minijinja::context;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The fields of the form, as the API takes them.
+const FIELDS: [(&str, Kind); 10] = [
+    ("name", Kind::Text),
+    ("description", Kind::Text),
+    ("prompt_file", Kind::Text),
+    ("prompt", Kind::Text),
+    ("model", Kind::Text),
+    ("temperature", Kind::Number),
+    ("max_output_tokens", Kind::Number),
+    ("tools", Kind::Lines),
+    ("turns", Kind::Number),
+    ("total_tokens", Kind::Number),
+];
+
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Html<String>, Trouble> {
+    listed(&app, None).await
+}
+
+async fn listed(app: &App, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
+    let all = agents::list(&app.pool).await?;
+    let values = context! { agents => value(&all), refused => refused.map(value) };
+    page::show(app, "/agents", "agents.html", values).await
+}
+
+pub(super) async fn add(State(app): State<Arc<App>>, Form(sent): Form<Sent>) -> Result<Response, Trouble> {
+    let body = forms::body(&sent, &FIELDS);
+    match http::agents::add(State(Arc::clone(&app)), Ok(body)).await {
+        Ok((_, added)) => Ok(Redirect::to(&format!("/agents/{}", added.id)).into_response()),
+        Err(problem) if matches!(problem.status, 409 | 422) => {
+            Ok(listed(&app, Some(Refused::new(sent, problem))).await?.into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Html<String>, Trouble> {
+    detail(&app, &id, None).await
+}
+
+async fn detail(app: &App, id: &str, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
+    let agent = agents::get(&app.pool, known_id(id)?).await?.ok_or_else(|| missing("agent"))?;
+    let sent = refused.as_ref().map_or_else(|| fields(&agent), |refused| refused.sent.clone());
+    let text = match &agent.prompt {
+        Prompt::File(name) => app.prompts.source(name).map(str::to_owned),
+        Prompt::Text(_) => None,
+    };
+    let values =
+        context! { agent => value(&agent), sent => value(sent), text, refused => refused.map(value) };
+    page::show(app, "/agents", "agent.html", values).await
+}
+
+/// An agent as the form has it.
+fn fields(agent: &Profile) -> Map<String, Value> {
+    let (file, text) = match &agent.prompt {
+        Prompt::File(name) => (Some(name), None),
+        Prompt::Text(text) => (None, Some(text)),
+    };
+    let fields = json!({
+        "name": agent.name,
+        "description": agent.description,
+        "prompt_file": file,
+        "prompt": text,
+        "model": agent.model,
+        "temperature": agent.temperature.map(|heat| heat.to_string()),
+        "max_output_tokens": agent.max_output_tokens,
+        "tools": agent.tools.join("\n"),
+        "turns": agent.turns,
+        "total_tokens": agent.total_tokens,
+    });
+    fields.as_object().cloned().unwrap_or_default()
+}
+
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Form(sent): Form<Sent>,
+) -> Result<Response, Trouble> {
+    if field(&sent, "do") == "delete" {
+        http::agents::remove(State(app), Path(id)).await?;
+        return Ok(Redirect::to("/agents").into_response());
+    }
+    let body = forms::body(&sent, &FIELDS);
+    match http::agents::change(State(Arc::clone(&app)), Path(id.clone()), Ok(body)).await {
+        Ok(_) => Ok(Redirect::to(&format!("/agents/{id}")).into_response()),
+        Err(problem) if matches!(problem.status, 409 | 422) => {
+            Ok(detail(&app, &id, Some(Refused::new(sent, problem))).await?.into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}

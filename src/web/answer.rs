@@ -1,0 +1,125 @@
+//! An answer in the making, told in pieces of a page: tool cards as they begin and end, the text as it grows, the whole at
+//! the end.
+
+use super::page::{render, value};
+use super::{chat, markdown};
+use crate::app::App;
+use crate::domain::ConversationMessage;
+use crate::live::Happened;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt as _};
+use minijinja::context;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// How long text gathers before it is told: nobody reads faster, and each telling renders the whole text.
+const GATHER: Duration = Duration::from_millis(80);
+
+struct Teller {
+    app: Arc<App>,
+    turn: (Uuid, Uuid),
+    events: BoxStream<'static, Happened>,
+    /// Id of the last event that the reader has.
+    seen: i32,
+    said: String,
+    /// Text that was not told yet: its last event, and when it is told.
+    untold: Option<(i32, Instant)>,
+    over: bool,
+}
+
+/// The pieces of a run's answer, each with the id of the event it ends with.
+pub(super) fn pieces(
+    app: Arc<App>,
+    turn: (Uuid, Uuid),
+    events: BoxStream<'static, Happened>,
+    seen: i32,
+) -> impl Stream<Item = (i32, String)> + Send {
+    let teller = Teller { app, turn, events, seen, said: String::new(), untold: None, over: false };
+    futures::stream::unfold(teller, |mut teller| async { teller.next().await.map(|piece| (piece, teller)) })
+}
+
+impl Teller {
+    async fn next(&mut self) -> Option<(i32, String)> {
+        loop {
+            if self.over {
+                return None;
+            }
+            let event = match self.untold {
+                None => self.events.next().await,
+                Some((id, at)) => tokio::select! {
+                    biased;
+                    event = self.events.next() => event,
+                    () = tokio::time::sleep_until(at) => return Some((id, self.text())),
+                },
+            };
+            let Some(event) = event else {
+                self.over = true;
+                return None;
+            };
+            if let Some(piece) = self.hear(&event).await {
+                return Some((event.id, piece));
+            }
+            // Text that comes without a pause is told too.
+            if let Some((id, at)) = self.untold.filter(|(_, at)| *at <= Instant::now()) {
+                let _ = at;
+                return Some((id, self.text()));
+            }
+        }
+    }
+
+    /// What an event changes; `None` when nothing is to be told yet.
+    async fn hear(&mut self, event: &Happened) -> Option<String> {
+        let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
+        let fresh = event.id > self.seen;
+        match &*event.name {
+            "message.start" => {
+                self.said.clear();
+                self.gather(event.id);
+                None
+            }
+            "text.delta" => {
+                self.said.push_str(data["text"].as_str().unwrap_or_default());
+                self.gather(event.id);
+                None
+            }
+            "tool.started" | "tool.finished" | "approval.required" if fresh => {
+                let begins = &*event.name == "tool.started";
+                let asks = &*event.name == "approval.required";
+                let conversation = self.turn.1;
+                render(
+                    "step.html",
+                    context! { call => value(&data), begins, asks, conversation => value(conversation) },
+                )
+                .ok()
+            }
+            "done" => {
+                self.over = true;
+                self.untold = None;
+                let message: ConversationMessage = serde_json::from_value(data["message"].clone()).ok()?;
+                chat::ended(&self.app, self.turn.0, self.turn.1, message).await.ok()
+            }
+            "failed" => {
+                self.over = true;
+                self.untold = None;
+                render("answered.html", context! { failed => data["detail"].as_str() }).ok()
+            }
+            _ => None,
+        }
+    }
+
+    fn gather(&mut self, id: i32) {
+        if id > self.seen {
+            let at = self.untold.map_or_else(|| Instant::now() + GATHER, |(_, at)| at);
+            self.untold = Some((id, at));
+        }
+    }
+
+    fn text(&mut self) -> String {
+        self.untold = None;
+        let text = markdown::html(&self.said, &[]);
+        format!("<hx-partial hx-target=\"#saying\" hx-swap=\"innerMorph\">{text}</hx-partial>")
+    }
+}

@@ -1,0 +1,67 @@
+//! The audit record: what was done, by whom, filtered and exported.
+
+use super::conversations::day;
+use super::incidents::some;
+use super::page::{self, Trouble, value};
+use crate::app::App;
+use crate::db::audit::{self, Entry, Filter};
+use axum::extract::{Query, State};
+use axum::response::Html;
+use futures::TryStreamExt as _;
+use minijinja::context;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Rows on a page.
+const PAGE: i64 = 100;
+
+/// How the record is narrowed.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    actor: String,
+    #[serde(default)]
+    action: String,
+    #[serde(default)]
+    object: String,
+    #[serde(default)]
+    since: String,
+    #[serde(default)]
+    until: String,
+    before: Option<i64>,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(asked): Query<Asked>,
+) -> Result<Html<String>, Trouble> {
+    let text = |text: &str| some(text).map(str::to_owned);
+    let filter = Filter {
+        actor: text(&asked.actor),
+        action: text(&asked.action),
+        object: text(&asked.object),
+        since: day(&asked.since, false),
+        until: day(&asked.until, true),
+        before: asked.before,
+    };
+    let exported = [
+        ("actor", filter.actor.clone()),
+        ("action", filter.action.clone()),
+        ("object", filter.object.clone()),
+        ("since", filter.since.map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
+        ("until", filter.until.map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
+    ];
+    let mut entries: Vec<Entry> = audit::list(&app.pool, filter, PAGE + 1).try_collect().await?;
+    let more = i64::try_from(entries.len()).unwrap_or(i64::MAX) > PAGE;
+    entries.truncate(usize::try_from(PAGE).unwrap_or_default());
+    let given = exported.iter().filter_map(|(name, text)| Some((*name, text.as_deref()?)));
+    let export =
+        reqwest::Url::parse_with_params("x:/api/audit/export", given).map(|url| url.as_str()[2..].to_owned());
+    let values = context! {
+        asked => value(&asked),
+        next => entries.last().filter(|_| more).map(|entry| entry.id),
+        entries => value(&entries),
+        export => export.unwrap_or_default(),
+    };
+    page::show(&app, "/audit", "audit.html", values).await
+}

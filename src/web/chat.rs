@@ -1,0 +1,197 @@
+//! Chat: a conversation as a page, the answer in the making as pieces of it.
+
+use super::conversations::Listed;
+use super::forms::{self, Kind, Sent, field};
+use super::page::{self, Trouble, render, value};
+use crate::app::App;
+use crate::chat::{self, Ask};
+use crate::db::conversations::{self, Filter};
+use crate::db::{agents, incidents, runs, turns};
+use crate::domain::{ConversationMessage, Profile, Run};
+use crate::http::{self, Problem, known_id, missing};
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use minijinja::{Value, context};
+use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Conversations beside a conversation.
+const BESIDE: i64 = 25;
+
+/// What a new conversation is about.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct About {
+    incident: Option<Uuid>,
+    agent: Option<Uuid>,
+}
+
+/// A message with the run that made it, as it is shown.
+#[derive(Serialize)]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    message: ConversationMessage,
+    html: String,
+    runs: Vec<Run>,
+}
+
+impl Shown {
+    pub(super) fn new(message: ConversationMessage, runs: Vec<Run>) -> Self {
+        let html = super::markdown::html(&message.text, &message.citations);
+        Self { message, html, runs }
+    }
+}
+
+pub(super) async fn begin(
+    State(app): State<Arc<App>>,
+    Query(about): Query<About>,
+) -> Result<Response, Trouble> {
+    if let Some(incident) = about.incident {
+        let filter = Filter { incident: Some(incident), ..Filter::default() };
+        if let Some(known) = conversations::list(&app.pool, &filter, 1).await?.first() {
+            return Ok(Redirect::to(&format!("/chat/{}", known.id)).into_response());
+        }
+    }
+    Ok(blank(&app, &about, None).await?.into_response())
+}
+
+/// The page of a conversation that has not begun.
+async fn blank(app: &App, about: &About, refused: Option<Value>) -> Result<Html<String>, Trouble> {
+    let incident = match about.incident {
+        Some(id) => incidents::get(&app.pool, id).await?,
+        None => None,
+    };
+    let values = context! {
+        incident => incident.map(value),
+        agent => value(about.agent),
+        refused,
+        ..beside(app, None).await?
+    };
+    page::show(app, "/chat", "chat.html", values).await
+}
+
+/// What stands beside every conversation: others, who can answer, how the servers are.
+async fn beside(app: &App, own: Option<Uuid>) -> Result<Value, Trouble> {
+    let recent = conversations::list(&app.pool, &Filter::default(), BESIDE).await?;
+    let profiles: Vec<Profile> = agents::list(&app.pool).await?;
+    Ok(context! {
+        recent => value(recent.into_iter().map(Listed::from).collect::<Vec<_>>()),
+        agents => value(&profiles),
+        servers => value(app.mcp.status()),
+        model => app.model.as_ref().map(|model| model.name().to_owned()),
+        own => value(own),
+    })
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Html<String>, Trouble> {
+    conversation(&app, known_id(&id)?, None).await
+}
+
+async fn conversation(app: &App, id: Uuid, refused: Option<Value>) -> Result<Html<String>, Trouble> {
+    let conversation = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
+    let mut made = runs::of_conversation(&app.pool, id).await?;
+    let messages = conversations::messages(&app.pool, id, 0).await?;
+    let messages = messages.into_iter().map(|message| {
+        let (own, rest) =
+            std::mem::take(&mut made).into_iter().partition(|(turn, _)| Some(*turn) == message.run);
+        made = rest;
+        Shown::new(message, Vec::from_iter(own).into_iter().map(|(_, run)| run).collect())
+    });
+    let messages: Vec<Shown> = messages.collect();
+    let incident = match conversation.incident_id {
+        Some(incident) => incidents::get(&app.pool, incident).await?,
+        None => None,
+    };
+    let values = context! {
+        conversation => value(&conversation),
+        messages => value(&messages),
+        incident => incident.map(value),
+        approvals => Vec::<Value>::new(),
+        agent => value(conversation.agent_id),
+        refused,
+        ..beside(app, Some(id)).await?
+    };
+    page::show(app, "/chat", "chat.html", values).await
+}
+
+pub(super) async fn ask(State(app): State<Arc<App>>, Form(sent): Form<Sent>) -> Result<Response, Trouble> {
+    let names = ["message", "conversation_id", "agent_id", "incident_id"];
+    let body = forms::body(&sent, &names.map(|name| (name, Kind::Text)));
+    let refused = match http::chat::question(Ok(body)) {
+        Ok(question) => match chat::begin(&app, Ask { ..question }).await {
+            Ok(begun) => {
+                return Ok(Redirect::to(&format!("/chat/{}#end", begun.conversation)).into_response());
+            }
+            Err(refusal) => http::chat::refused(refusal),
+        },
+        Err(problem) => problem,
+    };
+    let status = axum::http::StatusCode::from_u16(refused.status).unwrap_or_default();
+    let shown = context! { message => field(&sent, "message"), problem => value(&refused) };
+    let page = match field(&sent, "conversation_id").parse() {
+        Ok(id) => conversation(&app, id, Some(shown)).await?,
+        Err(_) => {
+            let about = About {
+                incident: field(&sent, "incident_id").parse().ok(),
+                agent: field(&sent, "agent_id").parse().ok(),
+            };
+            blank(&app, &about, Some(shown)).await?
+        }
+    };
+    Ok((status, page).into_response())
+}
+
+/// Stops what is being answered in a conversation.
+pub(super) async fn stop(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Redirect, Trouble> {
+    let id = known_id(&id)?;
+    let known = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
+    if let Some(run) = known.running {
+        match http::chat::stop(State(Arc::clone(&app)), Path(run.to_string())).await {
+            // It may have ended just now.
+            Ok(_) | Err(Problem { status: 404 | 409, .. }) => {}
+            Err(problem) => return Err(problem.into()),
+        }
+    }
+    Ok(Redirect::to(&format!("/chat/{id}#end")))
+}
+
+/// The pieces of an answer in the making, as they come; after a lost connection those that were missed.
+pub(super) async fn live(
+    State(app): State<Arc<App>>,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Trouble> {
+    let run = known_id(&run)?;
+    let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
+    // Texts grow from their beginning, so all events are read, and those that were seen are not told again.
+    let events = http::chat::read(&app, run, 0);
+    let seen = http::chat::last_event(&headers);
+    let pieces = super::answer::pieces(app, (run, turn.conversation_id), events, seen);
+    let events = futures::StreamExt::map(pieces, |(id, html)| {
+        Ok::<_, Infallible>(Event::default().id(id.to_string()).data(html))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+}
+
+/// The message that ends a turn, as a page shows it.
+pub(super) async fn ended(
+    app: &App,
+    run: Uuid,
+    conversation: Uuid,
+    message: ConversationMessage,
+) -> Result<String, Trouble> {
+    let made = runs::of_conversation(&app.pool, conversation).await?;
+    let own = made.into_iter().filter(|(turn, _)| *turn == run).map(|(_, run)| run).collect();
+    let waiting = Vec::<Value>::new();
+    render(
+        "answered.html",
+        context! { message => value(Shown::new(message, own)), approvals => value(waiting), conversation_id => value(conversation) },
+    )
+}

@@ -1,0 +1,240 @@
+//! The log viewer: any stored evidence, a window of lines at a time, with what was cited and what the analyst was shown marked.
+//! Scripts fetch the windows as they scroll; without them the page has links.
+
+use super::incidents::some;
+use super::page::{self, Trouble, value};
+use crate::app::App;
+use crate::db::evidence::{self, Owner};
+use crate::domain::Evidence;
+use crate::http::{Problem, known_id, missing};
+use crate::triage::Room;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Html;
+use minijinja::context;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Lines of a window, and those shown before the line that is looked for.
+const WINDOW: usize = 500;
+const BEFORE: usize = 20;
+/// Most lines of an answer to a script.
+const MAX_LINES: usize = 2_000;
+/// Characters of a line that are shown; the whole is in the raw text.
+const MAX_LINE: usize = 2_000;
+/// Hits of a search that are listed in a page, and that are told to a script.
+const LISTED: usize = 200;
+const TOLD: usize = 10_000;
+/// Red lines that are marked.
+const MAX_RED: usize = 10_000;
+
+/// What is looked at.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    /// First line of the window.
+    from: Option<usize>,
+    /// Cited lines, such as `10-12`.
+    #[serde(default)]
+    lines: String,
+    /// What is searched.
+    #[serde(default)]
+    q: String,
+}
+
+/// A line as it is shown.
+#[derive(Serialize)]
+struct Line {
+    number: usize,
+    text: String,
+    cited: bool,
+    told: bool,
+    red: bool,
+    hit: bool,
+}
+
+pub(super) async fn of_report(
+    State(app): State<Arc<App>>,
+    Path((id, label)): Path<(String, String)>,
+    Query(asked): Query<Asked>,
+) -> Result<Html<String>, Trouble> {
+    let id = known_id(&id)?;
+    let trail = vec![
+        vec!["Incidents".to_owned(), "/incidents".to_owned()],
+        vec!["report".to_owned(), format!("/reports/{id}")],
+    ];
+    show(&app, (Owner::Report(id), &label), trail, &asked).await
+}
+
+pub(super) async fn of_conversation(
+    State(app): State<Arc<App>>,
+    Path((id, label)): Path<(String, String)>,
+    Query(asked): Query<Asked>,
+) -> Result<Html<String>, Trouble> {
+    let id = known_id(&id)?;
+    let trail = vec![
+        vec!["Chat".to_owned(), "/chat".to_owned()],
+        vec!["conversation".to_owned(), format!("/chat/{id}")],
+    ];
+    show(&app, (Owner::Conversation(id), &label), trail, &asked).await
+}
+
+async fn show(
+    app: &App,
+    (owner, label): (Owner, &str),
+    trail: Vec<Vec<String>>,
+    asked: &Asked,
+) -> Result<Html<String>, Trouble> {
+    let pieces = evidence::of(&app.pool, owner).await?;
+    let label = label.to_uppercase();
+    let known = pieces.iter().position(|piece| piece.label == label).ok_or_else(|| missing("evidence"))?;
+    let told = told(app, pieces.clone(), known).await?;
+    let piece = &pieces[known];
+    let all: Vec<&str> = piece.text.lines().collect();
+    let cited = range(&asked.lines);
+    let from = asked
+        .from
+        .or(cited.map(|(first, _)| first.saturating_sub(BEFORE)))
+        .unwrap_or(1)
+        .clamp(1, all.len().max(1));
+    let query = some(&asked.q).map(str::to_lowercase);
+    let matches = |line: &str| query.as_ref().is_some_and(|query| line.to_lowercase().contains(query));
+    let within = |number: usize, (first, last): &(usize, usize)| (*first..=*last).contains(&number);
+    let line = |(number, text): (usize, &&str)| Line {
+        number,
+        text: cut(text),
+        cited: cited.is_some_and(|cited| within(number, &cited)),
+        told: told.iter().any(|span| within(number, span)),
+        red: u32::try_from(number).is_ok_and(|number| piece.red.binary_search(&number).is_ok()),
+        hit: matches(text),
+    };
+    let numbered = || (1..).zip(&all);
+    let shown: Vec<Line> = numbered().skip(from - 1).take(WINDOW).map(line).collect();
+    let mut hits: Vec<Line> =
+        numbered().filter(|(_, text)| matches(text)).take(LISTED + 1).map(line).collect();
+    let more_hits = hits.len() > LISTED;
+    hits.truncate(LISTED);
+    let red: Vec<u32> = piece.red.iter().copied().take(MAX_RED).collect();
+    let values = context! {
+        trail, from, more_hits, red,
+        label => label.clone(),
+        told => value(&told),
+        title => piece.title.clone(),
+        total => all.len(),
+        window => WINDOW,
+        cited => value(cited),
+        q => asked.q.clone(),
+        lines => value(&shown),
+        hits => value(&hits),
+        others => pieces.iter().map(|piece| vec![piece.label.clone(), piece.title.clone()]).collect::<Vec<_>>(),
+        raw => match owner {
+            Owner::Report(id) => format!("/api/reports/{id}/evidence/{label}"),
+            Owner::Conversation(id) => format!("/api/conversations/{id}/evidence/{label}"),
+        },
+    };
+    page::show(
+        app,
+        if matches!(owner, Owner::Report(_)) { "/incidents" } else { "/chat" },
+        "evidence.html",
+        values,
+    )
+    .await
+}
+
+/// The lines that the analyst was shown. Ranking a long log takes a while, and no worker waits for it.
+async fn told(app: &App, pieces: Vec<Evidence>, index: usize) -> Result<Vec<(usize, usize)>, Problem> {
+    let room = Room::of(&app.config);
+    let spans = tokio::task::spawn_blocking(move || room.lines(&pieces, index)).await.map_err(|_| {
+        let detail = "the log cannot be ranked; the server's log has more";
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    })?;
+    Ok(spans.into_iter().map(|(first, last)| (first as usize, last as usize)).collect())
+}
+
+/// `10-12` or `10`.
+fn range(text: &str) -> Option<(usize, usize)> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (1 <= first && first <= last).then_some((first, last))
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_LINE) {
+        Some((end, _)) => format!("{}… ({} bytes more)", &text[..end], text.len() - end),
+        None => text.to_owned(),
+    }
+}
+
+/// What a script asks for: a window, or the lines that hold a text.
+#[derive(Debug, Deserialize)]
+pub(super) struct Window {
+    #[serde(default = "first")]
+    from: usize,
+    #[serde(default)]
+    count: usize,
+    #[serde(default)]
+    find: String,
+}
+
+fn first() -> usize {
+    1
+}
+
+/// Lines for a script.
+#[derive(Serialize)]
+pub(super) struct Lines {
+    lines: Vec<String>,
+    hits: Vec<usize>,
+    more: bool,
+}
+
+pub(super) async fn lines_of_report(
+    State(app): State<Arc<App>>,
+    Path((id, label)): Path<(String, String)>,
+    Query(window): Query<Window>,
+) -> Result<Json<Lines>, Problem> {
+    lines(&app, Owner::Report(known_id(&id)?), &label, &window).await
+}
+
+pub(super) async fn lines_of_conversation(
+    State(app): State<Arc<App>>,
+    Path((id, label)): Path<(String, String)>,
+    Query(window): Query<Window>,
+) -> Result<Json<Lines>, Problem> {
+    lines(&app, Owner::Conversation(known_id(&id)?), &label, &window).await
+}
+
+async fn lines(app: &App, owner: Owner, label: &str, window: &Window) -> Result<Json<Lines>, Problem> {
+    let position = crate::http::position(label)?;
+    let text = evidence::text(&app.pool, owner, position).await?.ok_or_else(|| missing("evidence"))?;
+    let (mut hits, mut shown) = (Vec::new(), Vec::new());
+    if window.find.is_empty() {
+        let all = text.lines().skip(window.from.saturating_sub(1));
+        shown = all.take(window.count.clamp(1, MAX_LINES)).map(cut).collect();
+    } else {
+        let find = window.find.to_lowercase();
+        let found = (1..).zip(text.lines()).filter(|(_, line)| line.to_lowercase().contains(&find));
+        hits = found.map(|(number, _)| number).take(TOLD + 1).collect();
+    }
+    let more = hits.len() > TOLD;
+    hits.truncate(TOLD);
+    Ok(Json(Lines { lines: shown, hits, more }))
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn a_range_of_lines_is_read_or_nothing() {
+        let read = ["10-12", "7", "0-3", "5-2", "x", "", "1-99999999999999999999"].map(range);
+        assert_eq!(read, [Some((10, 12)), Some((7, 7)), None, None, None, None, None]);
+    }
+
+    #[test]
+    fn long_lines_are_cut_between_characters() {
+        let long = "ä".repeat(MAX_LINE + 3);
+        assert!(cut(&long).ends_with("ä… (6 bytes more)"));
+        assert_eq!(cut("short"), "short");
+    }
+}

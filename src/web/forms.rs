@@ -1,0 +1,100 @@
+//! Forms become the JSON bodies that the API's handlers judge, and what they answer becomes a page again.
+
+use crate::http::Problem;
+use axum::body::Bytes;
+use serde_json::{Map, Value};
+
+/// The fields of a form that was sent.
+pub(super) type Sent = Vec<(String, String)>;
+
+/// The last value of a field, trimmed; empty when there is none.
+pub(super) fn field<'a>(sent: &'a Sent, name: &str) -> &'a str {
+    sent.iter().rev().find(|(known, _)| known == name).map_or("", |(_, value)| value.trim())
+}
+
+/// How a field's text becomes JSON.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// As it is; browsers send line ends as two characters.
+    Text,
+    /// A number; what is none goes on as text, to be complained about.
+    Number,
+    /// A list, one entry a line.
+    Lines,
+    /// An object of `NAME: value` lines.
+    Pairs,
+}
+
+/// The JSON body of an API request; fields left empty are `null`.
+pub(super) fn body(sent: &Sent, fields: &[(&str, Kind)]) -> Bytes {
+    let value = |(name, kind): &(&str, Kind)| {
+        let text = field(sent, name).replace("\r\n", "\n");
+        let value = if text.is_empty() { Value::Null } else { read(&text, *kind) };
+        ((*name).to_owned(), value)
+    };
+    let object: Map<String, Value> = fields.iter().map(value).collect();
+    Bytes::from(Value::Object(object).to_string())
+}
+
+fn read(text: &str, kind: Kind) -> Value {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    match kind {
+        Kind::Text => Value::from(text),
+        Kind::Number => {
+            serde_json::from_str::<serde_json::Number>(text).map_or_else(|_| Value::from(text), Value::Number)
+        }
+        Kind::Lines => lines().collect(),
+        Kind::Pairs => {
+            let pair = |line: &str| {
+                let (name, value) = line.split_once(':').unwrap_or((line, ""));
+                (name.trim().to_owned(), Value::from(value.trim()))
+            };
+            Value::Object(lines().map(pair).collect())
+        }
+    }
+}
+
+/// What a form shows again after it was refused: what was sent, and what is wrong with it.
+#[derive(serde::Serialize)]
+pub(super) struct Refused {
+    pub(super) sent: Map<String, Value>,
+    pub(super) problem: Problem,
+}
+
+impl Refused {
+    pub(super) fn new(sent: Sent, problem: Problem) -> Self {
+        Self { sent: sent.into_iter().map(|(name, value)| (name, Value::from(value))).collect(), problem }
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn fields_become_the_body_the_api_takes() {
+        let sent: Sent = [
+            ("name", " a "),
+            ("turns", "3"),
+            ("heat", "hot"),
+            ("tools", "x\r\n\r\ny"),
+            ("headers", "A: b: c"),
+            ("prompt", ""),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        let fields = [
+            ("name", Kind::Text),
+            ("turns", Kind::Number),
+            ("heat", Kind::Number),
+            ("tools", Kind::Lines),
+            ("headers", Kind::Pairs),
+            ("prompt", Kind::Text),
+        ];
+        let read: Value = serde_json::from_slice(&body(&sent, &fields)).unwrap();
+        assert_eq!(
+            read,
+            serde_json::json!({"name": "a", "turns": 3, "heat": "hot", "tools": ["x", "y"], "headers": {"A": "b: c"}, "prompt": null})
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! Incidents: the list, one with everything known about it, and the form that says how it was.
+
+use super::forms::{self, Kind, Refused, Sent};
+use super::page::{self, Trouble, value};
+use crate::app::App;
+use crate::db::documents::Realm;
+use crate::db::evidence::Owner;
+use crate::db::reports::Filter as ReportFilter;
+use crate::db::{evidence, incidents, reports, resolutions, runs};
+use crate::domain::{FailureClass, Incident};
+use crate::http::{self, known_id, missing};
+use crate::knowledge::{Hit, Query as Search};
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use minijinja::{Value, context};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Incidents on a page.
+const PAGE: i64 = 50;
+/// Reports, and related documents of a kind, shown with an incident.
+const REPORTS: i64 = 25;
+const RELATED: usize = 4;
+
+/// How the list is narrowed.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    class: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    q: String,
+    before: Option<Uuid>,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(asked): Query<Asked>,
+) -> Result<Html<String>, Trouble> {
+    let filter = incidents::Filter {
+        status: some(&asked.status),
+        class: some(&asked.class),
+        namespace: some(&asked.namespace),
+        text: some(&asked.q),
+        before: asked.before,
+        offset: 0,
+    };
+    let mut found = incidents::list(&app.pool, &filter, PAGE + 1).await?;
+    let next = http::cut(&mut found, PAGE, |incident| incident.id);
+    let classes: Vec<&str> = FailureClass::ALL.iter().map(|class| class.as_str()).collect();
+    let narrowed =
+        [&asked.status, &asked.class, &asked.namespace, &asked.q].iter().any(|text| !text.trim().is_empty());
+    let values = context! { asked => value(&asked), incidents => value(&found), next => value(next), classes, narrowed };
+    page::show(&app, "/incidents", "incidents.html", values).await
+}
+
+/// A field of a query that says something.
+pub(super) fn some(text: &str) -> Option<&str> {
+    Some(text.trim()).filter(|text| !text.is_empty())
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Html<String>, Trouble> {
+    detail(&app, known_id(&id)?, None).await
+}
+
+async fn detail(app: &App, id: Uuid, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
+    let incident = incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
+    let filter = ReportFilter { incident: Some(id), ..ReportFilter::default() };
+    let occurrences = reports::list(&app.pool, &filter, REPORTS).await?;
+    let leader = reports::leader(&app.pool, id).await?;
+    let work = match leader {
+        Some(report) => work(app, report).await?,
+        None => Value::from(()),
+    };
+    let (runbooks, similar) = related(app, &incident).await;
+    let values = context! {
+        incident => value(&incident),
+        leader => value(leader),
+        work,
+        reports => value(&occurrences),
+        pipelines => incidents::pipelines(&app.pool, id).await?,
+        last_good_run => incidents::last_good_run(&app.pool, id).await?,
+        resolutions => value(resolutions::of_incident(&app.pool, id).await?),
+        runbooks => value(&runbooks),
+        similar => value(&similar),
+        refused => refused.map(value),
+    };
+    page::show(app, "/incidents", "incident.html", values).await
+}
+
+/// What was done for a report: steps, evidence, runs.
+async fn work(app: &App, report: Uuid) -> Result<Value, Trouble> {
+    Ok(context! {
+        report => value(reports::get(&app.pool, report).await?.ok_or_else(|| missing("report"))?),
+        steps => value(reports::steps(&app.pool, report).await?),
+        evidence => value(evidence::list(&app.pool, Owner::Report(report)).await?),
+        runs => value(runs::of_report(&app.pool, report).await?),
+    })
+}
+
+/// Runbooks and other incidents that fit. The page is good without them.
+async fn related(app: &App, incident: &Incident) -> (Vec<Hit>, Vec<Hit>) {
+    let cause = incident.diagnosis.as_ref().map_or("", |diagnosis| diagnosis.cause.as_str());
+    let text = format!("{}\n{cause}", incident.title);
+    let search = async |realm, limit| {
+        let query = Search { text: &text, realms: &[realm], kind: None, applies_to: None, limit };
+        app.knowledge.search(&query).await.map(|found| found.hits).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the knowledge cannot be searched");
+            Vec::new()
+        })
+    };
+    let runbooks = search(Realm::Runbook, RELATED).await;
+    let mut similar = search(Realm::Incident, RELATED * 3).await;
+    // What is near by its words only is alike if it is of the same kind too.
+    let ids: Vec<Uuid> = similar.iter().filter_map(|hit| hit.incident_id).collect();
+    let alike = incidents::of_class(&app.pool, &ids, incident.class.as_str()).await.unwrap_or_default();
+    similar.retain(|hit| hit.incident_id.is_some_and(|id| id != incident.id && alike.contains(&id)));
+    similar.truncate(RELATED);
+    (runbooks, similar)
+}
+
+pub(super) async fn resolve(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Form(sent): Form<Sent>,
+) -> Result<Response, Trouble> {
+    let fields = ["verdict", "cause", "fix", "link", "author"].map(|name| (name, Kind::Text));
+    let body = forms::body(&sent, &fields);
+    match http::resolutions::resolve(State(Arc::clone(&app)), Path(id.clone()), Ok(body)).await {
+        Ok(_) => Ok(Redirect::to(&format!("/incidents/{id}#said")).into_response()),
+        Err(problem) if problem.status == 422 => {
+            Ok(detail(&app, known_id(&id)?, Some(Refused::new(sent, problem))).await?.into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+/// A report: how far it is, what was done for it.
+pub(super) async fn report(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Trouble> {
+    let id = known_id(&id)?;
+    let report = reports::get(&app.pool, id).await?.ok_or_else(|| missing("report"))?;
+    let values = context! { report => value(&report), work => work(&app, id).await? };
+    Ok(page::show(&app, "/incidents", "report.html", values).await?.into_response())
+}

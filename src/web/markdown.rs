@@ -1,0 +1,128 @@
+//! Markdown of models and people as HTML that nothing can run in. HTML in it is text, images do not load, links lead to web
+//! addresses only, and citations lead to their lines.
+
+use crate::domain::Citation;
+use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, TextMergeStream, html};
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+/// What may be in a page: the elements of Markdown, and our own citations.
+static CLEANER: LazyLock<ammonia::Builder<'static>> = LazyLock::new(|| {
+    let mut cleaner = ammonia::Builder::default();
+    cleaner
+        .rm_tags(["img"])
+        .url_schemes(["http", "https"].into())
+        .url_relative(ammonia::UrlRelative::PassThrough)
+        .add_allowed_classes("a", ["cite", "bad"])
+        .link_rel(Some("noopener noreferrer nofollow"));
+    cleaner
+});
+
+/// HTML of a Markdown text, its citations linked.
+pub(super) fn html(text: &str, citations: &[Citation]) -> String {
+    let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
+    let mut code = false;
+    let events = TextMergeStream::new(Parser::new_ext(text, options)).filter_map(|event| match event {
+        Event::Html(html) | Event::InlineHtml(html) => Some(Event::Text(html)),
+        Event::Start(Tag::Image { .. }) | Event::End(TagEnd::Image) => None,
+        // A path of this server is for its own citations alone.
+        Event::Start(Tag::Link { dest_url, title, id, link_type }) => {
+            let dest_url = CowStr::from(super::show::outside(&dest_url));
+            Some(Event::Start(Tag::Link { link_type, dest_url, title, id }))
+        }
+        Event::Start(Tag::CodeBlock(kind)) => {
+            code = true;
+            Some(Event::Start(Tag::CodeBlock(kind)))
+        }
+        Event::End(TagEnd::CodeBlock) => {
+            code = false;
+            Some(Event::End(TagEnd::CodeBlock))
+        }
+        Event::Text(text) if !code && !citations.is_empty() => Some(linked(&text, citations)),
+        other => Some(other),
+    });
+    let mut rendered = String::with_capacity(text.len() * 3 / 2);
+    html::push_html(&mut rendered, events);
+    CLEANER.clean(&rendered).to_string()
+}
+
+/// The text with links for the citations in it.
+fn linked(text: &str, citations: &[Citation]) -> Event<'static> {
+    let mut shown = String::new();
+    let mut rest = text;
+    loop {
+        let next = citations
+            .iter()
+            .filter_map(|citation| rest.find(&citation.mark).map(|at| (at, citation)))
+            .min_by_key(|(at, citation)| (*at, std::cmp::Reverse(citation.mark.len())));
+        let Some((at, citation)) = next else { break };
+        shown.push_str(&escaped(&rest[..at]));
+        shown.push_str(&anchor(citation));
+        rest = &rest[at + citation.mark.len()..];
+    }
+    shown.push_str(&escaped(rest));
+    Event::InlineHtml(CowStr::from(shown))
+}
+
+fn anchor(citation: &Citation) -> String {
+    let Citation { mark, first_line, last_line, title, .. } = citation;
+    let mut shown = String::from("<a class=\"cite");
+    let path = citation.url.as_deref().map(super::show::page_of).filter(|path| !path.is_empty());
+    match path.filter(|_| citation.verified) {
+        Some(path) => {
+            let _ =
+                write!(shown, "\" href=\"{}?lines={first_line}-{last_line}#L{first_line}\"", escaped(&path));
+        }
+        None => shown.push_str(" bad\""),
+    }
+    let _ = write!(shown, " title=\"{}\">{}</a>", escaped(title), escaped(mark));
+    shown
+}
+
+fn escaped(text: &str) -> String {
+    ammonia::clean_text(text)
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn nothing_runs() {
+        let hostile = "<script>alert(1)</script>\n\n<img src=x onerror=alert(1)>\n\n[a](javascript:alert(1)) \
+            ![p](http://evil.example/x.png) [b](data:text/html,x) <a href='/api/agents' hx-get='/api' hx-trigger=load>c</a> \
+            <svg/onload=alert(1)> [d](/mcp-servers) [e](//evil.example)";
+        let shown = html(hostile, &[]);
+        let document = shown.to_lowercase();
+        for inert in ["<script", "<img", "<svg", "javascript:alert(1)\"", "href=\"/", "src="] {
+            assert!(!document.contains(&format!("{inert}\"")) || inert == "src=", "{shown}");
+        }
+        assert!(
+            !document.contains("<script") && !document.contains("<img") && !document.contains("<svg"),
+            "{shown}"
+        );
+        assert!(!document.contains("href=\"/") && !document.contains("href=\"javascript"), "{shown}");
+        assert!(!document.contains("hx-get=\""), "{shown}");
+    }
+
+    #[test]
+    fn citations_lead_to_their_lines() {
+        let citation = |mark: &str, verified| Citation {
+            mark: mark.to_owned(),
+            evidence: "E1".to_owned(),
+            title: "log of \"build\"".to_owned(),
+            first_line: 3,
+            last_line: 4,
+            quote: String::new(),
+            verified,
+            url: Some("/api/reports/7/evidence/E1".to_owned()),
+        };
+        let shown = html(
+            "It broke [E1:3-4], not `[E1:3-4]` & [E1:9].",
+            &[citation("E1:3-4", true), citation("E1:9", false)],
+        );
+        assert!(shown.contains("[<a class=\"cite\" href=\"/reports/7/evidence/E1?lines=3-4#L3\""), "{shown}");
+        assert!(shown.contains("<a class=\"cite bad\""), "{shown}");
+        assert!(shown.contains("<code>[E1:3-4]</code>"), "{shown}");
+    }
+}

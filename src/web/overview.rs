@@ -1,0 +1,110 @@
+//! The first page: what is open, what runs, how it goes.
+
+use super::page::{self, Trouble, value};
+use crate::app::App;
+use crate::clock;
+use crate::db::incidents::Filter;
+use crate::db::reports::Filter as ReportFilter;
+use crate::db::{incidents, overview, reports};
+use crate::domain::{FailureClass, Report};
+use axum::extract::State;
+use axum::response::Html;
+use chrono::TimeDelta;
+use minijinja::context;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Days that the trend shows, and that figures are taken of.
+const DAYS: i64 = 30;
+/// Size of the trend's drawing.
+const WIDTH: f64 = 720.0;
+const HEIGHT: f64 = 120.0;
+
+/// A day as a bar of the trend.
+#[derive(Serialize)]
+struct Bar {
+    x: f64,
+    width: f64,
+    /// Height of all reports, and of those with a new cause.
+    all: f64,
+    new: f64,
+    label: String,
+    title: String,
+}
+
+/// A class of failure with its open and resolved incidents.
+#[derive(Serialize)]
+struct Class {
+    name: &'static str,
+    open: i64,
+    resolved: i64,
+}
+
+pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Html<String>, Trouble> {
+    let now = clock::now();
+    let since = now - TimeDelta::days(DAYS - 1);
+    let counts = overview::counts(&app.pool).await?;
+    let trend = overview::trend(&app.pool, since.date_naive(), now.date_naive()).await?;
+    let figures = overview::figures(&app.pool, since).await?;
+    let answering = overview::answering(&app.pool, now).await?;
+    let latest = incidents::list(&app.pool, &Filter { status: Some("open"), ..Filter::default() }, 8).await?;
+    let running = running(&app).await?;
+    let values = context! {
+        days => DAYS,
+        classes => value(classes(&counts)),
+        open => counts.iter().filter(|count| count.status == "open").map(|count| count.incidents).sum::<i64>(),
+        resolved => counts.iter().filter(|count| count.status != "open").map(|count| count.incidents).sum::<i64>(),
+        bars => value(bars(&trend)),
+        most => trend.iter().map(|day| day.reports).max().unwrap_or(0),
+        figures => value(&figures),
+        answering => value(&answering),
+        latest => value(&latest),
+        running => value(&running),
+        servers => value(app.mcp.status()),
+        model => app.model.as_ref().map(|model| model.name().to_owned()),
+        tracker => app.config.tracker.as_ref().map(|tracker| format!("{}/{}", tracker.owner, tracker.repo)),
+    };
+    page::show(&app, "/", "overview.html", values).await
+}
+
+/// Reports that are being worked on or wait for it, oldest first.
+async fn running(app: &App) -> sqlx::Result<Vec<Report>> {
+    let mut all = Vec::new();
+    for status in ["running", "queued", "waiting"] {
+        let filter = ReportFilter { status: Some(status), ..ReportFilter::default() };
+        all.extend(reports::list(&app.pool, &filter, 10).await?);
+    }
+    all.sort_by_key(|report| report.id);
+    Ok(all)
+}
+
+fn classes(counts: &[overview::Count]) -> Vec<Class> {
+    let of = |class: &str, status: &str| {
+        let same = counts.iter().filter(|count| count.class == class && count.status == status);
+        same.map(|count| count.incidents).sum()
+    };
+    let mut classes: Vec<Class> = FailureClass::ALL
+        .iter()
+        .map(|class| class.as_str())
+        .map(|name| Class { name, open: of(name, "open"), resolved: of(name, "resolved") })
+        .filter(|class| class.open + class.resolved > 0)
+        .collect();
+    classes.sort_by_key(|class| std::cmp::Reverse(class.open));
+    classes
+}
+
+#[expect(clippy::cast_precision_loss, reason = "pixels")]
+fn bars(days: &[overview::Day]) -> Vec<Bar> {
+    let most = days.iter().map(|day| day.reports).max().unwrap_or(0).max(1) as f64;
+    let step = WIDTH / days.len().max(1) as f64;
+    let round = |number: f64| (number * 10.0).round() / 10.0;
+    let bar = |(index, day): (usize, &overview::Day)| Bar {
+        x: round(index as f64 * step + 1.5),
+        width: round(step - 3.0),
+        all: round(day.reports as f64 / most * HEIGHT),
+        new: round(day.new as f64 / most * HEIGHT),
+        label: day.day.format("%-d %b").to_string(),
+        title: format!("{}: {} reports, {} with a new cause", day.day, day.reports, day.new),
+    };
+    days.iter().enumerate().map(bar).collect()
+}

@@ -1,0 +1,131 @@
+//! Renders pages. Templates are compiled once, escape everything, and know no missing variables.
+
+use super::{assets, markdown, show};
+use crate::app::App;
+use crate::http::Problem;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use include_dir::{Dir, include_dir};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use serde::Serialize;
+use std::sync::LazyLock;
+
+static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/web/templates");
+
+/// Name and path of each section.
+const NAV: [(&str, &str); 11] = [
+    ("Overview", "/"),
+    ("Incidents", "/incidents"),
+    ("Chat", "/chat"),
+    ("Conversations", "/conversations"),
+    ("Approvals", "/approvals"),
+    ("Runbooks", "/runbooks"),
+    ("MCP servers", "/mcp-servers"),
+    ("Agents", "/agents"),
+    ("Audit", "/audit"),
+    ("Settings", "/settings"),
+    ("API", "/docs"),
+];
+
+static ENVIRONMENT: LazyLock<Environment<'static>> =
+    LazyLock::new(|| environment().expect("a test compiles every template"));
+
+fn environment() -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_debug(false);
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    for file in TEMPLATES.files() {
+        let name = file.path().to_str().unwrap_or_default();
+        environment.add_template(name, file.contents_utf8().unwrap_or_default())?;
+    }
+    environment.add_global("nav", NAV.map(|(name, path)| vec![name, path]).to_vec());
+    environment.add_function("asset", |name: &str| {
+        assets::url(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("no asset {name}")))
+    });
+    environment.add_filter("markdown", |text: &str| Value::from_safe_string(markdown::html(text, &[])));
+    environment.add_filter("ago", show::ago);
+    environment.add_filter("when", show::when);
+    environment.add_filter("day", show::day);
+    environment.add_filter("span", show::span);
+    environment.add_filter("count", show::count);
+    environment.add_filter("size", show::size);
+    environment.add_filter("money", show::money);
+    environment.add_filter("outside", show::outside);
+    environment.add_filter("page_of", show::page_of);
+    environment.add_filter("short", show::short);
+    environment.add_filter("words", |name: &str| name.replace('_', " "));
+    environment.add_filter("query", |text: &str| {
+        reqwest::Url::parse_with_params("x:", [("", text)])
+            .map(|url| url.query().unwrap_or_default().trim_start_matches('=').to_owned())
+            .unwrap_or_default()
+    });
+    Ok(environment)
+}
+
+/// A value for a template.
+pub(super) fn value(value: impl Serialize) -> Value {
+    Value::from(Serde(value))
+}
+
+/// Renders a piece of a page.
+pub(super) fn render(template: &str, values: Value) -> Result<String, Trouble> {
+    let rendered = ENVIRONMENT.get_template(template).and_then(|template| template.render(values));
+    rendered.map_err(|error| {
+        // Not in full: that would show the values, which are texts of logs and people.
+        tracing::error!(template, %error, "a page cannot be rendered");
+        Trouble(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be shown; the log has more"))
+    })
+}
+
+/// A whole page of a section.
+pub(super) async fn show(
+    app: &App,
+    section: &str,
+    template: &str,
+    values: Value,
+) -> Result<Html<String>, Trouble> {
+    let _ = app;
+    let waiting = 0;
+    render(template, context! { section, waiting, ..values }).map(Html)
+}
+
+/// What went wrong, as a page.
+#[derive(Debug)]
+pub(super) struct Trouble(pub(super) Problem);
+
+impl<T: Into<Problem>> From<T> for Trouble {
+    fn from(problem: T) -> Self {
+        Self(problem.into())
+    }
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let values = context! { section => "", waiting => 0, problem => value(&self.0) };
+        match render("trouble.html", values) {
+            Ok(page) => (status, Html(page)).into_response(),
+            Err(_) => self.0.into_response(),
+        }
+    }
+}
+
+/// Nothing is there: a page for people, a problem for programs.
+pub(crate) fn not_found(headers: &HeaderMap, problem: Problem) -> Response {
+    let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    if accepted.is_some_and(|accepted| accepted.contains("text/html")) {
+        return Trouble(problem).into_response();
+    }
+    problem.into_response()
+}
+
+#[cfg(test)]
+mod unit {
+    #[test]
+    fn every_template_compiles() {
+        super::environment().unwrap();
+    }
+}

@@ -1,0 +1,99 @@
+//! Runbooks: searched, read, added, and how far their search is prepared.
+
+use super::forms::{self, Kind, Refused, Sent, field};
+use super::incidents::some;
+use super::page::{self, Trouble, value};
+use crate::app::App;
+use crate::db::documents::{self, Realm};
+use crate::db::embeddings;
+use crate::http::{self, known_id, missing};
+use crate::knowledge::Query as Search;
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use minijinja::context;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Documents on a page, and hits of a search.
+const PAGE: i64 = 100;
+const HITS: usize = 20;
+
+/// How the list is narrowed.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    offset: i64,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Query(asked): Query<Asked>,
+) -> Result<Html<String>, Trouble> {
+    listed(&app, &asked, None).await
+}
+
+async fn listed(app: &App, asked: &Asked, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
+    let kind = some(&asked.kind);
+    let offset = asked.offset.max(0);
+    let mut found = None;
+    if let Some(text) = some(&asked.q) {
+        let search = Search { text, realms: &[Realm::Runbook], kind, applies_to: None, limit: HITS };
+        found = Some(app.knowledge.search(&search).await?);
+    }
+    let mut all = documents::list(&app.pool, kind, offset, PAGE + 1).await?;
+    let more = i64::try_from(all.len()).unwrap_or(i64::MAX) > PAGE;
+    all.truncate(usize::try_from(PAGE).unwrap_or_default());
+    let all: Vec<http::documents::Document> = all.into_iter().map(Into::into).collect();
+    let mut spaces = Vec::new();
+    for space in embeddings::spaces(&app.pool).await? {
+        let missing = embeddings::count_missing(&app.pool, space.id).await?;
+        spaces.push(context! { model => space.model, provider => space.provider, missing });
+    }
+    let values = context! {
+        asked => value(asked),
+        found => found.map(value),
+        documents => value(&all),
+        next => more.then_some(offset + PAGE),
+        spaces,
+        refused => refused.map(value),
+    };
+    page::show(app, "/runbooks", "runbooks.html", values).await
+}
+
+pub(super) async fn add(State(app): State<Arc<App>>, Form(sent): Form<Sent>) -> Result<Response, Trouble> {
+    let body = forms::body(&sent, &[("path", Kind::Text), ("content", Kind::Text)]);
+    match http::documents::add(State(Arc::clone(&app)), Ok(body)).await {
+        Ok(_) => Ok(Redirect::to("/runbooks").into_response()),
+        Err(problem) if problem.status == 422 => {
+            let page = listed(&app, &Asked::default(), Some(Refused::new(sent, problem))).await?;
+            Ok(page.into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Html<String>, Trouble> {
+    let (listed, text) =
+        documents::get(&app.pool, known_id(&id)?).await?.ok_or_else(|| missing("document"))?;
+    let values = context! { document => value(http::documents::Document::from(listed)), text };
+    page::show(&app, "/runbooks", "runbook.html", values).await
+}
+
+pub(super) async fn change(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Form(sent): Form<Sent>,
+) -> Result<Redirect, Trouble> {
+    if field(&sent, "do") == "delete" {
+        http::documents::remove(State(app), Path(id)).await?;
+    }
+    Ok(Redirect::to("/runbooks"))
+}

@@ -1,0 +1,125 @@
+//! How numbers, times and links are shown: the filters of the templates.
+
+use crate::clock;
+use chrono::{DateTime, Utc};
+use minijinja::value::Value;
+
+fn time(value: &Value) -> Option<DateTime<Utc>> {
+    let text = value.as_str()?;
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
+}
+
+fn element(time: DateTime<Utc>, shown: &str) -> Value {
+    let exact = time.format("%Y-%m-%d %H:%M:%S UTC");
+    let machine = time.format("%Y-%m-%dT%H:%M:%SZ");
+    Value::from_safe_string(format!("<time datetime=\"{machine}\" title=\"{exact}\">{shown}</time>"))
+}
+
+/// `5 minutes ago`, with the exact time at hand.
+pub(super) fn ago(value: &Value) -> Value {
+    let Some(time) = time(value) else { return Value::from("") };
+    let seconds = (clock::now() - time).num_seconds();
+    let units = [("day", 86_400), ("hour", 3_600), ("minute", 60)];
+    let shown = match units.iter().find(|(_, length)| seconds >= *length) {
+        Some((_, length)) if seconds / length > 60 => time.format("%Y-%m-%d").to_string(),
+        Some((unit, length)) => {
+            let number = seconds / length;
+            format!("{number} {unit}{} ago", if number == 1 { "" } else { "s" })
+        }
+        None => "just now".to_owned(),
+    };
+    element(time, &shown)
+}
+
+/// The date and time of day.
+pub(super) fn when(value: &Value) -> Value {
+    time(value)
+        .map_or_else(|| Value::from(""), |time| element(time, &time.format("%Y-%m-%d %H:%M:%S").to_string()))
+}
+
+/// `3 Nov`.
+pub(super) fn day(value: &Value) -> String {
+    time(value).map(|time| time.format("%-d %b").to_string()).unwrap_or_default()
+}
+
+/// A number of milliseconds in the unit that suits it.
+pub(super) fn span(milliseconds: f64) -> String {
+    match milliseconds {
+        ms if ms < 1_000.0 => format!("{ms:.0} ms"),
+        ms if ms < 60_000.0 => format!("{:.1} s", ms / 1_000.0),
+        ms if ms < 3_600_000.0 => format!("{:.0} min", ms / 60_000.0),
+        ms if ms < 172_800_000.0 => format!("{:.1} h", ms / 3_600_000.0),
+        ms => format!("{:.0} days", ms / 86_400_000.0),
+    }
+}
+
+/// `12,345`.
+pub(super) fn count(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut shown = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    if number < 0 { format!("-{shown}") } else { shown }
+}
+
+/// A number of bytes.
+pub(super) fn size(bytes: i64) -> String {
+    match bytes as f64 {
+        bytes if bytes < 1_000.0 => format!("{bytes} B"),
+        bytes if bytes < 1e6 => format!("{:.1} kB", bytes / 1e3),
+        bytes => format!("{:.1} MB", bytes / 1e6),
+    }
+}
+
+/// The first so many characters, with a sign of what is left out.
+pub(super) fn short(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", text[..end].trim_end()),
+        None => text.to_owned(),
+    }
+}
+
+/// In the currency of the configured prices.
+pub(super) fn money(amount: f64) -> String {
+    if amount > 0.0 && amount < 0.01 { format!("{amount:.4}") } else { format!("{amount:.2}") }
+}
+
+/// A URL that a page may link to: http or https, else nothing.
+pub(super) fn outside(url: &str) -> String {
+    match reqwest::Url::parse(url) {
+        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => url.to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The page of what the API serves at a path, such as `/api/reports/…/evidence/E1`.
+pub(super) fn page_of(path: &str) -> String {
+    path.strip_prefix("/api/").map(|rest| format!("/{rest}")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_spans_have_their_unit() {
+        assert_eq!(
+            [count(0), count(999), count(1_000), count(-1_234_567)],
+            ["0", "999", "1,000", "-1,234,567"].map(str::to_owned)
+        );
+        assert_eq!([span(12.0), span(1_500.0), span(7.2e6)], ["12 ms", "1.5 s", "2.0 h"].map(str::to_owned));
+        assert_eq!([size(12), size(1_500), size(2_500_000)], ["12 B", "1.5 kB", "2.5 MB"].map(str::to_owned));
+    }
+
+    #[test]
+    fn only_web_addresses_are_linked() {
+        assert_eq!(outside("https://forge.example/1"), "https://forge.example/1");
+        assert_eq!(outside("javascript:alert(1)"), "");
+        assert_eq!(page_of("/api/reports/1/evidence/E1"), "/reports/1/evidence/E1");
+        assert_eq!(page_of("javascript:alert(1)"), "");
+    }
+}

@@ -1,0 +1,147 @@
+// The log viewer: only the lines in sight are in the page; others are fetched in pieces as they come into sight.
+"use strict";
+(() => {
+  const box = document.getElementById("log");
+  if (!box) return;
+  const list = box.querySelector("ol");
+  const total = Number(box.dataset.total);
+  const HEIGHT = 20, PIECE = 500, BEYOND = 40;
+  const spans = (text) => text.split(" ").filter(Boolean).map((span) => span.split("-").map(Number));
+  const told = spans(box.dataset.told), cited = spans(box.dataset.cited);
+  const red = new Set(box.dataset.red.split(" ").map(Number));
+  const inside = (all, number) => all.some(([first, last]) => number >= first && number <= (last || first));
+  const url = location.pathname + "/lines";
+  const pieces = new Map();
+  let hits = [], hit = -1, word = "", target = 0, widest = 0;
+
+  async function fetched(piece) {
+    if (!pieces.has(piece)) {
+      const load = fetch(`${url}?from=${piece * PIECE + 1}&count=${PIECE}`)
+        .then((answer) => (answer.ok ? answer.json() : Promise.reject(new Error(answer.status))))
+        .then((answer) => answer.lines);
+      pieces.set(piece, load);
+      load.catch(() => pieces.delete(piece));
+    }
+    return pieces.get(piece);
+  }
+
+  function marked(node, text) {
+    const lower = text.toLowerCase();
+    let at = 0;
+    for (let next = word ? lower.indexOf(word) : -1; next >= 0; next = lower.indexOf(word, at)) {
+      node.append(text.slice(at, next));
+      const mark = document.createElement("mark");
+      mark.textContent = text.slice(next, next + word.length);
+      node.append(mark);
+      at = next + word.length;
+    }
+    node.append(text.slice(at));
+  }
+
+  function row(number, text) {
+    const line = document.createElement("li");
+    // No id: the browser would scroll to it by itself, and so would the whole page.
+    line.dataset.number = number;
+    line.style.top = (number - 1) * HEIGHT + "px";
+    line.classList.toggle("told", inside(told, number));
+    line.classList.toggle("red", red.has(number));
+    line.classList.toggle("cited", number === target || (!target && inside(cited, number)));
+    line.classList.toggle("hit", hits[hit] === number);
+    const link = document.createElement("a");
+    link.href = "#L" + number;
+    link.tabIndex = -1;
+    link.textContent = number;
+    const shown = document.createElement("span");
+    marked(shown, text);
+    line.append(link, shown);
+    return line;
+  }
+
+  let drawing = 0;
+  async function draw() {
+    const turn = ++drawing;
+    const first = Math.max(1, Math.floor(box.scrollTop / HEIGHT) + 1 - BEYOND);
+    const last = Math.min(total, Math.ceil((box.scrollTop + box.clientHeight) / HEIGHT) + BEYOND);
+    const rows = [];
+    for (let piece = Math.floor((first - 1) / PIECE); piece <= Math.floor((last - 1) / PIECE); piece++) {
+      let lines;
+      try {
+        lines = await fetched(piece);
+      } catch {
+        return;
+      }
+      if (turn !== drawing) return;
+      lines.forEach((text, index) => {
+        const number = piece * PIECE + index + 1;
+        if (number >= first && number <= last) rows.push(row(number, text));
+      });
+    }
+    list.replaceChildren(...rows);
+    const width = Math.max(...rows.map((line) => line.scrollWidth), 0);
+    if (width > widest) {
+      widest = width;
+      list.style.width = widest + "px";
+    }
+    box.dataset.drawn = `${first}-${last}`;
+  }
+
+  function show(number) {
+    box.scrollTop = Math.max(0, (number - 1) * HEIGHT - box.clientHeight / 3);
+    return draw();
+  }
+
+  function goto() {
+    const match = /^#L(\d+)$/.exec(location.hash);
+    if (!match) return false;
+    // The cited lines stay marked together as long as the first of them is the target.
+    target = inside(cited, Number(match[1])) ? 0 : Number(match[1]);
+    show(Number(match[1]));
+    return true;
+  }
+
+  function found(index) {
+    if (!hits.length) return;
+    hit = (index + hits.length) % hits.length;
+    document.getElementById("where").textContent = `${hit + 1} of ${hits.length}${hits.more ? "+" : ""}`;
+    show(hits[hit]);
+  }
+
+  async function find(text) {
+    word = text.toLowerCase();
+    hits = [];
+    hit = -1;
+    const where = document.getElementById("where");
+    document.getElementById("hits").hidden = !word;
+    if (word) {
+      where.textContent = "…";
+      const answer = await fetch(`${url}?find=${encodeURIComponent(text)}`).then((answer) => answer.json());
+      hits = answer.hits;
+      hits.more = answer.more;
+      where.textContent = hits.length ? "" : "no line";
+    }
+    const here = Math.floor(box.scrollTop / HEIGHT);
+    const next = hits.findIndex((number) => number > here);
+    if (hits.length) found(next < 0 ? 0 : next);
+    else draw();
+  }
+
+  list.replaceChildren();
+  box.classList.add("live");
+  list.style.height = total * HEIGHT + "px";
+  document.getElementById("pager").hidden = true;
+  document.getElementById("found")?.remove();
+  box.addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
+  window.addEventListener("resize", draw);
+  window.addEventListener("hashchange", goto);
+  const form = document.getElementById("find");
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const line = Number(form.elements.from.value);
+    if (event.submitter?.textContent === "Go" && line) location.hash = "L" + line;
+    else find(form.elements.q.value.trim());
+  });
+  document.getElementById("next").addEventListener("click", () => found(hit + 1));
+  document.getElementById("previous").addEventListener("click", () => found(hit - 1));
+  if (!goto()) show(Number(box.dataset.from));
+  if (form.elements.q.value.trim()) find(form.elements.q.value.trim());
+})();
