@@ -1,6 +1,7 @@
 //! The HTTP edge: every route on this screen, the layers in one place.
 
 mod agents;
+mod approvals;
 mod chat;
 mod conversations;
 mod documents;
@@ -97,6 +98,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(chat::stream))
         .routes(routes!(chat::events))
         .routes(routes!(chat::stop))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::get, approvals::decide))
         .routes(routes!(conversations::search))
         .routes(routes!(conversations::list))
         .routes(routes!(conversations::get, conversations::rename, conversations::remove))
