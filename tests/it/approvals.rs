@@ -371,6 +371,20 @@ async fn without_a_model_the_program_says_what_came_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_of_the_openai_endpoint_read_what_waits_whatever_the_model_says() {
+    let (lab, model) = (lab().await, FakeModel::start(Vec::new()).await);
+    let app = setup(&lab, &model).await.start().await;
+    model.push(vec![restart("checkout"), Reply::Text("All done!")]);
+    let body = json!({"model": "troubleshooter", "messages": [{"role": "user", "content": "restart it"}]});
+    let answer = app.send("/v1/chat/completions", &body).await;
+    let approval = app.get("/api/approvals").await.body["approvals"][0]["id"].clone();
+    let text = answer.body["choices"][0]["message"]["content"].as_str().unwrap();
+    assert!(text.contains("Not carried out yet") && text.contains(approval.as_str().unwrap()), "{text}");
+    assert!(carried_out(&lab).is_empty());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn arguments_that_hold_a_secret_are_refused() {
     let (lab, model) = (lab().await, FakeModel::start(Vec::new()).await);
     let app = setup(&lab, &model).await.start().await;
