@@ -41,6 +41,32 @@ pub(super) struct Calls<'a> {
     pub(super) seen: HashMap<String, String>,
 }
 
+/// One call outside of a run's turns, such as one that a person allowed: made, kept, shown and told as in the loop.
+pub struct Single<'a> {
+    /// What is called.
+    pub tool: Arc<dyn Tool>,
+    /// The call; its id names it to the watcher.
+    pub call: ToolCall,
+    /// Its limits.
+    pub budget: Budget,
+    /// Where its result is kept.
+    pub workspace: &'a Workspace,
+    /// Is told of it.
+    pub watcher: &'a Watcher,
+}
+
+impl Single<'_> {
+    /// Makes the call, as one of turn 0.
+    pub async fn make(self, cancel: &CancellationToken) -> ToolCallRecord {
+        let Self { tool, call, budget, workspace, watcher } = self;
+        let tools = [tool];
+        let calls = Calls { tools: &tools, budget, workspace, watcher: Some(watcher), seen: HashMap::new() };
+        let offered = [call.name.as_str()];
+        let answer = Box::pin(calls.one(&call, 0, &offered, cancel));
+        calls.watched(call.id.clone(), &call, answer).await.record
+    }
+}
+
 impl Calls<'_> {
     /// Answers all calls of a turn, several at a time.
     pub(super) async fn answer(
@@ -121,6 +147,7 @@ impl Calls<'_> {
                 let text = self.shown(tool.as_ref(), call, text);
                 self.answered(call, turn, text, false)
             }
+            ToolAnswer::Note(text) => self.answered(call, turn, text, false),
             ToolAnswer::Revise(value, text) => {
                 let text = self.workspace.redact(&text);
                 Answered { draft: Some(value), ..self.answered(call, turn, format!("not yet: {text}"), true) }
@@ -209,7 +236,8 @@ fn key(call: &ToolCall) -> String {
     format!("{} {arguments}", call.name)
 }
 
-fn sorted(value: Value) -> Value {
+/// The value with the keys of its objects in order.
+pub(crate) fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let mut entries: Vec<_> = map.into_iter().map(|(key, value)| (key, sorted(value))).collect();

@@ -9,6 +9,8 @@ mod tests;
 mod tool;
 mod workspace;
 
+pub use calls::Single;
+pub(crate) use calls::sorted;
 pub use event::{Event, Review, Watcher};
 pub use run::{Agent, Outcome};
 pub use tool::{Tool, ToolAnswer};

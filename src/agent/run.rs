@@ -53,6 +53,22 @@ pub struct Outcome {
     pub turns: u32,
 }
 
+impl Outcome {
+    /// An answer that nobody had to think about.
+    #[must_use]
+    pub fn answered() -> Self {
+        Self {
+            stop: StopReason::Answered,
+            detail: None,
+            finish: None,
+            text: String::new(),
+            calls: Vec::new(),
+            usage: Usage::default(),
+            turns: 0,
+        }
+    }
+}
+
 struct State {
     messages: Vec<Message>,
     outcome: Outcome,
@@ -68,15 +84,7 @@ impl Agent {
         let deadline = Instant::now() + self.budget.wall;
         let mut state = State {
             messages: brief,
-            outcome: Outcome {
-                stop: StopReason::Turns,
-                detail: None,
-                finish: None,
-                text: String::new(),
-                calls: Vec::new(),
-                usage: Usage::default(),
-                turns: 0,
-            },
+            outcome: Outcome { stop: StopReason::Turns, ..Outcome::answered() },
             context_tokens: self.budget.context_tokens,
             nudged: false,
             draft: None,

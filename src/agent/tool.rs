@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 pub enum ToolAnswer {
     /// The whole result.
     Ok(String),
+    /// There is no result; the text says why, in the program's own words: shown as it stands, not kept.
+    Note(String),
     /// It failed; the text says what went wrong and what to try.
     Failed(String),
     /// The finishing tool accepted its arguments: the run ends.

@@ -1,20 +1,24 @@
 //! An answer is made: the loop runs, what happens is told to the readers, what came of it is checked and stored.
 
+use super::approve::{self, Asking};
 use super::brief::{self, Known};
+use super::carry::{self, Carried};
 use super::history::{self, History};
-use super::{cite, command, librarian, profiles};
+use super::{cite, command, decide, librarian, profiles};
 use crate::agent::{Agent, Event, Outcome, Tool, Workspace};
 use crate::app::App;
 use crate::clock;
+use crate::db::approvals::{self, Filter};
 use crate::db::conversations::{self, Answered, NewMessage};
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::runs::{self, Work};
 use crate::db::{queue, turns};
-use crate::domain::{Citation, Message, Profile, Run, StopReason, Usage};
+use crate::domain::{Approval, Citation, Message, Profile, Run, StopReason, Usage};
 use crate::evidence::verify;
 use crate::live::Answer;
 use crate::llm::Model;
 use crate::tools;
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -22,6 +26,8 @@ use uuid::Uuid;
 
 /// Longest tool result that readers are sent; the whole is kept as evidence.
 const SENT_RESULT: usize = 4_000;
+/// Most approvals of one answer that are told with its end.
+const TOLD_APPROVALS: i64 = 100;
 
 /// What has to be answered.
 pub(super) struct Task {
@@ -32,6 +38,8 @@ pub(super) struct Task {
     pub(super) profile: Profile,
     pub(super) author: String,
     pub(super) question: String,
+    /// What people decided about earlier calls; the approved ones are carried out before anybody thinks.
+    pub(super) decided: Vec<Approval>,
 }
 
 /// What came of it.
@@ -47,7 +55,7 @@ struct Concluded {
 
 /// Answers. However it ends, readers are told and the turn is closed.
 pub(super) async fn run(app: Arc<App>, task: Task, answer: Arc<Answer>) {
-    let turn = task.turn;
+    let (turn, conversation) = (task.turn, task.conversation);
     let (inner_app, inner_answer) = (Arc::clone(&app), Arc::clone(&answer));
     let made = app.shutdown.spawn(async move { make(&inner_app, &task, &inner_answer).await }).await;
     let problem = match made {
@@ -61,7 +69,8 @@ pub(super) async fn run(app: Arc<App>, task: Task, answer: Arc<Answer>) {
     if let Err(error) = turns::finish(&app.pool, turn, "failed", clock::now()).await {
         tracing::warn!(%turn, %error, "a failed turn cannot be closed; its lease ends by itself");
     }
-    answer.tell("failed", &json!({ "run": turn, "detail": problem }));
+    let next = decide::go_on(&app, conversation).await;
+    answer.tell("failed", &json!({ "run": turn, "detail": problem, "next_run": next }));
 }
 
 /// What an answer is made from.
@@ -72,19 +81,29 @@ struct Making<'a> {
     known: Known,
     workspace: Arc<Workspace>,
     history: History,
+    carried: Vec<Carried>,
+    begun: (DateTime<Utc>, Instant),
 }
 
-async fn make(app: &App, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<()> {
-    let commanded = command::run(app, task.incident, &task.question, &task.author).await?;
+async fn make(app: &Arc<App>, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<()> {
+    // What the program says of decisions is no command of a person.
+    let commanded = match &task.decided[..] {
+        [] => command::run(app, task.incident, &task.question, &task.author).await?,
+        _ => None,
+    };
     let model = app.model_of(&task.profile).filter(|_| commanded.is_none());
     let known = brief::known(app, task).await?;
     let workspace = Arc::new(known.workspace());
+    let begun = (clock::now(), Instant::now());
+    let watching = watcher(answer, &Arc::default(), app.rules.name());
+    let carried = carry::out(app, task, answer, &workspace, &*watching).await?;
     let history = history::history(app, task.conversation, model.as_ref()).await?;
-    let making = Making { app, task, answer, known, workspace, history };
-    let concluded = match commanded {
+    let making = Making { app, task, answer, known, workspace, history, carried, begun };
+    let mut concluded = match commanded {
         Some(text) => making.say(text),
         None => making.conclude(model).await?,
     };
+    let asked = making.name_what_waits(&mut concluded).await?;
     let Some(message) = store(app, task, &making.workspace, &concluded).await? else {
         answer.tell(
             "failed",
@@ -93,6 +112,8 @@ async fn make(app: &App, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<()
         return Ok(());
     };
     let ended = json!({
+        "next_run": decide::go_on(app, task.conversation).await,
+        "approvals": asked,
         "run": task.turn,
         "conversation_id": task.conversation,
         "stop_reason": concluded.stop,
@@ -124,9 +145,36 @@ impl Making<'_> {
             why = self.workspace.redact(&format!("The model {} did not answer ({reason}).", model.name()));
             (runs, usage) = (concluded.runs, concluded.usage);
         }
-        let (runbooks, past) = self.known.passages(self.app).await;
-        let text = self.workspace.redact(&librarian::answer(&self.known, &runbooks, &past, &why));
-        Ok(Concluded { runs, usage, ..self.say(text) })
+        let text = if self.task.decided.is_empty() {
+            let (runbooks, past) = self.known.passages(self.app).await;
+            librarian::answer(&self.known, &runbooks, &past, &why)
+        } else {
+            carry::told(&self.task.decided, &self.carried, &why)
+        };
+        if runs.is_empty() && !self.carried.is_empty() {
+            runs.push(self.record(&self.app.rules, &Outcome::answered()));
+        }
+        Ok(Concluded { runs, usage, ..self.say(self.workspace.redact(&text)) })
+    }
+
+    /// A run for the record, which began by carrying out what was approved.
+    fn record(&self, model: &Arc<dyn Model>, outcome: &Outcome) -> Run {
+        let (started_at, started) = self.begun;
+        let mut run = self.app.record(model, outcome, started_at, started);
+        run.tool_calls.splice(0..0, carry::records(&self.carried));
+        run
+    }
+
+    /// The calls that this answer asked for. Those that wait are named in its text, whatever the model wrote.
+    async fn name_what_waits(&self, concluded: &mut Concluded) -> sqlx::Result<Vec<Approval>> {
+        let filter = Filter { turn: Some(self.task.turn), ..Filter::default() };
+        let mut asked = approvals::list(&self.app.pool, &filter, clock::now(), TOLD_APPROVALS).await?;
+        asked.reverse();
+        if let Some(text) = approve::waiting(self.app, &asked, &concluded.text) {
+            self.answer.tell("text.delta", &json!({ "text": text }));
+            concluded.text.push_str(&text);
+        }
+        Ok(asked)
     }
 
     /// An answer of the program's own.
@@ -141,23 +189,23 @@ impl Making<'_> {
 
     /// Runs the loop. Beside what came of it, what there is to know about its end.
     async fn think(&self, model: &Arc<dyn Model>) -> anyhow::Result<(Concluded, Option<String>)> {
-        let Self { app, task, answer, known, workspace, history } = self;
+        let Self { app, task, answer, known, workspace, history, carried, .. } = self;
         let (system, context) = known.texts(app, task, workspace).await?;
-        let messages = history::messages(system, &context, history, &task.question);
+        let mut messages = history::messages(system, &context, history, &task.question);
+        messages.extend(carry::messages(carried));
         let told = messages.iter().map(Message::text).collect::<Vec<_>>().join("\n");
         let said: Arc<Mutex<String>> = Arc::default();
         let agent = Agent {
             model: Arc::clone(model),
-            tools: tools(app, &task.profile, workspace)?,
+            tools: tools(app, task, answer, workspace)?,
             finishing_tool: None,
             budget: profiles::budget(app.config.agent, &task.profile),
             workspace: Arc::clone(workspace),
             watcher: Some(watcher(answer, &said, model.name())),
             review: Some(review(workspace)),
         };
-        let (started_at, started) = (clock::now(), Instant::now());
         let outcome = agent.run(messages, &answer.stop).await;
-        let mut run = app.record(model, &outcome, started_at, started);
+        let mut run = self.record(model, &outcome);
         // The database's texts cannot hold a NUL.
         let text = workspace.redact(last_words(&outcome, &said).trim()).replace('\0', "\u{fffd}");
         let citations = cite::citations(&text, workspace, &|label| self.url(label));
@@ -198,10 +246,19 @@ fn last_words(outcome: &Outcome, said: &Mutex<String>) -> String {
     said.clone()
 }
 
-fn tools(app: &App, profile: &Profile, workspace: &Arc<Workspace>) -> anyhow::Result<Vec<Arc<dyn Tool>>> {
+/// What the agent may call: tools that read, and those that change something behind a person's approval.
+fn tools(
+    app: &App,
+    task: &Task,
+    answer: &Arc<Answer>,
+    workspace: &Arc<Workspace>,
+) -> anyhow::Result<Vec<Arc<dyn Tool>>> {
     let mut tools = tools::reading(app, workspace, None);
-    if !profile.tools.is_empty() {
-        let globs = profiles::globs(&profile.tools)?;
+    let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
+    let writing = approve::writing(app, &Asking::new(app, task.conversation, answer));
+    tools.extend(writing.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
+    if !task.profile.tools.is_empty() {
+        let globs = profiles::globs(&task.profile.tools)?;
         tools.retain(|tool| globs.is_match(&tool.spec().name));
     }
     Ok(tools)

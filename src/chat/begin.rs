@@ -113,11 +113,18 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     conversations::touch(&mut *transaction, id, Some(profile.id), now).await?;
     queue::add_index(&mut *transaction).await?;
     transaction.commit().await?;
-    let answer = app.live.begin(turn, &app.drain);
     let author = ask.author.clone();
-    let task = Task { turn, conversation: id, title, incident, profile, author, question };
+    let decided = Vec::new();
+    let task = Task { turn, conversation: id, title, incident, profile, author, question, decided };
+    Ok(answer_now(app, task))
+}
+
+/// Begins to answer in a turn that was opened.
+pub(super) fn answer_now(app: &Arc<App>, task: Task) -> Begun {
+    let (turn, conversation) = (task.turn, task.conversation);
+    let answer = app.live.begin(turn, &app.drain);
     app.shutdown.spawn(answer::run(Arc::clone(app), task, Arc::clone(&answer)));
-    Ok(Begun { turn, conversation: id, answer })
+    Begun { turn, conversation, answer }
 }
 
 /// What a conversation is called after its first question: the question's first line, cut at a word.

@@ -20,7 +20,7 @@ const SHIPPED: [(Uuid, &str, &str, &str, &[&str]); 3] = [
     (
         TROUBLESHOOTER,
         "troubleshooter",
-        "Finds out what is wrong in the cluster and the pipelines, with all tools that read.",
+        "Finds out what is wrong in the cluster and the pipelines, with all tools; what changes something waits for a person.",
         "agent-troubleshooter",
         &[],
     ),

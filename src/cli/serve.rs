@@ -71,6 +71,7 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     if roles != Roles::Work {
         chat::ship(&app.pool).await?;
         shutdown.spawn(keep(Arc::clone(&app)));
+        shutdown.spawn(chat::take_up(Arc::clone(&app)));
     }
     if roles != Roles::Http {
         shutdown.spawn(work(Arc::clone(&app)));

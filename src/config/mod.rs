@@ -120,6 +120,8 @@ pub struct Chat {
     pub history_tokens: usize,
     /// An answer that nobody reads any more is stopped.
     pub stop_on_disconnect: bool,
+    /// Longest wait of a call for a person's approval.
+    pub approval_expires: Duration,
 }
 
 /// Triage.
@@ -249,10 +251,7 @@ impl Config {
             model: model(&mut r),
             agent: agent(&mut r),
             added: Added::read(&mut r),
-            chat: Chat {
-                history_tokens: r.bounded("chat.history_tokens", 0, 200_000),
-                stop_on_disconnect: r.one_of("chat.on_disconnect", &["finish", "stop"]) == "stop",
-            },
+            chat: chat(&mut r),
             triage: Triage {
                 excerpt_tokens: r.bounded("triage.excerpt_tokens", 200, 200_000),
                 comment_interval: r.duration("triage.comment_interval"),
@@ -360,6 +359,18 @@ fn model(r: &mut Reader<'_>) -> Option<ModelEndpoint> {
         prices,
     };
     url.map(|_| endpoint)
+}
+
+fn chat(r: &mut Reader<'_>) -> Chat {
+    let approval_expires = r.duration("chat.approval_expires");
+    if !(Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600)).contains(&approval_expires) {
+        r.mistake("`chat.approval_expires`", "is outside one second to 30 days");
+    }
+    Chat {
+        history_tokens: r.bounded("chat.history_tokens", 0, 200_000),
+        stop_on_disconnect: r.one_of("chat.on_disconnect", &["finish", "stop"]) == "stop",
+        approval_expires,
+    }
 }
 
 fn agent(r: &mut Reader<'_>) -> Budget {

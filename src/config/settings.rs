@@ -161,6 +161,12 @@ pub const SETTINGS: &[Setting] = &[
         "finish",
         "When the last reader of an answer leaves: `finish` it, or `stop`.",
     ),
+    s(
+        "chat.approval_expires",
+        &["REGREEN_CHAT_APPROVAL_EXPIRES"],
+        "1h",
+        "How long a call that changes something waits for a person's approval.",
+    ),
     s("triage.excerpt_tokens", &["REGREEN_EXCERPT_TOKENS"], "6000", "Tokens of log excerpts in the brief."),
     s(
         "triage.comment_interval",

@@ -1,6 +1,7 @@
 //! All SQL: free functions over any executor, checked at compile time. Also the private Postgres of a machine without one.
 
 pub mod agents;
+pub mod approvals;
 pub mod audit;
 pub mod conversations;
 pub mod documents;

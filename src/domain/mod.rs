@@ -1,5 +1,6 @@
 //! The plain types everything else speaks in: no I/O, no foreign wire formats, no clock.
 
+mod approval;
 mod conversation;
 mod diagnosis;
 mod evidence;
@@ -11,6 +12,7 @@ mod resolution;
 mod run;
 mod tool;
 
+pub use approval::{Approval, ApprovalState};
 pub use conversation::{Citation, Conversation, ConversationMessage};
 pub use diagnosis::{Claim, Confidence, Diagnosis, FailureClass};
 pub use evidence::{Evidence, EvidenceKind, EvidenceSummary};

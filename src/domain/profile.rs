@@ -32,7 +32,8 @@ pub struct Profile {
     pub temperature: Option<f32>,
     /// Instead of the configured one.
     pub max_output_tokens: Option<i32>,
-    /// Tools it may call, as globs over their names (`openshift.*`); empty for all.
+    /// Tools it may call, as globs over their names (`openshift.*`); empty for all. Calls of those that change something wait for a
+    /// person's approval.
     pub tools: Vec<String>,
     /// Completions of one answer, instead of the configured number.
     pub turns: Option<i32>,

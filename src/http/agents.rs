@@ -48,7 +48,7 @@ pub struct Settings {
     temperature: Option<f32>,
     /// Longest answer in tokens.
     max_output_tokens: Option<i32>,
-    /// Tools it may call, as globs over their names; empty for all.
+    /// Tools it may call, as globs over their names; empty for all. Calls of those that change something wait for a person's approval.
     tools: Option<Vec<String>>,
     /// Completions of one answer, 1 to 100.
     turns: Option<i32>,

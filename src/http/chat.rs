@@ -6,7 +6,7 @@ use super::reports::{known_id, missing};
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
 use crate::db::{runs, turns};
-use crate::domain::{ConversationMessage, ToolCallRecord, Usage};
+use crate::domain::{Approval, ConversationMessage, ToolCallRecord, Usage};
 use crate::live::{Answer, Happened};
 use axum::Json;
 use axum::body::Bytes;
@@ -52,7 +52,7 @@ pub struct Question {
 pub struct StreamEvent {
     /// For `Last-Event-ID`.
     id: Option<String>,
-    /// `message.start`, `text.delta`, `tool.started`, `tool.finished`, `usage`, `done` or `failed`.
+    /// `message.start`, `text.delta`, `tool.started`, `approval.required`, `tool.finished`, `usage`, `done` or `failed`.
     event: Option<String>,
     /// JSON.
     data: String,
@@ -71,6 +71,8 @@ pub struct ChatAnswer {
     message: ConversationMessage,
     /// Every tool call.
     tool_calls: Vec<ToolCallRecord>,
+    /// Calls that it asked for and that wait for a person.
+    approvals: Vec<Approval>,
     /// Tokens used.
     #[schema(value_type = Object)]
     usage: Usage,
@@ -133,12 +135,14 @@ pub async fn ask(
         stop_reason: data["stop_reason"].as_str().unwrap_or_default().to_owned(),
         message,
         tool_calls: tool_calls.collect(),
+        approvals: serde_json::from_value(data["approvals"].clone()).unwrap_or_default(),
         usage: serde_json::from_value(data["usage"].clone()).unwrap_or_default(),
     }))
 }
 
 /// Asks and streams the answer as it is made (server-sent events): `message.start`, `text.delta`, `tool.started`,
-/// `tool.finished`, `usage`, and at the end `done` or `failed`. The headers `Regreen-Run` and `Regreen-Conversation` name the run, whose
+/// `approval.required` (a call waits for a person), `tool.finished`, `usage`, and at the end `done` or `failed`; `next_run` in these
+/// names the run that has begun since, if decisions were made meanwhile. The headers `Regreen-Run` and `Regreen-Conversation` name the run, whose
 /// events can be read again from any of them on.
 #[utoipa::path(post, path = "/api/chat/stream", tag = "chat", request_body = Question,
     responses((status = 200, body = StreamEvent, content_type = "text/event-stream"), (status = 400, body = Problem), (status = 404, body = Problem),

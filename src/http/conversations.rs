@@ -5,10 +5,12 @@ use super::problem::{FieldError, Problem};
 use super::reports::{bad_query, cut, known_id, missing, page_size, position};
 use super::search::limit;
 use crate::app::App;
+use crate::clock;
+use crate::db::approvals;
 use crate::db::conversations::{self, Filter};
 use crate::db::evidence::{self, Owner};
 use crate::db::runs;
-use crate::domain::{Conversation, ConversationMessage, EvidenceSummary, Run};
+use crate::domain::{Approval, Conversation, ConversationMessage, EvidenceSummary, Run};
 use crate::evidence::redact::Redactor;
 use crate::knowledge::SaidBefore;
 use axum::Json;
@@ -23,6 +25,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
+
+/// Latest approvals shown with a conversation.
+const MAX_APPROVALS: i64 = 1_000;
 
 /// What is looked for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -95,6 +100,8 @@ pub struct ConversationDetail {
     runs: Vec<TurnRun>,
     /// What tools told it; the text of each is at `/api/conversations/{id}/evidence/{label}`.
     evidence: Vec<EvidenceSummary>,
+    /// Calls that change something and what was decided about them, oldest first; `run` of each is the run of the message that asked.
+    approvals: Vec<Approval>,
 }
 
 /// A run and the turn it answered.
@@ -135,7 +142,10 @@ async fn detail(app: &App, id: &str) -> Result<ConversationDetail, Problem> {
     let runs = runs::of_conversation(&app.pool, id).await?;
     let runs = runs.into_iter().map(|(run, made)| TurnRun { run, made }).collect();
     let evidence = evidence::list(&app.pool, Owner::Conversation(id)).await?;
-    Ok(ConversationDetail { conversation, messages, runs, evidence })
+    let filter = approvals::Filter { conversation: Some(id), ..approvals::Filter::default() };
+    let mut approvals = approvals::list(&app.pool, &filter, clock::now(), MAX_APPROVALS).await?;
+    approvals.reverse();
+    Ok(ConversationDetail { conversation, messages, runs, evidence, approvals })
 }
 
 /// One conversation with its messages, runs and tool calls.

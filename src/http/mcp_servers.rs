@@ -45,7 +45,8 @@ pub struct ServerTool {
     #[serde(flatten)]
     #[schema(value_type = Object)]
     tool: ToolListed,
-    /// What happens when a model calls it: `offered` or `not offered` (it changes something).
+    /// What happens when a model calls it: `offered`, or `needs approval` (it changes something: in chat a person has to approve each
+    /// call, in triage it is not offered).
     policy: &'static str,
 }
 
@@ -163,7 +164,7 @@ pub async fn tools(
     Path(name): Path<String>,
 ) -> Result<Json<ServerTools>, Problem> {
     let tools = app.mcp.tools_of(&name).ok_or_else(|| missing("MCP server"))?;
-    let policy = |access| if access == Access::Read { "offered" } else { "not offered" };
+    let policy = |access| if access == Access::Read { "offered" } else { "needs approval" };
     let tools = tools.into_iter().map(|tool| ServerTool { policy: policy(tool.access), tool }).collect();
     Ok(Json(ServerTools { tools }))
 }

@@ -1,6 +1,7 @@
 //! The HTTP edge: every route on this screen, the layers in one place.
 
 pub(crate) mod agents;
+pub(crate) mod approvals;
 mod audit;
 pub(crate) mod chat;
 pub(crate) mod conversations;
@@ -100,6 +101,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(chat::stream))
         .routes(routes!(chat::events))
         .routes(routes!(chat::stop))
+        .routes(routes!(approvals::list))
+        .routes(routes!(approvals::get, approvals::decide))
         .routes(routes!(conversations::search))
         .routes(routes!(conversations::list))
         .routes(routes!(conversations::get, conversations::rename, conversations::remove))

@@ -156,6 +156,12 @@ impl Registry {
     /// Tools of all servers that were ever connected, under names a model's API accepts; only those of one access if asked.
     #[must_use]
     pub fn tools(&self, access: Option<Access>) -> Vec<Arc<dyn Tool>> {
+        self.known(access).into_iter().map(|tool| tool as Arc<dyn Tool>).collect()
+    }
+
+    /// The same, with where each comes from.
+    #[must_use]
+    pub fn known(&self, access: Option<Access>) -> Vec<Arc<McpTool>> {
         let from: Vec<(Arc<Server>, Arc<Vec<Listed>>)> = self
             .entries()
             .into_iter()
@@ -175,7 +181,7 @@ impl Registry {
             *built = Built { tools: build(&from), from };
         }
         let wanted = |tool: &&Arc<McpTool>| access.is_none_or(|access| access == tool.spec().access);
-        built.tools.iter().filter(wanted).map(|tool| Arc::clone(tool) as Arc<dyn Tool>).collect()
+        built.tools.iter().filter(wanted).cloned().collect()
     }
 
     /// A tool by the names its server gave.

@@ -34,6 +34,18 @@ impl McpTool {
         Self { server, listed: listed.clone(), spec }
     }
 
+    /// The server's name.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server.config.name
+    }
+
+    /// The server's own name for the tool.
+    #[must_use]
+    pub fn own_name(&self) -> &str {
+        &self.listed.name
+    }
+
     /// Schema of the arguments as the server gave it.
     #[must_use]
     pub fn schema(&self) -> &Value {

@@ -4,7 +4,6 @@
 use super::page::{render, value};
 use super::{chat, markdown};
 use crate::app::App;
-use crate::domain::ConversationMessage;
 use crate::live::Happened;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
@@ -20,7 +19,7 @@ const GATHER: Duration = Duration::from_millis(80);
 
 struct Teller {
     app: Arc<App>,
-    turn: (Uuid, Uuid),
+    conversation: Uuid,
     events: BoxStream<'static, Happened>,
     /// Id of the last event that the reader has.
     seen: i32,
@@ -33,11 +32,11 @@ struct Teller {
 /// The pieces of a run's answer, each with the id of the event it ends with.
 pub(super) fn pieces(
     app: Arc<App>,
-    turn: (Uuid, Uuid),
+    conversation: Uuid,
     events: BoxStream<'static, Happened>,
     seen: i32,
 ) -> impl Stream<Item = (i32, String)> + Send {
-    let teller = Teller { app, turn, events, seen, said: String::new(), untold: None, over: false };
+    let teller = Teller { app, conversation, events, seen, said: String::new(), untold: None, over: false };
     futures::stream::unfold(teller, |mut teller| async { teller.next().await.map(|piece| (piece, teller)) })
 }
 
@@ -63,8 +62,7 @@ impl Teller {
                 return Some((event.id, piece));
             }
             // Text that comes without a pause is told too.
-            if let Some((id, at)) = self.untold.filter(|(_, at)| *at <= Instant::now()) {
-                let _ = at;
+            if let Some((id, _)) = self.untold.filter(|(_, at)| *at <= Instant::now()) {
                 return Some((id, self.text()));
             }
         }
@@ -88,23 +86,21 @@ impl Teller {
             "tool.started" | "tool.finished" | "approval.required" if fresh => {
                 let begins = &*event.name == "tool.started";
                 let asks = &*event.name == "approval.required";
-                let conversation = self.turn.1;
-                render(
-                    "step.html",
-                    context! { call => value(&data), begins, asks, conversation => value(conversation) },
-                )
-                .ok()
+                let shown = serde_json::to_string_pretty(&data["arguments"]).unwrap_or_default();
+                let call = context! { id => data["approval"].as_str(), shown, ..value(&data) };
+                render("step.html", context! { call, begins, asks }).ok()
             }
             "done" => {
                 self.over = true;
                 self.untold = None;
-                let message: ConversationMessage = serde_json::from_value(data["message"].clone()).ok()?;
-                chat::ended(&self.app, self.turn.0, self.turn.1, message).await.ok()
+                let position =
+                    data["message"]["position"].as_i64().and_then(|position| i32::try_from(position).ok());
+                chat::ended(&self.app, self.conversation, position?).await.ok()
             }
             "failed" => {
                 self.over = true;
                 self.untold = None;
-                render("answered.html", context! { failed => data["detail"].as_str() }).ok()
+                chat::failed(data["detail"].as_str().unwrap_or_default()).ok()
             }
             _ => None,
         }

@@ -1,5 +1,6 @@
 //! Chat: a conversation as a page, the answer in the making as pieces of it.
 
+use super::approvals;
 use super::conversations::Listed;
 use super::forms::{self, Kind, Sent, field};
 use super::page::{self, Trouble, render, value};
@@ -16,6 +17,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -41,7 +43,10 @@ pub(super) struct Shown {
 
 impl Shown {
     pub(super) fn new(message: ConversationMessage, runs: Vec<Run>) -> Self {
-        let html = super::markdown::html(&message.text, &message.citations);
+        // A person's lines stay lines.
+        let text =
+            if message.role == "user" { message.text.replace('\n', "  \n") } else { message.text.clone() };
+        let html = super::markdown::html(&text, &message.citations);
         Self { message, html, runs }
     }
 }
@@ -96,15 +101,7 @@ pub(super) async fn show(
 
 async fn conversation(app: &App, id: Uuid, refused: Option<Value>) -> Result<Html<String>, Trouble> {
     let conversation = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
-    let mut made = runs::of_conversation(&app.pool, id).await?;
-    let messages = conversations::messages(&app.pool, id, 0).await?;
-    let messages = messages.into_iter().map(|message| {
-        let (own, rest) =
-            std::mem::take(&mut made).into_iter().partition(|(turn, _)| Some(*turn) == message.run);
-        made = rest;
-        Shown::new(message, Vec::from_iter(own).into_iter().map(|(_, run)| run).collect())
-    });
-    let messages: Vec<Shown> = messages.collect();
+    let messages = messages(app, id, 0).await?;
     let incident = match conversation.incident_id {
         Some(incident) => incidents::get(&app.pool, incident).await?,
         None => None,
@@ -113,12 +110,26 @@ async fn conversation(app: &App, id: Uuid, refused: Option<Value>) -> Result<Htm
         conversation => value(&conversation),
         messages => value(&messages),
         incident => incident.map(value),
-        approvals => Vec::<Value>::new(),
+        approvals => approvals::waiting_in(app, id).await?,
         agent => value(conversation.agent_id),
         refused,
         ..beside(app, Some(id)).await?
     };
     page::show(app, "/chat", "chat.html", values).await
+}
+
+/// The messages of a conversation from a position on, each with the runs that made it.
+async fn messages(app: &App, id: Uuid, from: i32) -> Result<Vec<Shown>, Trouble> {
+    let mut made: HashMap<Uuid, Vec<Run>> = HashMap::new();
+    for (turn, run) in runs::of_conversation(&app.pool, id).await? {
+        made.entry(turn).or_default().push(run);
+    }
+    let messages = conversations::messages(&app.pool, id, from).await?;
+    let shown = messages.into_iter().map(|message| {
+        let own = message.run.and_then(|turn| made.remove(&turn)).unwrap_or_default();
+        Shown::new(message, own)
+    });
+    Ok(shown.collect())
 }
 
 pub(super) async fn ask(State(app): State<Arc<App>>, Form(sent): Form<Sent>) -> Result<Response, Trouble> {
@@ -173,25 +184,32 @@ pub(super) async fn live(
     // Texts grow from their beginning, so all events are read, and those that were seen are not told again.
     let events = http::chat::read(&app, run, 0);
     let seen = http::chat::last_event(&headers);
-    let pieces = super::answer::pieces(app, (run, turn.conversation_id), events, seen);
+    let pieces = super::answer::pieces(app, turn.conversation_id, events, seen);
     let events = futures::StreamExt::map(pieces, |(id, html)| {
         Ok::<_, Infallible>(Event::default().id(id.to_string()).data(html))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
-/// The message that ends a turn, as a page shows it.
-pub(super) async fn ended(
-    app: &App,
-    run: Uuid,
-    conversation: Uuid,
-    message: ConversationMessage,
-) -> Result<String, Trouble> {
-    let made = runs::of_conversation(&app.pool, conversation).await?;
-    let own = made.into_iter().filter(|(turn, _)| *turn == run).map(|(_, run)| run).collect();
-    let waiting = Vec::<Value>::new();
+/// What a conversation shows from a message on, when a turn ended: the message, what was said since, and the answer that
+/// is made now, if one is.
+pub(super) async fn ended(app: &App, conversation: Uuid, from: i32) -> Result<String, Trouble> {
+    let running = conversations::get(&app.pool, conversation).await?.and_then(|known| known.running);
+    let values = context! {
+        messages => value(messages(app, conversation, from).await?),
+        running => value(running),
+        approvals => approvals::waiting_in(app, conversation).await?,
+        conversation_id => value(conversation),
+        failed => (),
+    };
+    render("answered.html", values)
+}
+
+/// That a turn ended without a message.
+pub(super) fn failed(why: &str) -> Result<String, Trouble> {
+    let none: Vec<Value> = Vec::new();
     render(
         "answered.html",
-        context! { message => value(Shown::new(message, own)), approvals => value(waiting), conversation_id => value(conversation) },
+        context! { failed => why, messages => none, running => (), approvals => (), conversation_id => () },
     )
 }

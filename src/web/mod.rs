@@ -3,6 +3,7 @@
 
 mod agents;
 mod answer;
+mod approvals;
 mod assets;
 mod audit;
 mod chat;
@@ -52,6 +53,8 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/chat/{id}", get(chat::show))
         .route("/chat/{id}/stop", post(chat::stop))
         .route("/chat/turns/{run}", get(chat::live))
+        .route("/approvals", get(approvals::list))
+        .route("/approvals/{id}", get(approvals::show).post(approvals::decide))
         .route("/conversations", get(conversations::list))
         .route("/conversations/{id}", post(conversations::change))
         .route("/agents", get(agents::list).post(agents::add))

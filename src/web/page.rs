@@ -2,6 +2,8 @@
 
 use super::{assets, markdown, show};
 use crate::app::App;
+use crate::clock;
+use crate::db;
 use crate::http::Problem;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -87,8 +89,7 @@ pub(super) async fn show(
     template: &str,
     values: Value,
 ) -> Result<Html<String>, Trouble> {
-    let _ = app;
-    let waiting = 0;
+    let waiting = db::approvals::waiting(&app.pool, clock::now()).await?;
     render(template, context! { section, waiting, ..values }).map(Html)
 }
 

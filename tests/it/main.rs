@@ -6,6 +6,7 @@
 mod support;
 
 mod api_schema;
+mod approvals;
 mod browser;
 mod chat;
 mod command_line;

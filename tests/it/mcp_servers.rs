@@ -40,7 +40,7 @@ async fn an_added_server_connects_everywhere_survives_a_restart_and_goes() {
         })
     };
     assert_eq!(policy("pods_log"), Some((json!("read"), json!("offered"), json!("object"))), "{tools}");
-    assert_eq!(policy("pods_delete").unwrap().1, "not offered");
+    assert_eq!(policy("pods_delete").unwrap().1, "needs approval");
     assert_eq!(policy("pods_list_in_namespace"), None);
     assert_eq!(first.send("/api/mcp-servers/lab/reconnect", &Value::Null).await.status, 202);
     connected(&first, "lab").await;

@@ -1,0 +1,263 @@
+//! Tools that change something, as a conversation's model gets them: a call is not carried out but stored for a person to
+//! decide, and the model is told to end its answer. What is carried out later is in `carry`.
+
+use crate::agent::{Tool, ToolAnswer, sorted};
+use crate::app::App;
+use crate::clock;
+use crate::db::approvals::{self, NewApproval};
+use crate::db::conversations;
+use crate::domain::{Access, Approval, ApprovalState, ToolSpec};
+use crate::evidence::redact::Redactor;
+use crate::knowledge::hex;
+use crate::live::Answer;
+use crate::mcp::McpTool;
+use async_trait::async_trait;
+use chrono::{DateTime, SubsecRound as _, Utc};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use sqlx::PgPool;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Most calls that one answer may ask for: a person has to read each.
+const MAX_ASKED: i64 = 8;
+/// Longest arguments, in bytes: a person has to judge them.
+const MAX_ARGUMENTS: usize = 20_000;
+/// Added to what a tool says of itself.
+const WAITS: &str =
+    "(Changes something: a call is not carried out at once, a person has to approve it first.)";
+
+/// The answer in which calls are asked for.
+pub(super) struct Asking {
+    pool: PgPool,
+    answer: Arc<Answer>,
+    conversation: Uuid,
+    expires: Duration,
+    public_url: Option<String>,
+}
+
+impl Asking {
+    pub(super) fn new(app: &App, conversation: Uuid, answer: &Arc<Answer>) -> Arc<Self> {
+        Arc::new(Self {
+            pool: app.pool.clone(),
+            answer: Arc::clone(answer),
+            conversation,
+            expires: app.config.chat.approval_expires,
+            public_url: app.config.server.public_url.clone(),
+        })
+    }
+}
+
+/// The writing tools of all servers, each behind a person's approval.
+pub(super) fn writing(app: &App, asking: &Arc<Asking>) -> Vec<Arc<dyn Tool>> {
+    let guarded = |tool: Arc<McpTool>| {
+        let mut spec = tool.spec().clone();
+        spec.description = format!("{} {WAITS}", spec.description.trim()).trim().to_owned();
+        let (server, server_tool) = (tool.server().to_owned(), tool.own_name().to_owned());
+        Arc::new(Guarded { asking: Arc::clone(asking), server, server_tool, spec }) as Arc<dyn Tool>
+    };
+    app.mcp.known(Some(Access::Write)).into_iter().map(guarded).collect()
+}
+
+/// What a call is known by: where it goes and what is sent, whatever the order of its keys.
+pub(super) fn hash(server: &str, server_tool: &str, arguments: &Value) -> String {
+    let call = json!([server, server_tool, sorted(arguments.clone())]);
+    hex(&Sha256::digest(call.to_string().as_bytes()))
+}
+
+/// Where a person decides, if the address of this server is known.
+fn link(public_url: Option<&str>, approval: Uuid) -> Option<String> {
+    public_url.map(|base| format!("{base}/approvals/{approval}"))
+}
+
+/// What an answer says of its calls that wait, when its own words name none of them.
+pub(super) fn waiting(app: &App, asked: &[Approval], text: &str) -> Option<String> {
+    let unnamed = |approval: &&Approval| {
+        approval.state == ApprovalState::Pending && !text.contains(&approval.id.to_string())
+    };
+    let mut said = String::new();
+    for approval in asked.iter().filter(unnamed) {
+        let place = link(app.config.server.public_url.as_deref(), approval.id);
+        let place = place.unwrap_or_else(|| format!("/api/approvals/{}", approval.id));
+        let until = time(approval.expires_at);
+        let _ = write!(said, "\n- `{}` of `{}`, until {until}: {place}", approval.tool, approval.server);
+    }
+    (!said.is_empty()).then(|| format!("\n\nNot carried out yet; waits for a person's approval:{said}"))
+}
+
+/// A moment, for people.
+pub(super) fn time(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+/// A writing tool that asks instead of writing.
+struct Guarded {
+    asking: Arc<Asking>,
+    server: String,
+    server_tool: String,
+    spec: ToolSpec,
+}
+
+enum Asked {
+    Waits { id: Uuid, until: DateTime<Utc> },
+    Again(Uuid, ApprovalState),
+    Refused(&'static str),
+}
+
+#[async_trait]
+impl Tool for Guarded {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    async fn call(&self, arguments: Value, _: CancellationToken) -> ToolAnswer {
+        if let Some(problem) = problem(&arguments) {
+            return ToolAnswer::Failed(format!("nobody was asked and nothing was done: {problem}"));
+        }
+        match self.ask(&arguments).await {
+            Ok(Asked::Waits { id, until }) => {
+                let told = json!({"approval": id, "tool": self.spec.name, "server": self.server, "arguments": arguments, "expires_at": until});
+                self.asking.answer.tell("approval.required", &told);
+                tracing::info!(approval = %id, server = self.server, tool = self.server_tool, "a call waits for approval");
+                let place = link(self.asking.public_url.as_deref(), id);
+                let place = place.map_or_else(String::new, |link| format!("; it is decided at {link}"));
+                ToolAnswer::Note(format!(
+                    "Not carried out. This call changes something, so it waits for a person's approval: {id}, until {}{place}. Do not call it again. End your answer now: say what waits for approval and why it is needed, and name this approval.",
+                    time(until)
+                ))
+            }
+            Ok(Asked::Again(id, state)) => {
+                let how = if state == ApprovalState::Pending {
+                    "waits for a person's approval already"
+                } else {
+                    "is approved already and is carried out in a moment"
+                };
+                ToolAnswer::Note(format!(
+                    "Not carried out now: this very call {how} ({id}). Do not call it again; end your answer by saying so."
+                ))
+            }
+            Ok(Asked::Refused(problem)) => ToolAnswer::Failed(format!("nothing was done: {problem}")),
+            Err(error) => {
+                tracing::warn!(%error, tool = self.spec.name, "a call cannot be stored for approval");
+                ToolAnswer::Failed("nothing was done: the call could not be stored for approval".to_owned())
+            }
+        }
+    }
+}
+
+impl Guarded {
+    async fn ask(&self, arguments: &Value) -> sqlx::Result<Asked> {
+        let Asking { pool, answer, conversation, expires, .. } = &*self.asking;
+        let (now, id) = (clock::now(), Uuid::now_v7());
+        // As the database keeps it, so that everybody is told the same moment.
+        let until = (now + *expires).trunc_subsecs(6);
+        let hash = hash(&self.server, &self.server_tool, arguments);
+        let mut transaction = pool.begin().await?;
+        // Calls of one turn come side by side: the lock makes the count and the look for the same call hold.
+        if !conversations::lock(&mut *transaction, *conversation).await? {
+            return Ok(Asked::Refused("the conversation was deleted meanwhile"));
+        }
+        approvals::end_late(&mut transaction, *conversation, now).await?;
+        if let Some((known, state)) = approvals::same(&mut *transaction, *conversation, &hash).await? {
+            transaction.commit().await?;
+            return Ok(Asked::Again(known, state));
+        }
+        if approvals::asked_in(&mut *transaction, answer.turn).await? >= MAX_ASKED {
+            return Ok(Asked::Refused(
+                "eight calls of this answer wait for approval, and more are not taken; end your answer",
+            ));
+        }
+        let new = NewApproval {
+            id,
+            asked_in: (*conversation, answer.turn),
+            server: &self.server,
+            tool: &self.spec.name,
+            server_tool: &self.server_tool,
+            arguments,
+            hash: &hash,
+            asked_at: now,
+            expires_at: until,
+        };
+        let kept = approvals::add(&mut *transaction, &new).await?;
+        // The database keeps numbers in a way of its own; what it cannot give back is not asked for.
+        if self::hash(&self.server, &self.server_tool, &kept) != hash {
+            return Ok(Asked::Refused("a number of the arguments cannot be kept exactly; send it rounded"));
+        }
+        transaction.commit().await?;
+        Ok(Asked::Waits { id, until })
+    }
+}
+
+/// Why nobody can be asked about these arguments, in words for the model.
+fn problem(arguments: &Value) -> Option<&'static str> {
+    let text = serde_json::to_string_pretty(arguments).unwrap_or_default();
+    if text.len() > MAX_ARGUMENTS {
+        return Some("the arguments are longer than 20,000 bytes, more than a person can judge");
+    }
+    // As one text and each by itself: a manifest within a string has lines of its own.
+    let mut redactor = Redactor::new();
+    let _ = redactor.redact(&text);
+    let mut has_nul = false;
+    each_text(arguments, &mut |text| {
+        has_nul |= text.contains('\0');
+        let _ = redactor.redact(text);
+    });
+    if has_nul {
+        return Some("the arguments hold a NUL character");
+    }
+    (redactor.count() > 0).then_some(
+        "the arguments hold what looks like a secret. Secrets are not stored or shown; name it by reference, such as the Kubernetes Secret and key it stands in, or leave it to the person",
+    )
+}
+
+fn each_text(value: &Value, look: &mut dyn FnMut(&str)) {
+    match value {
+        Value::String(text) => look(text),
+        Value::Array(items) => items.iter().for_each(|item| each_text(item, look)),
+        Value::Object(map) => {
+            for (key, item) in map {
+                look(key);
+                each_text(item, look);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn a_call_has_one_hash_whatever_the_order_of_its_keys() {
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let one = hash("lab", "restart", &read(r#"{"a": {"x": 1, "y": [2]}, "b": "c"}"#));
+        assert_eq!(one, hash("lab", "restart", &read(r#"{"b": "c", "a": {"y": [2], "x": 1}}"#)));
+        assert_ne!(one, hash("other", "restart", &read(r#"{"b": "c", "a": {"y": [2], "x": 1}}"#)));
+        assert_ne!(one, hash("lab", "restart", &read(r#"{"b": "c", "a": {"y": [2], "x": 2}}"#)));
+    }
+
+    #[test]
+    fn arguments_with_a_secret_cannot_be_asked_for() {
+        let secret = ["hunter2", "hunter2"].concat();
+        let manifest = format!("apiVersion: v1\nkind: Secret\nstringData:\n  key: {secret}\n");
+        for arguments in [
+            json!({"password": secret}),
+            json!({"env": [{"deep": format!("export DB_PASSWORD={secret}")}]}),
+            json!({"manifest": manifest}),
+        ] {
+            assert!(problem(&arguments).is_some_and(|problem| problem.contains("secret")), "{arguments}");
+        }
+        assert!(problem(&json!({"a": "x\0"})).is_some());
+        assert!(problem(&json!({"a": "x".repeat(MAX_ARGUMENTS)})).is_some());
+        for arguments in [
+            json!({"name": "checkout", "namespace": "ci", "replicas": 2}),
+            json!({"password": "env:DB_PASSWORD", "mail": "alice@example.com"}),
+        ] {
+            assert_eq!(problem(&arguments), None, "{arguments}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Carrying out what a person approved: each call once, as it was shown, its result kept as evidence of the conversation.
+
+use super::answer::Task;
+use super::approve::hash;
+use crate::agent::{Single, Tool, ToolAnswer, Watcher, Workspace};
+use crate::app::App;
+use crate::clock;
+use crate::db::evidence::{self, NewEvidence, Owner};
+use crate::db::{approvals, conversations};
+use crate::domain::{
+    Access, Approval, ApprovalState, Budget, Evidence, Message, ToolCall, ToolCallRecord, ToolSpec,
+};
+use crate::live::Answer;
+use crate::mcp::{CallError, Registry};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Longest text of what went wrong, in characters.
+const MAX_ERROR: usize = 2_000;
+/// Of a result in the program's own answer: lines, and characters of each.
+const SHOWN: (usize, usize) = (20, 300);
+
+/// An approved call and what came of it.
+pub(super) struct Carried {
+    approval: Approval,
+    record: ToolCallRecord,
+    /// The whole result, or what went wrong.
+    outcome: Result<Arc<Evidence>, String>,
+}
+
+/// What is said of a call that did not begin.
+const STOPPED: &str = "the answer was stopped before it was carried out";
+
+/// An approved call as the loop calls it.
+struct Approved {
+    registry: Registry,
+    approval: Approval,
+    spec: ToolSpec,
+    /// Of the answer.
+    stop: CancellationToken,
+    /// What is to be said when no result comes.
+    otherwise: Mutex<String>,
+}
+
+impl Approved {
+    fn new(registry: Registry, approval: Approval, stop: CancellationToken) -> Self {
+        let spec = ToolSpec {
+            name: approval.tool.clone(),
+            description: String::new(),
+            // The arguments were checked before anybody was asked.
+            input_schema: json!({"type": "object"}),
+            access: Access::Write,
+        };
+        Self { registry, approval, spec, stop, otherwise: Mutex::new(STOPPED.to_owned()) }
+    }
+
+    fn otherwise(&self, text: String) -> ToolAnswer {
+        self.otherwise.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&text);
+        ToolAnswer::Failed(text)
+    }
+}
+
+#[async_trait]
+impl Tool for Approved {
+    fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer {
+        let Approval { server, server_tool, hash: shown, .. } = &self.approval;
+        if self.stop.is_cancelled() {
+            return ToolAnswer::Failed(STOPPED.to_owned());
+        }
+        if hash(server, server_tool, &arguments) != *shown {
+            return self.otherwise(
+                "the stored call is not the one that was shown; it was not carried out".to_owned(),
+            );
+        }
+        self.otherwise("it was stopped in the middle: it is not known whether it was carried out".to_owned());
+        match self.registry.call(server, server_tool, arguments, cancel).await {
+            Ok(result) if !result.is_error => ToolAnswer::Ok(result.text),
+            Ok(result) => self.otherwise(result.text),
+            Err(error @ (CallError::TimedOut { .. } | CallError::Cancelled)) => {
+                self.otherwise(format!("{error}; it is not known whether it was carried out"))
+            }
+            Err(error) => self.otherwise(error.to_string()),
+        }
+    }
+}
+
+/// Carries out the approved calls of a task, one after the other, and writes down what came of each.
+///
+/// # Errors
+/// The database is away.
+pub(super) async fn out(
+    app: &App,
+    task: &Task,
+    answer: &Answer,
+    workspace: &Workspace,
+    watcher: &Watcher,
+) -> sqlx::Result<Vec<Carried>> {
+    let mut all = Vec::new();
+    // How long a call may take is its server's to say.
+    let budget = Budget { tool_call: Duration::MAX, ..app.config.agent };
+    let approved = task.decided.iter().filter(|approval| approval.state == ApprovalState::Running);
+    for (number, approval) in (1..).zip(approved) {
+        let tool = Arc::new(Approved::new(app.mcp.clone(), approval.clone(), answer.stop.clone()));
+        let call = ToolCall {
+            id: format!("0.{number}"),
+            name: approval.tool.clone(),
+            arguments: approval.arguments.to_string(),
+        };
+        let known = workspace.added().len();
+        let single = Single { tool: Arc::clone(&tool) as Arc<dyn Tool>, call, budget, workspace, watcher };
+        // A stop keeps calls from beginning. One that has begun ends: half a change is worse than one too many.
+        let record = single.make(&app.drain).await;
+        let kept = workspace.added().into_iter().nth(known).filter(|_| !record.failed);
+        let outcome = kept.ok_or_else(|| {
+            let said = tool.otherwise.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let said: String = workspace.redact(&said).chars().take(MAX_ERROR).collect();
+            said.replace('\0', "\u{fffd}")
+        });
+        settle(app, approval, &outcome).await?;
+        let failed = outcome.as_ref().err();
+        tracing::info!(approval = %approval.id, server = approval.server, tool = approval.server_tool, failed = failed.is_some(), "an approved call was carried out");
+        all.push(Carried { approval: approval.clone(), record, outcome });
+    }
+    Ok(all)
+}
+
+/// At once and not with the end of the answer: what was done is known even when the process ends now.
+async fn settle(app: &App, approval: &Approval, outcome: &Result<Arc<Evidence>, String>) -> sqlx::Result<()> {
+    let mut transaction = app.pool.begin().await?;
+    if !conversations::lock(&mut *transaction, approval.conversation_id).await? {
+        return Ok(());
+    }
+    let label = match outcome {
+        Ok(piece) => {
+            let owner = Owner::Conversation(approval.conversation_id);
+            evidence::insert(&mut *transaction, owner, &[NewEvidence::of(piece)], clock::now()).await?;
+            Ok(Some(piece.label.as_str()))
+        }
+        Err(problem) => Err(problem.as_str()),
+    };
+    approvals::settle(&mut *transaction, approval.id, label).await?;
+    transaction.commit().await
+}
+
+/// The calls for the record.
+pub(super) fn records(carried: &[Carried]) -> Vec<ToolCallRecord> {
+    carried.iter().map(|carried| carried.record.clone()).collect()
+}
+
+/// The calls and their results as the model reads them.
+pub(super) fn messages(carried: &[Carried]) -> Vec<Message> {
+    if carried.is_empty() {
+        return Vec::new();
+    }
+    let call = |(number, carried): (usize, &Carried)| ToolCall {
+        id: format!("approved{number}"),
+        name: carried.approval.tool.clone(),
+        arguments: carried.approval.arguments.to_string(),
+    };
+    let calls: Vec<ToolCall> = (1..).zip(carried).map(call).collect();
+    let answers = calls.iter().zip(carried).map(|(call, carried)| Message::Tool {
+        call_id: call.id.clone(),
+        name: call.name.clone(),
+        text: carried.record.result.clone(),
+    });
+    let answers: Vec<Message> = answers.collect();
+    let mut all = vec![Message::Assistant { text: String::new(), tool_calls: calls }];
+    all.extend(answers);
+    all
+}
+
+/// The program's own answer when no model goes on, as Markdown. `why` says why none does.
+pub(super) fn told(decided: &[Approval], carried: &[Carried], why: &str) -> String {
+    let mut text = format!("{why} This is what came of the decisions.\n");
+    for done in carried {
+        let _ = write!(text, "\n- `{}` of `{}`: ", done.approval.tool, done.approval.server);
+        match &done.outcome {
+            Ok(piece) => {
+                let lines: Vec<&str> = piece.text.lines().take(SHOWN.0).collect();
+                let last = lines.len().max(1);
+                let _ = writeln!(text, "carried out; its result begins with [{}:1-{last}]", piece.label);
+                for line in lines {
+                    let line: String = line.chars().take(SHOWN.1).collect();
+                    let _ = write!(text, "\n      {line}");
+                }
+            }
+            Err(problem) => {
+                let _ = write!(text, "failed: {}", problem.replace('\n', " "));
+            }
+        }
+        text.push('\n');
+    }
+    let others = decided.iter().filter(|approval| approval.state != ApprovalState::Running);
+    for approval in others {
+        let how = match approval.state {
+            ApprovalState::Denied => "not carried out, it was denied",
+            ApprovalState::Expired => "not carried out, nobody decided in time",
+            _ => "it is not known whether it was carried out",
+        };
+        let _ = write!(text, "\n- `{}` of `{}`: {how}\n", approval.tool, approval.server);
+    }
+    text
+}

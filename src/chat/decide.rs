@@ -1,0 +1,210 @@
+//! A person decides about calls that wait, and the conversation goes on: in a turn of its own, which carries out what was
+//! approved and tells the model of the rest.
+
+use super::answer::Task;
+use super::approve::time;
+use super::begin::{Begun, answer_now};
+use super::profiles;
+use crate::app::App;
+use crate::clock;
+use crate::db::approvals::{self, Filter};
+use crate::db::conversations::{self, NewMessage};
+use crate::db::{queue, turns};
+use crate::domain::{Approval, ApprovalState};
+use crate::evidence::redact::Redactor;
+use anyhow::Context as _;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How often decisions are looked for that nobody acted on.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Most decisions that one turn is told of.
+const MAX_TOLD: i64 = 1_000;
+
+/// What a person says of a call.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Whether it may be carried out.
+    pub choice: Choice,
+    /// Who decides.
+    pub author: String,
+    /// What else they say.
+    pub note: Option<String>,
+}
+
+/// Yes or no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// It is carried out.
+    Approve,
+    /// It is not.
+    Deny,
+}
+
+/// A call that was decided.
+#[derive(Debug)]
+pub struct Decided {
+    /// The call.
+    pub approval: Approval,
+    /// The turn that began with it. None when others of the conversation wait still, or an answer is being made, whose end
+    /// begins the next one.
+    pub turn: Option<Uuid>,
+}
+
+/// Why a call cannot be decided.
+#[derive(Debug, thiserror::Error)]
+pub enum NotDecided {
+    /// Nothing of that id.
+    #[error("there is no such approval")]
+    Missing,
+    /// It was decided, or it is too late.
+    #[error("{}", over(.0))]
+    Over(Box<Approval>),
+    /// The database is away.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+fn over(approval: &Approval) -> String {
+    let Approval { state, decided_at, decided_by, expires_at, .. } = approval;
+    let (Some(at), Some(by)) = (decided_at, decided_by) else {
+        let until = time(*expires_at);
+        return format!(
+            "nobody decided until {until}, so this call has expired; ask in the conversation again"
+        );
+    };
+    let what = if *state == ApprovalState::Denied { "denied" } else { "approved" };
+    format!("{by} {what} this call already, on {}; it is {}", time(*at), state.as_str())
+}
+
+/// Writes down a decision, and lets the conversation go on if nothing else of it waits.
+///
+/// # Errors
+/// See [`NotDecided`].
+pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Decided, NotDecided> {
+    let Decision { choice, author, note } = decision;
+    let state = if choice == Choice::Approve { ApprovalState::Approved } else { ApprovalState::Denied };
+    let note = note.map(|note| Redactor::new().redact(note.trim()));
+    let now = clock::now();
+    let decided = approvals::decide(&app.pool, id, state, (&author, note.as_deref()), now).await?;
+    let approval = approvals::get(&app.pool, id, now).await?.ok_or(NotDecided::Missing)?;
+    if !decided {
+        return Err(NotDecided::Over(Box::new(approval)));
+    }
+    tracing::info!(approval = %id, server = approval.server, tool = approval.server_tool, state = state.as_str(), author, "a call was decided");
+    let turn = go_on(app, approval.conversation_id).await;
+    // It may have been taken up meanwhile.
+    let approval = approvals::get(&app.pool, id, now).await?.unwrap_or(approval);
+    Ok(Decided { approval, turn })
+}
+
+/// Lets a conversation go on, if something of it was decided and nothing waits. Returns the turn that began.
+pub(super) async fn go_on(app: &Arc<App>, conversation: Uuid) -> Option<Uuid> {
+    let own = Arc::clone(app);
+    // Of its own: a caller that leaves in the middle must not leave a turn that nobody answers.
+    let begun = app.shutdown.spawn(async move { carry_on(&own, conversation).await }).await;
+    match begun.map_err(anyhow::Error::from).flatten() {
+        Ok(begun) => begun.map(|begun| begun.turn),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(%conversation, error, "a decided conversation cannot go on now; tried again in a moment");
+            None
+        }
+    }
+}
+
+/// One transaction opens the turn, makes the approved calls its own and stores what was decided as a message. Boxed: the
+/// answer that begins here may end by calling this.
+fn carry_on(app: &Arc<App>, conversation: Uuid) -> BoxFuture<'_, anyhow::Result<Option<Begun>>> {
+    async move {
+        // The next process begins with what was decided.
+        if app.shutdown.token().is_cancelled() || !approvals::is_open(&app.pool, conversation).await? {
+            return Ok(None);
+        }
+        let now = clock::now();
+        let mut transaction = app.pool.begin().await?;
+        if !conversations::lock(&mut *transaction, conversation).await? {
+            return Ok(None);
+        }
+        approvals::end_late(&mut transaction, conversation, now).await?;
+        let turn = Uuid::now_v7();
+        if !turns::open(&mut transaction, turn, conversation, now).await?
+            || !approvals::take(&mut *transaction, conversation, turn).await?
+        {
+            return Ok(None);
+        }
+        let filter = Filter { told_in: Some(turn), ..Filter::default() };
+        let mut decided = approvals::list(&mut *transaction, &filter, now, MAX_TOLD).await?;
+        decided.reverse();
+        let known = conversations::get(&mut *transaction, conversation).await?;
+        let known = known.context("the conversation is gone")?;
+        let (title, incident) = (known.title, known.incident_id);
+        let profile = profiles::choose(app, known.agent_id, incident.is_some()).await?;
+        let profile = profile.context("no agent ships")?;
+        let latest = decided.iter().max_by_key(|approval| approval.decided_at);
+        let author = latest.and_then(|approval| approval.decided_by.clone()).unwrap_or_default();
+        let question = said(&decided);
+        let message = NewMessage { role: "user", author: &author, text: &question, answer: None };
+        app.knowledge.say(&mut transaction, (conversation, &title, incident), &[message], now).await?;
+        conversations::touch(&mut *transaction, conversation, None, now).await?;
+        queue::add_index(&mut *transaction).await?;
+        transaction.commit().await?;
+        let task = Task { turn, conversation, title, incident, profile, author, question, decided };
+        Ok(Some(answer_now(app, task)))
+    }
+    .boxed()
+}
+
+/// What was decided, in words.
+fn said(decided: &[Approval]) -> String {
+    let mut text = "Decisions on what waited for approval.".to_owned();
+    for approval in decided {
+        let by = approval.decided_by.as_deref().unwrap_or("Nobody");
+        let call = format!("this call of `{}` (MCP server `{}`)", approval.tool, approval.server);
+        let what = match approval.state {
+            ApprovalState::Denied => format!("{by} denied {call}; it is not carried out:"),
+            ApprovalState::Expired => format!("Nobody decided in time on {call}; it is not carried out:"),
+            ApprovalState::Failed => {
+                format!("{by} approved {call}, and it is not known whether it was carried out:")
+            }
+            _ => format!("{by} approved {call}:"),
+        };
+        let arguments = serde_json::to_string_pretty(&approval.arguments).unwrap_or_default();
+        // What the arguments say cannot end the block.
+        let longest = arguments.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+        let fence = "`".repeat(longest.max(2) + 1);
+        let _ = write!(text, "\n\n{what}\n\n{fence}json\n{arguments}\n{fence}");
+        if let Some(note) = &approval.note {
+            let _ = write!(text, "\n\n{by} says: {note}");
+        }
+    }
+    text
+}
+
+/// Takes up, at the start and now and then, decisions that nobody acted on: their process ended, or what they waited for
+/// expired. Until the shutdown token fires.
+pub async fn take_up(app: Arc<App>) {
+    let look = async {
+        // A call to a server that has not connected yet would fail.
+        app.mcp.settled().await;
+        loop {
+            match approvals::ready(&app.pool, clock::now()).await {
+                Ok(ready) => {
+                    for conversation in ready {
+                        go_on(&app, conversation).await;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "decided approvals cannot be looked for"),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::select! {
+        () = look => {}
+        () = app.shutdown.token().cancelled() => {}
+    }
+}

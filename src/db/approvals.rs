@@ -1,0 +1,263 @@
+//! Calls that wait for a person's approval, and what became of them.
+
+use crate::domain::{Approval, ApprovalState};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgConnection, PgExecutor};
+use uuid::Uuid;
+
+/// What is said of a call whose process ended in the middle.
+const LOST: &str =
+    "The process that carried it out ended in the middle: it is not known whether it was carried out.";
+
+/// A call to store.
+#[derive(Debug)]
+pub struct NewApproval<'a> {
+    /// Row id.
+    pub id: Uuid,
+    /// The conversation, and the turn that asks.
+    pub asked_in: (Uuid, Uuid),
+    /// The MCP server.
+    pub server: &'a str,
+    /// The tool, as the model knows it.
+    pub tool: &'a str,
+    /// The tool, as its server knows it.
+    pub server_tool: &'a str,
+    /// The arguments.
+    pub arguments: &'a Value,
+    /// Over server, tool and arguments.
+    pub hash: &'a str,
+    /// Now.
+    pub asked_at: DateTime<Utc>,
+    /// Until when it can be decided.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Stores a call that waits. Returns its arguments as they are kept.
+pub async fn add(db: impl PgExecutor<'_>, new: &NewApproval<'_>) -> sqlx::Result<Value> {
+    let (conversation, turn) = new.asked_in;
+    sqlx::query_scalar!(
+        "insert into approvals (id, conversation_id, turn_id, server, tool, server_tool, arguments, hash, asked_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) returning arguments",
+        new.id,
+        conversation,
+        turn,
+        new.server,
+        new.tool,
+        new.server_tool,
+        new.arguments,
+        new.hash,
+        new.asked_at,
+        new.expires_at
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// The same call of the conversation, if it waits or is allowed already.
+pub async fn same(
+    db: impl PgExecutor<'_>,
+    conversation: Uuid,
+    hash: &str,
+) -> sqlx::Result<Option<(Uuid, ApprovalState)>> {
+    let row = sqlx::query!(
+        "select id, state from approvals
+         where conversation_id = $1 and hash = $2 and state in ('pending', 'approved')",
+        conversation,
+        hash
+    );
+    Ok(row.fetch_optional(db).await?.map(|row| (row.id, ApprovalState::parse(&row.state))))
+}
+
+/// How many calls a turn asked for.
+pub async fn asked_in(db: impl PgExecutor<'_>, turn: Uuid) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"select count(*) as "count!" from approvals where turn_id = $1"#, turn)
+        .fetch_one(db)
+        .await
+}
+
+/// Number of calls that wait for a person.
+pub async fn waiting(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from approvals where state = 'pending' and expires_at > $1"#,
+        now
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// How a list is narrowed.
+#[derive(Debug, Default)]
+pub struct Filter {
+    /// Only this one.
+    pub id: Option<Uuid>,
+    /// Only of this conversation.
+    pub conversation: Option<Uuid>,
+    /// Only those that this turn asked for.
+    pub turn: Option<Uuid>,
+    /// Only those that this turn carries out or tells of.
+    pub told_in: Option<Uuid>,
+    /// Only in this state.
+    pub state: Option<ApprovalState>,
+    /// Only those before this one.
+    pub before: Option<Uuid>,
+}
+
+/// Calls, newest first. One that was not decided in time is expired, whether or not somebody has written so.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    filter: &Filter,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<Vec<Approval>> {
+    let rows = sqlx::query!(
+        r#"select a.id, a.conversation_id, a.turn_id, a.server, a.tool, a.server_tool, a.arguments, a.hash, s.state as "state!",
+                  a.asked_at, a.expires_at, a.decided_at, a.decided_by, a.note, a.told_in, a.evidence, a.error
+           from approvals a
+           cross join lateral (select case when a.state = 'pending' and a.expires_at <= $1 then 'expired' else a.state end as state) s
+           where ($2::uuid is null or a.id = $2) and ($3::uuid is null or a.conversation_id = $3)
+                 and ($4::uuid is null or a.turn_id = $4) and ($5::uuid is null or a.told_in = $5)
+                 and ($6::text is null or s.state = $6) and ($7::uuid is null or a.id < $7)
+           order by a.id desc limit $8"#,
+        now,
+        filter.id,
+        filter.conversation,
+        filter.turn,
+        filter.told_in,
+        filter.state.map(ApprovalState::as_str),
+        filter.before,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    let approvals = rows.into_iter().map(|row| Approval {
+        id: row.id,
+        conversation_id: row.conversation_id,
+        run: row.turn_id,
+        server: row.server,
+        tool: row.tool,
+        server_tool: row.server_tool,
+        arguments: row.arguments,
+        hash: row.hash,
+        state: ApprovalState::parse(&row.state),
+        asked_at: row.asked_at,
+        expires_at: row.expires_at,
+        decided_at: row.decided_at,
+        decided_by: row.decided_by,
+        note: row.note,
+        told_in: row.told_in,
+        evidence: row.evidence,
+        error: row.error,
+    });
+    Ok(approvals.collect())
+}
+
+/// One call.
+pub async fn get(db: impl PgExecutor<'_>, id: Uuid, now: DateTime<Utc>) -> sqlx::Result<Option<Approval>> {
+    let filter = Filter { id: Some(id), ..Filter::default() };
+    Ok(list(db, &filter, now, 1).await?.pop())
+}
+
+/// Says who decided what. `false` when the call does not wait any more.
+pub async fn decide(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    state: ApprovalState,
+    (by, note): (&str, Option<&str>),
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let decided = sqlx::query!(
+        "update approvals set state = $2, decided_at = $3, decided_by = $4, note = $5
+         where id = $1 and state = 'pending' and expires_at > $3",
+        id,
+        state.as_str(),
+        now,
+        by,
+        note
+    );
+    Ok(decided.execute(db).await?.rows_affected() == 1)
+}
+
+/// Whether something of a conversation has to be acted on.
+pub async fn is_open(db: impl PgExecutor<'_>, conversation: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from approvals where conversation_id = $1
+                          and (state in ('approved', 'running') or (told_in is null and state in ('denied', 'failed')))) as "open!""#,
+        conversation
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Conversations that can go on: something is decided, nothing waits any more, and nobody answers.
+pub async fn ready(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select distinct a.conversation_id from approvals a
+         where (a.state in ('approved', 'running') or (a.told_in is null and a.state in ('denied', 'failed')))
+               and not exists (select from approvals w where w.conversation_id = a.conversation_id
+                               and w.state = 'pending' and w.expires_at > $1)
+               and not exists (select from turns t where t.conversation_id = a.conversation_id
+                               and t.state = 'running' and t.lease_until >= $1)",
+        now
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Writes down what time has brought: calls that nobody decided, and calls whose process ended in the middle. The latter
+/// are not carried out again, and their conversation is told.
+pub async fn end_late(db: &mut PgConnection, conversation: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update approvals set state = 'expired' where conversation_id = $1 and state = 'pending' and expires_at <= $2",
+        conversation,
+        now
+    )
+    .execute(&mut *db)
+    .await?;
+    sqlx::query!(
+        "update approvals a set state = 'failed', told_in = null, error = $3 from turns t
+         where a.conversation_id = $1 and a.state = 'running' and t.id = a.told_in
+               and (t.state <> 'running' or t.lease_until < $2)",
+        conversation,
+        now,
+        LOST
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives a turn what was decided: allowed calls are its to carry out, no other turn's. `false` when there is nothing, or
+/// something waits still.
+pub async fn take(db: impl PgExecutor<'_>, conversation: Uuid, turn: Uuid) -> sqlx::Result<bool> {
+    let taken = sqlx::query!(
+        "update approvals set told_in = $2, state = case when state = 'approved' then 'running' else state end
+         where conversation_id = $1 and told_in is null and state in ('approved', 'denied', 'failed', 'expired')
+               -- What expired is told along, and is no reason by itself.
+               and exists (select from approvals o where o.conversation_id = $1 and o.told_in is null
+                           and o.state in ('approved', 'denied', 'failed'))
+               and not exists (select from approvals w where w.conversation_id = $1 and w.state = 'pending')",
+        conversation,
+        turn
+    );
+    Ok(taken.execute(db).await?.rows_affected() > 0)
+}
+
+/// What came of a call that was carried out: the label of its result, or what went wrong.
+pub async fn settle(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    outcome: Result<Option<&str>, &str>,
+) -> sqlx::Result<()> {
+    let state = if outcome.is_ok() { ApprovalState::Done } else { ApprovalState::Failed };
+    sqlx::query!(
+        "update approvals set state = $2, evidence = $3, error = $4 where id = $1 and state = 'running'",
+        id,
+        state.as_str(),
+        outcome.ok().flatten(),
+        outcome.err()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}

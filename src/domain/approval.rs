@@ -1,0 +1,97 @@
+//! A call that changes something: who asked for it, what a person said, what came of it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// How far a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// Waits for a person.
+    Pending,
+    /// Allowed; it is carried out when nothing else of the conversation waits.
+    Approved,
+    /// Not allowed.
+    Denied,
+    /// Nobody decided in time.
+    Expired,
+    /// It is being carried out.
+    Running,
+    /// It was carried out.
+    Done,
+    /// It was allowed and went wrong; `error` says how, and whether it is known to have been carried out.
+    Failed,
+}
+
+impl ApprovalState {
+    /// Stable name, as stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Approved => "approved",
+            Self::Denied => "denied",
+            Self::Expired => "expired",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The state of that name; anything else is failed, so that nobody carries it out.
+    #[must_use]
+    pub fn parse(name: &str) -> Self {
+        match name {
+            "pending" => Self::Pending,
+            "approved" => Self::Approved,
+            "denied" => Self::Denied,
+            "expired" => Self::Expired,
+            "running" => Self::Running,
+            "done" => Self::Done,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// A call of a tool that changes something, asked for in a conversation. What is sent is exactly what stands here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Approval {
+    /// Identifies it.
+    pub id: Uuid,
+    /// Where it was asked for.
+    pub conversation_id: Uuid,
+    /// The run that asked.
+    pub run: Uuid,
+    /// The MCP server.
+    pub server: String,
+    /// The tool, as the model knows it.
+    pub tool: String,
+    /// The tool, as its server knows it.
+    pub server_tool: String,
+    /// All arguments.
+    #[schema(value_type = Object)]
+    pub arguments: Value,
+    /// SHA-256 over server, tool and arguments.
+    pub hash: String,
+    /// How far it is.
+    pub state: ApprovalState,
+    /// When the model asked.
+    pub asked_at: DateTime<Utc>,
+    /// Until when it can be decided.
+    pub expires_at: DateTime<Utc>,
+    /// When it was decided.
+    pub decided_at: Option<DateTime<Utc>>,
+    /// Who decided.
+    pub decided_by: Option<String>,
+    /// What they said about it.
+    pub note: Option<String>,
+    /// The run that carried it out, or went on without it.
+    pub told_in: Option<Uuid>,
+    /// Label of the result among the conversation's evidence, once it is done.
+    pub evidence: Option<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+}

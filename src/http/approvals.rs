@@ -1,0 +1,140 @@
+//! `/api/approvals`: calls that change something, which a person allows or not.
+
+use super::fields::{Fields, Shape};
+use super::problem::Problem;
+use super::reports::{bad_query, cut, known_id, missing, page_size};
+use crate::app::App;
+use crate::chat::{self, Choice, Decision, NotDecided};
+use crate::clock;
+use crate::db::approvals::{self, Filter};
+use crate::domain::{Approval, ApprovalState};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+/// Longest note, in bytes.
+const MAX_NOTE: usize = 4_000;
+
+/// How a list is narrowed and paged.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Only in this state.
+    #[param(inline)]
+    state: Option<ApprovalState>,
+    /// Only of this conversation.
+    conversation_id: Option<Uuid>,
+    /// The `next` of the page before.
+    before: Option<Uuid>,
+    /// 1 to 200; 50 when left out.
+    limit: Option<i64>,
+}
+
+/// One page of calls, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ApprovalPage {
+    /// The calls.
+    approvals: Vec<Approval>,
+    /// `before` of the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<Uuid>,
+}
+
+/// What a person says of a call.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub struct NewDecision {
+    /// `approve` or `deny`.
+    #[schema(example = "approve")]
+    decision: String,
+    /// What else there is to say; the model reads it too.
+    note: Option<String>,
+    /// Who decides; `user` when left out.
+    author: Option<String>,
+}
+
+/// A call that was decided.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DecisionMade {
+    /// The call.
+    approval: Approval,
+    /// The run that began with it; its events are at `/api/chat/{run}/events`. Absent when others of the conversation wait
+    /// still, or an answer is being made: its end names the next run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run: Option<Uuid>,
+}
+
+/// Calls that wait for a person's approval, and what became of earlier ones.
+#[utoipa::path(get, path = "/api/approvals", tag = "approvals", params(ListQuery),
+    responses((status = 200, body = ApprovalPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<ApprovalPage>, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
+    let limit = page_size(query.limit)?;
+    let filter = Filter {
+        state: query.state,
+        conversation: query.conversation_id,
+        before: query.before,
+        ..Filter::default()
+    };
+    let mut approvals = approvals::list(&app.pool, &filter, clock::now(), limit + 1).await?;
+    let next = cut(&mut approvals, limit, |approval| approval.id);
+    Ok(Json(ApprovalPage { approvals, next }))
+}
+
+/// One call, with everything that is sent when it is approved.
+#[utoipa::path(get, path = "/api/approvals/{id}", tag = "approvals", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Approval), (status = 404, body = Problem), (status = 503, body = Problem)))]
+pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Approval>, Problem> {
+    let approval = approvals::get(&app.pool, known_id(&id)?, clock::now()).await?;
+    approval.map(Json).ok_or_else(|| missing("approval"))
+}
+
+/// Approves or denies a call. When nothing else of the conversation waits, it goes on at once: what was approved is carried
+/// out, each call once, and the model reads what came of it.
+#[utoipa::path(post, path = "/api/approvals/{id}", tag = "approvals", params(("id" = Uuid, Path)), request_body = NewDecision,
+    responses((status = 200, body = DecisionMade), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "It was decided already, or has expired"),
+        (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn decide(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<DecisionMade>, Problem> {
+    let id = known_id(&id)?;
+    let decision = decision(body)?;
+    match chat::decide(&app, id, decision).await {
+        Ok(decided) => Ok(Json(DecisionMade { approval: decided.approval, run: decided.turn })),
+        Err(NotDecided::Missing) => Err(missing("approval")),
+        Err(over @ NotDecided::Over(_)) => Err(Problem::new(StatusCode::CONFLICT, over.to_string())),
+        Err(NotDecided::Database(error)) => Err(error.into()),
+    }
+}
+
+fn decision(body: Result<Bytes, BytesRejection>) -> Result<Decision, Problem> {
+    let mut fields = Fields::parse(body)?;
+    let choice = match fields.required("decision", Shape::Line(20)).as_str() {
+        "approve" => Choice::Approve,
+        // A missing one is complained about already.
+        "deny" | "" => Choice::Deny,
+        _ => {
+            fields.error("decision", "has to be approve or deny");
+            Choice::Deny
+        }
+    };
+    let note = fields.optional("note", Shape::Text);
+    if note.as_ref().is_some_and(|note| note.len() > MAX_NOTE) {
+        fields.error("note", format!("is longer than {MAX_NOTE} bytes"));
+    }
+    let author = fields.optional("author", Shape::Line(100)).unwrap_or_else(|| "user".to_owned());
+    fields.finish()?;
+    Ok(Decision { choice, author, note })
+}
