@@ -81,7 +81,7 @@ pub(super) fn waiting(app: &App, asked: &[Approval], text: &str) -> Option<Strin
     let mut said = String::new();
     for approval in asked.iter().filter(unnamed) {
         let place = link(app.config.server.public_url.as_deref(), approval.id);
-        let place = place.unwrap_or_else(|| format!("/api/approvals/{}", approval.id));
+        let place = place.unwrap_or_else(|| format!("/approvals/{}", approval.id));
         let until = time(approval.expires_at);
         let _ = write!(said, "\n- `{}` of `{}`, until {until}: {place}", approval.tool, approval.server);
     }

@@ -5,6 +5,7 @@ use super::approve::hash;
 use crate::agent::{Single, Tool, ToolAnswer, Watcher, Workspace};
 use crate::app::App;
 use crate::clock;
+use crate::db::audit::{self, Deed};
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::{approvals, conversations};
 use crate::domain::{
@@ -147,6 +148,11 @@ async fn settle(app: &App, approval: &Approval, outcome: &Result<Arc<Evidence>, 
         Err(problem) => Err(problem.as_str()),
     };
     approvals::settle(&mut *transaction, approval.id, label).await?;
+    let (called, row) = (format!("{} {}", approval.server, approval.server_tool), approval.id.to_string());
+    let outcome = if label.is_ok() { "done" } else { "failed" };
+    let deed =
+        Deed { actor: "regreen", action: "tool.call", object: ("tool", &called), outcome, detail: &row };
+    audit::add(&mut *transaction, &deed, clock::now()).await?;
     transaction.commit().await
 }
 

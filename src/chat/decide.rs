@@ -8,6 +8,7 @@ use super::profiles;
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Filter};
+use crate::db::audit::{self, Deed};
 use crate::db::conversations::{self, NewMessage};
 use crate::db::{queue, turns};
 use crate::domain::{Approval, ApprovalState};
@@ -90,11 +91,18 @@ pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Deci
     let state = if choice == Choice::Approve { ApprovalState::Approved } else { ApprovalState::Denied };
     let note = note.map(|note| Redactor::new().redact(note.trim()));
     let now = clock::now();
-    let decided = approvals::decide(&app.pool, id, state, (&author, note.as_deref()), now).await?;
-    let approval = approvals::get(&app.pool, id, now).await?.ok_or(NotDecided::Missing)?;
+    let mut transaction = app.pool.begin().await?;
+    let decided = approvals::decide(&mut *transaction, id, state, (&author, note.as_deref()), now).await?;
+    let approval = approvals::get(&mut *transaction, id, now).await?.ok_or(NotDecided::Missing)?;
     if !decided {
         return Err(NotDecided::Over(Box::new(approval)));
     }
+    let action = if choice == Choice::Approve { "approval.approve" } else { "approval.deny" };
+    let (row, detail) =
+        (id.to_string(), format!("{} {}, {}", approval.server, approval.server_tool, approval.hash));
+    let deed = Deed { actor: &author, action, object: ("approval", &row), outcome: "done", detail: &detail };
+    audit::add(&mut *transaction, &deed, now).await?;
+    transaction.commit().await?;
     tracing::info!(approval = %id, server = approval.server, tool = approval.server_tool, state = state.as_str(), author, "a call was decided");
     let turn = go_on(app, approval.conversation_id).await;
     // It may have been taken up meanwhile.

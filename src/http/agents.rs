@@ -1,5 +1,6 @@
 //! `/api/agents`: who answers in conversations.
 
+use super::audit::{NOBODY, record};
 use super::fields::{Fields, Shape};
 use super::problem::{FieldError, Problem};
 use super::reports::{known_id, missing};
@@ -123,6 +124,7 @@ pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Resu
     if !agents::remove(&app.pool, known.id).await? {
         return Err(missing("agent"));
     }
+    record(&app, NOBODY, "agent.delete", ("agent", &known.name)).await;
     tracing::info!(agent = known.name, "an agent was removed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -142,6 +144,7 @@ async fn put(app: &App, profile: Profile) -> Result<Profile, Problem> {
         let detail = format!("there is another agent called `{}`", profile.name);
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
+    record(app, NOBODY, "agent.store", ("agent", &profile.name)).await;
     tracing::info!(agent = profile.name, "an agent was stored");
     Ok(profile)
 }

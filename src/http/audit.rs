@@ -3,7 +3,8 @@
 use super::problem::Problem;
 use super::reports::{bad_query, page_size};
 use crate::app::App;
-use crate::db::audit::{self, Entry, Filter};
+use crate::clock;
+use crate::db::audit::{self, Deed, Entry, Filter};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
@@ -15,6 +16,9 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
+
+/// Who does something without having said who they are.
+pub(crate) const NOBODY: &str = "anonymous";
 
 /// How the record is narrowed and paged.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -51,6 +55,15 @@ pub struct AuditPage {
     /// `before` of the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<i64>,
+}
+
+/// Puts on record what somebody did here. What was done stays done when it cannot be written down; the log says so then.
+pub(crate) async fn record(app: &App, actor: &str, action: &str, object: (&str, &str)) {
+    let deed = Deed { actor, action, object, outcome: "done", detail: "" };
+    if let Err(error) = audit::add(&app.pool, &deed, clock::now()).await {
+        let (kind, name) = object;
+        tracing::error!(%error, actor, action, kind, name, "what was done cannot be put on record");
+    }
 }
 
 /// What was done, newest first.

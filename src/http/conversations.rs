@@ -1,5 +1,6 @@
 //! `/api/conversations`: what was said, about incidents and otherwise.
 
+use super::audit::NOBODY;
 use super::fields::{Fields, Shape};
 use super::problem::{FieldError, Problem};
 use super::reports::{bad_query, cut, known_id, missing, page_size, position};
@@ -7,6 +8,7 @@ use super::search::limit;
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals;
+use crate::db::audit::{self, Deed};
 use crate::db::conversations::{self, Filter};
 use crate::db::evidence::{self, Owner};
 use crate::db::runs;
@@ -191,9 +193,20 @@ pub async fn rename(
     responses((status = 204), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let id = known_id(&id)?;
-    if !conversations::remove(&app.pool, id).await? {
+    let mut transaction = app.pool.begin().await?;
+    if !conversations::remove(&mut *transaction, id).await? {
         return Err(missing("conversation"));
     }
+    let object = ("conversation", id.to_string());
+    let deed = Deed {
+        actor: NOBODY,
+        action: "conversation.delete",
+        object: (object.0, &object.1),
+        outcome: "done",
+        detail: "",
+    };
+    audit::add(&mut *transaction, &deed, clock::now()).await?;
+    transaction.commit().await?;
     tracing::info!(conversation = %id, "a conversation was deleted");
     Ok(StatusCode::NO_CONTENT)
 }

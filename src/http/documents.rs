@@ -1,5 +1,6 @@
 //! `/api/documents`: runbooks, notes and alerts, and new ones.
 
+use super::audit::{NOBODY, record};
 use super::fields::{Fields, Shape};
 use super::problem::{FieldError, Problem};
 use super::reports::{bad_query, known_id, missing, page_size};
@@ -145,6 +146,9 @@ pub async fn add(
         .map_err(|error| wrong(format!("cannot be taken: {error:#}")))?;
     let corpus = Corpus { source: API_SOURCE.to_owned(), documents, ..Corpus::default() };
     let done = app.knowledge.ingest(&corpus, Arc::new(|_: &str| {})).await.map_err(away)?;
+    if done.stored > 0 {
+        record(&app, NOBODY, "document.store", ("document", &path)).await;
+    }
     let status = if done.stored > 0 { StatusCode::CREATED } else { StatusCode::OK };
     let paths = corpus.documents.into_iter().map(|document| document.path).collect();
     let answer = DocumentStored { stored: done.stored, unchanged: done.unchanged, paths };
@@ -172,6 +176,7 @@ pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Resu
         ));
     }
     app.knowledge.remove(&listed.source, id).await?;
+    record(&app, NOBODY, "document.delete", ("document", &listed.path)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

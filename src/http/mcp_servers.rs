@@ -1,5 +1,6 @@
 //! `/api/mcp-servers`: which servers there are, how they are, what they offer.
 
+use super::audit::{NOBODY, record};
 use super::fields::Fields;
 use super::problem::{FieldError, Problem};
 use super::reports::missing;
@@ -132,6 +133,7 @@ pub async fn add(
     }
     transaction.commit().await?;
     app.sync_servers().await?;
+    record(&app, NOBODY, "mcp_server.add", ("mcp_server", &server.name)).await;
     tracing::info!(server = server.name, "an MCP server was added");
     detail(&app, &server.name).map(|detail| (StatusCode::CREATED, Json(detail)))
 }
@@ -152,6 +154,7 @@ pub async fn remove(State(app): State<Arc<App>>, Path(name): Path<String>) -> Re
     if !gone {
         return Err(missing("MCP server"));
     }
+    record(&app, NOBODY, "mcp_server.delete", ("mcp_server", &name)).await;
     tracing::info!(server = name, "an MCP server was removed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -179,6 +182,7 @@ pub async fn reconnect(
     if !app.mcp.reconnect(&name) {
         return Err(missing("MCP server"));
     }
+    record(&app, NOBODY, "mcp_server.reconnect", ("mcp_server", &name)).await;
     detail(&app, &name).map(|detail| (StatusCode::ACCEPTED, Json(detail)))
 }
 

@@ -2,7 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod approvals;
-mod audit;
+pub(crate) mod audit;
 pub(crate) mod chat;
 pub(crate) mod conversations;
 pub(crate) mod documents;

@@ -1,5 +1,6 @@
 //! `POST /api/incidents/{id}/resolution`: a person says how it was.
 
+use super::audit::record;
 use super::fields::{Fields, Shape};
 use super::problem::Problem;
 use super::reports::{known_id, missing};
@@ -54,6 +55,8 @@ pub async fn resolve(
     let id = known_id(&id)?;
     let said = said(body)?;
     let resolution = app.knowledge.resolve(id, said).await?.ok_or_else(|| missing("incident"))?;
+    let action = format!("incident.{}", resolution.verdict.as_str());
+    record(&app, &resolution.author, &action, ("incident", &id.to_string())).await;
     Ok((StatusCode::CREATED, Json(resolution)))
 }
 

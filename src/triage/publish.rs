@@ -4,6 +4,7 @@ use super::run::{Halt, Held};
 use super::tracker::{self, Issue};
 use crate::app::App;
 use crate::clock;
+use crate::db::audit::{self, Deed};
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, resolutions};
 use crate::domain::{Diagnosis, Evidence, Fingerprint, Incident, Verdict};
@@ -52,7 +53,13 @@ pub(super) async fn publish(
         }
     };
     let Issue { url, number, .. } = issue;
-    incidents::set_issue(&app.pool, incident.id, &url, number, clock::now()).await?;
+    let (now, row) = (clock::now(), incident.id.to_string());
+    let object = ("incident", row.as_str());
+    let deed = Deed { actor: "regreen", action: "issue.create", object, outcome: "done", detail: &url };
+    let mut transaction = app.pool.begin().await?;
+    incidents::set_issue(&mut *transaction, incident.id, &url, number, now).await?;
+    audit::add(&mut *transaction, &deed, now).await?;
+    transaction.commit().await?;
     Ok(format!("Issue created: {url}"))
 }
 

@@ -109,6 +109,8 @@ pub(super) async fn try_tool(
     let (text, failed) = match schema_form::arguments(&listed.input_schema, &sent) {
         Ok(arguments) => {
             let cancel = app.shutdown.token().child_token();
+            http::audit::record(&app, http::audit::NOBODY, "tool.try", ("tool", &format!("{server} {tool}")))
+                .await;
             match app.mcp.call(&server, &tool, arguments, cancel).await {
                 Ok(result) => (result.text, result.is_error),
                 Err(error) => (error.to_string(), true),
