@@ -4,7 +4,7 @@ use super::approve::{self, Asking};
 use super::brief::{self, Known};
 use super::carry::{self, Carried};
 use super::history::{self, History};
-use super::{cite, command, decide, librarian, profiles};
+use super::{begin, cite, command, decide, librarian, profiles};
 use crate::agent::{Agent, Event, Outcome, Tool, Workspace};
 use crate::app::App;
 use crate::clock;
@@ -327,6 +327,12 @@ async fn store(
     app.knowledge
         .say(&mut transaction, (task.conversation, &task.title, task.incident), &[message], now)
         .await?;
+    if let Some(title) = begin::title_with_answer(&task.title, &concluded.text)
+        && position == 1
+        && task.incident.is_none()
+    {
+        conversations::rename(&mut *transaction, task.conversation, &title).await?;
+    }
     conversations::touch(&mut *transaction, task.conversation, None, now).await?;
     let state = if concluded.stop == StopReason::Cancelled { "cancelled" } else { "done" };
     turns::finish(&mut *transaction, task.turn, state, now).await?;

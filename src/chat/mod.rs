@@ -14,4 +14,4 @@ mod profiles;
 
 pub use begin::{Ask, Begun, Refusal, begin};
 pub use decide::{Choice, Decided, Decision, NotDecided, decide, take_up};
-pub use profiles::{check_prompt, check_tools, ship};
+pub use profiles::{check_prompt, check_tools, ship, usual};

@@ -69,14 +69,19 @@ pub async fn ship(pool: &PgPool) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Who answers when nobody in particular is asked.
+#[must_use]
+pub fn usual(about_incident: bool) -> Uuid {
+    if about_incident { FAILURE_ANALYST } else { TROUBLESHOOTER }
+}
+
 /// The agent that was asked for, else the conversation's, else the shipped one for the subject.
 pub(super) async fn choose(
     app: &App,
     asked: Option<Uuid>,
     about_incident: bool,
 ) -> sqlx::Result<Option<Profile>> {
-    let shipped = if about_incident { FAILURE_ANALYST } else { TROUBLESHOOTER };
-    agents::get(&app.pool, asked.unwrap_or(shipped)).await
+    agents::get(&app.pool, asked.unwrap_or(usual(about_incident))).await
 }
 
 /// The agent's instructions.

@@ -23,6 +23,11 @@ pub enum Transport {
         /// Endpoint of the event stream.
         url: String,
     },
+    /// WebSocket with the subprotocol `mcp`.
+    WebSocket {
+        /// Endpoint.
+        url: String,
+    },
 }
 
 /// One MCP server of the configuration, secrets resolved.
@@ -81,6 +86,7 @@ impl Transport {
             Self::Stdio { .. } => "stdio",
             Self::StreamableHttp { .. } => "streamable-http",
             Self::Sse { .. } => "sse",
+            Self::WebSocket { .. } => "websocket",
         }
     }
 }

@@ -98,12 +98,16 @@ pub(super) fn server(r: &mut Reader<'_>, raw: RawServer) -> Option<McpServer> {
         && raw.name.len() <= 32
         && raw.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if !legal {
-        r.mistake(&name, "a name has 1 to 32 letters, digits, `_` or `-`");
+        r.mistake(format!("{name} name"), "has to be 1 to 32 letters, digits, `_` or `-`");
     }
     let transport = transport(r, &name, &raw)?;
-    for glob in raw.allow.iter().chain(&raw.deny).chain(&raw.read).chain(&raw.write) {
-        if let Err(error) = globset::Glob::new(glob) {
-            r.mistake(&name, format!("`{glob}` is not a glob: {}", error.kind()));
+    for (field, globs) in
+        [("allow", &raw.allow), ("deny", &raw.deny), ("read", &raw.read), ("write", &raw.write)]
+    {
+        for glob in globs {
+            if let Err(error) = globset::Glob::new(glob) {
+                r.mistake(format!("{name} {field}"), format!("`{glob}` is not a glob: {}", error.kind()));
+            }
         }
     }
     Some(McpServer {
@@ -121,32 +125,34 @@ pub(super) fn server(r: &mut Reader<'_>, raw: RawServer) -> Option<McpServer> {
 }
 
 fn transport(r: &mut Reader<'_>, name: &str, raw: &RawServer) -> Option<Transport> {
-    match (raw.transport.as_str(), &raw.url, raw.command.is_empty()) {
-        ("stdio", None, false) => Some(Transport::Stdio { command: raw.command.clone() }),
-        ("stdio", _, _) => {
-            r.mistake(name, "transport `stdio` needs `command` and no `url`");
-            None
+    let setting = format!("{name} transport");
+    let schemes = match raw.transport.as_str() {
+        "stdio" if raw.url.is_none() && !raw.command.is_empty() => {
+            return Some(Transport::Stdio { command: raw.command.clone() });
         }
-        ("streamable-http" | "sse", Some(url), true) => {
-            if !reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-                r.mistake(name, "`url` is not an http:// or https:// URL");
-            }
-            let url = url.clone();
-            Some(if raw.transport == "sse" {
-                Transport::Sse { url }
-            } else {
-                Transport::StreamableHttp { url }
-            })
+        "stdio" => {
+            r.mistake(setting, "`stdio` needs `command` and no `url`");
+            return None;
         }
-        ("streamable-http" | "sse", _, _) => {
-            r.mistake(name, format!("transport `{}` needs `url` and no `command`", raw.transport));
-            None
+        "streamable-http" | "sse" => ["http", "https"],
+        "websocket" => ["ws", "wss"],
+        other => {
+            r.mistake(setting, format!("`{other}` is not one of stdio, streamable-http, sse, websocket"));
+            return None;
         }
-        (other, _, _) => {
-            r.mistake(name, format!("transport `{other}` is not one of stdio, streamable-http, sse"));
-            None
-        }
+    };
+    let Some(url) = raw.url.clone().filter(|_| raw.command.is_empty()) else {
+        r.mistake(setting, format!("`{}` needs `url` and no `command`", raw.transport));
+        return None;
+    };
+    if !reqwest::Url::parse(&url).is_ok_and(|url| schemes.contains(&url.scheme())) {
+        r.mistake(format!("{name} url"), format!("is not an {}:// or {}:// URL", schemes[0], schemes[1]));
     }
+    Some(match raw.transport.as_str() {
+        "sse" => Transport::Sse { url },
+        "websocket" => Transport::WebSocket { url },
+        _ => Transport::StreamableHttp { url },
+    })
 }
 
 fn secrets(
@@ -163,7 +169,7 @@ fn secrets(
 
 fn duration(r: &mut Reader<'_>, name: &str, field: &str, value: &str) -> Duration {
     humantime::parse_duration(value).unwrap_or_else(|_| {
-        r.mistake(name, format!("`{field}`: `{value}` is not a time such as `30s`"));
+        r.mistake(format!("{name} {field}"), format!("`{value}` is not a time such as `30s`"));
         Duration::from_secs(10)
     })
 }

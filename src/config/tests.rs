@@ -59,7 +59,7 @@ fn every_mistake_is_named_at_once() {
     the configuration has 7 mistakes:
       `server.prot` (file): there is no such setting; did you mean `server.port`?
       `servr.port` (file): there is no such setting; did you mean `server.port`?
-      `mcp` server `x`: transport `pigeon` is not one of stdio, streamable-http, sse
+      `mcp` server `x` transport: `pigeon` is not one of stdio, streamable-http, sse, websocket
       `server.port` (PORT): `many` is not a number from 0 to 65535
       `server.wait` (REGREEN_WAIT): `soon` is not a time such as `30s`, `5m` or `500ms`
       `model.name`: is not set, but `model.url` is; a model needs both

@@ -221,6 +221,18 @@ pub async fn list(
     .await
 }
 
+/// The runbooks of these paths: id, path and title.
+pub async fn of_paths(
+    db: impl PgExecutor<'_>,
+    paths: &[String],
+) -> sqlx::Result<Vec<(Uuid, String, String)>> {
+    let rows = sqlx::query!(
+        "select distinct on (path) id, path, title from documents where realm = 'runbook' and path = any($1) order by path, source",
+        paths
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.id, row.path, row.title)).collect())
+}
+
 /// A document of the runbooks with its whole text.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<(Listed, String)>> {
     let row = sqlx::query!(

@@ -134,4 +134,7 @@ pub struct Diagnosis {
     /// Names in title or cause that the evidence does not have; set by `evidence::verify`.
     #[serde(default)]
     pub not_found: Vec<String>,
+    /// Paths of the runbooks that the analyst was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runbooks: Vec<String>,
 }

@@ -6,7 +6,7 @@ use super::problem::{FieldError, Problem};
 use super::reports::missing;
 use crate::app::App;
 use crate::clock;
-use crate::config::process_env;
+use crate::config::{Mistake, process_env};
 use crate::db::servers;
 use crate::domain::Access;
 use crate::mcp::{ServerStatus, ToolListed};
@@ -65,7 +65,7 @@ pub struct ServerTools {
 pub struct NewServer {
     /// Unique: letters, digits, `_`, `-`.
     name: String,
-    /// `streamable-http`, `sse` or `stdio`.
+    /// `streamable-http`, `sse`, `websocket` or `stdio`.
     transport: String,
     /// Endpoint, for the first two.
     url: Option<String>,
@@ -118,9 +118,7 @@ pub async fn add(
 ) -> Result<(StatusCode, Json<ServerDetail>), Problem> {
     let settings = without_nulls(Fields::parse(body)?.into_value());
     let server = app.config.added.server(&settings, &process_env).map_err(|mistakes| {
-        let wrong =
-            |mistake: crate::config::Mistake| FieldError { field: mistake.setting, problem: mistake.problem };
-        Problem::fields(mistakes.into_iter().map(wrong).collect())
+        Problem::fields(mistakes.into_iter().map(|mistake| wrong(&settings, mistake)).collect())
     })?;
     let taken =
         || Problem::new(StatusCode::CONFLICT, format!("there is a server called `{}` already", server.name));
@@ -184,6 +182,15 @@ pub async fn reconnect(
     }
     record(&app, NOBODY, "mcp_server.reconnect", ("mcp_server", &name)).await;
     detail(&app, &name).map(|detail| (StatusCode::ACCEPTED, Json(detail)))
+}
+
+/// The field of the body that a mistake is about; the configuration names the server too.
+fn wrong(settings: &Value, Mistake { setting, problem }: Mistake) -> FieldError {
+    let server = format!("`mcp` server `{}` ", settings["name"].as_str().unwrap_or_default());
+    let field = setting.strip_prefix(&server).unwrap_or(&setting);
+    let (field, part) = field.split_once(' ').unwrap_or((field, ""));
+    let problem = if part.is_empty() { problem } else { format!("{part} {problem}") };
+    FieldError { field: field.to_owned(), problem }
 }
 
 /// `null` means left out.

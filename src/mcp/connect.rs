@@ -2,6 +2,7 @@
 
 use super::failure::describe;
 use super::sse::SseWorker;
+use super::websocket;
 use crate::config::{McpServer, Transport};
 use anyhow::{Context as _, anyhow};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -67,6 +68,12 @@ pub(super) async fn connect(
             let worker =
                 SseWorker { http, url: url.parse().context("its URL is wrong")?, headers: headers(config)? };
             listener.serve(worker).await.map_err(refused)
+        }
+        Transport::WebSocket { url } => {
+            let ends = websocket::open(url, headers(config)?).await;
+            // Its words may name the URL, which may hold a secret.
+            let ends = ends.map_err(|error| anyhow!(describe(error.as_ref())))?;
+            listener.serve(ends).await.map_err(refused)
         }
     }
 }

@@ -7,6 +7,7 @@ mod names;
 mod server;
 mod sse;
 mod tool;
+mod websocket;
 
 pub use call::{CallError, CallResult};
 pub use server::{Phase, ServerStatus};

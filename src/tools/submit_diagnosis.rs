@@ -158,5 +158,6 @@ fn read(arguments: Arguments, analyst: &str, workspace: &Workspace) -> Diagnosis
         analyst: analyst.to_owned(),
         note: None,
         not_found: Vec::new(),
+        runbooks: Vec::new(),
     }
 }

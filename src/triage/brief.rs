@@ -39,13 +39,13 @@ struct Recognised {
     text: String,
 }
 
-/// System prompt and brief.
+/// System prompt and brief, and the paths of the runbooks in it.
 pub(super) async fn brief(
     app: &App,
     (failure, incident): (&Failure, &Incident),
     workspace: &Workspace,
     gaps: &[String],
-) -> Result<Vec<Message>, Halt> {
+) -> Result<(Vec<Message>, Vec<String>), Halt> {
     let pieces = workspace.pieces();
     let good = pieces.iter().find(|piece| piece.kind == EvidenceKind::GoodLog);
     let good = good.map(|piece| Templates::of(&piece.text));
@@ -75,7 +75,9 @@ pub(super) async fn brief(
     );
     let system = app.prompts.render("triage-system", json!({}));
     let render = |text: anyhow::Result<String>| text.map_err(|error| Halt::Failed(format!("{error:#}")));
-    Ok(vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }])
+    let messages = vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }];
+    let path = |runbook: &serde_json::Value| runbook["path"].as_str().map(str::to_owned);
+    Ok((messages, runbooks.iter().filter_map(path).collect()))
 }
 
 /// Runbooks and past incidents, within their share of tokens. The brief is good without them: a search that fails must

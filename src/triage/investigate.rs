@@ -35,12 +35,13 @@ pub(super) async fn investigate(
     let started = Instant::now();
     let Collected { pieces, gaps, redactor } = collected;
     let workspace = Arc::new(Workspace::new(pieces, redactor));
-    let brief = brief::brief(app, (&held.report.failure, incident), &workspace, &gaps).await?;
+    let (brief, runbooks) = brief::brief(app, (&held.report.failure, incident), &workspace, &gaps).await?;
     let told = brief::told(&brief);
     let (mut diagnosis, mut runs) = conclude(app, &workspace, brief, cancel).await?;
     // The runbooks' words are people's: the built-in analyst invents no names.
     let told = (diagnosis.analyst != app.rules.name()).then_some(told.as_str());
     verify(&mut diagnosis, &Told::new(&workspace, told));
+    diagnosis.runbooks = runbooks;
     if let Some(run) = runs.last_mut() {
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         run.claims = count(diagnosis.claims.len());

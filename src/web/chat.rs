@@ -7,8 +7,8 @@ use super::page::{self, Trouble, render, value};
 use crate::app::App;
 use crate::chat::{self, Ask};
 use crate::db::conversations::{self, Filter};
-use crate::db::{agents, incidents, runs, turns};
-use crate::domain::{ConversationMessage, Profile, Run};
+use crate::db::{agents, incidents, reports, runs, turns};
+use crate::domain::{Citation, Claim, ConversationMessage, Profile, Run};
 use crate::http::{self, Problem, known_id, missing};
 use axum::Form;
 use axum::extract::{Path, Query, State};
@@ -72,7 +72,7 @@ async fn blank(app: &App, about: &About, refused: Option<Value>) -> Result<Html<
     };
     let values = context! {
         incident => incident.map(value),
-        agent => value(about.agent),
+        agent => value(about.agent.unwrap_or(chat::usual(about.incident.is_some()))),
         refused,
         ..beside(app, None).await?
     };
@@ -111,7 +111,7 @@ async fn conversation(app: &App, id: Uuid, refused: Option<Value>) -> Result<Htm
         messages => value(&messages),
         incident => incident.map(value),
         approvals => approvals::waiting_in(app, id).await?,
-        agent => value(conversation.agent_id),
+        agent => value(conversation.agent_id.unwrap_or(chat::usual(conversation.incident_id.is_some()))),
         refused,
         ..beside(app, Some(id)).await?
     };
@@ -125,11 +125,36 @@ async fn messages(app: &App, id: Uuid, from: i32) -> Result<Vec<Shown>, Trouble>
         made.entry(turn).or_default().push(run);
     }
     let messages = conversations::messages(&app.pool, id, from).await?;
-    let shown = messages.into_iter().map(|message| {
+    let claims = claims(app, id).await?;
+    let shown = messages.into_iter().map(|mut message| {
+        if message.citations.is_empty() && message.run.is_none() {
+            message.citations.clone_from(&claims);
+        }
         let own = message.run.and_then(|turn| made.remove(&turn)).unwrap_or_default();
         Shown::new(message, own)
     });
     Ok(shown.collect())
+}
+
+/// What the investigation cites, in the words of the message that the incident's conversation begins with.
+async fn claims(app: &App, id: Uuid) -> Result<Vec<Citation>, Trouble> {
+    let Some(incident) = conversations::get(&app.pool, id).await?.and_then(|known| known.incident_id) else {
+        return Ok(Vec::new());
+    };
+    let leader = reports::leader(&app.pool, incident).await?;
+    let diagnosis = incidents::get(&app.pool, incident).await?.and_then(|incident| incident.diagnosis);
+    let (Some(report), Some(diagnosis)) = (leader, diagnosis) else { return Ok(Vec::new()) };
+    let citation = |claim: Claim| Citation {
+        mark: format!("{}:{}", claim.evidence, claim.first_line),
+        title: claim.statement,
+        first_line: claim.first_line,
+        last_line: claim.last_line,
+        quote: claim.quote.unwrap_or_default(),
+        verified: claim.verified,
+        url: Some(format!("/api/reports/{report}/evidence/{}", claim.evidence)),
+        evidence: claim.evidence,
+    };
+    Ok(diagnosis.claims.into_iter().map(citation).collect())
 }
 
 pub(super) async fn ask(State(app): State<Arc<App>>, Form(sent): Form<Sent>) -> Result<Response, Trouble> {

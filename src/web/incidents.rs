@@ -3,7 +3,7 @@
 use super::forms::{self, Kind, Refused, Sent};
 use super::page::{self, Trouble, value};
 use crate::app::App;
-use crate::db::documents::Realm;
+use crate::db::documents::{self, Realm};
 use crate::db::evidence::Owner;
 use crate::db::reports::Filter as ReportFilter;
 use crate::db::{evidence, incidents, reports, resolutions, runs};
@@ -80,7 +80,7 @@ async fn detail(app: &App, id: Uuid, refused: Option<Refused>) -> Result<Html<St
         Some(report) => work(app, report).await?,
         None => Value::from(()),
     };
-    let (runbooks, similar) = related(app, &incident).await;
+    let similar = similar(app, &incident).await;
     let values = context! {
         incident => value(&incident),
         leader => value(leader),
@@ -89,7 +89,7 @@ async fn detail(app: &App, id: Uuid, refused: Option<Refused>) -> Result<Html<St
         pipelines => incidents::pipelines(&app.pool, id).await?,
         last_good_run => incidents::last_good_run(&app.pool, id).await?,
         resolutions => value(resolutions::of_incident(&app.pool, id).await?),
-        runbooks => value(&runbooks),
+        runbooks => used(app, &incident).await?,
         similar => value(&similar),
         refused => refused.map(value),
     };
@@ -106,25 +106,34 @@ async fn work(app: &App, report: Uuid) -> Result<Value, Trouble> {
     })
 }
 
-/// Runbooks and other incidents that fit. The page is good without them.
-async fn related(app: &App, incident: &Incident) -> (Vec<Hit>, Vec<Hit>) {
+/// The runbooks that the analyst was given, in the order it was.
+async fn used(app: &App, incident: &Incident) -> Result<Vec<Value>, Trouble> {
+    let none = Vec::new();
+    let paths = incident.diagnosis.as_ref().map_or(&none, |diagnosis| &diagnosis.runbooks);
+    let known = documents::of_paths(&app.pool, paths).await?;
+    let shown = |path: &String| {
+        let (id, _, title) = known.iter().find(|(_, known, _)| known == path)?;
+        Some(context! { id => value(id), title })
+    };
+    Ok(paths.iter().filter_map(shown).collect())
+}
+
+/// Other incidents that are alike. The page is good without them.
+async fn similar(app: &App, incident: &Incident) -> Vec<Hit> {
     let cause = incident.diagnosis.as_ref().map_or("", |diagnosis| diagnosis.cause.as_str());
     let text = format!("{}\n{cause}", incident.title);
-    let search = async |realm, limit| {
-        let query = Search { text: &text, realms: &[realm], kind: None, applies_to: None, limit };
-        app.knowledge.search(&query).await.map(|found| found.hits).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the knowledge cannot be searched");
-            Vec::new()
-        })
-    };
-    let runbooks = search(Realm::Runbook, RELATED).await;
-    let mut similar = search(Realm::Incident, RELATED * 3).await;
+    let realms = &[Realm::Incident];
+    let query = Search { text: &text, realms, kind: None, applies_to: None, limit: RELATED * 3 };
+    let mut hits = app.knowledge.search(&query).await.map(|found| found.hits).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the knowledge cannot be searched");
+        Vec::new()
+    });
     // What is near by its words only is alike if it is of the same kind too.
-    let ids: Vec<Uuid> = similar.iter().filter_map(|hit| hit.incident_id).collect();
+    let ids: Vec<Uuid> = hits.iter().filter_map(|hit| hit.incident_id).collect();
     let alike = incidents::of_class(&app.pool, &ids, incident.class.as_str()).await.unwrap_or_default();
-    similar.retain(|hit| hit.incident_id.is_some_and(|id| id != incident.id && alike.contains(&id)));
-    similar.truncate(RELATED);
-    (runbooks, similar)
+    hits.retain(|hit| hit.incident_id.is_some_and(|id| id != incident.id && alike.contains(&id)));
+    hits.truncate(RELATED);
+    hits
 }
 
 pub(super) async fn resolve(

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Documents on a page, and hits of a search.
-const PAGE: i64 = 100;
+const PAGE: i64 = 50;
 const HITS: usize = 20;
 
 /// How the list is narrowed.

@@ -268,12 +268,12 @@ async fn without_scripts_everything_but_the_live_parts_works() {
 /// Text that would do something if a page took it for more than text.
 const HOSTILE: &str = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script><svg/onload=window.hacked=1> \
     \"><iframe src=\"javascript:parent.hacked=1\"></iframe> <a href=\"javascript:window.hacked=1\">a</a> [b](javascript:window.hacked=1) \
-    ![c](https://evil.example/c.png) <p hx-get=\"/settings\" hx-trigger=\"load\"> <style>*{display:none}</style> </textarea></pre></title> {{7*7}} \
+    ![c](https://evil.example/c.png) <p hx-get=\"/settings\" hx-trigger=\"load\"> <style>*{display:none}</style> </textarea></pre></title> {{7919*7907}} \
     <hx-partial hx-target=\"main\">gone</hx-partial> <a href=/x>";
 
 /// A service in which everything that somebody else can write is hostile, and the pages that show it.
-async fn hostile() -> (TestApp, Vec<String>) {
-    let model = FakeModel::start(vec![
+async fn hostile(model: &FakeModel) -> (TestApp, Vec<String>) {
+    model.push(vec![
         Reply::call(
             "submit_diagnosis",
             json!({"title": format!("Broken {HOSTILE}"), "cause": HOSTILE, "class": "code", "confidence": "high", "next_steps": [HOSTILE],
@@ -281,9 +281,8 @@ async fn hostile() -> (TestApp, Vec<String>) {
         ),
         Reply::call("search_evidence", json!({"query": HOSTILE})),
         Reply::Text(HOSTILE),
-    ])
-    .await;
-    let app = Setup::bare().await.model(&model).start().await.read_up().await;
+    ]);
+    let app = Setup::bare().await.model(model).start().await.read_up().await;
     let log = format!("{HOSTILE}\nerror: build failed {HOSTILE}\n").repeat(3);
     let short: String = HOSTILE.chars().take(250).collect();
     let body = json!({"namespace": "ci", "pod_name": "p", "pipeline": short, "run": short, "log": log});
@@ -330,9 +329,30 @@ async fn hostile() -> (TestApp, Vec<String>) {
     (app, pages)
 }
 
+/// Nothing of the hostile text is more than text.
+async fn is_inert(page: &Page, place: &str) {
+    let found = page
+        .eval(
+            "({hacked: window.hacked ?? null, inserted: document.querySelectorAll('main img, main script, main iframe, main svg:not(.chart), main style').length, \
+              handlers: [...document.querySelectorAll('main *')].filter((e) => [...e.attributes].some((a) => a.name.startsWith('on'))).length, \
+              schemes: [...document.querySelectorAll('main a[href]')].filter((a) => !/^https?:$/.test(a.protocol)).length, \
+              seen: document.querySelector('main').offsetHeight > 0, computed: document.querySelector('main').innerText.includes('62615533')})",
+        )
+        .await;
+    assert_eq!(
+        found,
+        json!({"hacked": null, "inserted": 0, "handlers": 0, "schemes": 0, "seen": true, "computed": false}),
+        "{place}"
+    );
+    // Something that the policy had to stop would stand on the console.
+    let errors = page.console_errors().await;
+    assert!(errors.is_empty(), "{place}: {errors:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_text_stays_text_everywhere() {
-    let (app, pages) = hostile().await;
+    let model = FakeModel::start(Vec::new()).await;
+    let (app, pages) = hostile(&model).await;
     let browser = Browser::start().await;
     let page = browser.page().await;
     for path in pages {
@@ -341,23 +361,17 @@ async fn hostile_text_stays_text_everywhere() {
         if path.contains("evidence") {
             page.wait_for("#log[data-drawn]").await;
         }
-        let found = page
-            .eval(
-                "({hacked: window.hacked ?? null, inserted: document.querySelectorAll('main img, main script, main iframe, main svg:not(.chart), main style').length, \
-                  handlers: [...document.querySelectorAll('main *')].filter((e) => [...e.attributes].some((a) => a.name.startsWith('on'))).length, \
-                  schemes: [...document.querySelectorAll('main a[href]')].filter((a) => !/^https?:$/.test(a.protocol)).length, \
-                  seen: document.querySelector('main').offsetHeight > 0, computed: document.querySelector('main').innerText.includes('49')})",
-            )
-            .await;
-        assert_eq!(
-            found,
-            json!({"hacked": null, "inserted": 0, "handlers": 0, "schemes": 0, "seen": true, "computed": false}),
-            "{path}"
-        );
-        // Something that the policy had to stop would stand on the console.
-        let errors = page.console_errors().await;
-        assert!(errors.is_empty(), "{path}: {errors:#?}");
+        is_inert(&page, &path).await;
     }
+    // The same while it is written: what a tool tells, and the model's Markdown in pieces.
+    model.push(vec![
+        Reply::call("search_evidence", json!({"query": HOSTILE})),
+        Reply::Gated(HOSTILE, Arc::default(), ""),
+    ]);
+    page.open(&format!("{}/chat", app.base)).await;
+    page.fill("#message", "go on\n").await;
+    page.wait_until("document.getElementById('saying')?.innerText.includes('window.hacked=1')").await;
+    is_inert(&page, "a live answer").await;
     page.screenshot("hostile").await;
     app.stop().await;
 }

@@ -1,6 +1,6 @@
 //! The field's own MCP servers, installed from npm and PyPI, in front of stand-in APIs.
 
-use crate::support::{Setup, apis, real_servers};
+use crate::support::{Setup, apis, eventually, real_servers};
 use regreen::demo::samples::samples;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,29 @@ async fn the_everything_server_over_all_transports() {
             app.mcp().call(server, "echo", json!({"message": "hello"}), CancellationToken::new()).await;
         assert!(echoed.unwrap().text.contains("hello"), "{server}");
     }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_the_python_sdk_over_websocket_that_comes_back() {
+    let port = real_servers::free_port();
+    let first = real_servers::websocket_on(port).await;
+    let file = format!(
+        "[[mcp]]\nname = \"socket\"\ntransport = \"websocket\"\nurl = \"{0}\"\nheaders = {{ authorization = \"Bearer t\" }}\n\
+         [[mcp]]\nname = \"stranger\"\ntransport = \"websocket\"\nurl = \"{0}\"\n",
+        first.url
+    );
+    let app = Setup::bare().await.file(&file).start().await;
+    let echo = async || {
+        let arguments = json!({"text": "hällo"});
+        app.mcp().call("socket", "echo", arguments, CancellationToken::new()).await.map(|said| said.text)
+    };
+    assert_eq!(echo().await.unwrap(), "echo: hällo");
+    assert!(!app.mcp().is_connected("stranger"), "it has no key: {:?}", app.mcp().status());
+    drop(first);
+    eventually("the loss is noticed", async || (!app.mcp().is_connected("socket")).then_some(())).await;
+    let _second = real_servers::websocket_on(port).await;
+    eventually("the session is built anew", async || echo().await.ok()).await;
     app.stop().await;
 }
 

@@ -93,3 +93,13 @@ pub async fn everything_on(port: u16, transport: &str, path: &str) -> RealServer
     server.url = format!("http://127.0.0.1:{port}{path}");
     server
 }
+
+/// A server over WebSocket made of the Python SDK, on a port of the caller's choice.
+pub async fn websocket_on(port: u16) -> RealServer {
+    let mut command = Command::new(tool("py/bin/python"));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/websocket_server.py"));
+    command.arg(port.to_string());
+    let mut server = start(command, port).await;
+    server.url = format!("ws://127.0.0.1:{port}/ws");
+    server
+}

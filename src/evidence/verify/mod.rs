@@ -166,6 +166,7 @@ mod tests {
             analyst: "m".into(),
             note: None,
             not_found: Vec::new(),
+            runbooks: Vec::new(),
         }
     }
 
