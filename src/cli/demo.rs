@@ -188,7 +188,7 @@ async fn follow(service: &Service, id: Uuid) -> anyhow::Result<Report> {
 fn invite(address: SocketAddr, all: &[Sample]) {
     let other = &all[all.len().min(3) - 1];
     println!(
-        "\nRegreen stays up at http://{address} (API: http://{address}/docs). Try:\n\n  \
+        "\nRegreen stays up: open http://{address} in a browser (the API is described at http://{address}/docs), or try:\n\n  \
          curl -s http://{address}/report-failure -H 'content-type: application/json' -d '{{\"namespace\":\"{}\",\"pod_name\":\"{}\"}}'\n  \
          curl -s http://{address}/api/incidents\n  \
          curl -s http://{address}/health\n\nOther failed pods: {}\nCtrl-C ends it.",

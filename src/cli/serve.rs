@@ -47,7 +47,7 @@ pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode
     shutdown.on_signals().context("cannot listen for signals")?;
     let service = start(config, roles, shutdown.clone()).await?;
     if let Some(address) = service.address {
-        tracing::info!(%address, "serving; the API is described at /docs");
+        tracing::info!(%address, "serving: the pages are at /, the API is described at /docs");
     }
     shutdown.token().cancelled().await;
     service.stop().await?;

@@ -21,15 +21,17 @@ static CLEANER: LazyLock<ammonia::Builder<'static>> = LazyLock::new(|| {
 /// HTML of a Markdown text, its citations linked.
 pub(super) fn html(text: &str, citations: &[Citation]) -> String {
     let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
-    let mut code = false;
+    let (mut code, mut linking) = (false, false);
     let events = TextMergeStream::new(Parser::new_ext(text, options)).filter_map(|event| match event {
         Event::Html(html) | Event::InlineHtml(html) => Some(Event::Text(html)),
         Event::Start(Tag::Image { .. }) | Event::End(TagEnd::Image) => None,
-        // A path of this server is for its own citations alone.
+        // A path of this server is for its own citations alone, and what is no web address is no link.
         Event::Start(Tag::Link { dest_url, title, id, link_type }) => {
             let dest_url = CowStr::from(super::show::outside(&dest_url));
-            Some(Event::Start(Tag::Link { link_type, dest_url, title, id }))
+            linking = !dest_url.is_empty();
+            linking.then_some(Event::Start(Tag::Link { link_type, dest_url, title, id }))
         }
+        Event::End(TagEnd::Link) => linking.then_some(Event::End(TagEnd::Link)),
         Event::Start(Tag::CodeBlock(kind)) => {
             code = true;
             Some(Event::Start(Tag::CodeBlock(kind)))
@@ -102,7 +104,8 @@ mod unit {
             "{shown}"
         );
         assert!(!document.contains("href=\"/") && !document.contains("href=\"javascript"), "{shown}");
-        assert!(!document.contains("hx-get=\""), "{shown}");
+        assert!(!document.contains("hx-get=\"") && !document.contains("<a "), "{shown}");
+        assert!(html("see <https://forge.example/7>", &[]).contains("<a href=\"https://forge.example/7\""));
     }
 
     #[test]

@@ -230,6 +230,33 @@ async fn every_page_is_sound_in_every_light_and_width() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_a_hundred_thousand_lines_is_read_in_pieces() {
+    use std::fmt::Write as _;
+    let app = Setup::bare().await.start().await;
+    let mut log = String::new();
+    for number in 1..=100_000 {
+        let _ = writeln!(log, "[INFO] step {number} of the long build went well");
+    }
+    log.push_str("error: linking with `cc` failed: exit status: 1\n");
+    let report = app.post(&json!({"namespace": "ci", "pod_name": "long", "log": log}), &[]).await;
+    let report = report.body["report_id"].as_str().unwrap().to_owned();
+    let browser = Browser::start().await;
+    let page = browser.page().await;
+    page.open(&format!("{}/reports/{report}/evidence/E1#L77777", app.base)).await;
+    page.wait_for("li.cited[data-number='77777']").await;
+    page.eval("(() => { const box = document.getElementById('log'); box.scrollTop = box.scrollHeight; })()")
+        .await;
+    page.wait_for("li.told[data-number='100001']").await;
+    assert!(page.text("li[data-number='100001']").await.contains("linking with `cc` failed"));
+    assert!(page.count("#log li").await < 300);
+    page.fill("#from", "50000").await;
+    page.click("//button[normalize-space()='Go']").await;
+    page.wait_for("li.cited[data-number='50000']").await;
+    is_sound(&page, "log-long").await;
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_scripts_everything_but_the_live_parts_works() {
     let app = Setup::whole().await.start().await.read_up().await;
     app.report("maven-dependency").await;
