@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// Documents on a page, and hits of a search.
 const PAGE: i64 = 50;
-const HITS: usize = 20;
+const HITS: usize = 10;
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
