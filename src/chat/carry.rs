@@ -109,6 +109,10 @@ pub(super) async fn out(
     let budget = Budget { tool_call: Duration::MAX, ..app.config.agent };
     let approved = task.decided.iter().filter(|approval| approval.state == ApprovalState::Running);
     for (number, approval) in (1..).zip(approved) {
+        // A conversation that was deleted meanwhile took its decisions with it.
+        if !approvals::is_running(&app.pool, approval.id, task.turn).await? {
+            continue;
+        }
         let tool = Arc::new(Approved::new(app.mcp.clone(), approval.clone(), answer.stop.clone()));
         let call = ToolCall {
             id: format!("0.{number}"),
@@ -136,13 +140,14 @@ pub(super) async fn out(
 /// At once and not with the end of the answer: what was done is known even when the process ends now.
 async fn settle(app: &App, approval: &Approval, outcome: &Result<Arc<Evidence>, String>) -> sqlx::Result<()> {
     let mut transaction = app.pool.begin().await?;
-    if !conversations::lock(&mut *transaction, approval.conversation_id).await? {
-        return Ok(());
-    }
+    // Whatever was deleted: that it was done stays on record.
+    let is_kept = conversations::lock(&mut *transaction, approval.conversation_id).await?;
     let label = match outcome {
         Ok(piece) => {
             let owner = Owner::Conversation(approval.conversation_id);
-            evidence::insert(&mut *transaction, owner, &[NewEvidence::of(piece)], clock::now()).await?;
+            if is_kept {
+                evidence::insert(&mut *transaction, owner, &[NewEvidence::of(piece)], clock::now()).await?;
+            }
             Ok(Some(piece.label.as_str()))
         }
         Err(problem) => Err(problem.as_str()),

@@ -33,7 +33,7 @@ pub const SETTINGS: &[Setting] = &[
         "server.public_url",
         &["REGREEN_PUBLIC_URL"],
         "",
-        "Where people reach this server; used in links of issues.",
+        "Where people reach this server; used in links of issues and of calls that wait for approval.",
     ),
     s(
         "server.body_limit",

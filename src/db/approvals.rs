@@ -76,6 +76,17 @@ pub async fn asked_in(db: impl PgExecutor<'_>, turn: Uuid) -> sqlx::Result<i64> 
         .await
 }
 
+/// Whether a call is still to be carried out by this turn.
+pub async fn is_running(db: impl PgExecutor<'_>, id: Uuid, turn: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from approvals where id = $1 and told_in = $2 and state = 'running') as "running!""#,
+        id,
+        turn
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Number of calls that wait for a person.
 pub async fn waiting(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<i64> {
     sqlx::query_scalar!(

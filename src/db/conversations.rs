@@ -194,7 +194,7 @@ pub async fn list(
         Conversation,
         r#"select c.id, c.title, c.incident_id, c.agent_id, c.created_at, c.updated_at,
                   (select count(*) from messages m where m.conversation_id = c.id) as "messages!",
-                  (select t.id from turns t where t.conversation_id = c.id and t.state = 'running') as "running?"
+                  (select t.id from turns t where t.conversation_id = c.id and t.state = 'running' and t.lease_until > now()) as "running?"
            from conversations c
            where ($1::uuid is null or c.agent_id = $1) and ($2::uuid is null or c.incident_id = $2)
                  and ($3::timestamptz is null or c.updated_at >= $3) and ($4::timestamptz is null or c.updated_at <= $4)
@@ -222,7 +222,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Conve
         Conversation,
         r#"select c.id, c.title, c.incident_id, c.agent_id, c.created_at, c.updated_at,
                   (select count(*) from messages m where m.conversation_id = c.id) as "messages!",
-                  (select t.id from turns t where t.conversation_id = c.id and t.state = 'running') as "running?"
+                  (select t.id from turns t where t.conversation_id = c.id and t.state = 'running' and t.lease_until > now()) as "running?"
            from conversations c where c.id = $1"#,
         id
     )
@@ -256,6 +256,16 @@ pub async fn messages(
         created_at: row.created_at,
     });
     Ok(said.collect())
+}
+
+/// The place of the message that a turn made, if it made one.
+pub async fn position_of(db: impl PgExecutor<'_>, turn: Uuid) -> sqlx::Result<Option<i32>> {
+    sqlx::query_scalar!(
+        "select position from messages where turn_id = $1 and role = 'assistant' order by position limit 1",
+        turn
+    )
+    .fetch_optional(db)
+    .await
 }
 
 /// What was said before the messages that are given whole: a summary, and the position it ends before.

@@ -72,29 +72,36 @@ pub async fn insert(db: &mut PgConnection, work: Work, run: &Run) -> sqlx::Resul
 
 /// The runs of a report, oldest first, each with its calls.
 pub async fn of_report(db: impl PgExecutor<'_> + Copy, report: Uuid) -> sqlx::Result<Vec<Run>> {
-    Ok(read(db, Some(report), None).await?.into_iter().map(|(_, run)| run).collect())
+    Ok(read(db, Some(report), &[]).await?.into_iter().map(|(_, run)| run).collect())
 }
 
-/// The runs of a conversation's turns, oldest first, each with its turn and its calls.
+/// The runs of these turns, oldest first, each with its turn and its calls.
+pub async fn of_turns(db: impl PgExecutor<'_> + Copy, turns: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Run)>> {
+    let runs = read(db, None, turns).await?;
+    Ok(runs.into_iter().filter_map(|(turn, run)| Some((turn?, run))).collect())
+}
+
+/// The runs of all turns of a conversation, oldest first, each with its turn and its calls.
 pub async fn of_conversation(
     db: impl PgExecutor<'_> + Copy,
     conversation: Uuid,
 ) -> sqlx::Result<Vec<(Uuid, Run)>> {
-    let runs = read(db, None, Some(conversation)).await?;
+    let turns = sqlx::query_scalar!("select id from turns where conversation_id = $1", conversation);
+    let turns: Vec<Uuid> = turns.fetch_all(db).await?;
+    let runs = read(db, None, &turns).await?;
     Ok(runs.into_iter().filter_map(|(turn, run)| Some((turn?, run))).collect())
 }
 
 async fn read(
     db: impl PgExecutor<'_> + Copy,
     report: Option<Uuid>,
-    conversation: Option<Uuid>,
+    turns: &[Uuid],
 ) -> sqlx::Result<Vec<(Option<Uuid>, Run)>> {
     let rows = sqlx::query!(
         "select * from runs
-         where report_id = $1 or turn_id in (select id from turns where conversation_id = $2)
-         order by started_at, id",
+         where report_id = $1 or turn_id = any($2) order by started_at, id",
         report,
-        conversation
+        turns
     )
     .fetch_all(db)
     .await?;

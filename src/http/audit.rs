@@ -12,13 +12,16 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
 /// Who does something without having said who they are.
-pub(crate) const NOBODY: &str = "anonymous";
+pub(crate) const NOBODY: &str = "user";
+
+/// Rows of an export that are read at once.
+const EXPORTED: i64 = 1_000;
 
 /// How the record is narrowed and paged.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -92,26 +95,23 @@ pub async fn export(
     query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
-    let (filter, pool) = (query.filter(), app.pool.clone());
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Bytes, sqlx::Error>>(256);
-    app.shutdown.spawn(async move {
-        let mut entries = std::pin::pin!(audit::list(&pool, filter, i64::MAX));
-        while let Some(entry) = entries.next().await {
-            let line = entry.map(|entry| {
-                let mut line = serde_json::to_vec(&entry).unwrap_or_default();
-                line.push(b'\n');
-                Bytes::from(line)
-            });
-            // A reader that left needs no more.
-            if sender.send(line).await.is_err() {
-                return;
-            }
+    // A page at a time: a reader that is slow holds no connection of the database meanwhile.
+    let pages = futures::stream::try_unfold(Some((app, query.filter())), async |state| {
+        let Some((app, filter)) = state else { return Ok::<_, sqlx::Error>(None) };
+        let entries: Vec<Entry> = audit::list(&app.pool, filter.clone(), EXPORTED).try_collect().await?;
+        let more = i64::try_from(entries.len()).is_ok_and(|count| count == EXPORTED);
+        let next =
+            entries.last().filter(|_| more).map(|last| (app, Filter { before: Some(last.id), ..filter }));
+        let mut lines = String::new();
+        for entry in &entries {
+            lines.push_str(&serde_json::to_string(entry).unwrap_or_default());
+            lines.push('\n');
         }
+        Ok(Some((Bytes::from(lines), next)))
     });
-    let lines = tokio_stream::wrappers::ReceiverStream::new(receiver);
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.jsonl\""),
     ];
-    Ok((headers, Body::from_stream(lines)).into_response())
+    Ok((headers, Body::from_stream(pages)).into_response())
 }

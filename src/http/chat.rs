@@ -28,6 +28,8 @@ use uuid::Uuid;
 const MAX_QUESTION: usize = 100_000;
 /// How often an answer that another replica makes is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How often it is looked for the end of an answer that has ended.
+const LAST_LOOKS: u32 = 10;
 const RUN: HeaderName = HeaderName::from_static("regreen-run");
 const CONVERSATION: HeaderName = HeaderName::from_static("regreen-conversation");
 
@@ -127,8 +129,8 @@ pub async fn ask(
         let detail = data["detail"].as_str().unwrap_or("there is no answer; the log has more");
         return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
     };
-    let made = runs::of_conversation(&app.pool, conversation).await?;
-    let tool_calls = made.into_iter().filter(|(of, _)| *of == turn).flat_map(|(_, run)| run.tool_calls);
+    let made = runs::of_turns(&app.pool, &[turn]).await?;
+    let tool_calls = made.into_iter().flat_map(|(_, run)| run.tool_calls);
     Ok(Json(ChatAnswer {
         conversation_id: conversation,
         run: turn,
@@ -193,11 +195,17 @@ pub async fn stop(State(app): State<Arc<App>>, Path(run): Path<String>) -> Resul
     if turn.state != "running" {
         return Err(Problem::new(StatusCode::CONFLICT, "this run has ended already"));
     }
+    stop_now(&app, run).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Stops an answer that this replica makes, or asks the one that does.
+pub(super) async fn stop_now(app: &App, run: Uuid) -> sqlx::Result<()> {
     match app.live.get(run) {
         Some(answer) => answer.stop.cancel(),
         None => turns::ask_to_stop(&app.pool, run).await?,
     }
-    Ok(StatusCode::ACCEPTED)
+    Ok(())
 }
 
 /// What the last reader's leave does.
@@ -216,6 +224,7 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = Happene
         if over {
             return None;
         }
+        let mut looks = 0;
         loop {
             let turn = turns::get(&app.pool, run).await.ok()?;
             let kept = turns::kept(&app.pool, run).await.ok()?;
@@ -225,10 +234,12 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = Happene
                 let (after, over) = (last.id, last.ends());
                 return Some((futures::stream::iter(fresh), (app, after, over)));
             }
-            let running = turn.is_some_and(|turn| {
-                turn.state == "running" && turn.lease_until > crate::clock::now()
-            });
-            if !running {
+            let now = crate::clock::now();
+            let running = turn.as_ref().is_some_and(|turn| turn.state == "running" && turn.lease_until > now);
+            // The end of a turn is stored before its last events are kept.
+            looks = if running { 0 } else { looks + 1 };
+            let ends = turn.as_ref().is_some_and(|turn| turn.state != "running");
+            if !running && (!ends || looks > LAST_LOOKS) {
                 let data = serde_json::json!({"run": run, "detail": "The answer broke off: the process that made it ended."});
                 let lost = Happened { id: after + 1, name: "failed".into(), data: data.to_string().into() };
                 return Some((futures::stream::iter(vec![lost]), (app, after + 1, true)));
@@ -251,7 +262,12 @@ fn respond(events: impl Stream<Item = Happened> + Send + 'static, run: Uuid, con
             headers.insert(name, value);
         }
     }
-    // Proxies that gather an answer before they pass it on would undo the stream.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    ungathered(response)
+}
+
+/// An event stream that proxies do not gather before they pass it on.
+pub(crate) fn ungathered(stream: impl IntoResponse) -> Response {
+    let mut response = stream.into_response();
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }

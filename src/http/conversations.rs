@@ -193,6 +193,7 @@ pub async fn rename(
     responses((status = 204), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let id = known_id(&id)?;
+    let running = conversations::get(&app.pool, id).await?.and_then(|known| known.running);
     let mut transaction = app.pool.begin().await?;
     if !conversations::remove(&mut *transaction, id).await? {
         return Err(missing("conversation"));
@@ -207,6 +208,9 @@ pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Resu
     };
     audit::add(&mut *transaction, &deed, clock::now()).await?;
     transaction.commit().await?;
+    if let Some(run) = running {
+        super::chat::stop_now(&app, run).await?;
+    }
     tracing::info!(conversation = %id, "a conversation was deleted");
     Ok(StatusCode::NO_CONTENT)
 }

@@ -67,7 +67,7 @@ pub struct NewServer {
     name: String,
     /// `streamable-http`, `sse`, `websocket` or `stdio`.
     transport: String,
-    /// Endpoint, for the first two.
+    /// Endpoint, for all but `stdio`.
     url: Option<String>,
     /// Program and arguments, for `stdio`; the program has to be among `added_servers.commands`.
     command: Option<Vec<String>>,

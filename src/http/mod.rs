@@ -25,9 +25,9 @@ pub(crate) use reports::{cut, known_id, missing, position};
 use crate::app::App;
 use crate::web;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -134,13 +134,18 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(web::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(app)
+        .with_state(Arc::clone(&app))
         .layer(from_fn(without_nul))
+        .layer(from_fn_with_state(app, by_own_name))
         // A page of somebody else's cannot make a reader's browser do anything here.
         .layer(CsrfLayer::new().with_rejection_response(foreign))
         .layer(DefaultBodyLimit::max(limit))
         // Outermost last: a request gets its id first, and a panic inside is still answered, traced and marked.
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("frame-ancestors 'none'"),
+        ))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
@@ -159,6 +164,33 @@ async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
 async fn wrong_method(uri: Uri) -> Problem {
     let detail = format!("{} does not take this method; the API is described at /docs", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+/// A page of somebody else's whose name leads to this machine is no page of ours, though its browser thinks so (DNS
+/// rebinding). Whoever reaches a loopback address calls it by a loopback name, or by the public one.
+async fn by_own_name(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let server = &app.config.server;
+    let host = request.uri().host().or_else(|| {
+        let named = request.headers().get(header::HOST)?.to_str().ok()?;
+        Some(
+            named
+                .rsplit_once(':')
+                .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+                .map_or(named, |(host, _)| host),
+        )
+    });
+    let public = server.public_url.as_ref().and_then(|url| url.parse::<Uri>().ok());
+    let known = |host: &str| {
+        let bare = host.trim_matches(['[', ']']);
+        bare == "localhost"
+            || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+            || public.as_ref().and_then(Uri::host).is_some_and(|public| public.eq_ignore_ascii_case(host))
+    };
+    if server.bind.is_loopback() && !host.is_none_or(known) {
+        let detail = "this server listens on loopback and is called by another name; set `server.public_url` to the name it is reached by";
+        return Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).into_response();
+    }
+    next.run(request).await
 }
 
 /// No name or word has a NUL, and the database's texts cannot hold one.

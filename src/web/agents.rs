@@ -1,12 +1,12 @@
 //! Agents: who answers, and how; shipped ones can be read and copied, others changed.
 
-use super::forms::{self, Kind, Refused, Sent, field};
+use super::asked::Posted;
+use super::forms::{self, Kind, Refused, field};
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::agents;
 use crate::domain::{Profile, Prompt};
 use crate::http::{self, known_id, missing};
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::context;
@@ -37,7 +37,7 @@ async fn listed(app: &App, refused: Option<Refused>) -> Result<Html<String>, Tro
     page::show(app, "/agents", "agents.html", values).await
 }
 
-pub(super) async fn add(State(app): State<Arc<App>>, Form(sent): Form<Sent>) -> Result<Response, Trouble> {
+pub(super) async fn add(State(app): State<Arc<App>>, Posted(sent): Posted) -> Result<Response, Trouble> {
     let body = forms::body(&sent, &FIELDS);
     match http::agents::add(State(Arc::clone(&app)), Ok(body)).await {
         Ok((_, added)) => Ok(Redirect::to(&format!("/agents/{}", added.id)).into_response()),
@@ -91,7 +91,7 @@ fn fields(agent: &Profile) -> Map<String, Value> {
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    Form(sent): Form<Sent>,
+    Posted(sent): Posted,
 ) -> Result<Response, Trouble> {
     if field(&sent, "do") == "delete" {
         http::agents::remove(State(app), Path(id)).await?;

@@ -4,6 +4,8 @@
 use super::page::{render, value};
 use super::{chat, markdown};
 use crate::app::App;
+use crate::clock;
+use crate::db::approvals;
 use crate::live::Happened;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
@@ -19,7 +21,8 @@ const GATHER: Duration = Duration::from_millis(80);
 
 struct Teller {
     app: Arc<App>,
-    conversation: Uuid,
+    /// The run and its conversation.
+    turn: (Uuid, Uuid),
     events: BoxStream<'static, Happened>,
     /// Id of the last event that the reader has.
     seen: i32,
@@ -32,11 +35,11 @@ struct Teller {
 /// The pieces of a run's answer, each with the id of the event it ends with.
 pub(super) fn pieces(
     app: Arc<App>,
-    conversation: Uuid,
+    turn: (Uuid, Uuid),
     events: BoxStream<'static, Happened>,
     seen: i32,
 ) -> impl Stream<Item = (i32, String)> + Send {
-    let teller = Teller { app, conversation, events, seen, said: String::new(), untold: None, over: false };
+    let teller = Teller { app, turn, events, seen, said: String::new(), untold: None, over: false };
     futures::stream::unfold(teller, |mut teller| async { teller.next().await.map(|piece| (piece, teller)) })
 }
 
@@ -83,24 +86,23 @@ impl Teller {
                 self.gather(event.id);
                 None
             }
-            "tool.started" | "tool.finished" | "approval.required" if fresh => {
+            "tool.started" | "tool.finished" if fresh => {
                 let begins = &*event.name == "tool.started";
-                let asks = &*event.name == "approval.required";
-                let shown = serde_json::to_string_pretty(&data["arguments"]).unwrap_or_default();
-                let call = context! { id => data["approval"].as_str(), shown, ..value(&data) };
-                render("step.html", context! { call, begins, asks }).ok()
+                // What was said before is told before: whoever comes back after this event has missed nothing.
+                let said = if self.untold.is_some() { self.text() } else { String::new() };
+                let step = render("step.html", context! { call => value(&data), begins }).ok()?;
+                Some(said + &step)
             }
-            "done" => {
+            "approval.required" if fresh => {
+                let id = data["approval"].as_str()?.parse().ok()?;
+                let asked = approvals::get(&self.app.pool, id, clock::now()).await.ok()??;
+                render("asked.html", context! { call => super::approvals::card(&asked) }).ok()
+            }
+            "done" | "failed" => {
                 self.over = true;
                 self.untold = None;
-                let position =
-                    data["message"]["position"].as_i64().and_then(|position| i32::try_from(position).ok());
-                chat::ended(&self.app, self.conversation, position?).await.ok()
-            }
-            "failed" => {
-                self.over = true;
-                self.untold = None;
-                chat::failed(data["detail"].as_str().unwrap_or_default()).ok()
+                let why = (&*event.name == "failed").then(|| data["detail"].as_str().unwrap_or_default());
+                chat::ended(&self.app, self.turn, why).await.ok()
             }
             _ => None,
         }

@@ -1,13 +1,13 @@
 //! Approvals: calls that change something and wait for a person, and what became of earlier ones.
 
-use super::forms::{self, Kind, Sent, field};
+use super::asked::Posted;
+use super::forms::{self, Kind, field};
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Filter};
 use crate::domain::{Approval, ApprovalState};
 use crate::http::{self, known_id, missing};
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -22,15 +22,15 @@ const WAITING: i64 = 100;
 
 /// A call as a card shows it, with its arguments as they are sent.
 pub(super) fn card(approval: &Approval) -> Value {
-    let shown = serde_json::to_string_pretty(&approval.arguments).unwrap_or_default();
+    let shown = super::show::visible(&serde_json::to_string_pretty(&approval.arguments).unwrap_or_default());
     context! { shown, ..value(approval) }
 }
 
-/// The calls of a conversation that wait, in the order they were asked for.
+/// The calls of a conversation that wait for a decision, or for that of others, in the order they were asked for.
 pub(super) async fn waiting_in(app: &App, conversation: Uuid) -> sqlx::Result<Vec<Value>> {
-    let state = Some(ApprovalState::Pending);
-    let filter = Filter { conversation: Some(conversation), state, ..Filter::default() };
-    let waiting = approvals::list(&app.pool, &filter, clock::now(), WAITING).await?;
+    let filter = Filter { conversation: Some(conversation), ..Filter::default() };
+    let mut waiting = approvals::list(&app.pool, &filter, clock::now(), WAITING).await?;
+    waiting.retain(|call| matches!(call.state, ApprovalState::Pending | ApprovalState::Approved));
     Ok(waiting.iter().rev().map(card).collect())
 }
 
@@ -40,7 +40,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Html<String>, Tr
     let mut decided = approvals::list(&app.pool, &Filter::default(), now, DECIDED + WAITING).await?;
     decided.retain(|approval| approval.state != ApprovalState::Pending);
     let values = context! {
-        pending => waiting.iter().map(card).collect::<Vec<_>>(),
+        pending => waiting.iter().rev().map(card).collect::<Vec<_>>(),
         decided => value(&decided),
     };
     page::show(&app, "/approvals", "approvals.html", values).await
@@ -62,9 +62,9 @@ async fn detail(app: &App, id: Uuid, problem: Option<http::Problem>) -> Result<H
 pub(super) async fn decide(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    Form(sent): Form<Sent>,
+    Posted(sent): Posted,
 ) -> Result<Response, Trouble> {
-    let body = forms::body(&sent, &["decision", "note"].map(|name| (name, Kind::Text)));
+    let body = forms::body(&sent, &["decision", "note", "author"].map(|name| (name, Kind::Text)));
     match http::approvals::decide(State(Arc::clone(&app)), Path(id.clone()), Ok(body)).await {
         Ok(_) => {
             let conversation = match field(&sent, "from") {

@@ -1,7 +1,7 @@
 //! What pages load: a style sheet, scripts, the icon. Embedded, named by content so that browsers may keep them for good.
 
 use axum::extract::Path;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
@@ -33,14 +33,13 @@ pub(super) fn url(name: &str) -> Option<&'static str> {
     URLS.get(name).map(String::as_str)
 }
 
-/// An asset.
-pub(super) async fn serve(Path(name): Path<String>) -> Response {
+/// An asset. Kept for good only under the name of its own content: another version may ask for one that is not here.
+pub(super) async fn serve(Path(name): Path<String>, uri: Uri) -> Response {
+    let own = url(&name).is_some_and(|own| uri.query().is_some_and(|query| own.ends_with(query)));
+    let keep = if own { "public, max-age=31536000, immutable" } else { "no-store" };
     match ASSETS.iter().find(|(known, ..)| *known == name) {
         Some((_, kind, content)) => {
-            let headers = [
-                (header::CONTENT_TYPE, *kind),
-                (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
-            ];
+            let headers = [(header::CONTENT_TYPE, *kind), (header::CACHE_CONTROL, keep)];
             (headers, *content).into_response()
         }
         None => StatusCode::NOT_FOUND.into_response(),

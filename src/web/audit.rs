@@ -1,11 +1,12 @@
 //! The audit record: what was done, by whom, filtered and exported.
 
+use super::asked::Asked;
 use super::conversations::day;
 use super::incidents::some;
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::audit::{self, Entry, Filter};
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Html;
 use futures::TryStreamExt as _;
 use minijinja::context;
@@ -17,7 +18,7 @@ const PAGE: i64 = 100;
 
 /// How the record is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Asked {
+pub(super) struct Wanted {
     #[serde(default)]
     actor: String,
     #[serde(default)]
@@ -33,7 +34,7 @@ pub(super) struct Asked {
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Query(asked): Query<Asked>,
+    Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
     let text = |text: &str| some(text).map(str::to_owned);
     let filter = Filter {

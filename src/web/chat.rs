@@ -1,8 +1,9 @@
 //! Chat: a conversation as a page, the answer in the making as pieces of it.
 
 use super::approvals;
+use super::asked::{Asked, Posted};
 use super::conversations::Listed;
-use super::forms::{self, Kind, Sent, field};
+use super::forms::{self, Kind, field};
 use super::page::{self, Trouble, render, value};
 use crate::app::App;
 use crate::chat::{self, Ask};
@@ -10,8 +11,7 @@ use crate::db::conversations::{self, Filter};
 use crate::db::{agents, incidents, reports, runs, turns};
 use crate::domain::{Citation, Claim, ConversationMessage, Profile, Run};
 use crate::http::{self, Problem, known_id, missing};
-use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -53,7 +53,7 @@ impl Shown {
 
 pub(super) async fn begin(
     State(app): State<Arc<App>>,
-    Query(about): Query<About>,
+    Asked(about): Asked<About>,
 ) -> Result<Response, Trouble> {
     if let Some(incident) = about.incident {
         let filter = Filter { incident: Some(incident), ..Filter::default() };
@@ -120,11 +120,12 @@ async fn conversation(app: &App, id: Uuid, refused: Option<Value>) -> Result<Htm
 
 /// The messages of a conversation from a position on, each with the runs that made it.
 async fn messages(app: &App, id: Uuid, from: i32) -> Result<Vec<Shown>, Trouble> {
+    let messages = conversations::messages(&app.pool, id, from).await?;
+    let turns: Vec<Uuid> = messages.iter().filter_map(|message| message.run).collect();
     let mut made: HashMap<Uuid, Vec<Run>> = HashMap::new();
-    for (turn, run) in runs::of_conversation(&app.pool, id).await? {
+    for (turn, run) in runs::of_turns(&app.pool, &turns).await? {
         made.entry(turn).or_default().push(run);
     }
-    let messages = conversations::messages(&app.pool, id, from).await?;
     let claims = claims(app, id).await?;
     let shown = messages.into_iter().map(|mut message| {
         if message.citations.is_empty() && message.run.is_none() {
@@ -157,7 +158,7 @@ async fn claims(app: &App, id: Uuid) -> Result<Vec<Citation>, Trouble> {
     Ok(diagnosis.claims.into_iter().map(citation).collect())
 }
 
-pub(super) async fn ask(State(app): State<Arc<App>>, Form(sent): Form<Sent>) -> Result<Response, Trouble> {
+pub(super) async fn ask(State(app): State<Arc<App>>, Posted(sent): Posted) -> Result<Response, Trouble> {
     let names = ["message", "conversation_id", "agent_id", "incident_id"];
     let body = forms::body(&sent, &names.map(|name| (name, Kind::Text)));
     let refused = match http::chat::question(Ok(body)) {
@@ -209,32 +210,32 @@ pub(super) async fn live(
     // Texts grow from their beginning, so all events are read, and those that were seen are not told again.
     let events = http::chat::read(&app, run, 0);
     let seen = http::chat::last_event(&headers);
-    let pieces = super::answer::pieces(app, turn.conversation_id, events, seen);
+    let pieces = super::answer::pieces(app, (run, turn.conversation_id), events, seen);
     let events = futures::StreamExt::map(pieces, |(id, html)| {
         Ok::<_, Infallible>(Event::default().id(id.to_string()).data(html))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+    Ok(http::chat::ungathered(Sse::new(events).keep_alive(KeepAlive::default())))
 }
 
-/// What a conversation shows from a message on, when a turn ended: the message, what was said since, and the answer that
-/// is made now, if one is.
-pub(super) async fn ended(app: &App, conversation: Uuid, from: i32) -> Result<String, Trouble> {
+/// What a conversation shows when a turn ended: its message and what was said since, calls that wait, the answer that is
+/// made now, if one is. `why` there is no message, when the turn failed; one that was stored is shown all the same.
+pub(super) async fn ended(
+    app: &App,
+    (run, conversation): (Uuid, Uuid),
+    why: Option<&str>,
+) -> Result<String, Trouble> {
     let running = conversations::get(&app.pool, conversation).await?.and_then(|known| known.running);
+    let from = conversations::position_of(&app.pool, run).await?;
+    let messages = match from {
+        Some(position) => messages(app, conversation, position).await?,
+        None => Vec::new(),
+    };
     let values = context! {
-        messages => value(messages(app, conversation, from).await?),
-        running => value(running),
+        failed => why.filter(|_| messages.is_empty()),
+        messages => value(messages),
+        running => value(running.filter(|running| *running != run)),
         approvals => approvals::waiting_in(app, conversation).await?,
         conversation_id => value(conversation),
-        failed => (),
     };
     render("answered.html", values)
-}
-
-/// That a turn ended without a message.
-pub(super) fn failed(why: &str) -> Result<String, Trouble> {
-    let none: Vec<Value> = Vec::new();
-    render(
-        "answered.html",
-        context! { failed => why, messages => none, running => (), approvals => (), conversation_id => () },
-    )
 }

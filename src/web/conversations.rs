@@ -1,6 +1,7 @@
 //! Conversations: the list, the search through what was said, a new title, the end.
 
-use super::forms::{self, Kind, Sent, field};
+use super::asked::{Asked, Posted};
+use super::forms::{self, Kind, field};
 use super::incidents::some;
 use super::page::{self, Trouble, value};
 use crate::app::App;
@@ -8,10 +9,9 @@ use crate::db::agents;
 use crate::db::conversations::{self, Filter};
 use crate::domain::Conversation;
 use crate::http::{self, cut};
-use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use minijinja::context;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl From<Conversation> for Listed {
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Asked {
+pub(super) struct Wanted {
     #[serde(default)]
     q: String,
     #[serde(default)]
@@ -53,7 +53,7 @@ pub(super) struct Asked {
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Query(asked): Query<Asked>,
+    Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
     let filter = Filter {
         agent: asked.agent.parse().ok(),
@@ -83,7 +83,8 @@ pub(super) async fn list(
 
 /// Begin or end of a day that a form names.
 pub(super) fn day(text: &str, end: bool) -> Option<DateTime<Utc>> {
-    let day: NaiveDate = text.trim().parse().ok()?;
+    let day: NaiveDate =
+        text.trim().parse().ok().filter(|day: &NaiveDate| (1..10_000).contains(&day.year()))?;
     let day = if end { day.succ_opt()? } else { day };
     Some(day.and_time(chrono::NaiveTime::MIN).and_utc())
 }
@@ -91,7 +92,7 @@ pub(super) fn day(text: &str, end: bool) -> Option<DateTime<Utc>> {
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    Form(sent): Form<Sent>,
+    Posted(sent): Posted,
 ) -> Result<Redirect, Trouble> {
     if field(&sent, "do") == "delete" {
         http::conversations::remove(State(app), Path(id)).await?;

@@ -1,6 +1,7 @@
 //! Incidents: the list, one with everything known about it, and the form that says how it was.
 
-use super::forms::{self, Kind, Refused, Sent};
+use super::asked::{Asked, Posted};
+use super::forms::{self, Kind, Refused};
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::documents::{self, Realm};
@@ -10,8 +11,7 @@ use crate::db::{evidence, incidents, reports, resolutions, runs};
 use crate::domain::{FailureClass, Incident};
 use crate::http::{self, known_id, missing};
 use crate::knowledge::{Hit, Query as Search};
-use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ const RELATED: usize = 4;
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Asked {
+pub(super) struct Wanted {
     #[serde(default)]
     status: String,
     #[serde(default)]
@@ -40,7 +40,7 @@ pub(super) struct Asked {
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Query(asked): Query<Asked>,
+    Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
     let filter = incidents::Filter {
         status: some(&asked.status),
@@ -139,7 +139,7 @@ async fn similar(app: &App, incident: &Incident) -> Vec<Hit> {
 pub(super) async fn resolve(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    Form(sent): Form<Sent>,
+    Posted(sent): Posted,
 ) -> Result<Response, Trouble> {
     let fields = ["verdict", "cause", "fix", "link", "author"].map(|name| (name, Kind::Text));
     let body = forms::body(&sent, &fields);

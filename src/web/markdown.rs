@@ -20,7 +20,7 @@ static CLEANER: LazyLock<ammonia::Builder<'static>> = LazyLock::new(|| {
 
 /// HTML of a Markdown text, its citations linked.
 pub(super) fn html(text: &str, citations: &[Citation]) -> String {
-    let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS;
+    let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH;
     let (mut code, mut linking) = (false, false);
     let events = TextMergeStream::new(Parser::new_ext(text, options)).filter_map(|event| match event {
         Event::Html(html) | Event::InlineHtml(html) => Some(Event::Text(html)),

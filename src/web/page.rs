@@ -108,7 +108,14 @@ impl IntoResponse for Trouble {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let values = context! { section => "", waiting => 0, problem => value(&self.0) };
         match render("trouble.html", values) {
-            Ok(page) => (status, Html(page)).into_response(),
+            // Also where the layers of the pages do not reach: nothing is at that path.
+            Ok(page) => {
+                let headers = [
+                    (header::CONTENT_SECURITY_POLICY, super::POLICY),
+                    (header::CACHE_CONTROL, "private, no-store"),
+                ];
+                (status, headers, Html(page)).into_response()
+            }
             Err(_) => self.0.into_response(),
         }
     }

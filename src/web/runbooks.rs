@@ -1,6 +1,7 @@
 //! Runbooks: searched, read, added, and how far their search is prepared.
 
-use super::forms::{self, Kind, Refused, Sent, field};
+use super::asked::{Asked, Posted};
+use super::forms::{self, Kind, Refused, field};
 use super::incidents::some;
 use super::page::{self, Trouble, value};
 use crate::app::App;
@@ -8,8 +9,7 @@ use crate::db::documents::{self, Realm};
 use crate::db::embeddings;
 use crate::http::{self, known_id, missing};
 use crate::knowledge::Query as Search;
-use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::context;
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,12 @@ use std::sync::Arc;
 /// Documents on a page, and hits of a search.
 const PAGE: i64 = 50;
 const HITS: usize = 10;
+/// Furthest that is paged to.
+const MAX_OFFSET: i64 = 1_000_000;
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Asked {
+pub(super) struct Wanted {
     #[serde(default)]
     q: String,
     #[serde(default)]
@@ -32,14 +34,14 @@ pub(super) struct Asked {
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
-    Query(asked): Query<Asked>,
+    Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
     listed(&app, &asked, None).await
 }
 
-async fn listed(app: &App, asked: &Asked, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
+async fn listed(app: &App, asked: &Wanted, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
     let kind = some(&asked.kind);
-    let offset = asked.offset.max(0);
+    let offset = asked.offset.clamp(0, MAX_OFFSET);
     let mut found = None;
     if let Some(text) = some(&asked.q) {
         let search = Search { text, realms: &[Realm::Runbook], kind, applies_to: None, limit: HITS };
@@ -65,12 +67,12 @@ async fn listed(app: &App, asked: &Asked, refused: Option<Refused>) -> Result<Ht
     page::show(app, "/runbooks", "runbooks.html", values).await
 }
 
-pub(super) async fn add(State(app): State<Arc<App>>, Form(sent): Form<Sent>) -> Result<Response, Trouble> {
+pub(super) async fn add(State(app): State<Arc<App>>, Posted(sent): Posted) -> Result<Response, Trouble> {
     let body = forms::body(&sent, &[("path", Kind::Text), ("content", Kind::Text)]);
     match http::documents::add(State(Arc::clone(&app)), Ok(body)).await {
         Ok(_) => Ok(Redirect::to("/runbooks").into_response()),
         Err(problem) if problem.status == 422 => {
-            let page = listed(&app, &Asked::default(), Some(Refused::new(sent, problem))).await?;
+            let page = listed(&app, &Wanted::default(), Some(Refused::new(sent, problem))).await?;
             Ok(page.into_response())
         }
         Err(problem) => Err(problem.into()),
@@ -90,7 +92,7 @@ pub(super) async fn show(
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    Form(sent): Form<Sent>,
+    Posted(sent): Posted,
 ) -> Result<Redirect, Trouble> {
     if field(&sent, "do") == "delete" {
         http::documents::remove(State(app), Path(id)).await?;

@@ -51,12 +51,18 @@ fn choices(property: &Value) -> Vec<String> {
     if kind_of(property) == "boolean" {
         return vec!["true".to_owned(), "false".to_owned()];
     }
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    property["enum"].as_array().map(|values| values.iter().map(text).collect()).unwrap_or_default()
+    property["enum"].as_array().map(|values| values.iter().map(shown).collect()).unwrap_or_default()
 }
 
-/// The type; of several the first that is not null.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The type; of several, or of several schemas, the first that is not null.
 fn kind_of(property: &Value) -> &str {
+    if let Some(any) = property["anyOf"].as_array().or_else(|| property["oneOf"].as_array()) {
+        return any.iter().map(kind_of).find(|kind| !kind.is_empty()).unwrap_or_default();
+    }
     let kinds = match &property["type"] {
         Value::Array(kinds) => kinds.as_slice(),
         kind => std::slice::from_ref(kind),
@@ -85,8 +91,11 @@ pub(super) fn arguments(schema: &Value, sent: &Sent) -> Result<Value, String> {
         if text.is_empty() {
             continue;
         }
-        let is_text = kind_of(property) == "string";
-        let value = if is_text {
+        let chosen =
+            property["enum"].as_array().and_then(|all| all.iter().find(|value| shown(value) == text));
+        let value = if let Some(chosen) = chosen {
+            chosen.clone()
+        } else if kind_of(property) == "string" {
             Value::from(text)
         } else {
             serde_json::from_str(text).map_err(|_| {
@@ -111,6 +120,8 @@ mod unit {
             "previous": {"type": ["boolean", "null"]},
             "kind": {"type": "string", "enum": ["Pod", "Job"]},
             "labels": {"type": "object"},
+            "level": {"enum": ["low", 3]},
+            "since": {"anyOf": [{"type": "null"}, {"type": "string"}]},
             "name": {"type": "string", "description": "Name of the pod"},
         }});
         let shapes: Vec<(String, &str, bool)> = inputs(&schema, &vec![])
@@ -119,7 +130,14 @@ mod unit {
             .collect();
         let shape = |name: &str, kind, required| (name.to_owned(), kind, required);
         assert_eq!(shapes[0], shape("name", "text", true));
-        for expected in [("tail", "number"), ("previous", "choice"), ("kind", "choice"), ("labels", "json")] {
+        for expected in [
+            ("tail", "number"),
+            ("previous", "choice"),
+            ("kind", "choice"),
+            ("labels", "json"),
+            ("level", "choice"),
+            ("since", "text"),
+        ] {
             assert!(shapes.contains(&shape(expected.0, expected.1, false)), "{shapes:?}");
         }
         let sent = |pairs: &[(&str, &str)]| -> Sent {
@@ -135,7 +153,9 @@ mod unit {
         ]);
         assert_eq!(
             arguments(&schema, &all),
-            Ok(json!({"name": "7", "tail": 20, "previous": true, "labels": {"a": 1}}))
+            Ok(
+                json!({"name": "7", "tail": 20, "previous": true, "labels": {"a": 1}, "level": 3, "since": "1h"})
+            )
         );
         assert!(
             arguments(&schema, &sent(&[("tail", "many")])).unwrap_err().contains("`tail` has to be integer")

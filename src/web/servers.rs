@@ -1,5 +1,6 @@
 //! MCP servers: how they are, what they offer; one can be added, removed, connected anew, and its reading tools tried.
 
+use super::asked::Posted;
 use super::forms::{self, Kind, Refused, Sent, field};
 use super::page::{self, Trouble, value};
 use super::schema_form;
@@ -8,7 +9,6 @@ use crate::domain::Access;
 use crate::evidence::redact::Redactor;
 use crate::http::{self, Problem, missing};
 use crate::mcp::ToolListed;
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -46,7 +46,7 @@ async fn listed(app: &Arc<App>, refused: Option<Refused>) -> Result<Html<String>
     page::show(app, "/mcp-servers", "servers.html", values).await
 }
 
-pub(super) async fn add(State(app): State<Arc<App>>, Form(sent): Form<Sent>) -> Result<Response, Trouble> {
+pub(super) async fn add(State(app): State<Arc<App>>, Posted(sent): Posted) -> Result<Response, Trouble> {
     let body = forms::body(&sent, &FIELDS);
     match http::mcp_servers::add(State(Arc::clone(&app)), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/mcp-servers/{}", field(&sent, "name"))).into_response()),
@@ -70,7 +70,7 @@ pub(super) async fn show(
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
-    Form(sent): Form<Sent>,
+    Posted(sent): Posted,
 ) -> Result<Redirect, Trouble> {
     if field(&sent, "do") == "remove" {
         http::mcp_servers::remove(State(app), Path(name)).await?;
@@ -98,7 +98,7 @@ pub(super) async fn tool(
 pub(super) async fn try_tool(
     State(app): State<Arc<App>>,
     Path((server, tool)): Path<(String, String)>,
-    Form(sent): Form<Sent>,
+    Posted(sent): Posted,
 ) -> Result<Html<String>, Trouble> {
     let listed = listed_tool(&app, &server, &tool)?;
     if listed.access != Access::Read {

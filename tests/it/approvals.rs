@@ -1,7 +1,7 @@
 //! Tools that change something, in chat: offered, but carried out only when a person has approved the very call.
 
 use crate::support::fake_mcp::{Behaviour, FakeMcp};
-use crate::support::fake_model::{FakeModel, Reply};
+use crate::support::fake_model::{FakeModel, Reply, Style};
 use crate::support::sse::Event;
 use crate::support::{Answer, Setup, TestApp, eventually};
 use serde_json::{Value, json};
@@ -476,4 +476,34 @@ async fn the_table_comes_on_top_of_what_is_there() {
     sqlx::query("delete from conversations").execute(&pool).await.unwrap();
     let left: i64 = sqlx::query_scalar("select count(*) from approvals").fetch_one(&pool).await.unwrap();
     assert_eq!(left, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_conversation_begins_no_more_calls_and_what_was_done_stays_on_record() {
+    let (lab, model) = (lab().await, FakeModel::start(Vec::new()).await);
+    let table = lab.table("lab", "call_timeout = \"300ms\"\n");
+    let app = Setup::bare().await.model(&model).file(&table).start().await;
+    let scale = ("scale", json!({"name": "checkout"}).to_string());
+    let restart = ("restart", json!({"name": "checkout"}).to_string());
+    model.push(vec![Reply::Calls(vec![restart, scale], Style::Pieces), Reply::Text("Both wait.")]);
+    let asked = ask(&app, "restart and scale it").await["approvals"].clone();
+    lab.behave(|behaviour| behaviour.hang = true);
+    approve(&app, &asked[0]).await;
+    assert_eq!(approve(&app, &asked[1]).await.status, 200);
+    lab.wait_for("tools/call").await;
+    let path = format!("/api/conversations/{}", asked[0]["conversation_id"].as_str().unwrap());
+    assert_eq!(app.ask(reqwest::Method::DELETE, &path, &json!({})).await.status, 204);
+    let recorded = eventually("the call that had begun is on record", async || {
+        let entries = app.get("/api/audit?action=tool.call").await.body["entries"].clone();
+        entries[0].is_object().then_some(entries)
+    })
+    .await;
+    assert_eq!((&recorded[0]["object"], &recorded[0]["outcome"]), (&json!("lab restart"), &json!("failed")));
+    let deleted = app.get("/api/audit?action=conversation.delete").await.body["entries"].clone();
+    assert_eq!(deleted[0]["object"], asked[0]["conversation_id"]);
+    let lines = app.get("/api/audit/export").await.body.as_str().unwrap().to_owned();
+    assert!(lines.lines().count() >= 4 && lines.contains("\"approval.approve\""), "{lines}");
+    // Its answer ends, and nothing else of it is carried out.
+    app.stop().await;
+    assert_eq!(lab.seen("tools/call").len(), 1);
 }

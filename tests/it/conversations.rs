@@ -26,7 +26,7 @@ async fn conversations_are_listed_found_renamed_exported_and_removed() {
     let first = ask(&app, json!({"message": "How is a **volume** grown?\nplease"})).await;
     ask(&app, json!({"message": "Second question"})).await;
     let id = first["conversation_id"].as_str().unwrap().to_owned();
-    assert_eq!(titles(&app, "").await, ["Second question", "How is a **volume** grown?"]);
+    assert_eq!(titles(&app, "").await, ["Second question: Hm.", "How is a **volume** grown?"]);
     assert_eq!(titles(&app, "text=wolpertinger").await, ["How is a **volume** grown?"]);
     assert_eq!(titles(&app, "text=nothing").await, [""; 0]);
     assert_eq!(titles(&app, "until=2020-01-01T00:00:00Z").await, [""; 0]);

@@ -168,14 +168,18 @@ async fn a_server_is_added_its_tool_tried_and_a_call_approved() {
     assert_eq!(page.text("nav .count").await, "1");
     is_sound(&page, "approvals").await;
     page.back().await;
-    page.fill(".approval input[name=note]", "go ahead").await;
+    page.fill(".approval input[name=author]", "bob").await;
+    // The Enter key decides nothing.
+    page.fill(".approval input[name=note]", "go ahead\n").await;
+    page.wait_for(".approval input[name=note]").await;
+    assert_eq!(lab.seen("tools/call").len(), 1);
     page.click("//button[normalize-space()='Approve']").await;
     page.wait_until("document.querySelector('#m3 .cite')").await;
     assert_eq!(page.count(".approval").await, 0);
     is_sound(&page, "approved").await;
     assert_eq!(lab.seen("tools/call").len(), 2);
     page.open(&format!("{}/audit", app.base)).await;
-    page.wait_for("//td[normalize-space()='approval.approve']").await;
+    page.wait_for("//tr[td[normalize-space()='approval.approve'] and td[normalize-space()='bob']]").await;
     is_sound(&page, "audit").await;
 
     page.open(&format!("{}/mcp-servers/lab", app.base)).await;
@@ -249,8 +253,7 @@ async fn a_log_of_a_hundred_thousand_lines_is_read_in_pieces() {
     page.wait_for("li.told[data-number='100001']").await;
     assert!(page.text("li[data-number='100001']").await.contains("linking with `cc` failed"));
     assert!(page.count("#log li").await < 300);
-    page.fill("#from", "50000").await;
-    page.click("//button[normalize-space()='Go']").await;
+    page.fill("#from", "50000\n").await;
     page.wait_for("li.cited[data-number='50000']").await;
     is_sound(&page, "log-long").await;
     app.stop().await;
@@ -270,6 +273,7 @@ async fn without_scripts_everything_but_the_live_parts_works() {
     page.click("a.title[href^='/incidents/']").await;
     page.click(".claim .cite").await;
     page.wait_for("li.cited").await;
+    page.fill("#from", "").await;
     page.fill("#q", "downloading").await;
     page.click("//button[normalize-space()='Find']").await;
     page.wait_for("#found li").await;
@@ -441,5 +445,44 @@ async fn a_first_load_is_light_and_tied_down() {
     let foreign = foreign.header("content-type", "application/x-www-form-urlencoded").body("message=hello");
     let refused = foreign.send().await.unwrap();
     assert_eq!(refused.status(), 403);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_said_on_a_page_and_other_names_are_refused() {
+    let app = Setup::bare().await.set("REGREEN_PUBLIC_URL", "https://regreen.example.org").start().await;
+    let get = async |path: &str, host: &str| {
+        let request = app.http.get(format!("{}{path}", app.base)).header("accept", "text/html");
+        let request = if host.is_empty() { request } else { request.header("host", host) };
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.headers().clone(), response.text().await.unwrap())
+    };
+    let long_ago = "/conversations?since=-9999-01-01";
+    for path in ["/incidents?before=x", "/runbooks?offset=many", "/audit?before=x", "/chat?incident=x"] {
+        let (status, headers, text) = get(path, "").await;
+        assert_eq!(status, 422, "{path}");
+        assert!(
+            text.contains("<h1>422") && headers.contains_key("content-security-policy"),
+            "{path}: {text}"
+        );
+    }
+    for path in ["/incidents?before=&q=&status=", "/runbooks?offset=9223372036854775807", long_ago] {
+        assert_eq!(get(path, "").await.0, 200, "{path}");
+    }
+    let (status, headers, _) = get("/nothing", "").await;
+    assert!(
+        status == 404 && headers["content-security-policy"].to_str().unwrap().contains("default-src 'none'")
+    );
+    // A name that somebody else's server gave to this address (DNS rebinding) is not answered; our own are.
+    for (host, status) in [
+        ("evil.example:8000", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost:8000", 200),
+        ("[::1]:8000", 200),
+        ("127.0.0.1", 200),
+        ("regreen.example.org", 200),
+    ] {
+        assert_eq!(get("/api/incidents", host).await.0, status, "{host}");
+    }
     app.stop().await;
 }

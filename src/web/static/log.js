@@ -68,6 +68,8 @@
       try {
         lines = await fetched(piece);
       } catch {
+        document.getElementById("hits").hidden = false;
+        document.getElementById("where").textContent = "The lines cannot be fetched; scroll to try again.";
         return;
       }
       if (turn !== drawing) return;
@@ -114,7 +116,13 @@
     document.getElementById("hits").hidden = !word;
     if (word) {
       where.textContent = "…";
-      const answer = await fetch(`${url}?find=${encodeURIComponent(text)}`).then((answer) => answer.json());
+      let answer;
+      try {
+        answer = await fetch(`${url}?find=${encodeURIComponent(text)}`).then((answer) => answer.json());
+      } catch {
+        where.textContent = "The log cannot be searched now.";
+        return;
+      }
       hits = answer.hits;
       hits.more = answer.more;
       where.textContent = hits.length ? "" : "no line";
@@ -137,7 +145,8 @@
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const line = Number(form.elements.from.value);
-    if (event.submitter?.textContent === "Go" && line) location.hash = "L" + line;
+    const asked = event.submitter?.textContent === "Go" || document.activeElement === form.elements.from;
+    if (asked && line) location.hash = "L" + line;
     else find(form.elements.q.value.trim());
   });
   document.getElementById("next").addEventListener("click", () => found(hit + 1));
