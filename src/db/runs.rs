@@ -91,7 +91,7 @@ async fn read(
 ) -> sqlx::Result<Vec<(Option<Uuid>, Run)>> {
     let rows = sqlx::query!(
         "select * from runs
-         where report_id = $1 or turn_id in (select id from turns where conversation_id = $2)
+         where report_id = $1 or turn_id = any(array(select id from turns where conversation_id = $2))
          order by started_at, id",
         report,
         conversation
