@@ -26,9 +26,10 @@ test: setup tools ## everything that has to hold
 	.ci/with-postgres .ci/check-sqlx
 	.ci/with-postgres cargo test --locked --all-features
 
-bench: setup ## figures of a release build
+bench: setup ## figures of a release build; ONLY=reports|streams|pages
 	cargo build --locked --release
-	REGREEN_BENCH_PROGRAM=target/release/regreen .ci/with-postgres cargo test --locked --test bench -- --ignored --nocapture
+	ulimit -S -n 8192 && REGREEN_BENCH_PROGRAM=target/release/regreen SHARED_BUFFERS=512MB .ci/with-postgres \
+		cargo test --locked --test bench $(ONLY) -- --ignored --nocapture --test-threads 1
 
 bench-evidence: ## figures of the evidence engine; LOGS=DIR with labels.jsonl and logs/
 	@test -f "$(LOGS)/labels.jsonl" || { echo "LOGS=DIR has to name a folder with labels.jsonl and logs/, as the LogChunks data set has"; exit 2; }

@@ -2,7 +2,9 @@
 create index incidents_by_state on incidents (status, class, last_seen desc, id desc);
 create index incidents_by_class on incidents (class, last_seen desc, id desc);
 create index incidents_by_namespace on incidents (namespace, last_seen desc, id desc);
-create index incidents_by_words on incidents using gin (to_tsvector('simple', title || ' ' || namespace));
+-- A name such as registry.example.com or lib.so is looked for by any of its parts.
+create index incidents_by_words on incidents
+    using gin (to_tsvector('simple', regexp_replace(title || ' ' || namespace, '[^[:alnum:]]+', ' ', 'g')));
 create index reports_active on reports (created_at) where status in ('queued', 'running', 'waiting');
 create index runs_by_start on runs (started_at);
 

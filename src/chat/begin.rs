@@ -95,7 +95,8 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
             (id, title, None, ask.agent)
         }
     };
-    let profile = profiles::choose(app, agent, incident.is_some()).await?;
+    // With this connection: were all of them in the hands of transactions that wait for another one, nobody would go on.
+    let profile = profiles::choose(&mut *transaction, agent, incident.is_some()).await?;
     let profile = profile.ok_or(Refusal::Missing("agent"))?;
     let turn = Uuid::now_v7();
     if !turns::open(&mut transaction, turn, id, now).await? {

@@ -151,7 +151,7 @@ fn carry_on(app: &Arc<App>, conversation: Uuid) -> BoxFuture<'_, anyhow::Result<
         let known = conversations::get(&mut *transaction, conversation).await?;
         let known = known.context("the conversation is gone")?;
         let (title, incident) = (known.title, known.incident_id);
-        let profile = profiles::choose(app, known.agent_id, incident.is_some()).await?;
+        let profile = profiles::choose(&mut *transaction, known.agent_id, incident.is_some()).await?;
         let profile = profile.context("no agent ships")?;
         let latest = decided.iter().max_by_key(|approval| approval.decided_at);
         let author = latest.and_then(|approval| approval.decided_by.clone()).unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::domain::{Budget, Profile, Prompt};
 use anyhow::Context as _;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use uuid::{Uuid, uuid};
 
 /// Who answers about an incident unless somebody else is asked for.
@@ -77,11 +77,11 @@ pub fn usual(about_incident: bool) -> Uuid {
 
 /// The agent that was asked for, else the conversation's, else the shipped one for the subject.
 pub(super) async fn choose(
-    app: &App,
+    db: impl PgExecutor<'_>,
     asked: Option<Uuid>,
     about_incident: bool,
 ) -> sqlx::Result<Option<Profile>> {
-    agents::get(&app.pool, asked.unwrap_or(usual(about_incident))).await
+    agents::get(db, asked.unwrap_or(usual(about_incident))).await
 }
 
 /// The agent's instructions.

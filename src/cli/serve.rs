@@ -81,8 +81,10 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
         let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
         let (router, stop) = (http::router(Arc::clone(&app)), shutdown.token().clone());
         shutdown.spawn(async move {
+            // Made once: a router itself is copied for each connection, with all its routes.
+            let make = router.into_make_service();
             if let Err(error) =
-                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+                axum::serve(listener, make).with_graceful_shutdown(stop.cancelled_owned()).await
             {
                 tracing::error!(%error, "the HTTP server ended");
             }

@@ -161,6 +161,19 @@ pub async fn list(db: impl PgExecutor<'_>, owner: Owner) -> sqlx::Result<Vec<Evi
     Ok(summary.collect())
 }
 
+/// The id of one piece.
+pub async fn id(db: impl PgExecutor<'_>, owner: Owner, position: i32) -> sqlx::Result<Option<Uuid>> {
+    let (report, conversation) = owner.ids();
+    sqlx::query_scalar!(
+        "select id from evidence where (report_id = $1 or conversation_id = $2) and position = $3",
+        report,
+        conversation,
+        position
+    )
+    .fetch_optional(db)
+    .await
+}
+
 /// The whole text of one piece.
 pub async fn text(db: impl PgExecutor<'_>, owner: Owner, position: i32) -> sqlx::Result<Option<String>> {
     let (report, conversation) = owner.ids();

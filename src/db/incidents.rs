@@ -137,7 +137,7 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
                   issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at
            from incidents
            where ($1::text is null or status = $1) and ($2::text is null or class = $2) and ($3::text is null or namespace = $3)
-             and ($4::text is null or to_tsvector('simple', title || ' ' || namespace) @@ to_tsquery('simple', $4))
+             and ($4::text is null or to_tsvector('simple', regexp_replace(title || ' ' || namespace, '[^[:alnum:]]+', ' ', 'g')) @@ to_tsquery('simple', $4))
              and ($5::uuid is null or (last_seen, id) < (select b.last_seen, b.id from incidents b where b.id = $5))
            order by last_seen desc, id desc offset $6 limit $7"#,
         filter.status,
@@ -254,8 +254,15 @@ pub async fn resolve(db: impl PgExecutor<'_>, id: Uuid, now: DateTime<Utc>) -> s
 /// The pipelines whose reports were placed here, in order of their names.
 pub async fn pipelines(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
-        r#"select distinct failure ->> 'pipeline' as "pipeline!" from reports
-           where incident_id = $1 and failure ->> 'pipeline' is not null order by 1 limit 100"#,
+        r#"with recursive known (pipeline) as (
+               -- From one to the next in the index, instead of reading all reports for the few that differ.
+               select min(failure ->> 'pipeline') from reports where incident_id = $1
+               union all
+               select (select min(failure ->> 'pipeline') from reports
+                       where incident_id = $1 and failure ->> 'pipeline' > known.pipeline)
+               from known where pipeline is not null
+           )
+           select pipeline as "pipeline!" from known where pipeline is not null limit 100"#,
         id
     )
     .fetch_all(db)
@@ -266,7 +273,7 @@ pub async fn pipelines(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Vec<St
 pub async fn last_good_run(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar!(
         r#"select failure ->> 'last_good_run' as "run!" from reports
-           where incident_id = $1 and failure ->> 'last_good_run' is not null order by created_at desc limit 1"#,
+           where incident_id = $1 and failure ->> 'last_good_run' is not null order by id desc limit 1"#,
         id
     )
     .fetch_optional(db)

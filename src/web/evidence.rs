@@ -1,18 +1,18 @@
 //! The log viewer: any stored evidence, a window of lines at a time, with what was cited and what the analyst was shown marked.
 //! Scripts fetch the windows as they scroll; without them the page has links.
 
+use super::asked::Asked;
 use super::incidents::some;
+use super::logs::Logs;
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::evidence::{self, Owner};
-use crate::domain::Evidence;
 use crate::http::{Problem, known_id, missing};
-use crate::triage::Room;
-use axum::Json;
-use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{Path, State};
 use axum::response::Html;
+use axum::{Extension, Json};
 use minijinja::context;
+use regex::RegexBuilder;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ const MAX_RED: usize = 10_000;
 
 /// What is looked at.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct Wanted {
     /// First line of the window.
     from: Option<usize>,
     /// Cited lines, such as `10-12`.
@@ -55,41 +55,43 @@ struct Line {
 
 pub(super) async fn of_report(
     State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
     Path((id, label)): Path<(String, String)>,
-    Query(asked): Query<Asked>,
+    Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
     let id = known_id(&id)?;
     let trail = vec![
         vec!["Incidents".to_owned(), "/incidents".to_owned()],
         vec!["report".to_owned(), format!("/reports/{id}")],
     ];
-    show(&app, (Owner::Report(id), &label), trail, &asked).await
+    show((&app, &logs), (Owner::Report(id), &label), trail, &asked).await
 }
 
 pub(super) async fn of_conversation(
     State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
     Path((id, label)): Path<(String, String)>,
-    Query(asked): Query<Asked>,
+    Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
     let id = known_id(&id)?;
     let trail = vec![
         vec!["Chat".to_owned(), "/chat".to_owned()],
         vec!["conversation".to_owned(), format!("/chat/{id}")],
     ];
-    show(&app, (Owner::Conversation(id), &label), trail, &asked).await
+    show((&app, &logs), (Owner::Conversation(id), &label), trail, &asked).await
 }
 
 async fn show(
-    app: &App,
+    (app, logs): (&App, &Logs),
     (owner, label): (Owner, &str),
     trail: Vec<Vec<String>>,
-    asked: &Asked,
+    asked: &Wanted,
 ) -> Result<Html<String>, Trouble> {
-    let pieces = evidence::of(&app.pool, owner).await?;
+    let pieces = evidence::list(&app.pool, owner).await?;
     let label = label.to_uppercase();
-    let known = pieces.iter().position(|piece| piece.label == label).ok_or_else(|| missing("evidence"))?;
-    let told = told(app, pieces.clone(), known).await?;
-    let piece = &pieces[known];
+    let known = pieces.iter().find(|piece| piece.label == label).ok_or_else(|| missing("evidence"))?;
+    let log = logs.read(app, owner, (known, pieces.len())).await?;
+    let (piece, told) = (&log.piece, &log.told);
     let all: Vec<&str> = piece.text.lines().collect();
     let cited = range(&asked.lines);
     let from = asked
@@ -97,8 +99,7 @@ async fn show(
         .or(cited.map(|(first, _)| first.saturating_sub(BEFORE)))
         .unwrap_or(1)
         .clamp(1, all.len().max(1));
-    let query = some(&asked.q).map(str::to_lowercase);
-    let matches = |line: &str| query.as_ref().is_some_and(|query| line.to_lowercase().contains(query));
+    let found = some(&asked.q).map_or_else(Vec::new, |query| holding(&piece.text, query, usize::MAX));
     let within = |number: usize, (first, last): &(usize, usize)| (*first..=*last).contains(&number);
     let line = |(number, text): (usize, &&str)| Line {
         number,
@@ -106,19 +107,17 @@ async fn show(
         cited: cited.is_some_and(|cited| within(number, &cited)),
         told: told.iter().any(|span| within(number, span)),
         red: u32::try_from(number).is_ok_and(|number| piece.red.binary_search(&number).is_ok()),
-        hit: matches(text),
+        hit: found.binary_search(&number).is_ok(),
     };
-    let numbered = || (1..).zip(&all);
-    let shown: Vec<Line> = numbered().skip(from - 1).take(WINDOW).map(line).collect();
-    let mut hits: Vec<Line> =
-        numbered().filter(|(_, text)| matches(text)).take(LISTED + 1).map(line).collect();
-    let more_hits = hits.len() > LISTED;
-    hits.truncate(LISTED);
+    let shown: Vec<Line> = (1..).zip(&all).skip(from - 1).take(WINDOW).map(line).collect();
+    let hits: Vec<Line> =
+        found.iter().take(LISTED).filter_map(|number| Some(line((*number, all.get(number - 1)?)))).collect();
+    let more_hits = found.len() > LISTED;
     let red: Vec<u32> = piece.red.iter().copied().take(MAX_RED).collect();
     let values = context! {
         trail, from, more_hits, red,
         label => label.clone(),
-        told => value(&told),
+        told => value(told),
         title => piece.title.clone(),
         total => all.len(),
         window => WINDOW,
@@ -141,14 +140,24 @@ async fn show(
     .await
 }
 
-/// The lines that the analyst was shown. Ranking a long log takes a while, and no worker waits for it.
-async fn told(app: &App, pieces: Vec<Evidence>, index: usize) -> Result<Vec<(usize, usize)>, Problem> {
-    let room = Room::of(&app.config);
-    let spans = tokio::task::spawn_blocking(move || room.lines(&pieces, index)).await.map_err(|_| {
-        let detail = "the log cannot be ranked; the server's log has more";
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
-    })?;
-    Ok(spans.into_iter().map(|(first, last)| (first as usize, last as usize)).collect())
+/// The numbers of the first lines that hold a text, in capitals or not.
+fn holding(text: &str, find: &str, most: usize) -> Vec<usize> {
+    let mut found = Vec::new();
+    let Ok(find) = RegexBuilder::new(&regex::escape(find)).case_insensitive(true).build() else {
+        return found;
+    };
+    let (mut number, mut at) = (1, 0);
+    for hit in find.find_iter(text) {
+        number += memchr::memchr_iter(b'\n', &text.as_bytes()[at..hit.start()]).count();
+        at = hit.start();
+        if found.last() != Some(&number) {
+            if found.len() == most {
+                break;
+            }
+            found.push(number);
+        }
+    }
+    found
 }
 
 /// `10-12` or `10`.
@@ -190,31 +199,47 @@ pub(super) struct Lines {
 
 pub(super) async fn lines_of_report(
     State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
     Path((id, label)): Path<(String, String)>,
-    Query(window): Query<Window>,
+    Asked(window): Asked<Window>,
 ) -> Result<Json<Lines>, Problem> {
-    lines(&app, Owner::Report(known_id(&id)?), &label, &window).await
+    lines((&app, &logs), Owner::Report(known_id(&id)?), &label, &window).await
 }
 
 pub(super) async fn lines_of_conversation(
     State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
     Path((id, label)): Path<(String, String)>,
-    Query(window): Query<Window>,
+    Asked(window): Asked<Window>,
 ) -> Result<Json<Lines>, Problem> {
-    lines(&app, Owner::Conversation(known_id(&id)?), &label, &window).await
+    lines((&app, &logs), Owner::Conversation(known_id(&id)?), &label, &window).await
 }
 
-async fn lines(app: &App, owner: Owner, label: &str, window: &Window) -> Result<Json<Lines>, Problem> {
+async fn lines(
+    (app, logs): (&App, &Logs),
+    owner: Owner,
+    label: &str,
+    window: &Window,
+) -> Result<Json<Lines>, Problem> {
     let position = crate::http::position(label)?;
-    let text = evidence::text(&app.pool, owner, position).await?.ok_or_else(|| missing("evidence"))?;
+    let id = evidence::id(&app.pool, owner, position).await?.ok_or_else(|| missing("evidence"))?;
+    let (held, fetched);
+    let text = match logs.get(id) {
+        Some(log) => {
+            held = log;
+            &held.piece.text
+        }
+        None => {
+            fetched = evidence::text(&app.pool, owner, position).await?.ok_or_else(|| missing("evidence"))?;
+            &fetched
+        }
+    };
     let (mut hits, mut shown) = (Vec::new(), Vec::new());
     if window.find.is_empty() {
         let all = text.lines().skip(window.from.saturating_sub(1));
         shown = all.take(window.count.clamp(1, MAX_LINES)).map(cut).collect();
     } else {
-        let find = window.find.to_lowercase();
-        let found = (1..).zip(text.lines()).filter(|(_, line)| line.to_lowercase().contains(&find));
-        hits = found.map(|(number, _)| number).take(TOLD + 1).collect();
+        hits = holding(text, &window.find, TOLD + 1);
     }
     let more = hits.len() > TOLD;
     hits.truncate(TOLD);
@@ -229,6 +254,16 @@ mod unit {
     fn a_range_of_lines_is_read_or_nothing() {
         let read = ["10-12", "7", "0-3", "5-2", "x", "", "1-99999999999999999999"].map(range);
         assert_eq!(read, [Some((10, 12)), Some((7, 7)), None, None, None, None, None]);
+    }
+
+    #[test]
+    fn lines_that_hold_a_text_are_found_once_each() {
+        let text = "Error: no [x]\nfine\r\n\nERROR error\nÄrger (error)";
+        assert_eq!(holding(text, "error", 9), [1, 4, 5]);
+        assert_eq!(holding(text, "error", 2), [1, 4]);
+        assert_eq!(holding(text, "[X]", 9), [1]);
+        assert_eq!(holding(text, "ärger (", 9), [5]);
+        assert!(holding(text, "nowhere", 9).is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod evidence;
 mod forms;
 mod incidents;
 mod live;
+mod logs;
 mod markdown;
 mod overview;
 mod page;
@@ -25,9 +26,9 @@ mod show;
 pub(crate) use page::not_found;
 
 use crate::app::App;
-use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use std::sync::Arc;
 use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -68,6 +69,9 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route("/audit", get(audit::list))
         .route("/settings", get(settings::show))
         .route("/static/{name}", get(assets::serve))
+        .layer(Extension(Arc::<live::Pulse>::default()))
+        .layer(Extension(Arc::<logs::Logs>::default()))
+        .layer(Extension(Arc::<overview::Counted>::default()))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(POLICY),

@@ -7,15 +7,21 @@ use crate::db::incidents::Filter;
 use crate::db::reports::Filter as ReportFilter;
 use crate::db::{incidents, overview, reports};
 use crate::domain::{FailureClass, Report};
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Html;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use minijinja::context;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// Days that the trend shows, and that figures are taken of.
 const DAYS: i64 = 30;
+/// How old figures may be when no report changed: they sum up runs of conversations too.
+const FRESH: Duration = Duration::from_secs(10);
 /// Size of the trend's drawing.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 120.0;
@@ -40,23 +46,56 @@ struct Class {
     resolved: i64,
 }
 
-pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Html<String>, Trouble> {
+/// What is counted over everything.
+struct Sums {
+    counts: Vec<overview::Count>,
+    trend: Vec<overview::Day>,
+    figures: overview::Figures,
+}
+
+/// The sums as they were counted last, when, and what the lists depended on then. All open overviews are read anew at the same
+/// moment; one of them counts.
+#[derive(Default)]
+pub(super) struct Counted(Mutex<Option<(Instant, String, Arc<Sums>)>>);
+
+impl Counted {
+    async fn sums(&self, app: &App, now: DateTime<Utc>) -> sqlx::Result<Arc<Sums>> {
+        let pulse = format!("{} {}", now.date_naive(), overview::pulse(&app.pool).await?);
+        let mut last = self.0.lock().await;
+        let same = last.as_ref().filter(|(at, seen, _)| *seen == pulse && at.elapsed() < FRESH);
+        if let Some((_, _, sums)) = same {
+            return Ok(Arc::clone(sums));
+        }
+        let (at, since) = (Instant::now(), now - TimeDelta::days(DAYS - 1));
+        let (counts, trend, figures) = futures::try_join!(
+            overview::counts(&app.pool),
+            overview::trend(&app.pool, since.date_naive(), now.date_naive()),
+            overview::figures(&app.pool, since)
+        )?;
+        let sums = Arc::new(Sums { counts, trend, figures });
+        *last = Some((at, pulse, Arc::clone(&sums)));
+        Ok(sums)
+    }
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Extension(counted): Extension<Arc<Counted>>,
+) -> Result<Html<String>, Trouble> {
     let now = clock::now();
-    let since = now - TimeDelta::days(DAYS - 1);
-    let counts = overview::counts(&app.pool).await?;
-    let trend = overview::trend(&app.pool, since.date_naive(), now.date_naive()).await?;
-    let figures = overview::figures(&app.pool, since).await?;
+    let sums = counted.sums(&app, now).await?;
+    let Sums { counts, trend, figures } = &*sums;
     let answering = overview::answering(&app.pool, now).await?;
     let latest = incidents::list(&app.pool, &Filter { status: Some("open"), ..Filter::default() }, 8).await?;
     let running = running(&app).await?;
     let values = context! {
         days => DAYS,
-        classes => value(classes(&counts)),
+        classes => value(classes(counts)),
         open => counts.iter().filter(|count| count.status == "open").map(|count| count.incidents).sum::<i64>(),
         resolved => counts.iter().filter(|count| count.status != "open").map(|count| count.incidents).sum::<i64>(),
-        bars => value(bars(&trend)),
+        bars => value(bars(trend)),
         most => trend.iter().map(|day| day.reports).max().unwrap_or(0),
-        figures => value(&figures),
+        figures => value(figures),
         answering => value(&answering),
         latest => value(&latest),
         running => value(&running),

@@ -466,6 +466,12 @@ async fn what_cannot_be_read_is_said_on_a_page_and_other_names_are_refused() {
             "{path}: {text}"
         );
     }
+    let report = json!({"namespace": "ci", "pod_name": "p", "log": "Error: lookup registry.example.com: no such host\n"});
+    assert_eq!(app.post(&report, &[]).await.status, 200);
+    for words in ["registry", "registry.example.com", "example+regis"] {
+        let found = app.get(&format!("/api/incidents?text={words}")).await.body["incidents"].clone();
+        assert_eq!(found.as_array().unwrap().len(), 1, "{words}: {}", app.get("/api/incidents").await.body);
+    }
     for path in ["/incidents?before=&q=&status=", "/runbooks?offset=9223372036854775807", long_ago] {
         assert_eq!(get(path, "").await.0, 200, "{path}");
     }

@@ -1,0 +1,17 @@
+//! `make bench`: figures of a release build. Prints, asserts nothing about time. Reports have a model and tools that answer at
+//! once; streams have a model that takes its time; pages have a database with a lot in it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    dead_code,
+    reason = "a bench fails by panicking and owns its servers"
+)]
+
+mod endpoint;
+mod follow;
+mod pages;
+mod program;
+mod reports;
+mod streams;
+#[path = "../support/mod.rs"]
+mod support;
