@@ -30,7 +30,7 @@ async fn conversations_are_listed_found_renamed_exported_and_removed() {
     assert_eq!(titles(&app, "text=wolpertinger").await, ["How is a **volume** grown?"]);
     assert_eq!(titles(&app, "text=nothing").await, [""; 0]);
     assert_eq!(titles(&app, "until=2020-01-01T00:00:00Z").await, [""; 0]);
-    assert_eq!(titles(&app, "since=2020-01-01T00:00:00Z&limit=1").await, ["Second question"]);
+    assert_eq!(titles(&app, "since=2020-01-01T00:00:00Z&limit=1").await, ["Second question: Hm."]);
     let page = app.get("/api/conversations?limit=1").await.body;
     let next = page["next"].as_str().unwrap();
     assert_eq!(titles(&app, &format!("limit=1&before={next}")).await, ["How is a **volume** grown?"]);
