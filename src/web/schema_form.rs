@@ -149,6 +149,8 @@ mod unit {
             ("previous", "true"),
             ("labels", "{\"a\":1}"),
             ("kind", ""),
+            ("level", "3"),
+            ("since", "1h"),
             ("other", "x"),
         ]);
         assert_eq!(
