@@ -9,7 +9,7 @@ use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, reports, resolutions};
 use crate::domain::{Evidence, Incident, Resolution};
 use crate::evidence::redact::Redactor;
-use crate::knowledge::{Hit, Passage, Query};
+use crate::knowledge::{Hit, Passage};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -50,15 +50,8 @@ pub(super) async fn known(app: &App, task: &Task) -> sqlx::Result<Known> {
     // A short question about an incident says little by itself.
     let subject = incident.as_ref().map_or("", |(incident, _)| incident.title.as_str());
     let text = format!("{}\n{subject}", task.question);
-    let search = async |realm, limit| {
-        let query = Query { text: text.trim(), realms: &[realm], kind: None, applies_to: None, limit };
-        app.knowledge.search(&query).await.map(|found| found.hits).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the knowledge cannot be searched");
-            Vec::new()
-        })
-    };
-    let runbooks = search(Realm::Runbook, RUNBOOKS).await;
-    let mut past = search(Realm::Incident, INCIDENTS + 1).await;
+    let runbooks = app.knowledge.near(text.trim(), Realm::Runbook, RUNBOOKS).await;
+    let mut past = app.knowledge.near(text.trim(), Realm::Incident, INCIDENTS + 1).await;
     past.retain(|hit| hit.incident_id != task.incident);
     past.truncate(INCIDENTS);
     Ok(Known { incident, resolutions, runbooks, past, pieces, reported })

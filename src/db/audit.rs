@@ -1,7 +1,6 @@
 //! The record of what was done: rows are added and never changed.
 
 use chrono::{DateTime, Utc};
-use futures::Stream;
 use serde::Serialize;
 use sqlx::PgExecutor;
 use utoipa::ToSchema;
@@ -77,11 +76,7 @@ pub struct Filter {
 }
 
 /// Rows, newest first.
-pub fn list<'e>(
-    db: impl PgExecutor<'e> + 'e,
-    filter: Filter,
-    limit: i64,
-) -> impl Stream<Item = sqlx::Result<Entry>> + Send + 'e {
+pub async fn list(db: impl PgExecutor<'_>, filter: &Filter, limit: i64) -> sqlx::Result<Vec<Entry>> {
     sqlx::query_as!(
         Entry,
         "select id, at, actor, action, object_kind, object, outcome, detail from audit
@@ -97,5 +92,6 @@ pub fn list<'e>(
         filter.before,
         limit
     )
-    .fetch(db)
+    .fetch_all(db)
+    .await
 }

@@ -1,5 +1,6 @@
 //! `/api/approvals`: calls that change something, which a person allows or not.
 
+use super::audit::NOBODY;
 use super::fields::{Fields, Shape};
 use super::problem::Problem;
 use super::reports::{bad_query, cut, known_id, missing, page_size};
@@ -134,7 +135,7 @@ fn decision(body: Result<Bytes, BytesRejection>) -> Result<Decision, Problem> {
     if note.as_ref().is_some_and(|note| note.len() > MAX_NOTE) {
         fields.error("note", format!("is longer than {MAX_NOTE} bytes"));
     }
-    let author = fields.optional("author", Shape::Line(100)).unwrap_or_else(|| "user".to_owned());
+    let author = fields.optional("author", Shape::Line(100)).unwrap_or_else(|| NOBODY.to_owned());
     fields.finish()?;
     Ok(Decision { choice, author, note })
 }

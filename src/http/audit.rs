@@ -1,7 +1,7 @@
 //! `/api/audit`: what was done, by whom.
 
 use super::problem::Problem;
-use super::reports::{bad_query, page_size};
+use super::reports::{bad_query, cut, page_size};
 use crate::app::App;
 use crate::clock;
 use crate::db::audit::{self, Deed, Entry, Filter};
@@ -12,7 +12,6 @@ use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
-use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -78,12 +77,8 @@ pub async fn list(
 ) -> Result<Json<AuditPage>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
     let limit = page_size(query.limit)?;
-    let mut entries: Vec<Entry> = audit::list(&app.pool, query.filter(), limit + 1).try_collect().await?;
-    let more = entries.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    if more {
-        entries.pop();
-    }
-    let next = entries.last().filter(|_| more).map(|entry| entry.id);
+    let mut entries = audit::list(&app.pool, &query.filter(), limit + 1).await?;
+    let next = cut(&mut entries, limit, |entry| entry.id);
     Ok(Json(AuditPage { entries, next }))
 }
 
@@ -98,10 +93,9 @@ pub async fn export(
     // A page at a time: a reader that is slow holds no connection of the database meanwhile.
     let pages = futures::stream::try_unfold(Some((app, query.filter())), async |state| {
         let Some((app, filter)) = state else { return Ok::<_, sqlx::Error>(None) };
-        let entries: Vec<Entry> = audit::list(&app.pool, filter.clone(), EXPORTED).try_collect().await?;
-        let more = i64::try_from(entries.len()).is_ok_and(|count| count == EXPORTED);
-        let next =
-            entries.last().filter(|_| more).map(|last| (app, Filter { before: Some(last.id), ..filter }));
+        let mut entries = audit::list(&app.pool, &filter, EXPORTED + 1).await?;
+        let next = cut(&mut entries, EXPORTED, |entry| entry.id);
+        let next = next.map(|last| (app, Filter { before: Some(last), ..filter }));
         let mut lines = String::new();
         for entry in &entries {
             lines.push_str(&serde_json::to_string(entry).unwrap_or_default());

@@ -1,5 +1,6 @@
 //! `/api/chat`: questions, answered whole or as they come.
 
+use super::audit::NOBODY;
 use super::fields::{Fields, Shape};
 use super::problem::Problem;
 use super::reports::{known_id, missing};
@@ -80,12 +81,13 @@ pub struct ChatAnswer {
     usage: Usage,
 }
 
-async fn begin(app: &Arc<App>, body: Result<Bytes, BytesRejection>) -> Result<Begun, Problem> {
+/// Begins to answer what is asked.
+pub(crate) async fn begin(app: &Arc<App>, body: Result<Bytes, BytesRejection>) -> Result<Begun, Problem> {
     chat::begin(app, question(body)?).await.map_err(refused)
 }
 
 /// What is asked.
-pub(crate) fn question(body: Result<Bytes, BytesRejection>) -> Result<Ask, Problem> {
+fn question(body: Result<Bytes, BytesRejection>) -> Result<Ask, Problem> {
     let mut fields = Fields::parse(body)?;
     let message = fields.required("message", Shape::Text);
     if message.len() > MAX_QUESTION {
@@ -93,13 +95,13 @@ pub(crate) fn question(body: Result<Bytes, BytesRejection>) -> Result<Ask, Probl
     }
     let (conversation, agent, incident) =
         (fields.id("conversation_id"), fields.id("agent_id"), fields.id("incident_id"));
-    let author = fields.optional("author", Shape::Line(100)).unwrap_or_else(|| "user".to_owned());
+    let author = fields.optional("author", Shape::Line(100)).unwrap_or_else(|| NOBODY.to_owned());
     fields.finish()?;
     Ok(Ask { message, conversation, agent, incident, author, before: Vec::new() })
 }
 
 /// Why a question is not answered.
-pub(crate) fn refused(refusal: Refusal) -> Problem {
+fn refused(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Missing(_) => Problem::new(StatusCode::NOT_FOUND, refusal.to_string()),
         Refusal::Busy => Problem::new(StatusCode::CONFLICT, refusal.to_string()),

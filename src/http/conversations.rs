@@ -198,11 +198,11 @@ pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Resu
     if !conversations::remove(&mut *transaction, id).await? {
         return Err(missing("conversation"));
     }
-    let object = ("conversation", id.to_string());
+    let row = id.to_string();
     let deed = Deed {
         actor: NOBODY,
         action: "conversation.delete",
-        object: (object.0, &object.1),
+        object: ("conversation", &row),
         outcome: "done",
         detail: "",
     };

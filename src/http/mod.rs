@@ -170,6 +170,9 @@ async fn wrong_method(uri: Uri) -> Problem {
 /// rebinding). Whoever reaches a loopback address calls it by a loopback name, or by the public one.
 async fn by_own_name(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let server = &app.config.server;
+    if !server.bind.is_loopback() {
+        return next.run(request).await;
+    }
     let host = request.uri().host().or_else(|| {
         let named = request.headers().get(header::HOST)?.to_str().ok()?;
         Some(
@@ -179,14 +182,17 @@ async fn by_own_name(State(app): State<Arc<App>>, request: Request, next: Next) 
                 .map_or(named, |(host, _)| host),
         )
     });
-    let public = server.public_url.as_ref().and_then(|url| url.parse::<Uri>().ok());
+    let is_public = |host: &str| {
+        let public = server.public_url.as_ref().and_then(|url| url.parse::<Uri>().ok());
+        public.as_ref().and_then(Uri::host).is_some_and(|public| public.eq_ignore_ascii_case(host))
+    };
     let known = |host: &str| {
         let bare = host.trim_matches(['[', ']']);
         bare == "localhost"
             || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-            || public.as_ref().and_then(Uri::host).is_some_and(|public| public.eq_ignore_ascii_case(host))
+            || is_public(host)
     };
-    if server.bind.is_loopback() && !host.is_none_or(known) {
+    if !host.is_none_or(known) {
         let detail = "this server listens on loopback and is called by another name; set `server.public_url` to the name it is reached by";
         return Problem::new(StatusCode::MISDIRECTED_REQUEST, detail).into_response();
     }

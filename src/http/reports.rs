@@ -114,7 +114,7 @@ pub(crate) fn position(label: &str) -> Result<i32, Problem> {
 }
 
 /// Cuts a list of one more than was asked for to its page. Returns the `before` of the next page, if there is one.
-pub(crate) fn cut<T>(list: &mut Vec<T>, limit: i64, id: fn(&T) -> Uuid) -> Option<Uuid> {
+pub(crate) fn cut<T, I>(list: &mut Vec<T>, limit: i64, id: fn(&T) -> I) -> Option<I> {
     let more = list.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     if more {
         list.pop();

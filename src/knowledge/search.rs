@@ -175,6 +175,15 @@ pub(super) struct Candidate {
 }
 
 impl Knowledge {
+    /// Documents of a realm that are near to a text, best first, for whoever is good without them: none when the search fails.
+    pub async fn near(&self, text: &str, realm: Realm, limit: usize) -> Vec<Hit> {
+        let query = Query { text, realms: &[realm], kind: None, applies_to: None, limit };
+        self.search(&query).await.map(|found| found.hits).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the knowledge cannot be searched");
+            Vec::new()
+        })
+    }
+
     /// Documents that answer a query, best first. Without vectors when their model does not answer.
     ///
     /// # Errors

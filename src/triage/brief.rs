@@ -10,7 +10,6 @@ use crate::domain::{Evidence, EvidenceKind, Failure, Incident, Message};
 use crate::evidence::excerpt::{self, Log};
 use crate::evidence::lines::Templates;
 use crate::evidence::signature::SignatureSet;
-use crate::knowledge::{Found, Query};
 use serde::Serialize;
 use serde_json::json;
 use std::cmp::Reverse;
@@ -89,14 +88,7 @@ async fn known(
     workspace: &Workspace,
 ) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
     let budget = app.config.knowledge.brief_tokens;
-    let search = async |realm, limit| {
-        let query = Query { text: query, realms: &[realm], kind: None, applies_to: None, limit };
-        app.knowledge.search(&query).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "the runbooks cannot be searched");
-            Found::default()
-        })
-    };
-    let mut past = search(Realm::Incident, INCIDENTS + 1).await.hits;
+    let mut past = app.knowledge.near(query, Realm::Incident, INCIDENTS + 1).await;
     past.retain(|hit| hit.incident_id != Some(incident.id));
     // The same cause of before comes first, however its words compare.
     if let Some(previous) = incident.previous_id {
@@ -107,7 +99,7 @@ async fn known(
         }
     }
     past.truncate(INCIDENTS);
-    let runbooks = search(Realm::Runbook, RUNBOOKS).await.hits;
+    let runbooks = app.knowledge.near(query, Realm::Runbook, RUNBOOKS).await;
     let past = app.knowledge.passages(&past, if runbooks.is_empty() { budget } else { budget / 3 }).await;
     let used: usize = past.iter().map(|passage| passage.tokens).sum();
     let runbooks = app.knowledge.passages(&runbooks, budget.saturating_sub(used)).await;

@@ -9,7 +9,6 @@ use crate::db::approvals::{self, Filter};
 use crate::domain::{Approval, ApprovalState};
 use crate::http::{self, known_id, missing};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
 use std::sync::Arc;
@@ -75,7 +74,7 @@ pub(super) async fn decide(
             Ok(Redirect::to(&format!("/chat/{conversation}#end")).into_response())
         }
         Err(problem) if matches!(problem.status, 409 | 422) => {
-            let status = StatusCode::from_u16(problem.status).unwrap_or_default();
+            let status = problem.code();
             Ok((status, detail(&app, known_id(&id)?, Some(problem)).await?).into_response())
         }
         Err(problem) => Err(problem.into()),

@@ -6,6 +6,7 @@ use crate::http::Problem;
 use axum::Form;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::{StatusCode, Uri, request::Parts};
+use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use serde::de::DeserializeOwned;
 
 /// The query of a page. A field that was left empty in a form was not asked for.
@@ -39,4 +40,17 @@ impl<S: Send + Sync> FromRequest<S> for Posted {
             Err(rejection) => Err(Trouble(Problem::new(rejection.status(), rejection.body_text()))),
         }
     }
+}
+
+/// A field of a query that says something.
+pub(super) fn some(text: &str) -> Option<&str> {
+    Some(text.trim()).filter(|text| !text.is_empty())
+}
+
+/// Begin or end of a day that a form names.
+pub(super) fn day(text: &str, end: bool) -> Option<DateTime<Utc>> {
+    let day: NaiveDate =
+        text.trim().parse().ok().filter(|day: &NaiveDate| (1..10_000).contains(&day.year()))?;
+    let day = if end { day.succ_opt()? } else { day };
+    Some(day.and_time(chrono::NaiveTime::MIN).and_utc())
 }

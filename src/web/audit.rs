@@ -1,14 +1,12 @@
 //! The audit record: what was done, by whom, filtered and exported.
 
-use super::asked::Asked;
-use super::conversations::day;
-use super::incidents::some;
+use super::asked::{Asked, day, some};
 use super::page::{self, Trouble, value};
 use crate::app::App;
-use crate::db::audit::{self, Entry, Filter};
+use crate::db::audit::{self, Filter};
+use crate::http::cut;
 use axum::extract::State;
 use axum::response::Html;
-use futures::TryStreamExt as _;
 use minijinja::context;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -52,15 +50,14 @@ pub(super) async fn list(
         ("since", filter.since.map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
         ("until", filter.until.map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
     ];
-    let mut entries: Vec<Entry> = audit::list(&app.pool, filter, PAGE + 1).try_collect().await?;
-    let more = i64::try_from(entries.len()).unwrap_or(i64::MAX) > PAGE;
-    entries.truncate(usize::try_from(PAGE).unwrap_or_default());
+    let mut entries = audit::list(&app.pool, &filter, PAGE + 1).await?;
+    let next = cut(&mut entries, PAGE, |entry| entry.id);
     let given = exported.iter().filter_map(|(name, text)| Some((*name, text.as_deref()?)));
     let export =
         reqwest::Url::parse_with_params("x:/api/audit/export", given).map(|url| url.as_str()[2..].to_owned());
     let values = context! {
         asked => value(&asked),
-        next => entries.last().filter(|_| more).map(|entry| entry.id),
+        next,
         entries => value(&entries),
         export => export.unwrap_or_default(),
     };

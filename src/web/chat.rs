@@ -2,14 +2,13 @@
 
 use super::approvals;
 use super::asked::{Asked, Posted};
-use super::conversations::Listed;
 use super::forms::{self, Kind, field};
 use super::page::{self, Trouble, render, value};
 use crate::app::App;
-use crate::chat::{self, Ask};
+use crate::chat;
 use crate::db::conversations::{self, Filter};
 use crate::db::{agents, incidents, reports, runs, turns};
-use crate::domain::{Citation, Claim, ConversationMessage, Profile, Run};
+use crate::domain::{Citation, Claim, Conversation, ConversationMessage, Profile, Run};
 use crate::http::{self, Problem, known_id, missing};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -84,7 +83,7 @@ async fn beside(app: &App, own: Option<Uuid>) -> Result<Value, Trouble> {
     let recent = conversations::list(&app.pool, &Filter::default(), BESIDE).await?;
     let profiles: Vec<Profile> = agents::list(&app.pool).await?;
     Ok(context! {
-        recent => value(recent.into_iter().map(Listed::from).collect::<Vec<_>>()),
+        recent => value(&recent),
         agents => value(&profiles),
         servers => value(app.mcp.status()),
         model => app.model.as_ref().map(|model| model.name().to_owned()),
@@ -101,7 +100,7 @@ pub(super) async fn show(
 
 async fn conversation(app: &App, id: Uuid, refused: Option<Value>) -> Result<Html<String>, Trouble> {
     let conversation = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
-    let messages = messages(app, id, 0).await?;
+    let messages = messages(app, &conversation, 0).await?;
     let incident = match conversation.incident_id {
         Some(incident) => incidents::get(&app.pool, incident).await?,
         None => None,
@@ -119,14 +118,17 @@ async fn conversation(app: &App, id: Uuid, refused: Option<Value>) -> Result<Htm
 }
 
 /// The messages of a conversation from a position on, each with the runs that made it.
-async fn messages(app: &App, id: Uuid, from: i32) -> Result<Vec<Shown>, Trouble> {
-    let messages = conversations::messages(&app.pool, id, from).await?;
+async fn messages(app: &App, of: &Conversation, from: i32) -> Result<Vec<Shown>, Trouble> {
+    let messages = conversations::messages(&app.pool, of.id, from).await?;
     let turns: Vec<Uuid> = messages.iter().filter_map(|message| message.run).collect();
     let mut made: HashMap<Uuid, Vec<Run>> = HashMap::new();
     for (turn, run) in runs::of_turns(&app.pool, &turns).await? {
         made.entry(turn).or_default().push(run);
     }
-    let claims = claims(app, id).await?;
+    let claims = match of.incident_id {
+        Some(incident) => claims(app, incident).await?,
+        None => Vec::new(),
+    };
     let shown = messages.into_iter().map(|mut message| {
         if message.citations.is_empty() && message.run.is_none() {
             message.citations.clone_from(&claims);
@@ -138,10 +140,7 @@ async fn messages(app: &App, id: Uuid, from: i32) -> Result<Vec<Shown>, Trouble>
 }
 
 /// What the investigation cites, in the words of the message that the incident's conversation begins with.
-async fn claims(app: &App, id: Uuid) -> Result<Vec<Citation>, Trouble> {
-    let Some(incident) = conversations::get(&app.pool, id).await?.and_then(|known| known.incident_id) else {
-        return Ok(Vec::new());
-    };
+async fn claims(app: &App, incident: Uuid) -> sqlx::Result<Vec<Citation>> {
     let leader = reports::leader(&app.pool, incident).await?;
     let diagnosis = incidents::get(&app.pool, incident).await?.and_then(|incident| incident.diagnosis);
     let (Some(report), Some(diagnosis)) = (leader, diagnosis) else { return Ok(Vec::new()) };
@@ -161,16 +160,13 @@ async fn claims(app: &App, id: Uuid) -> Result<Vec<Citation>, Trouble> {
 pub(super) async fn ask(State(app): State<Arc<App>>, Posted(sent): Posted) -> Result<Response, Trouble> {
     let names = ["message", "conversation_id", "agent_id", "incident_id"];
     let body = forms::body(&sent, &names.map(|name| (name, Kind::Text)));
-    let refused = match http::chat::question(Ok(body)) {
-        Ok(question) => match chat::begin(&app, Ask { ..question }).await {
-            Ok(begun) => {
-                return Ok(Redirect::to(&format!("/chat/{}#end", begun.conversation)).into_response());
-            }
-            Err(refusal) => http::chat::refused(refusal),
-        },
+    let refused = match http::chat::begin(&app, Ok(body)).await {
+        Ok(begun) => {
+            return Ok(Redirect::to(&format!("/chat/{}#end", begun.conversation)).into_response());
+        }
         Err(problem) => problem,
     };
-    let status = axum::http::StatusCode::from_u16(refused.status).unwrap_or_default();
+    let status = refused.code();
     let shown = context! { message => field(&sent, "message"), problem => value(&refused) };
     let page = match field(&sent, "conversation_id").parse() {
         Ok(id) => conversation(&app, id, Some(shown)).await?,
@@ -224,12 +220,12 @@ pub(super) async fn ended(
     (run, conversation): (Uuid, Uuid),
     why: Option<&str>,
 ) -> Result<String, Trouble> {
-    let running = conversations::get(&app.pool, conversation).await?.and_then(|known| known.running);
-    let from = conversations::position_of(&app.pool, run).await?;
-    let messages = match from {
-        Some(position) => messages(app, conversation, position).await?,
-        None => Vec::new(),
+    let known = conversations::get(&app.pool, conversation).await?;
+    let messages = match (&known, conversations::position_of(&app.pool, run).await?) {
+        (Some(known), Some(position)) => messages(app, known, position).await?,
+        _ => Vec::new(),
     };
+    let running = known.and_then(|known| known.running);
     let values = context! {
         failed => why.filter(|_| messages.is_empty()),
         messages => value(messages),

@@ -1,8 +1,7 @@
 //! The log viewer: any stored evidence, a window of lines at a time, with what was cited and what the analyst was shown marked.
 //! Scripts fetch the windows as they scroll; without them the page has links.
 
-use super::asked::Asked;
-use super::incidents::some;
+use super::asked::{Asked, some};
 use super::logs::Logs;
 use super::page::{self, Trouble, value};
 use crate::app::App;
@@ -59,12 +58,7 @@ pub(super) async fn of_report(
     Path((id, label)): Path<(String, String)>,
     Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
-    let id = known_id(&id)?;
-    let trail = vec![
-        vec!["Incidents".to_owned(), "/incidents".to_owned()],
-        vec!["report".to_owned(), format!("/reports/{id}")],
-    ];
-    show((&app, &logs), (Owner::Report(id), &label), trail, &asked).await
+    show((&app, &logs), Owner::Report(known_id(&id)?), &label, &asked).await
 }
 
 pub(super) async fn of_conversation(
@@ -73,18 +67,13 @@ pub(super) async fn of_conversation(
     Path((id, label)): Path<(String, String)>,
     Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
-    let id = known_id(&id)?;
-    let trail = vec![
-        vec!["Chat".to_owned(), "/chat".to_owned()],
-        vec!["conversation".to_owned(), format!("/chat/{id}")],
-    ];
-    show((&app, &logs), (Owner::Conversation(id), &label), trail, &asked).await
+    show((&app, &logs), Owner::Conversation(known_id(&id)?), &label, &asked).await
 }
 
 async fn show(
     (app, logs): (&App, &Logs),
-    (owner, label): (Owner, &str),
-    trail: Vec<Vec<String>>,
+    owner: Owner,
+    label: &str,
     asked: &Wanted,
 ) -> Result<Html<String>, Trouble> {
     let pieces = evidence::list(&app.pool, owner).await?;
@@ -114,8 +103,14 @@ async fn show(
         found.iter().take(LISTED).filter_map(|number| Some(line((*number, all.get(number - 1)?)))).collect();
     let more_hits = found.len() > LISTED;
     let red: Vec<u32> = piece.red.iter().copied().take(MAX_RED).collect();
+    // The section, the page that the evidence belongs to, and what it is called.
+    let (section, name, path, what) = match owner {
+        Owner::Report(id) => ("/incidents", "Incidents", format!("/reports/{id}"), "report"),
+        Owner::Conversation(id) => ("/chat", "Chat", format!("/chat/{id}"), "conversation"),
+    };
     let values = context! {
-        trail, from, more_hits, red,
+        trail => value([[name, section], [what, path.as_str()]]),
+        from, more_hits, red,
         label => label.clone(),
         told => value(told),
         title => piece.title.clone(),
@@ -131,13 +126,7 @@ async fn show(
             Owner::Conversation(id) => format!("/api/conversations/{id}/evidence/{label}"),
         },
     };
-    page::show(
-        app,
-        if matches!(owner, Owner::Report(_)) { "/incidents" } else { "/chat" },
-        "evidence.html",
-        values,
-    )
-    .await
+    page::show(app, section, "evidence.html", values).await
 }
 
 /// The numbers of the first lines that hold a text, in capitals or not.

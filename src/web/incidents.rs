@@ -1,6 +1,6 @@
 //! Incidents: the list, one with everything known about it, and the form that says how it was.
 
-use super::asked::{Asked, Posted};
+use super::asked::{Asked, Posted, some};
 use super::forms::{self, Kind, Refused};
 use super::page::{self, Trouble, value};
 use crate::app::App;
@@ -8,9 +8,9 @@ use crate::db::documents::{self, Realm};
 use crate::db::evidence::Owner;
 use crate::db::reports::Filter as ReportFilter;
 use crate::db::{evidence, incidents, reports, resolutions, runs};
-use crate::domain::{FailureClass, Incident};
+use crate::domain::{FailureClass, Incident, Report};
 use crate::http::{self, known_id, missing};
-use crate::knowledge::{Hit, Query as Search};
+use crate::knowledge::Hit;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
@@ -59,11 +59,6 @@ pub(super) async fn list(
     page::show(&app, "/incidents", "incidents.html", values).await
 }
 
-/// A field of a query that says something.
-pub(super) fn some(text: &str) -> Option<&str> {
-    Some(text.trim()).filter(|text| !text.is_empty())
-}
-
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
@@ -76,7 +71,11 @@ async fn detail(app: &App, id: Uuid, refused: Option<Refused>) -> Result<Html<St
     let filter = ReportFilter { incident: Some(id), ..ReportFilter::default() };
     let occurrences = reports::list(&app.pool, &filter, REPORTS).await?;
     let leader = reports::leader(&app.pool, id).await?;
-    let work = match leader {
+    let investigated = match leader {
+        Some(report) => reports::get(&app.pool, report).await?,
+        None => None,
+    };
+    let work = match &investigated {
         Some(report) => work(app, report).await?,
         None => Value::from(()),
     };
@@ -97,12 +96,12 @@ async fn detail(app: &App, id: Uuid, refused: Option<Refused>) -> Result<Html<St
 }
 
 /// What was done for a report: steps, evidence, runs.
-async fn work(app: &App, report: Uuid) -> Result<Value, Trouble> {
+async fn work(app: &App, report: &Report) -> sqlx::Result<Value> {
     Ok(context! {
-        report => value(reports::get(&app.pool, report).await?.ok_or_else(|| missing("report"))?),
-        steps => value(reports::steps(&app.pool, report).await?),
-        evidence => value(evidence::list(&app.pool, Owner::Report(report)).await?),
-        runs => value(runs::of_report(&app.pool, report).await?),
+        report => value(report),
+        steps => value(reports::steps(&app.pool, report.id).await?),
+        evidence => value(evidence::list(&app.pool, Owner::Report(report.id)).await?),
+        runs => value(runs::of_report(&app.pool, report.id).await?),
     })
 }
 
@@ -122,12 +121,7 @@ async fn used(app: &App, incident: &Incident) -> Result<Vec<Value>, Trouble> {
 async fn similar(app: &App, incident: &Incident) -> Vec<Hit> {
     let cause = incident.diagnosis.as_ref().map_or("", |diagnosis| diagnosis.cause.as_str());
     let text = format!("{}\n{cause}", incident.title);
-    let realms = &[Realm::Incident];
-    let query = Search { text: &text, realms, kind: None, applies_to: None, limit: RELATED * 3 };
-    let mut hits = app.knowledge.search(&query).await.map(|found| found.hits).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the knowledge cannot be searched");
-        Vec::new()
-    });
+    let mut hits = app.knowledge.near(&text, Realm::Incident, RELATED * 3).await;
     // What is near by its words only is alike if it is of the same kind too.
     let ids: Vec<Uuid> = hits.iter().filter_map(|hit| hit.incident_id).collect();
     let alike = incidents::of_class(&app.pool, &ids, incident.class.as_str()).await.unwrap_or_default();
@@ -156,6 +150,6 @@ pub(super) async fn resolve(
 pub(super) async fn report(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Trouble> {
     let id = known_id(&id)?;
     let report = reports::get(&app.pool, id).await?.ok_or_else(|| missing("report"))?;
-    let values = context! { report => value(&report), work => work(&app, id).await? };
+    let values = context! { report => value(&report), work => work(&app, &report).await? };
     Ok(page::show(&app, "/incidents", "report.html", values).await?.into_response())
 }

@@ -35,7 +35,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 /// Nothing runs or loads that does not come from here, and nobody frames it. Text of logs, tools and models ends up in these
 /// pages: whatever slips through the escaping stays inert.
-pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Every page.

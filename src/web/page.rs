@@ -50,13 +50,11 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.add_filter("markdown", |text: &str| Value::from_safe_string(markdown::html(text, &[])));
     environment.add_filter("ago", show::ago);
     environment.add_filter("when", show::when);
-    environment.add_filter("day", show::day);
     environment.add_filter("span", show::span);
     environment.add_filter("count", show::count);
     environment.add_filter("size", show::size);
     environment.add_filter("money", show::money);
     environment.add_filter("outside", show::outside);
-    environment.add_filter("page_of", show::page_of);
     environment.add_filter("short", show::short);
     environment.add_filter("words", |name: &str| name.replace('_', " "));
     environment.add_filter("query", |text: &str| {
@@ -105,7 +103,7 @@ impl<T: Into<Problem>> From<T> for Trouble {
 
 impl IntoResponse for Trouble {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.0.code();
         let values = context! { section => "", waiting => 0, problem => value(&self.0) };
         match render("trouble.html", values) {
             // Also where the layers of the pages do not reach: nothing is at that path.

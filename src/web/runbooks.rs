@@ -1,8 +1,7 @@
 //! Runbooks: searched, read, added, and how far their search is prepared.
 
-use super::asked::{Asked, Posted};
+use super::asked::{Asked, Posted, some};
 use super::forms::{self, Kind, Refused, field};
-use super::incidents::some;
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::documents::{self, Realm};

@@ -37,11 +37,6 @@ pub(super) fn when(value: &Value) -> Value {
         .map_or_else(|| Value::from(""), |time| element(time, &time.format("%Y-%m-%d %H:%M:%S").to_string()))
 }
 
-/// `3 Nov`.
-pub(super) fn day(value: &Value) -> String {
-    time(value).map(|time| time.format("%-d %b").to_string()).unwrap_or_default()
-}
-
 /// A number of milliseconds in the unit that suits it.
 pub(super) fn span(milliseconds: f64) -> String {
     match milliseconds {
