@@ -1,11 +1,19 @@
 //! The shared parts, built once from the configuration and handed to every edge.
 
-use crate::agent::Outcome;
+mod room;
+
+pub use room::{Incoming, Place, Room};
+
+use crate::agent::{Outcome, was_kept_back};
+use crate::auth::Auth;
+use crate::budget::Ledger;
 use crate::config::{Config, ModelEndpoint, process_env};
 use crate::db;
+use crate::db::audit::{self, Deed};
 use crate::db::private::PrivatePostgres;
+use crate::db::runs::{self, Work};
 use crate::db::servers;
-use crate::domain::{Profile, Run};
+use crate::domain::{Money, Profile, Run};
 use crate::knowledge::Knowledge;
 use crate::live::Live;
 use crate::llm::{Model, OpenAi, OpenAiSettings, Rules};
@@ -15,8 +23,8 @@ use crate::shutdown::Shutdown;
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret as _;
-use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
+use sqlx::{PgConnection, PgPool};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
@@ -32,6 +40,8 @@ pub struct App {
     pub config: Config,
     /// Database.
     pub pool: PgPool,
+    /// Who calls.
+    pub auth: Auth,
     /// MCP servers.
     pub mcp: Registry,
     /// The configured model, if any.
@@ -52,6 +62,10 @@ pub struct App {
     pub outcomes: broadcast::Sender<Uuid>,
     /// Answers in the making.
     pub live: Live,
+    /// How much is taken on at a time.
+    pub room: Room,
+    /// What models used, and may use.
+    pub ledger: Arc<Ledger>,
     http: reqwest::Client,
     syncing: tokio::sync::Mutex<()>,
 }
@@ -89,12 +103,15 @@ impl App {
     /// A prompt, a signature or the model's settings are wrong.
     pub fn build(config: Config, pool: PgPool, shutdown: Shutdown) -> anyhow::Result<Arc<Self>> {
         let http = http_client()?;
+        let ledger = Ledger::new(pool.clone(), config.budget.clone(), shutdown.clone());
         let knowledge = Arc::new(Knowledge::new(&config, pool.clone(), http.clone())?);
         let model = config.model.as_ref().map(|endpoint| model(endpoint, http.clone()));
         let connections = Shutdown::new();
-        let mcp = Registry::start(config.mcp.clone(), http.clone(), &connections);
+        let mcp = Registry::start(config.mcp.clone(), Arc::clone(&config.policy), http.clone(), &connections);
         let (outcomes, _) = broadcast::channel(OUTCOME_BUFFER);
+        let auth = Auth::new(&config, pool.clone(), http.clone())?;
         Ok(Arc::new(Self {
+            auth,
             pool,
             mcp,
             model,
@@ -106,6 +123,8 @@ impl App {
             connections,
             outcomes,
             live: Live::default(),
+            room: Room::new(&config.limits),
+            ledger,
             http,
             syncing: tokio::sync::Mutex::default(),
             config,
@@ -153,7 +172,14 @@ impl App {
         Some(model(&endpoint, self.http.clone()))
     }
 
-    /// A run for the record, with its cost where prices are configured.
+    /// The configured endpoint asked for a model of that name, if there is an endpoint.
+    #[must_use]
+    pub fn model_named(&self, name: &str) -> Option<Arc<dyn Model>> {
+        let endpoint = ModelEndpoint { name: name.to_owned(), ..self.config.model.clone()? };
+        Some(model(&endpoint, self.http.clone()))
+    }
+
+    /// A run for the record.
     #[must_use]
     pub fn record(
         &self,
@@ -162,12 +188,6 @@ impl App {
         started_at: DateTime<Utc>,
         started: Instant,
     ) -> Run {
-        let is_rules = Arc::ptr_eq(model, &self.rules);
-        let prices = self.config.model.as_ref().and_then(|model| model.prices).filter(|_| !is_rules);
-        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
-        let cost = prices.map(|(input, output)| {
-            (outcome.usage.input_tokens as f64 * input + outcome.usage.output_tokens as f64 * output) / 1e6
-        });
         Run {
             id: Uuid::now_v7(),
             analyst: model.name().to_owned(),
@@ -175,13 +195,34 @@ impl App {
             detail: outcome.detail.clone(),
             turns: i32::try_from(outcome.turns).unwrap_or(i32::MAX),
             usage: outcome.usage,
-            cost,
+            cost: outcome.cost.map(Money::amount),
             claims: 0,
             claims_verified: 0,
             tool_calls: outcome.calls.clone(),
             started_at,
             duration_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
         }
+    }
+
+    /// Stores a run, and puts the calls on record that were kept back for what their arguments held.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn store_run(
+        transaction: &mut PgConnection,
+        work: Work,
+        run: &Run,
+        now: DateTime<Utc>,
+    ) -> sqlx::Result<()> {
+        runs::insert(transaction, work, run).await?;
+        let detail = format!("what its arguments hold must not leave; run {}", run.id);
+        for call in run.tool_calls.iter().filter(|call| was_kept_back(call)) {
+            let object = ("tool", call.name.as_str());
+            let deed =
+                Deed { actor: "regreen", action: "tool.call", object, outcome: "refused", detail: &detail };
+            audit::add(&mut *transaction, &deed, now).await?;
+        }
+        Ok(())
     }
 
     /// Where people see a report, when a public URL is configured.

@@ -2,12 +2,14 @@
 //!
 //! The map, from the top of the ladder down; a module imports only from its own rung or a lower one:
 //! `cli` parses and runs; `http`, `web` (the pages) and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
-//! failure report to a filed issue, `chat` answers questions; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server,
-//! `knowledge` the runbooks and past failures, `live` the answers in the making; `agent` is the loop; `llm` the models, `db` all SQL, `prompts`, `config`, `telemetry`,
-//! `shutdown`; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time.
+//! failure report to a filed issue, `chat` answers questions; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server, `auth` who calls,
+//! `knowledge` the runbooks and past failures, `live` the answers in the making; `agent` is the loop; `llm` the models, `budget` what they may use and used, `db` all SQL, `prompts`, `config`, `telemetry`,
+//! `shutdown`, `journal` what a piece of work did until it is on record, `metrics` what is counted; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time.
 
 pub mod agent;
 pub mod app;
+pub mod auth;
+pub mod budget;
 pub mod chat;
 pub mod cli;
 pub mod clock;
@@ -18,10 +20,12 @@ pub mod domain;
 pub mod evidence;
 pub mod http;
 pub mod jobs;
+pub mod journal;
 pub mod knowledge;
 pub mod live;
 pub mod llm;
 pub mod mcp;
+pub mod metrics;
 pub mod prompts;
 pub mod shutdown;
 pub mod telemetry;

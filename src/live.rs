@@ -1,6 +1,5 @@
 //! Answers in the making: what happened in each so far, for any number of readers, and kept for those that come back.
 
-use crate::clock;
 use crate::db::turns::{self, Batch};
 use futures::Stream;
 use serde_json::{Value, json};
@@ -200,7 +199,7 @@ impl Live {
         }
         let running: Vec<Uuid> = all.iter().map(|answer| answer.turn).collect();
         if renew && !running.is_empty() {
-            turns::renew(pool, &running, clock::now()).await?;
+            turns::renew(pool, &running).await?;
         }
         for (answer, length) in all.iter().zip(lengths) {
             let mut log = answer.log();

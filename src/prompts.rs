@@ -13,6 +13,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("comment", include_str!("../prompts/comment.md")),
     ("chat-system", include_str!("../prompts/chat-system.md")),
     ("chat-context", include_str!("../prompts/chat-context.md")),
+    ("chat-incident", include_str!("../prompts/chat-incident.md")),
     ("chat-summary", include_str!("../prompts/chat-summary.md")),
     ("agent-troubleshooter", include_str!("../prompts/agent-troubleshooter.md")),
     ("agent-failure-analyst", include_str!("../prompts/agent-failure-analyst.md")),

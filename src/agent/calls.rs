@@ -1,12 +1,14 @@
 //! Answers the tool calls of one turn: exactly one answer per call, in order, whatever happens.
 
 use super::event::{Event, Watcher};
+use super::told::{NOT_SENT, Told};
 use super::tool::{Tool, ToolAnswer};
 use super::workspace::Workspace;
-use crate::domain::{Budget, ToolCall, ToolCallRecord};
+use crate::domain::{Budget, ToolCall, ToolCallRecord, sorted};
 use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::excerpt::{self, Log};
 use crate::evidence::tokens;
+use crate::evidence::untrusted::leak;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -39,6 +41,8 @@ pub(super) struct Calls<'a> {
     pub(super) watcher: Option<&'a Watcher>,
     /// First answers by tool and arguments.
     pub(super) seen: HashMap<String, String>,
+    /// What left so far.
+    pub(super) told: Told,
 }
 
 /// One call outside of a run's turns, such as one that a person allowed: made, kept, shown and told as in the loop.
@@ -60,7 +64,8 @@ impl Single<'_> {
     pub async fn make(self, cancel: &CancellationToken) -> ToolCallRecord {
         let Self { tool, call, budget, workspace, watcher } = self;
         let tools = [tool];
-        let calls = Calls { tools: &tools, budget, workspace, watcher: Some(watcher), seen: HashMap::new() };
+        let (seen, told) = (HashMap::new(), Told::default());
+        let calls = Calls { tools: &tools, budget, workspace, watcher: Some(watcher), seen, told };
         let offered = [call.name.as_str()];
         let answer = Box::pin(calls.one(&call, 0, &offered, cancel));
         calls.watched(call.id.clone(), &call, answer).await.record
@@ -113,7 +118,7 @@ impl Calls<'_> {
         let Some(watcher) = self.watcher else {
             return answer.await;
         };
-        let arguments = cut(&self.workspace.redact(&call.arguments), MAX_RECORDED_ARGUMENTS);
+        let arguments = self.recorded(call);
         watcher(Event::ToolStarted { call: id.clone(), name: call.name.clone(), arguments });
         let answered = answer.await;
         let ToolCallRecord { name, result, failed, duration_ms, .. } = answered.record.clone();
@@ -137,6 +142,12 @@ impl Calls<'_> {
             Ok(arguments) => arguments,
             Err(problem) => return self.refused(call, turn, problem),
         };
+        if tool.tells_others()
+            && let Err(problem) = self.told.check(tool.spec(), &arguments, self.workspace)
+        {
+            tracing::warn!(tool = call.name, "a call of the model was refused: {problem}");
+            return self.answered(call, turn, format!("{NOT_SENT}{problem}"), true);
+        }
         let started = Instant::now();
         let answer = self.call(tool.as_ref(), arguments, cancel).await;
         let mut answered = match answer {
@@ -153,7 +164,7 @@ impl Calls<'_> {
                 Answered { draft: Some(value), ..self.answered(call, turn, format!("not yet: {text}"), true) }
             }
             ToolAnswer::Failed(text) => {
-                let text = self.workspace.redact(&text);
+                let text = self.workspace.redact(&clean(&text).text);
                 let text = cut(&text, self.budget.result_tokens * 2);
                 self.answered(call, turn, format!("failed: {}", self.workspace.fenced(&text)), true)
             }
@@ -216,11 +227,20 @@ impl Calls<'_> {
         self.answered(call, turn, format!("failed: {problem}"), true)
     }
 
+    /// The arguments as people may see them.
+    fn recorded(&self, call: &ToolCall) -> String {
+        let arguments = self.workspace.redact(&call.arguments);
+        if leak::holds_secret(&arguments) {
+            return "(left out: they hold what looks like an encoded secret)".to_owned();
+        }
+        cut(&arguments, MAX_RECORDED_ARGUMENTS)
+    }
+
     fn answered(&self, call: &ToolCall, turn: u32, text: String, failed: bool) -> Answered {
         let record = ToolCallRecord {
             turn,
             name: call.name.clone(),
-            arguments: cut(&self.workspace.redact(&call.arguments), MAX_RECORDED_ARGUMENTS),
+            arguments: self.recorded(call),
             result: text.clone(),
             failed,
             duration_ms: 0,
@@ -234,19 +254,6 @@ fn key(call: &ToolCall) -> String {
     let arguments = serde_json::from_str::<Value>(&call.arguments)
         .map_or_else(|_| call.arguments.clone(), |value| sorted(value).to_string());
     format!("{} {arguments}", call.name)
-}
-
-/// The value with the keys of its objects in order.
-pub(crate) fn sorted(value: Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut entries: Vec<_> = map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
-            entries.sort_by(|a, b| a.0.cmp(&b.0));
-            Value::Object(entries.into_iter().collect())
-        }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
-        other => other,
-    }
 }
 
 /// The arguments, if they are an object that fits the schema; else what is wrong, in words for the model.
@@ -297,4 +304,31 @@ fn cut(text: &str, bytes: usize) -> String {
         end -= 1;
     }
     format!("{}… ({} bytes left out)", &text[..end], text.len() - end)
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn schemas_of_servers_do_no_harm() {
+        let call =
+            |arguments: &str| ToolCall { id: "1".into(), name: "t".into(), arguments: arguments.into() };
+        let loops = [
+            json!({"$ref": "#"}),
+            json!({"allOf": [{"$ref": "#"}]}),
+            json!({"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}}),
+            json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
+        ];
+        for schema in &loops {
+            let _ = arguments(&call(r#"{"a": 1}"#), schema);
+        }
+        let slow = json!({"properties": {"a": {"pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"}}});
+        let _ = arguments(&call(&json!({"a": "a".repeat(5_000)}).to_string()), &slow);
+        let away = json!({"$ref": "http://127.0.0.1:9/schema.json"});
+        assert!(arguments(&call("{}"), &away).is_ok(), "nothing is fetched; the server judges");
+        let deep = format!("{{\"a\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(arguments(&call(&deep), &json!({})).is_err());
+    }
 }

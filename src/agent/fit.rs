@@ -2,6 +2,8 @@
 
 use crate::domain::{Message, ToolSpec};
 use crate::evidence::tokens;
+use crate::evidence::untrusted::fence;
+use crate::llm::{message_tokens as count, tool_tokens as count_tool};
 
 /// What is left of a shortened tool result, in bytes.
 const STUB_BYTES: usize = 240;
@@ -50,7 +52,9 @@ fn shorten(message: &mut Message) -> bool {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
+    let closing = fence::closing(text, end);
     text.truncate(end);
+    text.push_str(&closing);
     text.push_str(
         "\n… shortened to save room; the whole is kept: read_evidence and search_evidence show it again.",
     );
@@ -70,18 +74,8 @@ fn estimate(message: &Message) -> usize {
     MESSAGE_OVERHEAD + tokens::estimate(text) + calls.sum::<usize>()
 }
 
-fn count(message: &Message) -> usize {
-    let (text, calls) = parts(message);
-    let calls = calls.iter().map(|call| tokens::count(&call.name) + tokens::count(&call.arguments));
-    MESSAGE_OVERHEAD + tokens::count(text) + calls.sum::<usize>()
-}
-
 fn estimate_tool(tool: &ToolSpec) -> usize {
     MESSAGE_OVERHEAD + tokens::estimate(&tool.description) + tokens::estimate(&tool.input_schema.to_string())
-}
-
-fn count_tool(tool: &ToolSpec) -> usize {
-    MESSAGE_OVERHEAD + tokens::count(&tool.description) + tokens::count(&tool.input_schema.to_string())
 }
 
 #[cfg(test)]
@@ -106,6 +100,16 @@ mod unit {
         assert_eq!(messages[0], Message::User { text: long.clone() });
         assert!(matches!(&messages[2], Message::Tool { text, .. } if text.contains("shortened")));
         assert_eq!(messages[4], tool(&long));
+    }
+
+    #[test]
+    fn a_result_that_is_shortened_stays_in_its_fence() {
+        let long = format!("[E1] result:\n<<data abc123\n{}\ndata abc123>>", "line of a log\n".repeat(300));
+        let mut messages = vec![assistant(), tool(&long)];
+        fit(&mut messages, &[], 200).unwrap();
+        let Message::Tool { text, .. } = &messages[1] else { panic!() };
+        let (fenced, said) = text.split_once("\ndata abc123>>\n").unwrap();
+        assert!(fenced.contains("<<data abc123\n") && said.starts_with("… shortened"), "{text}");
     }
 
     #[test]

@@ -6,12 +6,13 @@ mod fit;
 mod run;
 #[cfg(test)]
 mod tests;
+mod told;
 mod tool;
 mod workspace;
 
 pub use calls::Single;
-pub(crate) use calls::sorted;
 pub use event::{Event, Review, Watcher};
 pub use run::{Agent, Outcome};
+pub use told::was_kept_back;
 pub use tool::{Tool, ToolAnswer};
 pub use workspace::Workspace;

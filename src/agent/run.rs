@@ -3,9 +3,12 @@
 use super::calls::Calls;
 use super::event::{Event, Review, Watcher};
 use super::fit::fit;
+use super::told::Told;
 use super::tool::Tool;
 use super::workspace::Workspace;
-use crate::domain::{Budget, Message, StopReason, ToolCallRecord, ToolSpec, Usage};
+use crate::budget::Account;
+use crate::domain::{Budget, Message, Money, StopReason, ToolCallRecord, ToolSpec, Usage};
+use crate::journal;
 use crate::llm::{Completion, Heard, Model, ModelError, Request};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -32,6 +35,8 @@ pub struct Agent {
     pub watcher: Option<Arc<Watcher>>,
     /// Looks at the answer of a run without a finishing tool.
     pub review: Option<Arc<Review>>,
+    /// What its requests are charged to.
+    pub account: Option<Arc<Account>>,
 }
 
 /// How a run ended and what it used.
@@ -47,8 +52,10 @@ pub struct Outcome {
     pub text: String,
     /// Every call.
     pub calls: Vec<ToolCallRecord>,
-    /// Tokens.
+    /// Tokens, with those of attempts that failed.
     pub usage: Usage,
+    /// What they cost; absent without a price.
+    pub cost: Option<Money>,
     /// Completions.
     pub turns: u32,
 }
@@ -64,6 +71,7 @@ impl Outcome {
             text: String::new(),
             calls: Vec::new(),
             usage: Usage::default(),
+            cost: None,
             turns: 0,
         }
     }
@@ -100,6 +108,9 @@ impl Agent {
             stop = turns => stop,
         };
         (state.outcome.stop, state.outcome.detail) = stop;
+        if let Some(used) = self.account.as_ref().map(|account| account.used()) {
+            (state.outcome.usage, state.outcome.cost) = (used.usage, used.cost);
+        }
         // The better one did not come: what there is counts.
         if state.outcome.stop != StopReason::Cancelled
             && state.outcome.finish.is_none()
@@ -118,10 +129,12 @@ impl Agent {
             workspace: &self.workspace,
             watcher: self.watcher.as_deref(),
             seen: HashMap::new(),
+            told: Told::default(),
         };
         let all = self.offered(false);
         for turn in 1..=self.budget.turns {
-            if state.outcome.usage.total() >= self.budget.total_tokens {
+            let used = self.account.as_ref().map_or(state.outcome.usage, |account| account.used().usage);
+            if used.total() >= self.budget.total_tokens {
                 let limit = self.budget.total_tokens;
                 return (StopReason::Tokens, Some(format!("the run used its {limit} tokens")));
             }
@@ -185,7 +198,9 @@ impl Agent {
                 messages: state.messages.clone(),
                 tools: Arc::clone(tools),
                 forced_tool: forced.map(ToOwned::to_owned),
+                account: self.account.clone(),
             };
+            let asked = journal::asking(self.model.name(), &request);
             let answer = match &self.watcher {
                 None => self.model.complete(&request).await,
                 Some(watcher) => {
@@ -198,6 +213,7 @@ impl Agent {
                     self.model.complete_aloud(&request, &listener).await
                 }
             };
+            asked.answered(&answer);
             match answer {
                 Ok(completion) => return Ok(completion),
                 Err(ModelError::ContextTooLong { .. }) if shrink < MAX_SHRINKS => {
@@ -205,6 +221,9 @@ impl Agent {
                 }
                 Err(error @ ModelError::ContextTooLong { .. }) => {
                     return Err((StopReason::ContextTooLong, Some(error.to_string())));
+                }
+                Err(error @ ModelError::OverBudget { .. }) => {
+                    return Err((StopReason::Budget, Some(error.to_string())));
                 }
                 Err(error) => return Err((StopReason::ModelFailed, Some(error.to_string()))),
             }

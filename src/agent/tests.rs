@@ -35,7 +35,7 @@ fn calls(wanted: &[(&str, &str)]) -> Completion {
         name: (*name).to_owned(),
         arguments: (*arguments).to_owned(),
     };
-    let usage = Usage { input_tokens: 10, output_tokens: 10 };
+    let usage = Usage { input_tokens: 10, output_tokens: 10, ..Usage::default() };
     Completion { tool_calls: wanted.iter().enumerate().map(call).collect(), usage, ..Completion::default() }
 }
 
@@ -74,8 +74,12 @@ fn tool(
     hangs: bool,
 ) -> (Arc<dyn Tool>, Arc<AtomicUsize>) {
     let called = Arc::new(AtomicUsize::new(0));
-    let spec =
-        ToolSpec { name: name.into(), description: "d".into(), input_schema: schema, access: Access::Read };
+    let spec = ToolSpec {
+        name: name.into(),
+        description: "d".into(),
+        input_schema: Arc::new(schema),
+        access: Access::Read,
+    };
     (Arc::new(Counting { spec, called: Arc::clone(&called), answer, hangs }), called)
 }
 
@@ -100,6 +104,7 @@ fn case(replies: Vec<Result<Completion, ModelError>>, budget: Budget) -> Case {
         workspace,
         watcher: None,
         review: None,
+        account: None,
     };
     Case { agent, model, looked }
 }

@@ -31,6 +31,11 @@ pub trait Tool: Send + Sync {
         false
     }
 
+    /// Whether the arguments go to somebody else, who may be told neither secrets nor evidence by the page.
+    fn tells_others(&self) -> bool {
+        false
+    }
+
     /// Calls it with arguments that fit its schema. Ends soon after `cancel` fires; dropping the future cancels too.
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer;
 }

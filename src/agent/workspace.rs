@@ -2,14 +2,15 @@
 
 use crate::domain::{Evidence, EvidenceKind};
 use crate::evidence::redact::Redactor;
+use crate::evidence::untrusted::fence::Fence;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
 /// Shared by the loop and the tools that read evidence.
 #[derive(Debug)]
 pub struct Workspace {
-    /// Mark around untrusted text; nobody outside the run can guess it.
-    fence: String,
+    /// Marks around untrusted text; nobody outside the run can guess them.
+    fence: Fence,
     keeps_results: bool,
     inner: Mutex<Inner>,
 }
@@ -27,15 +28,25 @@ impl Workspace {
     pub fn new(pieces: Vec<Evidence>, redactor: Redactor) -> Self {
         let given = pieces.len();
         let pieces = pieces.into_iter().map(Arc::new).collect();
-        let fence = Uuid::new_v4().simple().to_string();
+        // Its first twelve digits are chance alone, the version comes after.
+        let fence = Fence::new(&Uuid::new_v4().simple().to_string()[..12]);
         let inner = Mutex::new(Inner { pieces, given, redactor });
-        Self { fence: fence[..12].to_owned(), keeps_results: false, inner }
+        Self { fence, keeps_results: false, inner }
     }
 
     /// Keeps every tool result under a label, not only the long ones: what is said of it can be looked up.
     #[must_use]
     pub fn keeping_results(mut self) -> Self {
         self.keeps_results = true;
+        self
+    }
+
+    /// Keeps the mark of an earlier run, whose texts it goes on with.
+    #[must_use]
+    pub fn fenced_with(mut self, fence: &str) -> Self {
+        if !fence.is_empty() {
+            self.fence = Fence::new(fence);
+        }
         self
     }
 
@@ -88,10 +99,15 @@ impl Workspace {
         piece
     }
 
+    /// The marks of this run.
+    #[must_use]
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
     /// Untrusted text between marks that it cannot contain.
     #[must_use]
     pub fn fenced(&self, text: &str) -> String {
-        let fence = &self.fence;
-        format!("<<data {fence}\n{}\ndata {fence}>>", text.trim_end().replace(fence.as_str(), ""))
+        self.fence.around(text)
     }
 }

@@ -9,18 +9,23 @@ use crate::agent::{Agent, Event, Outcome, Tool, Workspace};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Filter};
+use crate::db::audit;
 use crate::db::conversations::{self, Answered, NewMessage};
 use crate::db::evidence::{self, NewEvidence, Owner};
-use crate::db::runs::{self, Work};
+use crate::db::runs::Work;
+use crate::db::usage::Purpose;
 use crate::db::{queue, turns};
-use crate::domain::{Approval, Citation, Message, Profile, Run, StopReason, Usage};
+use crate::domain::policy::Asker;
+use crate::domain::{Approval, Caller, Citation, Message, Profile, Run, StopReason, Usage};
+use crate::evidence::untrusted::markdown::{self, Defuser, Place};
 use crate::evidence::verify;
+use crate::journal::{self, Journal, Note};
 use crate::live::Answer;
 use crate::llm::Model;
 use crate::tools;
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use uuid::Uuid;
 
@@ -36,10 +41,20 @@ pub(super) struct Task {
     pub(super) title: String,
     pub(super) incident: Option<Uuid>,
     pub(super) profile: Profile,
+    /// Who asked; for decided calls whoever asked for these.
+    pub(super) caller: Caller,
     pub(super) author: String,
     pub(super) question: String,
     /// What people decided about earlier calls; the approved ones are carried out before anybody thinks.
     pub(super) decided: Vec<Approval>,
+}
+
+impl Task {
+    /// What its requests to models are charged to.
+    fn charged(&self, kind: &'static str) -> Purpose {
+        let (conversation, turn) = (Some(self.conversation), Some(self.turn));
+        Purpose { kind, caller: self.caller.name.clone(), report: None, conversation, turn }
+    }
 }
 
 /// What came of it.
@@ -57,7 +72,14 @@ struct Concluded {
 pub(super) async fn run(app: Arc<App>, task: Task, answer: Arc<Answer>) {
     let (turn, conversation) = (task.turn, task.conversation);
     let (inner_app, inner_answer) = (Arc::clone(&app), Arc::clone(&answer));
-    let made = app.shutdown.spawn(async move { make(&inner_app, &task, &inner_answer).await }).await;
+    let journal = Journal::new("regreen", &turn.to_string());
+    let (inner_journal, work) = (Arc::clone(&journal), async move {
+        let made = make(&inner_app, &task, &inner_answer).await;
+        // Of an answer that was not stored, too.
+        audit::flush(&inner_app.pool).await;
+        made
+    });
+    let made = app.shutdown.spawn(async move { inner_journal.of(work).await }).await;
     let problem = match made {
         Ok(Ok(())) => return,
         Ok(Err(error)) => {
@@ -66,10 +88,12 @@ pub(super) async fn run(app: Arc<App>, task: Task, answer: Arc<Answer>) {
         }
         Err(_) => "The answer broke off by an internal error; the log has more.",
     };
+    // Of one that broke off, too.
+    journal.of(audit::flush(&app.pool)).await;
     if let Err(error) = turns::finish(&app.pool, turn, "failed", clock::now()).await {
         tracing::warn!(%turn, %error, "a failed turn cannot be closed; its lease ends by itself");
     }
-    let next = decide::go_on(&app, conversation).await;
+    let next = decide::go_on(&app, conversation, None).await;
     answer.tell("failed", &json!({ "run": turn, "detail": problem, "next_run": next }));
 }
 
@@ -91,13 +115,17 @@ async fn make(app: &Arc<App>, task: &Task, answer: &Arc<Answer>) -> anyhow::Resu
         [] => command::run(app, task.incident, &task.question, &task.author).await?,
         _ => None,
     };
+    let what = if task.decided.is_empty() { "chat.ask" } else { "chat.go_on" };
+    let asked = Note::new(what, ("conversation", &task.conversation.to_string()), "done");
+    journal::note(Note { actor: task.caller.name.clone(), ..asked });
     let model = app.model_of(&task.profile).filter(|_| commanded.is_none());
     let known = brief::known(app, task).await?;
     let workspace = Arc::new(known.workspace());
     let begun = (clock::now(), Instant::now());
-    let watching = watcher(answer, &Arc::default(), app.rules.name());
+    let watching = watcher(app, answer, &Arc::default(), app.rules.name());
     let carried = carry::out(app, task, answer, &workspace, &*watching).await?;
-    let history = history::history(app, task.conversation, model.as_ref()).await?;
+    let history =
+        history::history(app, task.conversation, model.as_ref().zip(Some(task.charged("summary")))).await?;
     let making = Making { app, task, answer, known, workspace, history, carried, begun };
     let mut concluded = match commanded {
         Some(text) => making.say(text),
@@ -112,7 +140,7 @@ async fn make(app: &Arc<App>, task: &Task, answer: &Arc<Answer>) -> anyhow::Resu
         return Ok(());
     };
     let ended = json!({
-        "next_run": decide::go_on(app, task.conversation).await,
+        "next_run": decide::go_on(app, task.conversation, Some(task.caller.clone())).await,
         "approvals": asked,
         "run": task.turn,
         "conversation_id": task.conversation,
@@ -136,6 +164,12 @@ impl Making<'_> {
                 "(Stopped before there was an answer.)".clone_into(&mut concluded.text);
             }
             if !concluded.text.is_empty() {
+                if let Some(why) = detail.filter(|_| concluded.stop == StopReason::Budget) {
+                    // What stands there is no whole answer.
+                    let why = format!("\n\n(It ends here: {why}.)");
+                    self.answer.tell("text.delta", &json!({ "text": why }));
+                    concluded.text.push_str(&why);
+                }
                 return Ok(concluded);
             }
             let reason = match concluded.stop {
@@ -179,6 +213,8 @@ impl Making<'_> {
 
     /// An answer of the program's own.
     fn say(&self, text: String) -> Concluded {
+        // What is on record quotes logs.
+        let text = markdown::defused(&text, &self.app.config.privacy.links, Place::Answer);
         let author = self.app.rules.name().to_owned();
         self.answer.tell("message.start", &json!({ "run": self.task.turn, "turn": 1, "model": author }));
         self.answer.tell("text.delta", &json!({ "text": text }));
@@ -191,7 +227,7 @@ impl Making<'_> {
     async fn think(&self, model: &Arc<dyn Model>) -> anyhow::Result<(Concluded, Option<String>)> {
         let Self { app, task, answer, known, workspace, history, carried, .. } = self;
         let (system, context) = known.texts(app, task, workspace).await?;
-        let mut messages = history::messages(system, &context, history, &task.question);
+        let mut messages = history::messages((system, &context), history, &task.question, workspace.fence());
         messages.extend(carry::messages(carried));
         let told = messages.iter().map(Message::text).collect::<Vec<_>>().join("\n");
         let said: Arc<Mutex<String>> = Arc::default();
@@ -201,13 +237,17 @@ impl Making<'_> {
             finishing_tool: None,
             budget: profiles::budget(app.config.agent, &task.profile),
             workspace: Arc::clone(workspace),
-            watcher: Some(watcher(answer, &said, model.name())),
+            watcher: Some(watcher(app, answer, &said, model.name())),
             review: Some(review(workspace)),
+            account: Some(app.ledger.account(task.charged("answer"))),
         };
+        let mark = journal::mark();
         let outcome = agent.run(messages, &answer.stop).await;
         let mut run = self.record(model, &outcome);
+        journal::ran(mark, &run, ("conversation", &task.conversation.to_string()));
         // The database's texts cannot hold a NUL.
         let text = workspace.redact(last_words(&outcome, &said).trim()).replace('\0', "\u{fffd}");
+        let text = markdown::defused(&text, &app.config.privacy.links, Place::Answer);
         let citations = cite::citations(&text, workspace, &|label| self.url(label));
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         run.claims = count(citations.len());
@@ -246,17 +286,25 @@ fn last_words(outcome: &Outcome, said: &Mutex<String>) -> String {
     said.clone()
 }
 
-/// What the agent may call: tools that read, and those that change something behind a person's approval.
+impl Task {
+    /// Who asks for the calls of this answer.
+    pub(super) fn asker(&self) -> Arc<Asker> {
+        Arc::new(Asker::chat(self.caller.clone(), &self.profile.name))
+    }
+}
+
+/// What the agent may call: at once, or behind a person's approval.
 fn tools(
     app: &App,
     task: &Task,
     answer: &Arc<Answer>,
     workspace: &Arc<Workspace>,
 ) -> anyhow::Result<Vec<Arc<dyn Tool>>> {
-    let mut tools = tools::reading(app, workspace, None);
+    let asker = task.asker();
+    let mut tools = tools::permitted(app, workspace, &asker, None);
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
-    let writing = approve::writing(app, &Asking::new(app, task.conversation, answer));
-    tools.extend(writing.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
+    let waiting = approve::guarded(app, &asker, &Asking::new(app, task.conversation, answer));
+    tools.extend(waiting.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
     if !task.profile.tools.is_empty() {
         let globs = profiles::globs(&task.profile.tools)?;
         tools.retain(|tool| globs.is_match(&tool.spec().name));
@@ -264,17 +312,30 @@ fn tools(
     Ok(tools)
 }
 
-fn watcher(answer: &Arc<Answer>, said: &Arc<Mutex<String>>, model: &str) -> Arc<crate::agent::Watcher> {
+/// Tells readers what happens. They render Markdown as it comes, so what would load or lead elsewhere is defused on its way;
+/// a piece of text that cannot be judged yet waits for the next one.
+fn watcher(
+    app: &App,
+    answer: &Arc<Answer>,
+    said: &Arc<Mutex<String>>,
+    model: &str,
+) -> Arc<crate::agent::Watcher> {
     let (answer, said, model) = (Arc::clone(answer), Arc::clone(said), model.to_owned());
+    let links = app.config.privacy.links.clone();
+    let defuser = Mutex::new(Defuser::new(links.clone(), Place::Answer));
     Arc::new(move |event| match event {
         Event::Begun { turn } => {
             said.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            *held(&defuser) = Defuser::new(links.clone(), Place::Answer);
             answer.tell("message.start", &json!({ "run": answer.turn, "turn": turn, "model": model }));
         }
         Event::Text { text } => {
             if !text.is_empty() {
                 said.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
-                answer.tell("text.delta", &json!({ "text": text }));
+                let text = held(&defuser).push(&text);
+                if !text.is_empty() {
+                    answer.tell("text.delta", &json!({ "text": text }));
+                }
             }
         }
         Event::ToolStarted { call, name, arguments } => {
@@ -287,8 +348,18 @@ fn watcher(answer: &Arc<Answer>, said: &Arc<Mutex<String>>, model: &str) -> Arc<
                 &json!({ "call": call, "tool": name, "failed": failed, "duration_ms": duration_ms, "result": shown }),
             );
         }
-        Event::Used { usage } => answer.tell("usage", &json!(usage)),
+        Event::Used { usage } => {
+            let rest = held(&defuser).finish();
+            if !rest.is_empty() {
+                answer.tell("text.delta", &json!({ "text": rest }));
+            }
+            answer.tell("usage", &json!(usage));
+        }
     })
+}
+
+fn held(defuser: &Mutex<Defuser>) -> MutexGuard<'_, Defuser> {
+    defuser.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An answer whose citations lead nowhere is given back once.
@@ -311,7 +382,7 @@ async fn store(
         return Ok(None);
     }
     for run in &concluded.runs {
-        runs::insert(&mut transaction, Work::Turn(task.turn), run).await?;
+        App::store_run(&mut transaction, Work::Turn(task.turn), run, now).await?;
     }
     if !added.is_empty() {
         evidence::insert(&mut *transaction, Owner::Conversation(task.conversation), &added, now).await?;
@@ -338,6 +409,6 @@ async fn store(
     turns::finish(&mut *transaction, task.turn, state, now).await?;
     let stored = conversations::messages(&mut *transaction, task.conversation, position).await?;
     queue::add_index(&mut *transaction).await?;
-    transaction.commit().await?;
+    audit::commit(transaction).await?;
     Ok(stored.first().map(serde_json::to_value).transpose()?)
 }

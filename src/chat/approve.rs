@@ -1,20 +1,20 @@
-//! Tools that change something, as a conversation's model gets them: a call is not carried out but stored for a person to
+//! Tools behind a person's approval, as a conversation's model gets them: a call is not carried out but stored for a person to
 //! decide, and the model is told to end its answer. What is carried out later is in `carry`.
 
-use crate::agent::{Tool, ToolAnswer, sorted};
+use crate::agent::{Tool, ToolAnswer};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, NewApproval};
+use crate::db::audit::{self, Deed};
 use crate::db::conversations;
-use crate::domain::{Access, Approval, ApprovalState, ToolSpec};
+use crate::domain::policy::{Asker, Ruling};
+use crate::domain::{Approval, ApprovalState, ToolSpec, call_hash, each_text};
 use crate::evidence::redact::Redactor;
-use crate::knowledge::hex;
 use crate::live::Answer;
-use crate::mcp::McpTool;
+use crate::mcp::Offered;
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -27,8 +27,7 @@ const MAX_ASKED: i64 = 8;
 /// Longest arguments, in bytes: a person has to judge them.
 const MAX_ARGUMENTS: usize = 20_000;
 /// Added to what a tool says of itself.
-const WAITS: &str =
-    "(Changes something: a call is not carried out at once, a person has to approve it first.)";
+const WAITS: &str = "(A call is not carried out at once, a person has to approve it first.)";
 
 /// The answer in which calls are asked for.
 pub(super) struct Asking {
@@ -51,21 +50,14 @@ impl Asking {
     }
 }
 
-/// The writing tools of all servers, each behind a person's approval.
-pub(super) fn writing(app: &App, asking: &Arc<Asking>) -> Vec<Arc<dyn Tool>> {
-    let guarded = |tool: Arc<McpTool>| {
+/// The tools of all servers that the policy puts behind a person's approval.
+pub(super) fn guarded(app: &App, asker: &Arc<Asker>, asking: &Arc<Asking>) -> Vec<Arc<dyn Tool>> {
+    let guarded = |tool: Offered| {
         let mut spec = tool.spec().clone();
         spec.description = format!("{} {WAITS}", spec.description.trim()).trim().to_owned();
-        let (server, server_tool) = (tool.server().to_owned(), tool.own_name().to_owned());
-        Arc::new(Guarded { asking: Arc::clone(asking), server, server_tool, spec }) as Arc<dyn Tool>
+        Arc::new(Guarded { asking: Arc::clone(asking), tool, spec }) as Arc<dyn Tool>
     };
-    app.mcp.known(Some(Access::Write)).into_iter().map(guarded).collect()
-}
-
-/// What a call is known by: where it goes and what is sent, whatever the order of its keys.
-pub(super) fn hash(server: &str, server_tool: &str, arguments: &Value) -> String {
-    let call = json!([server, server_tool, sorted(arguments.clone())]);
-    hex(&Sha256::digest(call.to_string().as_bytes()))
+    app.mcp.offered(asker).into_iter().filter(Offered::waits).map(guarded).collect()
 }
 
 /// Where a person decides, if the address of this server is known.
@@ -93,11 +85,10 @@ pub(super) fn time(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// A writing tool that asks instead of writing.
+/// A tool that asks instead of doing.
 struct Guarded {
     asking: Arc<Asking>,
-    server: String,
-    server_tool: String,
+    tool: Offered,
     spec: ToolSpec,
 }
 
@@ -113,19 +104,42 @@ impl Tool for Guarded {
         &self.spec
     }
 
+    fn tells_others(&self) -> bool {
+        true
+    }
+
     async fn call(&self, arguments: Value, _: CancellationToken) -> ToolAnswer {
-        if let Some(problem) = problem(&arguments) {
+        let (server, server_tool) = (self.tool.tool().server(), self.tool.tool().own_name());
+        // What is asked for, shown, bound by its hash and sent are the arguments as the policy leaves them.
+        let waiting = match self.tool.rule_on(arguments) {
+            Ok(Ruling::Waits(waiting)) => waiting,
+            Err(error) => return ToolAnswer::Failed(format!("nothing was done: {error}")),
+            Ok(Ruling::Denied(denied)) => {
+                tracing::info!(
+                    server,
+                    tool = server_tool,
+                    rule = denied.rule,
+                    "the tool policy refused a call"
+                );
+                return ToolAnswer::Failed(format!("nobody was asked and nothing was done: {denied}"));
+            }
+            Ok(Ruling::Allowed(_)) => {
+                return ToolAnswer::Failed("nothing was done: ask again in another answer".to_owned());
+            }
+        };
+        let arguments = waiting.arguments();
+        if let Some(problem) = problem(arguments) {
             return ToolAnswer::Failed(format!("nobody was asked and nothing was done: {problem}"));
         }
-        match self.ask(&arguments).await {
+        match self.ask(arguments).await {
             Ok(Asked::Waits { id, until }) => {
-                let told = json!({"approval": id, "tool": self.spec.name, "server": self.server, "arguments": arguments, "expires_at": until});
+                let told = json!({"approval": id, "tool": self.spec.name, "server": server, "arguments": arguments, "expires_at": until});
                 self.asking.answer.tell("approval.required", &told);
-                tracing::info!(approval = %id, server = self.server, tool = self.server_tool, "a call waits for approval");
+                tracing::info!(approval = %id, server, tool = server_tool, "a call waits for approval");
                 let place = link(self.asking.public_url.as_deref(), id);
                 let place = place.map_or_else(String::new, |link| format!("; it is decided at {link}"));
                 ToolAnswer::Note(format!(
-                    "Not carried out. This call changes something, so it waits for a person's approval: {id}, until {}{place}. Do not call it again. End your answer now: say what waits for approval and why it is needed, and name this approval.",
+                    "Not carried out. This call waits for a person's approval: {id}, until {}{place}. Do not call it again. End your answer now: say what waits for approval and why it is needed, and name this approval.",
                     time(until)
                 ))
             }
@@ -154,7 +168,8 @@ impl Guarded {
         let (now, id) = (clock::now(), Uuid::now_v7());
         // As the database keeps it, so that everybody is told the same moment.
         let until = (now + *expires).trunc_subsecs(6);
-        let hash = hash(&self.server, &self.server_tool, arguments);
+        let (server, server_tool) = (self.tool.tool().server(), self.tool.tool().own_name());
+        let hash = call_hash(server, server_tool, arguments);
         let mut transaction = pool.begin().await?;
         // Calls of one turn come side by side: the lock makes the count and the look for the same call hold.
         if !conversations::lock(&mut *transaction, *conversation).await? {
@@ -173,9 +188,9 @@ impl Guarded {
         let new = NewApproval {
             id,
             asked_in: (*conversation, answer.turn),
-            server: &self.server,
+            server,
             tool: &self.spec.name,
-            server_tool: &self.server_tool,
+            server_tool,
             arguments,
             hash: &hash,
             asked_at: now,
@@ -183,9 +198,19 @@ impl Guarded {
         };
         let kept = approvals::add(&mut *transaction, &new).await?;
         // The database keeps numbers in a way of its own; what it cannot give back is not asked for.
-        if self::hash(&self.server, &self.server_tool, &kept) != hash {
+        if call_hash(server, server_tool, &kept) != hash {
             return Ok(Asked::Refused("a number of the arguments cannot be kept exactly; send it rounded"));
         }
+        let detail = format!("{server} {server_tool}, {hash}");
+        let row = id.to_string();
+        let deed = Deed {
+            actor: "regreen",
+            action: "approval.ask",
+            object: ("approval", &row),
+            outcome: "done",
+            detail: &detail,
+        };
+        audit::add(&mut *transaction, &deed, now).await?;
         transaction.commit().await?;
         Ok(Asked::Waits { id, until })
     }
@@ -213,32 +238,9 @@ fn problem(arguments: &Value) -> Option<&'static str> {
     )
 }
 
-fn each_text(value: &Value, look: &mut dyn FnMut(&str)) {
-    match value {
-        Value::String(text) => look(text),
-        Value::Array(items) => items.iter().for_each(|item| each_text(item, look)),
-        Value::Object(map) => {
-            for (key, item) in map {
-                look(key);
-                each_text(item, look);
-            }
-        }
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod unit {
     use super::*;
-
-    #[test]
-    fn a_call_has_one_hash_whatever_the_order_of_its_keys() {
-        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
-        let one = hash("lab", "restart", &read(r#"{"a": {"x": 1, "y": [2]}, "b": "c"}"#));
-        assert_eq!(one, hash("lab", "restart", &read(r#"{"b": "c", "a": {"y": [2], "x": 1}}"#)));
-        assert_ne!(one, hash("other", "restart", &read(r#"{"b": "c", "a": {"y": [2], "x": 1}}"#)));
-        assert_ne!(one, hash("lab", "restart", &read(r#"{"b": "c", "a": {"y": [2], "x": 2}}"#)));
-    }
 
     #[test]
     fn arguments_with_a_secret_cannot_be_asked_for() {

@@ -2,10 +2,11 @@
 
 use super::answer::{self, Task};
 use super::profiles;
-use crate::app::App;
+use crate::app::{App, Place};
 use crate::clock;
 use crate::db::conversations::{self, NewMessage};
 use crate::db::{incidents, queue, turns};
+use crate::domain::Caller;
 use crate::evidence::redact::Redactor;
 use crate::live::Answer;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Ask {
     /// About which incident, when no conversation is named: in the incident's own.
     pub incident: Option<Uuid>,
     /// Who asks.
+    pub caller: Caller,
+    /// By which name.
     pub author: String,
     /// What was said before, elsewhere: role, author and text, for a conversation that is opened now.
     pub before: Vec<(&'static str, String, String)>,
@@ -54,6 +57,9 @@ pub enum Refusal {
     /// Another answer is being made.
     #[error("this conversation is being answered already; wait for the end, or stop it")]
     Busy,
+    /// As many answers are being made as may be.
+    #[error("as many answers are being made as this server makes at a time; ask again in a moment")]
+    Full,
     /// The process ends.
     #[error("the server is stopping; ask again in a moment")]
     Stopping,
@@ -70,6 +76,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     if app.shutdown.token().is_cancelled() {
         return Err(Refusal::Stopping);
     }
+    let place = app.room.answer().ok_or(Refusal::Full)?;
     let mut redactor = Redactor::new();
     let question = redactor.redact(ask.message.trim());
     let now = clock::now();
@@ -99,7 +106,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     let profile = profiles::choose(&mut *transaction, agent, incident.is_some()).await?;
     let profile = profile.ok_or(Refusal::Missing("agent"))?;
     let turn = Uuid::now_v7();
-    if !turns::open(&mut transaction, turn, id, now).await? {
+    if !turns::open(&mut transaction, turn, id, &ask.caller, now).await? {
         return Err(Refusal::Busy);
     }
     let before: Vec<(&str, String, String)> = match ask.conversation {
@@ -119,15 +126,20 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     transaction.commit().await?;
     let author = ask.author.clone();
     let decided = Vec::new();
-    let task = Task { turn, conversation: id, title, incident, profile, author, question, decided };
-    Ok(answer_now(app, task))
+    let caller = ask.caller;
+    let task = Task { turn, conversation: id, title, incident, profile, caller, author, question, decided };
+    Ok(answer_now(app, task, Some(place)))
 }
 
-/// Begins to answer in a turn that was opened.
-pub(super) fn answer_now(app: &Arc<App>, task: Task) -> Begun {
+/// Begins to answer in a turn that was opened; in a place of its own, or beside all others.
+pub(super) fn answer_now(app: &Arc<App>, task: Task, place: Option<Place>) -> Begun {
     let (turn, conversation) = (task.turn, task.conversation);
     let answer = app.live.begin(turn, &app.drain);
-    app.shutdown.spawn(answer::run(Arc::clone(app), task, Arc::clone(&answer)));
+    let made = answer::run(Arc::clone(app), task, Arc::clone(&answer));
+    app.shutdown.spawn(async move {
+        made.await;
+        drop(place);
+    });
     Begun { turn, conversation, answer }
 }
 

@@ -85,12 +85,17 @@ impl Known {
         let instructions = profiles::instructions(app, &task.profile)?;
         let system = app.prompts.render("chat-system", json!({ "instructions": instructions.trim() }))?;
         let (runbooks, past) = self.passages(app).await;
-        let incident = self.incident.as_ref().map(|(incident, _)| {
-            let said: Vec<String> = self.resolutions.iter().map(crate::knowledge::told).collect();
-            json!({ "incident": incident, "said": said })
-        });
-        // Only what the conversation did not begin with is untrusted anew; past incidents quote foreign logs.
-        let fenced = |text: &str| workspace.fenced(text);
+        // Title, cause and claims are a model's words about a log, and anybody may have said something.
+        let incident = match &self.incident {
+            Some((incident, _)) => {
+                let said: Vec<String> = self.resolutions.iter().map(crate::knowledge::told).collect();
+                let text =
+                    app.prompts.render("chat-incident", json!({ "incident": incident, "said": said }))?;
+                Some(workspace.fenced(text.trim()))
+            }
+            None => None,
+        };
+        let passage = |passage: &Passage| json!({ "solved": passage.solved, "text": workspace.fenced(&passage.titled()) });
         let pieces: Vec<_> = workspace
             .pieces()
             .iter()
@@ -99,10 +104,11 @@ impl Known {
         let context = app.prompts.render(
             "chat-context",
             json!({
+                "mark": workspace.fence().mark(),
                 "incident": incident,
                 "evidence": pieces,
-                "runbooks": runbooks.iter().map(|p| json!({"title": p.title, "path": p.path, "text": p.text})).collect::<Vec<_>>(),
-                "past": past.iter().map(|p| json!({"title": p.title, "solved": p.solved, "text": fenced(&p.text)})).collect::<Vec<_>>(),
+                "runbooks": runbooks.iter().map(passage).collect::<Vec<_>>(),
+                "past": past.iter().map(passage).collect::<Vec<_>>(),
             }),
         )?;
         Ok((system, context))

@@ -1,16 +1,17 @@
 //! Carrying out what a person approved: each call once, as it was shown, its result kept as evidence of the conversation.
 
 use super::answer::Task;
-use super::approve::hash;
 use crate::agent::{Single, Tool, ToolAnswer, Watcher, Workspace};
 use crate::app::App;
 use crate::clock;
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::{approvals, conversations};
+use crate::domain::policy::{Asker, Permit, Ruling};
 use crate::domain::{
-    Access, Approval, ApprovalState, Budget, Evidence, Message, ToolCall, ToolCallRecord, ToolSpec,
+    Access, Approval, ApprovalState, Budget, Evidence, Message, ToolCall, ToolCallRecord, ToolSpec, call_hash,
 };
+use crate::journal::{self, Note};
 use crate::live::Answer;
 use crate::mcp::{CallError, Registry};
 use async_trait::async_trait;
@@ -39,6 +40,8 @@ const STOPPED: &str = "the answer was stopped before it was carried out";
 /// An approved call as the loop calls it.
 struct Approved {
     registry: Registry,
+    /// Whoever asked for it: the policy is asked again, as it stands now.
+    asker: Arc<Asker>,
     approval: Approval,
     spec: ToolSpec,
     /// Of the answer.
@@ -48,15 +51,32 @@ struct Approved {
 }
 
 impl Approved {
-    fn new(registry: Registry, approval: Approval, stop: CancellationToken) -> Self {
+    fn new(registry: Registry, asker: Arc<Asker>, approval: Approval, stop: CancellationToken) -> Self {
         let spec = ToolSpec {
             name: approval.tool.clone(),
             description: String::new(),
             // The arguments were checked before anybody was asked.
-            input_schema: json!({"type": "object"}),
+            input_schema: Arc::new(json!({"type": "object"})),
             access: Access::Write,
         };
-        Self { registry, approval, spec, stop, otherwise: Mutex::new(STOPPED.to_owned()) }
+        Self { registry, asker, approval, spec, stop, otherwise: Mutex::new(STOPPED.to_owned()) }
+    }
+
+    /// The permit for the call as it was shown, if the policy still gives it.
+    fn permit(&self, arguments: Value) -> Result<Permit, String> {
+        let Approval { server, server_tool, hash, .. } = &self.approval;
+        if call_hash(server, server_tool, &arguments) != *hash {
+            return Err("the stored call is not the one that was shown; it was not carried out".to_owned());
+        }
+        let ruling = self.registry.rule_on(&self.asker, server, server_tool, arguments);
+        let permit = match ruling.map_err(|error| error.to_string())? {
+            Ruling::Allowed(permit) => Some(permit).filter(|permit| permit.is_shown(&self.approval)),
+            Ruling::Waits(waiting) => waiting.approved(&self.approval),
+            Ruling::Denied(denied) => return Err(format!("{denied}; it was not carried out")),
+        };
+        permit.ok_or_else(|| {
+            "the tool policy now sets other arguments than were shown; it was not carried out".to_owned()
+        })
     }
 
     fn otherwise(&self, text: String) -> ToolAnswer {
@@ -72,17 +92,15 @@ impl Tool for Approved {
     }
 
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer {
-        let Approval { server, server_tool, hash: shown, .. } = &self.approval;
         if self.stop.is_cancelled() {
             return ToolAnswer::Failed(STOPPED.to_owned());
         }
-        if hash(server, server_tool, &arguments) != *shown {
-            return self.otherwise(
-                "the stored call is not the one that was shown; it was not carried out".to_owned(),
-            );
-        }
+        let permit = match self.permit(arguments) {
+            Ok(permit) => permit,
+            Err(problem) => return self.otherwise(problem),
+        };
         self.otherwise("it was stopped in the middle: it is not known whether it was carried out".to_owned());
-        match self.registry.call(server, server_tool, arguments, cancel).await {
+        match self.registry.call(permit, cancel).await {
             Ok(result) if !result.is_error => ToolAnswer::Ok(result.text),
             Ok(result) => self.otherwise(result.text),
             Err(error @ (CallError::TimedOut { .. } | CallError::Cancelled)) => {
@@ -113,7 +131,8 @@ pub(super) async fn out(
         if !approvals::is_running(&app.pool, approval.id, task.turn).await? {
             continue;
         }
-        let tool = Arc::new(Approved::new(app.mcp.clone(), approval.clone(), answer.stop.clone()));
+        let (stop, asker) = (answer.stop.clone(), task.asker());
+        let tool = Arc::new(Approved::new(app.mcp.clone(), asker, approval.clone(), stop));
         let call = ToolCall {
             id: format!("0.{number}"),
             name: approval.tool.clone(),
@@ -153,12 +172,12 @@ async fn settle(app: &App, approval: &Approval, outcome: &Result<Arc<Evidence>, 
         Err(problem) => Err(problem.as_str()),
     };
     approvals::settle(&mut *transaction, approval.id, label).await?;
-    let (called, row) = (format!("{} {}", approval.server, approval.server_tool), approval.id.to_string());
+    let called = format!("{} {}, {}", approval.server, approval.server_tool, approval.hash);
     let outcome = if label.is_ok() { "done" } else { "failed" };
-    let deed =
-        Deed { actor: "regreen", action: "tool.call", object: ("tool", &called), outcome, detail: &row };
-    audit::add(&mut *transaction, &deed, clock::now()).await?;
-    transaction.commit().await
+    let row = approval.id.to_string();
+    journal::note(Note::new("approval.carry_out", ("approval", &row), outcome).detail(called));
+    // With it the call itself, as it was noted when it was made.
+    audit::commit(transaction).await
 }
 
 /// The calls for the record.

@@ -11,7 +11,7 @@ use crate::db::approvals::{self, Filter};
 use crate::db::audit::{self, Deed};
 use crate::db::conversations::{self, NewMessage};
 use crate::db::{queue, turns};
-use crate::domain::{Approval, ApprovalState};
+use crate::domain::{Approval, ApprovalState, Caller};
 use crate::evidence::redact::Redactor;
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -31,8 +31,10 @@ const MAX_TOLD: i64 = 1_000;
 pub struct Decision {
     /// Whether it may be carried out.
     pub choice: Choice,
-    /// Who decides.
+    /// Who decides, by name.
     pub author: String,
+    /// Who decides. Calls that go with the asker's own token can be carried out when these are the same.
+    pub caller: Option<Caller>,
     /// What else they say.
     pub note: Option<String>,
 }
@@ -44,6 +46,23 @@ pub enum Choice {
     Approve,
     /// It is not.
     Deny,
+}
+
+impl Choice {
+    /// Stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// The choice of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Approve, Self::Deny].into_iter().find(|choice| choice.as_str() == name)
+    }
 }
 
 /// A call that was decided.
@@ -87,7 +106,7 @@ fn over(approval: &Approval) -> String {
 /// # Errors
 /// See [`NotDecided`].
 pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Decided, NotDecided> {
-    let Decision { choice, author, note } = decision;
+    let Decision { choice, author, caller, note } = decision;
     let state = if choice == Choice::Approve { ApprovalState::Approved } else { ApprovalState::Denied };
     let note = note.map(|note| Redactor::new().redact(note.trim()));
     let now = clock::now();
@@ -104,17 +123,18 @@ pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Deci
     audit::add(&mut *transaction, &deed, now).await?;
     transaction.commit().await?;
     tracing::info!(approval = %id, server = approval.server, tool = approval.server_tool, state = state.as_str(), author, "a call was decided");
-    let turn = go_on(app, approval.conversation_id).await;
+    let turn = go_on(app, approval.conversation_id, caller).await;
     // It may have been taken up meanwhile.
     let approval = approvals::get(&app.pool, id, now).await?.unwrap_or(approval);
     Ok(Decided { approval, turn })
 }
 
-/// Lets a conversation go on, if something of it was decided and nothing waits. Returns the turn that began.
-pub(super) async fn go_on(app: &Arc<App>, conversation: Uuid) -> Option<Uuid> {
+/// Lets a conversation go on, if something of it was decided and nothing waits. Returns the turn that began. `decider` is who
+/// decided just now.
+pub(super) async fn go_on(app: &Arc<App>, conversation: Uuid, decider: Option<Caller>) -> Option<Uuid> {
     let own = Arc::clone(app);
     // Of its own: a caller that leaves in the middle must not leave a turn that nobody answers.
-    let begun = app.shutdown.spawn(async move { carry_on(&own, conversation).await }).await;
+    let begun = app.shutdown.spawn(async move { carry_on(&own, conversation, decider).await }).await;
     match begun.map_err(anyhow::Error::from).flatten() {
         Ok(begun) => begun.map(|begun| begun.turn),
         Err(error) => {
@@ -127,7 +147,11 @@ pub(super) async fn go_on(app: &Arc<App>, conversation: Uuid) -> Option<Uuid> {
 
 /// One transaction opens the turn, makes the approved calls its own and stores what was decided as a message. Boxed: the
 /// answer that begins here may end by calling this.
-fn carry_on(app: &Arc<App>, conversation: Uuid) -> BoxFuture<'_, anyhow::Result<Option<Begun>>> {
+fn carry_on(
+    app: &Arc<App>,
+    conversation: Uuid,
+    decider: Option<Caller>,
+) -> BoxFuture<'_, anyhow::Result<Option<Begun>>> {
     async move {
         // The next process begins with what was decided.
         if app.shutdown.token().is_cancelled() || !approvals::is_open(&app.pool, conversation).await? {
@@ -140,7 +164,11 @@ fn carry_on(app: &Arc<App>, conversation: Uuid) -> BoxFuture<'_, anyhow::Result<
         }
         approvals::end_late(&mut transaction, conversation, now).await?;
         let turn = Uuid::now_v7();
-        if !turns::open(&mut transaction, turn, conversation, now).await?
+        let mut caller = turns::asker(&mut *transaction, conversation).await?;
+        // Tokens are not stored: whoever asked brings theirs again by deciding.
+        caller.token =
+            decider.filter(|decider| decider.name == caller.name).and_then(|decider| decider.token);
+        if !turns::open(&mut transaction, turn, conversation, &caller, now).await?
             || !approvals::take(&mut *transaction, conversation, turn).await?
         {
             return Ok(None);
@@ -161,15 +189,18 @@ fn carry_on(app: &Arc<App>, conversation: Uuid) -> BoxFuture<'_, anyhow::Result<
         conversations::touch(&mut *transaction, conversation, None, now).await?;
         queue::add_index(&mut *transaction).await?;
         transaction.commit().await?;
-        let task = Task { turn, conversation, title, incident, profile, author, question, decided };
-        Ok(Some(answer_now(app, task)))
+        let task = Task { turn, conversation, title, incident, profile, caller, author, question, decided };
+        Ok(Some(answer_now(app, task, None)))
     }
     .boxed()
 }
 
+/// What every message about decisions begins with.
+pub(super) const DECISIONS: &str = "Decisions on what waited for approval.";
+
 /// What was decided, in words.
 fn said(decided: &[Approval]) -> String {
-    let mut text = "Decisions on what waited for approval.".to_owned();
+    let mut text = DECISIONS.to_owned();
     for approval in decided {
         let by = approval.decided_by.as_deref().unwrap_or("Nobody");
         let call = format!("this call of `{}` (MCP server `{}`)", approval.tool, approval.server);
@@ -193,6 +224,13 @@ fn said(decided: &[Approval]) -> String {
     text
 }
 
+/// Ends the calls that nobody decided in time: change and record in one.
+async fn expire(app: &App) -> sqlx::Result<()> {
+    let mut transaction = app.pool.begin().await?;
+    approvals::expire(&mut transaction, None, clock::now()).await?;
+    transaction.commit().await
+}
+
 /// Takes up, at the start and now and then, decisions that nobody acted on: their process ended, or what they waited for
 /// expired. Until the shutdown token fires.
 pub async fn take_up(app: Arc<App>) {
@@ -200,10 +238,13 @@ pub async fn take_up(app: Arc<App>) {
         // A call to a server that has not connected yet would fail.
         app.mcp.settled().await;
         loop {
+            if let Err(error) = expire(&app).await {
+                tracing::warn!(%error, "approvals that nobody decided cannot be ended now");
+            }
             match approvals::ready(&app.pool, clock::now()).await {
                 Ok(ready) => {
                     for conversation in ready {
-                        go_on(&app, conversation).await;
+                        go_on(&app, conversation, None).await;
                     }
                 }
                 Err(error) => tracing::warn!(%error, "decided approvals cannot be looked for"),

@@ -1,9 +1,14 @@
 //! What was said before, within a number of tokens: the newest messages whole, the older ones summarised once.
 
+use super::decide::DECISIONS;
 use crate::app::App;
 use crate::db::conversations;
+use crate::db::usage::Purpose;
 use crate::domain::{ConversationMessage, Message, Usage};
 use crate::evidence::tokens;
+use crate::evidence::untrusted::fence::Fence;
+use crate::evidence::untrusted::hidden;
+use crate::journal;
 use crate::llm::{Model, Request};
 use serde_json::json;
 use std::sync::Arc;
@@ -27,7 +32,7 @@ pub(super) struct History {
 pub(super) async fn history(
     app: &App,
     conversation: Uuid,
-    model: Option<&Arc<dyn Model>>,
+    model: Option<(&Arc<dyn Model>, Purpose)>,
 ) -> anyhow::Result<History> {
     let budget = app.config.chat.history_tokens;
     let (mut summary, from) = conversations::summary(&app.pool, conversation).await?;
@@ -41,7 +46,10 @@ pub(super) async fn history(
         let old: Vec<ConversationMessage> = messages.drain(..messages.len() - keep).collect();
         if let Some(last) = old.last() {
             let told = match model {
-                Some(model) => summarised(app, model, summary.as_deref(), &old, budget / 4).await,
+                Some((model, purpose)) => {
+                    let told = (summary.as_deref(), &old[..]);
+                    summarised(app, (model, purpose), told, budget / 4).await
+                }
                 None => None,
             };
             if let Some((text, used)) = told {
@@ -72,27 +80,31 @@ fn newest(counts: &[usize], budget: usize) -> usize {
 
 async fn summarised(
     app: &App,
-    model: &Arc<dyn Model>,
-    before: Option<&str>,
-    old: &[ConversationMessage],
+    (model, purpose): (&Arc<dyn Model>, Purpose),
+    (before, old): (Option<&str>, &[ConversationMessage]),
     limit: usize,
 ) -> Option<(String, Usage)> {
     // What does not fit into one request either is shortened in its middle messages.
     let share = app.config.agent.context_tokens / 2 / old.len().max(1);
-    let shown: Vec<_> = old
-        .iter()
-        .map(|message| {
+    let shown = |fence: &Fence| {
+        let shown = old.iter().map(|message| {
             let text: String = message.text.chars().take(share.max(40) * 2).collect();
-            json!({"role": message.role, "author": message.author, "text": text})
-        })
-        .collect();
-    let text = app
-        .prompts
-        .render("chat-summary", json!({"before": before, "messages": shown, "words": limit / 2}))
-        .inspect_err(|error| tracing::error!("{error:#}"))
-        .ok()?;
-    let request = Request { messages: vec![Message::User { text }], ..Request::default() };
-    match model.complete(&request).await {
+            json!({"role": message.role, "author": message.author, "text": fence.around(&text)})
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let fence = Fence::new(&Uuid::new_v4().simple().to_string()[..12]);
+    let before = before.map(|text| fence.around(text));
+    let values =
+        json!({"mark": fence.mark(), "before": before, "messages": shown(&fence), "words": limit / 2});
+    let text =
+        app.prompts.render("chat-summary", values).inspect_err(|error| tracing::error!("{error:#}")).ok()?;
+    let account = Some(app.ledger.account(purpose));
+    let request = Request { messages: vec![Message::User { text }], account, ..Request::default() };
+    let asking = journal::asking(model.name(), &request);
+    let answer = model.complete(&request).await;
+    asking.answered(&answer);
+    match answer {
         Ok(completion) if !completion.text.trim().is_empty() => {
             Some((completion.text.trim().to_owned(), completion.usage))
         }
@@ -104,12 +116,18 @@ async fn summarised(
     }
 }
 
-/// The request's messages: roles in turn, as strict chat templates want them, context before the first word.
-pub(super) fn messages(system: String, context: &str, history: &History, question: &str) -> Vec<Message> {
+/// The request's messages: roles in turn, as strict chat templates want them, context before the first word. What is not a
+/// person's word, nor the assistant's own, is fenced.
+pub(super) fn messages(
+    (system, context): (String, &str),
+    history: &History,
+    question: &str,
+    fence: &Fence,
+) -> Vec<Message> {
     let mut all = vec![Message::System { text: system }];
     let mut opening = context.trim().to_owned();
     if let Some(summary) = &history.summary {
-        opening = format!("{opening}\n\nWhat was said before, in short:\n{summary}");
+        opening = format!("{opening}\n\nWhat was said before, in short:\n{}", fence.around(summary));
     }
     let mut add = |user: bool, text: String| match (user, all.last_mut()) {
         (true, Some(Message::User { text: known }))
@@ -126,13 +144,18 @@ pub(super) fn messages(system: String, context: &str, history: &History, questio
     for message in &history.messages {
         let user = message.role == "user";
         // A history that would begin with an answer begins with a word of ours.
+        let said = hidden::removed(&message.text);
         let text = match message.author.as_str() {
-            author if user && author != "user" => format!("({author}) {}", message.text),
-            _ => message.text.clone(),
+            "report" if user => fence.around(&format!("(report) {said}")),
+            _ if user && said.starts_with(DECISIONS) => fence.around(&said),
+            author if user && author != "user" => format!("({author}) {said}"),
+            _ => said.into_owned(),
         };
         add(user, text);
     }
-    add(true, question.to_owned());
+    let question = hidden::removed(question);
+    // What was decided, with arguments that a model wrote.
+    add(true, if question.starts_with(DECISIONS) { fence.around(&question) } else { question.into_owned() });
     if matches!(all.get(1), Some(Message::Assistant { .. })) {
         all.insert(1, Message::User { text: "(The conversation goes on.)".to_owned() });
     }
@@ -169,7 +192,7 @@ mod unit {
             ],
             usage: Usage::default(),
         };
-        let all = messages("sys".into(), "context", &history, "why?");
+        let all = messages(("sys".into(), "context"), &history, "why?", &Fence::new("abc123"));
         let shown: Vec<(&str, String)> = all
             .iter()
             .map(|message| match message {
@@ -183,13 +206,17 @@ mod unit {
             shown.iter().map(|(role, _)| *role).collect::<Vec<_>>(),
             ["system", "user", "assistant", "user"]
         );
-        assert_eq!(shown[1].1, "context\n\nWhat was said before, in short:\nbefore\n\n(report) Pod failed.");
+        assert_eq!(
+            shown[1].1,
+            "context\n\nWhat was said before, in short:\n<<data abc123\nbefore\ndata abc123>>\n\n\
+             <<data abc123\n(report) Pod failed.\ndata abc123>>"
+        );
         assert_eq!(shown[3].1, "(alice) noted\n\nwhy?");
         let bare = messages(
-            "sys".into(),
-            " ",
+            ("sys".into(), " "),
             &History { messages: vec![said("assistant", "m", "Hi")], ..History::default() },
             "q",
+            &Fence::new("abc123"),
         );
         assert!(matches!(&bare[1], Message::User { .. }) && bare.len() == 4);
     }

@@ -5,7 +5,7 @@ use crate::config::Privacy;
 use crate::config::{Config, process_env};
 use crate::demo::samples::{Sample, samples};
 use crate::demo::{cluster, forge};
-use crate::domain::{Failure, Report, ReportStatus};
+use crate::domain::{Caller, Failure, Report, ReportStatus};
 use crate::shutdown::Shutdown;
 use crate::triage::{Intake, Submission, intake};
 use crate::{db, telemetry};
@@ -142,7 +142,7 @@ async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyho
         pipeline: Some(sample.pipeline.to_owned()),
         ..Failure::default()
     };
-    let submission = Submission { failure, ..Submission::default() };
+    let submission = Submission { failure, caller: Caller::anyone().name, ..Submission::default() };
     let (Intake::Accepted(id) | Intake::Repeated(id) | Intake::KeyReused(id)) =
         intake(pool, &submission, Privacy::default()).await?;
     println!("Reported as {id}\n");

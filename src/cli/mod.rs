@@ -1,11 +1,15 @@
 //! The command line: one word per role.
 
+mod audit;
 mod demo;
 mod excerpt;
 mod ingest;
+mod policy;
+mod replay;
 mod report;
 mod runbook;
 pub mod serve;
+mod token;
 
 use crate::config::{Config, markdown_table, process_env};
 use crate::{app, db, telemetry};
@@ -39,15 +43,26 @@ enum Command {
     Migrate,
     /// Store documents: the built-in runbooks and those of the given files and folders.
     Ingest(ingest::Arguments),
+    /// API keys: make, list, revoke.
+    #[command(subcommand)]
+    Token(token::Action),
     /// Make runbooks of incidents.
     #[command(subcommand)]
     Runbook(runbook::Action),
+    /// See what the tool policy decides.
+    #[command(subcommand)]
+    Policy(policy::Action),
     /// See it work: a stand-in cluster and forge, a failed pod, a filed issue.
     Demo(demo::Arguments),
     /// Report a failed pod to a server and print what came of it.
-    Report(report::Arguments),
+    Report(Box<report::Arguments>),
     /// Print the lines of a log that tell why it failed.
     Excerpt(excerpt::Arguments),
+    /// The record of what was done.
+    #[command(subcommand)]
+    Audit(audit::Action),
+    /// Run an investigation again from what is stored, and compare what it concludes.
+    Replay(replay::Arguments),
     /// Print the description of the HTTP API (OpenAPI 3.1, JSON).
     Openapi,
     /// Check the settings and explain every mistake.
@@ -72,9 +87,13 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate => migrate(load()?).await,
         Command::Ingest(arguments) => ingest::run(load()?, arguments).await,
         Command::Runbook(action) => runbook::run(load()?, action).await,
+        Command::Policy(action) => policy::run(&load()?, action),
+        Command::Token(action) => token::run(load()?, action).await,
         Command::Demo(arguments) => demo::run(cli.config.as_deref(), arguments).await,
-        Command::Report(arguments) => report::run(arguments).await,
+        Command::Report(arguments) => report::run(*arguments).await,
         Command::Excerpt(arguments) => excerpt::run(&arguments),
+        Command::Audit(action) => audit::run(load()?, action).await,
+        Command::Replay(arguments) => replay::run(load()?, arguments).await,
         Command::Openapi => {
             println!("{}", crate::http::openapi().to_pretty_json().context("the description")?);
             Ok(ExitCode::SUCCESS)
@@ -112,8 +131,12 @@ fn check_config(file: Option<&Path>) -> ExitCode {
             let servers = if servers.is_empty() { "none".to_owned() } else { servers.join(", ") };
             let database =
                 if config.database.url.is_some() { "as configured" } else { "private, in the data folder" };
+            let policy = match config.policy.len() {
+                0 => "the defaults".to_owned(),
+                rules => format!("{rules} rules before the defaults"),
+            };
             println!(
-                "The configuration is good.\n  model      {model}\n  database   {database}\n  MCP        {servers}\n  issues go  {tracker}"
+                "The configuration is good.\n  model      {model}\n  database   {database}\n  MCP        {servers}\n  policy     {policy}\n  issues go  {tracker}"
             );
             ExitCode::SUCCESS
         }

@@ -56,6 +56,12 @@ pub(super) struct Arguments {
     /// The server.
     #[arg(long, env = "REGREEN_SERVER", default_value = "http://127.0.0.1:8000")]
     server: String,
+    /// API key or token that says who reports, where the server asks.
+    #[arg(long, env = "REGREEN_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    token: Option<String>,
+    /// File with it, such as a service account's projected token.
+    #[arg(long, env = "REGREEN_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 /// Posts and prints.
@@ -75,6 +81,13 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(Duration::from_secs(10)).build()?;
     let mut request =
         http.post(format!("{}/report-failure", arguments.server.trim_end_matches('/'))).json(&body);
+    let token = match &arguments.token_file {
+        Some(path) => Some(read(path)?),
+        None => arguments.token.clone(),
+    };
+    if let Some(token) = token {
+        request = request.bearer_auth(token.trim());
+    }
     if let Some(key) = &arguments.idempotency_key {
         request = request.header("idempotency-key", key);
     }

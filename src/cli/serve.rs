@@ -2,20 +2,25 @@
 
 use crate::app::{self, App};
 use crate::config::Config;
-use crate::db::queue;
+use crate::db::{audit, queue};
+use crate::journal::{self, Note};
 use crate::knowledge::Knowledge;
 use crate::shutdown::Shutdown;
-use crate::{chat, db, http, jobs, telemetry};
+use crate::{chat, clock, db, http, jobs, telemetry};
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use uuid::Uuid;
 
 /// Time the rest of a stop gets after the grace.
 const LAST: Duration = Duration::from_secs(10);
+
+/// Time that the last rows of the record get.
+const CLOSING: Duration = Duration::from_secs(3);
 
 /// Pause before a worker that ended begins anew.
 const WORK_AGAIN: Duration = Duration::from_secs(1);
@@ -37,7 +42,11 @@ pub struct Service {
     pub app: Arc<App>,
     /// Where it listens, when it does.
     pub address: Option<SocketAddr>,
+    /// Where its metrics and probes are, when they have an address of their own.
+    pub metrics: Option<SocketAddr>,
     private: Option<db::private::PrivatePostgres>,
+    /// Names this process on record.
+    id: String,
 }
 
 /// Runs until a signal.
@@ -48,6 +57,9 @@ pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode
     let service = start(config, roles, shutdown.clone()).await?;
     if let Some(address) = service.address {
         tracing::info!(%address, "serving: the pages are at /, the API is described at /docs");
+    }
+    if let Some(address) = service.metrics {
+        tracing::info!(%address, "metrics at /metrics, probes at /health/live and /health/ready");
     }
     shutdown.token().cancelled().await;
     service.stop().await?;
@@ -62,10 +74,27 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     // The port first: a taken one should not cost the start of a database.
     let listener = if roles == Roles::Work { None } else { Some(listen(&config).await?) };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    let beside = listen_beside(&config).await?;
+    let metrics = beside.as_ref().map(TcpListener::local_addr).transpose()?;
     let connected = app::connect(&config).await?;
+    if let Some(private) = &connected.private {
+        shutdown.spawn(private.keep(shutdown.token().clone()));
+    }
+    tokio::select! {
+        there = db::there(&connected.pool, config.database.wait) => there?,
+        () = shutdown.token().cancelled() => anyhow::bail!("stopped while the database did not answer"),
+    }
     db::migrate(&connected.pool).await?;
     let app = App::build(config, connected.pool, shutdown.clone())?;
     app.sync_servers().await?;
+    // Before the first row: one that comes in a month without a partition keeps the whole month out of it.
+    if let Err(error) = audit::add_months(&app.pool, clock::now()).await {
+        tracing::warn!(%error, "the months of the audit record cannot be made ready now");
+    }
+    let id = Uuid::now_v7().to_string();
+    let began = audit::add_all(&app.pool, &[started(&app, &id, roles)]).await;
+    began.context("what is done here cannot be put on record")?;
+    shutdown.spawn(jobs::record::keep(Arc::clone(&app)));
     shutdown.spawn(ingest(Arc::clone(&app)));
     shutdown.spawn(jobs::announce(Arc::clone(&app)));
     if roles != Roles::Work {
@@ -75,22 +104,33 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     }
     if roles != Roles::Http {
         shutdown.spawn(work(Arc::clone(&app)));
+        shutdown.spawn(jobs::reclaim(Arc::clone(&app)));
     }
     if let Some(listener) = listener {
-        // Without it small answers wait for an acknowledgement.
-        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-        let (router, stop) = (http::router(Arc::clone(&app)), shutdown.token().clone());
-        shutdown.spawn(async move {
-            // Made once: a router itself is copied for each connection, with all its routes.
-            let make = router.into_make_service();
-            if let Err(error) =
-                axum::serve(listener, make).with_graceful_shutdown(stop.cancelled_owned()).await
-            {
-                tracing::error!(%error, "the HTTP server ended");
-            }
-        });
+        let (router, limits) = (http::router(Arc::clone(&app)), http::Limits::of(&app.config.server));
+        shutdown.spawn(http::serve(listener, router, limits, shutdown.token().clone()));
     }
-    Ok(Service { app, address, private: connected.private })
+    if let Some(listener) = beside {
+        let (router, limits) = (http::beside(Arc::clone(&app)), http::Limits::of(&app.config.server));
+        shutdown.spawn(http::serve(listener, router, limits, shutdown.token().clone()));
+    }
+    Ok(Service { app, address, metrics, private: connected.private, id })
+}
+
+/// That a process began, with a digest of its settings: a change of them shows.
+fn started(app: &App, id: &str, roles: Roles) -> Note {
+    let does = match roles {
+        Roles::Both => "serves and works",
+        Roles::Http => "serves",
+        Roles::Work => "works",
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    // Without secrets: settings that are some are shown as set, and servers do not print theirs.
+    let settings = serde_json::to_string(&app.config.effective).unwrap_or_default();
+    let digest = journal::hash(format!("{settings}\n{:?}", app.config.mcp));
+    Note::new("server.start", ("process", id), "done")
+        .detail(format!("version {version}, {does}"))
+        .data(json!({ "version": version, "settings": digest }))
 }
 
 /// Keeps what happens in answers, for readers that come back.
@@ -113,11 +153,19 @@ async fn work(app: Arc<App>) {
     }
 }
 
+async fn listen_beside(config: &Config) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = config.server.metrics_bind else { return Ok(None) };
+    bind(address, "address with `server.metrics_bind` (REGREEN_METRICS_BIND)").await.map(Some)
+}
+
 async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::new(config.server.bind, config.server.port);
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; choose another port with `server.port` (REGREEN_PORT)")
-    })
+    bind(address, "port with `server.port` (REGREEN_PORT)").await
+}
+
+async fn bind(address: SocketAddr, another: &str) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("cannot listen on {address}; choose another {another}"))
 }
 
 /// The runbooks, beside everything else: reports can be taken meanwhile.
@@ -157,11 +205,24 @@ impl Service {
     /// # Errors
     /// The private database does not stop.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let grace = self.app.config.server.shutdown_grace + LAST;
-        if !self.app.shutdown.finish(grace).await {
-            tracing::warn!("some work did not stop in time; another worker takes it up");
+        if !self.app.shutdown.finish(self.app.config.server.shutdown_grace).await {
+            self.app.drain.cancel();
+            if !self.app.shutdown.finish(LAST).await {
+                tracing::warn!("some work did not stop in time; another worker takes it up");
+            }
         }
         self.app.connections.finish(LAST).await;
+        let closing = async {
+            let stopped = Note::new("server.stop", ("process", &self.id), "done");
+            if let Err(error) = audit::add_all(&self.app.pool, &[stopped]).await {
+                tracing::warn!(%error, "that this process stopped cannot be put on record");
+            }
+            jobs::record::close(&self.app).await;
+        };
+        // A database that is away holds up no stop.
+        if tokio::time::timeout(CLOSING, closing).await.is_err() {
+            tracing::warn!("the record could not be closed in time; the next process seals it");
+        }
         self.app.pool.close().await;
         if let Some(private) = self.private {
             private.stop().await?;

@@ -1,6 +1,7 @@
 //! MCP servers that are added over the API: less is allowed to them than to the configuration's own.
 
 use super::mcp::{McpServer, globs};
+use super::reach;
 use super::reader::{Env, Mistake, Reader};
 use super::servers;
 use globset::Glob;
@@ -12,22 +13,30 @@ pub struct Added {
     pub commands: Vec<String>,
     /// Globs over references to secrets, `env:NAME` or `file:/path`.
     pub secrets: Vec<String>,
+    /// Globs over URLs.
+    pub urls: Vec<String>,
+}
+
+/// A list of globs, separated by commas.
+pub(super) fn globs_of(r: &mut Reader<'_>, key: &str) -> Vec<String> {
+    let text = r.required_text(key);
+    let items: Vec<String> =
+        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
+    for item in &items {
+        if let Err(error) = Glob::new(item) {
+            r.mistake(format!("`{key}`"), format!("`{item}` is not a glob: {}", error.kind()));
+        }
+    }
+    items
 }
 
 impl Added {
     pub(super) fn read(r: &mut Reader<'_>) -> Self {
-        let mut list = |key: &str| -> Vec<String> {
-            let text = r.required_text(key);
-            let items: Vec<String> =
-                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
-            for item in &items {
-                if let Err(error) = Glob::new(item) {
-                    r.mistake(format!("`{key}`"), format!("`{item}` is not a glob: {}", error.kind()));
-                }
-            }
-            items
-        };
-        Self { commands: list("added_servers.commands"), secrets: list("added_servers.secrets") }
+        Self {
+            commands: globs_of(r, "added_servers.commands"),
+            secrets: globs_of(r, "added_servers.secrets"),
+            urls: globs_of(r, "added_servers.urls"),
+        }
     }
 
     /// A server from the settings of a `[[mcp]]` table, as JSON.
@@ -52,11 +61,20 @@ impl Added {
                 problems.push(Mistake { setting: format!("{field} `{name}`"), problem });
             }
         }
+        if raw.passthrough {
+            problems.push(Mistake {
+                setting: "passthrough".to_owned(),
+                problem: "tokens of people go only to servers of the configuration".to_owned(),
+            });
+        }
         if let Some(program) = raw.command.first().filter(|program| !self.commands.contains(program)) {
             problems.push(Mistake {
                 setting: "command".to_owned(),
                 problem: format!("`{program}` is not among `added_servers.commands`"),
             });
+        }
+        if let Some(problem) = raw.url.as_ref().and_then(|url| reach::problem(url, &self.urls)) {
+            problems.push(Mistake { setting: "url".to_owned(), problem });
         }
         // Nothing is looked up for a caller who may not.
         if !problems.is_empty() {
@@ -65,7 +83,7 @@ impl Added {
         let mut reader = Reader::new(env, &toml::Table::new());
         let server = servers::server(&mut reader, raw);
         match server {
-            Some(server) if reader.mistakes.is_empty() => Ok(server),
+            Some(server) if reader.mistakes.is_empty() => Ok(McpServer { guarded: true, ..server }),
             _ => Err(reader.mistakes),
         }
     }
@@ -77,7 +95,11 @@ mod unit {
     use serde_json::{Value, json};
 
     fn server(settings: &Value) -> Result<McpServer, String> {
-        let rules = Added { commands: vec!["npx".into()], secrets: vec!["env:REGREEN_MCP_*".into()] };
+        let rules = Added {
+            commands: vec!["npx".into()],
+            secrets: vec!["env:REGREEN_MCP_*".into()],
+            urls: vec!["https://a.example/**".into(), "x".into()],
+        };
         let env = |name: &str| (name == "REGREEN_MCP_TOKEN").then(|| "t".to_owned());
         rules
             .server(settings, &env)
@@ -108,6 +130,14 @@ mod unit {
                 "not set",
             ),
             (json!({"name": "a", "transport": "stdio", "command": ["sh"]}), "added_servers.commands"),
+            (
+                json!({"name": "a", "transport": "streamable-http", "url": "https://x", "passthrough": true}),
+                "only to servers of the configuration",
+            ),
+            (
+                json!({"name": "a", "transport": "websocket", "url": "wss://b.example/mcp"}),
+                "added_servers.urls",
+            ),
             (json!({"name": "a b", "transport": "sse", "url": "http://x"}), "letters"),
             (json!({"name": "a", "transport": "sse", "url": "ftp://x"}), "http://"),
             (json!({"name": "a", "transport": "sse", "url": "http://x", "color": 1}), "color"),

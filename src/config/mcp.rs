@@ -53,6 +53,10 @@ pub struct McpServer {
     pub read: Vec<String>,
     /// Globs of tools that are `write` whatever their annotations say; wins over `read`.
     pub write: Vec<String>,
+    /// Calls that somebody asks for go with their own token instead of the service's headers.
+    pub passthrough: bool,
+    /// Added over the API: names that lead to addresses off limits are not followed.
+    pub guarded: bool,
 }
 
 impl McpServer {
@@ -70,6 +74,7 @@ impl McpServer {
                 server.connect_timeout,
                 server.call_timeout,
                 globs,
+                server.passthrough,
             )
         };
         plain(self) == plain(other)

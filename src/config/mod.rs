@@ -1,8 +1,13 @@
 //! Settings: a TOML file under environment variables, checked as a whole before anything starts.
 
 mod added;
+mod auth;
+mod budget;
 mod knowledge;
+mod limits;
 mod mcp;
+mod policy;
+mod reach;
 mod reader;
 mod servers;
 mod settings;
@@ -10,24 +15,36 @@ mod settings;
 mod tests;
 
 pub use added::Added;
+pub use auth::{Auth, Kubernetes, Oidc, Roles};
+pub use budget::{Allowance, Budgets, Prices};
 pub use knowledge::{EmbedderChoice, EmbeddingEndpoint, Knowledge};
+pub use limits::{Limits, Rate};
 pub use mcp::{McpServer, Transport, globs};
+pub use reach::is_off_limits;
 pub use reader::{Env, Mistake};
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
 
 use crate::domain::Budget;
+use crate::domain::policy::Policy;
+use crate::evidence::untrusted::links::Links;
 use anyhow::Context as _;
 use reader::Reader;
-use secrecy::SecretString;
-use std::net::IpAddr;
+use secrecy::{ExposeSecret as _, SecretString};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Shortest secret that something is signed with, in bytes.
+const MIN_SECRET: usize = 16;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Listening.
     pub server: Server,
+    /// Who has to show who they are, and how.
+    pub auth: Auth,
     /// PostgreSQL.
     pub database: Database,
     /// The model endpoint; `None` means the built-in analyst.
@@ -36,6 +53,10 @@ pub struct Config {
     pub agent: Budget,
     /// What MCP servers added over the API may do.
     pub added: Added,
+    /// What may be spent.
+    pub budget: Budgets,
+    /// What may come in.
+    pub limits: Limits,
     /// Chat.
     pub chat: Chat,
     /// Triage.
@@ -48,6 +69,10 @@ pub struct Config {
     pub tracker: Option<Tracker>,
     /// All MCP servers.
     pub mcp: Vec<McpServer>,
+    /// Who may call which of their tools.
+    pub policy: Arc<Policy>,
+    /// The record of what was done.
+    pub audit: Audit,
     /// Workers.
     pub queue: Queue,
     /// Runbooks and their search.
@@ -65,6 +90,8 @@ pub struct Server {
     pub bind: IpAddr,
     /// Port; 0 picks a free one.
     pub port: u16,
+    /// Address of its own for metrics and probes.
+    pub metrics_bind: Option<SocketAddr>,
     /// For links; without a trailing slash.
     pub public_url: Option<String>,
     /// Largest body in bytes.
@@ -73,6 +100,12 @@ pub struct Server {
     pub wait: Duration,
     /// Longest wait of a stop.
     pub shutdown_grace: Duration,
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// Longest rest of a connection, or time for a header.
+    pub header_timeout: Duration,
+    /// Time for a body, whatever its size.
+    pub body_timeout: Duration,
 }
 
 /// PostgreSQL.
@@ -82,6 +115,8 @@ pub struct Database {
     pub url: Option<SecretString>,
     /// Pool size.
     pub max_connections: u32,
+    /// Longest wait of a start for it.
+    pub wait: Duration,
     /// Data folder of the private one.
     pub data_dir: PathBuf,
     /// Programs of the private one.
@@ -109,12 +144,10 @@ pub struct ModelEndpoint {
     pub max_attempts: u32,
     /// First pause.
     pub backoff: Duration,
-    /// Prices of a million tokens: prompt, answer.
-    pub prices: Option<(f64, f64)>,
 }
 
 /// Chat.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Chat {
     /// Tokens of earlier messages.
     pub history_tokens: usize,
@@ -122,6 +155,8 @@ pub struct Chat {
     pub stop_on_disconnect: bool,
     /// Longest wait of a call for a person's approval.
     pub approval_expires: Duration,
+    /// What links that decide an approval are signed with; without it there are none.
+    pub link_secret: Option<SecretString>,
 }
 
 /// Triage.
@@ -136,12 +171,14 @@ pub struct Triage {
 }
 
 /// What is kept, and what is replaced before anybody sees it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Privacy {
     /// E-mail addresses are replaced like secrets.
     pub redact_emails: bool,
     /// Logs are kept as received too.
     pub keep_raw: bool,
+    /// Where texts of models and logs may link to.
+    pub links: Links,
 }
 
 /// Where evidence is fetched.
@@ -176,6 +213,13 @@ pub struct Tracker {
     pub comment_tool: String,
     /// What the tracker signs its webhooks with; without it they are refused.
     pub webhook_secret: Option<SecretString>,
+}
+
+/// The record of what was done.
+#[derive(Debug, Clone, Copy)]
+pub struct Audit {
+    /// Months that ended longer ago are dropped; `None` keeps all.
+    pub retention: Option<Duration>,
 }
 
 /// Workers.
@@ -245,10 +289,15 @@ impl Config {
     pub fn from_layers(file: &toml::Table, env: Env<'_>) -> Result<Self, Mistakes> {
         let mut r = Reader::new(env, file);
         let mcp = servers::read(&mut r, file);
+        let server = server(&mut r);
+        let model = model(&mut r);
         let config = Self {
-            server: server(&mut r),
+            auth: Auth::read(&mut r, server.bind),
+            server,
             database: database(&mut r, env),
-            model: model(&mut r),
+            budget: budget::read(&mut r, file, model.as_ref().map(|model| model.name.as_str())),
+            limits: limits::read(&mut r),
+            model,
             agent: agent(&mut r),
             added: Added::read(&mut r),
             chat: chat(&mut r),
@@ -260,6 +309,7 @@ impl Config {
             privacy: Privacy {
                 redact_emails: r.one_of("privacy.redact_emails", &["no", "yes"]) == "yes",
                 keep_raw: r.one_of("privacy.keep_raw", &["no", "yes"]) == "yes",
+                links: links(&mut r),
             },
             cluster: Cluster {
                 server: r.required_text("cluster.server"),
@@ -270,6 +320,8 @@ impl Config {
             },
             tracker: tracker(&mut r, &mcp),
             mcp,
+            policy: policy::read(&mut r),
+            audit: audit(&mut r),
             queue: queue(&mut r),
             knowledge: knowledge::read(&mut r),
             log: Log {
@@ -282,17 +334,36 @@ impl Config {
     }
 }
 
+/// Where texts may link to.
+fn links(r: &mut Reader<'_>) -> Links {
+    let hosts = added::globs_of(r, "privacy.link_hosts");
+    Links::new(&hosts, r.text("server.public_url").as_deref())
+}
+
 fn server(r: &mut Reader<'_>) -> Server {
     Server {
         bind: r
             .number("server.bind", "an IP address")
             .map_or(IpAddr::from([127, 0, 0, 1]), |Address(address)| address),
         port: r.bounded("server.port", 0, u16::MAX),
+        metrics_bind: socket(r, "server.metrics_bind"),
         public_url: r.url("server.public_url").map(|url| url.trim_end_matches('/').to_owned()),
         body_limit: r.bounded("server.body_limit", 1024, 1 << 30),
         wait: r.duration("server.wait"),
         shutdown_grace: r.duration("server.shutdown_grace"),
+        max_connections: r.bounded("server.max_connections", 1, 1_000_000),
+        header_timeout: r.duration("server.header_timeout"),
+        body_timeout: r.duration("server.body_timeout"),
     }
+}
+
+fn socket(r: &mut Reader<'_>, key: &str) -> Option<SocketAddr> {
+    let text = r.text(key)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        r.mistake(key, format!("`{text}` is not an address and a port, such as 0.0.0.0:9090"));
+    }
+    address
 }
 
 /// An address with the default `Reader::number` asks for.
@@ -319,17 +390,16 @@ fn database(r: &mut Reader<'_>, env: Env<'_>) -> Database {
         _ => PathBuf::from("/var/lib/regreen"),
     });
     let url = r.secret("database.url");
-    if let Some(url) = &url {
-        use secrecy::ExposeSecret as _;
-        if !url.expose_secret().starts_with("postgres://")
-            && !url.expose_secret().starts_with("postgresql://")
-        {
-            r.mistake("`database.url`", "does not begin with postgres:// or postgresql://");
-        }
+    let is_postgres = |url: &SecretString| {
+        ["postgres://", "postgresql://"].iter().any(|scheme| url.expose_secret().starts_with(scheme))
+    };
+    if url.as_ref().is_some_and(|url| !is_postgres(url)) {
+        r.mistake("`database.url`", "does not begin with postgres:// or postgresql://");
     }
     Database {
         url,
         max_connections: r.bounded("database.max_connections", 4, 1000),
+        wait: r.duration("database.wait"),
         data_dir,
         programs: r.text("database.programs").map(PathBuf::from),
     }
@@ -337,15 +407,12 @@ fn database(r: &mut Reader<'_>, env: Env<'_>) -> Database {
 
 fn model(r: &mut Reader<'_>) -> Option<ModelEndpoint> {
     r.all_or_none(&["model.url", "model.name"], "a model needs both");
-    r.all_or_none(&["model.input_price", "model.output_price"], "a cost needs both");
     let url = r.url("model.url");
     let temperature = r.number::<f32>("model.temperature", "a number from 0 to 2");
     if temperature.is_some_and(|value| !(0.0..=2.0).contains(&value)) {
         r.mistake("`model.temperature`", "is outside 0 to 2");
     }
     let max_output_tokens = r.number("model.max_output_tokens", "a number of tokens");
-    let price = |r: &mut Reader<'_>, key| r.number::<f64>(key, "a price such as 0.15");
-    let prices = price(r, "model.input_price").zip(price(r, "model.output_price"));
     let endpoint = ModelEndpoint {
         url: url.clone().unwrap_or_default(),
         api_key: r.secret("model.api_key"),
@@ -356,7 +423,6 @@ fn model(r: &mut Reader<'_>) -> Option<ModelEndpoint> {
         idle_timeout: r.duration("model.idle_timeout"),
         max_attempts: r.bounded("model.max_attempts", 1, 20),
         backoff: r.duration("model.backoff"),
-        prices,
     };
     url.map(|_| endpoint)
 }
@@ -366,7 +432,12 @@ fn chat(r: &mut Reader<'_>) -> Chat {
     if !(Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600)).contains(&approval_expires) {
         r.mistake("`chat.approval_expires`", "is outside one second to 30 days");
     }
+    let link_secret = r.secret("chat.link_secret");
+    if link_secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_SECRET) {
+        r.mistake("`chat.link_secret`", format!("is shorter than {MIN_SECRET} bytes: links could be forged"));
+    }
     Chat {
+        link_secret,
         history_tokens: r.bounded("chat.history_tokens", 0, 200_000),
         stop_on_disconnect: r.one_of("chat.on_disconnect", &["finish", "stop"]) == "stop",
         approval_expires,
@@ -410,9 +481,17 @@ fn tracker(r: &mut Reader<'_>, mcp: &[McpServer]) -> Option<Tracker> {
     })
 }
 
+fn audit(r: &mut Reader<'_>) -> Audit {
+    let retention = r.text("audit.retention").map(|_| r.duration("audit.retention"));
+    if retention.is_some_and(|time| time < Duration::from_secs(24 * 3600)) {
+        r.mistake("`audit.retention`", "is shorter than a day; leave it out to keep the record for ever");
+    }
+    Audit { retention }
+}
+
 fn queue(r: &mut Reader<'_>) -> Queue {
     let queue = Queue {
-        concurrency: r.bounded("queue.concurrency", 1, 512),
+        concurrency: r.bounded("queue.concurrency", 1, 2048),
         heartbeat: r.duration("queue.heartbeat"),
         lease: r.duration("queue.lease"),
     };

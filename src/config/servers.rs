@@ -13,7 +13,7 @@ pub(super) struct RawServer {
     name: String,
     transport: String,
     #[serde(default)]
-    url: Option<String>,
+    pub(super) url: Option<String>,
     #[serde(default)]
     pub(super) command: Vec<String>,
     #[serde(default)]
@@ -32,6 +32,8 @@ pub(super) struct RawServer {
     read: Vec<String>,
     #[serde(default)]
     write: Vec<String>,
+    #[serde(default)]
+    pub(super) passthrough: bool,
 }
 
 fn connect_timeout() -> String {
@@ -88,6 +90,8 @@ fn short_form(name: &str, transport: &str, url: String) -> McpServer {
         deny: Vec::new(),
         read: Vec::new(),
         write: Vec::new(),
+        passthrough: false,
+        guarded: false,
     }
 }
 
@@ -101,6 +105,12 @@ pub(super) fn server(r: &mut Reader<'_>, raw: RawServer) -> Option<McpServer> {
         r.mistake(format!("{name} name"), "has to be 1 to 32 letters, digits, `_` or `-`");
     }
     let transport = transport(r, &name, &raw)?;
+    if raw.passthrough && !may_pass_through(&transport) {
+        r.mistake(
+            format!("{name} passthrough"),
+            "needs `streamable-http` or `sse` and https://, or a loopback address: tokens of people go there",
+        );
+    }
     for (field, globs) in
         [("allow", &raw.allow), ("deny", &raw.deny), ("read", &raw.read), ("write", &raw.write)]
     {
@@ -121,7 +131,18 @@ pub(super) fn server(r: &mut Reader<'_>, raw: RawServer) -> Option<McpServer> {
         deny: raw.deny,
         read: raw.read,
         write: raw.write,
+        passthrough: raw.passthrough,
+        guarded: false,
     })
+}
+
+/// Whether people's tokens can be sent there without being read on the way.
+fn may_pass_through(transport: &Transport) -> bool {
+    let (Transport::StreamableHttp { url } | Transport::Sse { url }) = transport else { return false };
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    url.scheme() == "https" || loopback
 }
 
 fn transport(r: &mut Reader<'_>, name: &str, raw: &RawServer) -> Option<Transport> {

@@ -1,7 +1,9 @@
 //! Every setting once: its key in the file, its environment variables, its default and what it means.
 //! The README's table is printed from here.
 
+use super::{auth, budget, limits};
 use serde::Serialize;
+use std::sync::LazyLock;
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
@@ -16,7 +18,7 @@ pub struct Setting {
     pub doc: &'static str,
 }
 
-const fn s(
+pub(super) const fn s(
     key: &'static str,
     env: &'static [&'static str],
     default: &'static str,
@@ -26,9 +28,18 @@ const fn s(
 }
 
 /// All settings, in the order of the documented table.
-pub const SETTINGS: &[Setting] = &[
+pub static SETTINGS: LazyLock<Vec<Setting>> =
+    LazyLock::new(|| [GENERAL, auth::SETTINGS, budget::SETTINGS, limits::SETTINGS].concat());
+
+const GENERAL: &[Setting] = &[
     s("server.bind", &["REGREEN_BIND"], "127.0.0.1", "Address to listen on."),
     s("server.port", &["REGREEN_PORT", "PORT"], "8000", "Port to listen on; 0 picks a free one."),
+    s(
+        "server.metrics_bind",
+        &["REGREEN_METRICS_BIND"],
+        "",
+        "Address and port of its own for `/metrics` and the probes, such as `0.0.0.0:9090`: open to whoever reaches it, and there for `regreen work` too. Unset: none.",
+    ),
     s(
         "server.public_url",
         &["REGREEN_PUBLIC_URL"],
@@ -54,6 +65,24 @@ pub const SETTINGS: &[Setting] = &[
         "How long a stop waits for what runs before it hands it back.",
     ),
     s(
+        "server.max_connections",
+        &["REGREEN_MAX_CONNECTIONS"],
+        "2048",
+        "Connections at the same time, at most half as many as the process may have open files; more wait.",
+    ),
+    s(
+        "server.header_timeout",
+        &["REGREEN_HEADER_TIMEOUT"],
+        "75s",
+        "How long a connection may rest, or take to send the header of a request.",
+    ),
+    s(
+        "server.body_timeout",
+        &["REGREEN_BODY_TIMEOUT"],
+        "30s",
+        "How long the body of a request may take, and a second more for each 64 KiB; slower ones get 408.",
+    ),
+    s(
         "database.url",
         &["REGREEN_DATABASE_URL", "DATABASE_URL"],
         "",
@@ -64,6 +93,12 @@ pub const SETTINGS: &[Setting] = &[
         &["REGREEN_DATABASE_MAX_CONNECTIONS"],
         "16",
         "Size of the connection pool.",
+    ),
+    s(
+        "database.wait",
+        &["REGREEN_DATABASE_WAIT"],
+        "1m",
+        "How long a start waits for a database that does not answer yet.",
     ),
     s(
         "database.data_dir",
@@ -120,7 +155,7 @@ pub const SETTINGS: &[Setting] = &[
         "model.input_price",
         &["REGREEN_MODEL_INPUT_PRICE"],
         "",
-        "Price of a million prompt tokens; with `model.output_price`, runs show their cost.",
+        "Price of a million prompt tokens of any model without a row in `[[price]]`; with `model.output_price`.",
     ),
     s("model.output_price", &["REGREEN_MODEL_OUTPUT_PRICE"], "", "Price of a million answer tokens."),
     s(
@@ -167,6 +202,12 @@ pub const SETTINGS: &[Setting] = &[
         "1h",
         "How long a call that changes something waits for a person's approval.",
     ),
+    s(
+        "chat.link_secret",
+        &["REGREEN_CHAT_LINK_SECRET"],
+        "",
+        "What links that decide an approval without a login are signed with, at least 16 bytes; unset: there are none.",
+    ),
     s("triage.excerpt_tokens", &["REGREEN_EXCERPT_TOKENS"], "6000", "Tokens of log excerpts in the brief."),
     s(
         "triage.comment_interval",
@@ -191,6 +232,12 @@ pub const SETTINGS: &[Setting] = &[
         &["REGREEN_KEEP_RAW"],
         "no",
         "`yes` or `no`: whether logs are kept as received too, secrets and all, in the database.",
+    ),
+    s(
+        "privacy.link_hosts",
+        &["REGREEN_LINK_HOSTS"],
+        "",
+        "Hosts that answers, pages and issues may link to besides that of `server.public_url`, as globs separated by commas; other links are shown as text.",
     ),
     s(
         "cluster.server",
@@ -264,10 +311,22 @@ pub const SETTINGS: &[Setting] = &[
         "Its transport: `sse` or `streamable-http`.",
     ),
     s(
+        "policy.file",
+        &["REGREEN_POLICY_FILE"],
+        "",
+        "TOML file with the rules of the tool policy. Unset: its defaults alone.",
+    ),
+    s(
         "added_servers.commands",
         &["REGREEN_ADDED_COMMANDS"],
         "",
         "Programs that MCP servers added over the API may run, separated by commas; none when unset.",
+    ),
+    s(
+        "added_servers.urls",
+        &["REGREEN_ADDED_URLS"],
+        "",
+        "URLs that they may have, as globs separated by commas, such as `https://*.example.com/**`; none when unset.",
     ),
     s(
         "added_servers.secrets",
@@ -345,6 +404,12 @@ pub const SETTINGS: &[Setting] = &[
         "Tokens of runbooks and past incidents in a brief.",
     ),
     s(
+        "audit.retention",
+        &["REGREEN_AUDIT_RETENTION"],
+        "",
+        "How long the audit record is kept, such as `400d`; months that ended longer ago are dropped. Unset: for ever.",
+    ),
+    s(
         "log.filter",
         &["REGREEN_LOG", "RUST_LOG"],
         "info,graphile_worker=warn",
@@ -354,8 +419,14 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Settings whose values are shown nowhere.
-pub(super) const SECRETS: [&str; 4] =
-    ["database.url", "model.api_key", "tracker.webhook_secret", "knowledge.embedding_api_key"];
+pub(super) const SECRETS: [&str; 6] = [
+    "database.url",
+    "auth.oidc_client_secret",
+    "model.api_key",
+    "chat.link_secret",
+    "tracker.webhook_secret",
+    "knowledge.embedding_api_key",
+];
 
 /// A setting as it is in effect, for people.
 #[derive(Debug, Clone, Serialize)]
@@ -374,7 +445,7 @@ pub struct Effective {
 #[must_use]
 pub fn markdown_table() -> String {
     let mut table = String::from("| key | environment | default | meaning |\n| --- | --- | --- | --- |\n");
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter() {
         let env = setting.env.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         let default =
             if setting.default.is_empty() { "–".to_owned() } else { format!("`{}`", setting.default) };

@@ -1,6 +1,7 @@
 //! What a configuration becomes and how its mistakes read.
 
 use super::{Config, Mistakes, Transport, markdown_table};
+use crate::domain::Money;
 
 fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, Mistakes> {
     let lookup = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
@@ -72,6 +73,79 @@ fn half_set_groups_are_refused() {
     assert!(mistakes("", &[("GITEA_OWNER", "o"), ("GITEA_REPO", "r")]).contains("no MCP server `gitea`"));
     assert!(mistakes("", &[("MCP_GITEA_URL", "http://g/mcp")]).contains("`tracker.owner`, `tracker.repo`"));
     assert!(mistakes("", &[("LITELLM_MODEL", "m")]).contains("`model.url`"));
+}
+
+#[test]
+fn the_first_price_that_fits_a_model_holds() {
+    let file = "[[price]]\nmodel = \"gpt-4o-mini*\"\ninput = 0.15\noutput = 0.6\ncached_input = 0.075\n\
+                [[price]]\nmodel = \"gpt-4o*\"\ninput = 2.5\noutput = 10\n\
+                [model]\ninput_price = 1\noutput_price = 2\n";
+    let prices = load(file, &[]).unwrap().budget.prices;
+    let of = |model: &str| prices.of(model).map(|price| [price.input, price.output, price.cached_input]);
+    let amounts = |amounts: [f64; 3]| Some(amounts.map(|amount| Money::of(amount).unwrap()));
+    assert_eq!(of("gpt-4o-mini-2024"), amounts([0.15, 0.6, 0.075]));
+    assert_eq!(of("gpt-4o"), amounts([2.5, 10.0, 2.5]));
+    assert_eq!(of("llama"), amounts([1.0, 2.0, 1.0]));
+    assert_eq!(prices.listed("llama"), None, "embeddings are priced by their row alone");
+    assert!(load("", &[]).unwrap().budget.prices.of("llama").is_none());
+}
+
+#[test]
+fn what_limits_cannot_be_is_said() {
+    let file = "[[price]]\nmodel = \"[\"\ninput = -1\noutput = 1\n[[price]]\nmodel = \"m\"\ninput = 1\n\
+                [budget]\nday_cost = -5\nday_tokens = \"many\"\ncurrency = \"two words\"\n\
+                [server]\ntrusted_proxies = \"10.0.0.0/8, proxy.example\"\n[limits]\nreports_burst = 0\n";
+    let said = mistakes(file, &[]);
+    for words in [
+        "`price[0]` (file) model: `[` is not a glob",
+        "`price[0]` (file): has a price that is no amount",
+        "`price[1]` (file): missing field `output`",
+        "`budget.currency`: has to be one word",
+        "`budget.day_tokens` (file): `many` is not a number of tokens",
+        "`budget.day_cost`: -5 is outside",
+        "`limits.reports_burst` (file): 0 is outside 1",
+        "`server.trusted_proxies`: `proxy.example` is neither an address nor a CIDR",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(said.starts_with("the configuration has 8 mistakes"), "{said}");
+    let unpriced = [("LITELLM_URL", "http://m"), ("LITELLM_MODEL", "m"), ("REGREEN_BUDGET_DAY_COST", "5")];
+    assert!(mistakes("", &unpriced).contains("the model `m` has no price"), "{}", mistakes("", &unpriced));
+    let priced =
+        [unpriced.to_vec(), vec![("REGREEN_MODEL_INPUT_PRICE", "1"), ("REGREEN_MODEL_OUTPUT_PRICE", "2")]]
+            .concat();
+    assert_eq!(load("", &priced).unwrap().budget.day.cost, Money::of(5.0));
+}
+
+#[test]
+fn tokens_of_people_go_nowhere_in_the_clear() {
+    let table = |transport: &str, place: &str| {
+        format!("[[mcp]]\nname = \"x\"\ntransport = \"{transport}\"\n{place}\npassthrough = true\n")
+    };
+    for (transport, place) in [
+        ("streamable-http", "url = \"https://mcp.example.com/mcp\""),
+        ("sse", "url = \"http://127.0.0.1:8080/sse\""),
+        ("streamable-http", "url = \"http://[::1]:8080/mcp\""),
+    ] {
+        assert!(load(&table(transport, place), &[]).unwrap().mcp[0].passthrough, "{place}");
+    }
+    for (transport, place) in [
+        ("streamable-http", "url = \"http://mcp.example.com/mcp\""),
+        ("streamable-http", "url = \"http://localhost.example.com/mcp\""),
+        ("websocket", "url = \"wss://mcp.example.com/mcp\""),
+        ("stdio", "command = [\"mcp\"]"),
+    ] {
+        let problem = mistakes(&table(transport, place), &[]);
+        assert!(problem.contains("`mcp` server `x` passthrough"), "{problem}");
+    }
+}
+
+#[test]
+fn a_policy_that_cannot_be_read_and_a_secret_that_is_too_short_are_mistakes() {
+    let env = [("REGREEN_POLICY_FILE", "/nowhere/policy.toml"), ("REGREEN_CHAT_LINK_SECRET", "short")];
+    let problem = mistakes("", &env);
+    assert!(problem.contains("`/nowhere/policy.toml` cannot be read"), "{problem}");
+    assert!(problem.contains("`chat.link_secret`: is shorter than 16 bytes"), "{problem}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Calls that wait for a person's approval, and what became of them.
 
+use super::audit;
 use crate::domain::{Approval, ApprovalState};
+use crate::journal::Note;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
@@ -208,7 +210,7 @@ pub async fn ready(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<
                and not exists (select from approvals w where w.conversation_id = a.conversation_id
                                and w.state = 'pending' and w.expires_at > $1)
                and not exists (select from turns t where t.conversation_id = a.conversation_id
-                               and t.state = 'running' and t.lease_until >= $1)",
+                               and t.state = 'running' and t.lease_until >= now())",
         now
     )
     .fetch_all(db)
@@ -218,24 +220,44 @@ pub async fn ready(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<
 /// Writes down what time has brought: calls that nobody decided, and calls whose process ended in the middle. The latter
 /// are not carried out again, and their conversation is told.
 pub async fn end_late(db: &mut PgConnection, conversation: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update approvals set state = 'expired' where conversation_id = $1 and state = 'pending' and expires_at <= $2",
+    expire(&mut *db, Some(conversation), now).await?;
+    let lost = sqlx::query!(
+        "update approvals a set state = 'failed', told_in = null, error = $2 from turns t
+         where a.conversation_id = $1 and a.state = 'running' and t.id = a.told_in
+               and (t.state <> 'running' or t.lease_until < now())
+         returning a.id, a.server, a.server_tool",
+        conversation,
+        LOST
+    )
+    .fetch_all(&mut *db)
+    .await?;
+    let note = |id: Uuid, detail: String| {
+        Note::new("approval.carry_out", ("approval", &id.to_string()), "failed").detail(detail)
+    };
+    let notes = lost.iter().map(|row| note(row.id, format!("{} {}: {LOST}", row.server, row.server_tool)));
+    audit::add_all(db, &notes.collect::<Vec<_>>()).await
+}
+
+/// Writes down that nobody decided in time; of one conversation, or of all.
+pub async fn expire(
+    db: &mut PgConnection,
+    conversation: Option<Uuid>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let expired = sqlx::query!(
+        "update approvals set state = 'expired'
+         where ($1::uuid is null or conversation_id = $1) and state = 'pending' and expires_at <= $2
+         returning id, server, server_tool, hash",
         conversation,
         now
     )
-    .execute(&mut *db)
+    .fetch_all(&mut *db)
     .await?;
-    sqlx::query!(
-        "update approvals a set state = 'failed', told_in = null, error = $3 from turns t
-         where a.conversation_id = $1 and a.state = 'running' and t.id = a.told_in
-               and (t.state <> 'running' or t.lease_until < $2)",
-        conversation,
-        now,
-        LOST
-    )
-    .execute(db)
-    .await?;
-    Ok(())
+    let notes = expired.iter().map(|row| {
+        Note::new("approval.expire", ("approval", &row.id.to_string()), "done")
+            .detail(format!("{} {}, {}", row.server, row.server_tool, row.hash))
+    });
+    audit::add_all(db, &notes.collect::<Vec<_>>()).await
 }
 
 /// Gives a turn what was decided: allowed calls are its to carry out, no other turn's. `false` when there is nothing, or

@@ -41,6 +41,12 @@ impl NewEvidence {
             redactions: 0,
         }
     }
+
+    /// Its text as it is stored: Postgres text cannot hold a NUL.
+    #[must_use]
+    pub fn stored_text(&self) -> String {
+        self.text.replace('\0', "\u{fffd}")
+    }
 }
 
 /// Whose evidence it is.
@@ -75,8 +81,7 @@ pub async fn insert(
     let positions: Vec<i32> = pieces.iter().map(|piece| piece.position).collect();
     let kinds: Vec<String> = pieces.iter().map(|piece| piece.kind.as_str().to_owned()).collect();
     let titles: Vec<String> = pieces.iter().map(|piece| piece.title.replace('\0', "")).collect();
-    // Postgres text cannot hold a NUL.
-    let texts: Vec<String> = pieces.iter().map(|piece| piece.text.replace('\0', "\u{fffd}")).collect();
+    let texts: Vec<String> = pieces.iter().map(NewEvidence::stored_text).collect();
     let lines: Vec<i32> = pieces.iter().map(|piece| count(piece.text.lines().count())).collect();
     let bytes: Vec<i32> = pieces.iter().map(|piece| count(piece.text.len())).collect();
     // An array of arrays of different lengths is none to Postgres: each goes as its text.

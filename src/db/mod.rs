@@ -9,27 +9,41 @@ pub mod embeddings;
 pub mod evidence;
 pub mod hits;
 pub mod incidents;
+pub mod keys;
 pub mod overview;
 pub mod private;
 pub mod queue;
+pub mod recordings;
 pub mod reports;
 pub mod resolutions;
 pub mod runs;
 pub mod servers;
+pub mod sessions;
 pub mod turns;
+pub mod usage;
 pub mod words;
 
 use anyhow::Context as _;
 use sqlx::Connection as _;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use std::time::Duration;
+use sqlx::{PgExecutor, PgPool};
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// The migrations of `migrations/`, embedded.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// A connection that rested longer is tested before it is used.
 const MAX_UNTESTED: Duration = Duration::from_secs(2);
+/// Longest wait for that.
+const TEST: Duration = Duration::from_secs(1);
+
+/// Longest wait for what a database that is there answers at once. A connection that leads nowhere, as after a failover to
+/// another machine, is no longer waited for then.
+pub const ANSWERS: Duration = Duration::from_secs(15);
+
+/// Pause between two looks for a database that does not answer yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A pool on these options; connects on first use.
 #[must_use]
@@ -53,12 +67,51 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .before_acquire(|connection, use_of| {
             Box::pin(async move {
                 if use_of.idle_for > MAX_UNTESTED {
-                    connection.ping().await?;
+                    // Soon, so that one acquisition gets past several that lead nowhere.
+                    let tested = timeout(TEST, connection.ping()).await;
+                    tested.map_err(|_| sqlx::Error::PoolTimedOut)??;
                 }
                 Ok(true)
             })
         })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // The pool itself asks here too, without a limit: one that leads nowhere would keep its place for ever.
+                let tested = timeout(TEST, connection.ping()).await;
+                tested.map_err(|_| sqlx::Error::PoolTimedOut)??;
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options.application_name("regreen"))
+}
+
+/// Waits until the database answers, at most `limit`.
+///
+/// # Errors
+/// It does not, or it does and refuses us.
+pub async fn there(pool: &PgPool, limit: Duration) -> anyhow::Result<()> {
+    let deadline = Instant::now() + limit;
+    let mut said = false;
+    loop {
+        let Err(error) = ping(pool).await else { return Ok(()) };
+        let code = error.as_database_error().and_then(|error| error.code());
+        let refused = code.as_deref().is_some_and(|code| !is_away(Some(code)) || code.starts_with("3D"));
+        if refused {
+            return Err(error)
+                .context("the database refuses the connection; check `database.url` (DATABASE_URL)");
+        }
+        if Instant::now() >= deadline {
+            let limit = humantime::format_duration(limit);
+            return Err(error).context(format!(
+                "the database did not answer within {limit}; check `database.url` (DATABASE_URL), or let a start wait longer with `database.wait`"
+            ));
+        }
+        if !said {
+            tracing::warn!(%error, "the database does not answer yet; waiting for it");
+            said = true;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Brings the schema up to date. Concurrent callers wait for each other on an advisory lock.
@@ -72,12 +125,20 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     queue::migrate(pool).await
 }
 
+/// Work on the database that is answered at once, or counts as done on one that is away.
+///
+/// # Errors
+/// Those of the work, and `PoolTimedOut` when no answer comes in time.
+pub async fn soon<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    timeout(ANSWERS, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
 /// Whether the database answers.
 ///
 /// # Errors
 /// It does not.
-pub async fn ping(pool: &PgPool) -> sqlx::Result<()> {
-    sqlx::query!(r#"select 1 as "one!""#).fetch_one(pool).await.map(|_| ())
+pub async fn ping(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
+    sqlx::query!(r#"select 1 as "one!""#).fetch_one(db).await.map(|_| ())
 }
 
 /// Whether an SQLSTATE says that the server, and not the statement, is the trouble: connection, missing database,

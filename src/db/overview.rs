@@ -103,12 +103,11 @@ pub struct Answering {
 }
 
 /// The answers that are being made.
-pub async fn answering(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<Vec<Answering>> {
+pub async fn answering(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Answering>> {
     sqlx::query_as!(
         Answering,
         "select t.conversation_id, c.title, t.started_at from turns t join conversations c on c.id = t.conversation_id
-         where t.state = 'running' and t.lease_until > $1 order by t.started_at limit 20",
-        now
+         where t.state = 'running' and t.lease_until > now() order by t.started_at limit 20"
     )
     .fetch_all(db)
     .await

@@ -44,6 +44,28 @@ pub async fn add_triage(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<(
     Ok(())
 }
 
+/// Adds the job of every report that is not done, that nobody has under a lease, and that has none. Returns how many.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the queue's crate owns this schema, so the macros cannot check it"
+)]
+pub async fn reclaim(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
+    sqlx::query(
+        "select graphile_worker.add_job($1, json_build_object('report', r.id::text), max_attempts => 25, job_key => 'report-' || r.id::text)
+         from reports r
+         where r.status in ('queued', 'running') and (r.lease_until is null or r.lease_until < now())
+               and not exists (select from graphile_worker._private_jobs j
+                               where j.key = 'report-' || r.id::text and j.attempts < j.max_attempts)
+               -- A job that runs and got a successor has lost its key.
+               and not exists (select from graphile_worker._private_jobs j
+                               where j.locked_by is not null and j.payload ->> 'report' = r.id::text)",
+    )
+    .bind(TRIAGE_JOB)
+    .execute(db)
+    .await
+    .map(|done| done.rows_affected())
+}
+
 /// Jobs that wait or run.
 #[expect(
     clippy::disallowed_methods,

@@ -1,9 +1,10 @@
 //! Reports, their leases and their steps.
 
 use crate::domain::{Failure, Report, ReportStatus, Step, StepName};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgExecutor;
 use sqlx::types::Json;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A report as it comes in.
@@ -11,6 +12,8 @@ use uuid::Uuid;
 pub struct NewReport<'a> {
     /// Its id.
     pub id: Uuid,
+    /// Who reports.
+    pub caller: &'a str,
     /// Caller's key.
     pub idempotency_key: Option<&'a str>,
     /// Hash of the request.
@@ -21,17 +24,19 @@ pub struct NewReport<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// Who holds a report, and until when.
+/// Who holds a report, and for how long. The database's clock alone says when that is over: those of replicas may differ,
+/// and jump.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
     /// Fences: only the holder of the token writes.
     pub token: Uuid,
-    /// End, unless renewed.
-    pub until: DateTime<Utc>,
+    /// Its length from now on, unless renewed.
+    pub length: Duration,
 }
 
 struct Row {
     id: Uuid,
+    caller: String,
     failure: Json<Failure>,
     status: String,
     result: Option<String>,
@@ -47,6 +52,7 @@ impl From<Row> for Report {
         Self {
             id: row.id,
             failure: row.failure.0,
+            caller: row.caller,
             status: ReportStatus::parse(&row.status),
             result: row.result,
             error: row.error,
@@ -61,9 +67,9 @@ impl From<Row> for Report {
 /// Stores a report. `false` when the key is taken.
 pub async fn insert(db: impl PgExecutor<'_>, report: &NewReport<'_>) -> sqlx::Result<bool> {
     let done = sqlx::query!(
-        "insert into reports (id, idempotency_key, request_hash, namespace, pod_name, container_name, failure, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
-         on conflict (idempotency_key) do nothing",
+        "insert into reports (id, idempotency_key, request_hash, namespace, pod_name, container_name, failure, created_at, caller)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         on conflict (caller, idempotency_key) do nothing",
         report.id,
         report.idempotency_key,
         report.request_hash,
@@ -72,25 +78,64 @@ pub async fn insert(db: impl PgExecutor<'_>, report: &NewReport<'_>) -> sqlx::Re
         report.failure.container_name,
         Json(report.failure) as _,
         report.now,
+        report.caller,
     )
     .execute(db)
     .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Id and request hash of the report under a key.
-pub async fn by_key(db: impl PgExecutor<'_>, key: &str) -> sqlx::Result<Option<(Uuid, String)>> {
-    let row = sqlx::query!("select id, request_hash from reports where idempotency_key = $1", key)
-        .fetch_optional(db)
-        .await?;
+/// Id and request hash of the report under a caller's key.
+pub async fn by_key(
+    db: impl PgExecutor<'_>,
+    caller: &str,
+    key: &str,
+) -> sqlx::Result<Option<(Uuid, String)>> {
+    let row = sqlx::query!(
+        "select id, request_hash from reports where caller = $1 and idempotency_key = $2",
+        caller,
+        key
+    )
+    .fetch_optional(db)
+    .await?;
     Ok(row.map(|row| (row.id, row.request_hash)))
+}
+
+/// How many reports are not over; counted up to `most`.
+pub async fn active(db: impl PgExecutor<'_>, most: i64) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "active!"
+           from (select from reports where status in ('queued', 'running', 'waiting') limit $1) as active"#,
+        most
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Reports that are not over: how many, and for how long the oldest has been there.
+pub async fn unfinished(
+    db: impl PgExecutor<'_>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<(i64, Option<TimeDelta>)> {
+    let row = sqlx::query!(
+        r#"select count(*) as "count!", min(created_at) as oldest from reports
+           where status in ('queued', 'running', 'waiting')"#
+    )
+    .fetch_one(db)
+    .await?;
+    Ok((row.count, row.oldest.map(|oldest| now - oldest)))
+}
+
+/// Who reported, by name.
+pub async fn caller(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<String>> {
+    sqlx::query_scalar!("select caller from reports where id = $1", id).fetch_optional(db).await
 }
 
 /// One report.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Report>> {
     let row = sqlx::query_as!(
         Row,
-        r#"select id, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at, finished_at
+        r#"select id, caller, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at, finished_at
            from reports where id = $1"#,
         id
     )
@@ -118,6 +163,8 @@ pub struct Filter<'a> {
     pub namespace: Option<&'a str>,
     /// Only of this incident.
     pub incident: Option<Uuid>,
+    /// Only by this caller.
+    pub caller: Option<&'a str>,
     /// Only older than this one (for the next page).
     pub before: Option<Uuid>,
 }
@@ -126,17 +173,19 @@ pub struct Filter<'a> {
 pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> sqlx::Result<Vec<Report>> {
     let rows = sqlx::query_as!(
         Row,
-        r#"select id, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at, finished_at
+        r#"select id, caller, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at, finished_at
            from reports
            where ($1::text is null or status = $1)
              and ($2::text is null or namespace = $2)
              and ($3::uuid is null or incident_id = $3)
              and ($4::uuid is null or id < $4)
-           order by id desc limit $5"#,
+             and ($5::text is null or caller = $5)
+           order by id desc limit $6"#,
         filter.status,
         filter.namespace,
         filter.incident,
         filter.before,
+        filter.caller,
         limit
     )
     .fetch_all(db)
@@ -145,27 +194,23 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
 }
 
 /// Takes a report up, unless it is finished, waits for another, or is held by a living worker.
-pub async fn take(
-    db: impl PgExecutor<'_>,
-    id: Uuid,
-    lease: Lease,
-    now: DateTime<Utc>,
-) -> sqlx::Result<Option<(Report, bool)>> {
+pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Result<Option<(Report, bool)>> {
     let row = sqlx::query!(
-        r#"update reports set status = 'running', attempts = attempts + 1, lease_token = $2, lease_until = $3
-           where id = $1 and status in ('queued', 'running') and (lease_until is null or lease_until < $4)
-           returning id, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at,
+        r#"update reports set status = 'running', attempts = attempts + 1, lease_token = $2,
+                  lease_until = clock_timestamp() + make_interval(secs => $3)
+           where id = $1 and status in ('queued', 'running') and (lease_until is null or lease_until < clock_timestamp())
+           returning id, caller, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at,
                      finished_at, leads"#,
         id,
         lease.token,
-        lease.until,
-        now
+        lease.length.as_secs_f64()
     )
     .fetch_optional(db)
     .await?;
     Ok(row.map(|row| {
         let report = Row {
             id: row.id,
+            caller: row.caller,
             failure: row.failure,
             status: row.status,
             result: row.result,
@@ -193,10 +238,10 @@ pub async fn held_until(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Optio
 /// Prolongs a lease. `false` when it was lost.
 pub async fn renew(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Result<bool> {
     let done = sqlx::query!(
-        "update reports set lease_until = $3 where id = $1 and lease_token = $2",
+        "update reports set lease_until = clock_timestamp() + make_interval(secs => $3) where id = $1 and lease_token = $2",
         id,
         lease.token,
-        lease.until
+        lease.length.as_secs_f64()
     )
     .execute(db)
     .await?;
@@ -210,6 +255,17 @@ pub async fn hand_back(db: impl PgExecutor<'_>, id: Uuid, token: Uuid) -> sqlx::
          where id = $1 and lease_token = $2 and status = 'running'",
         id,
         token
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Takes one from the count of deaths: a worker that lost a report to another one, because it was slow, is alive.
+pub async fn survived(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update reports set attempts = greatest(attempts - 1, 0) where id = $1 and status in ('queued', 'running', 'waiting')",
+        id
     )
     .execute(db)
     .await?;

@@ -135,6 +135,7 @@ async fn read(
                 usage: Usage {
                     input_tokens: number(row.input_tokens),
                     output_tokens: number(row.output_tokens),
+                    ..Usage::default()
                 },
                 cost: row.cost,
                 claims: row.claims,

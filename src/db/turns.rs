@@ -1,5 +1,6 @@
 //! Turns of conversations: who answers now, and what happened in each answer.
 
+use crate::domain::Caller;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgExecutor, PgPool};
@@ -17,8 +18,8 @@ pub struct Turn {
     pub conversation_id: Uuid,
     /// `running`, `done`, `failed` or `cancelled`.
     pub state: String,
-    /// Until when somebody is believed to answer.
-    pub lease_until: DateTime<Utc>,
+    /// Whether somebody is believed to answer it. The database's clock says so: those of replicas may differ, and jump.
+    pub answered: bool,
 }
 
 /// New events of a turn, as they are kept.
@@ -37,34 +38,48 @@ pub async fn open(
     db: &mut sqlx::PgConnection,
     id: Uuid,
     conversation: Uuid,
+    caller: &Caller,
     now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
     sqlx::query!(
         "update turns set state = 'failed', finished_at = $2
-         where conversation_id = $1 and state = 'running' and lease_until < $2",
+         where conversation_id = $1 and state = 'running' and lease_until < now()",
         conversation,
         now
     )
     .execute(&mut *db)
     .await?;
     let opened = sqlx::query!(
-        "insert into turns (id, conversation_id, lease_until, started_at)
-         values ($1, $2, $3::timestamptz + make_interval(secs => $4::bigint::double precision), $3) on conflict do nothing",
+        "insert into turns (id, conversation_id, lease_until, started_at, caller, role)
+         values ($1, $2, now() + make_interval(secs => $4::bigint::double precision), $3, $5, $6)
+         on conflict do nothing",
         id,
         conversation,
         now,
-        LEASE_SECONDS
+        LEASE_SECONDS,
+        caller.name,
+        caller.role.as_str()
     );
     Ok(opened.execute(db).await?.rows_affected() == 1)
 }
 
+/// Whoever asked in a conversation last, without their token: who the calls are for that were decided.
+pub async fn asker(db: impl PgExecutor<'_>, conversation: Uuid) -> sqlx::Result<Caller> {
+    let last = sqlx::query!(
+        "select caller, role from turns where conversation_id = $1 order by started_at desc, id desc limit 1",
+        conversation
+    );
+    // No turn, no asker: what cannot be told may do the least.
+    let last = last.fetch_optional(db).await?;
+    Ok(last.map_or_else(|| Caller::recorded("user", ""), |last| Caller::recorded(&last.caller, &last.role)))
+}
+
 /// Says that these turns are still being answered.
-pub async fn renew(db: impl PgExecutor<'_>, turns: &[Uuid], now: DateTime<Utc>) -> sqlx::Result<()> {
+pub async fn renew(db: impl PgExecutor<'_>, turns: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
-        "update turns set lease_until = $2::timestamptz + make_interval(secs => $3::bigint::double precision)
+        "update turns set lease_until = now() + make_interval(secs => $2::bigint::double precision)
          where id = any($1) and state = 'running'",
         turns,
-        now,
         LEASE_SECONDS
     )
     .execute(db)
@@ -90,9 +105,13 @@ pub async fn finish(
 
 /// A turn.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Turn>> {
-    sqlx::query_as!(Turn, "select id, conversation_id, state, lease_until from turns where id = $1", id)
-        .fetch_optional(db)
-        .await
+    sqlx::query_as!(
+        Turn,
+        r#"select id, conversation_id, state, state = 'running' and lease_until > now() as "answered!" from turns where id = $1"#,
+        id
+    )
+    .fetch_optional(db)
+    .await
 }
 
 /// Keeps events; what is there already stays, and what belongs to a turn that is gone is dropped.

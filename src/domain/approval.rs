@@ -1,8 +1,10 @@
 //! A call that changes something: who asked for it, what a person said, what came of it.
 
+use super::tool::sorted;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -94,4 +96,25 @@ pub struct Approval {
     pub evidence: Option<String>,
     /// What went wrong.
     pub error: Option<String>,
+}
+
+/// What a call is known by: where it goes and what is sent, whatever the order of its keys. SHA-256, in hexadecimal.
+#[must_use]
+pub fn call_hash(server: &str, server_tool: &str, arguments: &Value) -> String {
+    let call = json!([server, server_tool, sorted(arguments.clone())]);
+    hex::encode(Sha256::digest(call.to_string().as_bytes()))
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+
+    #[test]
+    fn a_call_has_one_hash_whatever_the_order_of_its_keys() {
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let one = call_hash("lab", "restart", &read(r#"{"a": {"x": 1, "y": [2]}, "b": "c"}"#));
+        assert_eq!(one, call_hash("lab", "restart", &read(r#"{"b": "c", "a": {"y": [2], "x": 1}}"#)));
+        assert_ne!(one, call_hash("other", "restart", &read(r#"{"b": "c", "a": {"y": [2], "x": 1}}"#)));
+        assert_ne!(one, call_hash("lab", "restart", &read(r#"{"b": "c", "a": {"y": [2], "x": 2}}"#)));
+    }
 }

@@ -1,25 +1,30 @@
 //! The plain types everything else speaks in: no I/O, no foreign wire formats, no clock.
 
 mod approval;
+mod caller;
 mod conversation;
 mod diagnosis;
 mod evidence;
 mod incident;
 mod message;
+mod money;
+pub mod policy;
 mod profile;
 mod report;
 mod resolution;
 mod run;
 mod tool;
 
-pub use approval::{Approval, ApprovalState};
+pub use approval::{Approval, ApprovalState, call_hash};
+pub use caller::{ApiKey, Caller, Role, Way};
 pub use conversation::{Citation, Conversation, ConversationMessage};
 pub use diagnosis::{Claim, Confidence, Diagnosis, FailureClass};
 pub use evidence::{Evidence, EvidenceKind, EvidenceSummary};
 pub use incident::{Fingerprint, Incident, IncidentStatus};
 pub use message::{Message, ToolCall, Usage};
+pub use money::{Money, Price};
 pub use profile::{Profile, Prompt};
 pub use report::{Failure, Report, ReportStatus, Step, StepName};
 pub use resolution::{Resolution, Verdict};
 pub use run::{Budget, Run, StopReason, ToolCallRecord};
-pub use tool::{Access, ToolSpec};
+pub use tool::{Access, ToolSpec, each_text, sorted};

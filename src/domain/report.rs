@@ -137,6 +137,8 @@ pub struct Report {
     /// What was reported.
     #[serde(flatten)]
     pub failure: Failure,
+    /// Who reported it.
+    pub caller: String,
     /// How far it is.
     pub status: ReportStatus,
     /// What came of it: the sentence callers get.

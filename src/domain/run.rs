@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Limits of one run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Budget {
     /// Completions asked of the model.
     pub turns: u32,
@@ -52,6 +53,8 @@ pub enum StopReason {
     Turns,
     /// The total of tokens was used.
     Tokens,
+    /// A budget of money or tokens beyond the run's own is used up.
+    Budget,
     /// Time ran out.
     WallTime,
     /// The brief alone does not fit the model's context.
@@ -71,6 +74,7 @@ impl StopReason {
             Self::Answered => "answered",
             Self::Turns => "turns",
             Self::Tokens => "tokens",
+            Self::Budget => "budget",
             Self::WallTime => "wall_time",
             Self::ContextTooLong => "context_too_long",
             Self::ModelFailed => "model_failed",

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Whether a tool only looks, or changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +21,37 @@ pub struct ToolSpec {
     pub name: String,
     /// One or more sentences for the model.
     pub description: String,
-    /// JSON Schema of the arguments; always an object schema.
-    pub input_schema: Value,
+    /// JSON Schema of the arguments; always an object schema. Shared by all runs.
+    pub input_schema: Arc<Value>,
     /// Read or write.
     pub access: Access,
+}
+
+/// The value with the keys of its objects in order, so that spelling does not matter where calls are compared.
+#[must_use]
+pub fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}
+
+/// Shows every text in the value, names of properties too.
+pub fn each_text(value: &Value, look: &mut dyn FnMut(&str)) {
+    match value {
+        Value::String(text) => look(text),
+        Value::Array(items) => items.iter().for_each(|item| each_text(item, look)),
+        Value::Object(map) => {
+            for (key, item) in map {
+                look(key);
+                each_text(item, look);
+            }
+        }
+        _ => {}
+    }
 }

@@ -1,5 +1,6 @@
 //! Takes out of a log what a terminal or a log collector put in. Line N of the result is line N of the log as received.
 
+use super::untrusted::hidden;
 use serde::Deserialize;
 use std::fmt::Write as _;
 use std::io::{self, BufRead};
@@ -117,11 +118,11 @@ fn docker(line: &str) -> Option<String> {
 
 fn push_capped(line: &str, cleaned: &mut String) {
     if line.len() <= MAX_LINE {
-        cleaned.push_str(line);
+        cleaned.push_str(&hidden::noted(line));
         return;
     }
     let end = line.floor_char_boundary(MAX_LINE);
-    cleaned.push_str(&line[..end]);
+    cleaned.push_str(&hidden::noted(&line[..end]));
     let _ = write!(cleaned, " … ({} bytes left out)", line.len() - end);
 }
 
@@ -296,6 +297,8 @@ mod tests {
         assert_eq!((erased.text.as_str(), erased.red.as_slice()), ("$ make\nnew\nabd\n", [].as_slice()));
         assert_eq!(text("\u{9b}31mé\u{9b}0m ©\u{85}"), "é ©");
         assert_eq!(text("\u{1b}]0;title\u{7}shown\u{1b}(B"), "shown");
+        // What nobody sees goes too, and the line says so.
+        assert_eq!(text("a: b\nkey\u{200b}: 1"), "a: b\nkey: 1 [1 hidden character left out: U+200B]");
     }
 
     #[test]

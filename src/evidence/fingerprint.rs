@@ -34,7 +34,7 @@ pub fn fingerprint(input: &FingerprintInput<'_>) -> Fingerprint {
         .or_else(|| input.events.and_then(|events| by_line(&Log::plain(events))))
         .unwrap_or_else(|| "nothing recognisable".to_owned());
     let hash = Sha256::digest(material.as_bytes());
-    Fingerprint(hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect())
+    Fingerprint(hex::encode(&hash[..12]))
 }
 
 /// The signature nearest to the root, with what it captured on its first match. An echo is met by many causes and tells

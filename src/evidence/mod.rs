@@ -1,4 +1,5 @@
-//! Pure functions between the raw log and the model: clean, redact, excerpt, recognise, verify.
+//! Pure functions between the raw log and the model: clean, redact, excerpt, recognise, verify; and what keeps untrusted text
+//! harmless.
 
 pub mod clean;
 pub mod excerpt;
@@ -13,6 +14,7 @@ pub mod runbook;
 pub mod signature;
 pub mod template;
 pub mod tokens;
+pub mod untrusted;
 pub mod verify;
 
 pub use look::severity;

@@ -1,6 +1,6 @@
 //! `/api/agents`: who answers in conversations.
 
-use super::audit::{NOBODY, record};
+use super::audit::record;
 use super::fields::{Fields, Shape};
 use super::problem::{FieldError, Problem};
 use super::reports::{known_id, missing};
@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::chat;
 use crate::clock;
 use crate::db::agents;
-use crate::domain::{Profile, Prompt};
+use crate::domain::{Caller, Profile, Prompt};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -78,6 +78,7 @@ pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn add(
     State(app): State<Arc<App>>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Profile>), Problem> {
     let now = clock::now();
@@ -97,7 +98,7 @@ pub async fn add(
         updated_at: now,
     };
     let profile = read(&app, empty, body)?;
-    put(&app, profile).await.map(|profile| (StatusCode::CREATED, Json(profile)))
+    put(&app, &caller, profile).await.map(|profile| (StatusCode::CREATED, Json(profile)))
 }
 
 /// Changes an agent.
@@ -107,24 +108,29 @@ pub async fn add(
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn change(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Profile>, Problem> {
     let known = changeable(&app, &id).await?;
     let profile = read(&app, Profile { updated_at: clock::now(), ..known }, body)?;
-    put(&app, profile).await.map(Json)
+    put(&app, &caller, profile).await.map(Json)
 }
 
 /// Removes an agent; its conversations stay and are answered by a shipped one.
 #[utoipa::path(delete, path = "/api/agents/{id}", tag = "agents", params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem, description = "A shipped one"),
         (status = 503, body = Problem)))]
-pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
     let known = changeable(&app, &id).await?;
     if !agents::remove(&app.pool, known.id).await? {
         return Err(missing("agent"));
     }
-    record(&app, NOBODY, "agent.delete", ("agent", &known.name)).await;
+    record(&app, &caller.name, "agent.delete", ("agent", &known.name)).await;
     tracing::info!(agent = known.name, "an agent was removed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -139,12 +145,12 @@ async fn changeable(app: &App, id: &str) -> Result<Profile, Problem> {
     Ok(known)
 }
 
-async fn put(app: &App, profile: Profile) -> Result<Profile, Problem> {
+async fn put(app: &App, caller: &Caller, profile: Profile) -> Result<Profile, Problem> {
     if !agents::put(&app.pool, &profile).await? {
         let detail = format!("there is another agent called `{}`", profile.name);
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
-    record(app, NOBODY, "agent.store", ("agent", &profile.name)).await;
+    record(app, &caller.name, "agent.store", ("agent", &profile.name)).await;
     tracing::info!(agent = profile.name, "an agent was stored");
     Ok(profile)
 }

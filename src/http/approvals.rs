@@ -1,19 +1,20 @@
 //! `/api/approvals`: calls that change something, which a person allows or not.
 
-use super::audit::NOBODY;
+use super::audit::record;
 use super::fields::{Fields, Shape};
 use super::problem::Problem;
 use super::reports::{bad_query, cut, known_id, missing, page_size};
 use crate::app::App;
-use crate::chat::{self, Choice, Decision, NotDecided};
+use crate::chat::{self, Choice, Decision, Link, NotDecided};
 use crate::clock;
 use crate::db::approvals::{self, Filter};
-use crate::domain::{Approval, ApprovalState};
+use crate::domain::{Approval, ApprovalState, Caller};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -21,6 +22,8 @@ use uuid::Uuid;
 
 /// Longest note, in bytes.
 const MAX_NOTE: usize = 4_000;
+/// Longest name that a link is made for, in characters.
+const MAX_NAME: usize = 100;
 
 /// How a list is narrowed and paged.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -56,7 +59,7 @@ pub struct NewDecision {
     decision: String,
     /// What else there is to say; the model reads it too.
     note: Option<String>,
-    /// Who decides; `user` when left out.
+    /// Who decides; `user` when left out. Taken only where nobody has to show who they are.
     author: Option<String>,
 }
 
@@ -107,11 +110,12 @@ pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn decide(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<DecisionMade>, Problem> {
     let id = known_id(&id)?;
-    let decision = decision(body)?;
+    let decision = decision(&caller, body)?;
     match chat::decide(&app, id, decision).await {
         Ok(decided) => Ok(Json(DecisionMade { approval: decided.approval, run: decided.turn })),
         Err(NotDecided::Missing) => Err(missing("approval")),
@@ -120,7 +124,61 @@ pub async fn decide(
     }
 }
 
-fn decision(body: Result<Bytes, BytesRejection>) -> Result<Decision, Problem> {
+/// For whom links are made.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct LinksQuery {
+    /// Who gets them, as it stands on record when one is used; the caller when left out.
+    #[serde(rename = "for")]
+    issued_to: Option<String>,
+}
+
+/// Links that decide a call without a login.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Links {
+    /// Shows the call with a button that approves it.
+    approve: String,
+    /// Shows the call with a button that denies it.
+    deny: String,
+    /// For whom they were made.
+    issued_to: String,
+    /// Until when they are good.
+    expires_at: DateTime<Utc>,
+}
+
+/// Signed links that decide a call, for mail and messengers: whoever has one may decide, so they go to those who may. Needs
+/// `chat.link_secret` and `server.public_url`.
+#[utoipa::path(get, path = "/api/approvals/{id}/links", tag = "approvals", params(("id" = Uuid, Path), LinksQuery),
+    responses((status = 200, body = Links), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "It was decided already, or has expired"),
+        (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn links(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: Result<Query<LinksQuery>, QueryRejection>,
+) -> Result<Json<Links>, Problem> {
+    let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
+    let issued_to =
+        query.issued_to.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| caller.name.clone());
+    if issued_to.chars().count() > MAX_NAME || issued_to.chars().any(char::is_control) {
+        return Err(bad_query(&format!("for: has to be one line of at most {MAX_NAME} characters")));
+    }
+    let approval = approvals::get(&app.pool, known_id(&id)?, clock::now()).await?;
+    let approval = approval.ok_or_else(|| missing("approval"))?;
+    if approval.state != ApprovalState::Pending {
+        return Err(Problem::new(StatusCode::CONFLICT, NotDecided::Over(Box::new(approval)).to_string()));
+    }
+    let link = |choice| Link::new(choice, &approval, &issued_to).url(&app, &approval);
+    let (Some(approve), Some(deny)) = (link(Choice::Approve), link(Choice::Deny)) else {
+        let detail = "links are not made: `chat.link_secret` and `server.public_url` have to be set";
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    };
+    record(&app, &caller.name, "approval.link", ("approval", &id)).await;
+    Ok(Json(Links { approve, deny, issued_to, expires_at: approval.expires_at }))
+}
+
+fn decision(caller: &Caller, body: Result<Bytes, BytesRejection>) -> Result<Decision, Problem> {
     let mut fields = Fields::parse(body)?;
     let choice = match fields.required("decision", Shape::Line(20)).as_str() {
         "approve" => Choice::Approve,
@@ -135,7 +193,7 @@ fn decision(body: Result<Bytes, BytesRejection>) -> Result<Decision, Problem> {
     if note.as_ref().is_some_and(|note| note.len() > MAX_NOTE) {
         fields.error("note", format!("is longer than {MAX_NOTE} bytes"));
     }
-    let author = fields.optional("author", Shape::Line(100)).unwrap_or_else(|| NOBODY.to_owned());
+    let author = caller.author(fields.optional("author", Shape::Line(100)));
     fields.finish()?;
-    Ok(Decision { choice, author, note })
+    Ok(Decision { choice, author, caller: Some(caller.clone()), note })
 }

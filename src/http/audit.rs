@@ -5,22 +5,24 @@ use super::reports::{bad_query, cut, page_size};
 use crate::app::App;
 use crate::clock;
 use crate::db::audit::{self, Deed, Entry, Filter};
+use crate::journal::Journal;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::header;
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
-
-/// Who does something without having said who they are.
-pub(crate) const NOBODY: &str = "user";
+use uuid::Uuid;
 
 /// Rows of an export that are read at once.
 const EXPORTED: i64 = 1_000;
+/// Longest id of a request.
+const MAX_TRACE: usize = 128;
 
 /// How the record is narrowed and paged.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -32,6 +34,14 @@ pub struct AuditQuery {
     action: Option<String>,
     /// Only what was done to this id or name.
     object: Option<String>,
+    /// Only what came with this request (`x-request-id`), or was done for this report or turn.
+    trace: Option<String>,
+    /// Only what this run of an agent did.
+    run: Option<Uuid>,
+    /// Only what has to do with this id: as what it was done to, as trace or as run.
+    about: Option<String>,
+    /// Only what ended like this: `done`, `failed`, `refused` or `stopped`.
+    outcome: Option<String>,
     /// Not before then (RFC 3339).
     since: Option<DateTime<Utc>>,
     /// Not after then (RFC 3339).
@@ -44,8 +54,8 @@ pub struct AuditQuery {
 
 impl AuditQuery {
     fn filter(self) -> Filter {
-        let Self { actor, action, object, since, until, before, .. } = self;
-        Filter { actor, action, object, since, until, before }
+        let Self { actor, action, object, trace, run, about, outcome, since, until, before, .. } = self;
+        Filter { actor, action, object, trace, run, about, outcome, since, until, before }
     }
 }
 
@@ -66,6 +76,20 @@ pub(crate) async fn record(app: &App, actor: &str, action: &str, object: (&str, 
         let (kind, name) = object;
         tracing::error!(%error, actor, action, kind, name, "what was done cannot be put on record");
     }
+}
+
+/// What a request does is found by its id; the tools it calls itself go on record with its end.
+pub(super) async fn traced(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+    // A client may name its request; what does not look like a name is none.
+    let id = if id.len() <= MAX_TRACE { id } else { "" };
+    Journal::new("regreen", id)
+        .of(async {
+            let response = next.run(request).await;
+            audit::flush(&app.pool).await;
+            response
+        })
+        .await
 }
 
 /// What was done, newest first.

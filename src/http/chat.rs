@@ -1,13 +1,12 @@
 //! `/api/chat`: questions, answered whole or as they come.
 
-use super::audit::NOBODY;
 use super::fields::{Fields, Shape};
 use super::problem::Problem;
 use super::reports::{known_id, missing};
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
 use crate::db::{runs, turns};
-use crate::domain::{Approval, ConversationMessage, ToolCallRecord, Usage};
+use crate::domain::{Approval, Caller, ConversationMessage, ToolCallRecord, Usage};
 use crate::live::{Answer, Happened};
 use axum::Json;
 use axum::body::Bytes;
@@ -31,6 +30,8 @@ const MAX_QUESTION: usize = 100_000;
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How often it is looked for the end of an answer that has ended.
 const LAST_LOOKS: u32 = 10;
+/// Seconds after which a question that found no room may be asked again.
+pub(super) const RETRY_AFTER: u32 = 5;
 const RUN: HeaderName = HeaderName::from_static("regreen-run");
 const CONVERSATION: HeaderName = HeaderName::from_static("regreen-conversation");
 
@@ -46,7 +47,7 @@ pub struct Question {
     agent_id: Option<Uuid>,
     /// About which incident: in its own conversation, when none is named.
     incident_id: Option<Uuid>,
-    /// Who asks; `user` when left out.
+    /// Who asks; `user` when left out. Taken only where nobody has to show who they are.
     author: Option<String>,
 }
 
@@ -82,12 +83,16 @@ pub struct ChatAnswer {
 }
 
 /// Begins to answer what is asked.
-pub(crate) async fn begin(app: &Arc<App>, body: Result<Bytes, BytesRejection>) -> Result<Begun, Problem> {
-    chat::begin(app, question(body)?).await.map_err(refused)
+pub(crate) async fn begin(
+    app: &Arc<App>,
+    caller: Caller,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Begun, Problem> {
+    chat::begin(app, question(caller, body)?).await.map_err(refused)
 }
 
 /// What is asked.
-fn question(body: Result<Bytes, BytesRejection>) -> Result<Ask, Problem> {
+fn question(caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Ask, Problem> {
     let mut fields = Fields::parse(body)?;
     let message = fields.required("message", Shape::Text);
     if message.len() > MAX_QUESTION {
@@ -95,9 +100,9 @@ fn question(body: Result<Bytes, BytesRejection>) -> Result<Ask, Problem> {
     }
     let (conversation, agent, incident) =
         (fields.id("conversation_id"), fields.id("agent_id"), fields.id("incident_id"));
-    let author = fields.optional("author", Shape::Line(100)).unwrap_or_else(|| NOBODY.to_owned());
+    let author = caller.author(fields.optional("author", Shape::Line(100)));
     fields.finish()?;
-    Ok(Ask { message, conversation, agent, incident, author, before: Vec::new() })
+    Ok(Ask { message, conversation, agent, incident, caller, author, before: Vec::new() })
 }
 
 /// Why a question is not answered.
@@ -105,6 +110,9 @@ fn refused(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Missing(_) => Problem::new(StatusCode::NOT_FOUND, refusal.to_string()),
         Refusal::Busy => Problem::new(StatusCode::CONFLICT, refusal.to_string()),
+        Refusal::Full => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()).retry_after(RETRY_AFTER)
+        }
         Refusal::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),
         Refusal::Database(error) => error.into(),
     }
@@ -117,9 +125,10 @@ fn refused(refusal: Refusal) -> Problem {
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
 pub async fn ask(
     State(app): State<Arc<App>>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ChatAnswer>, Problem> {
-    let Begun { turn, conversation, answer } = begin(&app, body).await?;
+    let Begun { turn, conversation, answer } = begin(&app, caller, body).await?;
     let mut events = Box::pin(answer.read(0, abandoned(&app)));
     let mut last = None;
     while let Some(event) = events.next().await {
@@ -153,9 +162,10 @@ pub async fn ask(
         (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn stream(
     State(app): State<Arc<App>>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let Begun { turn, conversation, answer } = begin(&app, body).await?;
+    let Begun { turn, conversation, answer } = begin(&app, caller, body).await?;
     let events = answer.read(0, abandoned(&app));
     Ok(respond(events, turn, conversation))
 }
@@ -236,8 +246,7 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = Happene
                 let (after, over) = (last.id, last.ends());
                 return Some((futures::stream::iter(fresh), (app, after, over)));
             }
-            let now = crate::clock::now();
-            let running = turn.as_ref().is_some_and(|turn| turn.state == "running" && turn.lease_until > now);
+            let running = turn.as_ref().is_some_and(|turn| turn.answered);
             // The end of a turn is stored before its last events are kept.
             looks = if running { 0 } else { looks + 1 };
             let ends = turn.as_ref().is_some_and(|turn| turn.state != "running");

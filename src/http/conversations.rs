@@ -1,6 +1,5 @@
 //! `/api/conversations`: what was said, about incidents and otherwise.
 
-use super::audit::NOBODY;
 use super::fields::{Fields, Shape};
 use super::problem::{FieldError, Problem};
 use super::reports::{bad_query, cut, known_id, missing, page_size, position};
@@ -12,7 +11,7 @@ use crate::db::audit::{self, Deed};
 use crate::db::conversations::{self, Filter};
 use crate::db::evidence::{self, Owner};
 use crate::db::runs;
-use crate::domain::{Approval, Conversation, ConversationMessage, EvidenceSummary, Run};
+use crate::domain::{Approval, Caller, Conversation, ConversationMessage, EvidenceSummary, Run};
 use crate::evidence::redact::Redactor;
 use crate::knowledge::SaidBefore;
 use axum::Json;
@@ -191,7 +190,11 @@ pub async fn rename(
 /// Removes a conversation with its messages, runs and evidence.
 #[utoipa::path(delete, path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 503, body = Problem)))]
-pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
     let id = known_id(&id)?;
     let running = conversations::get(&app.pool, id).await?.and_then(|known| known.running);
     let mut transaction = app.pool.begin().await?;
@@ -200,7 +203,7 @@ pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Resu
     }
     let row = id.to_string();
     let deed = Deed {
-        actor: NOBODY,
+        actor: &caller.name,
         action: "conversation.delete",
         object: ("conversation", &row),
         outcome: "done",

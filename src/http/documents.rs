@@ -1,12 +1,13 @@
 //! `/api/documents`: runbooks, notes and alerts, and new ones.
 
-use super::audit::{NOBODY, record};
+use super::audit::record;
 use super::fields::{Fields, Shape};
 use super::problem::{FieldError, Problem};
 use super::reports::{bad_query, known_id, missing, page_size};
 use crate::app::App;
 use crate::db;
 use crate::db::documents::Listed;
+use crate::domain::Caller;
 use crate::knowledge::{API_SOURCE, BUILT_IN_SOURCE, Corpus, read};
 use axum::Json;
 use axum::body::Bytes;
@@ -135,6 +136,7 @@ pub async fn get(
         (status = 503, description = "The database is away", body = Problem)))]
 pub async fn add(
     State(app): State<Arc<App>>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::parse(body)?;
@@ -147,7 +149,7 @@ pub async fn add(
     let corpus = Corpus { source: API_SOURCE.to_owned(), documents, ..Corpus::default() };
     let done = app.knowledge.ingest(&corpus, Arc::new(|_: &str| {})).await.map_err(away)?;
     if done.stored > 0 {
-        record(&app, NOBODY, "document.store", ("document", &path)).await;
+        record(&app, &caller.name, "document.store", ("document", &path)).await;
     }
     let status = if done.stored > 0 { StatusCode::CREATED } else { StatusCode::OK };
     let paths = corpus.documents.into_iter().map(|document| document.path).collect();
@@ -163,7 +165,11 @@ pub async fn add(
         (status = 404, body = Problem),
         (status = 409, description = "It ships with the program", body = Problem),
         (status = 503, body = Problem)))]
-pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
     let id = known_id(&id)?;
     let (listed, _) = db::documents::get(&app.pool, id).await?.ok_or_else(|| missing("document"))?;
     if listed.source == BUILT_IN_SOURCE {
@@ -176,7 +182,7 @@ pub async fn remove(State(app): State<Arc<App>>, Path(id): Path<String>) -> Resu
         ));
     }
     app.knowledge.remove(&listed.source, id).await?;
-    record(&app, NOBODY, "document.delete", ("document", &listed.path)).await;
+    record(&app, &caller.name, "document.delete", ("document", &listed.path)).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

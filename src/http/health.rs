@@ -26,6 +26,15 @@ pub struct Health {
     mcp_servers: Vec<ServerStatus>,
 }
 
+/// Whether reports can be taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ready {
+    /// `ok`, `degraded` or `unavailable`.
+    status: &'static str,
+    /// `ok`, or what is wrong.
+    database: String,
+}
+
 /// The service and its dependencies.
 #[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub async fn health(State(app): State<Arc<App>>) -> Response {
@@ -39,21 +48,25 @@ pub async fn live() -> &'static str {
 }
 
 /// Whether reports can be taken: the database answers and no stop is under way.
-#[utoipa::path(get, path = "/health/ready", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
+#[utoipa::path(get, path = "/health/ready", tag = "health", responses((status = 200, body = Ready), (status = 503, body = Ready)))]
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
-    state(&app).await.into_response()
+    // Asked by anybody: what this server is connected to is not everybody's business.
+    let Health { status, database, .. } = state(&app).await;
+    (code(status), Json(Ready { status, database })).into_response()
 }
 
 impl IntoResponse for Health {
     fn into_response(self) -> Response {
-        let status =
-            if self.status == "unavailable" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        (status, Json(self)).into_response()
+        (code(self.status), Json(self)).into_response()
     }
 }
 
+fn code(status: &str) -> StatusCode {
+    if status == "unavailable" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+}
+
 async fn state(app: &App) -> Health {
-    let database = match crate::db::ping(&app.pool).await {
+    let database = match crate::db::soon(crate::db::ping(&app.pool)).await {
         Ok(()) => "ok".to_owned(),
         Err(_) => "away: reports cannot be taken".to_owned(),
     };

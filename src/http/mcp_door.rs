@@ -5,10 +5,14 @@ use super::reports;
 use crate::app::App;
 use crate::db::documents::Realm;
 use crate::db::incidents;
+use crate::db::reports::leader;
+use crate::domain::policy::{Asker, Ruling, Target};
+use crate::domain::{Access, Caller, Role};
 use crate::knowledge::Query;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject,
@@ -20,9 +24,12 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Largest answer of an own handler, in bytes.
 const MAX_ANSWER: usize = 4 << 20;
+/// The own tools in the rules of the tool policy.
+const OWN_NAME: &str = "regreen";
 /// Hits of a search when no number is asked for, and at most.
 const HITS: (u64, u64) = (5, 20);
 
@@ -124,7 +131,7 @@ impl ServerHandler for Door {
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let known = tools().into_iter().find(|tool| tool.name == request.name);
@@ -136,22 +143,49 @@ impl ServerHandler for Door {
         if let Err(error) = jsonschema::validate(&schema, &arguments) {
             return Ok(failed(format!("the arguments do not fit: {error}")).into());
         }
+        let parts = context.extensions.get::<Parts>();
+        let Some(caller) = parts.and_then(|parts| parts.extensions.get::<Caller>()).cloned() else {
+            return Err(ErrorData::internal_error("nobody asked who calls", None));
+        };
+        if request.name.starts_with("search_") && caller.role < Role::Viewer {
+            return Ok(failed(format!("a viewer may search; {} is a reporter", caller.name)).into());
+        }
+        let arguments = match self.permitted(&caller, &known, arguments) {
+            Ok(arguments) => arguments,
+            Err(denied) => return Ok(failed(denied).into()),
+        };
         let text = |field: &str| arguments[field].as_str().unwrap_or_default().to_owned();
         let limit = usize::try_from(arguments["limit"].as_u64().unwrap_or(HITS.0).min(HITS.1)).unwrap_or(1);
         let result = match request.name.as_ref() {
-            "triage_failure" => self.triage(&arguments).await,
+            "triage_failure" => self.triage(caller, &arguments).await,
             "search_incidents" => self.search(Realm::Incident, &text("query"), limit).await,
             "search_runbooks" => self.search(Realm::Runbook, &text("query"), limit).await,
-            _ => self.report(text("id")).await,
+            _ => self.report(caller, text("id")).await,
         };
         Ok(result.into())
     }
 }
 
 impl Door {
-    async fn triage(&self, arguments: &Value) -> CallToolResult {
+    /// The arguments as the tool policy leaves them, or why it does not allow the call.
+    fn permitted(&self, caller: &Caller, tool: &Tool, arguments: Value) -> Result<Value, String> {
+        let schema = Value::Object(tool.input_schema.as_ref().clone());
+        let reads = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint).unwrap_or(false);
+        let access = if reads { Access::Read } else { Access::Write };
+        let target = Target { server: OWN_NAME, tool: &tool.name, access, schema: Some(&schema) };
+        match self.app.mcp.policy().rule_on(&Asker::door(caller.clone()), &target, arguments) {
+            Ruling::Allowed(permit) => Ok(permit.into_arguments()),
+            Ruling::Denied(denied) => Err(denied.to_string()),
+            Ruling::Waits(_) => {
+                Err("it needs a person's approval, which cannot be asked for here".to_owned())
+            }
+        }
+    }
+
+    async fn triage(&self, caller: Caller, arguments: &Value) -> CallToolResult {
         let body = Bytes::from(arguments.to_string());
-        let response = match report_failure(State(Arc::clone(&self.app)), HeaderMap::new(), Ok(body)).await {
+        let app = State(Arc::clone(&self.app));
+        let response = match report_failure(app, caller, HeaderMap::new(), Ok(body)).await {
             Ok(response) => response,
             Err(problem) => problem.into_response(),
         };
@@ -169,8 +203,9 @@ impl Door {
         }
     }
 
-    async fn report(&self, id: String) -> CallToolResult {
-        let detail = match reports::get(State(Arc::clone(&self.app)), Path(id)).await {
+    async fn report(&self, caller: Caller, id: String) -> CallToolResult {
+        let (caller_reads_all, of) = (caller.role > Role::Reporter, id.parse::<Uuid>().ok());
+        let detail = match reports::get(State(Arc::clone(&self.app)), caller, Path(id)).await {
             Ok(detail) => detail,
             Err(problem) => return failed(problem.detail),
         };
@@ -180,7 +215,10 @@ impl Door {
             fields.remove("runs");
         }
         let incident = shown["incident_id"].as_str().and_then(|id| id.parse().ok());
-        if let Some(incident) = incident
+        // The conclusion quotes the report that led to it, which may be another's.
+        let readable = caller_reads_all
+            || matches!((incident, of), (Some(incident), Some(of)) if leader(&self.app.pool, incident).await.is_ok_and(|leader| leader == Some(of)));
+        if let Some(incident) = incident.filter(|_| readable)
             && let Ok(Some(incident)) = incidents::get(&self.app.pool, incident).await
         {
             shown["diagnosis"] = json!(incident.diagnosis);

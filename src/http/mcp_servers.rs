@@ -1,6 +1,6 @@
 //! `/api/mcp-servers`: which servers there are, how they are, what they offer.
 
-use super::audit::{NOBODY, record};
+use super::audit::record;
 use super::fields::Fields;
 use super::problem::{FieldError, Problem};
 use super::reports::missing;
@@ -8,7 +8,8 @@ use crate::app::App;
 use crate::clock;
 use crate::config::{Mistake, process_env};
 use crate::db::servers;
-use crate::domain::Access;
+use crate::domain::Caller;
+use crate::domain::policy::{Asker, Decision};
 use crate::mcp::{ServerStatus, ToolListed};
 use axum::Json;
 use axum::body::Bytes;
@@ -46,9 +47,43 @@ pub struct ServerTool {
     #[serde(flatten)]
     #[schema(value_type = Object)]
     tool: ToolListed,
-    /// What happens when a model calls it: `offered`, or `needs approval` (it changes something: in chat a person has to approve each
-    /// call, in triage it is not offered).
-    policy: &'static str,
+    /// What the tool policy says of it.
+    policy: Policies,
+}
+
+/// What the tool policy says of a tool for the caller, by where it is called.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Policies {
+    /// By a model in a conversation of the caller's, with an agent that no rule names.
+    chat: PolicyShown,
+    /// By a model in an investigation.
+    triage: PolicyShown,
+    /// By the caller, on the page that tries a tool.
+    page: PolicyShown,
+}
+
+/// What the tool policy says of a tool, before its arguments are known.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PolicyShown {
+    /// `allow`, `approve` (each call waits for a person) or `deny` (models are not offered it).
+    #[schema(value_type = String, example = "allow")]
+    decision: Decision,
+    /// `rule N` of the file, or `default`.
+    rule: String,
+    /// Why.
+    reason: String,
+}
+
+fn policies(app: &App, caller: &Caller, server: &str, tool: &str) -> Option<Policies> {
+    let shown = |asker: &Asker| {
+        let standing = app.mcp.standing(asker, server, tool)?;
+        Some(PolicyShown { decision: standing.decision, rule: standing.behind(), reason: standing.reason })
+    };
+    Some(Policies {
+        chat: shown(&Asker::chat(caller.clone(), ""))?,
+        triage: shown(&Asker::triage())?,
+        page: shown(&Asker::page(caller.clone()))?,
+    })
 }
 
 /// The tools of a server.
@@ -114,6 +149,7 @@ pub async fn get(
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn add(
     State(app): State<Arc<App>>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<ServerDetail>), Problem> {
     let settings = without_nulls(Fields::parse(body)?.into_value());
@@ -131,7 +167,7 @@ pub async fn add(
     }
     transaction.commit().await?;
     app.sync_servers().await?;
-    record(&app, NOBODY, "mcp_server.add", ("mcp_server", &server.name)).await;
+    record(&app, &caller.name, "mcp_server.add", ("mcp_server", &server.name)).await;
     tracing::info!(server = server.name, "an MCP server was added");
     detail(&app, &server.name).map(|detail| (StatusCode::CREATED, Json(detail)))
 }
@@ -140,7 +176,11 @@ pub async fn add(
 #[utoipa::path(delete, path = "/api/mcp-servers/{name}", tag = "mcp servers", params(("name" = String, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem, description = "It is the configuration's"),
         (status = 503, body = Problem)))]
-pub async fn remove(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Problem> {
     if app.mcp.status_of(&name).is_some_and(|(_, added)| !added) {
         let detail = format!("`{name}` is the configuration's: take it out there");
         return Err(Problem::new(StatusCode::CONFLICT, detail));
@@ -152,22 +192,26 @@ pub async fn remove(State(app): State<Arc<App>>, Path(name): Path<String>) -> Re
     if !gone {
         return Err(missing("MCP server"));
     }
-    record(&app, NOBODY, "mcp_server.delete", ("mcp_server", &name)).await;
+    record(&app, &caller.name, "mcp_server.delete", ("mcp_server", &name)).await;
     tracing::info!(server = name, "an MCP server was removed");
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The tools of a server, with their schemas and whether they change something.
+/// The tools of a server, with their schemas, whether they change something, and what the tool policy says of them.
 #[utoipa::path(get, path = "/api/mcp-servers/{name}/tools", tag = "mcp servers", params(("name" = String, Path)),
     responses((status = 200, body = ServerTools), (status = 404, body = Problem)))]
 pub async fn tools(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Json<ServerTools>, Problem> {
     let tools = app.mcp.tools_of(&name).ok_or_else(|| missing("MCP server"))?;
-    let policy = |access| if access == Access::Read { "offered" } else { "needs approval" };
-    let tools = tools.into_iter().map(|tool| ServerTool { policy: policy(tool.access), tool }).collect();
-    Ok(Json(ServerTools { tools }))
+    let shown = |tool: ToolListed| {
+        // One that is gone meanwhile is left out.
+        let policy = policies(&app, &caller, &name, &tool.name)?;
+        Some(ServerTool { policy, tool })
+    };
+    Ok(Json(ServerTools { tools: tools.into_iter().filter_map(shown).collect() }))
 }
 
 /// Ends the session of a server and connects anew.
@@ -175,12 +219,13 @@ pub async fn tools(
     responses((status = 202, body = ServerDetail), (status = 404, body = Problem)))]
 pub async fn reconnect(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Result<(StatusCode, Json<ServerDetail>), Problem> {
     if !app.mcp.reconnect(&name) {
         return Err(missing("MCP server"));
     }
-    record(&app, NOBODY, "mcp_server.reconnect", ("mcp_server", &name)).await;
+    record(&app, &caller.name, "mcp_server.reconnect", ("mcp_server", &name)).await;
     detail(&app, &name).map(|detail| (StatusCode::ACCEPTED, Json(detail)))
 }
 

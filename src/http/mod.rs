@@ -1,34 +1,49 @@
 //! The HTTP edge: every route on this screen, the layers in one place.
 
+mod access;
 pub(crate) mod agents;
 pub(crate) mod approvals;
 pub(crate) mod audit;
+mod bodies;
+pub(crate) mod caller;
 pub(crate) mod chat;
 pub(crate) mod conversations;
 pub(crate) mod documents;
 mod fields;
 mod health;
 mod incidents;
+pub(crate) mod keys;
+mod limits;
+mod listen;
 mod mcp_door;
 pub(crate) mod mcp_servers;
+mod metrics;
 mod openai;
 mod problem;
 mod report_failure;
 mod reports;
 pub(crate) mod resolutions;
 mod search;
+pub(crate) mod usage;
 mod webhook;
 
+pub(crate) use access::Pages;
+pub use access::Rule;
+pub use listen::{Limits, serve};
+pub use metrics::beside;
 pub use problem::Problem;
 pub(crate) use reports::{cut, known_id, missing, position};
 
 use crate::app::App;
+use crate::domain::Role;
 use crate::web;
+use access::Doors;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use caller::{Telling, judge};
 use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::{CsrfLayer, ProtectionError};
@@ -37,6 +52,8 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -52,8 +69,11 @@ struct Api;
 /// The description of the API.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut api = routes().into_openapi();
+    let Doors { router, rules } = routes();
+    let mut api = router.into_openapi();
+    roles_by_their_rules(&mut api, &rules);
     problems_by_their_type(&mut api);
+    limits::describe(&mut api);
     api
 }
 
@@ -83,63 +103,136 @@ fn problems_by_their_type(api: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// Every route with its description.
-fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::with_openapi(Api::openapi())
-        .routes(routes!(report_failure::report_failure))
-        .routes(routes!(reports::list))
-        .routes(routes!(reports::get))
-        .routes(routes!(reports::evidence))
-        .routes(routes!(incidents::list))
-        .routes(routes!(incidents::get))
-        .routes(routes!(resolutions::resolve))
-        .routes(routes!(webhook::hear))
-        .routes(routes!(search::search))
-        .routes(routes!(openai::models))
-        .routes(routes!(openai::complete))
-        .routes(routes!(chat::ask))
-        .routes(routes!(chat::stream))
-        .routes(routes!(chat::events))
-        .routes(routes!(chat::stop))
-        .routes(routes!(approvals::list))
-        .routes(routes!(approvals::get, approvals::decide))
-        .routes(routes!(conversations::search))
-        .routes(routes!(conversations::list))
-        .routes(routes!(conversations::get, conversations::rename, conversations::remove))
-        .routes(routes!(conversations::export))
-        .routes(routes!(conversations::evidence))
-        .routes(routes!(agents::list, agents::add))
-        .routes(routes!(agents::get, agents::change, agents::remove))
-        .routes(routes!(documents::list, documents::add))
-        .routes(routes!(documents::get, documents::remove))
-        .routes(routes!(mcp_servers::list, mcp_servers::add))
-        .routes(routes!(mcp_servers::get, mcp_servers::remove))
-        .routes(routes!(mcp_servers::tools))
-        .routes(routes!(mcp_servers::reconnect))
-        .routes(routes!(audit::list))
-        .routes(routes!(audit::export))
-        .routes(routes!(health::health))
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
+/// Says of each operation who may call it.
+fn roles_by_their_rules(api: &mut utoipa::openapi::OpenApi, rules: &[Rule]) {
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "An API key, a token of the OIDC issuer, or a Kubernetes service account's token; nothing where `auth.ways` is not set.",
+    ));
+    let components = api.components.get_or_insert_default();
+    components.add_security_scheme("bearer", SecurityScheme::Http(scheme.build()));
+    for rule in rules {
+        let (Some(role), Some(item)) = (rule.role, api.paths.paths.get_mut(&rule.path)) else { continue };
+        let operation = match rule.method.as_str() {
+            "GET" => &mut item.get,
+            "POST" => &mut item.post,
+            "PUT" => &mut item.put,
+            "PATCH" => &mut item.patch,
+            _ => &mut item.delete,
+        };
+        if let Some(operation) = operation {
+            operation.security = Some(vec![SecurityRequirement::new("bearer", [role.as_str()])]);
+            for (status, description) in
+                [("401", "Nobody said who calls"), ("403", "The caller's role may not do this")]
+            {
+                let response = ResponseBuilder::new().description(description).build();
+                operation.responses.responses.entry(status.to_owned()).or_insert(response.into());
+            }
+        }
+    }
+}
+
+/// Every route with its description, and who may call it: the least role.
+fn routes() -> Doors {
+    use Role::{Admin, Operator, Reporter, Viewer};
+    Doors::new(OpenApiRouter::with_openapi(Api::openapi()))
+        .to(Reporter, routes!(report_failure::report_failure))
+        .to(Reporter, routes!(reports::list))
+        .to(Reporter, routes!(reports::get))
+        .to(Reporter, routes!(reports::evidence))
+        .to(Viewer, routes!(incidents::list))
+        .to(Viewer, routes!(incidents::get))
+        .to(Operator, routes!(resolutions::resolve))
+        // Signed by the tracker.
+        .open(routes!(webhook::hear))
+        .to(Viewer, routes!(search::search))
+        .to(Operator, routes!(openai::models))
+        .to(Operator, routes!(openai::complete))
+        .to(Operator, routes!(chat::ask))
+        .to(Operator, routes!(chat::stream))
+        .to(Viewer, routes!(chat::events))
+        .to(Operator, routes!(chat::stop))
+        .to(Viewer, routes!(approvals::list))
+        .to(Viewer, routes!(approvals::get))
+        .to(Operator, routes!(approvals::decide))
+        .to(Operator, routes!(approvals::links))
+        .to(Viewer, routes!(conversations::search))
+        .to(Viewer, routes!(conversations::list))
+        .to(Viewer, routes!(conversations::get))
+        .to(Operator, routes!(conversations::rename, conversations::remove))
+        .to(Viewer, routes!(conversations::export))
+        .to(Viewer, routes!(conversations::evidence))
+        .to(Viewer, routes!(agents::list))
+        .to(Admin, routes!(agents::add))
+        .to(Viewer, routes!(agents::get))
+        .to(Admin, routes!(agents::change, agents::remove))
+        .to(Viewer, routes!(documents::list))
+        .to(Admin, routes!(documents::add))
+        .to(Viewer, routes!(documents::get))
+        .to(Admin, routes!(documents::remove))
+        .to(Viewer, routes!(mcp_servers::list))
+        .to(Admin, routes!(mcp_servers::add))
+        .to(Viewer, routes!(mcp_servers::get))
+        .to(Admin, routes!(mcp_servers::remove))
+        .to(Viewer, routes!(mcp_servers::tools))
+        .to(Operator, routes!(mcp_servers::reconnect))
+        .to(Admin, routes!(keys::list, keys::create))
+        .to(Admin, routes!(keys::revoke))
+        .to(Admin, routes!(audit::list))
+        .to(Admin, routes!(audit::export))
+        .to(Viewer, routes!(usage::usage))
+        .to(Viewer, routes!(metrics::tell))
+        .to(Viewer, routes!(health::health))
+        .open(routes!(health::live))
+        .open(routes!(health::ready))
+}
+
+/// Who may call what, for every route there is: those of the API, of the pages, and the few beside them.
+#[must_use]
+pub fn access() -> Vec<Rule> {
+    let beside = [
+        ("/docs", "GET", Role::Viewer),
+        ("/openapi.json", "GET", Role::Viewer),
+        ("/mcp", "POST", Role::Reporter),
+    ];
+    let beside = beside.map(|(path, method, role)| Rule {
+        path: path.to_owned(),
+        method: method.to_owned(),
+        role: Some(role),
+    });
+    let mut rules = [routes().rules, web::pages().rules, beside.to_vec()].concat();
+    rules.sort();
+    rules
 }
 
 /// The whole service.
 pub fn router(app: Arc<App>) -> Router {
     let limit = app.config.server.body_limit;
-    let (router, mut api) = routes().split_for_parts();
-    problems_by_their_type(&mut api);
-    router
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", api))
-        .route_service("/mcp", mcp_door::service(&app))
+    let bodies = bodies::Bodies::new(&app.config.server);
+    let gate = limits::Gate::new(&app.config.limits);
+    let api = openapi();
+    let docs = Router::from(SwaggerUi::new("/docs").url("/openapi.json", api));
+    let judged = |role| from_fn(move |request, next| judge(role, Telling::Problem, request, next));
+    let mcp = Router::new().route_service("/mcp", mcp_door::service(&app));
+    routes()
+        .router
+        .split_for_parts()
+        .0
+        .merge(docs.route_layer(judged(Role::Viewer)))
+        .merge(mcp.route_layer(judged(Role::Reporter)))
         .merge(web::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::clone(&app))
+        .layer(from_fn_with_state(Arc::clone(&gate), limits::by_caller))
+        .layer(from_fn_with_state(Arc::clone(&app), caller::enter))
         .layer(from_fn(without_nul))
-        .layer(from_fn_with_state(app, by_own_name))
+        .layer(from_fn_with_state(bodies, bodies::bound))
+        .layer(from_fn_with_state(Arc::clone(&app), by_own_name))
         // A page of somebody else's cannot make a reader's browser do anything here.
         .layer(CsrfLayer::new().with_rejection_response(foreign))
         .layer(DefaultBodyLimit::max(limit))
+        // Before anything is looked up for it.
+        .layer(from_fn_with_state(gate, limits::by_address))
         // Outermost last: a request gets its id first, and a panic inside is still answered, traced and marked.
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -150,6 +243,8 @@ pub fn router(app: Arc<App>) -> Router {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
+        .layer(from_fn_with_state(app, audit::traced))
+        .layer(from_fn(metrics::count))
         .layer(TraceLayer::new_for_http())
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
         .layer(PropagateRequestIdLayer::new(HeaderName::from_static("x-request-id")))

@@ -3,17 +3,18 @@
 //! Clients send the whole history each time. A history that ends as a stored answer did goes on in that conversation; any
 //! other one opens a conversation with what it brings.
 
-use super::chat::{StreamEvent, abandoned};
+use super::chat::{RETRY_AFTER, StreamEvent, abandoned};
+use super::problem::Problem;
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
 use crate::db::{agents, conversations};
-use crate::domain::Usage;
+use crate::domain::{Caller, Usage};
 use crate::live::Happened;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt as _};
@@ -87,16 +88,38 @@ impl Turn {
     }
 }
 
+/// There is no room for another answer.
+const FULL: &str = "overloaded";
+
 /// An error in the API's own form.
 pub struct ApiError(StatusCode, String, &'static str);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Self(status, message, code) = self;
-        let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
+        let kind = match status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
         let body = json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
-        (status, Json(body)).into_response()
+        let mut response = (status, Json(body)).into_response();
+        if code == FULL {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+        }
+        response
     }
+}
+
+/// A refusal as OpenAI's clients know it.
+pub(super) fn refusal(problem: &Problem) -> Response {
+    let code = match problem.status {
+        401 => "invalid_api_key",
+        403 => "insufficient_permissions",
+        429 => "rate_limit_exceeded",
+        _ => "unavailable",
+    };
+    ApiError(problem.code(), problem.detail.clone(), code).into_response()
 }
 
 impl From<sqlx::Error> for ApiError {
@@ -126,6 +149,7 @@ pub async fn models(State(app): State<Arc<App>>) -> Result<Json<Value>, ApiError
         (status = 500, body = Object), (status = 503, body = Object)))]
 pub async fn complete(
     State(app): State<Arc<App>>,
+    caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let bad = |message: String| ApiError(StatusCode::BAD_REQUEST, message, "bad_request");
@@ -155,11 +179,10 @@ pub async fn complete(
         conversation,
         agent: Some(agent.id),
         incident: None,
-        author: request
-            .user
-            .clone()
-            .filter(|user| user.len() <= 100 && !user.contains(char::is_control))
-            .unwrap_or_else(|| "user".to_owned()),
+        author: caller.author(
+            request.user.clone().filter(|user| user.len() <= 100 && !user.contains(char::is_control)),
+        ),
+        caller,
         before: before.iter().map(|turn| turn.said(&request.model)).collect(),
     };
     let Begun { turn, conversation, answer } = chat::begin(&app, ask).await.map_err(refused)?;
@@ -189,6 +212,7 @@ fn refused(refusal: Refusal) -> ApiError {
     match refusal {
         Refusal::Missing(_) => ApiError(StatusCode::NOT_FOUND, message, "not_found"),
         Refusal::Busy => ApiError(StatusCode::CONFLICT, message, "busy"),
+        Refusal::Full => ApiError(StatusCode::SERVICE_UNAVAILABLE, message, FULL),
         Refusal::Stopping => ApiError(StatusCode::SERVICE_UNAVAILABLE, message, "unavailable"),
         Refusal::Database(error) => error.into(),
     }
@@ -208,7 +232,7 @@ fn thread(agent: Uuid, messages: &[Turn], answer: Option<&str>) -> String {
     if let Some(answer) = answer {
         add("assistant", answer);
     }
-    crate::knowledge::hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 /// An answer on its way to a client.

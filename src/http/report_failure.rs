@@ -2,9 +2,9 @@
 
 use super::fields::{Fields, Shape};
 use super::problem::Problem;
-use crate::app::App;
-use crate::db::reports;
-use crate::domain::{Failure, Report, ReportStatus};
+use crate::app::{App, Incoming};
+use crate::db::{self, reports};
+use crate::domain::{Caller, Failure, Report, ReportStatus};
 use crate::triage::{Intake, Submission, intake};
 use axum::Json;
 use axum::body::Bytes;
@@ -22,6 +22,9 @@ use uuid::Uuid;
 
 /// How often a waiter looks by itself, should an announcement be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Seconds after which a report that found no room may be sent again.
+const RETRY_AFTER: u32 = 30;
 
 /// What a pipeline sends.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -60,22 +63,35 @@ pub struct ReportFailureResponse {
         (status = 200, description = "Done", body = ReportFailureResponse),
         (status = 202, description = "Accepted; look at Location", body = ReportFailureResponse),
         (status = 400, description = "Malformed JSON", body = Problem),
+        (status = 403, description = "Not a namespace of the caller's", body = Problem),
         (status = 409, description = "The key was used for another request", body = Problem),
         (status = 413, description = "Body too large", body = Problem),
         (status = 422, description = "A field is wrong", body = Problem),
         (status = 502, description = "The report failed", body = Problem),
-        (status = 503, description = "The database is away", body = Problem)
+        (status = 503, description = "The database is away, or too many reports wait; see Retry-After", body = Problem)
     )
 )]
 pub async fn report_failure(
     State(app): State<Arc<App>>,
+    caller: Caller,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let submission = submission(&headers, body)?;
+    let namespace = &submission.failure.namespace;
+    if !caller.may_touch(namespace) {
+        let detail = format!("{} may not report failures of the namespace `{namespace}`", caller.name);
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    let submission = Submission { caller: caller.name, ..submission };
+    let incoming = room(&app, &submission).await?;
     // Subscribed before the report exists, so that its end cannot be missed.
     let mut outcomes = app.outcomes.subscribe();
-    let id = match intake(&app.pool, &submission, app.config.privacy).await? {
+    let taken = db::soon(intake(&app.pool, &submission, app.config.privacy.clone())).await?;
+    if let Some(incoming) = incoming {
+        incoming.over(matches!(taken, Intake::Accepted(_)));
+    }
+    let id = match taken {
         Intake::Accepted(id) | Intake::Repeated(id) => id,
         Intake::KeyReused(id) => {
             let detail = "this `Idempotency-Key` was used for another request; send a new key";
@@ -85,9 +101,11 @@ pub async fn report_failure(
     if prefers_async(&headers) {
         return Ok(accepted(id, true));
     }
+    // A connection that is held costs memory: when there are too many, the others learn the outcome at the URL.
+    let Some(_place) = app.room.wait() else { return Ok(accepted(id, false)) };
     let deadline = Instant::now() + app.config.server.wait;
     loop {
-        let report = reports::get(&app.pool, id).await?;
+        let report = db::soon(reports::get(&app.pool, id)).await?;
         let Some(report) = report else {
             return Err(Problem::new(StatusCode::NOT_FOUND, "the report was deleted meanwhile").about(id));
         };
@@ -110,6 +128,22 @@ pub async fn report_failure(
             return Ok(accepted(id, false));
         }
     }
+}
+
+/// Room in the queue; none is needed for what was accepted before under the same key. Refuses what would make it longer than it may be.
+async fn room<'a>(app: &'a App, submission: &Submission) -> Result<Option<Incoming<'a>>, Problem> {
+    if let Some(incoming) = app.room.report(&app.pool).await? {
+        return Ok(Some(incoming));
+    }
+    if let Some(key) = &submission.idempotency_key
+        && db::soon(reports::by_key(&app.pool, &submission.caller, key)).await?.is_some()
+    {
+        return Ok(None);
+    }
+    let limit = app.config.limits.max_waiting;
+    let detail =
+        format!("{limit} reports wait already, as many as `queue.max_waiting` allows; send it again later");
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER))
 }
 
 fn submission(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Submission, Problem> {
@@ -138,7 +172,7 @@ fn submission(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Resul
         }
     };
     fields.finish()?;
-    Ok(Submission { failure, log, good_log, idempotency_key })
+    Ok(Submission { failure, log, good_log, idempotency_key, ..Submission::default() })
 }
 
 /// `Prefer: respond-async` (RFC 7240).

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::db::evidence::Owner;
 use crate::db::reports::Filter;
 use crate::db::{self};
-use crate::domain::{EvidenceSummary, Report, Run, Step};
+use crate::domain::{Caller, EvidenceSummary, Report, Role, Run, Step};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -59,6 +59,7 @@ pub struct ReportDetail {
     responses((status = 200, body = ReportPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
+    caller: Caller,
     query: Result<Query<ListQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Json<ReportPage>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
@@ -68,6 +69,7 @@ pub async fn list(
         namespace: query.namespace.as_deref(),
         incident: query.incident_id,
         before: query.before,
+        caller: (caller.role == Role::Reporter).then_some(caller.name.as_str()),
     };
     let mut reports = db::reports::list(&app.pool, &filter, limit + 1).await?;
     let next = cut(&mut reports, limit, |report| report.id);
@@ -77,13 +79,27 @@ pub async fn list(
 /// One report: status, steps, evidence, runs.
 #[utoipa::path(get, path = "/api/reports/{id}", tag = "reports", params(("id" = Uuid, Path)),
     responses((status = 200, body = ReportDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
-pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<ReportDetail>, Problem> {
+pub async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<ReportDetail>, Problem> {
     let id = known_id(&id)?;
-    let report = db::reports::get(&app.pool, id).await?.ok_or_else(|| missing("report"))?;
+    let report = readable(&app, &caller, id).await?;
     let steps = db::reports::steps(&app.pool, id).await?;
     let evidence = db::evidence::list(&app.pool, Owner::Report(id)).await?;
     let runs = db::runs::of_report(&app.pool, id).await?;
     Ok(Json(ReportDetail { report, steps, evidence, runs }))
+}
+
+/// The report, if whoever calls may read it: reporters read their own. What they may not read is not there for them.
+async fn readable(app: &App, caller: &Caller, id: Uuid) -> Result<Report, Problem> {
+    let report = db::reports::get(&app.pool, id).await?;
+    let readable = |report: &Report| {
+        caller.may_touch(&report.failure.namespace)
+            && (caller.role > Role::Reporter || report.caller == caller.name)
+    };
+    report.filter(readable).ok_or_else(|| missing("report"))
 }
 
 /// The whole redacted text of a piece of evidence.
@@ -92,10 +108,12 @@ pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
     responses((status = 200, body = String, content_type = "text/plain"), (status = 404, body = Problem)))]
 pub async fn evidence(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path((id, label)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, Problem> {
     let id = known_id(&id)?;
     let position = position(&label)?;
+    readable(&app, &caller, id).await?;
     let text = db::evidence::text(&app.pool, Owner::Report(id), position)
         .await?
         .ok_or_else(|| missing("evidence"))?;

@@ -1,11 +1,10 @@
 //! `POST /api/incidents/{id}/resolution`: a person says how it was.
 
-use super::audit::record;
 use super::fields::{Fields, Shape};
 use super::problem::Problem;
 use super::reports::{known_id, missing};
 use crate::app::App;
-use crate::domain::{Resolution, Verdict};
+use crate::domain::{Caller, Resolution, Verdict, Way};
 use crate::knowledge::Said;
 use axum::Json;
 use axum::body::Bytes;
@@ -49,24 +48,26 @@ pub struct NewResolution {
         (status = 503, description = "The database is away", body = Problem)))]
 pub async fn resolve(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Resolution>), Problem> {
     let id = known_id(&id)?;
-    let said = said(body)?;
+    let said = said(&caller, body)?;
     let resolution = app.knowledge.resolve(id, said).await?.ok_or_else(|| missing("incident"))?;
-    let action = format!("incident.{}", resolution.verdict.as_str());
-    record(&app, &resolution.author, &action, ("incident", &id.to_string())).await;
     Ok((StatusCode::CREATED, Json(resolution)))
 }
 
-fn said(body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
+fn said(caller: &Caller, body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
     let mut fields = Fields::parse(body)?;
     let verdict = fields.required("verdict", Shape::Line(20));
     let cause = fields.optional("cause", Shape::Text);
     let fix = fields.optional("fix", Shape::Text);
     let link = fields.optional("link", Shape::Url);
-    let author = fields.required("author", Shape::Line(200));
+    let author = match caller.way {
+        Way::Open => fields.required("author", Shape::Line(200)),
+        _ => caller.name.clone(),
+    };
     for (field, text) in [("cause", &cause), ("fix", &fix)] {
         if text.as_ref().is_some_and(|text| text.len() > MAX_TEXT) {
             fields.error(field, format!("is longer than {MAX_TEXT} bytes"));

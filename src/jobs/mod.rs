@@ -1,9 +1,12 @@
 //! The durable queue's workers. A job is a name, a payload of ids, and a short `run`.
 
 mod index;
+mod patience;
+pub mod record;
 mod triage;
 
 use crate::app::App;
+use crate::db;
 use crate::db::queue::SCHEMA;
 use anyhow::Context as _;
 use graphile_worker::WorkerOptions;
@@ -11,9 +14,15 @@ use graphile_worker::recovery::WorkerRecoveryConfig;
 use sqlx::postgres::PgListener;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// Time that what runs gets to hand itself back after the grace of a stop.
 const HAND_BACK: Duration = Duration::from_secs(5);
+
+/// Silence after which the connection that announcements come over is probed.
+const PROBE_AFTER: Duration = Duration::from_secs(10);
+/// Longest wait for the answer to that.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What jobs find in their context.
 #[derive(Clone)]
@@ -39,12 +48,12 @@ pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
         .recovery_delay(Duration::ZERO);
     let worker = WorkerOptions::default()
         .schema(SCHEMA)
-        .pg_pool(app.pool.clone())
+        .database(patience::Patience::with(&app.pool))
         .concurrency(queue.concurrency)
         // New jobs are announced; polling only catches retries that fall due.
         .poll_interval(Duration::from_secs(1))
         .listen_os_shutdown_signals(false)
-        .shutdown_signal(stop.clone().cancelled_owned())
+        .shutdown_signal(stop.cancelled_owned())
         .shutdown_grace_period(app.config.server.shutdown_grace + HAND_BACK)
         .worker_recovery(recovery)
         .add_extension(Shared(Arc::clone(&app)))
@@ -54,16 +63,26 @@ pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))
         .context("cannot start the worker")?;
-    let grace = app.config.server.shutdown_grace;
-    let drain = async {
-        stop.cancelled().await;
-        tokio::time::sleep(grace).await;
-        app.drain.cancel();
-        std::future::pending::<()>().await;
+    worker.run().await.map_err(|error| anyhow::anyhow!("the worker stopped: {error}"))
+}
+
+/// Gives reports that are not done and have no job a new one, until the shutdown token fires. A job may get lost: a worker
+/// that was believed dead ends one that another has taken over and then dies itself, or a job is given up after many tries.
+pub async fn reclaim(app: Arc<App>) {
+    let stop = app.shutdown.token();
+    let look = async {
+        loop {
+            tokio::time::sleep(app.config.queue.lease).await;
+            match db::queue::reclaim(&app.pool).await {
+                Ok(0) => {}
+                Ok(reports) => tracing::warn!(reports, "reports without a job got a new one"),
+                Err(error) => tracing::warn!(%error, "reports without a job cannot be looked for"),
+            }
+        }
     };
     tokio::select! {
-        ended = worker.run() => ended.map_err(|error| anyhow::anyhow!("the worker stopped: {error}")),
-        () = drain => Ok(()),
+        () = look => {}
+        () = stop.cancelled() => {}
     }
 }
 
@@ -91,15 +110,20 @@ pub async fn announce(app: Arc<App>) {
 async fn listen(app: &App) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(&app.pool).await?;
     listener.listen_all(["regreen_report", "regreen_knowledge", "regreen_stop", "regreen_servers"]).await?;
+    // What was announced while nobody listened is not announced again.
+    app.sync_servers().await?;
+    reload(app).await;
     loop {
-        let notification = listener.recv().await?;
+        let Ok(notification) = timeout(PROBE_AFTER, listener.try_recv()).await else {
+            // Nobody may have said anything, or the server is gone without a word.
+            let probed = timeout(PROBE_LIMIT, db::ping(&mut listener)).await;
+            probed.map_err(|_| sqlx::Error::PoolTimedOut)??;
+            continue;
+        };
+        let broken = || sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        let notification = notification?.ok_or_else(broken)?;
         if notification.channel() == "regreen_knowledge" {
-            if let Err(error) = app.knowledge.reload().await {
-                tracing::warn!(
-                    error = format!("{error:#}"),
-                    "the signatures of changed runbooks cannot be read"
-                );
-            }
+            reload(app).await;
         } else if notification.channel() == "regreen_servers" {
             app.sync_servers().await?;
         } else if notification.channel() == "regreen_stop" {
@@ -111,5 +135,12 @@ async fn listen(app: &App) -> sqlx::Result<()> {
             // Nobody waiting is fine.
             let _ = app.outcomes.send(id);
         }
+    }
+}
+
+/// Reads the signatures of runbooks anew.
+async fn reload(app: &App) {
+    if let Err(error) = app.knowledge.reload().await {
+        tracing::warn!(error = format!("{error:#}"), "the signatures of changed runbooks cannot be read");
     }
 }

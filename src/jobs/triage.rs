@@ -5,6 +5,8 @@ use crate::db::queue::TRIAGE_JOB;
 use crate::triage::{self, Ran};
 use graphile_worker::{IntoTaskHandlerResult, TaskHandler, WorkerContext};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 /// Tries before a report that cannot be finished is failed; about a minute and a half of back-off.
@@ -24,7 +26,13 @@ impl TaskHandler for Triage {
             context.get_ext::<Shared>().cloned().ok_or("the worker was built without the app")?;
         let attempts = *context.job().attempts();
         let retry = u32::try_from(attempts.max(1) - 1).unwrap_or(0);
-        match triage::run(&app, self.report, retry, attempts >= TRIES).await {
+        let (report, last) = (self.report, attempts >= TRIES);
+        let shared = Arc::clone(&app);
+        // A task of its own: a queue that loses the database for a moment drops what its slots run, and the report would have
+        // to begin anew. The lease says that somebody has it; whoever gets the job meanwhile comes back later.
+        let task = async move { triage::run(&shared, report, retry, last).await };
+        let ran = app.shutdown.spawn(task.in_current_span()).await;
+        match ran.map_err(|_| "the take-up of the report panicked".to_owned())? {
             Ok(Ran::Over) => Ok(()),
             Ok(Ran::Again(reason)) => {
                 tracing::warn!(report = %self.report, retry, reason, "the report is tried again");

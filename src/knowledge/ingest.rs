@@ -199,9 +199,5 @@ fn prepare(
 fn hash(document: &Document, limit: usize) -> String {
     let Document { title, kind, applies_to, class, signatures, body, .. } = document;
     let whole = serde_json::json!([LAYOUT, limit, title, kind, applies_to, class, signatures, body]);
-    hex(&Sha256::digest(whole.to_string().as_bytes()))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(whole.to_string().as_bytes()))
 }

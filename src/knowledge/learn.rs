@@ -3,14 +3,16 @@
 
 use super::Knowledge;
 use super::chunk::{Chunk, chunks};
-use super::ingest::hex;
 use super::read::{Document, Layout};
 use crate::clock;
+use crate::db::audit::{self, Deed};
 use crate::db::conversations::{self, NewMessage};
 use crate::db::documents::{self, NewDocument, Realm};
 use crate::db::{incidents, queue, resolutions};
 use crate::domain::{Diagnosis, Failure, Incident, IncidentStatus, Resolution, Verdict};
 use crate::evidence::redact::Redactor;
+use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::markdown;
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
@@ -117,6 +119,15 @@ impl Knowledge {
         let message = NewMessage { role: "user", author: &resolution.author, text: &text, answer: None };
         self.converse(&mut transaction, (incident, &known.title), &[message], now).await?;
         queue::add_index(&mut *transaction).await?;
+        let (action, row) = (format!("incident.{}", resolution.verdict.as_str()), incident.to_string());
+        let deed = Deed {
+            actor: &resolution.author,
+            action: &action,
+            object: ("incident", &row),
+            outcome: "done",
+            detail: &format!("origin: {}", resolution.origin),
+        };
+        audit::add(&mut *transaction, &deed, now).await?;
         transaction.commit().await?;
         Ok(Some(resolution))
     }
@@ -137,7 +148,7 @@ impl Knowledge {
             kind: "incident",
             applies_to: &[],
             class: Some(incident.class.as_str()),
-            content_hash: &hex(&Sha256::digest(body.as_bytes())),
+            content_hash: &hex::encode(Sha256::digest(body.as_bytes())),
             signatures: &serde_json::json!([]),
             body: &body,
             solved: !resolutions.is_empty() || incident.status == IncidentStatus::Resolved,
@@ -245,11 +256,13 @@ fn body(incident: &Incident, resolutions: &[Resolution], pipelines: &[String]) -
 
 /// A conclusion as Markdown, with the quotes that were found in the evidence.
 fn conclusion(diagnosis: &Diagnosis) -> String {
-    let mut text = format!("{}\n\n{}\n", diagnosis.title, diagnosis.cause);
+    // A message is read as Markdown; a title and a line of a log are none.
+    let plain = |text: &str| markdown::defused_line(text, &Links::default());
+    let mut text = format!("{}\n\n{}\n", plain(&diagnosis.title), diagnosis.cause);
     for claim in diagnosis.claims.iter().filter(|claim| claim.verified) {
         let _ = write!(text, "\n- {} ({}:{})", claim.statement, claim.evidence, claim.first_line);
         if let Some(quote) = &claim.quote {
-            let _ = write!(text, ": {}", quote.trim());
+            let _ = write!(text, ": {}", plain(quote));
         }
     }
     for (number, step) in (1..).zip(&diagnosis.next_steps) {

@@ -17,7 +17,6 @@ mod search;
 pub use corpus::{BUILT_IN_SOURCE, Corpus};
 pub use draft::draft;
 pub use index::Progress;
-pub(crate) use ingest::hex;
 pub use ingest::{API_SOURCE, Ingested};
 pub(crate) use learn::told;
 pub use learn::{Investigated, Said};
@@ -25,8 +24,10 @@ pub use passages::Passage;
 pub use said::SaidBefore;
 pub use search::{Found, Hit, Query, Reason};
 
+use crate::budget::Ledger;
 use crate::config::Config;
 use crate::evidence::signature::{SignatureSet, Signatures};
+use crate::shutdown::Shutdown;
 use embed::Embedder;
 use sqlx::PgPool;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct Knowledge {
     /// Those of the built-in runbooks and the configured folder, as they were read.
     at_start: Vec<ingest::Signed>,
     answering: search::Cache,
+    /// Of embeddings, which are written down and never refused.
+    ledger: Arc<Ledger>,
 }
 
 impl Knowledge {
@@ -50,7 +53,8 @@ impl Knowledge {
     /// # Errors
     /// The configured folder cannot be read, or the local embedding model cannot be loaded.
     pub fn new(config: &Config, pool: PgPool, http: reqwest::Client) -> anyhow::Result<Self> {
-        let embedder = embed::configured(config, &http)?;
+        let ledger = Ledger::new(pool.clone(), config.budget.clone(), Shutdown::new());
+        let embedder = embed::configured(config, &http, Some(ledger))?;
         Self::with_embedder(config, pool, http, embedder)
     }
 
@@ -67,12 +71,13 @@ impl Knowledge {
         let at_start: Vec<_> = Self::corpora(config)?.iter().flat_map(ingest::Signed::of).collect();
         let set = SignatureSet::compile(ingest::effective(at_start.clone()))?;
         Ok(Self {
-            pool,
             config: config.clone(),
             http,
             embedder,
             signatures: Arc::new(Signatures::new(set)),
             at_start,
+            ledger: Ledger::new(pool.clone(), config.budget.clone(), Shutdown::new()),
+            pool,
             answering: search::Cache::default(),
         })
     }

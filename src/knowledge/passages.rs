@@ -23,6 +23,14 @@ pub struct Passage {
     pub tokens: usize,
 }
 
+impl Passage {
+    /// The text under its title and path, as a model reads it.
+    #[must_use]
+    pub fn titled(&self) -> String {
+        format!("{} ({})\n{}", self.title, self.path, self.text)
+    }
+}
+
 impl Knowledge {
     /// The texts of hits within a number of tokens, best first: the first one's document as a whole when it takes no more
     /// than its share, of the others the chunk that was found. A database that is away leaves the chunks.

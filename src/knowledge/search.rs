@@ -334,7 +334,8 @@ impl Knowledge {
             .map(|space| (space.clone(), Arc::clone(&self.embedder)));
         if chosen.is_none() {
             chosen = spaces.iter().filter(ready).find_map(|space| {
-                embed::of_space(space, &self.config, &self.http).map(|embedder| (space.clone(), embedder))
+                embed::of_space(space, &self.config, &self.http, Arc::clone(&self.ledger))
+                    .map(|embedder| (space.clone(), embedder))
             });
         }
         let answering = match chosen {

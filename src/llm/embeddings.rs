@@ -4,11 +4,15 @@
 use super::ModelError;
 use super::failure::{Attempt, attempt_error};
 use super::openai::{dispatch, endpoint, pause};
+use crate::budget::Ledger;
+use crate::domain::Usage;
+use crate::evidence::tokens;
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
 use async_openai::middleware::HttpRequestFactory;
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -21,6 +25,7 @@ const BACKOFF: Duration = Duration::from_millis(500);
 pub struct EmbeddingClient {
     client: Client<OpenAIConfig>,
     model: String,
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl EmbeddingClient {
@@ -29,7 +34,13 @@ impl EmbeddingClient {
     pub fn new(url: &str, key: Option<&SecretString>, model: &str, http: reqwest::Client) -> Self {
         let service = tower::service_fn(move |factory: HttpRequestFactory| dispatch(http.clone(), factory));
         let client = Client::with_config(endpoint(url, key)).with_http_service(service);
-        Self { client, model: model.to_owned() }
+        Self { client, model: model.to_owned(), ledger: None }
+    }
+
+    /// Writes down what is used.
+    #[must_use]
+    pub fn noted(self, ledger: Option<Arc<Ledger>>) -> Self {
+        Self { ledger, ..self }
     }
 
     /// One vector per text, in order.
@@ -65,8 +76,25 @@ impl EmbeddingClient {
         let asked = embeddings.create_byot::<_, Value>(body.clone());
         let answer = timeout(REQUEST_TIMEOUT, asked).await;
         let answer = answer.map_err(|_| Attempt::retry("the endpoint took longer than a minute"))?;
-        vectors(&answer.map_err(|error| attempt_error(&error))?)
+        let answer = answer.map_err(|error| attempt_error(&error))?;
+        if let Some(ledger) = &self.ledger {
+            let (usage, estimated) = used(&answer, body);
+            ledger.note(&self.model, usage, estimated).await;
+        }
+        vectors(&answer)
     }
+}
+
+/// Tokens as the endpoint counted them; as we do where it does not say.
+fn used(answer: &Value, body: &Value) -> (Usage, bool) {
+    let usage = |input_tokens| Usage { input_tokens, ..Usage::default() };
+    let told = ["prompt_tokens", "total_tokens"].iter().find_map(|name| answer["usage"][name].as_u64());
+    if let Some(told) = told.filter(|tokens| *tokens > 0) {
+        return (usage(told), false);
+    }
+    let texts = body["input"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let counted: usize = texts.map(tokens::count).sum();
+    (usage(u64::try_from(counted).unwrap_or(u64::MAX)), true)
 }
 
 /// `data[].embedding` in order of `data[].index`.
@@ -92,6 +120,18 @@ fn vectors(answer: &Value) -> Result<Vec<Vec<f32>>, Attempt> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_are_the_endpoints_or_counted_here() {
+        let body = json!({"input": ["one two", "three"]});
+        let usage = |input_tokens| Usage { input_tokens, ..Usage::default() };
+        assert_eq!(
+            used(&json!({"usage": {"prompt_tokens": 7, "total_tokens": 9}}), &body),
+            (usage(7), false)
+        );
+        assert_eq!(used(&json!({"usage": {"total_tokens": 9}}), &body), (usage(9), false));
+        assert_eq!(used(&json!({"data": []}), &body), (usage(3), true));
+    }
 
     #[test]
     fn vectors_come_in_the_order_of_their_texts() {

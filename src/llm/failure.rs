@@ -10,6 +10,9 @@ const MAX_MESSAGE: usize = 300;
 /// Most of an error body that is read.
 const MAX_BODY: usize = 64 * 1024;
 
+/// What is said of an answer that is larger than is read.
+pub(super) const TOO_LARGE: &str = "the answer is larger than 8 MiB";
+
 /// How one attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Attempt {
@@ -64,6 +67,9 @@ fn retry_after(value: &str) -> Option<Duration> {
 
 /// What the client library's error means.
 pub(super) fn attempt_error(error: &OpenAIError) -> Attempt {
+    if says(error, TOO_LARGE) {
+        return Attempt::Final(ModelError::Refused { status: None, message: TOO_LARGE.to_owned() });
+    }
     match error {
         OpenAIError::Boxed(inner) => match inner.downcast_ref::<HttpFailure>() {
             Some(failure) => http_failure(failure),
@@ -92,6 +98,11 @@ pub(super) fn attempt_error(error: &OpenAIError) -> Attempt {
             Attempt::retry("the endpoint answered with something that is not JSON")
         }
     }
+}
+
+/// Whether an error or one behind it says this.
+fn says(error: &(dyn std::error::Error + 'static), words: &str) -> bool {
+    error.to_string().contains(words) || error.source().is_some_and(|source| says(source, words))
 }
 
 fn http_failure(failure: &HttpFailure) -> Attempt {

@@ -2,18 +2,22 @@
 //! the endpoint's embeddings.
 //! Prompts are left to the use cases; retries and wire tolerance are dealt with here.
 
+mod count;
 mod embeddings;
 mod failure;
+mod meter;
 mod openai;
 mod rules;
 mod seen;
 mod stream;
 mod wire;
 
+pub(crate) use count::{message_tokens, tool_tokens};
 pub use embeddings::EmbeddingClient;
 pub use openai::{OpenAi, OpenAiSettings};
 pub use rules::Rules;
 
+use crate::budget::Account;
 use crate::domain::{Message, ToolCall, ToolSpec, Usage};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -27,6 +31,8 @@ pub struct Request {
     pub tools: Arc<[ToolSpec]>,
     /// Name of the one tool it has to call, if any.
     pub forced_tool: Option<String>,
+    /// What it is charged to, if anybody keeps account.
+    pub account: Option<Arc<Account>>,
 }
 
 /// What a model answered.
@@ -57,6 +63,12 @@ pub enum ModelError {
     #[error("the request is too long for the model: {message}")]
     ContextTooLong {
         /// What the provider said.
+        message: String,
+    },
+    /// The request was not sent: a limit of what may be spent is reached.
+    #[error("{message}")]
+    OverBudget {
+        /// Which one, in words for people.
         message: String,
     },
     /// Asking again will not help: bad key, unknown model, refused request.

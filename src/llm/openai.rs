@@ -1,7 +1,7 @@
 //! Any OpenAI-compatible endpoint: streaming chat completions, retried where another attempt may help.
 
-use super::failure::{Attempt, HttpFailure, attempt_error};
-use super::stream::Assembly;
+use super::failure::{Attempt, HttpFailure, TOO_LARGE, attempt_error};
+use super::meter::Meter;
 use super::wire;
 use super::{Completion, Heard, Listener, Model, ModelError, Request};
 use async_openai::Client;
@@ -12,10 +12,14 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
+
+/// Most of an answer that is read, in bytes.
+const MAX_ANSWER: usize = 8 << 20;
 
 /// Longest pause between attempts, also when the endpoint asks for more.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
@@ -66,12 +70,14 @@ impl OpenAi {
 
     async fn attempt(&self, request: &Request, listener: &Listener<'_>) -> Result<Completion, Attempt> {
         let body = wire::body(&self.settings, request, self.refused.load(Ordering::Relaxed));
-        let prompt_bytes = body.to_string().len();
+        let mut meter = Meter::enter(&self.settings, request, &body).await?;
         let read = async {
             let chat = self.client.chat();
             let open = chat.create_stream_byot::<_, Value>(body);
-            let mut stream: Pin<Box<_>> = Box::pin(open.await.map_err(|error| attempt_error(&error))?);
-            let mut assembly = Assembly::default();
+            let mut stream: Pin<Box<_>> = Box::pin(open.await.map_err(|error| {
+                meter.refused();
+                attempt_error(&error)
+            })?);
             loop {
                 let next = timeout(self.settings.idle_timeout, stream.next()).await;
                 let next =
@@ -79,9 +85,7 @@ impl OpenAi {
                 match next {
                     None => break,
                     Some(Ok(chunk)) => {
-                        let known = assembly.text().len();
-                        assembly.take(&chunk)?;
-                        let fresh = &assembly.text()[known..];
+                        let fresh = meter.take(&chunk)?;
                         if !fresh.is_empty() {
                             listener(Heard::Text(fresh));
                         }
@@ -92,7 +96,7 @@ impl OpenAi {
                     Some(Err(error)) => return Err(attempt_error(&error)),
                 }
             }
-            assembly.finish(prompt_bytes)
+            meter.finish().await
         };
         timeout(self.settings.request_timeout, read)
             .await
@@ -184,7 +188,22 @@ pub(super) async fn dispatch(
     if !response.status().is_success() {
         return Err(OpenAIError::Boxed(Box::new(HttpFailure::read(response).await)));
     }
-    Ok(response)
+    Ok(bounded(response))
+}
+
+/// The response, which breaks off where it gets larger than any answer is: an endpoint that writes without an end would fill
+/// the memory before its time is over.
+fn bounded(response: reqwest::Response) -> reqwest::Response {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut left = MAX_ANSWER;
+    let chunks = response.bytes_stream().map(move |chunk| {
+        let chunk = chunk.map_err(io::Error::other)?;
+        left = left.checked_sub(chunk.len()).ok_or_else(|| io::Error::other(TOO_LARGE))?;
+        Ok::<_, io::Error>(chunk)
+    });
+    let mut bounded = axum::http::Response::new(reqwest::Body::wrap_stream(chunks));
+    (*bounded.status_mut(), *bounded.headers_mut()) = (status, headers);
+    bounded.into()
 }
 
 /// Sends a request for a stream; a plain JSON answer becomes a stream of one event.

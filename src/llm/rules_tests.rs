@@ -26,10 +26,10 @@ fn request(messages: Vec<Message>, tools: &[&str]) -> Request {
     let spec = |name: &&str| ToolSpec {
         name: (*name).to_owned(),
         description: String::new(),
-        input_schema: json!({}),
+        input_schema: Arc::default(),
         access: Access::Read,
     };
-    Request { messages, tools: tools.iter().map(spec).collect(), forced_tool: None }
+    Request { messages, tools: tools.iter().map(spec).collect(), ..Request::default() }
 }
 
 const ALL: &[&str] = &["search_evidence", "read_evidence", "submit_diagnosis"];

@@ -28,6 +28,22 @@ impl Assembly {
         &self.text
     }
 
+    /// Whether nothing has arrived.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.calls.is_empty() && self.usage.is_none()
+    }
+
+    /// Usage as the provider told it.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Everything that was written: text, and calls with their arguments.
+    pub(super) fn written(&self) -> String {
+        let calls = self.calls.iter().flat_map(|call| [call.name.as_str(), call.arguments.as_str()]);
+        std::iter::once(self.text.as_str()).chain(calls).collect::<Vec<_>>().join(" ").trim().to_owned()
+    }
+
     /// Takes a chunk, or a whole answer from a server that does not stream.
     pub(super) fn take(&mut self, chunk: &Value) -> Result<(), Attempt> {
         if chunk.get("error").is_some_and(|error| !error.is_null()) {
@@ -35,8 +51,11 @@ impl Assembly {
         }
         if let Some(usage) = chunk.get("usage").filter(|usage| usage.is_object()) {
             let number = |name: &str| usage[name].as_u64().unwrap_or(0);
-            let usage =
-                Usage { input_tokens: number("prompt_tokens"), output_tokens: number("completion_tokens") };
+            let usage = Usage {
+                input_tokens: number("prompt_tokens"),
+                output_tokens: number("completion_tokens"),
+                cached_tokens: usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0),
+            };
             if usage.total() > 0 {
                 self.usage = Some(usage);
             }
@@ -109,8 +128,8 @@ impl Assembly {
         known.arguments.push_str(&arguments);
     }
 
-    /// The completion, once the stream has ended. `prompt_bytes` serve to estimate usage that is not told.
-    pub(super) fn finish(self, prompt_bytes: usize) -> Result<Completion, Attempt> {
+    /// The completion, once the stream has ended.
+    pub(super) fn finish(self, usage: Usage) -> Result<Completion, Attempt> {
         if self.finish.is_none() {
             return Err(Attempt::retry("the answer broke off in the middle"));
         }
@@ -124,13 +143,6 @@ impl Assembly {
             };
             tool_calls.push(ToolCall { id, name: call.name, arguments: call.arguments });
         }
-        let written = self.text.len()
-            + tool_calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
-        let estimate = |bytes: usize| u64::try_from(bytes * 10 / 35 + 1).unwrap_or(u64::MAX);
-        let usage = self.usage.unwrap_or_else(|| Usage {
-            input_tokens: estimate(prompt_bytes),
-            output_tokens: estimate(written),
-        });
         let truncated = self.finish.as_deref() == Some("length");
         Ok(Completion { text: self.text, tool_calls, usage, truncated })
     }
@@ -151,7 +163,7 @@ mod tests {
             assembly.take(&json!({"choices": [{"delta": {"tool_calls": [delta]}}]})).unwrap();
         }
         assembly.take(&json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})).unwrap();
-        let calls = assembly.finish(0).unwrap().tool_calls;
+        let calls = assembly.finish(Usage::default()).unwrap().tool_calls;
         assert!(calls.iter().all(|call| !call.id.is_empty()));
         let ids: std::collections::BTreeSet<_> = calls.iter().map(|call| &call.id).collect();
         assert_eq!(ids.len(), calls.len(), "ids are unique");
@@ -203,6 +215,6 @@ mod tests {
     fn a_stream_without_a_finish_reason_is_broken() {
         let mut assembly = Assembly::default();
         assembly.take(&json!({"choices": [{"delta": {"content": "hal"}}]})).unwrap();
-        assert!(matches!(assembly.finish(0), Err(Attempt::Retry { .. })));
+        assert!(matches!(assembly.finish(Usage::default()), Err(Attempt::Retry { .. })));
     }
 }

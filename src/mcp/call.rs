@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::server::{Listed, Server};
 use crate::domain::Access;
+use crate::journal;
 use rmcp::RoleClient;
 use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, ResourceContents};
 use rmcp::service::{Peer, ServiceError};
@@ -37,6 +38,22 @@ pub enum CallError {
         server: String,
         /// Tool.
         tool: String,
+    },
+    /// It became another one since the policy looked at it.
+    #[error("the tool `{tool}` of the MCP server `{server}` changed just now; it was not called")]
+    Changed {
+        /// Server.
+        server: String,
+        /// Tool.
+        tool: String,
+    },
+    /// The server takes people's own tokens, and whoever asks has none.
+    #[error(
+        "the MCP server `{server}` is called with the own token of whoever asks, and there is none here: sign in with a token that it takes, and ask or decide yourself; the service's own rights are not lent"
+    )]
+    NoToken {
+        /// Server.
+        server: String,
     },
     /// The server is away.
     #[error("the MCP server `{server}` cannot be reached: {reason}")]
@@ -86,8 +103,26 @@ enum Attempt {
     NotSent(String),
 }
 
-/// Calls a tool. What had not reached the server is tried once more, unless the tool changes something.
+/// Calls a tool; that it was called goes on record, whoever calls.
 pub(super) async fn call(
+    server: &Arc<Server>,
+    tool: &Listed,
+    arguments: Value,
+    cancel: &CancellationToken,
+) -> Result<CallResult, CallError> {
+    let called = journal::calling(&server.config.name, &tool.name, &arguments);
+    let result = carry_out(server, tool, arguments, cancel).await;
+    match &result {
+        Ok(result) if !result.is_error => called.returned(Ok(&result.text)),
+        // Its words may be a log's.
+        Ok(_) => called.returned(Err("the tool says that it failed")),
+        Err(error) => called.returned(Err(&error.to_string())),
+    }
+    result
+}
+
+/// What had not reached the server is tried once more, unless the tool changes something.
+async fn carry_out(
     server: &Arc<Server>,
     tool: &Listed,
     arguments: Value,

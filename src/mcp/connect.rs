@@ -1,6 +1,7 @@
 //! Opens a session over the configured transport.
 
 use super::failure::describe;
+use super::guard;
 use super::sse::SseWorker;
 use super::websocket;
 use crate::config::{McpServer, Transport};
@@ -20,7 +21,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::Notify;
 
 /// Largest answer of a server: a log of 50,000 lines fits.
-const MAX_EVENT: usize = 64 << 20;
+pub(super) const MAX_EVENT: usize = 64 << 20;
 
 /// Our side of a session: hears when the list of tools changes, refuses what servers ask of clients.
 #[derive(Debug, Clone)]
@@ -50,6 +51,7 @@ pub(super) async fn connect(
     http: reqwest::Client,
     listener: Listener,
 ) -> anyhow::Result<Session> {
+    let http = if config.guarded { guard::client()? } else { http };
     match &config.transport {
         Transport::Stdio { command } => stdio(config, command, listener).await,
         Transport::StreamableHttp { url } => {
@@ -70,7 +72,7 @@ pub(super) async fn connect(
             listener.serve(worker).await.map_err(refused)
         }
         Transport::WebSocket { url } => {
-            let ends = websocket::open(url, headers(config)?).await;
+            let ends = websocket::open(url, headers(config)?, config.guarded).await;
             // Its words may name the URL, which may hold a secret.
             let ends = ends.map_err(|error| anyhow!(describe(error.as_ref())))?;
             listener.serve(ends).await.map_err(refused)

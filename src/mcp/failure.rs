@@ -26,6 +26,8 @@ impl Failure {
             ServiceError::McpError(error) => Self::Protocol(cut(&error.message)),
             ServiceError::TransportSend(error) => Self::of_send(error.error.as_ref()),
             ServiceError::TransportClosed => Self::Lost("the connection was closed".to_owned()),
+            // Who answers like that may be anything; a new session finds out.
+            ServiceError::UnexpectedResponse => Self::Lost("the answer is of the wrong kind".to_owned()),
             other => Self::Protocol(cut(&other.to_string())),
         }
     }

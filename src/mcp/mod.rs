@@ -1,9 +1,12 @@
-//! Every MCP server: transports, names, time-outs, reconnection, status. Not the decision what to call.
+//! Every MCP server: transports, names, time-outs, reconnection, status. Not the decision what to call; a call is made with
+//! the tool policy's permit and with nothing else.
 
 mod call;
 mod connect;
 mod failure;
+mod guard;
 mod names;
+mod passthrough;
 mod server;
 mod sse;
 mod tool;
@@ -11,12 +14,14 @@ mod websocket;
 
 pub use call::{CallError, CallResult};
 pub use server::{Phase, ServerStatus};
-pub use tool::McpTool;
+pub use tool::{McpTool, Offered};
 
-use crate::agent::Tool;
 use crate::config::McpServer;
 use crate::domain::Access;
+use crate::domain::policy::{Asker, Permit, Policy, Ruling, Standing};
+use crate::journal;
 use crate::shutdown::Shutdown;
+use passthrough::Sessions;
 use serde::Serialize;
 use serde_json::Value;
 use server::{Listed, Server};
@@ -26,8 +31,10 @@ use tokio_util::sync::CancellationToken;
 /// All servers, those of the configuration and those that were added. Cloning shares.
 #[derive(Clone)]
 pub struct Registry {
+    policy: Arc<Policy>,
     http: reqwest::Client,
     shutdown: Shutdown,
+    own: Arc<Sessions>,
     entries: Arc<RwLock<Vec<Entry>>>,
     built: Arc<Mutex<Built>>,
 }
@@ -56,7 +63,7 @@ pub struct ToolListed {
     /// What it does.
     pub description: String,
     /// JSON Schema of its arguments.
-    pub input_schema: Value,
+    pub input_schema: Arc<Value>,
     /// `read` or `write`.
     pub access: Access,
 }
@@ -64,9 +71,20 @@ pub struct ToolListed {
 impl Registry {
     /// Begins to connect to all servers at once and returns; each is kept connected until `shutdown`.
     #[must_use]
-    pub fn start(servers: Vec<McpServer>, http: reqwest::Client, shutdown: &Shutdown) -> Self {
-        let registry =
-            Self { http, shutdown: shutdown.clone(), entries: Arc::default(), built: Arc::default() };
+    pub fn start(
+        servers: Vec<McpServer>,
+        policy: Arc<Policy>,
+        http: reqwest::Client,
+        shutdown: &Shutdown,
+    ) -> Self {
+        let registry = Self {
+            policy,
+            http,
+            shutdown: shutdown.clone(),
+            own: Arc::default(),
+            entries: Arc::default(),
+            built: Arc::default(),
+        };
         for config in servers {
             registry.begin(config, false);
         }
@@ -93,11 +111,14 @@ impl Registry {
         self.entries.write().unwrap_or_else(PoisonError::into_inner).retain(|entry| {
             let stays = !entry.added || wanted.iter().any(|wanted| wanted.is_same(&entry.server.config));
             if !stays {
-                gone.push(entry.stop.clone());
+                gone.push(entry.clone());
             }
             stays
         });
-        gone.iter().for_each(CancellationToken::cancel);
+        for entry in gone {
+            entry.stop.cancel();
+            self.own.close(&entry.server.config.name);
+        }
         for config in wanted {
             if self.server(&config.name).is_none() {
                 self.begin(config, true);
@@ -132,7 +153,7 @@ impl Registry {
         let shown = |listed: &Listed| ToolListed {
             name: listed.name.clone(),
             description: listed.description.clone(),
-            input_schema: listed.schema.clone(),
+            input_schema: Arc::clone(&listed.schema),
             access: listed.access,
         };
         Some(tools.iter().map(shown).collect())
@@ -141,6 +162,7 @@ impl Registry {
     /// Ends a server's session and connects anew. `false` when there is no such server.
     #[must_use]
     pub fn reconnect(&self, name: &str) -> bool {
+        self.own.close(name);
         self.server(name).inspect(|server| server.reconnect()).is_some()
     }
 
@@ -155,12 +177,6 @@ impl Registry {
     }
 
     /// Tools of all servers that were ever connected, under names a model's API accepts; only those of one access if asked.
-    #[must_use]
-    pub fn tools(&self, access: Option<Access>) -> Vec<Arc<dyn Tool>> {
-        self.known(access).into_iter().map(|tool| tool as Arc<dyn Tool>).collect()
-    }
-
-    /// The same, with where each comes from.
     #[must_use]
     pub fn known(&self, access: Option<Access>) -> Vec<Arc<McpTool>> {
         let from: Vec<(Arc<Server>, Arc<Vec<Listed>>)> = self
@@ -194,22 +210,73 @@ impl Registry {
         Some(Arc::new(McpTool::new(server, &listed, name)))
     }
 
-    /// Calls a tool by the names its server gave.
+    /// The tools that the policy does not forbid to those who ask.
+    #[must_use]
+    pub fn offered(&self, asker: &Arc<Asker>) -> Vec<Offered> {
+        self.known(None).iter().filter_map(|tool| Offered::new(self, asker, tool)).collect()
+    }
+
+    /// What the policy says of a tool. `None` when there is no such tool.
+    #[must_use]
+    pub fn standing(&self, asker: &Asker, server: &str, tool: &str) -> Option<Standing<'_>> {
+        Some(self.policy.standing(asker, &self.find(server, tool)?.target()))
+    }
+
+    /// What the policy says of a call, by the names the server gave. What it permits can be made with [`Self::call`]; what it
+    /// refuses goes on record.
     ///
     /// # Errors
-    /// See [`CallError`].
-    pub async fn call(
+    /// There is no such tool.
+    pub fn rule_on(
         &self,
+        asker: &Asker,
         server: &str,
         tool: &str,
         arguments: Value,
-        cancel: CancellationToken,
-    ) -> Result<CallResult, CallError> {
-        let unknown = || CallError::UnknownTool { server: server.to_owned(), tool: tool.to_owned() };
-        let found = self.server(server).ok_or_else(unknown)?;
-        let listed = found.tools().iter().find(|listed| listed.name == tool).cloned().ok_or_else(unknown)?;
-        call::call(&found, &listed, arguments, &cancel).await
+    ) -> Result<Ruling, CallError> {
+        let found = self.find(server, tool).ok_or_else(|| unknown(server, tool))?;
+        let wanted = arguments.clone();
+        let ruling = self.policy.rule_on(asker, &found.target(), arguments);
+        if let Ruling::Denied(denied) = &ruling {
+            journal::calling(server, tool, &wanted).refused(&denied.to_string());
+        }
+        Ok(ruling)
     }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Makes a call that the policy permits.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call(&self, permit: Permit, cancel: CancellationToken) -> Result<CallResult, CallError> {
+        let (server, tool) = (permit.server(), permit.tool());
+        let found = self.server(server).ok_or_else(|| unknown(server, tool))?;
+        let listed = found.tools().iter().find(|listed| listed.name == tool).cloned();
+        let listed = listed.ok_or_else(|| unknown(server, tool))?;
+        if listed.access != permit.access() {
+            return Err(CallError::Changed { server: server.to_owned(), tool: tool.to_owned() });
+        }
+        match permit.caller().filter(|_| found.config.passthrough) {
+            None => call::call(&found, &listed, permit.into_arguments(), &cancel).await,
+            Some(caller) => {
+                let opening = self.own.of(&found, caller, &self.http, &self.shutdown);
+                let own = tokio::select! {
+                    own = opening => own?,
+                    () = cancel.cancelled() => return Err(CallError::Cancelled),
+                };
+                call::call(own.server(), &listed, permit.into_arguments(), &cancel).await
+            }
+        }
+    }
+}
+
+fn unknown(server: &str, tool: &str) -> CallError {
+    CallError::UnknownTool { server: server.to_owned(), tool: tool.to_owned() }
 }
 
 fn build(lists: &[(Arc<Server>, Arc<Vec<Listed>>)]) -> Vec<Arc<McpTool>> {

@@ -23,7 +23,7 @@ pub(super) fn give<'a>(tools: impl Iterator<Item = (&'a str, &'a str)> + Clone) 
                 long
             } else {
                 let hash = Sha256::digest(format!("{server}\n{tool}").as_bytes());
-                let suffix: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+                let suffix = hex::encode(&hash[..4]);
                 format!("{}_{suffix}", &long[..long.len().min(MAX - 9)])
             }
         })

@@ -34,7 +34,7 @@ const MAX_TOOLS: usize = 1_000;
 pub(super) struct Listed {
     pub(super) name: String,
     pub(super) description: String,
-    pub(super) schema: Value,
+    pub(super) schema: Arc<Value>,
     pub(super) access: Access,
 }
 
@@ -228,6 +228,17 @@ impl Server {
         }
     }
 
+    /// Connects once, until the session ends.
+    pub(super) async fn connect_once(&self, http: reqwest::Client) {
+        let ended = self.session(http, &mut 0).await;
+        self.update(|state| {
+            state.peer = None;
+            state.phase = Phase::Connecting;
+            state.last_error = Some(format!("{ended:#}"));
+        });
+        self.attempts.send_modify(|count| *count += 1);
+    }
+
     /// One session from its beginning to its end; returns why it ended.
     async fn session(&self, http: reqwest::Client, failures: &mut u32) -> anyhow::Error {
         let changed = Arc::new(Notify::new());
@@ -354,7 +365,7 @@ impl Server {
         Some(Listed {
             name: name.to_owned(),
             description: tool.description.as_deref().unwrap_or_default().to_owned(),
-            schema: Value::Object(tool.input_schema.as_ref().clone()),
+            schema: Arc::new(Value::Object(tool.input_schema.as_ref().clone())),
             access,
         })
     }

@@ -1,9 +1,12 @@
-//! A server's tool as the agent calls it.
+//! A server's tool as a model is told of it, and as the agent calls it: each call by the policy's leave.
 
-use super::call::{CallResult, call};
+use super::Registry;
+use super::call::{CallError, CallResult};
 use super::server::{Listed, Server};
 use crate::agent::{Tool, ToolAnswer};
-use crate::domain::ToolSpec;
+use crate::domain::policy::{Asker, Decision, Ruling, Standing, Target};
+use crate::domain::{Access, ToolSpec};
+use crate::evidence::untrusted::hidden;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -21,7 +24,9 @@ pub struct McpTool {
 
 impl McpTool {
     pub(super) fn new(server: Arc<Server>, listed: &Listed, name: String) -> Self {
-        let mut schema = listed.schema.clone();
+        // What nobody sees in it has no place in what a model reads.
+        let schema = listed.schema.to_string();
+        let mut schema: Value = serde_json::from_str(&hidden::removed(&schema)).unwrap_or_default();
         if !schema.is_object() || schema.get("type").is_none() {
             schema = json!({"type": "object"});
         }
@@ -29,8 +34,8 @@ impl McpTool {
         if schema.get("properties").is_none() {
             schema["properties"] = json!({});
         }
-        let description = listed.description.chars().take(MAX_DESCRIPTION).collect();
-        let spec = ToolSpec { name, description, input_schema: schema, access: listed.access };
+        let description = hidden::removed(&listed.description).chars().take(MAX_DESCRIPTION).collect();
+        let spec = ToolSpec { name, description, input_schema: Arc::new(schema), access: listed.access };
         Self { server, listed: listed.clone(), spec }
     }
 
@@ -51,16 +56,108 @@ impl McpTool {
     pub fn schema(&self) -> &Value {
         &self.listed.schema
     }
+
+    /// Whether it changes something.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.listed.access
+    }
+
+    /// The tool as a model would be told of it, were there no rules.
+    #[must_use]
+    pub fn spec(&self) -> &ToolSpec {
+        &self.spec
+    }
+
+    pub(super) fn target(&self) -> Target<'_> {
+        Target {
+            server: self.server(),
+            tool: self.own_name(),
+            access: self.access(),
+            schema: Some(&self.listed.schema),
+        }
+    }
+
+    /// As a model is told of it under what the policy says: without what is pinned.
+    fn offered(&self, standing: &Standing<'_>) -> ToolSpec {
+        let (input_schema, words) = standing.offered(&self.spec.input_schema);
+        let description = format!("{}{words}", self.spec.description.trim_end()).trim_start().to_owned();
+        ToolSpec { description, input_schema, ..self.spec.clone() }
+    }
+}
+
+/// A tool that somebody may call.
+pub struct Offered {
+    registry: Registry,
+    asker: Arc<Asker>,
+    tool: Arc<McpTool>,
+    spec: ToolSpec,
+    waits: bool,
+}
+
+impl Offered {
+    /// The tool, if the policy does not forbid it to those who ask.
+    pub(super) fn new(registry: &Registry, asker: &Arc<Asker>, tool: &Arc<McpTool>) -> Option<Self> {
+        let standing = registry.policy.standing(asker, &tool.target());
+        let waits = match standing.decision {
+            Decision::Allow => false,
+            Decision::Approve => true,
+            Decision::Deny => return None,
+        };
+        let spec = tool.offered(&standing);
+        let (registry, asker, tool) = (registry.clone(), Arc::clone(asker), Arc::clone(tool));
+        Some(Self { registry, asker, tool, spec, waits })
+    }
+
+    /// Whether each call waits for a person.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// The tool.
+    #[must_use]
+    pub fn tool(&self) -> &McpTool {
+        &self.tool
+    }
+
+    /// What the policy says of a call with these arguments, as the server lists the tool now.
+    ///
+    /// # Errors
+    /// The tool is gone.
+    pub fn rule_on(&self, arguments: Value) -> Result<Ruling, CallError> {
+        self.registry.rule_on(&self.asker, self.tool.server(), self.tool.own_name(), arguments)
+    }
 }
 
 #[async_trait]
-impl Tool for McpTool {
+impl Tool for Offered {
     fn spec(&self) -> &ToolSpec {
         &self.spec
     }
 
+    fn tells_others(&self) -> bool {
+        true
+    }
+
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer {
-        match call(&self.server, &self.listed, arguments, &cancel).await {
+        let permit = match self.rule_on(arguments) {
+            Ok(Ruling::Allowed(permit)) => permit,
+            Err(error) => return ToolAnswer::Failed(error.to_string()),
+            Ok(Ruling::Waits(_)) => {
+                return ToolAnswer::Failed("not done: such a call needs a person's approval".to_owned());
+            }
+            Ok(Ruling::Denied(denied)) => {
+                tracing::info!(
+                    server = self.tool.server(),
+                    tool = self.tool.own_name(),
+                    rule = denied.rule,
+                    "the tool policy refused a call"
+                );
+                return ToolAnswer::Failed(denied.to_string());
+            }
+        };
+        match self.registry.call(permit, cancel).await {
             Ok(CallResult { text, is_error: false, .. }) => ToolAnswer::Ok(text),
             Ok(CallResult { text, .. }) => ToolAnswer::Failed(text),
             Err(error) => ToolAnswer::Failed(error.to_string()),

@@ -1,6 +1,7 @@
 //! MCP over WebSocket, as the SDKs speak it: the subprotocol `mcp`, one JSON-RPC message a text frame. It is not in the
 //! specification; some servers have it.
 
+use super::guard;
 use futures::{Sink, SinkExt as _, Stream, StreamExt as _};
 use reqwest::header::HeaderMap;
 use reqwest_websocket::{Error, Message, Upgrade as _};
@@ -29,9 +30,10 @@ pub(super) type Ends = (
 ///
 /// # Errors
 /// The server is away, or does not upgrade.
-pub(super) async fn open(url: &str, headers: HeaderMap) -> anyhow::Result<Ends> {
+pub(super) async fn open(url: &str, headers: HeaderMap, guarded: bool) -> anyhow::Result<Ends> {
     // A client of its own: only HTTP/1.1 can be upgraded, and the shared one agrees on HTTP/2 where a server offers it.
-    let http = reqwest::Client::builder()
+    let builder = if guarded { guard::builder() } else { reqwest::Client::builder() };
+    let http = builder
         .http1_only()
         .user_agent(concat!("regreen/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))

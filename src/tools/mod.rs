@@ -14,14 +14,21 @@ pub use submit_diagnosis::{NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, Told, diag
 
 use crate::agent::{Tool, ToolAnswer, Workspace};
 use crate::app::App;
+use crate::domain::policy::Asker;
 use crate::domain::{Access, ToolSpec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The tools of a run that only looks: its own, those of the use case, and the reading ones of every server.
+/// The tools of a run: its own, those of the use case, and of every server those that the policy lets those who ask call at
+/// once.
 #[must_use]
-pub fn reading(app: &App, workspace: &Arc<Workspace>, more: Option<Arc<dyn Tool>>) -> Vec<Arc<dyn Tool>> {
+pub fn permitted(
+    app: &App,
+    workspace: &Arc<Workspace>,
+    asker: &Arc<Asker>,
+    more: Option<Arc<dyn Tool>>,
+) -> Vec<Arc<dyn Tool>> {
     let mut tools: Vec<Arc<dyn Tool>> = vec![
         Arc::new(ReadEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchEvidence::new(Arc::clone(workspace))),
@@ -30,8 +37,9 @@ pub fn reading(app: &App, workspace: &Arc<Workspace>, more: Option<Arc<dyn Tool>
     ];
     tools.extend(more);
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
-    let foreign = app.mcp.tools(Some(Access::Read));
-    tools.extend(foreign.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
+    let foreign = app.mcp.offered(asker).into_iter().filter(|tool| !tool.waits());
+    let foreign = foreign.filter(|tool| !taken.contains(&tool.spec().name));
+    tools.extend(foreign.map(|tool| Arc::new(tool) as Arc<dyn Tool>));
     tools
 }
 
@@ -40,7 +48,7 @@ fn spec(name: &str, description: &str, input_schema: Value) -> ToolSpec {
     ToolSpec {
         name: name.to_owned(),
         description: description.to_owned(),
-        input_schema,
+        input_schema: Arc::new(input_schema),
         access: Access::Read,
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio_util::sync::CancellationToken;
 
 /// Lines shown at once.
@@ -18,8 +18,22 @@ const MAX_CHARS: usize = 12_000;
 /// Reads lines of the workspace's evidence.
 pub struct ReadEvidence {
     workspace: Arc<Workspace>,
-    spec: ToolSpec,
 }
+
+static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
+    let description = "Shows lines of a piece of evidence as `number: text`. At most 200 lines at once. Every log, event \
+                       list and long tool result is kept whole as evidence E1, E2, …";
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "evidence": {"type": "string", "description": "label, for example E1"},
+            "first_line": {"type": "integer", "minimum": 1},
+            "last_line": {"type": "integer", "minimum": 1}
+        },
+        "required": ["evidence", "first_line", "last_line"]
+    });
+    spec("read_evidence", description, schema)
+});
 
 #[derive(Deserialize)]
 struct Arguments {
@@ -32,25 +46,14 @@ impl ReadEvidence {
     /// Over this workspace.
     #[must_use]
     pub fn new(workspace: Arc<Workspace>) -> Self {
-        let description = "Shows lines of a piece of evidence as `number: text`. At most 200 lines at once. Every log, event \
-                           list and long tool result is kept whole as evidence E1, E2, …";
-        let schema = json!({
-            "type": "object",
-            "properties": {
-                "evidence": {"type": "string", "description": "label, for example E1"},
-                "first_line": {"type": "integer", "minimum": 1},
-                "last_line": {"type": "integer", "minimum": 1}
-            },
-            "required": ["evidence", "first_line", "last_line"]
-        });
-        Self { workspace, spec: spec("read_evidence", description, schema) }
+        Self { workspace }
     }
 }
 
 #[async_trait]
 impl Tool for ReadEvidence {
     fn spec(&self) -> &ToolSpec {
-        &self.spec
+        &SPEC
     }
 
     fn reads_evidence(&self) -> bool {

@@ -8,7 +8,7 @@ use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio_util::sync::CancellationToken;
 
 /// Matches shown when the model does not say.
@@ -21,8 +21,23 @@ const MAX_CHARS: usize = 12_000;
 /// Searches the workspace's evidence.
 pub struct SearchEvidence {
     workspace: Arc<Workspace>,
-    spec: ToolSpec,
 }
+
+static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
+    let description = "Finds lines by regular expression (case-insensitive) in one piece of evidence, or in all. Shows matches as \
+                       `E1:42: text` and context as `E1-41- text`. When there are too many, the first and the last are shown.";
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "pattern": {"type": "string", "description": "regular expression"},
+            "evidence": {"type": "string", "description": "label, for example E1; all when left out"},
+            "context": {"type": "integer", "minimum": 0, "maximum": 10, "description": "lines around each match"},
+            "max_matches": {"type": "integer", "minimum": 1, "maximum": 100}
+        },
+        "required": ["pattern"]
+    });
+    spec("search_evidence", description, schema)
+});
 
 #[derive(Deserialize)]
 struct Arguments {
@@ -36,26 +51,14 @@ impl SearchEvidence {
     /// Over this workspace.
     #[must_use]
     pub fn new(workspace: Arc<Workspace>) -> Self {
-        let description = "Finds lines by regular expression (case-insensitive) in one piece of evidence, or in all. Shows matches as \
-                           `E1:42: text` and context as `E1-41- text`. When there are too many, the first and the last are shown.";
-        let schema = json!({
-            "type": "object",
-            "properties": {
-                "pattern": {"type": "string", "description": "regular expression"},
-                "evidence": {"type": "string", "description": "label, for example E1; all when left out"},
-                "context": {"type": "integer", "minimum": 0, "maximum": 10, "description": "lines around each match"},
-                "max_matches": {"type": "integer", "minimum": 1, "maximum": 100}
-            },
-            "required": ["pattern"]
-        });
-        Self { workspace, spec: spec("search_evidence", description, schema) }
+        Self { workspace }
     }
 }
 
 #[async_trait]
 impl Tool for SearchEvidence {
     fn spec(&self) -> &ToolSpec {
-        &self.spec
+        &SPEC
     }
 
     fn reads_evidence(&self) -> bool {

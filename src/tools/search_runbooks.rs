@@ -9,7 +9,7 @@ use crate::knowledge::{Hit, Knowledge, Query};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio_util::sync::CancellationToken;
 
 /// Documents shown.
@@ -20,8 +20,22 @@ const MAX_TOKENS: usize = 1_800;
 /// Searches the runbooks.
 pub struct SearchRunbooks {
     knowledge: Arc<Knowledge>,
-    spec: ToolSpec,
 }
+
+static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
+    let description = "Finds passages of the team's runbooks, notes and alerts. Ask with the words or lines of the error, for example \
+                       `ImagePullBackOff manifest unknown`.";
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "query": {"type": "string", "minLength": 2},
+            "kind": {"type": "string", "enum": ["runbook", "k8s_doc", "alert", "note"], "description": "only this kind; all when left out"},
+            "applies_to": {"type": "array", "items": {"type": "string"}, "description": "only what applies to one of these, for example [\"tekton\"]"}
+        },
+        "required": ["query"]
+    });
+    spec("search_runbooks", description, schema)
+});
 
 #[derive(Deserialize)]
 struct Arguments {
@@ -34,25 +48,14 @@ impl SearchRunbooks {
     /// Over these documents.
     #[must_use]
     pub fn new(knowledge: Arc<Knowledge>) -> Self {
-        let description = "Finds passages of the team's runbooks, notes and alerts. Ask with the words or lines of the error, for example \
-                           `ImagePullBackOff manifest unknown`.";
-        let schema = json!({
-            "type": "object",
-            "properties": {
-                "query": {"type": "string", "minLength": 2},
-                "kind": {"type": "string", "enum": ["runbook", "k8s_doc", "alert", "note"], "description": "only this kind; all when left out"},
-                "applies_to": {"type": "array", "items": {"type": "string"}, "description": "only what applies to one of these, for example [\"tekton\"]"}
-            },
-            "required": ["query"]
-        });
-        Self { knowledge, spec: spec("search_runbooks", description, schema) }
+        Self { knowledge }
     }
 }
 
 #[async_trait]
 impl Tool for SearchRunbooks {
     fn spec(&self) -> &ToolSpec {
-        &self.spec
+        &SPEC
     }
 
     async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {

@@ -9,7 +9,7 @@ use crate::knowledge::{Knowledge, Query};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio_util::sync::CancellationToken;
 
 /// Incidents shown.
@@ -18,8 +18,17 @@ const LIMIT: usize = 4;
 /// Searches the incidents.
 pub struct SimilarIncidents {
     knowledge: Arc<Knowledge>,
-    spec: ToolSpec,
 }
+
+static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
+    let description = "Finds past incidents like this one: their causes and, when they are solved, what helped. Ask with the lines of the error.";
+    let schema = json!({
+        "type": "object",
+        "properties": {"query": {"type": "string", "minLength": 2}},
+        "required": ["query"]
+    });
+    spec("similar_incidents", description, schema)
+});
 
 #[derive(Deserialize)]
 struct Arguments {
@@ -30,20 +39,14 @@ impl SimilarIncidents {
     /// Over these incidents.
     #[must_use]
     pub fn new(knowledge: Arc<Knowledge>) -> Self {
-        let description = "Finds past incidents like this one: their causes and, when they are solved, what helped. Ask with the lines of the error.";
-        let schema = json!({
-            "type": "object",
-            "properties": {"query": {"type": "string", "minLength": 2}},
-            "required": ["query"]
-        });
-        Self { knowledge, spec: spec("similar_incidents", description, schema) }
+        Self { knowledge }
     }
 }
 
 #[async_trait]
 impl Tool for SimilarIncidents {
     fn spec(&self) -> &ToolSpec {
-        &self.spec
+        &SPEC
     }
 
     async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {

@@ -3,12 +3,13 @@
 use super::spec;
 use crate::agent::{Tool, ToolAnswer, Workspace};
 use crate::domain::{Claim, Confidence, Diagnosis, Evidence, FailureClass, ToolSpec};
+use crate::evidence::untrusted::hidden;
 use crate::evidence::verify::{Sources, verify};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use tokio_util::sync::CancellationToken;
 
 /// Name of the tool.
@@ -24,7 +25,6 @@ pub struct SubmitDiagnosis {
     /// What else the analyst was told, for its names to be looked up in. Without it names are not checked.
     told: Option<String>,
     given_back: AtomicBool,
-    spec: ToolSpec,
 }
 
 /// The evidence of a run, with what else the analyst was told.
@@ -55,6 +55,35 @@ impl Sources for Told<'_> {
     }
 }
 
+static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
+    let text = |description: &str| json!({"type": "string", "minLength": 1, "description": description});
+    let claim = json!({
+        "type": "object",
+        "properties": {
+            "statement": text("what the cited lines show"),
+            "evidence": text("label, for example E1"),
+            "first_line": {"type": "integer", "minimum": 1},
+            "last_line": {"type": "integer", "minimum": 1},
+            "quote": {"type": "string", "description": "the decisive words, copied from these lines"}
+        },
+        "required": ["statement", "evidence", "first_line", "last_line"]
+    });
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "title": text("one line that names the cause, for an issue's title"),
+            "cause": text("the cause in one to four sentences"),
+            "class": {"type": "string", "enum": ["code", "test", "dependency", "configuration", "infrastructure", "flaky", "unknown"]},
+            "confidence": {"type": "string", "enum": ["low", "medium", "high"]},
+            "claims": {"type": "array", "items": claim, "description": "each with the lines it rests on; claims that cannot be checked are not filed"},
+            "next_steps": {"type": "array", "items": {"type": "string"}, "description": "what to do, first thing first"}
+        },
+        "required": ["title", "cause", "class", "confidence", "claims"]
+    });
+    let description = "Ends the investigation with its conclusion. Cite the lines that prove each claim.";
+    spec(NAME, description, schema)
+});
+
 #[derive(Deserialize)]
 struct Arguments {
     title: String,
@@ -71,39 +100,14 @@ impl SubmitDiagnosis {
     /// Over this workspace. `told` is what else the analyst knows; without it names are not checked.
     #[must_use]
     pub fn new(workspace: Arc<Workspace>, told: Option<String>) -> Self {
-        let text = |description: &str| json!({"type": "string", "minLength": 1, "description": description});
-        let claim = json!({
-            "type": "object",
-            "properties": {
-                "statement": text("what the cited lines show"),
-                "evidence": text("label, for example E1"),
-                "first_line": {"type": "integer", "minimum": 1},
-                "last_line": {"type": "integer", "minimum": 1},
-                "quote": {"type": "string", "description": "the decisive words, copied from these lines"}
-            },
-            "required": ["statement", "evidence", "first_line", "last_line"]
-        });
-        let schema = json!({
-            "type": "object",
-            "properties": {
-                "title": text("one line that names the cause, for an issue's title"),
-                "cause": text("the cause in one to four sentences"),
-                "class": {"type": "string", "enum": ["code", "test", "dependency", "configuration", "infrastructure", "flaky", "unknown"]},
-                "confidence": {"type": "string", "enum": ["low", "medium", "high"]},
-                "claims": {"type": "array", "items": claim, "description": "each with the lines it rests on; claims that cannot be checked are not filed"},
-                "next_steps": {"type": "array", "items": {"type": "string"}, "description": "what to do, first thing first"}
-            },
-            "required": ["title", "cause", "class", "confidence", "claims"]
-        });
-        let description = "Ends the investigation with its conclusion. Cite the lines that prove each claim.";
-        Self { workspace, told, given_back: AtomicBool::new(false), spec: spec(NAME, description, schema) }
+        Self { workspace, told, given_back: AtomicBool::new(false) }
     }
 }
 
 #[async_trait]
 impl Tool for SubmitDiagnosis {
     fn spec(&self) -> &ToolSpec {
-        &self.spec
+        &SPEC
     }
 
     fn reads_evidence(&self) -> bool {
@@ -139,18 +143,19 @@ pub fn diagnosis(arguments: Value, analyst: &str, workspace: &Workspace) -> Opti
 }
 
 fn read(arguments: Arguments, analyst: &str, workspace: &Workspace) -> Diagnosis {
-    let line = |text: &str| workspace.redact(text).split_whitespace().collect::<Vec<_>>().join(" ");
+    let plain = |text: &str| workspace.redact(&hidden::removed(text.trim()));
+    let line = |text: &str| plain(text).split_whitespace().collect::<Vec<_>>().join(" ");
     let claims = arguments.claims.into_iter().take(MAX_ITEMS).map(|claim| Claim {
         statement: line(&claim.statement),
         evidence: claim.evidence.to_ascii_uppercase(),
-        quote: claim.quote.map(|quote| workspace.redact(&quote)),
+        quote: claim.quote.map(|quote| plain(&quote)),
         verified: false,
         paraphrased: false,
         ..claim
     });
     Diagnosis {
         title: line(&arguments.title).chars().take(MAX_TITLE).collect(),
-        cause: workspace.redact(arguments.cause.trim()),
+        cause: plain(&arguments.cause),
         class: arguments.class,
         confidence: arguments.confidence,
         claims: claims.collect(),

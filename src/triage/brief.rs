@@ -10,6 +10,8 @@ use crate::domain::{Evidence, EvidenceKind, Failure, Incident, Message};
 use crate::evidence::excerpt::{self, Log};
 use crate::evidence::lines::Templates;
 use crate::evidence::signature::SignatureSet;
+use crate::knowledge::Passage;
+use crate::metrics::metrics;
 use serde::Serialize;
 use serde_json::json;
 use std::cmp::Reverse;
@@ -28,6 +30,8 @@ struct Shown<'a> {
     label: &'a str,
     title: &'a str,
     lines: usize,
+    #[serde(skip)]
+    lines_shown: usize,
     excerpt: String,
 }
 
@@ -52,6 +56,8 @@ pub(super) async fn brief(
     let budget = widened(excerpt_budget(&app.config), told.len());
     let shown: Vec<Shown<'_>> =
         told.iter().map(|piece| shown(piece, good.as_ref(), budget, workspace)).collect();
+    let lines = |count: fn(&Shown<'_>) -> usize| shown.iter().map(count).sum();
+    metrics().evidence(lines(|one| one.lines_shown), lines(|one| one.lines));
     let recognised = recognised(&app.knowledge.signatures(), told.iter().map(|piece| &***piece));
     let log = told.iter().find(|piece| piece.kind.is_log());
     let mut query: Vec<String> = recognised.iter().map(|line| line.text.clone()).collect();
@@ -61,13 +67,16 @@ pub(super) async fn brief(
     }
     let (runbooks, incidents) = known(app, &query.join("\n"), incident, workspace).await;
     let lines: Vec<&str> = recognised.iter().map(|line| line.shown.as_str()).collect();
+    let fenced = |text: String| if text.is_empty() { text } else { workspace.fenced(&text) };
     let text = app.prompts.render(
         "triage-brief",
         json!({
+            "mark": workspace.fence().mark(),
             "failure": failure,
-            "gaps": gaps,
+            "reported": fenced(reported(failure)),
+            "gaps": fenced(gaps.join("\n")),
             "evidence": shown,
-            "recognised": if lines.is_empty() { String::new() } else { workspace.fenced(&lines.join("\n")) },
+            "recognised": fenced(lines.join("\n")),
             "runbooks": runbooks,
             "incidents": incidents,
         }),
@@ -103,14 +112,23 @@ async fn known(
     let past = app.knowledge.passages(&past, if runbooks.is_empty() { budget } else { budget / 3 }).await;
     let used: usize = past.iter().map(|passage| passage.tokens).sum();
     let runbooks = app.knowledge.passages(&runbooks, budget.saturating_sub(used)).await;
-    let value = |fence: bool| {
-        move |passage: crate::knowledge::Passage| {
-            // A past log's lines are as untrusted as this one's.
-            let text = if fence { workspace.fenced(&passage.text) } else { passage.text };
-            json!({ "title": passage.title, "path": passage.path, "text": text, "solved": passage.solved })
-        }
+    let value = |passage: Passage| {
+        // A past log's lines are as untrusted as this one's, and anybody may have written a runbook.
+        json!({ "path": passage.path, "text": workspace.fenced(&passage.titled()), "solved": passage.solved })
     };
-    (runbooks.into_iter().map(value(false)).collect(), past.into_iter().map(value(true)).collect())
+    (runbooks.into_iter().map(value).collect(), past.into_iter().map(value).collect())
+}
+
+/// What the reporter told in words of its own.
+fn reported(failure: &Failure) -> String {
+    let told = [
+        ("Pipeline", &failure.pipeline),
+        ("Task", &failure.task),
+        ("Repository", &failure.repository),
+        ("Commit", &failure.commit),
+    ];
+    let line = |(name, value): (&str, &Option<String>)| Some(format!("{name}: {}", value.as_ref()?));
+    told.into_iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The lines that signatures recognise, those that name a cause first; the first line of each signature and piece.
@@ -214,6 +232,7 @@ fn shown<'a>(
         label: &piece.label,
         title: &piece.title,
         lines: piece.text.lines().count(),
+        lines_shown: excerpt.lines.len(),
         excerpt: workspace.fenced(&excerpt.text),
     }
 }

@@ -4,13 +4,16 @@ use super::arguments::fitting;
 use super::run::Halt;
 use crate::app::App;
 use crate::clock;
+use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::reports;
+use crate::domain::policy::{Asker, Ruling};
 use crate::domain::{Evidence, EvidenceKind, Failure, Report, StepName};
 use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::redact::Redactor;
+use crate::journal::{self, Note};
 use crate::mcp::CallError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -68,9 +71,18 @@ pub(super) async fn collect(
     evidence::insert(&mut *transaction, Owner::Report(report.id), &pieces, now).await?;
     let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
     reports::add_step(&mut *transaction, report.id, StepName::Collect, &detail, timing).await?;
-    transaction.commit().await?;
+    journal::note(kept(report.id, &pieces).detail(&detail).took(started.elapsed()));
+    audit::commit(transaction).await?;
     let fresh = pieces.into_iter().map(as_evidence);
     Ok(Collected { pieces: stored.into_iter().chain(fresh).collect(), gaps, redactor })
+}
+
+/// That evidence was stored, with what proves later that it is still the same.
+fn kept(report: Uuid, pieces: &[NewEvidence]) -> Note {
+    let proof =
+        |piece: &NewEvidence| (format!("E{}", piece.position), json!(journal::hash(piece.stored_text())));
+    let proofs: Map<String, Value> = pieces.iter().map(proof).collect();
+    Note::new("report.collect", ("report", &report.to_string()), "done").data(json!({ "evidence": proofs }))
 }
 
 fn redactor(app: &App) -> Redactor {
@@ -134,7 +146,10 @@ async fn fetch_all(
         tokio::join!(async { if suspect.never_started { None } else { Some(log(false).await) } }, async {
             if suspect.restarted { Some(log(true).await) } else { None }
         });
-    let of = container.as_ref().map_or_else(String::new, |name| format!(" of container {name}"));
+    // A title stands outside of every fence, and the name may be what a server says.
+    let legal = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let of =
+        container.as_ref().filter(legal).map_or_else(String::new, |name| format!(" of container {name}"));
     let found = [
         (EvidenceKind::Log, format!("log{of}"), current),
         (EvidenceKind::PreviousLog, format!("log{of} before its restart"), previous),
@@ -192,7 +207,13 @@ async fn fetch(
         };
     };
     let arguments = fitting(known.schema(), &wanted);
-    match app.mcp.call(server, tool, arguments, cancel.clone()).await {
+    let permit = match app.mcp.rule_on(&Asker::service(), server, tool, arguments) {
+        Ok(Ruling::Allowed(permit)) => permit,
+        Ok(Ruling::Denied(denied)) => return Fetched::Gap(format!("`{tool}`: {denied}")),
+        Ok(Ruling::Waits(_)) => return Fetched::Gap(format!("`{tool}` needs a person's approval")),
+        Err(error) => return Fetched::Unreachable(error.to_string()),
+    };
+    match app.mcp.call(permit, cancel.clone()).await {
         Ok(result) if result.is_error => Fetched::Gap(first_line(&result.text)),
         Ok(result) => Fetched::Text(result.text),
         Err(CallError::Refused { message, .. }) => Fetched::Gap(first_line(&message)),

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::config::Privacy;
+use crate::db::audit::{self, Deed};
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::queue;
 use crate::db::reports::{self, NewReport};
@@ -21,6 +22,8 @@ pub struct Submission {
     pub log: Option<String>,
     /// The log of the last good run of the same job.
     pub good_log: Option<String>,
+    /// Who submits it, by name.
+    pub caller: String,
     /// The caller's `Idempotency-Key`.
     pub idempotency_key: Option<String>,
 }
@@ -46,26 +49,35 @@ pub async fn intake(pool: &PgPool, submission: &Submission, privacy: Privacy) ->
     let id = Uuid::now_v7();
     let now = clock::now();
     let mut transaction = pool.begin().await?;
-    let report =
-        NewReport { id, idempotency_key: key, request_hash: &hash, failure: &submission.failure, now };
+    let (caller, failure) = (submission.caller.as_str(), &submission.failure);
+    let report = NewReport { id, caller, idempotency_key: key, request_hash: &hash, failure, now };
     if !reports::insert(&mut *transaction, &report).await? {
-        let known = reports::by_key(&mut *transaction, key.unwrap_or_default()).await?;
+        let known = reports::by_key(&mut *transaction, caller, key.unwrap_or_default()).await?;
         let Some((known, known_hash)) = known else {
             return Err(sqlx::Error::RowNotFound);
         };
         return Ok(if known_hash == hash { Intake::Repeated(known) } else { Intake::KeyReused(known) });
     }
-    let pieces = attached(submission, privacy);
+    let pieces = attached(submission, &privacy);
     if !pieces.is_empty() {
         evidence::insert(&mut *transaction, Owner::Report(id), &pieces, now).await?;
     }
     queue::add_triage(&mut *transaction, id).await?;
+    let (row, detail) = (id.to_string(), format!("{}/{}", failure.namespace, failure.pod_name));
+    let deed = Deed {
+        actor: caller,
+        action: "report.accept",
+        object: ("report", &row),
+        outcome: "done",
+        detail: &detail,
+    };
+    audit::add(&mut *transaction, &deed, now).await?;
     transaction.commit().await?;
     Ok(Intake::Accepted(id))
 }
 
 /// The logs that came with the report, cleaned and redacted.
-fn attached(submission: &Submission, privacy: Privacy) -> Vec<NewEvidence> {
+fn attached(submission: &Submission, privacy: &Privacy) -> Vec<NewEvidence> {
     let logs = [
         (EvidenceKind::Attached, "log attached to the report", &submission.log),
         (EvidenceKind::GoodLog, "log of the last good run", &submission.good_log),
@@ -101,5 +113,5 @@ fn hash(submission: &Submission) -> String {
         hash.update([0]);
         hash.update(good);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hash.finalize())
 }

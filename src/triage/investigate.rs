@@ -2,21 +2,31 @@
 
 use super::brief;
 use super::collect::Collected;
+use super::replay::prompts_hash;
 use super::run::{Halt, Held};
 use crate::agent::{Agent, Outcome, Workspace};
 use crate::app::App;
+use crate::budget::Account;
 use crate::clock;
 use crate::db::evidence::{self, NewEvidence, Owner};
-use crate::db::runs::{self, Work};
-use crate::db::{incidents, reports};
+use crate::db::recordings::{self, Recording};
+use crate::db::usage::Purpose;
+use crate::db::{audit, incidents, reports, runs};
+use crate::domain::policy::Asker;
 use crate::domain::{Diagnosis, Evidence, Incident, Message, Run, StepName, StopReason};
+use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::markdown::{self, Place};
 use crate::evidence::verify::{Sources, verify};
+use crate::journal::{self, Note};
 use crate::knowledge::Investigated;
 use crate::llm::Model;
-use crate::tools::{SUBMIT_DIAGNOSIS, SubmitDiagnosis, Told, diagnosis, reading};
+use crate::metrics::metrics;
+use crate::tools::{SUBMIT_DIAGNOSIS, SubmitDiagnosis, Told, diagnosis, permitted};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Finds the cause, stores the run, the diagnosis and what the tools returned. What was concluded before is read back.
 pub(super) async fn investigate(
@@ -37,24 +47,44 @@ pub(super) async fn investigate(
     let workspace = Arc::new(Workspace::new(pieces, redactor));
     let (brief, runbooks) = brief::brief(app, (&held.report.failure, incident), &workspace, &gaps).await?;
     let told = brief::told(&brief);
-    let (mut diagnosis, mut runs) = conclude(app, &workspace, brief, cancel).await?;
+    let purpose = Purpose {
+        kind: "investigation",
+        caller: reports::caller(&app.pool, held.report.id).await?.unwrap_or_default(),
+        report: Some(held.report.id),
+        ..Purpose::default()
+    };
+    let account = app.ledger.account(purpose);
+    let work = Work { app, report: held.report.id, workspace: &workspace, brief, account };
+    let (mut diagnosis, mut made) = work.conclude(cancel).await?;
     // The runbooks' words are people's: the built-in analyst invents no names.
     let told = (diagnosis.analyst != app.rules.name()).then_some(told.as_str());
     verify(&mut diagnosis, &Told::new(&workspace, told));
+    defuse(&mut diagnosis, &app.config.privacy.links);
     diagnosis.runbooks = runbooks;
-    if let Some(run) = runs.last_mut() {
+    if let Some(Made { run, recording }) = made.last_mut() {
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         run.claims = count(diagnosis.claims.len());
-        run.claims_verified = count(diagnosis.claims.iter().filter(|claim| claim.verified).count());
+        let found = diagnosis.claims.iter().filter(|claim| claim.verified).count();
+        run.claims_verified = count(found);
+        recording.diagnosis = Some(diagnosis.clone());
+        metrics().claims_checked(found, diagnosis.claims.len());
     }
     store(
         app,
         held,
         incident,
-        &Concluded { diagnosis: &diagnosis, runs: &runs, workspace: &workspace, started },
+        &Concluded { diagnosis: &diagnosis, made: &made, workspace: &workspace, started },
     )
     .await?;
     Ok(diagnosis)
+}
+
+/// What is stored is read as Markdown by pages and clients: it loads nothing and leads nowhere unknown.
+pub(super) fn defuse(diagnosis: &mut Diagnosis, links: &Links) {
+    let texts = diagnosis.claims.iter_mut().map(|claim| &mut claim.statement);
+    for text in texts.chain(&mut diagnosis.next_steps).chain([&mut diagnosis.cause]) {
+        *text = markdown::defused(text, links, Place::Answer);
+    }
 }
 
 /// Pieces of another report with the same cause; its names were checked where they came from.
@@ -70,77 +100,101 @@ impl Sources for Collection<'_> {
     }
 }
 
-/// The configured model first; the rules analyst when there is none or when it does not conclude.
-async fn conclude(
-    app: &App,
-    workspace: &Arc<Workspace>,
+/// A run, and what it takes to run it again.
+struct Made {
+    run: Run,
+    recording: Recording,
+}
+
+/// What the analysts of a report share.
+struct Work<'a> {
+    app: &'a App,
+    report: Uuid,
+    workspace: &'a Arc<Workspace>,
     brief: Vec<Message>,
-    cancel: &CancellationToken,
-) -> Result<(Diagnosis, Vec<Run>), Halt> {
-    let mut runs = Vec::new();
-    let mut note = None;
-    if let Some(model) = &app.model {
-        let (outcome, run) = run(app, model, workspace, brief.clone(), cancel).await;
+    account: Arc<Account>,
+}
+
+impl Work<'_> {
+    /// The configured model first; the rules analyst when there is none or when it does not conclude.
+    async fn conclude(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Vec<Made>), Halt> {
+        let Self { app, workspace, .. } = self;
+        let mut all = Vec::new();
+        let mut note = None;
+        if let Some(model) = &app.model {
+            let (outcome, made) = self.run(model, Some(&self.account), cancel).await;
+            if outcome.stop == StopReason::Cancelled {
+                return Err(Halt::Stopping);
+            }
+            let found = outcome.finish.clone().and_then(|value| diagnosis(value, model.name(), workspace));
+            all.push(made);
+            if let Some(found) = found {
+                return Ok((found, all));
+            }
+            let why = outcome.detail.unwrap_or_else(|| outcome.stop.as_str().to_owned());
+            tracing::warn!(
+                model = model.name(),
+                stop = outcome.stop.as_str(),
+                "the model did not conclude: the rules analyst takes over"
+            );
+            note = Some(workspace.redact(&format!(
+                "The model {} did not conclude ({why}); the built-in rules analyst did.",
+                model.name()
+            )));
+        }
+        let (outcome, made) = self.run(&app.rules, None, cancel).await;
         if outcome.stop == StopReason::Cancelled {
             return Err(Halt::Stopping);
         }
-        let found = outcome.finish.clone().and_then(|value| diagnosis(value, model.name(), workspace));
-        runs.push(run);
-        if let Some(found) = found {
-            return Ok((found, runs));
-        }
-        let why = outcome.detail.unwrap_or_else(|| outcome.stop.as_str().to_owned());
-        tracing::warn!(
-            model = model.name(),
-            stop = outcome.stop.as_str(),
-            "the model did not conclude: the rules analyst takes over"
-        );
-        note = Some(workspace.redact(&format!(
-            "The model {} did not conclude ({why}); the built-in rules analyst did.",
-            model.name()
-        )));
+        all.push(made);
+        let found = outcome.finish.and_then(|value| diagnosis(value, app.rules.name(), workspace));
+        let mut found = found.ok_or_else(|| {
+            Halt::Failed("neither the model nor the rules analyst came to a conclusion".into())
+        })?;
+        found.note = note;
+        Ok((found, all))
     }
-    let (outcome, run) = run(app, &app.rules, workspace, brief, cancel).await;
-    if outcome.stop == StopReason::Cancelled {
-        return Err(Halt::Stopping);
-    }
-    runs.push(run);
-    let found = outcome.finish.and_then(|value| diagnosis(value, app.rules.name(), workspace));
-    let mut found = found
-        .ok_or_else(|| Halt::Failed("neither the model nor the rules analyst came to a conclusion".into()))?;
-    found.note = note;
-    Ok((found, runs))
-}
 
-async fn run(
-    app: &App,
-    model: &Arc<dyn Model>,
-    workspace: &Arc<Workspace>,
-    brief: Vec<Message>,
-    cancel: &CancellationToken,
-) -> (Outcome, Run) {
-    let names = (!Arc::ptr_eq(model, &app.rules)).then(|| brief::told(&brief));
-    let submit = SubmitDiagnosis::new(Arc::clone(workspace), names);
-    // Only tools that look: nothing that changes the cluster or the forge is offered during triage.
-    let tools = reading(app, workspace, Some(Arc::new(submit)));
-    let agent = Agent {
-        model: Arc::clone(model),
-        tools,
-        finishing_tool: Some(SUBMIT_DIAGNOSIS),
-        budget: app.config.agent,
-        workspace: Arc::clone(workspace),
-        watcher: None,
-        review: None,
-    };
-    let (started_at, started) = (clock::now(), Instant::now());
-    let outcome = agent.run(brief, cancel).await;
-    let run = app.record(model, &outcome, started_at, started);
-    (outcome, run)
+    async fn run(
+        &self,
+        model: &Arc<dyn Model>,
+        account: Option<&Arc<Account>>,
+        cancel: &CancellationToken,
+    ) -> (Outcome, Made) {
+        let Self { app, workspace, brief, .. } = self;
+        let names = (!Arc::ptr_eq(model, &app.rules)).then(|| brief::told(brief));
+        let submit = SubmitDiagnosis::new(Arc::clone(workspace), names);
+        // Unless a rule of the policy says otherwise, only tools that look.
+        let tools = permitted(app, workspace, &Arc::new(Asker::triage()), Some(Arc::new(submit)));
+        let recording = Recording {
+            messages: brief.clone(),
+            tools: tools.iter().map(|tool| tool.spec().clone()).collect(),
+            fence: workspace.fence().mark().to_owned(),
+            prompts: prompts_hash(app),
+            budget: app.config.agent,
+            diagnosis: None,
+        };
+        let agent = Agent {
+            model: Arc::clone(model),
+            tools,
+            finishing_tool: Some(SUBMIT_DIAGNOSIS),
+            budget: app.config.agent,
+            workspace: Arc::clone(workspace),
+            watcher: None,
+            review: None,
+            account: account.cloned(),
+        };
+        let (started_at, started, mark) = (clock::now(), Instant::now(), journal::mark());
+        let outcome = agent.run(brief.clone(), cancel).await;
+        let run = app.record(model, &outcome, started_at, started);
+        journal::ran(mark, &run, ("report", &self.report.to_string()));
+        (outcome, Made { run, recording })
+    }
 }
 
 struct Concluded<'a> {
     diagnosis: &'a Diagnosis,
-    runs: &'a [Run],
+    made: &'a [Made],
     workspace: &'a Workspace,
     started: Instant,
 }
@@ -152,19 +206,20 @@ async fn store(
     incident: &Incident,
     concluded: &Concluded<'_>,
 ) -> Result<(), Halt> {
-    let Concluded { diagnosis, runs, workspace, started } = concluded;
+    let Concluded { diagnosis, made, workspace, started } = concluded;
     let now = clock::now();
     let added: Vec<NewEvidence> = workspace.added().iter().map(|piece| NewEvidence::of(piece)).collect();
-    let calls: usize = runs.iter().map(|run| run.tool_calls.len()).sum();
-    let turns: i32 = runs.iter().map(|run| run.turns).sum();
+    let calls: usize = made.iter().map(|made| made.run.tool_calls.len()).sum();
+    let turns: i32 = made.iter().map(|made| made.run.turns).sum();
     let verified = diagnosis.claims.iter().filter(|claim| claim.verified).count();
     let found = format!("{} by {}, {turns} turns, {calls} tool calls", diagnosis.title, diagnosis.analyst);
     let checked = format!("{verified} of {} claims found in the evidence", diagnosis.claims.len());
     let elapsed = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
     let mut transaction = app.pool.begin().await?;
     held.check(&mut transaction, app).await?;
-    for run in *runs {
-        runs::insert(&mut transaction, Work::Report(held.report.id), run).await?;
+    for Made { run, recording } in *made {
+        App::store_run(&mut transaction, runs::Work::Report(held.report.id), run, now).await?;
+        recordings::insert(&mut transaction, run.id, recording).await?;
     }
     if !added.is_empty() {
         evidence::insert(&mut *transaction, Owner::Report(held.report.id), &added, now).await?;
@@ -175,6 +230,28 @@ async fn store(
     reports::add_step(&mut *transaction, held.report.id, StepName::Investigate, &found, (now, elapsed))
         .await?;
     reports::add_step(&mut *transaction, held.report.id, StepName::Verify, &checked, (now, 0)).await?;
-    transaction.commit().await?;
+    journal::note(diagnosed(held, incident, concluded));
+    audit::commit(transaction).await?;
     Ok(())
+}
+
+/// That a cause was found, with what proves later that evidence and conclusion are still the same.
+fn diagnosed(held: &Held<'_>, incident: &Incident, concluded: &Concluded<'_>) -> Note {
+    let Concluded { diagnosis, workspace, made, started } = concluded;
+    let proofs: Map<String, Value> = workspace
+        .added()
+        .iter()
+        .map(|piece| (piece.label.clone(), json!(journal::hash(NewEvidence::of(piece).stored_text()))))
+        .collect();
+    let verified = diagnosis.claims.iter().filter(|claim| claim.verified).count();
+    let data = json!({
+        "incident": incident.id, "class": diagnosis.class.as_str(), "claims": diagnosis.claims.len(), "claims_verified": verified,
+        "diagnosis": journal::hash(serde_json::to_string(diagnosis).unwrap_or_default()), "evidence": proofs,
+    });
+    let mut note = Note::new("report.diagnose", ("report", &held.report.id.to_string()), "done")
+        .detail(format!("{} by {}", diagnosis.title, diagnosis.analyst))
+        .data(data)
+        .took(started.elapsed());
+    note.run = made.last().map(|made| made.run.id);
+    note
 }

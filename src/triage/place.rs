@@ -114,7 +114,7 @@ fn recognise(app: &App, failure: &Failure, pieces: &[Evidence]) -> Fingerprint {
     });
     let scope = if shared { String::new() } else { format!("{}/{}", failure.namespace, workload(failure)) };
     let hash = Sha256::digest(format!("{}\n{scope}", cause.0).as_bytes());
-    Fingerprint(hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect())
+    Fingerprint(hex::encode(&hash[..12]))
 }
 
 /// What stays the same from run to run: pipeline and task, else the pod's name without its random parts.

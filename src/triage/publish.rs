@@ -1,5 +1,6 @@
 //! Publish: file the issue, or count and comment on the known one. Claims that were not found are not filed.
 
+use super::issue;
 use super::run::{Halt, Held};
 use super::tracker::{self, Issue};
 use crate::app::App;
@@ -8,7 +9,9 @@ use crate::db::audit::{self, Deed};
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, resolutions};
 use crate::domain::{Diagnosis, Evidence, Fingerprint, Incident, Verdict};
+use crate::evidence::untrusted::markdown;
 use crate::knowledge::{self, Said};
+use crate::metrics::metrics;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -48,6 +51,7 @@ pub(super) async fn publish(
         None => {
             let body = body(app, held, incident, diagnosis, &marker).await?;
             let title: String = diagnosis.title.chars().take(MAX_TITLE).collect();
+            let title = markdown::defused_title(&title, &app.config.privacy.links);
             held.renew(app).await?;
             tracker::create(app, tracker, &title, &body, cancel).await?
         }
@@ -59,7 +63,8 @@ pub(super) async fn publish(
     let mut transaction = app.pool.begin().await?;
     incidents::set_issue(&mut *transaction, incident.id, &url, number, now).await?;
     audit::add(&mut *transaction, &deed, now).await?;
-    transaction.commit().await?;
+    audit::commit(transaction).await?;
+    metrics().issue("created");
     Ok(format!("Issue created: {url}"))
 }
 
@@ -127,6 +132,8 @@ async fn body(
     diagnosis: &Diagnosis,
     marker: &str,
 ) -> Result<String, Halt> {
+    let links = &app.config.privacy.links;
+    let plain = |text: &str| markdown::defused_line(text, links);
     let previous = match incident.previous_id {
         Some(id) => incidents::get(&app.pool, id).await?,
         None => None,
@@ -137,8 +144,9 @@ async fn body(
     };
     let previous = previous.map(|previous| {
         // What somebody wrote is one line of a quotation here.
-        let said = said.iter().map(|said| one_line(&knowledge::told(said)));
-        json!({ "url": previous.issue_url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
+        let said = said.iter().map(|said| plain(&one_line(&knowledge::told(said))));
+        let url = previous.issue_url.as_deref().map(|url| issue::address(url, links));
+        json!({ "url": url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
     });
     let pieces = evidence::of(&app.pool, Owner::Report(held.report.id)).await?;
     let claims: Vec<Value> = diagnosis
@@ -148,8 +156,8 @@ async fn body(
         .filter_map(|claim| {
             let piece = pieces.iter().find(|piece| piece.label == claim.evidence)?;
             Some(json!({
-                "statement": claim.statement,
-                "title": piece.title,
+                "statement": plain(&claim.statement),
+                "title": plain(&piece.title),
                 "first_line": claim.first_line,
                 "last_line": claim.last_line,
                 "paraphrased": claim.paraphrased,
@@ -160,8 +168,8 @@ async fn body(
     let dropped = diagnosis.claims.len() - claims.len();
     let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let values = json!({
-        "failure": held.report.failure,
-        "diagnosis": diagnosis,
+        "failure": issue::failure(&held.report.failure, links),
+        "diagnosis": issue::diagnosis(diagnosis, links),
         "class": diagnosis.class.as_str(),
         "confidence": serde_json::to_value(diagnosis.confidence).map(name).unwrap_or_default(),
         "claims": claims,
@@ -190,14 +198,8 @@ fn lines(piece: &Evidence, first: u32, last: u32) -> String {
     if count > MAX_LINES {
         text.push_str(&format!("        … {} more lines\n", count - MAX_LINES));
     }
-    fenced_block(&text)
-}
-
-/// A code block with a fence longer than any run of backticks inside.
-fn fenced_block(text: &str) -> String {
-    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-    let fence = "`".repeat(longest.max(2) + 1);
-    format!("{fence}text\n{text}{fence}")
+    // A log that brings another incident's marker along must not pass for its issue.
+    markdown::block(&text.replace("regreen:incident:", "regreen incident "))
 }
 
 /// Counts a known cause; at most one comment per interval. Returns the sentence callers get.
@@ -221,22 +223,29 @@ pub(super) async fn known(
     let not_since = now.checked_sub_signed(interval).unwrap_or(chrono::DateTime::UNIX_EPOCH);
     // Claimed before it is posted: a crash loses a comment rather than posting two.
     let Some(number) = incidents::claim_comment(&app.pool, incident.id, now, not_since).await? else {
+        metrics().issue("counted");
         return Ok(said);
     };
+    let links = &app.config.privacy.links;
+    let pipelines = incidents::pipelines(&app.pool, incident.id).await?;
+    let pipelines: Vec<String> = pipelines.iter().map(|name| markdown::defused_line(name, links)).collect();
     let text = app.prompts.render(
         "comment",
         json!({
             "occurrences": incident.occurrences,
             "first_seen": incident.first_seen.format("%Y-%m-%d %H:%M UTC").to_string(),
-            "failure": held.report.failure,
-            "pipelines": incidents::pipelines(&app.pool, incident.id).await?,
+            "failure": issue::failure(&held.report.failure, links),
+            "pipelines": pipelines,
             "report_url": app.report_url(held.report.id),
         }),
     );
     let text = text.map_err(|error| Halt::Failed(format!("{error:#}")))?;
     // The report is counted whether or not the comment arrives.
-    if let Err(halt) = tracker::comment(app, tracker, number, &text, cancel).await {
-        tracing::warn!(report = %held.report.id, reason = %halt, "the comment on the known issue was not posted");
+    match tracker::comment(app, tracker, number, &text, cancel).await {
+        Ok(_) => metrics().issue("commented"),
+        Err(halt) => {
+            tracing::warn!(report = %held.report.id, reason = %halt, "the comment on the known issue was not posted");
+        }
     }
     Ok(said)
 }

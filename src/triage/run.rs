@@ -7,14 +7,22 @@ use super::publish;
 use crate::app::App;
 use crate::clock;
 use crate::db;
+use crate::db::audit;
 use crate::db::reports::{self, End, Lease};
 use crate::db::{incidents, queue};
 use crate::domain::{Report, StepName};
-use chrono::{DateTime, Utc};
+use crate::journal::{self, Journal, Note};
+use crate::metrics::metrics;
 use sqlx::PgConnection;
 use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// Pause before an outcome is stored again.
+const STORE_AGAIN: Duration = Duration::from_secs(1);
+/// What a take-up may last beside its investigation: tools that are slow, a model and then the built-in analyst.
+const SLACK: Duration = Duration::from_mins(15);
 
 /// What became of a take-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,14 +58,20 @@ impl std::fmt::Display for Halt {
     }
 }
 
-impl From<sqlx::Error> for Halt {
-    fn from(error: sqlx::Error) -> Self {
+impl Halt {
+    fn from_ref(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(error) if !db::is_away(error.code().as_deref()) => {
                 Self::Failed(format!("the database refused a statement: {}", error.message()))
             }
             other => Self::Retry(format!("the database is away: {other}")),
         }
+    }
+}
+
+impl From<sqlx::Error> for Halt {
+    fn from(error: sqlx::Error) -> Self {
+        Self::from_ref(&error)
     }
 }
 
@@ -73,19 +87,15 @@ pub(super) struct Held<'a> {
 impl Held<'_> {
     /// Prolongs the lease, or finds it lost.
     pub(super) async fn renew(&self, app: &App) -> Result<(), Halt> {
-        let lease = Lease { token: self.token, until: lease_end(app) };
+        let lease = Lease { token: self.token, length: app.config.queue.lease };
         if reports::renew(&app.pool, self.report.id, lease).await? { Ok(()) } else { Err(Halt::Lost) }
     }
 
     /// The same within a transaction, which then holds the report's row.
     pub(super) async fn check(&self, transaction: &mut PgConnection, app: &App) -> Result<(), Halt> {
-        let lease = Lease { token: self.token, until: lease_end(app) };
+        let lease = Lease { token: self.token, length: app.config.queue.lease };
         if reports::renew(transaction, self.report.id, lease).await? { Ok(()) } else { Err(Halt::Lost) }
     }
-}
-
-fn lease_end(app: &App) -> DateTime<Utc> {
-    clock::now() + app.config.queue.lease
 }
 
 /// Takes the report up and brings it as far as it gets. `retry` counts earlier tries, `last` says there will be no other.
@@ -93,14 +103,31 @@ fn lease_end(app: &App) -> DateTime<Utc> {
 /// # Errors
 /// The database is away, so that not even the outcome could be stored: the queue tries again.
 pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Ran> {
-    let lease = Lease { token: Uuid::new_v4(), until: lease_end(app) };
-    let Some((report, leads)) = reports::take(&app.pool, id, lease, clock::now()).await? else {
-        let until = reports::held_until(&app.pool, id).await?;
+    let lease = Lease { token: Uuid::new_v4(), length: app.config.queue.lease };
+    let Some((report, leads)) = db::soon(reports::take(&app.pool, id, lease)).await? else {
+        let until = db::soon(reports::held_until(&app.pool, id)).await?;
         return Ok(
             until.map_or(Ran::Over, |until| Ran::Again(format!("held by another worker until {until}")))
         );
     };
     let held = Held { report: &report, leads, token: lease.token, retry };
+    let journal = Journal::new("regreen", &id.to_string());
+    let work = journal.of(async {
+        let ran = take_up(app, &held, last).await;
+        // Of what goes on later, and of what another worker has now.
+        audit::flush(&app.pool).await;
+        ran
+    });
+    Box::pin(work).await
+}
+
+async fn take_up(app: &App, held: &Held<'_>, last: bool) -> sqlx::Result<Ran> {
+    let Held { report, retry, .. } = held;
+    let id = report.id;
+    if report.attempts > 1 {
+        let detail = format!("attempt {}: whoever had it before died, or lost its lease", report.attempts);
+        journal::note(Note::new("report.take_up", ("report", &id.to_string()), "done").detail(detail));
+    }
     if report.attempts > app.config.triage.max_attempts {
         let steps = reports::steps(&app.pool, id).await?;
         let after = steps.last().map_or("intake", |step| step.name.as_str());
@@ -108,44 +135,66 @@ pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Ra
             "given up: its worker died {} times, each time after the step `{after}`",
             report.attempts - 1
         );
-        return fail(app, &held, &reason).await;
+        store_end(app, held, Some(&reason)).await?;
+        return Ok(Ran::Over);
     }
     let cancel = app.drain.child_token();
     let ended = tokio::select! {
-        ended = advance(app, &held, &cancel) => ended,
-        halt = keep(app, &held) => Err(halt),
+        ended = advance(app, held, &cancel) => ended,
+        halt = keep(app, held) => Err(halt),
     };
-    match ended {
-        Ok(()) => Ok(Ran::Over),
-        Err(Halt::Lost) => Ok(Ran::Over),
-        Err(Halt::Stopping) => {
-            reports::hand_back(&app.pool, id, held.token).await?;
-            Ok(Ran::HandedBack)
+    let (failure, ran) = match ended {
+        Ok(()) => return Ok(Ran::Over),
+        // The job may be somebody else's by now. A job that is said to be done is gone whoever has it; one that is to be
+        // tried again stays theirs.
+        Err(Halt::Lost) => {
+            db::soon(reports::survived(&app.pool, id)).await?;
+            return Ok(Ran::Again(Halt::Lost.to_string()));
         }
-        Err(Halt::Retry(_)) if cancel.is_cancelled() => {
-            reports::hand_back(&app.pool, id, held.token).await?;
-            Ok(Ran::HandedBack)
+        Err(Halt::Stopping) => (None, Ran::HandedBack),
+        Err(Halt::Retry(_)) if cancel.is_cancelled() => (None, Ran::HandedBack),
+        Err(Halt::Retry(reason)) if !last => (None, Ran::Again(reason)),
+        Err(Halt::Retry(reason)) => (Some(format!("{reason} (tried {} times)", retry + 1)), Ran::Over),
+        Err(Halt::Failed(reason)) => (Some(reason), Ran::Over),
+    };
+    store_end(app, held, failure.as_deref()).await?;
+    Ok(ran)
+}
+
+/// Fails the report, or hands it back without a reason to. A database that is away is waited for until a stop: otherwise its
+/// failure would be counted as the death of this worker.
+async fn store_end(app: &App, held: &Held<'_>, failure: Option<&str>) -> sqlx::Result<()> {
+    loop {
+        let stored = match failure {
+            Some(reason) => db::soon(fail(app, held, reason)).await,
+            None => db::soon(reports::hand_back(&app.pool, held.report.id, held.token)).await,
+        };
+        match stored {
+            Err(error) if matches!(Halt::from_ref(&error), Halt::Retry(_)) && !app.drain.is_cancelled() => {
+                tokio::time::sleep(STORE_AGAIN).await;
+            }
+            stored => return stored,
         }
-        Err(Halt::Retry(reason)) if !last => {
-            reports::hand_back(&app.pool, id, held.token).await?;
-            Ok(Ran::Again(reason))
-        }
-        Err(Halt::Retry(reason)) => fail(app, &held, &format!("{reason} (tried {} times)", retry + 1)).await,
-        Err(Halt::Failed(reason)) => fail(app, &held, &reason).await,
     }
 }
 
-/// Prolongs the lease until it is lost.
+/// Prolongs the lease until it is lost, or until no take-up lasts that long: then one of its statements waits for an answer
+/// over a connection that leads nowhere any more.
 async fn keep(app: &App, held: &Held<'_>) -> Halt {
-    let mut beat = tokio::time::interval(app.config.queue.lease.max(Duration::from_secs(1)) / 3);
+    let third = app.config.queue.lease.max(Duration::from_secs(1)) / 3;
+    let longest = app.config.agent.wall.saturating_mul(2).saturating_add(SLACK);
+    let begun = Instant::now();
+    let mut beat = tokio::time::interval(third);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     beat.tick().await;
-    loop {
+    while begun.elapsed() < longest {
         beat.tick().await;
         // A database that is away for a moment is no reason to stop: the lease outlasts three beats.
-        if let Err(Halt::Lost) = held.renew(app).await {
+        if let Ok(Err(Halt::Lost)) = tokio::time::timeout(third, held.renew(app)).await {
             return Halt::Lost;
         }
     }
+    Halt::Retry(format!("it was not done after {}", humantime::format_duration(longest)))
 }
 
 async fn advance(app: &App, held: &Held<'_>, cancel: &CancellationToken) -> Result<(), Halt> {
@@ -187,16 +236,29 @@ async fn finish(
     if !reports::finish(&mut *transaction, held.report.id, held.token, &End::Done(result), now).await? {
         return Err(Halt::Lost);
     }
+    let mut others = 0;
     if let Some(incident) = leads {
         let waiting = result.replacen("Issue created:", "Known cause, just filed:", 1);
-        reports::finish_waiting(&mut *transaction, incident, &waiting, now).await?;
+        others = reports::finish_waiting(&mut *transaction, incident, &waiting, now).await?;
     }
-    transaction.commit().await?;
+    journal::note(ended(held.report, "done", detail));
+    audit::commit(transaction).await?;
+    metrics().report("done", age(held.report));
+    metrics().reports.with_label_values(&["done"]).inc_by(others.unsigned_abs());
     tracing::info!(report = %held.report.id, "report done");
     Ok(())
 }
 
-async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<Ran> {
+/// That a report ended, and how long it took since it came in.
+fn ended(report: &Report, outcome: &str, detail: &str) -> Note {
+    Note::new("report.finish", ("report", &report.id.to_string()), outcome).detail(detail).took(age(report))
+}
+
+fn age(report: &Report) -> Duration {
+    (clock::now() - report.created_at).to_std().unwrap_or_default()
+}
+
+async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<()> {
     let mut transaction = app.pool.begin().await?;
     // Read again: this very take-up may have placed it.
     let incident =
@@ -207,7 +269,7 @@ async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<Ran> {
     if !reports::finish(&mut *transaction, held.report.id, held.token, &End::Failed(reason), clock::now())
         .await?
     {
-        return Ok(Ran::Over);
+        return Ok(());
     }
     if let Some(incident) = incident {
         // Those that waited take the investigation up; the first one leads.
@@ -215,7 +277,9 @@ async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<Ran> {
             queue::add_triage(&mut *transaction, waiting).await?;
         }
     }
-    transaction.commit().await?;
+    journal::note(ended(held.report, "failed", reason));
+    audit::commit(transaction).await?;
+    metrics().report("failed", age(held.report));
     tracing::error!(report = %held.report.id, reason, "report failed");
-    Ok(Ran::Over)
+    Ok(())
 }

@@ -4,6 +4,7 @@ use super::arguments::{Argument, fitting};
 use super::run::Halt;
 use crate::app::App;
 use crate::config::Tracker;
+use crate::domain::policy::{Asker, Ruling};
 use crate::mcp::CallResult;
 use regex::Regex;
 use serde_json::{Value, json};
@@ -119,11 +120,16 @@ async fn call(
     ];
     let all: Vec<Argument<'_>> = pinned.into_iter().chain(wanted.iter().cloned()).collect();
     let arguments = fitting(known.schema(), &all);
-    let result = app
-        .mcp
-        .call(server, tool, arguments, cancel.clone())
-        .await
-        .map_err(|error| Halt::Retry(error.to_string()))?;
+    let ruling = app.mcp.rule_on(&Asker::service(), server, tool, arguments);
+    let permit = match ruling.map_err(|error| Halt::Retry(error.to_string()))? {
+        Ruling::Allowed(permit) => permit,
+        Ruling::Denied(denied) => return Err(Halt::Failed(format!("`{tool}` of `{server}`: {denied}"))),
+        Ruling::Waits(_) => {
+            return Err(Halt::Failed(format!("`{tool}` of `{server}` needs a person's approval")));
+        }
+    };
+    let result =
+        app.mcp.call(permit, cancel.clone()).await.map_err(|error| Halt::Retry(error.to_string()))?;
     if result.is_error {
         let said: String = result.text.chars().take(300).collect();
         return Err(Halt::Retry(format!("the tool `{tool}` of `{server}` failed: {said}")));

@@ -5,7 +5,7 @@ use super::forms::{self, Kind, Refused, field};
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::agents;
-use crate::domain::{Profile, Prompt};
+use crate::domain::{Caller, Profile, Prompt};
 use crate::http::{self, known_id, missing};
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -37,9 +37,13 @@ async fn listed(app: &App, refused: Option<Refused>) -> Result<Html<String>, Tro
     page::show(app, "/agents", "agents.html", values).await
 }
 
-pub(super) async fn add(State(app): State<Arc<App>>, Posted(sent): Posted) -> Result<Response, Trouble> {
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Posted(sent): Posted,
+) -> Result<Response, Trouble> {
     let body = forms::body(&sent, &FIELDS);
-    match http::agents::add(State(Arc::clone(&app)), Ok(body)).await {
+    match http::agents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok((_, added)) => Ok(Redirect::to(&format!("/agents/{}", added.id)).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
             Ok(listed(&app, Some(Refused::new(sent, problem))).await?.into_response())
@@ -90,15 +94,16 @@ fn fields(agent: &Profile) -> Map<String, Value> {
 
 pub(super) async fn change(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     Posted(sent): Posted,
 ) -> Result<Response, Trouble> {
     if field(&sent, "do") == "delete" {
-        http::agents::remove(State(app), Path(id)).await?;
+        http::agents::remove(State(app), caller, Path(id)).await?;
         return Ok(Redirect::to("/agents").into_response());
     }
     let body = forms::body(&sent, &FIELDS);
-    match http::agents::change(State(Arc::clone(&app)), Path(id.clone()), Ok(body)).await {
+    match http::agents::change(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/agents/{id}")).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
             Ok(detail(&app, &id, Some(Refused::new(sent, problem))).await?.into_response())

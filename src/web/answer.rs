@@ -6,6 +6,7 @@ use super::{chat, markdown};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals;
+use crate::http::caller::seen_by_the_same;
 use crate::live::Happened;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
@@ -40,7 +41,8 @@ pub(super) fn pieces(
     seen: i32,
 ) -> impl Stream<Item = (i32, String)> + Send {
     let teller = Teller { app, turn, events, seen, said: String::new(), untold: None, over: false };
-    futures::stream::unfold(teller, |mut teller| async { teller.next().await.map(|piece| (piece, teller)) })
+    let pieces = |mut teller: Teller| async { teller.next().await.map(|piece| (piece, teller)) };
+    seen_by_the_same(futures::stream::unfold(teller, pieces))
 }
 
 impl Teller {
@@ -117,7 +119,7 @@ impl Teller {
 
     fn text(&mut self) -> String {
         self.untold = None;
-        let text = markdown::html(&self.said, &[]);
+        let text = markdown::html(&self.said, &[], &self.app.config.privacy.links);
         format!("<hx-partial hx-target=\"#saying\" hx-swap=\"innerMorph\">{text}</hx-partial>")
     }
 }

@@ -6,7 +6,8 @@ use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Filter};
-use crate::domain::{Approval, ApprovalState};
+use crate::domain::{Approval, ApprovalState, Caller};
+use crate::evidence::untrusted::hidden;
 use crate::http::{self, known_id, missing};
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -21,7 +22,9 @@ const WAITING: i64 = 100;
 
 /// A call as a card shows it, with its arguments as they are sent.
 pub(super) fn card(approval: &Approval) -> Value {
-    let shown = super::show::visible(&serde_json::to_string_pretty(&approval.arguments).unwrap_or_default());
+    // What a person reads is what is sent.
+    let shown = serde_json::to_string_pretty(&approval.arguments).unwrap_or_default();
+    let shown = hidden::spelled_out(&shown);
     context! { shown, ..value(approval) }
 }
 
@@ -60,11 +63,12 @@ async fn detail(app: &App, id: Uuid, problem: Option<http::Problem>) -> Result<H
 
 pub(super) async fn decide(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     Posted(sent): Posted,
 ) -> Result<Response, Trouble> {
     let body = forms::body(&sent, &["decision", "note", "author"].map(|name| (name, Kind::Text)));
-    match http::approvals::decide(State(Arc::clone(&app)), Path(id.clone()), Ok(body)).await {
+    match http::approvals::decide(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => {
             let conversation = match field(&sent, "from") {
                 "list" => return Ok(Redirect::to("/approvals").into_response()),

@@ -22,7 +22,7 @@ const ASSETS: &[(&str, &str, &str)] = &[
 /// Where each is found.
 static URLS: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
     let url = |(name, _, content): &(&'static str, &str, &str)| {
-        let hash = crate::knowledge::hex(&Sha256::digest(content));
+        let hash = hex::encode(Sha256::digest(content));
         (*name, format!("/static/{name}?v={}", &hash[..10]))
     };
     ASSETS.iter().map(url).collect()

@@ -10,6 +10,7 @@ use axum::response::Html;
 use minijinja::context;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Rows on a page.
 const PAGE: i64 = 100;
@@ -22,7 +23,15 @@ pub(super) struct Wanted {
     #[serde(default)]
     action: String,
     #[serde(default)]
+    about: String,
+    #[serde(default)]
+    outcome: String,
+    /// Kept for links that name one of them.
+    #[serde(default)]
     object: String,
+    #[serde(default)]
+    trace: String,
+    run: Option<Uuid>,
     #[serde(default)]
     since: String,
     #[serde(default)]
@@ -39,6 +48,10 @@ pub(super) async fn list(
         actor: text(&asked.actor),
         action: text(&asked.action),
         object: text(&asked.object),
+        trace: text(&asked.trace),
+        run: asked.run,
+        about: text(&asked.about),
+        outcome: text(&asked.outcome),
         since: day(&asked.since, false),
         until: day(&asked.until, true),
         before: asked.before,
@@ -47,6 +60,10 @@ pub(super) async fn list(
         ("actor", filter.actor.clone()),
         ("action", filter.action.clone()),
         ("object", filter.object.clone()),
+        ("trace", filter.trace.clone()),
+        ("run", filter.run.map(|run| run.to_string())),
+        ("about", filter.about.clone()),
+        ("outcome", filter.outcome.clone()),
         ("since", filter.since.map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
         ("until", filter.until.map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
     ];

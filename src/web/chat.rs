@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::chat;
 use crate::db::conversations::{self, Filter};
 use crate::db::{agents, incidents, reports, runs, turns};
-use crate::domain::{Citation, Claim, Conversation, ConversationMessage, Profile, Run};
+use crate::domain::{Caller, Citation, Claim, Conversation, ConversationMessage, Profile, Run};
 use crate::http::{self, Problem, known_id, missing};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -41,11 +41,11 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn new(message: ConversationMessage, runs: Vec<Run>) -> Self {
+    pub(super) fn new(app: &App, message: ConversationMessage, runs: Vec<Run>) -> Self {
         // A person's lines stay lines.
         let text =
             if message.role == "user" { message.text.replace('\n', "  \n") } else { message.text.clone() };
-        let html = super::markdown::html(&text, &message.citations);
+        let html = super::markdown::html(&text, &message.citations, &app.config.privacy.links);
         Self { message, html, runs }
     }
 }
@@ -134,7 +134,7 @@ async fn messages(app: &App, of: &Conversation, from: i32) -> Result<Vec<Shown>,
             message.citations.clone_from(&claims);
         }
         let own = message.run.and_then(|turn| made.remove(&turn)).unwrap_or_default();
-        Shown::new(message, own)
+        Shown::new(app, message, own)
     });
     Ok(shown.collect())
 }
@@ -157,10 +157,14 @@ async fn claims(app: &App, incident: Uuid) -> sqlx::Result<Vec<Citation>> {
     Ok(diagnosis.claims.into_iter().map(citation).collect())
 }
 
-pub(super) async fn ask(State(app): State<Arc<App>>, Posted(sent): Posted) -> Result<Response, Trouble> {
+pub(super) async fn ask(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Posted(sent): Posted,
+) -> Result<Response, Trouble> {
     let names = ["message", "conversation_id", "agent_id", "incident_id"];
     let body = forms::body(&sent, &names.map(|name| (name, Kind::Text)));
-    let refused = match http::chat::begin(&app, Ok(body)).await {
+    let refused = match http::chat::begin(&app, caller, Ok(body)).await {
         Ok(begun) => {
             return Ok(Redirect::to(&format!("/chat/{}#end", begun.conversation)).into_response());
         }

@@ -6,6 +6,7 @@ use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::agents;
 use crate::db::conversations::{self, Filter};
+use crate::domain::Caller;
 use crate::http::{self, cut};
 use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
@@ -63,11 +64,12 @@ pub(super) async fn list(
 
 pub(super) async fn change(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     Posted(sent): Posted,
 ) -> Result<Redirect, Trouble> {
     if field(&sent, "do") == "delete" {
-        http::conversations::remove(State(app), Path(id)).await?;
+        http::conversations::remove(State(app), caller, Path(id)).await?;
         return Ok(Redirect::to("/conversations"));
     }
     let body = forms::body(&sent, &[("title", Kind::Text)]);

@@ -8,7 +8,7 @@ use crate::db::documents::{self, Realm};
 use crate::db::evidence::Owner;
 use crate::db::reports::Filter as ReportFilter;
 use crate::db::{evidence, incidents, reports, resolutions, runs};
-use crate::domain::{FailureClass, Incident, Report};
+use crate::domain::{Caller, FailureClass, Incident, Report};
 use crate::http::{self, known_id, missing};
 use crate::knowledge::Hit;
 use axum::extract::{Path, State};
@@ -132,12 +132,13 @@ async fn similar(app: &App, incident: &Incident) -> Vec<Hit> {
 
 pub(super) async fn resolve(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     Posted(sent): Posted,
 ) -> Result<Response, Trouble> {
     let fields = ["verdict", "cause", "fix", "link", "author"].map(|name| (name, Kind::Text));
     let body = forms::body(&sent, &fields);
-    match http::resolutions::resolve(State(Arc::clone(&app)), Path(id.clone()), Ok(body)).await {
+    match http::resolutions::resolve(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/incidents/{id}#said")).into_response()),
         Err(problem) if problem.status == 422 => {
             Ok(detail(&app, known_id(&id)?, Some(Refused::new(sent, problem))).await?.into_response())

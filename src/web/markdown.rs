@@ -1,8 +1,10 @@
-//! Markdown of models and people as HTML that nothing can run in. HTML in it is text, images do not load, links lead to web
-//! addresses only, and citations lead to their lines.
+//! Markdown of models and people as HTML that nothing can run in. HTML in it is text, images do not load, links lead to known
+//! hosts only, hidden characters are gone, and citations lead to their lines.
 
 use crate::domain::Citation;
-use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, TextMergeStream, html};
+use crate::evidence::untrusted::hidden;
+use crate::evidence::untrusted::links::Links;
+use pulldown_cmark::{CowStr, Event, LinkType, Options, Parser, Tag, TagEnd, TextMergeStream, html};
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
@@ -19,19 +21,28 @@ static CLEANER: LazyLock<ammonia::Builder<'static>> = LazyLock::new(|| {
 });
 
 /// HTML of a Markdown text, its citations linked.
-pub(super) fn html(text: &str, citations: &[Citation]) -> String {
+pub(super) fn html(text: &str, citations: &[Citation], links: &Links) -> String {
+    let text = &*hidden::removed(text);
     let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH;
-    let (mut code, mut linking) = (false, false);
+    let (mut code, mut linking) = (false, true);
+    let mut unlinked = CowStr::from("");
     let events = TextMergeStream::new(Parser::new_ext(text, options)).filter_map(|event| match event {
         Event::Html(html) | Event::InlineHtml(html) => Some(Event::Text(html)),
         Event::Start(Tag::Image { .. }) | Event::End(TagEnd::Image) => None,
-        // A path of this server is for its own citations alone, and what is no web address is no link.
-        Event::Start(Tag::Link { dest_url, title, id, link_type }) => {
-            let dest_url = CowStr::from(super::show::outside(&dest_url));
-            linking = !dest_url.is_empty();
-            linking.then_some(Event::Start(Tag::Link { link_type, dest_url, title, id }))
+        // A path of this server is for its own citations alone; where else a link would lead is said behind its text.
+        Event::Start(Tag::Link { dest_url, title, id, link_type }) => match links.allowed(&dest_url) {
+            Some(url) => Some(Event::Start(Tag::Link { link_type, dest_url: CowStr::from(url), title, id })),
+            None => {
+                let is_said = matches!(link_type, LinkType::Autolink | LinkType::Email);
+                unlinked = if is_said { CowStr::from("") } else { CowStr::from(format!(" ({dest_url})")) };
+                linking = false;
+                None
+            }
+        },
+        Event::End(TagEnd::Link) if !linking => {
+            linking = true;
+            Some(Event::Text(std::mem::replace(&mut unlinked, CowStr::from(""))))
         }
-        Event::End(TagEnd::Link) => linking.then_some(Event::End(TagEnd::Link)),
         Event::Start(Tag::CodeBlock(kind)) => {
             code = true;
             Some(Event::Start(Tag::CodeBlock(kind)))
@@ -94,7 +105,8 @@ mod unit {
         let hostile = "<script>alert(1)</script>\n\n<img src=x onerror=alert(1)>\n\n[a](javascript:alert(1)) \
             ![p](http://evil.example/x.png) [b](data:text/html,x) <a href='/api/agents' hx-get='/api' hx-trigger=load>c</a> \
             <svg/onload=alert(1)> [d](/mcp-servers) [e](//evil.example)";
-        let shown = html(hostile, &[]);
+        let links = Links::new(&["forge.example".to_owned()], None);
+        let shown = html(hostile, &[], &links);
         let document = shown.to_lowercase();
         for inert in ["<script", "<img", "<svg", "javascript:alert(1)\"", "href=\"/", "src="] {
             assert!(!document.contains(&format!("{inert}\"")) || inert == "src=", "{shown}");
@@ -105,7 +117,11 @@ mod unit {
         );
         assert!(!document.contains("href=\"/") && !document.contains("href=\"javascript"), "{shown}");
         assert!(!document.contains("hx-get=\"") && !document.contains("<a "), "{shown}");
-        assert!(html("see <https://forge.example/7>", &[]).contains("<a href=\"https://forge.example/7\""));
+        let linked = html("see <https://forge.example/7>", &[], &links);
+        assert!(linked.contains("<a href=\"https://forge.example/7\""), "{linked}");
+        let foreign =
+            html("[here](https://evil.example/?q=s3) <https://evil.example/x> \u{202e}y", &[], &links);
+        assert_eq!(foreign, "<p>here (https://evil.example/?q=s3) https://evil.example/x y</p>\n");
     }
 
     #[test]
@@ -123,6 +139,7 @@ mod unit {
         let shown = html(
             "It broke [E1:3-4], not `[E1:3-4]` & [E1:9].",
             &[citation("E1:3-4", true), citation("E1:9", false)],
+            &Links::default(),
         );
         assert!(shown.contains("[<a class=\"cite\" href=\"/reports/7/evidence/E1?lines=3-4#L3\""), "{shown}");
         assert!(shown.contains("<a class=\"cite bad\""), "{shown}");

@@ -12,7 +12,10 @@ mod conversations;
 mod evidence;
 mod forms;
 mod incidents;
+mod keys;
+mod links;
 mod live;
+mod login;
 mod logs;
 mod markdown;
 mod overview;
@@ -22,12 +25,15 @@ mod schema_form;
 mod servers;
 mod settings;
 mod show;
+mod usage;
 
-pub(crate) use page::not_found;
+pub(crate) use login::to_login;
+pub(crate) use page::{not_found, trouble};
 
 use crate::app::App;
+use crate::domain::Role;
+use crate::http::Pages;
 use axum::http::{HeaderValue, header};
-use axum::routing::{get, post};
 use axum::{Extension, Router};
 use std::sync::Arc;
 use tower_http::compression::CompressionLayer;
@@ -38,37 +44,65 @@ use tower_http::set_header::SetResponseHeaderLayer;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Every page.
+/// Every page, and who may see or send it: the least role.
+pub(crate) fn pages() -> Pages {
+    use Role::{Admin, Operator, Viewer};
+    Pages::new()
+        .get("/login", None, login::show)
+        .post("/login", None, login::with_key)
+        .get("/login/issuer", None, login::send)
+        .get("/login/callback", None, login::come_back)
+        .post("/logout", None, login::out)
+        .get("/", Viewer, overview::show)
+        .get("/live", Viewer, live::changes)
+        .get("/incidents", Viewer, incidents::list)
+        .get("/incidents/{id}", Viewer, incidents::show)
+        .post("/incidents/{id}/resolution", Operator, incidents::resolve)
+        .get("/reports/{id}", Viewer, incidents::report)
+        .get("/reports/{id}/evidence/{label}", Viewer, evidence::of_report)
+        .get("/reports/{id}/evidence/{label}/lines", Viewer, evidence::lines_of_report)
+        .get("/conversations/{id}/evidence/{label}", Viewer, evidence::of_conversation)
+        .get("/conversations/{id}/evidence/{label}/lines", Viewer, evidence::lines_of_conversation)
+        .get("/chat", Operator, chat::begin)
+        .post("/chat", Operator, chat::ask)
+        .get("/chat/{id}", Viewer, chat::show)
+        .post("/chat/{id}/stop", Operator, chat::stop)
+        .get("/chat/turns/{run}", Viewer, chat::live)
+        .get("/approvals", Viewer, approvals::list)
+        .get("/approvals/{id}", Viewer, approvals::show)
+        .post("/approvals/{id}", Operator, approvals::decide)
+        // Signed; whoever has the link may.
+        .get("/links/{id}/{choice}", None, links::show)
+        .post("/links/{id}/{choice}", None, links::decide)
+        .get("/conversations", Viewer, conversations::list)
+        .post("/conversations/{id}", Operator, conversations::change)
+        .get("/agents", Viewer, agents::list)
+        .post("/agents", Admin, agents::add)
+        .get("/agents/{id}", Viewer, agents::show)
+        .post("/agents/{id}", Admin, agents::change)
+        .get("/mcp-servers", Viewer, servers::list)
+        .post("/mcp-servers", Admin, servers::add)
+        .get("/mcp-servers/{name}", Viewer, servers::show)
+        .post("/mcp-servers/{name}", Admin, servers::change)
+        .get("/mcp-servers/{name}/tools/{tool}", Viewer, servers::tool)
+        .post("/mcp-servers/{name}/tools/{tool}", Operator, servers::try_tool)
+        .get("/runbooks", Viewer, runbooks::list)
+        .post("/runbooks", Admin, runbooks::add)
+        .get("/runbooks/{id}", Viewer, runbooks::show)
+        .post("/runbooks/{id}", Admin, runbooks::change)
+        .get("/usage", Viewer, usage::show)
+        .get("/audit", Admin, audit::list)
+        .get("/keys", Admin, keys::list)
+        .post("/keys", Admin, keys::create)
+        .post("/keys/{id}", Admin, keys::revoke)
+        .get("/settings", Admin, settings::show)
+        .get("/static/{name}", None, assets::serve)
+}
+
+/// The pages as they are served.
 pub(crate) fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/", get(overview::show))
-        .route("/live", get(live::changes))
-        .route("/incidents", get(incidents::list))
-        .route("/incidents/{id}", get(incidents::show))
-        .route("/incidents/{id}/resolution", post(incidents::resolve))
-        .route("/reports/{id}", get(incidents::report))
-        .route("/reports/{id}/evidence/{label}", get(evidence::of_report))
-        .route("/reports/{id}/evidence/{label}/lines", get(evidence::lines_of_report))
-        .route("/conversations/{id}/evidence/{label}", get(evidence::of_conversation))
-        .route("/conversations/{id}/evidence/{label}/lines", get(evidence::lines_of_conversation))
-        .route("/chat", get(chat::begin).post(chat::ask))
-        .route("/chat/{id}", get(chat::show))
-        .route("/chat/{id}/stop", post(chat::stop))
-        .route("/chat/turns/{run}", get(chat::live))
-        .route("/approvals", get(approvals::list))
-        .route("/approvals/{id}", get(approvals::show).post(approvals::decide))
-        .route("/conversations", get(conversations::list))
-        .route("/conversations/{id}", post(conversations::change))
-        .route("/agents", get(agents::list).post(agents::add))
-        .route("/agents/{id}", get(agents::show).post(agents::change))
-        .route("/mcp-servers", get(servers::list).post(servers::add))
-        .route("/mcp-servers/{name}", get(servers::show).post(servers::change))
-        .route("/mcp-servers/{name}/tools/{tool}", get(servers::tool).post(servers::try_tool))
-        .route("/runbooks", get(runbooks::list).post(runbooks::add))
-        .route("/runbooks/{id}", get(runbooks::show).post(runbooks::change))
-        .route("/audit", get(audit::list))
-        .route("/settings", get(settings::show))
-        .route("/static/{name}", get(assets::serve))
+    pages()
+        .router
         .layer(Extension(Arc::<live::Pulse>::default()))
         .layer(Extension(Arc::<logs::Logs>::default()))
         .layer(Extension(Arc::<overview::Counted>::default()))

@@ -85,7 +85,7 @@ pub(super) async fn show(
     let now = clock::now();
     let sums = counted.sums(&app, now).await?;
     let Sums { counts, trend, figures } = &*sums;
-    let answering = overview::answering(&app.pool, now).await?;
+    let answering = overview::answering(&app.pool).await?;
     let latest = incidents::list(&app.pool, &Filter { status: Some("open"), ..Filter::default() }, 8).await?;
     let running = running(&app).await?;
     let values = context! {

@@ -4,31 +4,37 @@ use super::{assets, markdown, show};
 use crate::app::App;
 use crate::clock;
 use crate::db;
+use crate::domain::{Role, Way};
+use crate::evidence::untrusted::hidden;
+use crate::evidence::untrusted::links::Links;
 use crate::http::Problem;
+use crate::http::caller::seen_by;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use include_dir::{Dir, include_dir};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use minijinja::value::{Object, Serde};
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, context};
 use serde::Serialize;
 use std::sync::LazyLock;
 
 static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/web/templates");
 
-/// Name and path of each section.
-const NAV: [(&str, &str); 11] = [
-    ("Overview", "/"),
-    ("Incidents", "/incidents"),
-    ("Chat", "/chat"),
-    ("Conversations", "/conversations"),
-    ("Approvals", "/approvals"),
-    ("Runbooks", "/runbooks"),
-    ("MCP servers", "/mcp-servers"),
-    ("Agents", "/agents"),
-    ("Audit", "/audit"),
-    ("Settings", "/settings"),
-    ("API", "/docs"),
+/// Name and path of each section, and the least role that sees it.
+const NAV: [(&str, &str, Role); 13] = [
+    ("Overview", "/", Role::Viewer),
+    ("Incidents", "/incidents", Role::Viewer),
+    ("Chat", "/chat", Role::Operator),
+    ("Conversations", "/conversations", Role::Viewer),
+    ("Approvals", "/approvals", Role::Viewer),
+    ("Runbooks", "/runbooks", Role::Viewer),
+    ("MCP servers", "/mcp-servers", Role::Viewer),
+    ("Agents", "/agents", Role::Viewer),
+    ("Usage", "/usage", Role::Viewer),
+    ("Audit", "/audit", Role::Admin),
+    ("Keys", "/keys", Role::Admin),
+    ("Settings", "/settings", Role::Admin),
+    ("API", "/docs", Role::Viewer),
 ];
 
 static ENVIRONMENT: LazyLock<Environment<'static>> =
@@ -43,11 +49,28 @@ fn environment() -> Result<Environment<'static>, Error> {
         let name = file.path().to_str().unwrap_or_default();
         environment.add_template(name, file.contents_utf8().unwrap_or_default())?;
     }
-    environment.add_global("nav", NAV.map(|(name, path)| vec![name, path]).to_vec());
+    environment.add_global("nav", NAV.map(|(name, path, role)| vec![name, path, role.as_str()]).to_vec());
     environment.add_function("asset", |name: &str| {
         assets::url(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("no asset {name}")))
     });
-    environment.add_filter("markdown", |text: &str| Value::from_safe_string(markdown::html(text, &[])));
+    // What is shown, not what is allowed: that is judged at the routes.
+    environment.add_function("may", |role: &str| {
+        let seen_by = seen_by();
+        seen_by.is_some_and(|caller| Role::parse(role).is_some_and(|role| caller.role >= role))
+    });
+    environment.add_function("me", || {
+        let me = seen_by().filter(|caller| caller.way != Way::Open);
+        me.map(|me| context! { name => &me.name, role => me.role.as_str() })
+    });
+    environment.add_filter("markdown", |state: &State<'_, '_>, text: &str| {
+        let links = state.lookup("links");
+        let known = links.as_ref().and_then(|links| links.downcast_object_ref::<Known>());
+        // A page that names no hosts links to none.
+        let links = known.map_or_else(Links::default, |known| known.0.clone());
+        Value::from_safe_string(markdown::html(text, &[], &links))
+    });
+    // What a server says of itself is shown with what is hidden in it.
+    environment.add_filter("visible", hidden::spelled_out);
     environment.add_filter("ago", show::ago);
     environment.add_filter("when", show::when);
     environment.add_filter("span", show::span);
@@ -64,6 +87,12 @@ fn environment() -> Result<Environment<'static>, Error> {
     });
     Ok(environment)
 }
+
+/// Hosts that a page may link to, for its filters.
+#[derive(Debug)]
+struct Known(Links);
+
+impl Object for Known {}
 
 /// A value for a template.
 pub(super) fn value(value: impl Serialize) -> Value {
@@ -88,7 +117,8 @@ pub(super) async fn show(
     values: Value,
 ) -> Result<Html<String>, Trouble> {
     let waiting = db::approvals::waiting(&app.pool, clock::now()).await?;
-    render(template, context! { section, waiting, ..values }).map(Html)
+    let links = Value::from_object(Known(app.config.privacy.links.clone()));
+    render(template, context! { section, waiting, links, ..values }).map(Html)
 }
 
 /// What went wrong, as a page.
@@ -117,6 +147,11 @@ impl IntoResponse for Trouble {
             Err(_) => self.0.into_response(),
         }
     }
+}
+
+/// What went wrong, as a page.
+pub(crate) fn trouble(problem: Problem) -> Response {
+    Trouble(problem).into_response()
 }
 
 /// Nothing is there: a page for people, a problem for programs.

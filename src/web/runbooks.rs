@@ -6,6 +6,7 @@ use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::documents::{self, Realm};
 use crate::db::embeddings;
+use crate::domain::Caller;
 use crate::http::{self, known_id, missing};
 use crate::knowledge::Query as Search;
 use axum::extract::{Path, State};
@@ -66,9 +67,13 @@ async fn listed(app: &App, asked: &Wanted, refused: Option<Refused>) -> Result<H
     page::show(app, "/runbooks", "runbooks.html", values).await
 }
 
-pub(super) async fn add(State(app): State<Arc<App>>, Posted(sent): Posted) -> Result<Response, Trouble> {
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Posted(sent): Posted,
+) -> Result<Response, Trouble> {
     let body = forms::body(&sent, &[("path", Kind::Text), ("content", Kind::Text)]);
-    match http::documents::add(State(Arc::clone(&app)), Ok(body)).await {
+    match http::documents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to("/runbooks").into_response()),
         Err(problem) if problem.status == 422 => {
             let page = listed(&app, &Wanted::default(), Some(Refused::new(sent, problem))).await?;
@@ -90,11 +95,12 @@ pub(super) async fn show(
 
 pub(super) async fn change(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     Posted(sent): Posted,
 ) -> Result<Redirect, Trouble> {
     if field(&sent, "do") == "delete" {
-        http::documents::remove(State(app), Path(id)).await?;
+        http::documents::remove(State(app), caller, Path(id)).await?;
     }
     Ok(Redirect::to("/runbooks"))
 }

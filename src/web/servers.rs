@@ -1,11 +1,13 @@
-//! MCP servers: how they are, what they offer; one can be added, removed, connected anew, and its reading tools tried.
+//! MCP servers: how they are, what they offer; one can be added, removed, connected anew, and tools tried that the policy
+//! allows.
 
 use super::asked::Posted;
 use super::forms::{self, Kind, Refused, Sent, field};
 use super::page::{self, Trouble, value};
 use super::schema_form;
 use crate::app::App;
-use crate::domain::Access;
+use crate::domain::Caller;
+use crate::domain::policy::{Asker, Decision, Ruling};
 use crate::evidence::redact::Redactor;
 use crate::http::{self, Problem, missing};
 use crate::mcp::ToolListed;
@@ -46,9 +48,13 @@ async fn listed(app: &Arc<App>, refused: Option<Refused>) -> Result<Html<String>
     page::show(app, "/mcp-servers", "servers.html", values).await
 }
 
-pub(super) async fn add(State(app): State<Arc<App>>, Posted(sent): Posted) -> Result<Response, Trouble> {
+pub(super) async fn add(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Posted(sent): Posted,
+) -> Result<Response, Trouble> {
     let body = forms::body(&sent, &FIELDS);
-    match http::mcp_servers::add(State(Arc::clone(&app)), Ok(body)).await {
+    match http::mcp_servers::add(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/mcp-servers/{}", field(&sent, "name"))).into_response()),
         Err(problem) if matches!(problem.status, 400 | 409 | 422) => {
             Ok(listed(&app, Some(Refused::new(sent, problem))).await?.into_response())
@@ -59,25 +65,27 @@ pub(super) async fn add(State(app): State<Arc<App>>, Posted(sent): Posted) -> Re
 
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Html<String>, Trouble> {
     let server = http::mcp_servers::get(State(Arc::clone(&app)), Path(name.clone())).await?.0;
-    let tools = http::mcp_servers::tools(State(Arc::clone(&app)), Path(name)).await?.0;
+    let tools = http::mcp_servers::tools(State(Arc::clone(&app)), caller, Path(name)).await?.0;
     let values = context! { server => value(&server), tools => value(&tools) };
     page::show(&app, "/mcp-servers", "server.html", values).await
 }
 
 pub(super) async fn change(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(name): Path<String>,
     Posted(sent): Posted,
 ) -> Result<Redirect, Trouble> {
     if field(&sent, "do") == "remove" {
-        http::mcp_servers::remove(State(app), Path(name)).await?;
+        http::mcp_servers::remove(State(app), caller, Path(name)).await?;
         return Ok(Redirect::to("/mcp-servers"));
     }
     let path = format!("/mcp-servers/{name}");
-    http::mcp_servers::reconnect(State(app), Path(name)).await.map(drop)?;
+    http::mcp_servers::reconnect(State(app), caller, Path(name)).await.map(drop)?;
     Ok(Redirect::to(&path))
 }
 
@@ -88,34 +96,31 @@ fn listed_tool(app: &App, server: &str, tool: &str) -> Result<ToolListed, Proble
 
 pub(super) async fn tool(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path((server, tool)): Path<(String, String)>,
 ) -> Result<Html<String>, Trouble> {
     let listed = listed_tool(&app, &server, &tool)?;
-    tool_page(&app, &server, &listed, &Vec::new(), Value::from(())).await
+    let shown = Shown { server: &server, tool: &listed, asker: &Asker::page(caller) };
+    tool_page(&app, &shown, &Vec::new(), Value::from(())).await
 }
 
-/// Calls a reading tool with the arguments of a form. What comes back has its secrets taken out, as for a model.
+/// Calls a tool with the arguments of a form, if the policy lets the caller. What comes back has its secrets taken out, as for
+/// a model.
 pub(super) async fn try_tool(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path((server, tool)): Path<(String, String)>,
     Posted(sent): Posted,
 ) -> Result<Html<String>, Trouble> {
     let listed = listed_tool(&app, &server, &tool)?;
-    if listed.access != Access::Read {
-        let detail =
-            "this tool changes something: a model may ask for it in a chat, and a person allows it there";
-        return Err(Problem::new(StatusCode::FORBIDDEN, detail).into());
+    let asker = Asker::page(caller.clone());
+    let standing = app.mcp.standing(&asker, &server, &tool).ok_or_else(|| missing("tool"))?;
+    if standing.decision != Decision::Allow {
+        return Err(Problem::new(StatusCode::FORBIDDEN, standing.reason).into());
     }
-    let (text, failed) = match schema_form::arguments(&listed.input_schema, &sent) {
-        Ok(arguments) => {
-            let cancel = app.shutdown.token().child_token();
-            http::audit::record(&app, http::audit::NOBODY, "tool.try", ("tool", &format!("{server} {tool}")))
-                .await;
-            match app.mcp.call(&server, &tool, arguments, cancel).await {
-                Ok(result) => (result.text, result.is_error),
-                Err(error) => (error.to_string(), true),
-            }
-        }
+    let (schema, _) = standing.offered(&listed.input_schema);
+    let (text, failed) = match schema_form::arguments(&schema, &sent) {
+        Ok(arguments) => call(&app, &caller, (&server, &tool), arguments).await,
         Err(problem) => (problem, true),
     };
     let mut text = Redactor::new().redact(&text);
@@ -123,22 +128,51 @@ pub(super) async fn try_tool(
     let end = text.floor_char_boundary(MAX_RESULT);
     text.truncate(end);
     let came = context! { text, failed, size, cut => size > end };
-    tool_page(&app, &server, &listed, &sent, came).await
+    tool_page(&app, &Shown { server: &server, tool: &listed, asker: &asker }, &sent, came).await
+}
+
+/// What came of a call, and whether it failed.
+async fn call(
+    app: &App,
+    caller: &Caller,
+    (server, tool): (&str, &str),
+    arguments: serde_json::Value,
+) -> (String, bool) {
+    let permit = match app.mcp.rule_on(&Asker::page(caller.clone()), server, tool, arguments) {
+        Ok(Ruling::Allowed(permit)) => permit,
+        Ok(Ruling::Denied(denied)) => return (denied.to_string(), true),
+        Ok(Ruling::Waits(_)) => return ("it needs a person's approval".to_owned(), true),
+        Err(error) => return (error.to_string(), true),
+    };
+    let cancel = app.shutdown.token().child_token();
+    http::audit::record(app, &caller.name, "tool.try", ("tool", &format!("{server} {tool}"))).await;
+    match app.mcp.call(permit, cancel).await {
+        Ok(result) => (result.text, result.is_error),
+        Err(error) => (error.to_string(), true),
+    }
+}
+
+/// A tool's page: whose tool, and who looks.
+struct Shown<'a> {
+    server: &'a str,
+    tool: &'a ToolListed,
+    asker: &'a Asker,
 }
 
 /// A tool with the form made from its schema, and what came back of a call, if it was called.
-async fn tool_page(
-    app: &App,
-    server: &str,
-    tool: &ToolListed,
-    sent: &Sent,
-    came: Value,
-) -> Result<Html<String>, Trouble> {
+async fn tool_page(app: &App, shown: &Shown<'_>, sent: &Sent, came: Value) -> Result<Html<String>, Trouble> {
+    let Shown { server, tool, asker } = *shown;
+    let standing = app.mcp.standing(asker, server, &tool.name).ok_or_else(|| missing("tool"))?;
+    let (schema, words) = standing.offered(&tool.input_schema);
     let values = context! {
         server,
         came,
+        words,
+        allowed => standing.decision == Decision::Allow,
+        reason => standing.reason.clone(),
+        rule => standing.behind(),
         tool => value(tool),
-        inputs => value(schema_form::inputs(&tool.input_schema, sent)),
+        inputs => value(schema_form::inputs(&schema, sent)),
         schema => serde_json::to_string_pretty(&tool.input_schema).unwrap_or_default(),
     };
     page::show(app, "/mcp-servers", "tool.html", values).await

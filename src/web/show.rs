@@ -78,18 +78,6 @@ pub(super) fn short(text: &str, characters: usize) -> String {
     }
 }
 
-/// The text with what has no shape of its own spelled out: marks of direction, of zero width, tags. What a person reads is
-/// what is sent.
-pub(super) fn visible(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        let unseen = matches!(character, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
-        if unseen { shown.extend(character.escape_unicode()) } else { shown.push(character) }
-    }
-    shown
-}
-
 /// In the currency of the configured prices.
 pub(super) fn money(amount: f64) -> String {
     if amount > 0.0 && amount < 0.01 { format!("{amount:.4}") } else { format!("{amount:.2}") }
@@ -127,7 +115,6 @@ mod unit {
     fn only_web_addresses_are_linked() {
         assert_eq!(outside("https://forge.example/1"), "https://forge.example/1");
         assert_eq!(outside("http:/mcp-servers"), "http://mcp-servers/");
-        assert_eq!(visible("a\u{202e}b\u{e0041}"), "a\\u{202e}b\\u{e0041}");
         assert_eq!(outside("javascript:alert(1)"), "");
         assert_eq!(page_of("/api/reports/1/evidence/E1"), "/reports/1/evidence/E1");
         assert_eq!(page_of("javascript:alert(1)"), "");

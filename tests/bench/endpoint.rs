@@ -33,6 +33,7 @@ struct Pace {
 pub struct SlowModel {
     pub url: String,
     round: watch::Sender<u32>,
+    asked: Arc<AtomicU64>,
     server: JoinHandle<()>,
 }
 
@@ -45,13 +46,19 @@ impl Drop for SlowModel {
 impl SlowModel {
     pub async fn start() -> Self {
         let (round, receiver) = watch::channel(0);
-        let pace = Pace { asked: Arc::default(), round: receiver };
+        let asked = Arc::new(AtomicU64::new(0));
+        let pace = Pace { asked: Arc::clone(&asked), round: receiver };
         let router = Router::new().route("/v1/chat/completions", post(complete)).with_state(pace);
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, round, server }
+        Self { url, round, asked, server }
+    }
+
+    /// Requests so far.
+    pub fn asked(&self) -> usize {
+        usize::try_from(self.asked.load(Ordering::Relaxed)).unwrap()
     }
 
     /// Ends every answer that is being made.

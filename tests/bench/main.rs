@@ -7,7 +7,10 @@
     reason = "a bench fails by panicking and owns its servers"
 )]
 
+mod audit;
+mod burst;
 mod endpoint;
+mod flight;
 mod follow;
 mod pages;
 mod program;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 pub struct Program {
     child: Child,
     pub base: String,
+    /// URL of its database.
+    pub database: String,
     /// From start to ready.
     pub ready: Duration,
 }
@@ -28,6 +30,8 @@ impl Program {
             .arg("serve")
             .env("PORT", port.to_string())
             .env("REGREEN_LOG", "error")
+            // What is measured is how much it takes, not how much it lets in.
+            .envs(["REQUESTS", "REPORTS", "QUESTIONS", "STREAMS", "ANSWERS", "WAITS"].map(unlimited))
             .envs(env.iter().copied());
         let begun = Instant::now();
         let child = command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
@@ -38,7 +42,8 @@ impl Program {
             answer.status().is_success().then_some(())
         })
         .await;
-        Self { child, base, ready: begun.elapsed() }
+        let database = env.iter().find(|(name, _)| *name == "DATABASE_URL").map(|(_, url)| (*url).to_owned());
+        Self { child, base, database: database.unwrap_or_default(), ready: begun.elapsed() }
     }
 
     /// With the settings of a test.
@@ -67,6 +72,10 @@ impl Program {
         let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
         Duration::from_millis(ticks * 10)
     }
+}
+
+fn unlimited(limit: &str) -> (String, &'static str) {
+    (format!("REGREEN_LIMIT_{limit}"), "0")
 }
 
 /// Of times in order.

@@ -2,11 +2,13 @@
 
 use regreen::config::{McpServer, Transport};
 use regreen::domain::Access;
+use regreen::domain::policy::{Asker, Ruling};
 use regreen::mcp::Registry;
 use regreen::shutdown::Shutdown;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -27,18 +29,25 @@ async fn main() -> ExitCode {
         deny: Vec::new(),
         read: Vec::new(),
         write: Vec::new(),
+        passthrough: false,
+        guarded: false,
     };
     let shutdown = Shutdown::new();
     let http = reqwest::Client::builder().build().expect("a client without options");
-    let registry = Registry::start(vec![server], http, &shutdown);
+    let registry = Registry::start(vec![server], Arc::default(), http, &shutdown);
     registry.settled().await;
     let mut good = registry.is_connected("suite");
-    for tool in registry.tools(None) {
+    for tool in registry.known(None) {
         let spec = tool.spec();
         assert!(matches!(spec.access, Access::Read | Access::Write));
         let arguments = arguments(&spec.input_schema);
         let name = spec.name.clone();
-        if let Err(error) = registry.call("suite", &name, arguments, CancellationToken::new()).await {
+        let called = match registry.rule_on(&Asker::service(), "suite", &name, arguments) {
+            Ok(Ruling::Allowed(permit)) => registry.call(permit, CancellationToken::new()).await.map(drop),
+            Ok(other) => unreachable!("the service's own calls are allowed: {other:?}"),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = called {
             eprintln!("{name}: {error}");
             good = false;
         }

@@ -18,9 +18,20 @@ fn text(output: &Output) -> String {
 #[test]
 fn help_names_every_command() {
     let help = text(&regreen(&["--help"], &[]));
-    for command in
-        ["serve", "work", "migrate", "ingest", "demo", "report", "excerpt", "openapi", "check-config"]
-    {
+    for command in [
+        "serve",
+        "work",
+        "migrate",
+        "ingest",
+        "policy",
+        "demo",
+        "report",
+        "excerpt",
+        "audit",
+        "replay",
+        "openapi",
+        "check-config",
+    ] {
         assert!(help.contains(&format!("  {command} ")), "{help}");
     }
 }
@@ -38,6 +49,53 @@ fn check_config_explains_and_fails() {
     );
     let refused = regreen(&["serve"], &[("LITELLM_URL", "http://m")]);
     assert!(!refused.status.success() && text(&refused).contains("`model.name`"), "{}", text(&refused));
+}
+
+#[test]
+fn policy_test_prints_the_decision_and_the_rule_behind_it() {
+    let jenkins = ["policy", "test", "--server", "jenkins", "--tool", "run_groovy_script"];
+    let denied = regreen(&jenkins, &[]);
+    assert_eq!(denied.status.code(), Some(4));
+    let said = text(&denied);
+    assert!(said.starts_with("deny\n") && said.contains("rule       default\n"), "{said}");
+    assert!(
+        said.contains("taken as one that changes something") && said.contains("a rule that names them"),
+        "{said}"
+    );
+    // What its server says of it does not matter.
+    assert_eq!(regreen(&[&jenkins[..], &["--access", "read"]].concat(), &[]).status.code(), Some(4));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.toml");
+    let rules = "[[rule]]\nserver = \"jenkins\"\ntool = \"run_groovy_script\"\nrole = \"admin\"\ndecision = \"approve\"\nreason = \"Groovy is for admins\"\n\
+                 [[rule]]\nserver = \"g*\"\npin = { owner = \"platform\" }\ncheck = { title = { max_length = 5 } }\ndecision = \"allow\"\n";
+    std::fs::write(&file, rules).unwrap();
+    let env = [("REGREEN_POLICY_FILE", file.to_str().unwrap())];
+    assert_eq!(regreen(&jenkins, &env).status.code(), Some(4), "an operator is no admin");
+    let approved =
+        regreen(&[&jenkins[..], &["--role", "admin", "--args", "{\"script\":\"1\"}"]].concat(), &env);
+    assert_eq!(approved.status.code(), Some(3));
+    let said = text(&approved);
+    for part in ["approve\n", "rule 1 of ", "Groovy is for admins", "{\"script\":\"1\"}"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let issue =
+        ["policy", "test", "--json", "--server", "gitea", "--tool", "create_issue", "--place", "triage"];
+    let allowed =
+        regreen(&[&issue[..], &["--args", "{\"owner\":\"evil\",\"title\":\"short\"}"]].concat(), &env);
+    assert_eq!(allowed.status.code(), Some(0), "{}", text(&allowed));
+    let told: serde_json::Value = serde_json::from_slice(&allowed.stdout).unwrap();
+    assert_eq!(
+        (&told["decision"], &told["arguments"]["owner"], &told["rule"]),
+        (&"allow".into(), &"platform".into(), &"rule 2".into())
+    );
+    let long = regreen(&[&issue[..], &["--args", "{\"title\":\"too long\"}"]].concat(), &env);
+    assert_eq!(long.status.code(), Some(4));
+    assert!(text(&long).contains("`title` has to be at most 5 long"), "{}", text(&long));
+    assert_eq!(regreen(&[&issue[..], &["--args", "[]"]].concat(), &env).status.code(), Some(2));
+    std::fs::write(&file, "[[rule]]\ndecision = \"allow\"\n[[rule]]\ndecision = \"perhaps\"\n").unwrap();
+    let wrong = regreen(&["check-config"], &env);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong).contains("`policy.file` rule 2: decision: `perhaps`"), "{}", text(&wrong));
 }
 
 #[test]

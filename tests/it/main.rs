@@ -5,9 +5,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod api_schema;
 mod approvals;
+mod audit;
+mod audit_chain;
+mod auth;
 mod browser;
+mod chaos_clients;
+mod chaos_disk;
+mod chaos_postgres;
+mod chaos_replicas;
+mod chaos_servers;
 mod chat;
 mod command_line;
 mod conformance;
@@ -16,19 +25,29 @@ mod crashes;
 mod fuzz;
 mod http_api;
 mod ingest;
+mod injection;
 mod learning;
+mod limits;
 #[cfg(feature = "local-embeddings")]
 mod local_embedder;
+mod login_page;
 mod mcp_client;
 mod mcp_door;
 mod mcp_servers;
+mod metrics;
 mod model_failures;
 mod openai_door;
 mod pages;
+mod policy;
+mod policy_property;
+mod policy_real_servers;
 mod private_postgres;
 mod real_servers;
 mod reconnect;
 mod redaction;
+mod redirects;
+mod replay;
 mod reports;
 mod search;
 mod signatures;
+mod usage;

@@ -16,11 +16,11 @@ async fn app(server: &FakeMcp, extra: &str) -> TestApp {
 }
 
 async fn call(app: &TestApp, tool: &str) -> Result<String, CallError> {
-    app.mcp().call("fake", tool, json!({}), CancellationToken::new()).await.map(|result| result.text)
+    app.call(("fake", tool), json!({}), CancellationToken::new()).await.map(|result| result.text)
 }
 
 fn names(app: &TestApp) -> Vec<String> {
-    app.mcp().tools(None).iter().map(|tool| tool.spec().name.clone()).collect()
+    app.mcp().known(None).iter().map(|tool| tool.spec().name.clone()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +85,7 @@ async fn a_cancelled_call_ends_and_the_server_is_told() {
     let server = FakeMcp::start(Behaviour { hang: true, ..one_tool() }).await;
     let app = app(&server, "").await;
     let cancel = CancellationToken::new();
-    let (cancelled, ()) = tokio::join!(app.mcp().call("fake", "look", json!({}), cancel.clone()), async {
+    let (cancelled, ()) = tokio::join!(app.call(("fake", "look"), json!({}), cancel.clone()), async {
         server.wait_for("tools/call").await;
         cancel.cancel();
     });
@@ -112,7 +112,7 @@ async fn endless_pages_globs_and_name_clashes() {
     assert!(!names.iter().any(|name| name.contains("secret")), "{names:?}");
     assert!(!names.contains(&"look".to_owned()), "whose would it be? {names:?}");
     let reads: Vec<String> =
-        app.mcp().tools(Some(Access::Read)).iter().map(|tool| tool.spec().name.clone()).collect();
+        app.mcp().known(Some(Access::Read)).iter().map(|tool| tool.spec().name.clone()).collect();
     assert!(reads.contains(&"odd".to_owned()) && !reads.contains(&"change".to_owned()), "{reads:?}");
     app.stop().await;
 }

@@ -14,7 +14,8 @@ const SCENARIOS: [&str; 4] = ["server-initialize", "ping", "tools-list", "dns-re
 #[tokio::test(flavor = "multi_thread")]
 async fn other_agents_report_search_and_read() {
     let model = FakeModel::start(Vec::new()).await;
-    let app = Setup::whole().await.model(&model).start().await.read_up().await;
+    let app = Setup::whole().await.set("REGREEN_ADDED_URLS", "http://127.0.0.1:*/mcp").model(&model);
+    let app = app.start().await.read_up().await;
     // Its own client is one of those other agents.
     let added =
         json!({"name": "regreen", "transport": "streamable-http", "url": format!("{}/mcp", app.base)});
@@ -35,7 +36,7 @@ async fn other_agents_report_search_and_read() {
     ];
     assert_eq!(named, wanted.map(|(name, access)| (name.to_owned(), access.to_owned())));
     let call = async |tool: &str, arguments: Value| {
-        app.mcp().call("regreen", tool, arguments, CancellationToken::new()).await.unwrap()
+        app.call(("regreen", tool), arguments, CancellationToken::new()).await.unwrap()
     };
     let dns = sample("dns").unwrap();
     let triaged = call("triage_failure", json!({"namespace": dns.namespace, "pod_name": dns.pod})).await;

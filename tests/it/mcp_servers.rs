@@ -15,14 +15,18 @@ async fn connected(app: &TestApp, name: &str) -> Value {
     .await
 }
 
+async fn another(database: &str) -> Setup {
+    Setup::bare().await.set("DATABASE_URL", database).set("REGREEN_ADDED_URLS", "127.0.0.1")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_added_server_connects_everywhere_survives_a_restart_and_goes() {
     let stand_in = Shutdown::new();
     let url = cluster::start(&stand_in).await.unwrap();
-    let setup = Setup::bare().await;
+    let setup = Setup::bare().await.set("REGREEN_ADDED_URLS", "127.0.0.1");
     let database = setup.env()["DATABASE_URL"].clone();
     let first = setup.start().await;
-    let second = Setup::bare().await.set("DATABASE_URL", &database).start().await;
+    let second = another(&database).await.start().await;
     let settings =
         json!({"name": "lab", "transport": "sse", "url": url, "deny": ["pods_list*"], "headers": null});
     let added = first.send("/api/mcp-servers", &settings).await;
@@ -36,16 +40,18 @@ async fn an_added_server_connects_everywhere_survives_a_restart_and_goes() {
     let policy = |name: &str| {
         let tool = tools.as_array().unwrap().iter().find(|tool| tool["name"] == name);
         tool.map(|tool| {
-            (tool["access"].clone(), tool["policy"].clone(), tool["input_schema"]["type"].clone())
+            let decisions = ["chat", "triage", "page"].map(|place| tool["policy"][place]["decision"].clone());
+            (tool["access"].clone(), decisions, tool["input_schema"]["type"].clone())
         })
     };
-    assert_eq!(policy("pods_log"), Some((json!("read"), json!("offered"), json!("object"))), "{tools}");
-    assert_eq!(policy("pods_delete").unwrap().1, "needs approval");
+    let all = |decision: &str| [json!(decision), json!(decision), json!(decision)];
+    assert_eq!(policy("pods_log"), Some((json!("read"), all("allow"), json!("object"))), "{tools}");
+    assert_eq!(policy("pods_delete"), Some((json!("write"), all("deny"), json!("object"))), "{tools}");
     assert_eq!(policy("pods_list_in_namespace"), None);
     assert_eq!(first.send("/api/mcp-servers/lab/reconnect", &Value::Null).await.status, 202);
     connected(&first, "lab").await;
     first.stop().await;
-    let again = Setup::bare().await.set("DATABASE_URL", &database).start().await;
+    let again = another(&database).await.start().await;
     connected(&again, "lab").await;
     let url = "/api/mcp-servers/lab";
     assert_eq!(again.ask(Method::DELETE, url, &Value::Null).await.status, 204);
@@ -54,7 +60,7 @@ async fn an_added_server_connects_everywhere_survives_a_restart_and_goes() {
         (second.get(url).await.status == 404).then_some(())
     })
     .await;
-    assert!(second.mcp().tools(None).is_empty());
+    assert!(second.mcp().known(None).is_empty());
     assert_eq!(again.ask(Method::DELETE, url, &Value::Null).await.status, 404);
     second.stop().await;
     again.stop().await;
@@ -63,8 +69,20 @@ async fn an_added_server_connects_everywhere_survives_a_restart_and_goes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_allowed_to_an_added_server_is_refused() {
-    let app = Setup::whole().await.start().await;
+    let app = Setup::whole().await.set("REGREEN_ADDED_URLS", "x, 10.0.0.7").start().await;
     for (settings, status, word) in [
+        (json!({"name": "a", "transport": "sse", "url": "http://y/"}), 422, "added_servers.urls"),
+        (json!({"name": "a", "transport": "sse", "url": "http://u:p@x/"}), 422, "user or a password"),
+        (
+            json!({"name": "a", "transport": "streamable-http", "url": "http://0xa9fea9fe/latest/"}),
+            422,
+            "link-local",
+        ),
+        (
+            json!({"name": "a", "transport": "websocket", "url": "ws://[::ffff:169.254.169.254]/"}),
+            422,
+            "link-local",
+        ),
         (
             json!({"name": "a", "transport": "stdio", "command": ["sh", "-c", "id"]}),
             422,

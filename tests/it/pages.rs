@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// Nothing is wrong with a page: no error on its console, no serious violation of accessibility.
-async fn is_sound(page: &Page, name: &str) {
+pub async fn is_sound(page: &Page, name: &str) {
     page.screenshot(name).await;
     let violations = page.axe().await;
     assert!(violations.is_empty(), "{name}: {violations:#?}");
@@ -135,7 +135,7 @@ async fn a_server_is_added_its_tool_tried_and_a_call_approved() {
         Reply::Text("It was restarted [E1:1]."),
     ])
     .await;
-    let app = Setup::bare().await.model(&model).start().await;
+    let app = Setup::bare().await.model(&model).set("REGREEN_ADDED_URLS", "127.0.0.1").start().await;
     let browser = Browser::start().await;
     let page = browser.page().await;
     page.open(&format!("{}/mcp-servers", app.base)).await;

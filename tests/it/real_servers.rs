@@ -39,8 +39,7 @@ async fn a_report_through_the_real_kubernetes_and_gitea_servers() {
         "one comment on the known issue"
     );
     let listed = app
-        .mcp()
-        .call("openshift", "pods_list_in_namespace", json!({"namespace": "ci"}), CancellationToken::new())
+        .call(("openshift", "pods_list_in_namespace"), json!({"namespace": "ci"}), CancellationToken::new())
         .await;
     assert!(listed.unwrap().text.contains("gateway-build-q9w4z-compile-pod"), "lists come as tables");
     app.stop().await;
@@ -61,8 +60,7 @@ async fn the_everything_server_over_all_transports() {
     let app = Setup::bare().await.file(&file).start().await;
     for server in ["http", "sse", "stdio"] {
         assert!(app.mcp().is_connected(server), "{:?}", app.mcp().status());
-        let echoed =
-            app.mcp().call(server, "echo", json!({"message": "hello"}), CancellationToken::new()).await;
+        let echoed = app.call((server, "echo"), json!({"message": "hello"}), CancellationToken::new()).await;
         assert!(echoed.unwrap().text.contains("hello"), "{server}");
     }
     app.stop().await;
@@ -80,7 +78,7 @@ async fn a_server_of_the_python_sdk_over_websocket_that_comes_back() {
     let app = Setup::bare().await.file(&file).start().await;
     let echo = async || {
         let arguments = json!({"text": "hällo"});
-        app.mcp().call("socket", "echo", arguments, CancellationToken::new()).await.map(|said| said.text)
+        app.call(("socket", "echo"), arguments, CancellationToken::new()).await.map(|said| said.text)
     };
     assert_eq!(echo().await.unwrap(), "echo: hällo");
     assert!(!app.mcp().is_connected("stranger"), "it has no key: {:?}", app.mcp().status());

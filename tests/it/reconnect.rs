@@ -26,7 +26,7 @@ require('readline').createInterface({input: process.stdin}).on('line', (line) =>
 
 async fn call(app: &TestApp, server: &str, tool: &str) -> Result<String, CallError> {
     let arguments = json!({"message": "hello"});
-    app.mcp().call(server, tool, arguments, CancellationToken::new()).await.map(|result| result.text)
+    app.call((server, tool), arguments, CancellationToken::new()).await.map(|result| result.text)
 }
 
 async fn changing() -> (TestApp, tempfile::TempDir) {

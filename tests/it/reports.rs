@@ -96,7 +96,7 @@ async fn a_cause_that_comes_back_after_its_issue_was_closed_gets_one_that_links_
     let app = Setup::whole().await.start().await;
     app.report("dns").await;
     let close = json!({"owner": "platform", "repo": "failures", "issue_number": 1, "state": "closed"});
-    let closed = app.mcp().call("gitea", "edit_issue", close, CancellationToken::new()).await.unwrap();
+    let closed = app.call(("gitea", "edit_issue"), close, CancellationToken::new()).await.unwrap();
     assert!(!closed.is_error, "{}", closed.text);
     // Just asked: nobody asks again within the minute.
     assert!(app.report("dns").await.body["result"].as_str().unwrap().starts_with("Known cause"));

@@ -95,7 +95,7 @@ pub async fn measure(folder: &str) {
         let (pool, knowledge) = super::knowledge(model).await;
         let config = super::config(model);
         let embedder: Arc<dyn Embedder> =
-            embed::configured(&config, &regreen::app::http_client().unwrap()).unwrap();
+            embed::configured(&config, &regreen::app::http_client().unwrap(), None).unwrap();
         let space = embeddings::space(&pool, embedder.provider(), embedder.model()).await.unwrap().unwrap();
         let name = if model.is_some() { "local model" } else { "lexical" };
         for half in ["tuning", "unseen"] {

@@ -45,7 +45,8 @@ struct Sentences {
 impl Sentences {
     async fn new(model: &str) -> Self {
         let http = regreen::app::http_client().unwrap();
-        let embedder = regreen::knowledge::embed::configured(&super::config(Some(model)), &http).unwrap();
+        let embedder =
+            regreen::knowledge::embed::configured(&super::config(Some(model)), &http, None).unwrap();
         let (mut texts, mut runbooks) = (Vec::new(), Vec::new());
         for document in &Corpus::built_in().documents {
             let from = texts.len();

@@ -1,7 +1,8 @@
 //! Stand-in REST APIs behind the real MCP servers: enough of Kubernetes and of Gitea for a report.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -16,6 +17,8 @@ pub struct Api {
     pub url: String,
     server: JoinHandle<()>,
     pub issues: Arc<Mutex<Vec<Value>>>,
+    /// Method and path of every request.
+    pub seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Drop for Api {
@@ -26,11 +29,17 @@ impl Drop for Api {
 
 async fn serve(router: Router, issues: Arc<Mutex<Vec<Value>>>, listener: tokio::net::TcpListener) -> Api {
     let url = format!("http://{}", listener.local_addr().unwrap());
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let journal = Arc::clone(&seen);
+    let router = router.layer(from_fn(move |request: Request, next: Next| {
+        journal.lock().unwrap().push(format!("{} {}", request.method(), request.uri().path()));
+        next.run(request)
+    }));
     #[expect(clippy::disallowed_methods, reason = "a test's own server")]
     let server = tokio::spawn(async move {
         axum::serve(listener, router).await.unwrap();
     });
-    Api { url, server, issues }
+    Api { url, server, issues, seen }
 }
 
 /// Kubernetes with the pods of these samples.
@@ -50,6 +59,17 @@ pub async fn kubernetes(samples: Vec<Sample>) -> Api {
         .route("/api/v1/namespaces/{namespace}/events", get(events))
         .fallback(|| async { missing("page") })
         .with_state(Arc::new(samples));
+    serve(router, Arc::default(), listener).await
+}
+
+/// Jenkins, as far as it matters here: it knows nothing, but would run scripts.
+pub async fn jenkins() -> Api {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let crumb = || async { Json(json!({"crumb": "c", "crumbRequestField": "Jenkins-Crumb"})) };
+    let router = Router::new()
+        .route("/crumbIssuer/api/json", get(crumb))
+        .route("/scriptText", axum::routing::post(|| async { "ran" }))
+        .fallback(|| async { missing("page") });
     serve(router, Arc::default(), listener).await
 }
 

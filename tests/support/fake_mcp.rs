@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
@@ -24,10 +24,22 @@ pub struct Behaviour {
     pub endless_pages: bool,
     /// Tools: name and whether it only looks.
     pub tools: Vec<(&'static str, bool)>,
+    /// Schemas of arguments by tool; any object where none is given.
+    pub schemas: BTreeMap<&'static str, Value>,
     /// `tools/call` breaks the connection without an answer.
     pub drop_calls: bool,
+    /// `tools/call` is answered with this, whatever it is; `ID` stands for the id of the call.
+    pub raw: Option<String>,
+    /// `tools/call` is answered with a byte now and then, without an end.
+    pub drips: bool,
     /// Only requests with this `Authorization` are let in.
     pub authorization: Option<&'static str>,
+    /// What tools answer, and whether it is an error; the others tell that they did it.
+    pub answers: Vec<(&'static str, String, bool)>,
+    /// What tools say of themselves.
+    pub descriptions: Vec<(&'static str, String)>,
+    /// Every request is sent there with 307.
+    pub redirect: Option<String>,
 }
 
 #[derive(Default)]
@@ -35,6 +47,7 @@ struct Shared {
     behaviour: Mutex<Behaviour>,
     sessions: Mutex<BTreeSet<String>>,
     messages: watch::Sender<Vec<Value>>,
+    requests: Mutex<Vec<(HeaderMap, Value)>>,
 }
 
 /// The server.
@@ -94,6 +107,12 @@ impl FakeMcp {
         self.shared.messages.borrow().iter().filter(|message| message["method"] == method).cloned().collect()
     }
 
+    /// Every message of that method that was let in so far, with the headers it came by.
+    pub fn requests(&self, method: &str) -> Vec<(HeaderMap, Value)> {
+        let all = self.shared.requests.lock().unwrap();
+        all.iter().filter(|(_, message)| message["method"] == method).cloned().collect()
+    }
+
     /// Waits until a message of that method came.
     pub async fn wait_for(&self, method: &str) {
         let mut messages = self.shared.messages.subscribe();
@@ -106,6 +125,9 @@ async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
     let message: Value = serde_json::from_slice(&body).unwrap();
     let behaviour = shared.behaviour.lock().unwrap().clone();
     let method = message["method"].as_str().unwrap_or_default();
+    if let Some(elsewhere) = behaviour.redirect {
+        return (StatusCode::TEMPORARY_REDIRECT, [("location", elsewhere)]).into_response();
+    }
     let key = headers.get("authorization").map(|value| value.to_str().unwrap());
     if behaviour.authorization.is_some() && behaviour.authorization != key {
         return StatusCode::UNAUTHORIZED.into_response();
@@ -114,6 +136,7 @@ async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
     if method != "initialize" && !session.is_some_and(|id| shared.sessions.lock().unwrap().contains(&id)) {
         return StatusCode::NOT_FOUND.into_response();
     }
+    shared.requests.lock().unwrap().push((headers, message.clone()));
     shared.messages.send_modify(|all| all.push(message.clone()));
     let result = match method {
         "initialize" => {
@@ -123,24 +146,13 @@ async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
             let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
             return ([("mcp-session-id", id)], Json(answer)).into_response();
         }
-        "tools/list" => {
-            let tools: Vec<Value> = behaviour
-                .tools
-                .iter()
-                .map(|(name, reads)| json!({"name": name, "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": reads}}))
-                .collect();
-            if behaviour.endless_pages {
-                json!({"tools": tools, "nextCursor": "again"})
-            } else {
-                json!({"tools": tools})
-            }
-        }
+        "tools/list" => listed(&behaviour),
         "tools/call" if behaviour.hang => std::future::pending().await,
-        "tools/call" if behaviour.drop_calls => {
-            let broken =
-                futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("broken off")) });
-            return ([("content-type", "application/json")], axum::body::Body::from_stream(broken))
-                .into_response();
+        "tools/call" if behaviour.misbehaves() => return misbehaved(behaviour, &message["id"]),
+        "tools/call" if behaviour.answers.iter().any(|(tool, ..)| message["params"]["name"] == **tool) => {
+            let answer = behaviour.answers.iter().find(|(tool, ..)| message["params"]["name"] == **tool);
+            let (_, text, failed) = answer.unwrap();
+            json!({"content": [{"type": "text", "text": text}], "isError": failed})
         }
         "tools/call" => {
             json!({"content": [{"type": "text", "text": format!("did {}", message["params"]["name"])}]})
@@ -148,4 +160,41 @@ async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
         _ => return StatusCode::ACCEPTED.into_response(),
     };
     Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response()
+}
+
+fn listed(behaviour: &Behaviour) -> Value {
+    let tool = |(name, reads): &(&'static str, bool)| {
+        let schema = behaviour.schemas.get(name).cloned().unwrap_or(json!({"type": "object"}));
+        let said = behaviour.descriptions.iter().find(|(tool, _)| tool == name).map(|(_, said)| said);
+        json!({"name": name, "description": said, "inputSchema": schema, "annotations": {"readOnlyHint": reads}})
+    };
+    let tools: Vec<Value> = behaviour.tools.iter().map(tool).collect();
+    if behaviour.endless_pages {
+        json!({"tools": tools, "nextCursor": "again"})
+    } else {
+        json!({"tools": tools})
+    }
+}
+
+impl Behaviour {
+    fn misbehaves(&self) -> bool {
+        self.drips || self.raw.is_some() || self.drop_calls
+    }
+}
+
+/// What a call gets from a server that does not do what it should.
+fn misbehaved(behaviour: Behaviour, id: &Value) -> Response {
+    let json = [("content-type", "application/json")];
+    if let Some(text) = behaviour.raw.filter(|_| !behaviour.drips) {
+        return (json, text.replace("ID", &id.to_string())).into_response();
+    }
+    if behaviour.drips {
+        let bytes = futures::stream::unfold((), |()| async {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
+        });
+        return (json, axum::body::Body::from_stream(bytes)).into_response();
+    }
+    let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("broken off")) });
+    (json, axum::body::Body::from_stream(broken)).into_response()
 }

@@ -34,6 +34,14 @@ pub enum Reply {
     Status(u16, Value, Option<&'static str>),
     /// The stream ends in the middle.
     Broken,
+    /// Free text before a call.
+    Says(&'static str, &'static str, Value),
+    /// As another one, with this usage; none with null.
+    Told(Value, Box<Reply>),
+    /// This body, of this content type.
+    Raw(&'static str, String),
+    /// The same bytes without an end.
+    Endless(&'static str),
     Hang,
 }
 
@@ -41,11 +49,17 @@ impl Reply {
     pub fn call(name: &'static str, arguments: Value) -> Self {
         Self::Calls(vec![(name, arguments.to_string())], Style::Pieces)
     }
+
+    /// The same with this usage; none with null.
+    pub fn told(self, usage: Value) -> Self {
+        Self::Told(usage, Box::new(self))
+    }
 }
 
 #[derive(Default)]
 struct Journal {
     script: Mutex<VecDeque<Reply>>,
+    latency: Mutex<std::time::Duration>,
     requests: Mutex<Vec<Value>>,
     refusals: Mutex<Vec<String>>,
     keys: Mutex<Vec<String>>,
@@ -67,16 +81,26 @@ impl Drop for FakeModel {
 impl FakeModel {
     /// Answers with the script; when it is used up, as an analyst who searches once and cites what was found.
     pub async fn start(script: Vec<Reply>) -> Self {
+        Self::start_on(script, 0).await
+    }
+
+    /// The same on a port.
+    pub async fn start_on(script: Vec<Reply>, port: u16) -> Self {
         let journal = Arc::new(Journal { script: Mutex::new(script.into()), ..Journal::default() });
         let router =
             Router::new().route("/v1/chat/completions", post(complete)).with_state(Arc::clone(&journal));
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         #[expect(clippy::disallowed_methods, reason = "a test's own server")]
         let server = tokio::spawn(async move {
             axum::serve(listener, router).await.unwrap();
         });
         Self { url, journal, server }
+    }
+
+    /// Takes this long for each answer from now on.
+    pub fn take(&self, latency: std::time::Duration) {
+        *self.journal.latency.lock().unwrap() = latency;
     }
 
     /// What it answers next.
@@ -108,8 +132,28 @@ async fn complete(State(journal): State<Arc<Journal>>, headers: HeaderMap, body:
         return (StatusCode::BAD_REQUEST, Json(json!({"error": {"message": problem, "code": null}})))
             .into_response();
     }
+    let latency = *journal.latency.lock().unwrap();
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
     let reply = journal.script.lock().unwrap().pop_front();
     match reply.unwrap_or_else(|| analyst(&request)) {
+        Reply::Hang => std::future::pending().await,
+        Reply::Told(usage, reply) => {
+            let (parts, body) = respond(*reply).into_parts();
+            let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            let usual = usual_usage().to_string();
+            assert!(text.contains(&usual), "{text}");
+            Response::from_parts(parts, Body::from(text.replace(&usual, &usage.to_string())))
+        }
+        reply => respond(reply),
+    }
+}
+
+fn respond(reply: Reply) -> Response {
+    match reply {
+        Reply::Hang | Reply::Told(..) => unreachable!("answered by whoever calls"),
         Reply::Status(status, body, after) => {
             let mut response = (StatusCode::from_u16(status).unwrap(), Json(body)).into_response();
             if let Some(after) = after {
@@ -117,12 +161,22 @@ async fn complete(State(journal): State<Arc<Journal>>, headers: HeaderMap, body:
             }
             response
         }
-        Reply::Hang => std::future::pending().await,
+        Reply::Raw(kind, body) => ([("content-type", kind)], body).into_response(),
+        Reply::Endless(piece) => {
+            let piece = Bytes::from(piece.repeat(64 * 1024 / piece.len()));
+            let pieces = futures::stream::repeat_with(move || Ok::<_, Infallible>(piece.clone()));
+            ([("content-type", "text/event-stream")], Body::from_stream(pieces)).into_response()
+        }
         Reply::Broken => events(&[json!({"choices": [{"delta": {"content": "the rea"}}]})], false),
         Reply::Text(text) => {
             events(&[json!({"choices": [{"delta": {"content": text}}]}), finish("stop")], true)
         }
         Reply::Gated(first, gate, rest) => gated(first, gate, rest),
+        Reply::Says(text, name, arguments) => {
+            let call = json!({"index": 0, "id": "c0", "function": {"name": name, "arguments": arguments.to_string()}});
+            let delta = json!({"content": text, "tool_calls": [call]});
+            events(&[json!({"choices": [{"delta": delta}]}), finish("tool_calls")], true)
+        }
         Reply::Calls(calls, style) => tool_calls(&calls, style),
     }
 }
@@ -137,11 +191,15 @@ fn gated(first: &str, gate: Arc<Notify>, rest: &str) -> Response {
     ([("content-type", "text/event-stream")], Body::from_stream(before.chain(after))).into_response()
 }
 
-fn finish(reason: &str) -> Value {
-    json!({"choices": [{"delta": {}, "finish_reason": reason}], "usage": {"prompt_tokens": 100, "completion_tokens": 20}, "x_extra": 1})
+fn usual_usage() -> Value {
+    json!({"prompt_tokens": 100, "completion_tokens": 20})
 }
 
-fn events(chunks: &[Value], done: bool) -> Response {
+pub(super) fn finish(reason: &str) -> Value {
+    json!({"choices": [{"delta": {}, "finish_reason": reason}], "usage": usual_usage(), "x_extra": 1})
+}
+
+pub(super) fn events(chunks: &[Value], done: bool) -> Response {
     let mut text: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
     if done {
         text.push_str("data: [DONE]\n\n");
@@ -212,7 +270,7 @@ fn analyst(request: &Value) -> Reply {
 }
 
 /// The rules real providers have for a history.
-fn check(request: &Value) -> Result<(), String> {
+pub(super) fn check(request: &Value) -> Result<(), String> {
     let tools = request["tools"].as_array().cloned().unwrap_or_default();
     let mut names = BTreeSet::new();
     for tool in &tools {

@@ -2,10 +2,15 @@
 
 pub mod apis;
 pub mod browser;
+pub mod chaos;
 pub mod fake_embeddings;
 pub mod fake_mcp;
 pub mod fake_model;
+pub mod issuer;
+pub mod obedient_model;
+pub mod postgres;
 pub mod real_servers;
+pub mod replica;
 pub mod sse;
 pub mod webdriver;
 pub mod wire;
@@ -14,12 +19,15 @@ use regreen::cli::serve::{Roles, Service, start};
 use regreen::config::{Config, process_env};
 use regreen::demo::samples::{Sample, sample};
 use regreen::demo::{cluster, forge};
+use regreen::domain::policy::{Asker, Ruling};
+use regreen::mcp::{CallError, CallResult};
 use regreen::shutdown::Shutdown;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgPool};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Longest wait for something that has to happen; a test that reaches it fails.
@@ -121,6 +129,11 @@ impl Setup {
         &self.env
     }
 
+    /// The settings that stand in a file.
+    pub fn toml(&self) -> &str {
+        &self.file
+    }
+
     pub fn forge(&self) -> &forge::Forge {
         self.forge.as_ref().unwrap()
     }
@@ -157,6 +170,23 @@ pub struct Answer {
 impl TestApp {
     pub fn mcp(&self) -> &regreen::mcp::Registry {
         &self.service.as_ref().unwrap().app.mcp
+    }
+
+    pub fn app(&self) -> &std::sync::Arc<regreen::app::App> {
+        &self.service.as_ref().unwrap().app
+    }
+
+    /// Calls a tool as the service does.
+    pub async fn call(
+        &self,
+        (server, tool): (&str, &str),
+        arguments: Value,
+        cancel: CancellationToken,
+    ) -> Result<CallResult, CallError> {
+        match self.mcp().rule_on(&Asker::service(), server, tool, arguments)? {
+            Ruling::Allowed(permit) => self.mcp().call(permit, cancel).await,
+            other => panic!("{server} {tool}: {other:?}"),
+        }
     }
 
     pub async fn report(&self, slug: &str) -> Answer {
@@ -210,10 +240,15 @@ impl TestApp {
     }
 
     pub async fn read(request: reqwest::RequestBuilder) -> Answer {
-        let response = request.timeout(PATIENCE).send().await.unwrap();
+        Self::try_read(request).await.expect("an answer")
+    }
+
+    /// The answer, if one comes whole.
+    pub async fn try_read(request: reqwest::RequestBuilder) -> Option<Answer> {
+        let response = request.timeout(PATIENCE).send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = response.text().await.unwrap();
-        Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+        let text = response.text().await.ok()?;
+        Some(Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) })
     }
 
     pub async fn pool(&self) -> PgPool {

@@ -77,6 +77,15 @@ pub async fn gitea(api: &str) -> RealServer {
     start(command, port).await
 }
 
+/// The Jenkins MCP server, pointed at an API.
+pub async fn jenkins(api: &str) -> RealServer {
+    let port = free_port();
+    let mut command = Command::new(tool("jenkins/bin/mcp-jenkins"));
+    command.args(["--jenkins-url", api, "--jenkins-username", "u", "--jenkins-password", "p"]);
+    command.args(["--transport", "streamable-http", "--host", "127.0.0.1", "--port", &port.to_string()]);
+    start(command, port).await
+}
+
 /// The everything server over one of its HTTP transports.
 pub async fn everything(transport: &str, path: &str) -> RealServer {
     everything_on(free_port(), transport, path).await

@@ -21,12 +21,15 @@ struct State {
     server: SocketAddr,
     /// What now goes through the wire; `None` while it is cut.
     flow: Mutex<Option<Flow>>,
+    /// Connections that are open and lead nowhere.
+    dead: Mutex<Vec<TcpStream>>,
     refused: watch::Sender<usize>,
 }
 
 #[derive(Default, Clone)]
 struct Flow {
     cut: CancellationToken,
+    strand: CancellationToken,
     connections: TaskTracker,
 }
 
@@ -37,7 +40,7 @@ impl Wire {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let flow = Mutex::new(Some(Flow::default()));
-        let state = Arc::new(State { server, flow, refused: watch::Sender::new(0) });
+        let state = Arc::new(State { server, flow, dead: Mutex::default(), refused: watch::Sender::new(0) });
         let accepting = Shutdown::new();
         let (shared, stop) = (Arc::clone(&state), accepting.token().clone());
         accepting.spawn(async move { stop.run_until_cancelled(accept(listener, shared)).await });
@@ -51,10 +54,18 @@ impl Wire {
             self.state.refused.send_replace(0);
             flow.take()
         };
-        if let Some(Flow { cut, connections }) = flow {
+        if let Some(Flow { cut, connections, .. }) = flow {
             cut.cancel();
             connections.close();
             connections.wait().await;
+        }
+    }
+
+    /// Lets every open connection lead nowhere without a word, as when the machine at its other end is gone. New ones get
+    /// through.
+    pub fn strand(&self) {
+        if let Some(flow) = self.state.flow.lock().unwrap().replace(Flow::default()) {
+            flow.strand.cancel();
         }
     }
 
@@ -85,8 +96,8 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         let (client, _) = listener.accept().await.unwrap();
         // Spawned under the lock: a cut either finds the connection or refuses it.
         let flow = state.flow.lock().unwrap();
-        if let Some(Flow { cut, connections }) = &*flow {
-            connections.spawn(pass(client, state.server, cut.clone()));
+        if let Some(flow) = &*flow {
+            flow.connections.spawn(pass(client, Arc::clone(&state), flow.clone()));
         } else {
             let _ = client.set_zero_linger();
             state.refused.send_modify(|count| *count += 1);
@@ -94,10 +105,12 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn pass(mut client: TcpStream, server: SocketAddr, cut: CancellationToken) {
-    let Ok(mut server) = TcpStream::connect(server).await else { return };
+async fn pass(mut client: TcpStream, state: Arc<State>, flow: Flow) {
+    let Ok(mut server) = TcpStream::connect(state.server).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    if cut.run_until_cancelled(copy_bidirectional(&mut client, &mut server)).await.is_none() {
-        let _ = (client.set_zero_linger(), server.set_zero_linger());
+    tokio::select! {
+        _ = copy_bidirectional(&mut client, &mut server) => {}
+        () = flow.cut.cancelled() => drop((client.set_zero_linger(), server.set_zero_linger())),
+        () = flow.strand.cancelled() => state.dead.lock().unwrap().extend([client, server]),
     }
 }

@@ -13,7 +13,9 @@ use std::fs::{File, TryLockError};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 /// Longest wait for the server to answer.
 const START: Duration = Duration::from_secs(20);
@@ -22,12 +24,23 @@ const LOOK: Duration = Duration::from_millis(15);
 /// Name of the database and of its owner.
 const NAME: &str = "regreen";
 
+/// How often the owner looks whether its server runs, and the longest pause when it does not stay up.
+const REVIVE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
 /// A running private server.
-pub struct PrivatePostgres {
+pub struct PrivatePostgres(Arc<Server>);
+
+struct Server {
     place: Place,
     programs: Programs,
+    owned: Mutex<Owned>,
+}
+
+#[derive(Default)]
+struct Owned {
     /// Held by the owner until the end; a guest has none.
     lock: Option<File>,
+    /// None when the server was adopted.
     child: Option<Child>,
 }
 
@@ -46,25 +59,96 @@ impl PrivatePostgres {
             Err(TryLockError::WouldBlock) => false,
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
         };
-        let mut server = Self { place, programs, lock: owned.then_some(lock), child: None };
-        if owned && !server.answers().await {
-            server.initialise()?;
-            server.child = Some(server.spawn()?);
+        let held = Owned { lock: owned.then_some(lock), child: None };
+        // Stopped by whatever way this is left.
+        let server = Self(Arc::new(Server { place, programs, owned: Mutex::new(held) }));
+        if owned && !server.0.answers().await {
+            server.0.initialise()?;
+            let child = server.0.spawn()?;
+            server.0.owned().child = Some(child);
         }
-        server.wait_ready().await?;
+        server.0.wait_ready().await?;
         Ok(server)
     }
 
     /// How to connect to the product's database.
     #[must_use]
     pub fn connect_options(&self) -> PgConnectOptions {
-        self.options(NAME)
+        self.0.options(NAME)
     }
 
     /// Whether this process started or adopted the server, and stops it.
     #[must_use]
     pub fn is_owner(&self) -> bool {
-        self.lock.is_some()
+        self.0.owned().lock.is_some()
+    }
+
+    /// Starts the server again whenever it has ended, until `stop` fires: out of memory, a full disk, somebody's mistake.
+    /// A guest leaves that to the owner.
+    pub fn keep(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        let server = Arc::clone(&self.0);
+        async move {
+            let mut pause = REVIVE.0;
+            while stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+                pause = match server.revive().await {
+                    Ok(false) => REVIVE.0,
+                    Ok(true) => pause.saturating_mul(2).min(REVIVE.1),
+                    Err(error) => {
+                        tracing::error!(
+                            error = format!("{error:#}"),
+                            "the private PostgreSQL cannot be started again"
+                        );
+                        pause.saturating_mul(2).min(REVIVE.1)
+                    }
+                };
+            }
+        }
+    }
+
+    /// Stops the server if this process owns it, and waits for its end.
+    ///
+    /// # Errors
+    /// It does not stop.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        let server = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || server.stop_now()).await?
+    }
+}
+
+impl Server {
+    fn owned(&self) -> MutexGuard<'_, Owned> {
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts it if it is ours and has ended. Returns whether it had.
+    async fn revive(&self) -> anyhow::Result<bool> {
+        let ended = {
+            let mut owned = self.owned();
+            let owned = &mut *owned;
+            match (&owned.lock, &mut owned.child) {
+                (None, _) => return Ok(false),
+                (_, Some(child)) => match child.try_wait()? {
+                    None => return Ok(false),
+                    Some(status) => Some(status.to_string()),
+                },
+                (_, None) => None,
+            }
+        };
+        if ended.is_none() && (self.answers().await || self.runs()?) {
+            return Ok(false);
+        }
+        let (status, last_words) = (ended.unwrap_or_default(), self.last_words());
+        tracing::error!(status, last_words, "the private PostgreSQL has ended; starting it again");
+        let child = self.spawn()?;
+        self.owned().child = Some(child);
+        Ok(true)
+    }
+
+    /// Whether one that we did not start runs, though it may not answer yet.
+    fn runs(&self) -> anyhow::Result<bool> {
+        let mut status = self.command("pg_ctl");
+        status.args(["status", "--silent", "--pgdata"]).arg(self.place.cluster());
+        Ok(status.output().context("cannot run pg_ctl")?.status.success())
     }
 
     fn options(&self, database: &str) -> PgConnectOptions {
@@ -154,13 +238,13 @@ impl PrivatePostgres {
         command
     }
 
-    async fn wait_ready(&mut self) -> anyhow::Result<()> {
+    async fn wait_ready(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START;
         loop {
             if self.answers().await {
                 return self.ensure_database().await;
             }
-            if let Some(child) = &mut self.child
+            if let Some(child) = &mut self.owned().child
                 && let Some(status) = child.try_wait()?
             {
                 bail!("the private PostgreSQL ended at once ({status}): {}", self.last_words());
@@ -193,16 +277,15 @@ impl PrivatePostgres {
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }
 
-    /// Stops the server if this process owns it, and waits for its end.
-    ///
-    /// # Errors
-    /// It does not stop.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
-        tokio::task::spawn_blocking(move || self.stop_now()).await?
-    }
-
-    fn stop_now(&mut self) -> anyhow::Result<()> {
-        if self.lock.is_none() {
+    fn stop_now(&self) -> anyhow::Result<()> {
+        let mut owned = self.owned();
+        if owned.lock.is_none() {
+            return Ok(());
+        }
+        if let Some(child) = &mut owned.child
+            && child.try_wait()?.is_some()
+        {
+            *owned = Owned::default();
             return Ok(());
         }
         let stopped = self
@@ -211,12 +294,11 @@ impl PrivatePostgres {
             .arg(self.place.cluster())
             .output()
             .context("cannot run pg_ctl")?;
-        if let Some(child) = &mut self.child {
+        if let Some(child) = &mut owned.child {
             child.wait()?;
         }
         // Free for the next owner only when the server is gone.
-        self.lock = None;
-        self.child = None;
+        *owned = Owned::default();
         if !stopped.status.success() {
             bail!("the private PostgreSQL did not stop: {}", String::from_utf8_lossy(&stopped.stderr).trim());
         }
@@ -227,7 +309,7 @@ impl PrivatePostgres {
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
         // An early return before `stop`; nobody is left to tell about a failure.
-        let _ = self.stop_now();
+        let _ = self.0.stop_now();
     }
 }
 
@@ -242,7 +324,7 @@ fn is_reachable(path: &Path) -> bool {
 fn short_hash(path: &Path) -> String {
     use sha2::{Digest as _, Sha256};
     let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());
-    hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash[..6])
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {

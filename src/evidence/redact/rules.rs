@@ -51,6 +51,7 @@ const RULES: &[(&str, &str, &str)] = &[
     ("sonar-token", "sqp_ squ_ sqa_", r"\b(?P<secret>sq[pua]_[a-f0-9]{40})\b"),
     ("databricks-token", "dapi", r"\b(?P<secret>dapi[a-f0-9]{32}(?:-\d)?)\b"),
     ("snyk-token", "snyk", r"(?i)\bsnyk[_-]?token\W{1,4}(?P<secret>[0-9a-f]{8}-[0-9a-f-]{27})"),
+    ("regreen-key", "rgn_", r"\b(?P<secret>rgn_[A-Za-z0-9_-]{43})"),
     // Services.
     ("slack-token", "xoxa xoxb xoxe xoxo xoxp xoxr xoxs xapp-", r"\b(?P<secret>xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-\d-[A-Za-z0-9-]{20,})"),
     ("slack-webhook", "hooks.slack.com", r"hooks\.slack\.com/(?:services|workflows|triggers)/(?P<secret>[A-Za-z0-9/_+-]{20,})"),

@@ -1,11 +1,13 @@
 //! An OpenAI-compatible embeddings endpoint, in batches, tried again where that may help.
 
 use super::{EmbedError, Embedder, normalise};
+use crate::budget::Ledger;
 use crate::config::EmbeddingEndpoint;
 use crate::evidence::redact::Redactor;
 use crate::llm::{EmbeddingClient, ModelError};
 use async_trait::async_trait;
 use secrecy::SecretString;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a query may take: a search without vectors is better than one that hangs.
@@ -50,8 +52,9 @@ pub struct Endpoint {
 impl Endpoint {
     /// Nothing is sent yet.
     #[must_use]
-    pub fn new(settings: EndpointSettings, http: reqwest::Client) -> Self {
+    pub fn new(settings: EndpointSettings, http: reqwest::Client, ledger: Option<Arc<Ledger>>) -> Self {
         let client = EmbeddingClient::new(&settings.url, settings.api_key.as_ref(), &settings.model, http);
+        let client = client.noted(ledger);
         Self { settings, client }
     }
 

@@ -10,6 +10,7 @@ pub use lexical::Lexical;
 #[cfg(feature = "local-embeddings")]
 pub use local::Local;
 
+use crate::budget::Ledger;
 use crate::config::{Config, EmbedderChoice};
 use crate::db::embeddings::Space;
 use async_trait::async_trait;
@@ -41,14 +42,18 @@ pub trait Embedder: Send + Sync {
     async fn queries(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, EmbedError>;
 }
 
-/// The configured embedder.
+/// The configured embedder; what it uses is written down in `ledger`.
 ///
 /// # Errors
 /// The local model cannot be loaded.
-pub fn configured(config: &Config, http: &reqwest::Client) -> anyhow::Result<Arc<dyn Embedder>> {
+pub fn configured(
+    config: &Config,
+    http: &reqwest::Client,
+    ledger: Option<Arc<Ledger>>,
+) -> anyhow::Result<Arc<dyn Embedder>> {
     Ok(match &config.knowledge.embedder {
         EmbedderChoice::Lexical => Arc::new(Lexical::new()),
-        EmbedderChoice::Endpoint(settings) => Arc::new(Endpoint::new(settings.into(), http.clone())),
+        EmbedderChoice::Endpoint(settings) => Arc::new(Endpoint::new(settings.into(), http.clone(), ledger)),
         #[cfg(feature = "local-embeddings")]
         EmbedderChoice::Local(folder) => Arc::new(Local::load(folder)?),
         #[cfg(not(feature = "local-embeddings"))]
@@ -60,13 +65,18 @@ pub fn configured(config: &Config, http: &reqwest::Client) -> anyhow::Result<Arc
 
 /// An embedder that can still ask an older space, if there is one.
 #[must_use]
-pub fn of_space(space: &Space, config: &Config, http: &reqwest::Client) -> Option<Arc<dyn Embedder>> {
+pub fn of_space(
+    space: &Space,
+    config: &Config,
+    http: &reqwest::Client,
+    ledger: Arc<Ledger>,
+) -> Option<Arc<dyn Embedder>> {
     match space.provider.as_str() {
         "lexical" => Some(Arc::new(Lexical::new())),
         "endpoint" => {
             let EmbedderChoice::Endpoint(settings) = &config.knowledge.embedder else { return None };
             let settings = EndpointSettings { model: space.model.clone(), ..settings.into() };
-            Some(Arc::new(Endpoint::new(settings, http.clone())))
+            Some(Arc::new(Endpoint::new(settings, http.clone(), Some(ledger))))
         }
         #[cfg(feature = "local-embeddings")]
         "local" => {

@@ -1,0 +1,92 @@
+//! What a run's calls tell others: no secret, and of the evidence what an honest question needs.
+
+use super::workspace::Workspace;
+use crate::domain::{Access, ToolCallRecord, ToolSpec};
+use crate::evidence::untrusted::leak::{self, MAX_APPROVED, MAX_OF_A_CALL, MAX_OF_A_RUN};
+use serde_json::Value;
+use std::sync::{Mutex, PoisonError};
+
+/// What the answer to a call begins with that was not sent.
+pub(super) const NOT_SENT: &str = "failed: not sent: ";
+
+/// Whether a call was kept back for what its arguments held.
+#[must_use]
+pub fn was_kept_back(call: &ToolCallRecord) -> bool {
+    call.failed && call.result.starts_with(NOT_SENT)
+}
+
+/// What left in the arguments of a run's calls.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    copied: Mutex<usize>,
+}
+
+impl Told {
+    /// Whether a call may leave; if not, why, in words for the model and the log: without what it holds.
+    pub(super) fn check(
+        &self,
+        tool: &ToolSpec,
+        arguments: &Value,
+        workspace: &Workspace,
+    ) -> Result<(), String> {
+        if leak::hold_secret(arguments) {
+            return Err("the arguments hold what looks like a secret, as it is or encoded; name it by reference, such as the \
+                        Kubernetes Secret and key it stands in"
+                .to_owned());
+        }
+        let pieces = workspace.pieces();
+        let copied = leak::copied(arguments, pieces.iter().map(|piece| piece.text.as_str()));
+        let asks = tool.access == Access::Write;
+        let limit = if asks { MAX_APPROVED } else { MAX_OF_A_CALL };
+        if copied > limit {
+            return Err(format!(
+                "{copied} letters of the arguments are copied from the evidence, and {limit} is the most that may leave; ask with the \
+                 few words that matter"
+            ));
+        }
+        let mut all = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a person sees before it leaves does not count.
+        if !asks && *all + copied > MAX_OF_A_RUN {
+            return Err(format!(
+                "this run has told other systems {all} letters of the evidence, and {MAX_OF_A_RUN} is the most; conclude from what there is"
+            ));
+        }
+        if !asks {
+            *all += copied;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evidence::redact::Redactor;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn spec(access: Access) -> ToolSpec {
+        ToolSpec { name: "t".into(), description: String::new(), input_schema: Arc::default(), access }
+    }
+
+    #[test]
+    fn small_pieces_end_too_and_a_person_may_let_more_through() {
+        let workspace = Workspace::new(Vec::new(), Redactor::new());
+        let line = |number: usize| {
+            format!(
+                "error {number} of step {number} in file number {number}: what stands here is said once. "
+            )
+        };
+        workspace.add("log".into(), (0..200).map(line).collect(), Vec::new());
+        let told = Told::default();
+        let part = |from: usize| json!({"q": (from..from + 3).map(line).collect::<String>()});
+        let (read, write) = (spec(Access::Read), spec(Access::Write));
+        let sent =
+            (0..60).map(|n| told.check(&read, &part(n * 3), &workspace)).take_while(Result::is_ok).count();
+        assert!((10..30).contains(&sent), "{sent}");
+        assert!(told.check(&read, &json!({"q": "checkout"}), &workspace).is_ok());
+        let much = json!({"body": (0..20).map(line).collect::<String>()});
+        assert!(Told::default().check(&read, &much, &workspace).unwrap_err().contains("copied"));
+        assert!(told.check(&write, &much, &workspace).is_ok());
+    }
+}

@@ -1,0 +1,203 @@
+//! Service accounts of a cluster: their bound tokens, checked by the API server (TokenReview) or with the cluster's keys.
+
+use super::jwt::{Expected, Keys};
+use super::oidc::read;
+use super::{Unknown, hash};
+use crate::config;
+use crate::domain::{Caller, Role, Way};
+use anyhow::Context as _;
+use jsonwebtoken::jwk::JwkSet;
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an answer of the API server about a token is believed: a deleted account may call for so long.
+const BELIEVED: Duration = Duration::from_secs(60);
+/// Answers that are kept.
+const MAX_ANSWERS: usize = 10_000;
+
+/// When the API server was asked about a token, and whose it is, or why it is not taken.
+type Reviewed = (Instant, Result<Account, String>);
+
+/// A cluster.
+pub(super) struct Kubernetes {
+    config: config::Kubernetes,
+    http: reqwest::Client,
+    keys: Keys,
+    /// What was said of tokens, by their hashes.
+    reviewed: Mutex<HashMap<[u8; 32], Reviewed>>,
+}
+
+/// A service account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Account {
+    namespace: String,
+    name: String,
+}
+
+impl Account {
+    /// Of a user's name, `system:serviceaccount:NAMESPACE:NAME`.
+    fn parse(user: &str) -> Option<Self> {
+        let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+        let plain = |text: &str| {
+            !text.is_empty()
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+        };
+        (plain(namespace) && plain(name))
+            .then(|| Self { namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
+/// The part of a TokenReview (`authentication.k8s.io/v1`) that counts.
+#[derive(Deserialize)]
+struct Review {
+    status: Status,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    authenticated: bool,
+    user: User,
+    audiences: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct User {
+    username: String,
+}
+
+impl Kubernetes {
+    pub(super) fn new(config: config::Kubernetes) -> anyhow::Result<Self> {
+        // A client of its own: the cluster's certificates are trusted for its API server and for nothing else.
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("regreen/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(5))
+            .redirect(reqwest::redirect::Policy::none());
+        if let Some(path) = &config.ca {
+            let pem = std::fs::read(path)
+                .with_context(|| format!("`auth.kubernetes_ca`: {} cannot be read", path.display()))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .with_context(|| format!("`auth.kubernetes_ca`: {} is no PEM file", path.display()))?;
+            builder = builder.tls_certs_only(certificates);
+        }
+        let http = builder.build().context("cannot set up the client for the API server")?;
+        Ok(Self { config, http, keys: Keys::default(), reviewed: Mutex::default() })
+    }
+
+    /// Whether a token of this issuer is worth checking.
+    pub(super) fn may_be(&self, issuer: &str) -> bool {
+        self.config.issuer.as_ref().is_none_or(|own| own == issuer)
+    }
+
+    /// Who calls with a token.
+    pub(super) async fn caller(&self, token: &str) -> Result<Caller, Unknown> {
+        let account = match &self.config.issuer {
+            Some(issuer) => self.by_keys(token, issuer).await?,
+            None => self.by_review(token).await?,
+        };
+        let path = format!("{}/{}", account.namespace, account.name);
+        let role = self.config.roles.of(&path).ok_or_else(|| {
+            Unknown::NoRole(format!(
+                "the service account {path} has no role here: it is not among `auth.kubernetes_roles`"
+            ))
+        })?;
+        let namespaces = (role == Role::Reporter).then(|| [account.namespace].into());
+        Ok(Caller { name: format!("kubernetes:{path}"), role, namespaces, way: Way::Kubernetes, token: None })
+    }
+
+    async fn by_keys(&self, token: &str, issuer: &str) -> Result<Account, Unknown> {
+        let expected = Expected { issuer, audience: &self.config.audience };
+        let claims = self.keys.check(token, &expected, || self.jwks()).await?;
+        Account::parse(claims["sub"].as_str().unwrap_or_default()).ok_or_else(not_an_account)
+    }
+
+    async fn jwks(&self) -> anyhow::Result<JwkSet> {
+        let request = self.http.get(format!("{}/openid/v1/jwks", self.config.api));
+        read(self.authorised(request)?).await.context("the cluster's keys")
+    }
+
+    fn authorised(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::RequestBuilder> {
+        let Some(path) = &self.config.token else { return Ok(request) };
+        let token = std::fs::read_to_string(path)
+            .with_context(|| format!("`auth.kubernetes_token`: {} cannot be read", path.display()))?;
+        Ok(request.bearer_auth(token.trim()))
+    }
+
+    async fn by_review(&self, token: &str) -> Result<Account, Unknown> {
+        let key = hash(token);
+        let known = self.reviewed.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some((at, answer)) = known
+            && at.elapsed() < BELIEVED
+        {
+            return answer.map_err(Unknown::Refused);
+        }
+        let status = self.review(token).await.map_err(|error| {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "the API server cannot be asked about a token");
+            Unknown::Away(
+                "the cluster's API server cannot be asked about the token; try again in a moment".to_owned(),
+            )
+        })?;
+        let answer = self.judge(&status);
+        let mut reviewed = self.reviewed.lock().unwrap_or_else(PoisonError::into_inner);
+        if reviewed.len() >= MAX_ANSWERS {
+            reviewed.retain(|_, (at, _)| at.elapsed() < BELIEVED);
+        }
+        if reviewed.len() < MAX_ANSWERS {
+            reviewed.insert(key, (Instant::now(), answer.clone()));
+        }
+        answer.map_err(Unknown::Refused)
+    }
+
+    fn judge(&self, status: &Status) -> Result<Account, String> {
+        if !status.authenticated {
+            return Err("the token is not taken: the cluster does not know it, or it has expired".to_owned());
+        }
+        // An API server that knows nothing of audiences says so by naming none: its tokens are good for everybody.
+        if !status.audiences.contains(&self.config.audience) {
+            let audience = &self.config.audience;
+            return Err(format!("the token is not taken: it is not bound to the audience `{audience}`"));
+        }
+        Account::parse(&status.user.username).ok_or_else(|| not_an_account().to_string())
+    }
+
+    async fn review(&self, token: &str) -> anyhow::Result<Status> {
+        let url = format!("{}/apis/authentication.k8s.io/v1/tokenreviews", self.config.api);
+        let body = json!({
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": [self.config.audience]},
+        });
+        let review: Review = read(self.authorised(self.http.post(url))?.json(&body)).await?;
+        Ok(review.status)
+    }
+}
+
+fn not_an_account() -> Unknown {
+    Unknown::Refused("the token is not taken: it is not a service account's".to_owned())
+}
+
+#[cfg(test)]
+mod unit {
+    use super::Account;
+
+    #[test]
+    fn only_a_service_account_is_one() {
+        let account = Account::parse("system:serviceaccount:team-a:pipeline").unwrap();
+        assert_eq!((account.namespace.as_str(), account.name.as_str()), ("team-a", "pipeline"));
+        for user in [
+            "system:node:team-a",
+            "system:serviceaccount:team-a",
+            "system:serviceaccount:team-a:pipeline:more",
+            "system:serviceaccount::x",
+            "system:serviceaccount:a/b:x",
+            "admin",
+        ] {
+            assert_eq!(Account::parse(user), None, "{user}");
+        }
+    }
+}

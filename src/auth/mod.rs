@@ -1,0 +1,212 @@
+//! Who calls: by an API key, by a token of the OIDC issuer, by a Kubernetes service account's token, or logged in to the
+//! pages. What callers may do is decided at the routes.
+
+mod jwt;
+mod key;
+mod kubernetes;
+mod oidc;
+mod secret;
+
+pub use key::{NewKey, NotMade, make as make_key, revoke as revoke_key};
+pub use oidc::Sent;
+pub use secret::{KEY_PREFIX, Secret, hash};
+
+use crate::clock;
+use crate::config::Config;
+use crate::db::{self, keys, sessions};
+use crate::domain::{ApiKey, Caller};
+use kubernetes::Kubernetes;
+use oidc::Oidc;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::PgPool;
+use std::time::Duration;
+
+/// Longest token that is looked at, in bytes.
+const MAX_TOKEN: usize = 16 * 1024;
+
+/// How somebody shows who they are.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// Of the `Authorization: Bearer` header.
+    pub bearer: Option<SecretString>,
+    /// Of the pages' cookie.
+    pub cookie: Option<SecretString>,
+}
+
+/// Why it is not known who calls, or that they may do nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Unknown {
+    /// They do not say.
+    #[error("{0}")]
+    Silent(&'static str),
+    /// What they show is not good, in words for them.
+    #[error("{0}")]
+    Refused(String),
+    /// They are known, and nothing is allowed to them.
+    #[error("{0}")]
+    NoRole(String),
+    /// It cannot be found out now.
+    #[error("{0}")]
+    Away(String),
+    /// The database is away.
+    #[error("the database is away; try again in a moment")]
+    Database,
+}
+
+impl From<sqlx::Error> for Unknown {
+    fn from(error: sqlx::Error) -> Self {
+        tracing::error!(%error, "who calls cannot be looked up");
+        Self::Database
+    }
+}
+
+/// Finds out who calls.
+pub struct Auth {
+    pool: PgPool,
+    keys: bool,
+    oidc: Option<Oidc>,
+    kubernetes: Option<Kubernetes>,
+    session_expires: Duration,
+}
+
+impl Auth {
+    /// Makes it from the settings. Nothing is asked of anybody yet.
+    ///
+    /// # Errors
+    /// The cluster's certificates cannot be read.
+    pub fn new(config: &Config, pool: PgPool, http: reqwest::Client) -> anyhow::Result<Self> {
+        let auth = &config.auth;
+        let callback = config.server.public_url.as_ref().map(|base| format!("{base}/login/callback"));
+        Ok(Self {
+            pool,
+            keys: auth.keys,
+            oidc: auth.oidc.clone().map(|oidc| Oidc::new(oidc, callback, http)),
+            kubernetes: auth.kubernetes.clone().map(Kubernetes::new).transpose()?,
+            session_expires: auth.session_expires,
+        })
+    }
+
+    /// Whether anybody has to show who they are.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.keys || self.oidc.is_some() || self.kubernetes.is_some()
+    }
+
+    /// Whether people can log in at the issuer.
+    #[must_use]
+    pub fn has_login(&self) -> bool {
+        self.oidc.as_ref().is_some_and(Oidc::has_login)
+    }
+
+    /// Whether API keys are taken.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.keys
+    }
+
+    /// Who calls.
+    ///
+    /// # Errors
+    /// See [`Unknown`].
+    pub async fn caller(&self, credentials: &Credentials) -> Result<Caller, Unknown> {
+        if !self.is_on() {
+            return Ok(Caller::anyone());
+        }
+        match (&credentials.bearer, &credentials.cookie) {
+            (Some(bearer), _) => self.by_token(bearer).await,
+            (None, Some(cookie)) => self.by_cookie(cookie).await,
+            (None, None) => Err(Unknown::Silent(
+                "say who you are: send `Authorization: Bearer` with an API key or a token",
+            )),
+        }
+    }
+
+    async fn by_token(&self, token: &SecretString) -> Result<Caller, Unknown> {
+        let text = token.expose_secret();
+        if text.len() > MAX_TOKEN {
+            return Err(Unknown::Refused("the token is longer than 16 KiB".to_owned()));
+        }
+        if text.starts_with(KEY_PREFIX) {
+            return Ok(self.key(text).await?.caller());
+        }
+        let Some(issuer) = jwt::issuer(text) else {
+            return Err(Unknown::Refused(
+                "what was sent is neither an API key of this server nor a token of an issuer".to_owned(),
+            ));
+        };
+        match (&self.oidc, &self.kubernetes) {
+            (Some(oidc), _) if oidc.is(&issuer) => oidc.caller(token).await,
+            (_, Some(kubernetes)) if kubernetes.may_be(&issuer) => kubernetes.caller(text).await,
+            _ => Err(Unknown::Refused("the token is of an issuer that is not trusted here".to_owned())),
+        }
+    }
+
+    /// The key, if it may be used.
+    async fn key(&self, text: &str) -> Result<ApiKey, Unknown> {
+        if !self.keys {
+            return Err(Unknown::Refused("API keys are not taken here: `auth.ways` lacks `keys`".to_owned()));
+        }
+        let known = db::soon(keys::used(&self.pool, &hash(text), clock::now())).await?;
+        known.ok_or_else(|| {
+            Unknown::Refused("the API key is not known, was revoked, or has expired".to_owned())
+        })
+    }
+
+    async fn by_cookie(&self, cookie: &SecretString) -> Result<Caller, Unknown> {
+        let known = db::soon(sessions::find(&self.pool, &hash(cookie.expose_secret()), clock::now())).await?;
+        known.ok_or(Unknown::Silent("you are not logged in any more; log in again"))
+    }
+
+    /// Logs somebody in with an API key: who it is, and the cookie's text.
+    ///
+    /// # Errors
+    /// See [`Unknown`].
+    pub async fn log_in(&self, key: &SecretString) -> Result<(Caller, Secret), Unknown> {
+        let key = self.key(key.expose_secret().trim()).await?;
+        let caller = key.caller();
+        let cookie = self.open(&caller, Some(key.id)).await?;
+        Ok((caller, cookie))
+    }
+
+    /// Where somebody is sent to log in, and what their browser has to bring back.
+    ///
+    /// # Errors
+    /// There is no issuer to log in at, or it is away.
+    pub async fn send(&self, next: &str) -> Result<Sent, Unknown> {
+        self.issuer()?.send(&self.pool, next).await
+    }
+
+    /// Logs in somebody who comes back from the issuer: who it is, the cookie's text, and where they wanted to go.
+    ///
+    /// # Errors
+    /// See [`Unknown`].
+    pub async fn come_back(&self, code: &str, state: &str) -> Result<(Caller, Secret, String), Unknown> {
+        let (caller, next) = self.issuer()?.come_back(&self.pool, code, state).await?;
+        let cookie = self.open(&caller, None).await?;
+        Ok((caller, cookie, next))
+    }
+
+    fn issuer(&self) -> Result<&Oidc, Unknown> {
+        self.oidc.as_ref().filter(|oidc| oidc.has_login()).ok_or(Unknown::Silent(
+            "there is no issuer to log in at: set `auth.oidc_client_id` and `server.public_url`",
+        ))
+    }
+
+    async fn open(&self, caller: &Caller, key: Option<uuid::Uuid>) -> Result<Secret, Unknown> {
+        let cookie = Secret::new();
+        let now = clock::now();
+        let hash = hash(cookie.expose());
+        let session =
+            sessions::NewSession { hash: &hash, caller, key, expires_at: now + self.session_expires };
+        sessions::open(&self.pool, &session, now).await?;
+        Ok(cookie)
+    }
+
+    /// Logs out whoever has this cookie.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn log_out(&self, cookie: &SecretString) -> sqlx::Result<()> {
+        sessions::close(&self.pool, &hash(cookie.expose_secret())).await
+    }
+}

@@ -1,0 +1,74 @@
+//! Secrets that this server gives out: 256 random bits. Only their hash is kept, which is enough: nobody can guess these, so
+//! that nothing slow has to stand in the way of guessing.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret as _, SecretString};
+use sha2::{Digest as _, Sha256};
+
+/// What an API key begins with, so that people and scanners of secrets know one when they see it.
+pub const KEY_PREFIX: &str = "rgn_";
+
+/// A secret as it is given out, once.
+#[derive(Debug)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    /// A new one.
+    ///
+    /// # Panics
+    /// The system has no randomness to give.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "no secret is the default")]
+    pub fn new() -> Self {
+        let mut random = [0u8; 32];
+        getrandom::fill(&mut random).expect("the system gives random bytes");
+        Self(SecretString::from(URL_SAFE_NO_PAD.encode(random)))
+    }
+
+    /// A new API key.
+    #[must_use]
+    pub fn key() -> Self {
+        Self(SecretString::from(format!("{KEY_PREFIX}{}", Self::new().expose())))
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+/// What is kept of a secret.
+#[must_use]
+pub fn hash(secret: &str) -> [u8; 32] {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+/// What a verifier is announced by (RFC 7636, `S256`).
+pub(super) fn challenge(verifier: &str) -> String {
+    URL_SAFE_NO_PAD.encode(hash(verifier))
+}
+
+#[cfg(test)]
+mod unit {
+    use super::*;
+    use crate::evidence::redact::Redactor;
+
+    #[test]
+    fn a_challenge_is_that_of_the_rfc() {
+        // RFC 7636, appendix B.
+        assert_eq!(
+            challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+        );
+    }
+
+    #[test]
+    fn a_key_is_known_by_its_beginning_and_redacted() {
+        let key = Secret::key();
+        assert!(key.expose().starts_with(KEY_PREFIX) && key.expose().len() == 47);
+        let log = format!("curl -H 'X-Key: {}' https://regreen.example", key.expose());
+        assert!(!Redactor::new().redact(&log).contains(key.expose()));
+    }
+}

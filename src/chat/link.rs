@@ -1,0 +1,73 @@
+//! Links that decide a call without a login, for mail and messengers: signed, for one call and one choice, until the call
+//! expires. Following one shows the call; deciding takes a press of a button, since programs follow links too.
+
+use super::decide::{self, Choice, Decided, Decision, NotDecided};
+use crate::app::App;
+use crate::domain::Approval;
+use chrono::{DateTime, Utc};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use sha2::Sha256;
+use std::sync::Arc;
+
+/// A link, as its address holds it.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// What it decides.
+    pub choice: Choice,
+    /// Until when, in seconds since 1970.
+    pub until: i64,
+    /// For whom it was made.
+    pub issued_to: String,
+}
+
+impl Link {
+    /// For a call, until it expires.
+    #[must_use]
+    pub fn new(choice: Choice, approval: &Approval, issued_to: &str) -> Self {
+        Self { choice, until: approval.expires_at.timestamp(), issued_to: issued_to.to_owned() }
+    }
+
+    /// Its address, if links are configured.
+    #[must_use]
+    pub fn url(&self, app: &App, approval: &Approval) -> Option<String> {
+        let base = app.config.server.public_url.as_ref()?;
+        let signature = hex::encode(self.mac(app, approval)?.finalize().into_bytes());
+        let place = format!("{base}/links/{}/{}", approval.id, self.choice.as_str());
+        let until = self.until.to_string();
+        let query = [("until", until.as_str()), ("for", &self.issued_to), ("signature", &signature)];
+        reqwest::Url::parse_with_params(&place, query).ok().map(Into::into)
+    }
+
+    /// Over all that it says, and the call's own hash: it is for these arguments and no others.
+    fn mac(&self, app: &App, approval: &Approval) -> Option<Hmac<Sha256>> {
+        let secret = app.config.chat.link_secret.as_ref()?;
+        let said =
+            json!(["approval", approval.id, approval.hash, self.choice.as_str(), self.until, self.issued_to]);
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).ok()?;
+        mac.update(said.to_string().as_bytes());
+        Some(mac)
+    }
+
+    /// Whether it was made here, for this call, and is not over.
+    #[must_use]
+    pub fn is_genuine(&self, app: &App, approval: &Approval, signature: &str, now: DateTime<Utc>) -> bool {
+        let bytes: Option<Vec<u8>> = (signature.is_ascii() && signature.len() == 64)
+            .then(|| (0..32).map(|at| u8::from_str_radix(&signature[2 * at..2 * at + 2], 16).ok()).collect())
+            .flatten();
+        let signed =
+            bytes.zip(self.mac(app, approval)).is_some_and(|(bytes, mac)| mac.verify_slice(&bytes).is_ok());
+        signed && now.timestamp() < self.until
+    }
+
+    /// Decides the call by a link that is genuine.
+    ///
+    /// # Errors
+    /// See [`NotDecided`].
+    pub async fn decide(&self, app: &Arc<App>, approval: &Approval) -> Result<Decided, NotDecided> {
+        let author = format!("signed link (issued to {})", self.issued_to);
+        let decision = Decision { choice: self.choice, author, caller: None, note: None };
+        decide::decide(app, approval.id, decision).await
+    }
+}

@@ -1,0 +1,118 @@
+//! `token`: API keys of this server.
+
+use crate::auth::{self, NewKey};
+use crate::config::Config;
+use crate::domain::Role;
+use crate::{app, clock, db, telemetry};
+use anyhow::Context as _;
+use clap::Subcommand;
+use sqlx::PgPool;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Who makes keys on the command line.
+const OPERATOR: &str = "command line";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Action {
+    /// Make a key and show it, once.
+    Create {
+        /// What it may do: reporter, viewer, operator or admin; each may do what those before it may.
+        #[arg(long, value_parser = role)]
+        role: Role,
+        /// What it is for. Not used twice.
+        #[arg(long)]
+        name: String,
+        /// How long it may be used, such as 90d; `never` ends it only by `revoke`.
+        #[arg(long, default_value = "90d", value_parser = life)]
+        expires: Life,
+        /// Namespaces that a reporter is bound to; all when left out.
+        #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
+        namespace: Vec<String>,
+    },
+    /// Show what keys there are.
+    List,
+    /// Take a key back.
+    Revoke {
+        /// Its id or name.
+        key: String,
+    },
+}
+
+/// How long a key lives; for ever when absent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Life(Option<Duration>);
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::parse(text).ok_or_else(|| format!("there is {}", Role::ALL.map(Role::as_str).join(", ")))
+}
+
+fn life(text: &str) -> Result<Life, String> {
+    if text == "never" {
+        return Ok(Life(None));
+    }
+    humantime::parse_duration(text).map(|life| Life(Some(life))).map_err(|error| error.to_string())
+}
+
+/// Runs it.
+pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCode> {
+    telemetry::init(&config.log)?;
+    let connected = app::connect(&config).await?;
+    db::migrate(&connected.pool).await?;
+    let done = act(&connected.pool, action, config.auth.keys).await;
+    connected.pool.close().await;
+    if let Some(private) = connected.private {
+        private.stop().await?;
+    }
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn act(pool: &PgPool, action: Action, taken: bool) -> anyhow::Result<()> {
+    match action {
+        Action::Create { role, name, expires: Life(expires_in), namespace } => {
+            let new = NewKey { name, role, namespaces: namespace, expires_in, by: OPERATOR.to_owned() };
+            let (key, secret) = auth::make_key(pool, new).await?;
+            // The key alone on standard output, so that it can be piped into a secret.
+            println!("{}", secret.expose());
+            let until =
+                key.expires_at.map_or_else(|| "for ever".to_owned(), |end| format!("until {}", day(end)));
+            eprintln!(
+                "`{}` may act as {} {until}. Keep it now: it is not shown again.",
+                key.name,
+                key.role.as_str()
+            );
+            if !taken {
+                eprintln!("This configuration takes no keys: set `auth.ways` (REGREEN_AUTH) to `keys`.");
+            }
+        }
+        Action::List => {
+            for key in db::keys::list(pool).await? {
+                let state = match (key.revoked_at, key.expires_at) {
+                    (Some(at), _) => format!("revoked {}", day(at)),
+                    (None, Some(at)) if at <= clock::now() => format!("expired {}", day(at)),
+                    (None, Some(at)) => format!("until {}", day(at)),
+                    (None, None) => "for ever".to_owned(),
+                };
+                let used = key
+                    .last_used_at
+                    .map_or_else(|| "never used".to_owned(), |at| format!("used {}", day(at)));
+                let bound =
+                    key.namespaces.map_or_else(String::new, |all| format!("  only {}", all.join(", ")));
+                println!("{}  {:<24} {:<9} {state:<28} {used}{bound}", key.id, key.name, key.role.as_str());
+            }
+        }
+        Action::Revoke { key } => {
+            let known = auth::revoke_key(pool, &key, OPERATOR).await?;
+            let known = known.with_context(|| {
+                format!("there is no key `{key}` that could be revoked; see `regreen token list`")
+            })?;
+            println!("`{}` is revoked.", known.name);
+        }
+    }
+    Ok(())
+}
+
+fn day(at: chrono::DateTime<chrono::Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M UTC").to_string()
+}

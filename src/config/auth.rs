@@ -1,0 +1,306 @@
+//! Who has to show who they are, and how.
+
+use super::reader::Reader;
+use super::settings::{Setting, s};
+use crate::domain::Role;
+use globset::Glob;
+use secrecy::SecretString;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a cluster puts what a pod needs to talk to its API server.
+const IN_CLUSTER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// What can be set.
+pub(super) const SETTINGS: &[Setting] = &[
+    s(
+        "auth.ways",
+        &["REGREEN_AUTH"],
+        "",
+        "How callers show who they are: any of `keys`, `oidc`, `kubernetes`, separated by commas. Unset: nobody has to, on loopback only; `none`: nobody has to, wherever it listens.",
+    ),
+    s(
+        "auth.session_expires",
+        &["REGREEN_SESSION_EXPIRES"],
+        "12h",
+        "How long somebody stays logged in on the pages.",
+    ),
+    s(
+        "auth.oidc_issuer",
+        &["REGREEN_OIDC_ISSUER"],
+        "",
+        "URL of the OIDC issuer, exactly as its tokens name it.",
+    ),
+    s(
+        "auth.oidc_audience",
+        &["REGREEN_OIDC_AUDIENCE"],
+        "",
+        "Who tokens have to be made for. Unset: `auth.oidc_client_id`.",
+    ),
+    s(
+        "auth.oidc_client_id",
+        &["REGREEN_OIDC_CLIENT_ID"],
+        "",
+        "Client that people log in to the pages with; its redirect URL is `/login/callback` under `server.public_url`.",
+    ),
+    s(
+        "auth.oidc_client_secret",
+        &["REGREEN_OIDC_CLIENT_SECRET"],
+        "",
+        "Its secret, if it has one: a value, `env:NAME` or `file:/path`.",
+    ),
+    s("auth.oidc_scopes", &["REGREEN_OIDC_SCOPES"], "openid profile", "What is asked for at a login."),
+    s(
+        "auth.oidc_name_claim",
+        &["REGREEN_OIDC_NAME_CLAIM"],
+        "sub",
+        "Claim that says who somebody is; has to be one that the issuer gives to one person only.",
+    ),
+    s(
+        "auth.oidc_role_claim",
+        &["REGREEN_OIDC_ROLE_CLAIM"],
+        "roles",
+        "Claim that says what somebody may do, a text or a list; dots lead into objects.",
+    ),
+    s(
+        "auth.oidc_roles",
+        &["REGREEN_OIDC_ROLES"],
+        "reporter=reporter,viewer=viewer,operator=operator,admin=admin",
+        "What its values mean: `GLOB=ROLE`, separated by commas; the highest role counts.",
+    ),
+    s(
+        "auth.oidc_default_role",
+        &["REGREEN_OIDC_DEFAULT_ROLE"],
+        "",
+        "Role of people who have none of these. Unset: they may do nothing.",
+    ),
+    s(
+        "auth.kubernetes_api",
+        &["REGREEN_KUBERNETES_API"],
+        "https://kubernetes.default.svc",
+        "API server whose service accounts may call.",
+    ),
+    s(
+        "auth.kubernetes_ca",
+        &["REGREEN_KUBERNETES_CA"],
+        "",
+        "File with the certificates it is trusted by. Unset: the pod's own.",
+    ),
+    s(
+        "auth.kubernetes_token",
+        &["REGREEN_KUBERNETES_TOKEN"],
+        "",
+        "File with this server's own token for it. Unset: the pod's own.",
+    ),
+    s(
+        "auth.kubernetes_audience",
+        &["REGREEN_KUBERNETES_AUDIENCE"],
+        "regreen",
+        "Audience that service accounts' tokens have to be bound to.",
+    ),
+    s(
+        "auth.kubernetes_issuer",
+        &["REGREEN_KUBERNETES_ISSUER"],
+        "",
+        "Issuer of these tokens: they are checked with the cluster's published keys. Unset: the API server is asked about each (TokenReview).",
+    ),
+    s(
+        "auth.kubernetes_roles",
+        &["REGREEN_KUBERNETES_ROLES"],
+        "**=reporter",
+        "What service accounts may do: `GLOB=ROLE` over `NAMESPACE/NAME`, the first that matches. Reporters are bound to their own namespace.",
+    ),
+];
+
+/// The ways to show who calls; none at all means that nobody has to.
+#[derive(Debug, Clone, Default)]
+pub struct Auth {
+    /// API keys of this server.
+    pub keys: bool,
+    /// Tokens of an OIDC issuer.
+    pub oidc: Option<Oidc>,
+    /// Service accounts' tokens of a cluster.
+    pub kubernetes: Option<Kubernetes>,
+    /// How long somebody stays logged in on the pages.
+    pub session_expires: Duration,
+}
+
+/// An OIDC issuer.
+#[derive(Debug, Clone)]
+pub struct Oidc {
+    /// Its URL, exactly as in its tokens.
+    pub issuer: String,
+    /// Who tokens have to be for.
+    pub audience: String,
+    /// The client that people log in to the pages with.
+    pub client_id: Option<String>,
+    /// Its secret, when it has one.
+    pub client_secret: Option<SecretString>,
+    /// What is asked for at a login.
+    pub scopes: Vec<String>,
+    /// The claim that says who somebody is.
+    pub name_claim: String,
+    /// The claim that says what somebody may do; dots lead into objects.
+    pub role_claim: String,
+    /// What its values mean.
+    pub roles: Roles,
+    /// Whoever has none of these.
+    pub default_role: Option<Role>,
+}
+
+/// A cluster's service accounts.
+#[derive(Debug, Clone)]
+pub struct Kubernetes {
+    /// URL of the API server.
+    pub api: String,
+    /// Certificates it is trusted by; the system's when absent.
+    pub ca: Option<PathBuf>,
+    /// The token of this server, read again for each request: it is renewed in place.
+    pub token: Option<PathBuf>,
+    /// Who tokens have to be for.
+    pub audience: String,
+    /// Issuer of the tokens, as checked with the cluster's keys; asks the API server about each token when absent.
+    pub issuer: Option<String>,
+    /// What accounts may do, by globs over `NAMESPACE/NAME`.
+    pub roles: Roles,
+}
+
+/// Globs and the role of what matches, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Roles(Vec<(globset::GlobMatcher, Role)>);
+
+impl Roles {
+    /// The role of the first glob that matches.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Option<Role> {
+        self.0.iter().find(|(glob, _)| glob.is_match(name)).map(|(_, role)| *role)
+    }
+
+    fn read(r: &mut Reader<'_>, key: &str) -> Self {
+        let mut roles = Vec::new();
+        for item in list(&r.required_text(key)) {
+            let Some((glob, role)) = item.rsplit_once('=') else {
+                r.mistake(format!("`{key}`"), format!("`{item}` has to be `NAME=ROLE`"));
+                continue;
+            };
+            match (Glob::new(glob.trim()), Role::parse(role.trim())) {
+                (Ok(glob), Some(role)) => roles.push((glob.compile_matcher(), role)),
+                (Err(error), _) => {
+                    r.mistake(format!("`{key}`"), format!("`{glob}` is not a glob: {}", error.kind()));
+                }
+                (_, None) => r.mistake(format!("`{key}`"), not_a_role(role.trim())),
+            }
+        }
+        Self(roles)
+    }
+}
+
+fn not_a_role(name: &str) -> String {
+    format!("`{name}` is no role; there is {}", Role::ALL.map(Role::as_str).join(", "))
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+impl Auth {
+    /// Whether anybody has to show who they are.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.keys || self.oidc.is_some() || self.kubernetes.is_some()
+    }
+
+    pub(super) fn read(r: &mut Reader<'_>, bind: IpAddr) -> Self {
+        let ways = list(&r.required_text("auth.ways"));
+        for way in &ways {
+            if !["keys", "oidc", "kubernetes", "none"].contains(&way.as_str()) {
+                let problem = format!("`{way}` is no way; there is keys, oidc, kubernetes, or none");
+                r.mistake("`auth.ways`", problem);
+            }
+        }
+        let has = |name: &str| ways.iter().any(|way| way == name);
+        if has("none") && ways.len() > 1 {
+            r.mistake("`auth.ways`", "names `none` beside other ways");
+        }
+        if ways.is_empty() && !bind.is_loopback() {
+            r.mistake(
+                "`auth.ways`",
+                format!("is not set, but `server.bind` is {bind}, where others reach this server: set it to any of keys, oidc, kubernetes; or to none, if whoever reaches it may do everything"),
+            );
+        }
+        let (oidc, kubernetes) = (oidc(r), kubernetes(r));
+        let session_expires = r.duration("auth.session_expires");
+        if !(Duration::from_secs(60)..=Duration::from_secs(90 * 24 * 3600)).contains(&session_expires) {
+            r.mistake("`auth.session_expires`", "is outside one minute to 90 days");
+        }
+        if has("oidc") && oidc.is_none() {
+            r.mistake("`auth.oidc_issuer`", "is not set, but `auth.ways` has `oidc`");
+        }
+        Self {
+            keys: has("keys"),
+            oidc: oidc.filter(|_| has("oidc")),
+            kubernetes: Some(kubernetes).filter(|_| has("kubernetes")),
+            session_expires,
+        }
+    }
+}
+
+/// Tokens and keys come over the wire: in the open only on this machine.
+fn guarded_url(r: &mut Reader<'_>, key: &str) -> Option<String> {
+    let text = r.url(key)?;
+    let url = reqwest::Url::parse(&text).ok()?;
+    let bare = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let local = bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if url.scheme() != "https" && !local {
+        r.mistake(format!("`{key}`"), "has to be https://");
+    }
+    Some(text)
+}
+
+fn oidc(r: &mut Reader<'_>) -> Option<Oidc> {
+    let issuer = guarded_url(r, "auth.oidc_issuer");
+    let client_id = r.text("auth.oidc_client_id");
+    let default_role = r.text("auth.oidc_default_role").and_then(|name| {
+        let role = Role::parse(&name);
+        if role.is_none() {
+            r.mistake("`auth.oidc_default_role`", not_a_role(&name));
+        }
+        role
+    });
+    let audience = r.text("auth.oidc_audience").or_else(|| client_id.clone());
+    if issuer.is_some() && audience.is_none() {
+        r.mistake(
+            "`auth.oidc_audience`",
+            "is not set: without it tokens that were made for other programs would be taken",
+        );
+    }
+    let oidc = Oidc {
+        issuer: issuer.clone().unwrap_or_default(),
+        audience: audience.unwrap_or_default(),
+        client_id,
+        client_secret: r.secret("auth.oidc_client_secret"),
+        scopes: r.required_text("auth.oidc_scopes").split_whitespace().map(str::to_owned).collect(),
+        name_claim: r.required_text("auth.oidc_name_claim"),
+        role_claim: r.required_text("auth.oidc_role_claim"),
+        roles: Roles::read(r, "auth.oidc_roles"),
+        default_role,
+    };
+    issuer.map(|_| oidc)
+}
+
+fn kubernetes(r: &mut Reader<'_>) -> Kubernetes {
+    let file = |key: &str, name: &str, r: &Reader<'_>| {
+        let own = PathBuf::from(IN_CLUSTER).join(name);
+        r.text(key).map(PathBuf::from).or_else(|| own.exists().then_some(own))
+    };
+    let (ca, token) = (file("auth.kubernetes_ca", "ca.crt", r), file("auth.kubernetes_token", "token", r));
+    Kubernetes {
+        api: guarded_url(r, "auth.kubernetes_api").unwrap_or_default().trim_end_matches('/').to_owned(),
+        ca,
+        token,
+        audience: r.required_text("auth.kubernetes_audience"),
+        issuer: r.text("auth.kubernetes_issuer"),
+        roles: Roles::read(r, "auth.kubernetes_roles"),
+    }
+}

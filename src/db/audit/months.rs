@@ -1,0 +1,156 @@
+//! Months: their partitions are made ahead, and old ones go as a whole. A row that stays keeps the seals of what went, so that the
+//! chain can be followed across it.
+
+use super::add_all;
+use crate::journal::Note;
+use chrono::{DateTime, Datelike as _, Months, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
+
+/// Months that have their partition beside the current one.
+const AHEAD: u32 = 2;
+/// Longest wait for a lock that would keep others waiting.
+const LOCK_TIMEOUT: &str = "2s";
+/// What a row is called that keeps the seals of dropped rows.
+pub(super) const DROP: &str = "audit.drop";
+
+/// Rows without a gap in the chain that were dropped, and the seal of the last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stretch {
+    pub(super) first: i64,
+    pub(super) last: i64,
+    pub(super) hash: String,
+}
+
+/// A month that was dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// Its partition.
+    pub name: String,
+    /// Rows in it.
+    pub rows: i64,
+}
+
+/// Makes the partitions of this month and of those that come. Returns how many were made.
+pub async fn add_months(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<usize> {
+    let this = NaiveDate::from_ymd_opt(now.year(), now.month(), 1).unwrap_or_default();
+    let mut made = 0;
+    for ahead in 0..=AHEAD {
+        let month = this.checked_add_months(Months::new(ahead)).unwrap_or(this);
+        let mut transaction = pool.begin().await?;
+        give_way(&mut transaction).await?;
+        let added = sqlx::query_scalar!(r#"select audit_add_month($1) as "added!""#, month);
+        made += usize::from(added.fetch_one(&mut *transaction).await?);
+        transaction.commit().await?;
+    }
+    Ok(made)
+}
+
+/// Rather tries again later than lets everybody wait behind it.
+async fn give_way(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query_scalar!("select set_config('lock_timeout', $1, true)", LOCK_TIMEOUT).fetch_one(db).await?;
+    Ok(())
+}
+
+/// Drops the months that ended before `cutoff`, oldest first; one with rows that have no seal yet stays.
+pub async fn drop_before(
+    pool: &PgPool,
+    cutoff: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Vec<Dropped>> {
+    let months = sqlx::query!(
+        r#"select name as "name!", first as "first!", past as "past!" from audit_months() where past <= $1"#,
+        cutoff
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut dropped = Vec::new();
+    for month in months {
+        match drop_month(pool, &month.name, (month.first, month.past), now).await? {
+            Some(rows) => dropped.push(Dropped { name: month.name, rows }),
+            None => break,
+        }
+    }
+    Ok(dropped)
+}
+
+async fn drop_month(
+    pool: &PgPool,
+    name: &str,
+    (first, past): (DateTime<Utc>, DateTime<Utc>),
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<i64>> {
+    let mut transaction = pool.begin().await?;
+    give_way(&mut transaction).await?;
+    // Nobody seals meanwhile.
+    sqlx::query!("select seq from audit_head for update").fetch_one(&mut *transaction).await?;
+    let rows = sqlx::query!(
+        r#"select count(*) as "all!", count(*) filter (where seq is null) as "unsealed!" from audit where at >= $1 and at < $2"#,
+        first,
+        past
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    // Another process may have been faster.
+    let exists = sqlx::query_scalar!(r#"select to_regclass($1) is not null as "exists!""#, name);
+    if rows.unsealed > 0 || !exists.fetch_one(&mut *transaction).await? {
+        // Not left to its drop, which lets go of the lock some time later.
+        transaction.rollback().await?;
+        return Ok(None);
+    }
+    let mut gone = dropped(&mut transaction).await?;
+    gone.extend(stretches(&mut transaction, first, past).await?);
+    let data = json!({ "rows": rows.all, "first": first, "past": past, "stretches": joined(gone) });
+    let mut note = Note::new(DROP, ("partition", name), "done")
+        .detail(format!("{} rows of before {} are past `audit.retention`", rows.all, past.format("%Y-%m-%d")))
+        .data(data);
+    note.at = now;
+    add_all(&mut *transaction, &[note]).await?;
+    sqlx::query!("select audit_drop_month($1)", name).fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(Some(rows.all))
+}
+
+/// What was dropped so far, as the latest row says that keeps it.
+pub(super) async fn dropped(db: &mut PgConnection) -> sqlx::Result<Vec<Stretch>> {
+    let kept = sqlx::query_scalar!(
+        r#"select (data -> 'stretches')::text as "stretches!" from audit where action = $1 order by id desc limit 1"#,
+        DROP
+    );
+    let kept = kept.fetch_optional(db).await?;
+    Ok(kept.and_then(|kept| serde_json::from_str(&kept).ok()).unwrap_or_default())
+}
+
+/// The rows of a month as stretches of the chain: one, and where months meet maybe some more.
+async fn stretches(
+    db: &mut PgConnection,
+    first: DateTime<Utc>,
+    past: DateTime<Utc>,
+) -> sqlx::Result<Vec<Stretch>> {
+    sqlx::query_as!(
+        Stretch,
+        r#"select min(seq) as "first!", max(seq) as "last!", encode((array_agg(hash order by seq desc))[1], 'hex') as "hash!"
+           from (select seq, hash, seq - row_number() over (order by seq) as stretch from audit where at >= $1 and at < $2) rows
+           group by stretch order by 1"#,
+        first,
+        past
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Stretches in order, those that meet made one.
+fn joined(mut stretches: Vec<Stretch>) -> Vec<Stretch> {
+    stretches.sort_by_key(|stretch| stretch.first);
+    let mut joined: Vec<Stretch> = Vec::new();
+    for stretch in stretches {
+        match joined.last_mut() {
+            Some(last) if last.last + 1 == stretch.first => {
+                *last = Stretch { first: last.first, ..stretch };
+            }
+            _ => joined.push(stretch),
+        }
+    }
+    joined
+}

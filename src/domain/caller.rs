@@ -1,0 +1,149 @@
+//! Who calls, and what they may do.
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// What somebody may do; each may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reports failures, and reads its own reports.
+    Reporter,
+    /// Reads everything but what only administrators see.
+    Viewer,
+    /// Chats, approves, resolves.
+    Operator,
+    /// Changes agents, servers, documents and keys, and reads the record.
+    Admin,
+}
+
+impl Role {
+    /// All of them, from the least.
+    pub const ALL: [Self; 4] = [Self::Reporter, Self::Viewer, Self::Operator, Self::Admin];
+
+    /// Stable name, as stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reporter => "reporter",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
+    }
+}
+
+/// How somebody showed who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// Not at all: no authentication is configured.
+    Open,
+    /// With an API key of this server.
+    Key,
+    /// With a token of the OIDC issuer.
+    Oidc,
+    /// With a Kubernetes service account's token.
+    Kubernetes,
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// By this name they are on record: `key:NAME`, `oidc:SUBJECT`, `kubernetes:NAMESPACE/ACCOUNT`; `user` when nobody has to
+    /// say who they are.
+    pub name: String,
+    /// What they may do.
+    pub role: Role,
+    /// Namespaces they are bound to; all when absent.
+    pub namespaces: Option<Arc<[String]>>,
+    /// How they showed it.
+    pub way: Way,
+    /// Their own token, for MCP servers that want it; never stored.
+    pub token: Option<SecretString>,
+}
+
+impl Caller {
+    /// Who calls where nobody has to say who they are: may do everything.
+    #[must_use]
+    pub fn anyone() -> Self {
+        Self { name: "user".to_owned(), role: Role::Admin, namespaces: None, way: Way::Open, token: None }
+    }
+
+    /// Somebody known from the record, without a token.
+    #[must_use]
+    pub fn recorded(name: &str, role: &str) -> Self {
+        // What cannot be read may do the least.
+        let role = Role::parse(role).unwrap_or(Role::Reporter);
+        Self { name: name.to_owned(), role, namespaces: None, way: Way::Open, token: None }
+    }
+
+    /// Whether they may have to do with a namespace.
+    #[must_use]
+    pub fn may_touch(&self, namespace: &str) -> bool {
+        self.namespaces.as_ref().is_none_or(|bound| bound.iter().any(|known| known == namespace))
+    }
+
+    /// Who is named as the author of something: they themselves; what they say where nobody has to show who they are.
+    #[must_use]
+    pub fn author(&self, said: Option<String>) -> String {
+        said.filter(|_| self.way == Way::Open).unwrap_or_else(|| self.name.clone())
+    }
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Self::anyone()
+    }
+}
+
+/// An API key, without the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ApiKey {
+    /// Identifies it.
+    pub id: Uuid,
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// Namespaces it is bound to; all when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Vec<String>>,
+    /// Who made it.
+    pub created_by: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+    /// Until when it may be used; for ever when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// When it was used last, to the minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<DateTime<Utc>>,
+    /// When it was taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl ApiKey {
+    /// Whoever calls with it.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        Caller {
+            name: format!("key:{}", self.name),
+            role: self.role,
+            namespaces: self.namespaces.clone().map(Into::into),
+            way: Way::Key,
+            token: None,
+        }
+    }
+}

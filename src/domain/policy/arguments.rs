@@ -1,0 +1,219 @@
+//! What a rule does to arguments: what is pinned is set whatever stood there, what is checked has to hold. Neither is passed
+//! by under another spelling of its name.
+
+use super::rule::Rule;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Nested schemas that are looked into.
+const MAX_DEPTH: usize = 8;
+
+type Properties<'a> = BTreeMap<&'a str, &'a Value>;
+
+/// The arguments as they are sent.
+///
+/// # Errors
+/// What does not hold, in words for the model.
+pub(super) fn settle(rule: Option<&Rule>, schema: Option<&Value>, arguments: Value) -> Result<Value, String> {
+    let mut arguments = match arguments {
+        Value::Object(map) => map,
+        Value::Null => Map::new(),
+        _ => return Err("the arguments have to be one JSON object".to_owned()),
+    };
+    let Some(rule) = rule.filter(|rule| rule.paths().next().is_some()) else {
+        return Ok(Value::Object(arguments));
+    };
+    let level =
+        schema.map(|root| Level { root, known: Some(properties(root, root, MAX_DEPTH).unwrap_or_default()) });
+    let paths: Vec<&[String]> = rule.paths().collect();
+    strangers(&arguments, level.as_ref(), &paths)?;
+    for (path, value) in &rule.pins {
+        set(&mut arguments, path, value.clone());
+    }
+    for (path, check) in &rule.checks {
+        let name = path.join(".");
+        let given = at(&arguments, path).filter(|value| !value.is_null());
+        let value = given.or_else(|| schema.and_then(|root| default_of(root, path)));
+        match value {
+            Some(value) if check.holds(value) => {
+                // A default is the server's; said aloud, it cannot be another one.
+                let value = value.clone();
+                set(&mut arguments, path, value);
+            }
+            Some(_) => return Err(format!("`{name}` has to be {}", check.words())),
+            None if check.required => {
+                return Err(format!("`{name}` is missing; it has to be {}", check.words()));
+            }
+            None => {}
+        }
+    }
+    Ok(Value::Object(arguments))
+}
+
+/// Why what a rule says of arguments cannot hold for a tool of this schema, if it cannot: it does not take them.
+pub(super) fn cannot_hold(rule: &Rule, schema: Option<&Value>) -> Option<String> {
+    let root = schema?;
+    let wanted = rule.checks.iter().filter(|(_, check)| check.required).map(|(path, _)| path);
+    let mut paths = rule.pins.iter().map(|(path, _)| path).chain(wanted);
+    let unknown = paths.find(|path| !takes(root, path))?;
+    let name = unknown.join(".");
+    Some(format!(
+        "the rule says what `{name}` has to be, and the tool does not say that it takes such an argument"
+    ))
+}
+
+/// Whether a schema knows an argument. What is within an object that it does not describe may be there.
+fn takes(root: &Value, path: &[String]) -> bool {
+    let mut schema = root;
+    for (depth, name) in path.iter().enumerate() {
+        match properties(schema, root, MAX_DEPTH) {
+            Some(known) => match known.get(name.as_str()) {
+                Some(next) => schema = next,
+                None => return false,
+            },
+            None => return depth > 0,
+        }
+    }
+    true
+}
+
+fn default_of<'a>(root: &'a Value, path: &[String]) -> Option<&'a Value> {
+    let mut schema = root;
+    for name in path {
+        schema = properties(schema, root, MAX_DEPTH)?.get(name.as_str()).copied()?;
+    }
+    resolved(schema, root).get("default").filter(|value| !value.is_null())
+}
+
+/// What the schema says of one object among the arguments.
+struct Level<'a> {
+    root: &'a Value,
+    /// None when it does not describe the object.
+    known: Option<Properties<'a>>,
+}
+
+/// Refuses what could be another name of an argument that the rule speaks of: what the schema does not know, and, where it
+/// says nothing, other spellings.
+fn strangers(
+    given: &Map<String, Value>,
+    level: Option<&Level<'_>>,
+    paths: &[&[String]],
+) -> Result<(), String> {
+    let names: BTreeSet<&str> = paths.iter().filter_map(|path| path.first()).map(String::as_str).collect();
+    let known = level.and_then(|level| level.known.as_ref());
+    for key in given.keys().filter(|key| !names.contains(key.as_str())) {
+        let is_known = known.is_some_and(|known| known.contains_key(key.as_str()));
+        let shown = key.escape_debug();
+        if known.is_some() && !is_known {
+            return Err(format!("the tool has no argument `{shown}`"));
+        }
+        if !is_known && names.iter().any(|name| folded(name) == folded(key)) {
+            return Err(format!("`{shown}` is another spelling of an argument that the policy speaks of"));
+        }
+    }
+    for name in names {
+        let deeper: Vec<&[String]> =
+            paths.iter().filter(|path| path.len() > 1 && path[0] == name).map(|path| &path[1..]).collect();
+        if let Some(Value::Object(inner)) = given.get(name).filter(|_| !deeper.is_empty()) {
+            let inside = level.map(|level| {
+                let schema = level.known.as_ref().and_then(|known| known.get(name).copied());
+                let known = schema.and_then(|schema| properties(schema, level.root, MAX_DEPTH));
+                Level { root: level.root, known }
+            });
+            strangers(inner, inside.as_ref(), &deeper)?;
+        }
+    }
+    Ok(())
+}
+
+/// A name as lenient servers read it: without case, `_`, `-` and what cannot be seen.
+fn folded(name: &str) -> String {
+    let plain = name.chars().filter(|c| c.is_alphanumeric());
+    plain.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+fn set(arguments: &mut Map<String, Value>, path: &[String], value: Value) {
+    let Some((name, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        arguments.insert(name.clone(), value);
+        return;
+    }
+    let inner = arguments.entry(name.as_str()).or_insert_with(|| json!({}));
+    if !inner.is_object() {
+        *inner = json!({});
+    }
+    if let Value::Object(inner) = inner {
+        set(inner, rest, value);
+    }
+}
+
+fn at<'a>(arguments: &'a Map<String, Value>, path: &[String]) -> Option<&'a Value> {
+    let (name, rest) = path.split_first()?;
+    let value = arguments.get(name)?;
+    if rest.is_empty() { Some(value) } else { at(value.as_object()?, rest) }
+}
+
+/// The schema that a reference leads to.
+fn resolved<'a>(mut schema: &'a Value, root: &'a Value) -> &'a Value {
+    for _ in 0..MAX_DEPTH {
+        let target = schema.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix('#'));
+        match target.and_then(|pointer| root.pointer(pointer)) {
+            Some(next) => schema = next,
+            None => break,
+        }
+    }
+    schema
+}
+
+/// The properties that a schema describes, in its branches too; none when it describes none.
+fn properties<'a>(schema: &'a Value, root: &'a Value, depth: usize) -> Option<Properties<'a>> {
+    let schema = resolved(schema, root);
+    let own = schema.get("properties").and_then(Value::as_object);
+    let mut found: Option<Properties<'a>> =
+        own.map(|own| own.iter().map(|(name, property)| (name.as_str(), property)).collect());
+    if depth == 0 {
+        return found;
+    }
+    let branches = ["allOf", "anyOf", "oneOf"].iter().filter_map(|part| schema.get(*part)?.as_array());
+    for branch in branches.flatten() {
+        if let Some(more) = properties(branch, root, depth - 1) {
+            found.get_or_insert_default().extend(more);
+        }
+    }
+    found
+}
+
+/// The schema without what is pinned, and what the rule says of arguments in words.
+pub(super) fn offered(rule: &Rule, schema: &Arc<Value>) -> (Arc<Value>, String) {
+    let mut schema = Arc::clone(schema);
+    let mut words = String::new();
+    for (path, value) in &rule.pins {
+        without(Arc::make_mut(&mut schema), path);
+        let _ = write!(words, " The policy sets `{}` to {value}.", path.join("."));
+    }
+    for (path, check) in &rule.checks {
+        let _ = write!(words, " `{}` has to be {}.", path.join("."), check.words());
+    }
+    (schema, words)
+}
+
+/// Takes a property out. What a model sends of it all the same is no mistake: it is overwritten.
+fn without(schema: &mut Value, path: &[String]) {
+    let (Some((name, rest)), Some(map)) = (path.split_first(), schema.as_object_mut()) else { return };
+    if map.get("additionalProperties") == Some(&Value::Bool(false)) {
+        map.remove("additionalProperties");
+    }
+    if rest.is_empty()
+        && let Some(required) = map.get_mut("required").and_then(Value::as_array_mut)
+    {
+        required.retain(|known| known != name);
+    }
+    let Some(properties) = map.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    if rest.is_empty() {
+        properties.remove(name);
+    } else if let Some(inner) = properties.get_mut(name) {
+        without(inner, rest);
+    }
+}

@@ -1,0 +1,287 @@
+//! The tool policy: who may call which tool with which arguments. Rules in order, the first that fits decides; behind them
+//! stand built-in defaults. Nothing is asked or called here: `mcp::Registry` takes only what [`Policy::rule_on`] permits.
+
+mod arguments;
+mod dangerous;
+mod permit;
+mod rule;
+#[cfg(test)]
+mod tests;
+
+pub use permit::{Denied, Permit, Ruling, Waiting};
+pub use rule::{Check, Patterns, Rule};
+
+use super::{Access, Caller, Role};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Where a call is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// A model, in an investigation.
+    Triage,
+    /// A model, in a conversation.
+    Chat,
+    /// A person, on the page that tries a tool.
+    Page,
+    /// A client of this server's own MCP endpoint, which offers its own tools as those of the server `regreen`.
+    Mcp,
+    /// The service itself: collecting evidence, filing issues. No model has a say in it.
+    Service,
+}
+
+impl Place {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Triage, Self::Chat, Self::Page, Self::Mcp, Self::Service];
+
+    /// Stable name, as in the rules.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Triage => "triage",
+            Self::Chat => "chat",
+            Self::Page => "page",
+            Self::Mcp => "mcp",
+            Self::Service => "service",
+        }
+    }
+
+    /// The place of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|place| place.as_str() == name)
+    }
+}
+
+/// What happens with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It is made at once.
+    Allow,
+    /// It waits for a person.
+    Approve,
+    /// It is not made, and a model is not offered the tool.
+    Deny,
+}
+
+impl Decision {
+    /// Stable name, as in the rules.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Approve => "approve",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// The decision of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Allow, Self::Approve, Self::Deny].into_iter().find(|decision| decision.as_str() == name)
+    }
+}
+
+/// For whom a call is made, and where.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    place: Place,
+    caller: Option<Caller>,
+    agent: Option<String>,
+}
+
+impl Asker {
+    /// The service itself.
+    #[must_use]
+    pub fn service() -> Self {
+        Self { place: Place::Service, caller: None, agent: None }
+    }
+
+    /// The model of an investigation, which asks for nobody in particular.
+    #[must_use]
+    pub fn triage() -> Self {
+        Self { place: Place::Triage, caller: None, agent: None }
+    }
+
+    /// An agent that answers somebody in a conversation.
+    #[must_use]
+    pub fn chat(caller: Caller, agent: &str) -> Self {
+        Self { place: Place::Chat, caller: Some(caller), agent: Some(agent.to_owned()) }
+    }
+
+    /// Somebody who tries a tool on its page.
+    #[must_use]
+    pub fn page(caller: Caller) -> Self {
+        Self { place: Place::Page, caller: Some(caller), agent: None }
+    }
+
+    /// A client of the own MCP endpoint.
+    #[must_use]
+    pub fn door(caller: Caller) -> Self {
+        Self { place: Place::Mcp, caller: Some(caller), agent: None }
+    }
+
+    /// Somebody made up, to see what the policy says.
+    #[must_use]
+    pub fn supposed(place: Place, role: Option<Role>, agent: Option<String>) -> Self {
+        let caller = role.map(|role| Caller { role, ..Caller::anyone() });
+        Self { place, caller, agent }
+    }
+
+    /// Where.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    fn role(&self) -> Option<Role> {
+        self.caller.as_ref().map(|caller| caller.role)
+    }
+}
+
+/// The tool that is to be called.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The MCP server.
+    pub server: &'a str,
+    /// The tool, as its server knows it.
+    pub tool: &'a str,
+    /// Whether it changes something.
+    pub access: Access,
+    /// JSON Schema of its arguments; `None` when nobody knows it, which only a trial of the rules may say.
+    pub schema: Option<&'a Value>,
+}
+
+/// What the policy says of a tool before its arguments are known.
+#[derive(Debug, Clone)]
+pub struct Standing<'a> {
+    /// What happens with a call whose arguments hold.
+    pub decision: Decision,
+    /// The rule behind it; none when a default decides.
+    pub rule: Option<&'a Rule>,
+    /// Why, for people and models.
+    pub reason: String,
+}
+
+impl Standing<'_> {
+    /// The rule by its number, or that it is a default.
+    #[must_use]
+    pub fn behind(&self) -> String {
+        self.rule.map_or_else(|| "default".to_owned(), |rule| format!("rule {}", rule.number))
+    }
+
+    /// The schema a model is offered: without what is pinned, and in words what is pinned and constrained.
+    #[must_use]
+    pub fn offered(&self, schema: &Arc<Value>) -> (Arc<Value>, String) {
+        self.rule.map_or_else(|| (Arc::clone(schema), String::new()), |rule| arguments::offered(rule, schema))
+    }
+}
+
+/// The rules of the file before the built-in defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// In order, numbered from 1.
+    rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// With these rules.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Self { rules }
+    }
+
+    /// Number of rules before the defaults.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether the defaults stand alone.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// What is said of a tool before its arguments are known.
+    #[must_use]
+    pub fn standing(&self, asker: &Asker, target: &Target<'_>) -> Standing<'_> {
+        let Some(rule) = self.rules.iter().find(|rule| rule.fits(asker, target)) else {
+            let (decision, reason) = default(asker.place, target);
+            return Standing { decision, rule: None, reason };
+        };
+        let denied = |reason: String| Standing { decision: Decision::Deny, rule: Some(rule), reason };
+        if let Some(problem) = arguments::cannot_hold(rule, target.schema) {
+            return denied(problem);
+        }
+        let decision = match (asker.place, rule.decision) {
+            // Nobody can be asked about the service's own calls; what the rule says of arguments holds for them too.
+            (Place::Service, Decision::Approve) => Decision::Allow,
+            (Place::Chat, decision) => decision,
+            (place, Decision::Approve) => {
+                let place = place.as_str();
+                return denied(format!(
+                    "it needs a person's approval, which is asked for in a chat and not here ({place})"
+                ));
+            }
+            (_, decision) => decision,
+        };
+        let reason = rule.reason.clone().unwrap_or_else(|| {
+            let what = match decision {
+                Decision::Allow => "a rule allows it",
+                Decision::Approve => "a rule asks for a person's approval",
+                Decision::Deny => "a rule forbids it",
+            };
+            what.to_owned()
+        });
+        Standing { decision, rule: Some(rule), reason }
+    }
+
+    /// Decides about a call: with which arguments it may be made, whether it waits for a person, or why it may not be made.
+    #[must_use]
+    pub fn rule_on(&self, asker: &Asker, target: &Target<'_>, arguments: Value) -> Ruling {
+        let standing = self.standing(asker, target);
+        let behind = standing.behind();
+        let denied = |reason: String| Ruling::Denied(Denied { reason, rule: behind.clone() });
+        if standing.decision == Decision::Deny {
+            return denied(standing.reason);
+        }
+        let arguments = match arguments::settle(standing.rule, target.schema, arguments) {
+            Ok(arguments) => arguments,
+            Err(problem) => return denied(problem),
+        };
+        let permit = Permit::new(target, arguments, asker.caller.clone());
+        match standing.decision {
+            Decision::Approve => Ruling::Waits(Waiting::new(permit)),
+            _ => Ruling::Allowed(permit),
+        }
+    }
+}
+
+/// What holds where no rule says anything.
+fn default(place: Place, target: &Target<'_>) -> (Decision, String) {
+    let said = |decision, reason: &str| (decision, reason.to_owned());
+    match (place, target.access) {
+        (Place::Service, _) => said(Decision::Allow, "the service's own calls are those of its settings"),
+        (Place::Mcp, _) => said(Decision::Allow, "the own tools are guarded by the caller's role"),
+        _ if let Some(pattern) = dangerous::pattern(target.tool) => {
+            let reason = format!(
+                "tools like `{pattern}` run code, destroy, or give away secrets; they need a rule that names them"
+            );
+            (Decision::Deny, reason)
+        }
+        (_, Access::Read) => said(Decision::Allow, "it only looks"),
+        (Place::Chat, Access::Write) => said(Decision::Approve, "it changes something"),
+        (Place::Triage, Access::Write) => {
+            said(Decision::Deny, "it changes something, and an investigation only looks")
+        }
+        (Place::Page, Access::Write) => {
+            let reason =
+                "it changes something: a model may ask for it in a chat, and a person allows it there";
+            said(Decision::Deny, reason)
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Who may do what: no route without its role. The table that is printed from here is the one that holds.
+
+use super::caller::{Telling, judge};
+use crate::app::App;
+use crate::domain::Role;
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::middleware::{Next, from_fn};
+use axum::routing::{MethodRouter, get, post};
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::openapi::path::PathItem;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+/// Who may call a route.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Rule {
+    /// The path, with its parameters in braces.
+    pub path: String,
+    /// The method.
+    pub method: String,
+    /// The least role that may; everybody when absent.
+    pub role: Option<Role>,
+}
+
+/// Lets only those to these handlers who may.
+pub(super) fn guarded<S>(routes: MethodRouter<S>, role: Option<Role>, telling: Telling) -> MethodRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    let Some(role) = role else { return routes };
+    routes.route_layer(from_fn(move |request: Request, next: Next| judge(role, telling, request, next)))
+}
+
+/// The routes of the API, each with who may call it.
+pub(super) struct Doors {
+    pub(super) router: OpenApiRouter<Arc<App>>,
+    pub(super) rules: Vec<Rule>,
+}
+
+impl Doors {
+    pub(super) fn new(router: OpenApiRouter<Arc<App>>) -> Self {
+        Self { router, rules: Vec::new() }
+    }
+
+    /// Open to everybody.
+    pub(super) fn open(self, routes: UtoipaMethodRouter<Arc<App>>) -> Self {
+        self.add(None, routes)
+    }
+
+    /// Open to this role and those above it.
+    pub(super) fn to(self, role: Role, routes: UtoipaMethodRouter<Arc<App>>) -> Self {
+        self.add(Some(role), routes)
+    }
+
+    fn add(mut self, role: Option<Role>, (schemas, paths, routes): UtoipaMethodRouter<Arc<App>>) -> Self {
+        let mut telling = Telling::Problem;
+        for (path, item) in &paths.paths {
+            if path.starts_with("/v1/") {
+                telling = Telling::OpenAi;
+            }
+            let rule = |method: &str| Rule { path: path.clone(), method: method.to_owned(), role };
+            self.rules.extend(methods(item).into_iter().map(rule));
+        }
+        self.router = self.router.routes((schemas, paths, guarded(routes, role, telling)));
+        self
+    }
+}
+
+fn methods(item: &PathItem) -> Vec<&'static str> {
+    let all = [
+        ("GET", &item.get),
+        ("POST", &item.post),
+        ("PUT", &item.put),
+        ("PATCH", &item.patch),
+        ("DELETE", &item.delete),
+    ];
+    all.into_iter().filter_map(|(method, operation)| operation.as_ref().map(|_| method)).collect()
+}
+
+/// The pages, each with who may see or send it.
+pub(crate) struct Pages {
+    pub(crate) router: Router<Arc<App>>,
+    pub(crate) rules: Vec<Rule>,
+}
+
+impl Pages {
+    pub(crate) fn new() -> Self {
+        Self { router: Router::new(), rules: Vec::new() }
+    }
+
+    /// A page.
+    pub(crate) fn get<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &str,
+        role: impl Into<Option<Role>>,
+        handler: H,
+    ) -> Self {
+        self.add("GET", path, role.into(), get(handler))
+    }
+
+    /// What a form is sent to.
+    pub(crate) fn post<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        path: &str,
+        role: impl Into<Option<Role>>,
+        handler: H,
+    ) -> Self {
+        self.add("POST", path, role.into(), post(handler))
+    }
+
+    fn add(mut self, method: &str, path: &str, role: Option<Role>, routes: MethodRouter<Arc<App>>) -> Self {
+        self.rules.push(Rule { path: path.to_owned(), method: method.to_owned(), role });
+        self.router = self.router.route(path, guarded(routes, role, Telling::Page));
+        self
+    }
+}

@@ -1,0 +1,155 @@
+//! Accepting connections: how many at the same time, how long one may take to say what it wants, and their end in a stop.
+
+use crate::config::Server;
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{ConnectInfo, Request};
+use http_body::{Frame, SizeHint};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+/// Pause after the system had no connection to give.
+const OUT_OF_FILES: Duration = Duration::from_millis(200);
+
+/// Time that a connection gets in a stop to say what it has begun to say.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What connections may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    connections: usize,
+    header: Duration,
+}
+
+impl Limits {
+    /// As configured, and no more connections than leave files for everything else.
+    #[must_use]
+    pub fn of(server: &Server) -> Self {
+        let files =
+            getrlimit(Resource::Nofile).current.map(|files| usize::try_from(files).unwrap_or(usize::MAX));
+        let most = files.map_or(usize::MAX, |files| (files / 2).max(1));
+        if most < server.max_connections {
+            tracing::info!(
+                most,
+                "fewer connections than `server.max_connections`: they are half of the open files allowed"
+            );
+        }
+        Self { connections: server.max_connections.min(most), header: server.header_timeout }
+    }
+}
+
+/// Answers on a listener until `stop` fires and every request that came before is answered.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header);
+    let connections = TaskTracker::new();
+    // Made once: routes that wait for a state are made anew for each connection.
+    let router: Router = router.with_state(());
+    loop {
+        let accepted = async {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { std::future::pending().await };
+            (accept(&listener).await, place)
+        };
+        let ((stream, peer), place) = tokio::select! {
+            accepted = accepted => accepted,
+            () = stop.cancelled() => break,
+        };
+        let answering = Arc::new(());
+        let counted = Arc::downgrade(&answering);
+        let router = router.clone().map_request(move |mut request: Request<_>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request
+        });
+        let service = tower::service_fn(move |request| {
+            let (answer, held) = (router.clone().oneshot(request), Arc::clone(&answering));
+            async move {
+                answer.await.map(|response| response.map(|inner| Body::new(Answer { inner, _held: held })))
+            }
+        });
+        let connection = builder
+            .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
+            .into_owned();
+        let stop = stop.clone();
+        connections.spawn(async move {
+            let mut connection = Box::pin(connection);
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
+            // One that is in the middle of a header would be waited for.
+            let silent = async {
+                loop {
+                    tokio::time::sleep(LAST_WORDS).await;
+                    // The service itself holds one.
+                    if counted.strong_count() <= 1 {
+                        return;
+                    }
+                }
+            };
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = silent => {}
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// The body of an answer, which counts as being given until it is written.
+struct Answer {
+    inner: Body,
+    _held: Arc<()>,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The next connection. A client that is gone already, or a system that has no file left, is no reason to end.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Without it small answers wait for an acknowledgement.
+                let _ = stream.set_nodelay(true);
+                return (stream, peer);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                tokio::time::sleep(OUT_OF_FILES).await;
+            }
+        }
+    }
+}

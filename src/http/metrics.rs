@@ -1,0 +1,83 @@
+//! `/metrics`: counts requests, and tells what was counted; on an address of its own, with the health of the process, for those
+//! who measure and probe.
+
+use super::health;
+use crate::app::App;
+use crate::clock;
+use crate::db::{self, reports};
+use crate::metrics::metrics;
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The text format of Prometheus.
+const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Counts a request, by the template of its route: what was asked for is anybody's word.
+pub(super) async fn count(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let (method, begun) = (known(request.method()), Instant::now());
+    let response = next.run(request).await;
+    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    metrics().request(route, method, response.status().as_u16(), begun.elapsed());
+    response
+}
+
+/// A method may be any word.
+fn known(method: &axum::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// What was counted, and how things are right now.
+#[utoipa::path(
+    get, path = "/metrics", tag = "health",
+    responses((status = 200, description = "Text format 0.0.4 of Prometheus", body = String, content_type = "text/plain"))
+)]
+pub async fn tell(State(app): State<Arc<App>>) -> Response {
+    look(&app).await;
+    ([(header::CONTENT_TYPE, FORMAT)], metrics().text()).into_response()
+}
+
+/// Looks at what is not counted but is: the queue, connections.
+async fn look(app: &App) {
+    let metrics = metrics();
+    // A database that is away is told by what is missing, not by an old figure.
+    let waiting = db::soon(reports::unfinished(&app.pool, clock::now())).await;
+    let (depth, oldest) = waiting.map_or((f64::NAN, f64::NAN), |(count, oldest)| {
+        (count as f64, oldest.map_or(0.0, |age| age.as_seconds_f64()))
+    });
+    metrics.queue_depth.set(depth);
+    metrics.queue_oldest.set(oldest);
+    // Servers that were taken out are not told of any more.
+    metrics.server_up.reset();
+    for server in app.mcp.status() {
+        metrics.server_up.with_label_values(&[&server.name]).set(f64::from(u8::from(server.is_connected())));
+    }
+    let (open, idle) = (app.pool.size() as usize, app.pool.num_idle());
+    let most = app.pool.options().get_max_connections() as usize;
+    for (state, connections) in [("idle", idle), ("used", open.saturating_sub(idle)), ("max", most)] {
+        metrics.database_connections.with_label_values(&[state]).set(connections as f64);
+    }
+}
+
+/// What an address of its own answers (`server.metrics_bind`): metrics and health, to everybody who reaches it.
+pub fn beside(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/metrics", get(tell))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .with_state(app)
+}

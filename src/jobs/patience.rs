@@ -1,0 +1,49 @@
+//! The queue's database with a limit on each statement. One that goes over a connection that leads nowhere any more, as after a
+//! failover to another machine, would be waited for until the system gives the connection up, if it ever does.
+
+use crate::db;
+use graphile_worker::{
+    BoxFuture, Database, DatabaseDriver, DbError, DbExecutor, DbParams, DbRow, DbTransaction,
+    NotificationStream,
+};
+use sqlx::PgPool;
+use std::any::Any;
+
+/// A pool whose statements are answered in time or fail, which ends the worker and begins it anew.
+#[derive(Debug)]
+pub(super) struct Patience(Database);
+
+impl Patience {
+    pub(super) fn with(pool: &PgPool) -> Database {
+        Database::new(Self(Database::from(pool)))
+    }
+}
+
+async fn limited<T>(work: BoxFuture<'_, Result<T, DbError>>) -> Result<T, DbError> {
+    let late = |_| Err(DbError::new("the database did not answer in time"));
+    tokio::time::timeout(db::ANSWERS, work).await.unwrap_or_else(late)
+}
+
+impl DbExecutor for Patience {
+    fn execute<'a>(&'a self, sql: &'a str, params: DbParams) -> BoxFuture<'a, Result<u64, DbError>> {
+        Box::pin(limited(self.0.execute(sql, params)))
+    }
+
+    fn fetch_all<'a>(&'a self, sql: &'a str, params: DbParams) -> BoxFuture<'a, Result<Vec<DbRow>, DbError>> {
+        Box::pin(limited(self.0.fetch_all(sql, params)))
+    }
+}
+
+impl DatabaseDriver for Patience {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn begin(&self) -> BoxFuture<'_, Result<DbTransaction, DbError>> {
+        Box::pin(limited(Box::pin(self.0.begin())))
+    }
+
+    fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<NotificationStream>, DbError>> {
+        Box::pin(limited(Box::pin(self.0.listen(channel))))
+    }
+}

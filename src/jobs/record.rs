@@ -1,0 +1,95 @@
+//! Keeps the record of what was done: seals it, makes room for the months that come, drops those that are past their time.
+
+use crate::app::App;
+use crate::clock;
+use crate::db::audit::{self, Head};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often rows get their seal.
+const SEAL_EVERY: Duration = Duration::from_secs(1);
+/// How often the months are looked at.
+const MONTHS_EVERY: Duration = Duration::from_secs(3_600);
+/// How often the end of the chain goes to the log, where who may write to the database cannot change it.
+const TELL_EVERY: Duration = Duration::from_secs(600);
+
+/// Keeps the record until the shutdown token fires. Any number of replicas do so; one at a time seals.
+pub async fn keep(app: Arc<App>) {
+    let stop = app.shutdown.token().clone();
+    let keep = async {
+        let (mut months, mut told) = (None::<Instant>, (Instant::now(), 0));
+        let mut is_away = false;
+        let mut beat = tokio::time::interval(SEAL_EVERY);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            if months.is_none_or(|last| last.elapsed() >= MONTHS_EVERY) {
+                // Rows whose month has no partition are kept all the same, and old ones can wait: tried again in an hour.
+                if let Err(error) = keep_months(&app).await {
+                    tracing::warn!(%error, "the months of the audit record cannot be looked after now");
+                }
+                months = Some(Instant::now());
+            }
+            match audit::seal(&app.pool).await {
+                Ok(_) => is_away = false,
+                // Once, not each second.
+                Err(error) if !is_away => {
+                    tracing::warn!(%error, "the audit record cannot be sealed now; tried again each second");
+                    is_away = true;
+                }
+                Err(_) => {}
+            }
+            if told.0.elapsed() >= TELL_EVERY {
+                told = (Instant::now(), tell(&app, told.1).await);
+            }
+        }
+    };
+    tokio::select! {
+        () = keep => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Makes room for the months that come, and drops those that are past `audit.retention`.
+async fn keep_months(app: &App) -> sqlx::Result<()> {
+    let now = clock::now();
+    audit::add_months(&app.pool, now).await?;
+    let Some(cutoff) = app.config.audit.retention.and_then(|retention| {
+        now.checked_sub_signed(chrono::TimeDelta::from_std(retention).unwrap_or(chrono::TimeDelta::MAX))
+    }) else {
+        return Ok(());
+    };
+    for dropped in audit::drop_before(&app.pool, cutoff, now).await? {
+        tracing::info!(
+            partition = dropped.name,
+            rows = dropped.rows,
+            "a month of the audit record is past its time and was dropped"
+        );
+    }
+    Ok(())
+}
+
+/// Tells the end of the chain when it has moved since `last`. Returns where it is.
+async fn tell(app: &App, last: i64) -> i64 {
+    match audit::head(&app.pool).await {
+        Ok(Head { seq, hash }) => {
+            if seq != last {
+                tracing::info!(
+                    rows = seq,
+                    head = hash,
+                    "the audit record ends here; `regreen audit verify --head` proves it later"
+                );
+            }
+            seq
+        }
+        Err(_) => last,
+    }
+}
+
+/// Seals the last rows and tells the end of the chain, for a process that stops.
+pub async fn close(app: &App) {
+    if let Err(error) = audit::seal(&app.pool).await {
+        tracing::warn!(%error, "the last rows of the audit record get their seal from the next process");
+    }
+    tell(app, 0).await;
+}

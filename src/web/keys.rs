@@ -1,0 +1,65 @@
+//! API keys: what there are, and making and revoking them.
+
+use super::asked::Posted;
+use super::forms::{self, Kind, Refused};
+use super::page::{self, Trouble, value};
+use crate::app::App;
+use crate::clock;
+use crate::domain::{Caller, Role};
+use crate::http;
+use axum::extract::{Path, State};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use minijinja::context;
+use std::sync::Arc;
+
+/// Fields of the form.
+const FIELDS: [(&str, Kind); 4] =
+    [("name", Kind::Text), ("role", Kind::Text), ("namespaces", Kind::Lines), ("expires_in", Kind::Text)];
+
+pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Html<String>, Trouble> {
+    listed(&app, None, None).await
+}
+
+async fn listed(
+    app: &Arc<App>,
+    made: Option<minijinja::Value>,
+    refused: Option<Refused>,
+) -> Result<Html<String>, Trouble> {
+    let keys = http::keys::list(State(Arc::clone(app))).await?.0;
+    let values = context! {
+        keys => value(&keys.keys),
+        now => value(clock::now()),
+        roles => Role::ALL.map(Role::as_str).to_vec(),
+        taken => app.auth.has_keys(),
+        made,
+        refused => refused.map(value),
+    };
+    page::show(app, "/keys", "keys.html", values).await
+}
+
+/// Makes a key. The page that answers shows it: it is not kept anywhere it could be shown from again.
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Posted(sent): Posted,
+) -> Result<Response, Trouble> {
+    let body = forms::body(&sent, &FIELDS);
+    match http::keys::create(State(Arc::clone(&app)), caller, Ok(body)).await {
+        Ok((_, made)) => Ok(listed(&app, Some(value(&made.0)), None).await?.into_response()),
+        Err(problem) if matches!(problem.status, 409 | 422) => {
+            let status = problem.code();
+            let page = listed(&app, None, Some(Refused::new(sent, problem))).await?;
+            Ok((status, page).into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+pub(super) async fn revoke(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Redirect, Trouble> {
+    http::keys::revoke(State(app), caller, Path(id)).await?;
+    Ok(Redirect::to("/keys"))
+}

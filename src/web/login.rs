@@ -1,0 +1,203 @@
+//! Logging in to the pages: with an API key, or at the issuer; and out again.
+
+use super::asked::{Asked, Posted};
+use super::forms::field;
+use super::page::{Trouble, render, value};
+use crate::app::App;
+use crate::auth::{Secret, Unknown};
+use crate::clock;
+use crate::db::audit::{self, Deed};
+use crate::http::Problem;
+use crate::http::caller::{COOKIE, problem};
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use axum_extra::extract::CookieJar;
+use axum_extra::extract::cookie::{Cookie, SameSite};
+use minijinja::context;
+use secrecy::SecretString;
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// What a browser brings back from the issuer: the login was begun in it.
+const STATE: &str = "__Host-regreen-login";
+
+/// Where somebody wanted to go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Going {
+    next: String,
+}
+
+/// What the issuer sends somebody back with (RFC 6749, 4.1.2).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Back {
+    code: String,
+    state: String,
+    error: String,
+}
+
+/// Sends somebody who did not say who they are to log in.
+pub(crate) fn to_login(method: &Method, uri: &Uri) -> Response {
+    // What a form was to do is not done by going there again.
+    let next =
+        if *method == Method::GET { uri.path_and_query().map_or("/", |path| path.as_str()) } else { "/" };
+    let to = reqwest::Url::parse_with_params("http://x/login", [("next", next)]);
+    let to =
+        to.map_or_else(|_| "/login".to_owned(), |url| format!("/login?{}", url.query().unwrap_or_default()));
+    Redirect::to(&to).into_response()
+}
+
+/// A path of this server, whatever was asked for: nobody is sent elsewhere by a link to here.
+fn own_path(next: &str) -> &str {
+    let plain = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    if plain && next.starts_with('/') && !next.starts_with("//") { next } else { "/" }
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Asked(going): Asked<Going>,
+) -> Result<Response, Trouble> {
+    if !app.auth.is_on() {
+        return Ok(Redirect::to("/").into_response());
+    }
+    Ok(page(&app, &going.next, None)?.into_response())
+}
+
+fn page(app: &App, next: &str, problem: Option<&Problem>) -> Result<Html<String>, Trouble> {
+    let values = context! {
+        section => "/login",
+        waiting => 0,
+        next => own_path(next),
+        keys => app.auth.has_keys(),
+        issuer => app.auth.has_login(),
+        problem => problem.map(value),
+    };
+    render("login.html", values).map(Html)
+}
+
+/// A cookie that scripts cannot read and that other sites' requests do not carry.
+fn cookie(name: &'static str, text: String) -> Cookie<'static> {
+    Cookie::build((name, text)).path("/").http_only(true).secure(true).same_site(SameSite::Lax).build()
+}
+
+fn gone(name: &'static str) -> Cookie<'static> {
+    let mut cookie = cookie(name, String::new());
+    cookie.make_removal();
+    cookie
+}
+
+fn inside(jar: CookieJar, secret: &Secret, next: &str) -> Response {
+    let jar = jar.add(cookie(COOKIE, secret.expose().to_owned()));
+    (jar, Redirect::to(own_path(next))).into_response()
+}
+
+pub(super) async fn with_key(
+    State(app): State<Arc<App>>,
+    jar: CookieJar,
+    Posted(sent): Posted,
+) -> Result<Response, Trouble> {
+    let next = field(&sent, "next").to_owned();
+    let key = SecretString::from(field(&sent, "key").to_owned());
+    match app.auth.log_in(&key).await {
+        Ok((caller, secret)) => {
+            put_down(&app, &caller.name, "done", "with an API key").await;
+            Ok(inside(jar, &secret, &next))
+        }
+        Err(unknown) => {
+            let refused = problem(&unknown);
+            if matches!(unknown, Unknown::Refused(_)) {
+                put_down(&app, "unknown", "refused", "with an API key").await;
+            }
+            Ok((refused.code(), page(&app, &next, Some(&refused))?).into_response())
+        }
+    }
+}
+
+pub(super) async fn send(
+    State(app): State<Arc<App>>,
+    jar: CookieJar,
+    Asked(going): Asked<Going>,
+) -> Result<Response, Trouble> {
+    match app.auth.send(own_path(&going.next)).await {
+        Ok(sent) => {
+            let jar = jar.add(cookie(STATE, sent.state.expose().to_owned()));
+            Ok((jar, Redirect::to(&sent.url)).into_response())
+        }
+        Err(unknown) => again(&app, jar, &problem(&unknown)),
+    }
+}
+
+/// The login page with what went wrong.
+fn again(app: &App, jar: CookieJar, problem: &Problem) -> Result<Response, Trouble> {
+    Ok((problem.code(), jar.add(gone(STATE)), page(app, "/", Some(problem))?).into_response())
+}
+
+pub(super) async fn come_back(
+    State(app): State<Arc<App>>,
+    jar: CookieJar,
+    Asked(back): Asked<Back>,
+) -> Result<Response, Trouble> {
+    let refused = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
+    let begun_here = jar.get(STATE).is_some_and(|state| state.value() == back.state);
+    if !begun_here || back.state.is_empty() {
+        return again(
+            &app,
+            jar,
+            &refused("this login was not begun in this browser, or took too long; log in again"),
+        );
+    }
+    if !back.error.is_empty() || back.code.is_empty() {
+        put_down(&app, "unknown", "refused", "at the issuer").await;
+        return again(&app, jar, &refused("the issuer did not log you in; try again, or ask who runs it"));
+    }
+    match app.auth.come_back(&back.code, &back.state).await {
+        Ok((caller, secret, next)) => {
+            put_down(&app, &caller.name, "done", "at the issuer").await;
+            Ok(inside(jar.add(gone(STATE)), &secret, &next))
+        }
+        Err(unknown) => {
+            put_down(&app, "unknown", "refused", "at the issuer").await;
+            again(&app, jar, &problem(&unknown))
+        }
+    }
+}
+
+pub(super) async fn out(State(app): State<Arc<App>>, jar: CookieJar) -> Result<Response, Trouble> {
+    if let Some(known) = jar.get(COOKIE) {
+        app.auth.log_out(&SecretString::from(known.value().to_owned())).await?;
+    }
+    Ok((jar.add(gone(COOKIE)), Redirect::to("/login")).into_response())
+}
+
+/// Puts a login on record. Somebody who cannot be put on record is logged in all the same; the log says so then.
+async fn put_down(app: &App, who: &str, outcome: &str, how: &str) {
+    let deed = Deed { actor: who, action: "login", object: ("session", ""), outcome, detail: how };
+    if let Err(error) = audit::add(&app.pool, &deed, clock::now()).await {
+        tracing::error!(%error, who, outcome, "a login cannot be put on record");
+    }
+}
+
+#[cfg(test)]
+mod unit {
+    use super::own_path;
+
+    #[test]
+    fn nobody_is_sent_elsewhere() {
+        for next in ["/", "/incidents?state=open&x=%2F", "/chat/1#end"] {
+            assert_eq!(own_path(next), next);
+        }
+        for next in [
+            "",
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "javascript:alert(1)",
+            "/a\nb",
+            "/\t/evil.example",
+        ] {
+            assert_eq!(own_path(next), "/", "{next:?}");
+        }
+    }
+}

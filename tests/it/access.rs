@@ -1,0 +1,121 @@
+//! Who may do what: every route against every role.
+
+use crate::support::{Setup, TestApp};
+use regreen::auth::{NewKey, make_key};
+use regreen::domain::Role;
+use regreen::http::{Rule, access};
+use reqwest::Method;
+use std::fmt::Write as _;
+
+/// A key that may act as a role.
+pub async fn key(app: &TestApp, role: Role, namespaces: &[&str]) -> String {
+    let new = NewKey {
+        name: format!("{}-{}", role.as_str(), uuid::Uuid::new_v4().simple()),
+        role,
+        namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
+        expires_in: None,
+        by: "test".to_owned(),
+    };
+    make_key(&app.pool().await, new).await.unwrap().1.expose().to_owned()
+}
+
+/// The path with something in the place of its parameters that nothing is called.
+fn path(rule: &Rule) -> String {
+    let nobody = uuid::Uuid::nil().to_string();
+    let mut path = rule.path.clone();
+    for (parameter, value) in [
+        ("{id}", nobody.as_str()),
+        ("{run}", &nobody),
+        ("{label}", "E1"),
+        ("{name}", "nothing"),
+        ("{tool}", "none"),
+        ("{choice}", "approve"),
+    ] {
+        path = path.replace(parameter, value);
+    }
+    assert!(!path.contains('{'), "{path}: give the parameter a value here");
+    path
+}
+
+async fn status(app: &TestApp, rule: &Rule, key: Option<&str>) -> u16 {
+    let method = Method::from_bytes(rule.method.as_bytes()).unwrap();
+    let mut request = app.http.request(method, format!("{}{}", app.base, path(rule)));
+    if rule.method != "GET" {
+        request = request.header("content-type", "application/json").body("{");
+    }
+    if let Some(key) = key {
+        request = request.bearer_auth(key);
+    }
+    // Streams do not end; the status says it all.
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[test]
+fn the_table_of_roles_and_routes() {
+    let mut table = String::new();
+    for Rule { path, method, role } in access() {
+        let _ = writeln!(table, "{:<9} {method:<6} {path}", role.map_or("everybody", Role::as_str));
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn no_route_is_beside_the_table() {
+    for (file, source, beside) in
+        [("http", include_str!("../../src/http/mod.rs"), 1), ("web", include_str!("../../src/web/mod.rs"), 0)]
+    {
+        let added = source.matches(".route(").count() + source.matches(".nest").count();
+        let services = source.matches(".route_service(").count();
+        assert_eq!((added, services), (0, beside), "{file}: routes are added with their role");
+    }
+    let described = regreen::http::openapi();
+    for (path, item) in &described.paths.paths {
+        let operations = [
+            ("GET", &item.get),
+            ("POST", &item.post),
+            ("PUT", &item.put),
+            ("PATCH", &item.patch),
+            ("DELETE", &item.delete),
+        ];
+        for (method, _) in operations.iter().filter(|(_, operation)| operation.is_some()) {
+            let known = access().iter().any(|rule| rule.path == *path && rule.method == *method);
+            assert!(known, "{method} {path} has no role");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_route_lets_in_the_roles_of_the_table_and_nobody_else() {
+    let app = Setup::bare().await.set("REGREEN_AUTH", "keys").start().await;
+    let mut keys = Vec::new();
+    for role in Role::ALL {
+        keys.push((role, key(&app, role, &[]).await));
+    }
+    let mut wrong = String::new();
+    for rule in access() {
+        let alone = status(&app, &rule, None).await;
+        let with_bad = status(&app, &rule, Some("rgn_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")).await;
+        let Some(needed) = rule.role else {
+            // Whoever it is, and whatever it answers: it is the same for all.
+            for (_, key) in &keys {
+                assert_eq!(status(&app, &rule, Some(key)).await, alone, "{}", rule.path);
+            }
+            continue;
+        };
+        if (alone, with_bad) != (401, 401) {
+            let _ = writeln!(
+                wrong,
+                "{} {}: {alone} without a key, {with_bad} with a wrong one",
+                rule.method, rule.path
+            );
+        }
+        for (role, key) in &keys {
+            let status = status(&app, &rule, Some(key)).await;
+            if matches!(status, 401 | 403 | 405) == (*role >= needed) {
+                let _ = writeln!(wrong, "{} {} as {}: {status}", rule.method, rule.path, role.as_str());
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    app.stop().await;
+}

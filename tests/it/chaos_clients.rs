@@ -1,0 +1,133 @@
+//! Clients that are slow, many or large on purpose: they end in bounded time, and the others do not notice.
+
+use crate::support::replica::Replica;
+use crate::support::{PATIENCE, Setup, eventually};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Duration, timeout};
+
+async fn connect(replica: &Replica, said: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(replica.base.trim_start_matches("http://")).await.unwrap();
+    stream.write_all(said.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Sends a byte now and then; what the server says until it ends the connection.
+async fn drip(mut stream: TcpStream) -> String {
+    let (mut heard, mut buffer) = (Vec::new(), [0; 1024]);
+    let told = async {
+        loop {
+            match timeout(Duration::from_millis(50), stream.read(&mut buffer)).await {
+                Ok(Ok(0) | Err(_)) => return,
+                Ok(Ok(read)) => heard.extend_from_slice(&buffer[..read]),
+                // The other end may be gone before it is noticed.
+                Err(_) => drop(stream.write_all(b"x").await),
+            }
+        }
+    };
+    timeout(PATIENCE, told).await.expect("the server ends a connection that drips");
+    String::from_utf8_lossy(&heard).into_owned()
+}
+
+const HEAD: &str = "POST /report-failure HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_that_drip_end_and_nobody_else_notices() {
+    let setup = Setup::bare().await.set("REGREEN_HEADER_TIMEOUT", "1s");
+    let replica = Replica::serve(&setup).ready().await;
+    let mut dripping = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        dripping.spawn(drip(connect(&replica, "POST /report-failure HTTP/1.1\r\nx-slow: ").await));
+    }
+    let mut served = 0;
+    while !dripping.is_empty() {
+        assert_eq!(replica.get("/health/live").await.unwrap().status, 200);
+        served += 1;
+        while dripping.try_join_next().is_some_and(|ended| ended.is_ok()) {}
+    }
+    assert!(served > 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_drips_is_told_so() {
+    let setup = Setup::bare().await.set("REGREEN_BODY_TIMEOUT", "1s");
+    let replica = Replica::serve(&setup).ready().await;
+    for path in ["/report-failure", "/api/chat", "/api/documents"] {
+        let head = HEAD.replace("/report-failure", path);
+        let said = drip(connect(&replica, &format!("{head}content-length: 100000\r\n\r\n{{")).await).await;
+        assert!(
+            said.starts_with("HTTP/1.1 408") && said.contains("application/problem+json"),
+            "{path}: {said}"
+        );
+        assert!(said.contains("server.body_timeout"), "{said}");
+    }
+    let chunked =
+        drip(connect(&replica, &format!("{HEAD}transfer-encoding: chunked\r\n\r\n1\r\n{{\r\n")).await).await;
+    assert!(chunked.starts_with("HTTP/1.1 4"), "{chunked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_as_many_as_are_allowed() {
+    let setup = Setup::bare().await.set("REGREEN_MAX_CONNECTIONS", "4").set("REGREEN_HEADER_TIMEOUT", "2s");
+    let replica = Replica::serve(&setup).ready().await;
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        let mut stream = connect(&replica, "GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").await;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        idle.push(stream);
+    }
+    let mut fifth = connect(&replica, "GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").await;
+    let mut answer = [0; 12];
+    assert!(
+        timeout(Duration::from_millis(300), fifth.read(&mut answer)).await.is_err(),
+        "it waits for a place"
+    );
+    // Those that rest are ended, and the one that waits is answered.
+    timeout(PATIENCE, fifth.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+/// What the first line of an answer says, if one comes at once.
+async fn status(stream: &mut TcpStream, patience: Duration) -> Option<String> {
+    let mut answer = [0; 12];
+    timeout(patience, stream.read_exact(&mut answer)).await.ok()?.unwrap();
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_together_are_bounded_and_small_ones_get_through() {
+    let replica = Replica::serve(&Setup::bare().await).ready().await;
+    let large = format!("{HEAD}content-length: 33000000\r\n\r\n{{");
+    let (mut held, mut refused) = (Vec::new(), 0);
+    for _ in 0..24 {
+        let mut stream = connect(&replica, &large).await;
+        match status(&mut stream, Duration::from_millis(300)).await {
+            None => held.push(stream),
+            Some(answer) => {
+                assert_eq!(answer, "HTTP/1.1 503");
+                refused += 1;
+            }
+        }
+    }
+    assert!((8..=16).contains(&held.len()) && refused >= 8, "{} held, {refused} refused", held.len());
+    let small =
+        replica.report(&json!({"namespace": "ci", "pod_name": "p", "log": "error: x\n"}), "small").await;
+    assert_eq!(small.unwrap().status, 202);
+    drop(held);
+    eventually("there is room again", async || {
+        let mut stream = connect(&replica, &large).await;
+        status(&mut stream, Duration::from_millis(300)).await.is_none().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_over_the_limit_is_refused_in_words() {
+    let replica = Replica::serve(&Setup::bare().await.set("REGREEN_BODY_LIMIT", "100000")).ready().await;
+    let body = json!({"namespace": "ci", "pod_name": "p", "log": "x".repeat(200_000)});
+    let answer = replica.report(&body, "large").await.unwrap();
+    assert_eq!((answer.status, &answer.body["status"]), (413, &Value::from(413)), "{:?}", answer.body);
+}
