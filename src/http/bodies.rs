@@ -2,18 +2,16 @@
 
 use super::problem::Problem;
 use crate::config::Server;
-use axum::body::{Body, Bytes, HttpBody as _};
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use futures::Stream;
 use futures::StreamExt as _;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 /// A body that gets this many bytes further may take a second longer.
@@ -22,6 +20,8 @@ const PACE: u32 = 64 * 1024;
 const SMALL: usize = 64 * 1024;
 /// What all others may hold together, in KiB.
 const TOGETHER: usize = 512 * 1024;
+/// How long the rest of a body is read that nobody wants.
+const LINGER: Duration = Duration::from_secs(10);
 /// Seconds after which a body that had no place may be sent again.
 const AGAIN: u32 = 5;
 
@@ -58,45 +58,77 @@ pub(super) async fn bound(State(bodies): State<Bodies>, request: Request, next: 
     let needed = bodies.needed(request.headers());
     // Held until the request is answered: its body is part of what it works on.
     let Ok(_room) = bodies.free.try_acquire_many(needed) else {
+        let unwanted = Paced::new(request.into_body(), bodies.timeout);
+        tokio::spawn(unwanted.drain(bodies.most));
         let detail = "too many large requests are being read at the moment; send it again";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(AGAIN).into_response();
     };
-    let late = Arc::new(AtomicBool::new(false));
-    let (parts, mut body) = request.into_parts();
-    if !body.is_end_stream() {
-        body = Body::from_stream(paced(body, bodies.timeout, Arc::clone(&late)));
+    let (parts, body) = request.into_parts();
+    if body.is_end_stream() {
+        return next.run(Request::from_parts(parts, body)).await;
     }
-    let response = next.run(Request::from_parts(parts, body)).await;
-    if late.load(Ordering::Relaxed) {
+    let paced = Arc::new(Mutex::new(Paced::new(body, bodies.timeout)));
+    let stream = futures::stream::unfold(Arc::clone(&paced), async |paced| {
+        let piece = paced.lock().await.next().await?;
+        Some((piece, paced))
+    });
+    let response = next.run(Request::from_parts(parts, Body::from_stream(stream))).await;
+    let Some(paced) = Arc::into_inner(paced).map(Mutex::into_inner) else { return response };
+    if paced.late {
         let detail = "the body came too slowly; `server.body_timeout` says how long it may take";
         return Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response();
+    }
+    if !paced.over {
+        tokio::spawn(paced.drain(bodies.most));
     }
     response
 }
 
-/// The body, or an error where it falls behind.
-fn paced(body: Body, timeout: Duration, late: Arc<AtomicBool>) -> impl Stream<Item = io::Result<Bytes>> {
-    let begun = Instant::now();
-    futures::stream::unfold((body.into_data_stream(), 0_usize, false), move |(mut body, read, over)| {
-        let late = Arc::clone(&late);
-        async move {
-            if over {
-                return None;
-            }
-            let more = u32::try_from(read).unwrap_or(u32::MAX) / PACE;
-            let until = begun + timeout + Duration::from_secs(more.into());
-            match tokio::time::timeout_at(until, body.next()).await {
-                Ok(None) => None,
-                Ok(Some(Ok(bytes))) => {
-                    let read = read.saturating_add(bytes.len());
-                    Some((Ok(bytes), (body, read, false)))
-                }
-                Ok(Some(Err(error))) => Some((Err(io::Error::other(error)), (body, read, true))),
-                Err(_) => {
-                    late.store(true, Ordering::Relaxed);
-                    Some((Err(io::ErrorKind::TimedOut.into()), (body, read, true)))
-                }
-            }
+/// A body that has to keep its pace.
+struct Paced {
+    body: BodyDataStream,
+    begun: Instant,
+    timeout: Duration,
+    /// Bytes so far.
+    read: usize,
+    /// Nothing more comes.
+    over: bool,
+    /// It fell behind.
+    late: bool,
+}
+
+impl Paced {
+    fn new(body: Body, timeout: Duration) -> Self {
+        let body = body.into_data_stream();
+        Self { body, begun: Instant::now(), timeout, read: 0, over: false, late: false }
+    }
+
+    /// The next piece, or an error where the body breaks off or falls behind.
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        if self.over {
+            return None;
         }
-    })
+        let more = u32::try_from(self.read).unwrap_or(u32::MAX) / PACE;
+        let until = self.begun + self.timeout + Duration::from_secs(more.into());
+        let piece = match tokio::time::timeout_at(until, self.body.next()).await {
+            Ok(piece) => piece.map(|piece| piece.map_err(io::Error::other)),
+            Err(_) => {
+                self.late = true;
+                Some(Err(io::ErrorKind::TimedOut.into()))
+            }
+        };
+        match &piece {
+            Some(Ok(bytes)) => self.read = self.read.saturating_add(bytes.len()),
+            Some(Err(_)) | None => self.over = true,
+        }
+        piece
+    }
+
+    /// Reads what nobody wants, up to twice of `most` bytes: a client that is still sending would find its connection
+    /// closed instead of the answer.
+    async fn drain(mut self, most: usize) {
+        let rest = async { while self.read <= most.saturating_mul(2) && self.next().await.is_some() {} };
+        // Whoever takes longer than that has had the time to read the answer.
+        let _ = tokio::time::timeout(LINGER, rest).await;
+    }
 }
