@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use crate::config::Server;
+use crate::shutdown::Shutdown;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -32,14 +33,15 @@ pub(super) struct Bodies {
     most: usize,
     /// KiB that are free.
     free: Arc<Semaphore>,
+    shutdown: Shutdown,
 }
 
 impl Bodies {
-    pub(super) fn new(server: &Server) -> Self {
+    pub(super) fn new(server: &Server, shutdown: &Shutdown) -> Self {
         // The largest one has to fit.
         let together = TOGETHER.max(server.body_limit / 1024 + 1);
         let free = Arc::new(Semaphore::new(together));
-        Self { timeout: server.body_timeout, most: server.body_limit, free }
+        Self { timeout: server.body_timeout, most: server.body_limit, free, shutdown: shutdown.clone() }
     }
 
     /// KiB to be kept for a request; one that does not tell its size may be as large as any.
@@ -51,6 +53,17 @@ impl Bodies {
         let bytes = bytes.min(self.most);
         if bytes <= SMALL { 0 } else { u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX) }
     }
+
+    /// Reads what nobody wants, for a while: a client that is still sending would find its connection closed instead of the
+    /// answer.
+    fn drain(&self, mut unwanted: Paced) {
+        let (most, stop) = (self.most.saturating_mul(2), self.shutdown.token().clone());
+        let rest = async move { while unwanted.read <= most && unwanted.next().await.is_some() {} };
+        self.shutdown.spawn(async move {
+            // Whoever takes longer has had the time to read the answer.
+            let _ = tokio::time::timeout(LINGER, stop.run_until_cancelled_owned(rest)).await;
+        });
+    }
 }
 
 /// Lets a request in when there is room for its body, and gives up on one that does not come.
@@ -59,7 +72,7 @@ pub(super) async fn bound(State(bodies): State<Bodies>, request: Request, next: 
     // Held until the request is answered: its body is part of what it works on.
     let Ok(_room) = bodies.free.try_acquire_many(needed) else {
         let unwanted = Paced::new(request.into_body(), bodies.timeout);
-        tokio::spawn(unwanted.drain(bodies.most));
+        bodies.drain(unwanted);
         let detail = "too many large requests are being read at the moment; send it again";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(AGAIN).into_response();
     };
@@ -79,7 +92,7 @@ pub(super) async fn bound(State(bodies): State<Bodies>, request: Request, next: 
         return Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response();
     }
     if !paced.over {
-        tokio::spawn(paced.drain(bodies.most));
+        bodies.drain(paced);
     }
     response
 }
@@ -122,13 +135,5 @@ impl Paced {
             Some(Err(_)) | None => self.over = true,
         }
         piece
-    }
-
-    /// Reads what nobody wants, up to twice of `most` bytes: a client that is still sending would find its connection
-    /// closed instead of the answer.
-    async fn drain(mut self, most: usize) {
-        let rest = async { while self.read <= most.saturating_mul(2) && self.next().await.is_some() {} };
-        // Whoever takes longer than that has had the time to read the answer.
-        let _ = tokio::time::timeout(LINGER, rest).await;
     }
 }

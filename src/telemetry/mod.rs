@@ -43,9 +43,8 @@ fn begin(log: &Log, exports: Option<&Exports>) -> anyhow::Result<()> {
             words = format!("{words},{quiet}");
         }
     }
-    let filter = |words: &str| {
-        EnvFilter::try_new(words).map_err(|error| anyhow::anyhow!("`log.filter`: {error}"))
-    };
+    let filter =
+        |words: &str| EnvFilter::try_new(words).map_err(|error| anyhow::anyhow!("`log.filter`: {error}"));
     let told = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let told = if log.json { told.json().boxed() } else { told.boxed() };
     let sent = match exports.and_then(Exports::logs) {
