@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod alertmanager;
 mod api_schema;
 mod approvals;
 mod audit;
