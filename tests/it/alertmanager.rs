@@ -53,7 +53,7 @@ async fn a_firing_alert_about_a_pod_is_a_report_once() {
     let kinds: Vec<&str> =
         report["evidence"].as_array().unwrap().iter().map(|piece| piece["kind"].as_str().unwrap()).collect();
     assert_eq!((kinds[0], kinds.contains(&"log")), ("alert", true), "{kinds:?}");
-    let text = app.get(&format!("/api/reports/{id}/evidence/E1")).await.body["text"].to_string();
+    let text = app.get(&format!("/api/reports/{id}/evidence/E1")).await.body.to_string();
     for line in ["label alertname: KubePodCrashLooping", "annotation summary: Pod restarts\\n    again"] {
         assert!(text.contains(line) && !text.contains("hunter2"), "{text}");
     }
