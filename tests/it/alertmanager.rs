@@ -162,7 +162,9 @@ fn alertmanager(base: &str, key: &str, folder: &std::path::Path) -> (Command, u1
     let file = folder.join("alertmanager.yml");
     std::fs::write(&file, config).unwrap();
     let port = real_servers::free_port();
-    let mut command = Command::new(tool("prometheus-alertmanager/usr/bin/prometheus-alertmanager"));
+    let program = tool("prometheus-alertmanager/usr/bin/prometheus-alertmanager");
+    let mut command = Command::new(&program);
+    command.current_dir(program.parent().unwrap());
     command.arg(format!("--config.file={}", file.display()));
     command.arg(format!("--storage.path={}", folder.display()));
     command.args([&format!("--web.listen-address=127.0.0.1:{port}"), "--cluster.listen-address="]);

@@ -23,6 +23,7 @@ mod command_line;
 mod conformance;
 mod conversations;
 mod crashes;
+mod examples;
 mod fuzz;
 mod http_api;
 mod ingest;
