@@ -237,7 +237,7 @@ async fn what_a_proxy_or_a_full_service_says_is_waited_out() {
 async fn what_is_no_regreen_or_cannot_be_taken_is_told_at_once() {
     let large = (StatusCode::PAYLOAD_TOO_LARGE, "{\"detail\":\"too much\"}").into_response();
     let moved = (StatusCode::MOVED_PERMANENTLY, [("location", "https://elsewhere/")]).into_response();
-    let soon = (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0900")]).into_response();
+    let soon = (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "900")]).into_response();
     for (answer, said) in [
         (large, "Set REGREEN_LOG_BYTES"),
         (moved, "answered 301"),

@@ -17,7 +17,9 @@ fn folder() -> PathBuf {
 /// The documents of a file.
 pub fn documents(name: &str) -> Vec<Value> {
     let text = example(name);
-    serde_norway::Deserializer::from_str(&text).map(|document| Value::deserialize(document).unwrap()).collect()
+    serde_norway::Deserializer::from_str(&text)
+        .map(|document| Value::deserialize(document).unwrap())
+        .collect()
 }
 
 /// The one of this kind.
@@ -234,7 +236,8 @@ fn read<S: DeserializeOwned>(name: &str, kind: &str) -> S {
 
 /// The names in `$(…)` of a text that Tekton replaces.
 fn variables(text: &str) -> Vec<String> {
-    let pattern = regex::Regex::new(r"\$\(((?:params|tasks|results|context|workspaces|finally)\.[^)]+)\)").unwrap();
+    let pattern =
+        regex::Regex::new(r"\$\(((?:params|tasks|results|context|workspaces|finally)\.[^)]+)\)").unwrap();
     pattern.captures_iter(text).map(|found| found[1].to_owned()).collect()
 }
 
@@ -246,13 +249,16 @@ fn the_tekton_task_has_fields_that_tekton_knows_and_uses_what_it_declares() {
     let mut known: Vec<String> = task.params.iter().map(|param| format!("params.{}", param.name)).collect();
     known.extend(task.results.iter().map(|result| format!("results.{}.path", result.name)));
     known.extend(["context.taskRun.namespace".to_owned(), "params.tasks[*]".to_owned()]);
-    let used: Vec<String> = step.env.iter().map(|set| &set.value).chain(&step.args).flat_map(|text| variables(text)).collect();
+    let used: Vec<String> =
+        step.env.iter().map(|set| &set.value).chain(&step.args).flat_map(|text| variables(text)).collect();
     assert!(used.iter().all(|name| known.contains(name)), "{used:?}");
     for param in task.params.iter().filter(|param| param.name != "tasks") {
         assert!(used.contains(&format!("params.{}", param.name)), "{} is not used", param.name);
     }
     let [volume] = &task.volumes[..] else { panic!("one volume") };
-    let [Source { service_account_token: token }] = &volume.projected.sources[..] else { panic!("one source") };
+    let [Source { service_account_token: token }] = &volume.projected.sources[..] else {
+        panic!("one source")
+    };
     assert_eq!((token.audience.as_str(), token.path.as_str()), ("regreen", "token"));
     assert!(token.expiration_seconds >= 600, "Kubernetes gives none for less");
     let [mount] = &step.volume_mounts[..] else { panic!("one mount") };
@@ -262,7 +268,11 @@ fn the_tekton_task_has_fields_that_tekton_knows_and_uses_what_it_declares() {
     let secure = step.security_context.as_ref().unwrap();
     assert!(!secure.allow_privilege_escalation && secure.capabilities.drop == ["ALL"]);
     assert!(step.compute_resources.is_some() && !step.name.is_empty() && task.description.is_some());
-    assert!(task.results.iter().all(|result| result.r#type == ParamType::String && !result.description.is_empty()));
+    assert!(
+        task.results
+            .iter()
+            .all(|result| result.r#type == ParamType::String && !result.description.is_empty())
+    );
 }
 
 #[test]
@@ -272,11 +282,16 @@ fn the_tekton_pipeline_gives_the_task_what_it_wants() {
     let run: PipelineRunSpec = read("tekton/pipeline.yaml", "PipelineRun");
     let [last] = &pipeline.r#finally[..] else { panic!("one task at last") };
     assert_eq!(last.task_ref.as_ref().unwrap().name, "report-failure");
-    let given: BTreeMap<&str, &Value> = last.params.iter().map(|param| (param.name.as_str(), &param.value)).collect();
+    let given: BTreeMap<&str, &Value> =
+        last.params.iter().map(|param| (param.name.as_str(), &param.value)).collect();
     for param in &task.params {
         let value = given.get(param.name.as_str());
         assert!(value.is_some() || param.default.is_some(), "{} is missing", param.name);
-        assert!(value.is_none_or(|value| value.is_array() == (param.r#type == ParamType::Array)), "{}", param.name);
+        assert!(
+            value.is_none_or(|value| value.is_array() == (param.r#type == ParamType::Array)),
+            "{}",
+            param.name
+        );
         assert!(param.description.is_some());
     }
     assert!(given.keys().all(|name| task.params.iter().any(|param| param.name == *name)));
@@ -284,16 +299,25 @@ fn the_tekton_pipeline_gives_the_task_what_it_wants() {
         pipeline.tasks.iter().map(|task| format!("{0}=$(tasks.{0}.status)", task.name)).collect();
     assert_eq!(given["tasks"], &serde_json::json!(statuses), "each task of the pipeline");
     let [when] = &last.when[..] else { panic!("one condition") };
-    assert_eq!((when.input.as_str(), when.operator.as_str(), &when.values[..]), ("$(tasks.status)", "in", &["Failed".to_owned()][..]));
+    assert_eq!(
+        (when.input.as_str(), when.operator.as_str(), &when.values[..]),
+        ("$(tasks.status)", "in", &["Failed".to_owned()][..])
+    );
     for task in &pipeline.tasks {
         assert!(task.task_spec.as_ref().unwrap().steps.iter().all(|step| step.image.contains(':')));
         assert!(task.run_after.iter().all(|name| pipeline.tasks.iter().any(|other| other.name == *name)));
     }
     assert_eq!(run.pipeline_ref.name, document("tekton/pipeline.yaml", "Pipeline")["metadata"]["name"]);
     let names = |params: &[Param]| params.iter().map(|param| param.name.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&run.params), pipeline.params.iter().map(|param| param.name.clone()).collect::<Vec<_>>());
+    assert_eq!(
+        names(&run.params),
+        pipeline.params.iter().map(|param| param.name.clone()).collect::<Vec<_>>()
+    );
     let [own] = &run.task_run_specs[..] else { panic!("one task of its own") };
-    assert_eq!((&own.pipeline_task_name, own.service_account_name.as_str()), (&last.name, "regreen-reporter"));
+    assert_eq!(
+        (&own.pipeline_task_name, own.service_account_name.as_str()),
+        (&last.name, "regreen-reporter")
+    );
 }
 
 #[test]

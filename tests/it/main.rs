@@ -24,6 +24,8 @@ mod conformance;
 mod conversations;
 mod crashes;
 mod examples;
+mod examples_run;
+mod examples_shape;
 mod fuzz;
 mod http_api;
 mod ingest;
