@@ -128,7 +128,7 @@ async fn a_key_reports_alerts_of_its_own_namespaces() {
     assert_eq!((both.status, &both.body["accepted"][0]["fingerprint"]), (202, &json!("a1")), "{}", both.body);
     assert!(both.body["ignored"][0]["reason"].as_str().unwrap().contains("`team-b`"), "{}", both.body);
     // None of them: Alertmanager's own log tells of it.
-    let none = send(&app, &bound, &[other.clone()]).await;
+    let none = send(&app, &bound, std::slice::from_ref(&other)).await;
     assert_eq!(none.status, 403, "{}", none.body);
     assert_eq!(send(&app, "rgn_wrong", &[other]).await.status, 401);
     app.stop().await;

@@ -3,7 +3,8 @@
 use super::access::key;
 use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::pipelines::{Place, Ran, ended, shells};
-use crate::support::{Setup, TestApp, real_servers};
+use crate::support::replica::Replica;
+use crate::support::{Setup, TestApp, eventually, real_servers};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -97,9 +98,13 @@ async fn a_token_of_the_environment_is_seen_by_nobody_else_and_traced_by_no_shel
     let (app, _model, key) = with_keys().await;
     for shell in shells() {
         let place = Place::with(&shell);
-        let env = settings(&app.base, &[("REGREEN_TOKEN", &key)]);
+        let env = settings(&app.base, &[("REGREEN_TOKEN", &key), ("REGREEN_LOG_FILE", "nowhere.log")]);
         let ran = place.run(&["sh", "-x", &script()], &env).await;
-        assert!(ran.said.contains("/issues/"), "{}", ran.said);
+        assert!(
+            ran.said.contains("/issues/") && ran.said.contains("nowhere.log cannot be read"),
+            "{}",
+            ran.said
+        );
         assert!(!ran.said.contains(&key) && !place.calls().contains(&key), "{}", ran.said);
     }
     app.stop().await;
@@ -142,6 +147,11 @@ async fn a_service_that_is_down_fails_nothing_and_one_that_comes_up_gets_the_rep
         let ran = report(&Place::with(&shell), &nobody, &[("REGREEN_WAIT", "2")]).await;
         assert!(ran.said.contains("did not take it within 2 s: curl: (7)"), "{}", ran.said);
     }
+    // Takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let ran = report(&Place::new(), &url, &[("REGREEN_WAIT", "2")]).await;
+    assert!(ran.said.contains("did not take it within 2 s: curl: (28)"), "{}", ran.said);
     let port = real_servers::free_port();
     let (place, url) = (Place::new(), format!("http://127.0.0.1:{port}"));
     let waiting = place.start(&["sh", &script()], &settings(&url, &[]));
@@ -149,6 +159,39 @@ async fn a_service_that_is_down_fails_nothing_and_one_that_comes_up_gets_the_rep
     let ran = ended(waiting).await;
     assert!(ran.said.contains("Issue created: http://"), "{}", ran.said);
     app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_log_is_sent_from_where_it_counts() {
+    let app = Setup::whole().await.set("REGREEN_KEEP_RAW", "yes").start().await;
+    for shell in shells() {
+        let place = Place::with(&shell);
+        let log = place.write("build.log", "compiling\nerror: it broke\n");
+        report(&place, &app.base, &[("REGREEN_LOG_FILE", &log), ("REGREEN_LOG_BYTES", "16")]).await;
+        let stored: Vec<String> = sqlx::query_scalar("select raw from evidence where kind = 'attached'")
+            .fetch_all(&app.pool().await)
+            .await
+            .unwrap();
+        // The same report of each shell: it is known by what it says.
+        assert_eq!(stored, ["error: it broke\n"]);
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_dies_at_work_leaves_the_report_to_the_one_that_comes_after() {
+    let model = FakeModel::start(vec![Reply::Hang]).await;
+    let setup = Setup::whole().await.model(&model);
+    let port = real_servers::free_port().to_string();
+    let first = Replica::start(&setup, "serve", &[("REGREEN_PORT", &port)]);
+    let (place, url) = (Place::new(), format!("http://127.0.0.1:{port}"));
+    let waiting = place.start(&["sh", &script()], &settings(&url, &[]));
+    eventually("the report is worked on", async || (!model.requests().is_empty()).then_some(())).await;
+    first.kill();
+    let _second = Replica::start(&setup, "serve", &[("REGREEN_PORT", &port)]);
+    let ran = ended(waiting).await;
+    assert!(ran.said.contains("Issue created: http://") && requests(&place) > 1, "{}", ran.said);
+    assert_eq!(setup.forge().issues().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
