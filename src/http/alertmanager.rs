@@ -195,8 +195,9 @@ fn text(alert: &Alert, since: &str) -> String {
     let mut lines = vec![format!("firing since {since}")];
     for (what, pairs) in [("label", &alert.labels), ("annotation", &alert.annotations)] {
         // Later lines of a value cannot be taken for another label.
-        let line =
-            |(name, value): (&String, &String)| format!("{what} {name}: {}", value.replace('\n', "\n    "));
+        let line = |(name, value): (&String, &String)| {
+            format!("{what} {name}: {}", value.replace(['\n', '\r'], "\n    "))
+        };
         lines.extend(pairs.iter().map(line));
     }
     if !alert.generator_url.is_empty() {

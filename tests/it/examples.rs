@@ -8,12 +8,19 @@ use crate::support::{Setup, TestApp, eventually, real_servers};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use axum::serve::Listener;
 use regreen::demo::samples::sample;
 use regreen::domain::Role;
 use serde_json::json;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::server::TlsStream;
 
 /// What a program may write that JSON may not: quotes, every control character, and bytes that are no text.
 const LOG: &[u8] = b"say \"hi\" \\ and \\n\r\n\ttab \x00\x01\x02\x07\x08\x0b\x0c\x0e\x1b[31merror: it broke\x1b[0m\x1f\x7f\n\
@@ -235,21 +242,70 @@ async fn a_report_that_failed_is_told_and_not_sent_again() {
     app.stop().await;
 }
 
-/// What stands at the address of a service: answers these in turn, the last one for ever.
-async fn answering(answers: Vec<Response>) -> (String, Arc<Mutex<Vec<HeaderMap>>>) {
+/// The headers of requests.
+type Seen = Arc<Mutex<Vec<HeaderMap>>>;
+
+/// Gives these answers in turn.
+fn answers(answers: Vec<Response>) -> (Router, Seen) {
     let left = Arc::new(Mutex::new(answers.into_iter()));
-    let seen: Arc<Mutex<Vec<HeaderMap>>> = Arc::default();
+    let seen = Seen::default();
     let journal = Arc::clone(&seen);
     let router = Router::new().fallback(move |headers: HeaderMap| {
         journal.lock().unwrap().push(headers);
         let answer = left.lock().unwrap().next();
         async move { answer.unwrap_or_else(|| StatusCode::IM_A_TEAPOT.into_response()) }
     });
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    (router, seen)
+}
+
+/// What stands at the address of a service.
+async fn answering(given: Vec<Response>) -> (String, Seen) {
+    let (router, seen) = answers(given);
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     #[expect(clippy::disallowed_methods, reason = "a test's own server")]
     tokio::spawn(async move { axum::serve(listener, router).await });
     (url, seen)
+}
+
+struct Tls(TcpListener, TlsAcceptor);
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.0.accept().await.unwrap();
+            if let Ok(stream) = self.1.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_has_to_be_trusted() {
+    let pair = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(pair.signing_key.serialize_der().into());
+    let config = ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(vec![pair.cert.der().clone()], key).unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let (router, seen) = answers(vec![done("Issue created: https://git.example/issues/7")]);
+    let listener = Tls(listener, TlsAcceptor::from(Arc::new(config)));
+    #[expect(clippy::disallowed_methods, reason = "a test's own server")]
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let place = Place::new();
+    let ran = report(&place, &url, &[("REGREEN_WAIT", "2")]).await;
+    assert!(ran.said.contains("curl: (60)") && seen.lock().unwrap().is_empty(), "{}", ran.said);
+    let authority = place.write("ca.pem", pair.cert.pem());
+    let ran = report(&place, &url, &[("REGREEN_CA_FILE", &authority)]).await;
+    assert!(ran.said.contains("Issue created"), "{}", ran.said);
 }
 
 fn done(result: &str) -> Response {
@@ -263,8 +319,8 @@ async fn what_a_proxy_or_a_full_service_says_is_waited_out() {
     };
     let hostile = "Issue created: https://git.example/issues/7\n::set-output name=x::\u{1b}[31m\"y\"\\";
     for shell in shells() {
-        let answers = vec![busy(503, "{}"), busy(429, "<html>"), busy(502, "Bad Gateway"), done(hostile)];
-        let (url, seen) = answering(answers).await;
+        let given = vec![busy(503, "{}"), busy(429, "<html>"), busy(502, "Bad Gateway"), done(hostile)];
+        let (url, seen) = answering(given).await;
         let place = Place::with(&shell);
         let ran = report(&place, &url, &[("REGREEN_RESULT_FILE", "issue")]).await;
         assert_eq!(place.read("issue"), "https://git.example/issues/7", "{}", ran.said);

@@ -2,7 +2,7 @@
 
 use super::access::key;
 use super::examples_shape::{document, documents, example};
-use crate::support::pipelines::{Place, Ran, cluster};
+use crate::support::pipelines::{Place, Ran, cluster, shells};
 use crate::support::{Setup, TestApp};
 use regreen::demo::samples::sample;
 use regreen::domain::Role;
@@ -25,6 +25,12 @@ fn repository() -> Place {
     place.write("ci/report-failure.sh", SCRIPT);
     place.program("make", MAKE);
     place
+}
+
+/// With the programs of the image that the manifests name.
+fn in_an_image() -> Place {
+    let shells = shells();
+    Place::with(shells.iter().find(|shell| shell.ends_with("busybox")).unwrap())
 }
 
 /// The reports, oldest first, and that each of them is done.
@@ -91,7 +97,7 @@ fn task_run((run, task): (&str, &str), pod: &str, (status, reason): (&str, &str)
 #[tokio::test(flavor = "multi_thread")]
 async fn tekton_reports_the_failed_tasks_of_its_own_run() {
     let (app, key) = regreen().await;
-    let place = Place::new();
+    let place = in_an_image();
     let pod = sample("dns").unwrap().pod;
     let (failed, running) = (("False", "Failed"), ("Unknown", "Running"));
     let task_runs = vec![
@@ -143,7 +149,7 @@ async fn tekton_reports_the_failed_tasks_of_its_own_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn argo_reports_the_failed_pods_of_its_own_workflow() {
     let (app, key) = regreen().await;
-    let place = Place::new();
+    let place = in_an_image();
     let pod = |workflow: &str, name: &str, phase: &str| {
         json!({"kind": "Pod", "apiVersion": "v1", "status": {"phase": phase}, "metadata": {"name": name, "namespace": "ci",
             "labels": {"workflows.argoproj.io/workflow": workflow}, "annotations": {"workflows.argoproj.io/node-name": format!("{workflow}.test")}}})

@@ -1,4 +1,4 @@
-//! The examples as the programs that read them want them: fields that Tekton and Argo know, variables that are declared, one script.
+//! The examples as the programs that read them want them: fields that Tekton knows, variables that are declared, one script.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
