@@ -40,6 +40,8 @@ pub struct Metrics {
     pub request_seconds: HistogramVec,
     /// Reports that ended, by outcome.
     pub reports: IntCounterVec,
+    /// Alerts that were sent, by what became of them.
+    pub alerts: IntCounterVec,
     /// Seconds from a report's coming in to its end.
     pub report_seconds: Histogram,
     /// Runs of an agent, by why they ended.
@@ -105,6 +107,7 @@ impl Metrics {
                 &["route"],
             )?,
             reports: make.counters("reports_total", "Reports that ended", &["outcome"])?,
+            alerts: make.counters("alerts_total", "Alerts that Alertmanager sent", &["outcome"])?,
             report_seconds: make.histogram((
                 "report_duration_seconds",
                 "From a report's coming in to its end",
@@ -219,6 +222,11 @@ impl Metrics {
         let seconds = Duration::from_millis(run.duration_ms.unsigned_abs()).as_secs_f64();
         self.run_seconds.with_label_values(&[&run.stop_reason]).observe(seconds);
         self.run_turns.observe(f64::from(run.turns));
+    }
+
+    /// What became of an alert: `accepted`, `repeated` or `ignored`.
+    pub fn alert(&self, outcome: &str) {
+        self.alerts.with_label_values(&[outcome]).inc();
     }
 
     /// A report ended, so long after it came in.

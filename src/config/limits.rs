@@ -54,7 +54,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "limits.reports_per_minute",
         &["REGREEN_LIMIT_REPORTS"],
         "1200",
-        "The same for `POST /report-failure`, which counts here and not among the requests.",
+        "The same for `POST /report-failure` and `/webhooks/alertmanager`, which count here and not among the requests.",
     ),
     s("limits.reports_burst", &["REGREEN_LIMIT_REPORTS_BURST"], "3000", "Of these, at once."),
     s(

@@ -21,6 +21,8 @@ pub enum EvidenceKind {
     Attached,
     /// The log of the last good run, attached to the report: what it says too is hardly the cause.
     GoodLog,
+    /// The alert that led to the report: its labels and annotations.
+    Alert,
     /// Result of a tool the analyst called.
     ToolResult,
 }
@@ -36,6 +38,7 @@ impl EvidenceKind {
             Self::Events => "events",
             Self::Attached => "attached",
             Self::GoodLog => "good_log",
+            Self::Alert => "alert",
             Self::ToolResult => "tool_result",
         }
     }
@@ -50,6 +53,7 @@ impl EvidenceKind {
             "events" => Self::Events,
             "attached" => Self::Attached,
             "good_log" => Self::GoodLog,
+            "alert" => Self::Alert,
             _ => Self::ToolResult,
         }
     }

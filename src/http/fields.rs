@@ -44,9 +44,14 @@ impl Fields {
             Problem::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {error}"))
         })?;
         match value {
-            Value::Object(values) => Ok(Self { values, errors: Vec::new() }),
+            Value::Object(values) => Ok(Self::of(values)),
             _ => Err(Problem::new(StatusCode::BAD_REQUEST, "the body has to be a JSON object")),
         }
+    }
+
+    /// Values that were read already.
+    pub(super) fn of(values: Map<String, Value>) -> Self {
+        Self { values, errors: Vec::new() }
     }
 
     /// All of them, as they came.

@@ -2,6 +2,7 @@
 
 mod access;
 pub(crate) mod agents;
+mod alertmanager;
 pub(crate) mod approvals;
 pub(crate) mod audit;
 mod bodies;
@@ -136,6 +137,7 @@ fn routes() -> Doors {
     use Role::{Admin, Operator, Reporter, Viewer};
     Doors::new(OpenApiRouter::with_openapi(Api::openapi()))
         .to(Reporter, routes!(report_failure::report_failure))
+        .to(Reporter, alertmanager::route())
         .to(Reporter, routes!(reports::list))
         .to(Reporter, routes!(reports::get))
         .to(Reporter, routes!(reports::evidence))

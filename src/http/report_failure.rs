@@ -84,14 +84,9 @@ pub async fn report_failure(
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
     let submission = Submission { caller: caller.name, ..submission };
-    let incoming = room(&app, &submission).await?;
     // Subscribed before the report exists, so that its end cannot be missed.
     let mut outcomes = app.outcomes.subscribe();
-    let taken = db::soon(intake(&app.pool, &submission, app.config.privacy.clone())).await?;
-    if let Some(incoming) = incoming {
-        incoming.over(matches!(taken, Intake::Accepted(_)));
-    }
-    let id = match taken {
+    let id = match take(&app, &submission).await? {
         Intake::Accepted(id) | Intake::Repeated(id) => id,
         Intake::KeyReused(id) => {
             let detail = "this `Idempotency-Key` was used for another request; send a new key";
@@ -128,6 +123,16 @@ pub async fn report_failure(
             return Ok(accepted(id, false));
         }
     }
+}
+
+/// Stores it, when there is room.
+pub(super) async fn take(app: &App, submission: &Submission) -> Result<Intake, Problem> {
+    let incoming = room(app, submission).await?;
+    let taken = db::soon(intake(&app.pool, submission, app.config.privacy.clone())).await?;
+    if let Some(incoming) = incoming {
+        incoming.over(matches!(taken, Intake::Accepted(_)));
+    }
+    Ok(taken)
 }
 
 /// Room in the queue; none is needed for what was accepted before under the same key. Refuses what would make it longer than it may be.

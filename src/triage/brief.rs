@@ -216,7 +216,9 @@ fn share(kind: EvidenceKind, budget: usize) -> usize {
     let share = match kind {
         EvidenceKind::Log | EvidenceKind::Attached => budget * 6 / 10,
         EvidenceKind::PreviousLog | EvidenceKind::Events => budget * 15 / 100,
-        EvidenceKind::Pod | EvidenceKind::ToolResult | EvidenceKind::GoodLog => budget / 10,
+        EvidenceKind::Pod | EvidenceKind::Alert | EvidenceKind::ToolResult | EvidenceKind::GoodLog => {
+            budget / 10
+        }
     };
     share.max(100)
 }

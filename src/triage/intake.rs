@@ -23,6 +23,8 @@ pub struct Submission {
     pub log: Option<String>,
     /// The log of the last good run of the same job.
     pub good_log: Option<String>,
+    /// What the alert says that led to it.
+    pub alert: Option<String>,
     /// Who submits it, by name.
     pub caller: String,
     /// The caller's `Idempotency-Key`.
@@ -86,18 +88,19 @@ pub async fn intake(pool: &PgPool, submission: &Submission, privacy: Privacy) ->
     Ok(Intake::Accepted(id))
 }
 
-/// The logs that came with the report, cleaned and redacted.
+/// What came with the report, cleaned and redacted.
 fn attached(submission: &Submission, privacy: &Privacy) -> Vec<NewEvidence> {
-    let logs = [
+    let texts = [
         (EvidenceKind::Attached, "log attached to the report", &submission.log),
         (EvidenceKind::GoodLog, "log of the last good run", &submission.good_log),
+        (EvidenceKind::Alert, "the alert", &submission.alert),
     ];
     let mut redactor = Redactor::new().and_emails(privacy.redact_emails);
     let mut pieces = Vec::new();
-    for (kind, title, log) in logs {
-        let Some(log) = log.as_deref().filter(|log| !log.trim().is_empty()) else { continue };
+    for (kind, title, text) in texts {
+        let Some(received) = text.as_deref().filter(|text| !text.trim().is_empty()) else { continue };
         let before = redactor.count();
-        let Cleaned { text, red } = clean(log);
+        let Cleaned { text, red } = clean(received);
         let text = redactor.redact(&text);
         pieces.push(NewEvidence {
             id: Uuid::now_v7(),
@@ -106,7 +109,7 @@ fn attached(submission: &Submission, privacy: &Privacy) -> Vec<NewEvidence> {
             title: title.to_owned(),
             text,
             red,
-            raw: privacy.keep_raw.then(|| log.to_owned()),
+            raw: privacy.keep_raw.then(|| received.to_owned()),
             redactions: i32::try_from(redactor.count() - before).unwrap_or(i32::MAX),
         });
     }

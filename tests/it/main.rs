@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod alertmanager;
 mod api_schema;
 mod approvals;
 mod audit;
@@ -22,6 +23,9 @@ mod command_line;
 mod conformance;
 mod conversations;
 mod crashes;
+mod examples;
+mod examples_run;
+mod examples_shape;
 mod fuzz;
 mod http_api;
 mod ingest;

@@ -184,3 +184,46 @@ async fn comment(
     issue["comments"] = json!(issue["comments"].as_u64().unwrap() + 1);
     (StatusCode::CREATED, Json(json!({"id": 1, "body": body["body"]}))).into_response()
 }
+
+/// Kubernetes with these TaskRuns and pods, chosen by their labels and phase.
+pub async fn objects(task_runs: Vec<Value>, pods: Vec<Value>) -> Api {
+    let resources = |version: &str, name: &str, kind: &str| {
+        json!({"kind": "APIResourceList", "groupVersion": version,
+        "resources": [{"name": name, "kind": kind, "namespaced": true, "singularName": "", "verbs": ["get", "list"]}]})
+    };
+    let version = json!({"groupVersion": "tekton.dev/v1", "version": "v1"});
+    let groups = json!({"kind": "APIGroupList", "apiVersion": "v1",
+        "groups": [{"name": "tekton.dev", "versions": [version], "preferredVersion": version}]});
+    let fixed = |value: Value| get(move || async move { Json(value) });
+    let list = |version: &'static str, items: Vec<Value>| {
+        get(move |Query(query): Query<HashMap<String, String>>| async move {
+            let items: Vec<Value> = items.into_iter().filter(|item| chosen(item, &query)).collect();
+            Json(json!({"kind": "List", "apiVersion": version, "metadata": {}, "items": items}))
+        })
+    };
+    let one = task_runs.clone();
+    let named = get(move |Path((_, name)): Path<(String, String)>| async move {
+        let found = one.into_iter().find(|item| item["metadata"]["name"] == name.as_str());
+        found.map_or_else(|| missing("object"), |item| Json(item).into_response())
+    });
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let router = Router::new()
+        .route("/api", fixed(json!({"kind": "APIVersions", "versions": ["v1"]})))
+        .route("/apis", fixed(groups))
+        .route("/api/v1", fixed(resources("v1", "pods", "Pod")))
+        .route("/apis/tekton.dev/v1", fixed(resources("tekton.dev/v1", "taskruns", "TaskRun")))
+        .route("/apis/tekton.dev/v1/namespaces/ci/taskruns", list("tekton.dev/v1", task_runs))
+        .route("/apis/tekton.dev/v1/namespaces/{namespace}/taskruns/{name}", named)
+        .route("/api/v1/namespaces/ci/pods", list("v1", pods))
+        .fallback(|| async { missing("page") });
+    serve(router, Arc::default(), listener).await
+}
+
+/// Whether an object is of those that are asked for.
+fn chosen(object: &Value, query: &HashMap<String, String>) -> bool {
+    let asked = |name: &str| query.get(name).map_or("", String::as_str);
+    let labels = asked("labelSelector").split(',').filter_map(|pair| pair.split_once('='));
+    let mut labels = labels.map(|(name, value)| object["metadata"]["labels"][name] == value);
+    let phase = asked("fieldSelector").strip_prefix("status.phase=");
+    labels.all(|fits| fits) && phase.is_none_or(|phase| object["status"]["phase"] == phase)
+}

@@ -9,6 +9,7 @@ pub mod fake_mcp;
 pub mod fake_model;
 pub mod issuer;
 pub mod obedient_model;
+pub mod pipelines;
 pub mod postgres;
 pub mod real_servers;
 pub mod replica;

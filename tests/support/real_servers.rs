@@ -28,7 +28,8 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-async fn start(mut command: Command, port: u16) -> RealServer {
+/// Starts a program that listens on a port.
+pub async fn start(mut command: Command, port: u16) -> RealServer {
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     eventually("the real server listens", async || {
         tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()

@@ -1,0 +1,239 @@
+#!/bin/sh
+# Reports a failure to Regreen, waits for what comes of it, and says so. Needs a POSIX shell and curl. Always exits 0: a pipeline does not
+# fail because its failure could not be reported.
+#
+# Where:   REGREEN_URL          address of the service, such as http://regreen:8000
+#          REGREEN_CA_FILE      certificates it is trusted by
+# Who:     REGREEN_TOKEN_FILE   file with an API key or a service account's token (/var/run/secrets/regreen/token, if there is one)
+#          REGREEN_TOKEN        the same as a value
+# What:    REGREEN_NAMESPACE, REGREEN_POD, and what is known of
+#          REGREEN_CONTAINER, REGREEN_PIPELINE, REGREEN_TASK, REGREEN_RUN, REGREEN_RUN_URL, REGREEN_LAST_GOOD_RUN, REGREEN_REPOSITORY,
+#          REGREEN_COMMIT
+#          REGREEN_LOG_FILE, REGREEN_GOOD_LOG_FILE   logs to send, where the pod does not tell or will be gone
+#          REGREEN_LOG_BYTES    of each the last so many bytes (4000000)
+# Answer:  REGREEN_WAIT         seconds for all of it (600); 0 does not wait for the outcome
+#          REGREEN_RESULT_FILE  file for the issue's URL; empty when there is none
+set -u
+# Callers may trace; the token must not be seen.
+set +x
+umask 077
+
+say() { printf '%s\n' "$1" | sed 's/^/regreen: /'; }
+
+stop() {
+    say "$1"
+    exit 0
+}
+
+work=$(mktemp -d) || stop "the failure was not reported: there is no room for temporary files"
+# Whatever goes wrong in here.
+trap 'rm -rf "$work"; exit 0' EXIT
+trap 'exit 0' HUP INT TERM
+
+# Standard input as a JSON string of ASCII alone; bytes that are not UTF-8 become U+FFFD.
+json_string() {
+    printf '"'
+    od -An -v -tu1 | LC_ALL=C awk '
+        BEGIN {
+            for (i = 0; i < 128; i++) ascii[i] = i < 32 || i == 127 ? sprintf("\\u%04x", i) : sprintf("%c", i)
+            ascii[9] = "\\t"; ascii[10] = "\\n"; ascii[13] = "\\r"; ascii[34] = "\\\""; ascii[92] = "\\\\"
+            bad = "\\ufffd"
+        }
+        function begin(more, bits, from, to) { need = more; code = bits; low = from; high = to }
+        function escaped(code) {
+            if (code < 65536) return sprintf("\\u%04x", code)
+            code -= 65536
+            return sprintf("\\u%04x\\u%04x", 55296 + int(code / 1024), 56320 + code % 1024)
+        }
+        {
+            text = ""
+            for (i = 1; i <= NF; i++) {
+                byte = $i + 0
+                if (need && byte >= low && byte <= high) {
+                    code = code * 64 + byte - 128; low = 128; high = 191
+                    if (--need == 0) text = text escaped(code)
+                    continue
+                }
+                if (need) { text = text bad; need = 0 }
+                if (byte < 128) text = text ascii[byte]
+                else if (byte >= 194 && byte <= 223) begin(1, byte - 192, 128, 191)
+                else if (byte >= 224 && byte <= 239) begin(2, byte - 224, byte == 224 ? 160 : 128, byte == 237 ? 159 : 191)
+                else if (byte >= 240 && byte <= 244) begin(3, byte - 240, byte == 240 ? 144 : 128, byte == 244 ? 143 : 191)
+                else text = text bad
+            }
+            printf "%s", text
+        }
+        END { if (need) printf "%s", bad }'
+    printf '"'
+}
+
+# A member of the report, if it has a value.
+member() {
+    [ -n "$2" ] || return 0
+    printf '%s"%s":' "$comma" "$1"
+    printf '%s' "$2" | json_string
+    comma=,
+}
+
+log_member() {
+    [ -n "$2" ] || return 0
+    if [ ! -r "$2" ]; then
+        say "the log $2 cannot be read and is left out" >&2
+        return 0
+    fi
+    printf '%s"%s":' "$comma" "$1"
+    tail -c "$log_bytes" "$2" | json_string
+    comma=,
+}
+
+report() {
+    comma=''
+    printf '{'
+    member namespace "$REGREEN_NAMESPACE"
+    member pod_name "$REGREEN_POD"
+    member container_name "${REGREEN_CONTAINER:-}"
+    member pipeline "${REGREEN_PIPELINE:-}"
+    member task "${REGREEN_TASK:-}"
+    member run "${REGREEN_RUN:-}"
+    member run_url "${REGREEN_RUN_URL:-}"
+    member last_good_run "${REGREEN_LAST_GOOD_RUN:-}"
+    member repository "${REGREEN_REPOSITORY:-}"
+    member commit "${REGREEN_COMMIT:-}"
+    log_member log "${REGREEN_LOG_FILE:-}"
+    log_member good_log "${REGREEN_GOOD_LOG_FILE:-}"
+    printf '}'
+}
+
+# A text of the answer, which is JSON without spaces. Control characters do not get into the pipeline's log.
+answer() {
+    LC_ALL=C awk -v name="$1" '
+        { json = json $0 }
+        END {
+            if (!match(json, "\"" name "\":\"([^\"\\\\]|\\\\.)*\"")) exit
+            rest = substr(json, RSTART + length(name) + 4, RLENGTH - length(name) - 5)
+            while ((i = index(rest, "\\"))) {
+                escape = substr(rest, i + 1, 1)
+                plain = escape == "n" ? "\n" : escape ~ /[bfrtu]/ ? " " : escape
+                text = text substr(rest, 1, i - 1) plain
+                rest = substr(rest, i + (escape == "u" ? 6 : 2))
+            }
+            print text rest
+        }' "$work/answer" | LC_ALL=C tr -d '\000-\011\013-\037\177'
+}
+
+# Sends the report within so many seconds; the same key gives the same report however often it is sent. The token comes by standard input:
+# arguments can be seen by others.
+send() {
+    limit=$1
+    set -- -q -sS --connect-timeout 10 --max-time "$limit" -o "$work/answer" -D "$work/head" -w '%{http_code}'
+    [ -z "${REGREEN_CA_FILE:-}" ] || set -- "$@" --cacert "$REGREEN_CA_FILE"
+    [ -z "$prefer" ] || set -- "$@" -H "prefer: $prefer"
+    : >"$work/answer"
+    : >"$work/head"
+    code=$(
+        curl "$@" -H 'content-type: application/json' -H "idempotency-key: $key" \
+            --data-binary "@$work/report" --config - "$url/report-failure" 2>"$work/trouble" <<CONFIG
+$authorization
+CONFIG
+    )
+}
+
+# Seconds that Regreen asks to wait, if it does.
+retry_after() {
+    number "$(sed -n 's/^[Rr][Ee][Tt][Rr][Yy]-[Aa][Ff][Tt][Ee][Rr]:[[:space:]]*\([0-9]*\)[[:space:]]*$/\1/p' "$work/head" | head -n 1)" 0
+}
+
+finish() {
+    result=$(answer result)
+    if [ -n "${REGREEN_RESULT_FILE:-}" ]; then
+        known='s/^Known cause, seen [0-9]* times: \(https\{0,1\}:[^[:space:],;]*\).*/\1/p'
+        issue=$(printf '%s\n' "$result" | sed -n -e 's/^Issue created: \(https\{0,1\}:[^[:space:]]*\).*/\1/p' -e "$known" | head -n 1)
+        printf '%s' "$issue" >"$REGREEN_RESULT_FILE"
+    fi
+    stop "$result"
+}
+
+# What an answer means; returns when the report is worth sending again.
+judge() {
+    detail=$(answer detail)
+    report_id=$(answer report_id)
+    case $code in
+    200)
+        [ -n "$report_id" ] || stop "the failure was not reported: what answers at $url is not Regreen. Check REGREEN_URL."
+        finish
+        ;;
+    202)
+        accepted=$report_id
+        [ -z "$prefer" ] || stop "the report is accepted; its outcome will be at $url/reports/$accepted"
+        trouble='still at work'
+        ;;
+    400 | 422) stop "the failure was not reported: Regreen does not understand it ($code): $detail. Correct the REGREEN_ variables." ;;
+    401) stop "the failure was not reported: Regreen does not know who calls (401): $detail. Set REGREEN_TOKEN_FILE or REGREEN_TOKEN to a key (regreen token create --role reporter), or to a service account's token for the audience regreen." ;;
+    403) stop "the failure was not reported: this token may not do it (403): $detail. Use a key for the namespace $REGREEN_NAMESPACE (regreen token create --role reporter --namespace $REGREEN_NAMESPACE), or a service account of it." ;;
+    413) stop "the failure was not reported: it is too large (413): $detail. Set REGREEN_LOG_BYTES to less than $log_bytes." ;;
+    408 | 425 | 429 | 5??)
+        # A report that failed has an id; a proxy in between knows none.
+        [ "$code" != 502 ] || [ -z "$report_id" ] || stop "Regreen could not find out why ($url/reports/$report_id): $detail"
+        trouble="it answered $code${detail:+: $detail}"
+        ;;
+    000 | '') trouble=$(head -n 1 "$work/trouble") ;;
+    *) stop "the failure was not reported: $url answered $code${detail:+: $detail}. Check REGREEN_URL." ;;
+    esac
+}
+
+# A number of seconds or bytes; the second if it is none that a shell counts with.
+number() {
+    case $1 in
+    '' | *[!0-9]* | 0?* | ??????????*) printf '%s' "$2" ;;
+    *) printf '%s' "$1" ;;
+    esac
+}
+
+command -v curl >/dev/null || stop "the failure was not reported: curl is not installed"
+[ -n "${REGREEN_URL:-}" ] || stop "the failure was not reported: REGREEN_URL is not set"
+[ -n "${REGREEN_NAMESPACE:-}" ] || stop "the failure was not reported: REGREEN_NAMESPACE is not set"
+[ -n "${REGREEN_POD:-}" ] || stop "the failure was not reported: REGREEN_POD is not set"
+[ -z "${REGREEN_RESULT_FILE:-}" ] || : >"$REGREEN_RESULT_FILE"
+url=${REGREEN_URL%/}
+log_bytes=$(number "${REGREEN_LOG_BYTES:-}" 4000000)
+wait=$(number "${REGREEN_WAIT:-}" 600)
+prefer=''
+if [ "$wait" -eq 0 ]; then
+    prefer=respond-async
+    wait=30
+fi
+
+token=${REGREEN_TOKEN:-}
+unset REGREEN_TOKEN
+token_file=${REGREEN_TOKEN_FILE:-/var/run/secrets/regreen/token}
+if [ -z "$token" ] && { [ -n "${REGREEN_TOKEN_FILE:-}" ] || [ -e "$token_file" ]; }; then
+    [ -r "$token_file" ] || stop "the failure was not reported: the token in $token_file cannot be read"
+    token=$(cat "$token_file")
+fi
+case $token in
+'') authorization='' ;;
+*[!A-Za-z0-9._~+/=-]*) stop "the failure was not reported: what is given as the token has characters that no token has" ;;
+*) authorization="header = \"authorization: Bearer $token\"" ;;
+esac
+
+report >"$work/report"
+key=$(printf '%s/%s/%s/%s' "$REGREEN_NAMESPACE" "$REGREEN_POD" "${REGREEN_TASK:-}" "${REGREEN_RUN:-}" | LC_ALL=C tr -c 'A-Za-z0-9._/-' _ | cut -c 1-200)
+# Another try of the same run is another report when it says something else.
+key=$key/$(cksum <"$work/report" | cut -d ' ' -f 1)
+
+accepted=''
+pause=1
+deadline=$(($(date +%s) + wait))
+while left=$((deadline - $(date +%s))) && [ "$left" -gt 0 ]; do
+    # Regreen answers within its own `server.wait`; a connection that is silent for longer is lost.
+    send $((left < 330 ? left : 330))
+    judge
+    asked=$(retry_after)
+    rest=$((asked > pause ? asked : pause))
+    left=$((deadline - $(date +%s)))
+    [ "$rest" -lt "$left" ] || break
+    sleep "$rest"
+    pause=$((pause < 16 ? pause * 2 : 30))
+done
+[ -z "$accepted" ] || stop "Regreen has the report and is still at work; its outcome will be at $url/reports/$accepted"
+stop "the failure was not reported: $url did not take it within $wait s: $trouble"

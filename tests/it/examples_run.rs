@@ -1,0 +1,352 @@
+//! The scripts within the examples, run as their systems run them.
+
+use super::access::key;
+use super::examples_shape::{document, documents, example};
+use crate::support::pipelines::{Place, Ran, cluster, shells};
+use crate::support::{Setup, TestApp};
+use regreen::demo::samples::sample;
+use regreen::domain::Role;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const SCRIPT: &str = include_str!("../../examples/report-failure.sh");
+/// A build that fails, as `make`.
+const MAKE: &str = "echo compiling; echo \"ModuleNotFoundError: No module named 'yaml'\" >&2; exit 2";
+
+async fn regreen() -> (TestApp, String) {
+    let app = Setup::whole().await.set("REGREEN_AUTH", "keys").start().await;
+    let key = key(&app, Role::Reporter, &["ci"]).await;
+    (app, key)
+}
+
+/// A checkout of a repository that took the script over, whose build fails.
+fn repository() -> Place {
+    let place = Place::new();
+    place.write("ci/report-failure.sh", SCRIPT);
+    place.program("make", MAKE);
+    place
+}
+
+/// With the programs of the image that the manifests name.
+fn in_an_image() -> Place {
+    let shells = shells();
+    Place::with(shells.iter().find(|shell| shell.ends_with("busybox")).unwrap())
+}
+
+/// The reports, oldest first, and that each of them is done.
+async fn reports(app: &TestApp, key: &str) -> Vec<Value> {
+    let list = TestApp::read(app.http.get(format!("{}/api/reports", app.base)).bearer_auth(key)).await;
+    let mut reports = list.body["reports"].as_array().unwrap().clone();
+    reports.reverse();
+    reports
+}
+
+/// That the one report has the build's log, that its issue is told, and the token nowhere.
+async fn told(app: &TestApp, key: &str, ran: &Ran) -> Value {
+    assert_eq!(ran.code, Some(0), "{}", ran.said);
+    assert!(ran.said.contains("regreen: Issue created: http://") && !ran.said.contains(key), "{}", ran.said);
+    let [report] = &reports(app, key).await[..] else { panic!("one report: {}", ran.said) };
+    let path = format!("{}/api/reports/{}/evidence/E1", app.base, report["id"].as_str().unwrap());
+    let log = TestApp::read(app.http.get(path).bearer_auth(key)).await.body.to_string();
+    assert!(log.contains("compiling") && log.contains("No module named 'yaml'"), "{log}");
+    report.clone()
+}
+
+/// A text with what its system replaces replaced; what nobody knows is a mistake.
+fn replaced(text: &str, (open, close): (&str, &str), values: &[(&str, &str)]) -> String {
+    let mut text = text.to_owned();
+    for (name, value) in values {
+        for written in [format!("{open}{name}{close}"), format!("{open} {name} {close}")] {
+            text = text.replace(&written, value);
+        }
+    }
+    assert!(!text.contains(open), "{text}");
+    text
+}
+
+/// The environment of a step.
+fn environment(
+    list: impl Iterator<Item = (String, String)>,
+    marks: (&str, &str),
+    values: &[(&str, &str)],
+) -> Vec<(String, String)> {
+    list.map(|(name, value)| (name, replaced(&value, marks, values))).collect()
+}
+
+/// The `env` of a container.
+fn of_container(container: &Value) -> impl Iterator<Item = (String, String)> + '_ {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    container["env"].as_array().unwrap().iter().map(move |set| (text(&set["name"]), text(&set["value"])))
+}
+
+fn borrowed(env: &[(String, String)]) -> Vec<(&str, &str)> {
+    env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+fn task_run((run, task): (&str, &str), pod: &str, (status, reason): (&str, &str)) -> Value {
+    let labels = json!({"tekton.dev/pipelineRun": run, "tekton.dev/pipelineTask": task});
+    let condition = json!({"type": "Succeeded", "status": status, "reason": reason, "message": format!("{reason}: failed to pull the image")});
+    let status = if pod.is_empty() {
+        json!({"conditions": [condition]})
+    } else {
+        json!({"podName": pod, "conditions": [condition]})
+    };
+    json!({"kind": "TaskRun", "apiVersion": "tekton.dev/v1", "metadata": {"name": format!("{run}-{task}"), "namespace": "ci", "labels": labels}, "status": status})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tekton_reports_the_failed_tasks_of_its_own_run() {
+    let (app, key) = regreen().await;
+    let place = in_an_image();
+    let pod = sample("dns").unwrap().pod;
+    let (failed, running) = (("False", "Failed"), ("Unknown", "Running"));
+    let task_runs = vec![
+        task_run(("run-1", "build"), "run-1-build-pod", ("True", "Succeeded")),
+        task_run(("run-1", "test"), pod, failed),
+        task_run(("run-1", "scan"), "", ("False", "TaskRunImagePullFailed")),
+        task_run(("run-1", "lint"), "run-1-lint-pod", ("False", "TaskRunCancelled")),
+        task_run(("run-1", "report-failure"), "run-1-report-failure-pod", running),
+        task_run(("run-2", "test"), "run-2-test-pod", failed),
+    ];
+    let (_api, kubeconfig) = cluster(&place, task_runs, Vec::new()).await;
+    let (token, result) = (place.write("token", &key), place.file("issue-url").display().to_string());
+    let task = document("tekton/report-failure.yaml", "Task");
+    let step = &task["spec"]["steps"][0];
+    let values = [
+        ("params.regreen-url", app.base.as_str()),
+        ("params.pipeline", "checkout"),
+        ("params.pipeline-run", "run-1"),
+        ("params.repository", "https://git.example.com/shop"),
+        ("params.commit", ""),
+        ("context.taskRun.namespace", "ci"),
+        ("results.issue-url.path", &result),
+    ];
+    let mut env = environment(of_container(step), ("$(", ")"), &values);
+    env.iter_mut()
+        .filter(|(name, _)| name == "REGREEN_TOKEN_FILE")
+        .for_each(|(_, value)| *value = token.clone());
+    env.push(("KUBECONFIG".to_owned(), kubeconfig));
+    let script = place.write("script", step["script"].as_str().unwrap());
+    let tasks = ["build=Succeeded", "test=Failed", "scan=Failed", "lint=Failed", "deploy=None"];
+    let ran = place.run(&[&["sh", &script], &tasks[..]].concat(), &borrowed(&env)).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.said);
+    let reports = reports(&app, &key).await;
+    let told: Vec<_> = reports
+        .iter()
+        .map(|report| (report["task"].as_str().unwrap(), report["pod_name"].as_str().unwrap()))
+        .collect();
+    assert_eq!(told, [("test", pod), ("scan", "run-1-scan-pod")], "{}", ran.said);
+    assert_eq!((&reports[0]["run"], &reports[0]["pipeline"]), (&json!("run-1"), &json!("checkout")));
+    assert!(place.read("issue-url").starts_with("http://") && !ran.said.contains(&key), "{}", ran.said);
+    let said: String = sqlx::query_scalar("select text from evidence where kind = 'attached'")
+        .fetch_one(&app.pool().await)
+        .await
+        .unwrap();
+    assert_eq!(said.trim(), "TaskRunImagePullFailed: failed to pull the image", "why the pod is gone");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn argo_reports_the_failed_pods_of_its_own_workflow() {
+    let (app, key) = regreen().await;
+    let place = in_an_image();
+    let pod = |workflow: &str, name: &str, phase: &str| {
+        json!({"kind": "Pod", "apiVersion": "v1", "status": {"phase": phase}, "metadata": {"name": name, "namespace": "ci",
+            "labels": {"workflows.argoproj.io/workflow": workflow}, "annotations": {"workflows.argoproj.io/node-name": format!("{workflow}.test")}}})
+    };
+    let known = sample("dns").unwrap().pod;
+    let pods = vec![
+        pod("w-1", "w-1-build", "Succeeded"),
+        pod("w-1", known, "Failed"),
+        pod("w-1", "w-1-exit", "Running"),
+        pod("w-2", "w-2-test", "Failed"),
+    ];
+    let (_api, kubeconfig) = cluster(&place, Vec::new(), pods).await;
+    let template = document("argo/report-failure.yaml", "WorkflowTemplate")["spec"]["templates"][0].clone();
+    let values = [("workflow.name", "w-1"), ("workflow.namespace", "ci")];
+    let mut env: BTreeMap<String, String> =
+        environment(of_container(&template["script"]), ("{{", "}}"), &values).into_iter().collect();
+    let file = template["outputs"]["parameters"][0]["valueFrom"]["path"].as_str().unwrap();
+    assert_eq!(env["REGREEN_RESULT_FILE"], file);
+    for (name, value) in [
+        ("REGREEN_URL", app.base.clone()),
+        ("REGREEN_TOKEN_FILE", place.write("token", &key)),
+        ("REGREEN_RESULT_FILE", "issue-url".to_owned()),
+    ] {
+        assert!(env.insert(name.to_owned(), value).is_some(), "{name}");
+    }
+    env.insert("KUBECONFIG".to_owned(), kubeconfig);
+    let script = place.write("script", template["script"]["source"].as_str().unwrap());
+    let env: Vec<(String, String)> = env.into_iter().collect();
+    let ran = place.run(&["sh", &script], &borrowed(&env)).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.said);
+    let [report] = &reports(&app, &key).await[..] else { panic!("one report: {}", ran.said) };
+    assert_eq!(
+        (&report["pod_name"], &report["task"], &report["run"]),
+        (&json!(known), &json!("w-1.test"), &json!("w-1"))
+    );
+    assert!(place.read("issue-url").starts_with("http://"), "{}", ran.said);
+    let exit = document("argo/workflow.yaml", "Workflow")["spec"].clone();
+    let handler =
+        exit["templates"].as_array().unwrap().iter().find(|one| one["name"] == exit["onExit"]).unwrap();
+    assert_eq!(handler["steps"][0][0]["templateRef"]["template"], template["name"]);
+    app.stop().await;
+}
+
+/// The steps of a job of Actions: what builds, and what reports.
+async fn actions(file: &str) {
+    let (app, key) = regreen().await;
+    let place = repository();
+    let workflow = &documents(file)[0];
+    let steps = workflow["jobs"]["build"]["steps"].as_array().unwrap();
+    let [checkout, build, report] = &steps[..] else { panic!("three steps") };
+    assert!(checkout["uses"].is_string() && report["if"] == "failure()");
+    assert_eq!(build["shell"], "bash");
+    // As the runner does for `shell: bash`.
+    let shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail"];
+    let script = place.write("build.sh", build["run"].as_str().unwrap());
+    let ran = place.run(&[&shell[..], &[&script]].concat(), &[]).await;
+    assert_eq!(ran.code, Some(2), "the build fails though tee does not: {}", ran.said);
+    let values = [
+        ("vars.REGREEN_URL", app.base.as_str()),
+        ("vars.REGREEN_NAMESPACE", "ci"),
+        ("secrets.REGREEN_TOKEN", &key),
+        ("github.run_id", "17"),
+        ("github.run_attempt", "2"),
+        ("github.run_number", "5"),
+        ("github.workflow", "build"),
+        ("github.job", "build"),
+        ("github.server_url", "https://git.example.com"),
+        ("github.repository", "shop/checkout"),
+        ("github.sha", "0123abc"),
+        ("runner.temp", "."),
+    ];
+    let list = report["env"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()));
+    let mut env = environment(list, ("${{", "}}"), &values);
+    for (name, file) in [("GITHUB_OUTPUT", "output"), ("GITHUB_STEP_SUMMARY", "summary")] {
+        env.push((name.to_owned(), place.file(file).display().to_string()));
+    }
+    let run = report["run"].as_str().unwrap();
+    assert!(!run.contains("${{"), "a value in a script is code");
+    let script = place.write("report.sh", run);
+    let ran = place.run(&["bash", "-e", &script], &borrowed(&env)).await;
+    let report = told(&app, &key, &ran).await;
+    assert_eq!(
+        (&report["commit"], &report["repository"]),
+        (&json!("0123abc"), &json!("https://git.example.com/shop/checkout"))
+    );
+    assert!(
+        report["run_url"]
+            .as_str()
+            .unwrap()
+            .starts_with("https://git.example.com/shop/checkout/actions/runs/")
+    );
+    assert!(place.read("output").starts_with("issue-url=http://"), "{}", ran.said);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn github_reports_a_failed_job() {
+    actions("github/workflow.yml").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gitea_reports_a_failed_job() {
+    actions("gitea/workflow.yaml").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gitlab_reports_a_failed_job() {
+    let (app, key) = regreen().await;
+    let place = repository();
+    let file = &documents("gitlab/.gitlab-ci.yml")[0];
+    assert_eq!(file["build"]["extends"], ".report_failure");
+    let lines = |list: &Value| {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|line| format!("{}\n", line.as_str().unwrap()))
+            .collect::<String>()
+    };
+    let script = place.write("build.sh", lines(&file["build"]["script"]));
+    let ran = place.run(&["bash", "-eo", "pipefail", &script], &[]).await;
+    assert_eq!(ran.code, Some(2), "the build fails though tee does not: {}", ran.said);
+    let after = place.write("after.sh", lines(&file[".report_failure"]["after_script"]));
+    let variables = |status| {
+        [
+            ("REGREEN_URL", app.base.as_str()),
+            ("REGREEN_NAMESPACE", "ci"),
+            ("REGREEN_TOKEN", &key),
+            ("CI_JOB_STATUS", status),
+            ("CI_JOB_ID", "12"),
+            ("CI_JOB_NAME", "build"),
+            ("CI_JOB_URL", "https://git.example.com/shop/-/jobs/12"),
+            ("CI_PIPELINE_ID", "3"),
+            ("CI_PROJECT_PATH", "shop/checkout"),
+            ("CI_PROJECT_URL", "https://git.example.com/shop/checkout"),
+            ("CI_COMMIT_SHA", "0123abc"),
+        ]
+    };
+    let quiet = place.run(&["sh", "-e", &after], &variables("success")).await;
+    assert_eq!((quiet.code, quiet.said.as_str()), (Some(0), ""));
+    let ran = place.run(&["sh", "-e", &after], &variables("failed")).await;
+    let report = told(&app, &key, &ran).await;
+    assert_eq!((&report["pod_name"], &report["task"]), (&json!("job-12"), &json!("build")));
+    app.stop().await;
+}
+
+/// The bodies of a Jenkinsfile's `sh` steps.
+fn steps(text: &str) -> Vec<String> {
+    let pattern = regex::Regex::new(r"(?s)\bsh (?:'''(.*?)'''|'([^']*)')").unwrap();
+    let bodies =
+        pattern.captures_iter(text).map(|found| found.get(1).or(found.get(2)).unwrap().as_str().to_owned());
+    let bodies: Vec<String> = bodies.collect();
+    assert!(bodies.iter().all(|body| !body.contains('\\')), "Groovy reads backslashes itself");
+    bodies
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jenkins_reports_a_failed_build() {
+    let (app, key) = regreen().await;
+    let text = example("jenkins/Jenkinsfile");
+    let [build, report, cleanup] = &steps(&text)[..] else { panic!("three steps") };
+    for (node, pod) in [("Agent 7 (built-in)", "agent-agent-7--built-in--0"), ("maven-x7k2p", "maven-x7k2p")]
+    {
+        let place = repository();
+        let [build, report, cleanup] =
+            [build, report, cleanup].map(|body| place.write(&format!("{}.sh", body.len()), body));
+        // As the plugin runs them, traced.
+        let ran = place.run(&["sh", "-xe", &build], &[]).await;
+        assert_eq!(ran.code, Some(2), "the build fails though tee does not: {}", ran.said);
+        let env = [
+            ("REGREEN_URL", app.base.as_str()),
+            ("REGREEN_NAMESPACE", "ci"),
+            ("REGREEN_TOKEN", &key),
+            ("NODE_NAME", node),
+            ("JOB_NAME", "shop/checkout"),
+            ("BUILD_TAG", "jenkins-shop-checkout-12"),
+            ("BUILD_URL", "https://jenkins.example.com/job/12/"),
+        ];
+        let ran = place.run(&["sh", "-xe", &report], &env).await;
+        assert!(
+            ran.code == Some(0) && ran.said.contains("regreen: ") && !ran.said.contains(&key),
+            "{}",
+            ran.said
+        );
+        let last = reports(&app, &key).await.pop().unwrap();
+        assert_eq!((&last["pod_name"], &last["status"]), (&json!(pod), &json!("done")), "{}", ran.said);
+        place.run(&["sh", "-xe", &cleanup], &[]).await;
+        assert!(!place.file("build.log").exists() && !place.file("build.status").exists());
+        place.program("make", "echo fine");
+        let ran = place.run(&["sh", "-xe", &build], &[]).await;
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+    }
+    assert!(
+        text.contains("environment {\n        REGREEN_URL = '") && text.contains("variable: 'REGREEN_TOKEN'")
+    );
+    app.stop().await;
+}

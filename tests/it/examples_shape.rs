@@ -1,0 +1,372 @@
+//! The examples as the programs that read them want them: fields that Tekton knows, variables that are declared, one script.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub fn example(name: &str) -> String {
+    std::fs::read_to_string(folder().join(name)).unwrap()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+/// The documents of a file.
+pub fn documents(name: &str) -> Vec<Value> {
+    let text = example(name);
+    serde_norway::Deserializer::from_str(&text)
+        .map(|document| Value::deserialize(document).unwrap())
+        .collect()
+}
+
+/// The one of this kind.
+pub fn document(name: &str, kind: &str) -> Value {
+    documents(name).into_iter().find(|document| document["kind"] == kind).unwrap()
+}
+
+/// An object of Kubernetes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[expect(dead_code, reason = "that it can be read is what is tested")]
+struct Object<S> {
+    api_version: String,
+    kind: String,
+    metadata: Metadata,
+    spec: S,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[expect(dead_code, reason = "that it can be read is what is tested")]
+struct Metadata {
+    name: Option<String>,
+    generate_name: Option<String>,
+}
+
+/// `tekton.dev/v1` Task, the fields in use.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TaskSpec {
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    params: Vec<ParamSpec>,
+    #[serde(default)]
+    results: Vec<ResultSpec>,
+    #[serde(default)]
+    volumes: Vec<Volume>,
+    steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ParamSpec {
+    name: String,
+    r#type: ParamType,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    default: Option<String>,
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum ParamType {
+    String,
+    Array,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResultSpec {
+    name: String,
+    r#type: ParamType,
+    description: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Step {
+    name: String,
+    image: String,
+    script: String,
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: Vec<Variable>,
+    #[serde(default)]
+    volume_mounts: Vec<Mount>,
+    #[serde(default)]
+    compute_resources: Option<Resources>,
+    #[serde(default)]
+    security_context: Option<SecurityContext>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Variable {
+    name: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Mount {
+    name: String,
+    mount_path: String,
+    read_only: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "that it can be read is what is tested")]
+struct Resources {
+    requests: BTreeMap<String, String>,
+    limits: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct SecurityContext {
+    allow_privilege_escalation: bool,
+    capabilities: Capabilities,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Capabilities {
+    drop: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Volume {
+    name: String,
+    projected: Projected,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Projected {
+    sources: Vec<Source>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Source {
+    service_account_token: Token,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Token {
+    audience: String,
+    path: String,
+    expiration_seconds: u32,
+}
+
+/// `tekton.dev/v1` Pipeline, the fields in use.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PipelineSpec {
+    params: Vec<ParamSpec>,
+    tasks: Vec<PipelineTask>,
+    r#finally: Vec<PipelineTask>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PipelineTask {
+    name: String,
+    #[serde(default)]
+    run_after: Vec<String>,
+    #[serde(default)]
+    when: Vec<When>,
+    #[serde(default)]
+    task_ref: Option<Named>,
+    #[serde(default)]
+    task_spec: Option<TaskSpec>,
+    #[serde(default)]
+    params: Vec<Param>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct When {
+    input: String,
+    operator: String,
+    values: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Param {
+    name: String,
+    value: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PipelineRunSpec {
+    pipeline_ref: Named,
+    params: Vec<Param>,
+    task_run_specs: Vec<TaskRunSpec>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct TaskRunSpec {
+    pipeline_task_name: String,
+    service_account_name: String,
+}
+
+fn read<S: DeserializeOwned>(name: &str, kind: &str) -> S {
+    let object: Object<S> = serde_json::from_value(document(name, kind)).unwrap();
+    object.spec
+}
+
+/// The names in `$(…)` of a text that Tekton replaces.
+fn variables(text: &str) -> Vec<String> {
+    let pattern =
+        regex::Regex::new(r"\$\(((?:params|tasks|results|context|workspaces|finally)\.[^)]+)\)").unwrap();
+    pattern.captures_iter(text).map(|found| found[1].to_owned()).collect()
+}
+
+#[test]
+fn the_tekton_task_has_fields_that_tekton_knows_and_uses_what_it_declares() {
+    let task: TaskSpec = read("tekton/report-failure.yaml", "Task");
+    let [step] = &task.steps[..] else { panic!("one step") };
+    assert!(variables(&step.script).is_empty(), "a value in a script is code");
+    let mut known: Vec<String> = task.params.iter().map(|param| format!("params.{}", param.name)).collect();
+    known.extend(task.results.iter().map(|result| format!("results.{}.path", result.name)));
+    known.extend(["context.taskRun.namespace".to_owned(), "params.tasks[*]".to_owned()]);
+    let used: Vec<String> =
+        step.env.iter().map(|set| &set.value).chain(&step.args).flat_map(|text| variables(text)).collect();
+    assert!(used.iter().all(|name| known.contains(name)), "{used:?}");
+    for param in task.params.iter().filter(|param| param.name != "tasks") {
+        assert!(used.contains(&format!("params.{}", param.name)), "{} is not used", param.name);
+    }
+    let [volume] = &task.volumes[..] else { panic!("one volume") };
+    let [Source { service_account_token: token }] = &volume.projected.sources[..] else {
+        panic!("one source")
+    };
+    assert_eq!((token.audience.as_str(), token.path.as_str()), ("regreen", "token"));
+    assert!(token.expiration_seconds >= 600, "Kubernetes gives none for less");
+    let [mount] = &step.volume_mounts[..] else { panic!("one mount") };
+    assert!(mount.name == volume.name && mount.read_only);
+    let file = step.env.iter().find(|set| set.name == "REGREEN_TOKEN_FILE").unwrap();
+    assert_eq!(file.value, format!("{}/{}", mount.mount_path, token.path));
+    let secure = step.security_context.as_ref().unwrap();
+    assert!(!secure.allow_privilege_escalation && secure.capabilities.drop == ["ALL"]);
+    assert!(step.compute_resources.is_some() && !step.name.is_empty() && task.description.is_some());
+    assert!(
+        task.results
+            .iter()
+            .all(|result| result.r#type == ParamType::String && !result.description.is_empty())
+    );
+}
+
+#[test]
+fn the_tekton_pipeline_gives_the_task_what_it_wants() {
+    let task: TaskSpec = read("tekton/report-failure.yaml", "Task");
+    let pipeline: PipelineSpec = read("tekton/pipeline.yaml", "Pipeline");
+    let run: PipelineRunSpec = read("tekton/pipeline.yaml", "PipelineRun");
+    let [last] = &pipeline.r#finally[..] else { panic!("one task at last") };
+    assert_eq!(last.task_ref.as_ref().unwrap().name, "report-failure");
+    let given: BTreeMap<&str, &Value> =
+        last.params.iter().map(|param| (param.name.as_str(), &param.value)).collect();
+    for param in &task.params {
+        let value = given.get(param.name.as_str());
+        assert!(value.is_some() || param.default.is_some(), "{} is missing", param.name);
+        assert!(
+            value.is_none_or(|value| value.is_array() == (param.r#type == ParamType::Array)),
+            "{}",
+            param.name
+        );
+        assert!(param.description.is_some());
+    }
+    assert!(given.keys().all(|name| task.params.iter().any(|param| param.name == *name)));
+    let statuses: Vec<String> =
+        pipeline.tasks.iter().map(|task| format!("{0}=$(tasks.{0}.status)", task.name)).collect();
+    assert_eq!(given["tasks"], &serde_json::json!(statuses), "each task of the pipeline");
+    let [when] = &last.when[..] else { panic!("one condition") };
+    assert_eq!(
+        (when.input.as_str(), when.operator.as_str(), &when.values[..]),
+        ("$(tasks.status)", "in", &["Failed".to_owned()][..])
+    );
+    for task in &pipeline.tasks {
+        assert!(task.task_spec.as_ref().unwrap().steps.iter().all(|step| step.image.contains(':')));
+        assert!(task.run_after.iter().all(|name| pipeline.tasks.iter().any(|other| other.name == *name)));
+    }
+    assert_eq!(run.pipeline_ref.name, document("tekton/pipeline.yaml", "Pipeline")["metadata"]["name"]);
+    let names = |params: &[Param]| params.iter().map(|param| param.name.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        names(&run.params),
+        pipeline.params.iter().map(|param| param.name.clone()).collect::<Vec<_>>()
+    );
+    let [own] = &run.task_run_specs[..] else { panic!("one task of its own") };
+    assert_eq!(
+        (&own.pipeline_task_name, own.service_account_name.as_str()),
+        (&last.name, "regreen-reporter")
+    );
+}
+
+#[test]
+fn accounts_may_look_and_no_more() {
+    for (file, group, resource, verbs) in [
+        ("tekton/report-failure.yaml", "tekton.dev", "taskruns", &["get", "list"][..]),
+        ("argo/report-failure.yaml", "", "pods", &["list"]),
+    ] {
+        let role = document(file, "Role");
+        let rule = &role["rules"][0];
+        assert_eq!(*rule, serde_json::json!({"apiGroups": [group], "resources": [resource], "verbs": verbs}));
+        let binding = document(file, "RoleBinding");
+        assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+        assert_eq!(binding["subjects"][0]["name"], document(file, "ServiceAccount")["metadata"]["name"]);
+    }
+}
+
+#[test]
+fn the_script_within_the_manifests_is_the_script() {
+    let script = example("report-failure.sh");
+    let tekton: TaskSpec = read("tekton/report-failure.yaml", "Task");
+    let argo = document("argo/report-failure.yaml", "WorkflowTemplate")["spec"]["templates"][0].clone();
+    let argo = argo["script"]["source"].as_str().unwrap();
+    // Argo would replace these.
+    assert!(!argo.contains("{{"));
+    for text in [&tekton.steps[0].script, argo] {
+        let (_, rest) = text.split_once("<<'END_OF_REPORT_FAILURE'\n").unwrap();
+        let (embedded, _) = rest.split_once("END_OF_REPORT_FAILURE\n").unwrap();
+        assert!(embedded == script, "put examples/report-failure.sh into the manifests anew");
+    }
+}
+
+#[test]
+fn the_readme_of_the_examples_knows_each_file() {
+    let readme = example("README.md");
+    let mut folders = vec![folder()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(self::folder()).unwrap().display().to_string();
+            assert!(name == "README.md" || readme.contains(&format!("`{name}`")), "{name}");
+            let text = std::fs::read_to_string(&path).unwrap();
+            let comment = text.lines().take_while(|line| line.starts_with(['#', '/']));
+            let comment: String = comment.collect::<Vec<_>>().join("\n");
+            assert!(name == "README.md" || comment.contains("Set:") || name == "report-failure.sh", "{name}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Where scripts of pipelines run: a folder with its own shell and programs, and the API that says what failed there.
+
+use super::apis;
+use super::real_servers::tool;
+use regreen::config::process_env;
+use serde_json::{Value, json};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// What the script needs besides a shell and curl, as BusyBox has it.
+const APPLETS: [&str; 13] =
+    ["sh", "awk", "od", "sed", "tail", "tr", "head", "mktemp", "cut", "cat", "date", "sleep", "rm"];
+
+/// A workspace.
+pub struct Place {
+    folder: TempDir,
+    path: String,
+}
+
+/// What a script did.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    /// All that it wrote, errors too.
+    pub said: String,
+}
+
+/// The shells there are; images of pipelines have BusyBox.
+pub fn shells() -> Vec<PathBuf> {
+    let path = process_env("PATH").unwrap();
+    let find =
+        |name: &str| path.split(':').map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
+    let mut found: Vec<PathBuf> = ["sh", "dash", "bash"].into_iter().filter_map(find).collect();
+    found.push(tool("busybox-static/bin/busybox"));
+    found
+}
+
+impl Place {
+    /// With `sh` as this one, and a curl that notes its arguments and environment.
+    pub fn with(shell: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bin = folder.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        let names = if shell.ends_with("busybox") { &APPLETS[..] } else { &APPLETS[..1] };
+        for name in names {
+            symlink(shell, bin.join(name)).unwrap();
+        }
+        let usual = process_env("PATH").unwrap();
+        let place = Self { path: format!("{}:{usual}", bin.display()), folder };
+        let calls = place.file("calls").display().to_string();
+        place.program(
+            "curl",
+            &format!("{{ echo \"$*\"; env; }} >>'{calls}'\nPATH='{usual}' exec curl \"$@\""),
+        );
+        place
+    }
+
+    pub fn new() -> Self {
+        Self::with(&shells()[0])
+    }
+
+    /// A program that is found first.
+    pub fn program(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = self.folder.path().join("bin").join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> String {
+        let file = self.file(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.file(name)).unwrap_or_default()
+    }
+
+    /// The arguments and environments of curl so far.
+    pub fn calls(&self) -> String {
+        self.read("calls")
+    }
+
+    /// Starts a program here, with nothing in its environment but this.
+    pub fn start(&self, program: &[&str], env: &[(&str, &str)]) -> Child {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).env_clear().env("PATH", &self.path).env("HOME", self.folder.path());
+        command.envs(env.iter().copied()).current_dir(self.folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command.spawn().unwrap()
+    }
+
+    /// Runs it to its end.
+    pub async fn run(&self, program: &[&str], env: &[(&str, &str)]) -> Ran {
+        ended(self.start(program, env)).await
+    }
+}
+
+/// The end of what was started.
+pub async fn ended(child: Child) -> Ran {
+    let output = tokio::time::timeout(super::PATIENCE, child.wait_with_output()).await;
+    let output = output.expect("the script ends").unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    Ran { code: output.status.code(), said: String::from_utf8(said).unwrap() }
+}
+
+/// Kubernetes with these objects, for kubectl, and where it is told so.
+pub async fn cluster(place: &Place, task_runs: Vec<Value>, pods: Vec<Value>) -> (apis::Api, String) {
+    let api = apis::objects(task_runs, pods).await;
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": api.url}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "users": [{"name": "u", "user": {}}],
+    });
+    symlink(tool("kubernetes-client/usr/bin/kubectl"), place.file("bin/kubectl")).unwrap();
+    let file = place.write("kubeconfig", config.to_string());
+    (api, file)
+}
