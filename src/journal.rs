@@ -7,11 +7,13 @@ use crate::domain::{Run, sorted};
 use crate::evidence::redact::Redactor;
 use crate::llm::{Completion, ModelError, Request};
 use crate::metrics::metrics;
+use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 /// Longest arguments of a call that a row shows, in bytes; the whole has a digest.
@@ -111,9 +113,10 @@ impl Journal {
         Arc::new(Self { trace: trace.to_owned(), actor: actor.to_owned(), notes: Mutex::default() })
     }
 
-    /// Does work whose notes go here.
+    /// Does work whose notes go here; what it logs is found by the same name.
     pub async fn of<F: Future>(self: &Arc<Self>, work: F) -> F::Output {
-        CURRENT.scope(Arc::clone(self), work).await
+        let logged = tracing::info_span!("work", trace = self.trace, trace_id = trace::trace_id());
+        CURRENT.scope(Arc::clone(self), work).instrument(logged).await
     }
 
     fn lock(&self) -> MutexGuard<'_, Notes> {
@@ -210,6 +213,7 @@ pub struct Begun {
     note: Option<Note>,
     started: Instant,
     counted: Option<Counted>,
+    span: Span,
 }
 
 /// What is counted, whether or not it goes on record: the name of the model or of the server.
@@ -220,14 +224,22 @@ enum Counted {
 }
 
 impl Begun {
-    fn new(counted: Counted, note: impl FnOnce() -> Note) -> Self {
+    fn new(counted: Counted, span: Span, note: impl FnOnce() -> Note) -> Self {
         let journal = current();
         // Without a journal there is nothing to hash for.
         let note = journal.as_ref().map(|_| note());
-        Self { journal, note, started: Instant::now(), counted: Some(counted) }
+        Self { journal, note, started: Instant::now(), counted: Some(counted), span }
     }
 
-    fn count(&mut self, outcome: &str) {
+    /// Does what was begun, which traces what it does as part of it.
+    pub fn of<F: Future>(&self, work: F) -> impl Future<Output = F::Output> {
+        self.span.of(work)
+    }
+
+    fn count(&mut self, outcome: &'static str) {
+        if outcome != "done" && self.counted.is_some() {
+            self.span.fail(outcome);
+        }
         let took = self.started.elapsed();
         match self.counted.take() {
             Some(Counted::Model(model)) => metrics().model_request(&model, outcome, took),
@@ -236,7 +248,7 @@ impl Begun {
         }
     }
 
-    fn end(mut self, outcome: &str, detail: String, facts: impl FnOnce() -> Value) {
+    fn end(mut self, outcome: &'static str, detail: String, facts: impl FnOnce() -> Value) {
         self.count(outcome);
         if let (Some(journal), Some(mut note)) = (&self.journal, self.note.take()) {
             outcome.clone_into(&mut note.outcome);
@@ -252,6 +264,9 @@ impl Begun {
     pub fn answered(self, answer: &Result<Completion, ModelError>) {
         match answer {
             Ok(Completion { text, tool_calls, usage, truncated }) => {
+                self.span.set("gen_ai.usage.input_tokens", count(usage.input_tokens));
+                self.span.set("gen_ai.usage.cache_read.input_tokens", count(usage.cached_tokens));
+                self.span.set("gen_ai.usage.output_tokens", count(usage.output_tokens));
                 let called: Vec<&str> = tool_calls.iter().map(|call| call.name.as_str()).collect();
                 let detail =
                     if called.is_empty() { "answered in text".to_owned() } else { called.join(", ") };
@@ -296,7 +311,15 @@ impl Drop for Begun {
 
 /// A model is asked.
 pub fn asking(model: &str, request: &Request) -> Begun {
-    Begun::new(Counted::Model(model.to_owned()), || {
+    let span = Span::begin(
+        format!("chat {model}"),
+        SpanKind::Client,
+        vec![
+            KeyValue::new("gen_ai.operation.name", "chat"),
+            KeyValue::new("gen_ai.request.model", model.to_owned()),
+        ],
+    );
+    Begun::new(Counted::Model(model.to_owned()), span, || {
         Note::new("model.call", ("model", model), "stopped").data(json!({ "request": request_hash(request) }))
     })
 }
@@ -304,13 +327,26 @@ pub fn asking(model: &str, request: &Request) -> Begun {
 /// A tool of an MCP server is called, or would be if it were allowed: [`Begun::refused`]. The arguments go on record without
 /// their secrets.
 pub fn calling(server: &str, tool: &str, arguments: &Value) -> Begun {
-    Begun::new(Counted::Call(server.to_owned()), || {
+    let span = Span::begin(
+        format!("tools/call {tool}"),
+        SpanKind::Client,
+        vec![
+            KeyValue::new("mcp.method.name", "tools/call"),
+            KeyValue::new("gen_ai.tool.name", tool.to_owned()),
+            KeyValue::new("regreen.mcp.server", server.to_owned()),
+        ],
+    );
+    Begun::new(Counted::Call(server.to_owned()), span, || {
         let arguments = Redactor::new().redact(&sorted(arguments.clone()).to_string());
         let data = json!({
             "server": server, "tool": tool, "arguments": cut(&arguments, MAX_ARGUMENTS), "arguments_hash": hash(&arguments),
         });
         Note::new("tool.call", ("tool", &format!("{server} {tool}")), "stopped").data(data)
     })
+}
+
+fn count(tokens: u64) -> i64 {
+    i64::try_from(tokens).unwrap_or(i64::MAX)
 }
 
 /// SHA-256 in hexadecimal.

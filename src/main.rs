@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match cli::run(Cli::parse()).await {
+    match Box::pin(cli::run(Cli::parse())).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("regreen: {error:#}");

@@ -9,6 +9,7 @@ use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::excerpt::{self, Log};
 use crate::evidence::tokens;
 use crate::evidence::untrusted::leak;
+use crate::telemetry::trace::{KeyValue, Span, SpanKind};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use serde_json::Value;
@@ -174,10 +175,29 @@ impl Calls<'_> {
     }
 
     async fn call(&self, tool: &dyn Tool, arguments: Value, cancel: &CancellationToken) -> ToolAnswer {
-        let own = cancel.child_token();
-        let call = tool.call(arguments, own.clone());
+        let (own, name) = (cancel.child_token(), tool.spec().name.clone());
+        let named = |key, value| KeyValue::new(key, value);
+        let attributes = vec![
+            named("gen_ai.operation.name", "execute_tool".to_owned()),
+            named("gen_ai.tool.name", name.clone()),
+        ];
+        let span = Span::begin(format!("execute_tool {name}"), SpanKind::Internal, attributes);
+        let answer = self.wait(span.of(tool.call(arguments, own.clone())), &own, cancel).await;
+        if matches!(answer, ToolAnswer::Failed(_)) {
+            span.fail("failed");
+        }
+        answer
+    }
+
+    /// An answer within the limit, or that there is none.
+    async fn wait(
+        &self,
+        answer: impl Future<Output = ToolAnswer>,
+        own: &CancellationToken,
+        cancel: &CancellationToken,
+    ) -> ToolAnswer {
         tokio::select! {
-            answer = call => answer,
+            answer = answer => answer,
             () = tokio::time::sleep(self.budget.tool_call) => {
                 own.cancel();
                 ToolAnswer::Failed(format!(

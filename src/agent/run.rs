@@ -10,6 +10,7 @@ use crate::budget::Account;
 use crate::domain::{Budget, Message, Money, StopReason, ToolCallRecord, ToolSpec, Usage};
 use crate::journal;
 use crate::llm::{Completion, Heard, Model, ModelError, Request};
+use crate::telemetry::trace::{KeyValue, Span, SpanKind};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -89,6 +90,23 @@ struct State {
 impl Agent {
     /// Runs from a brief to an end. Never fails: the outcome says what happened.
     pub async fn run(&self, brief: Vec<Message>, cancel: &CancellationToken) -> Outcome {
+        let attributes = vec![
+            KeyValue::new("gen_ai.operation.name", "invoke_agent"),
+            KeyValue::new("gen_ai.request.model", self.model.name().to_owned()),
+        ];
+        let span = Span::begin("invoke_agent".to_owned(), SpanKind::Internal, attributes);
+        let outcome = span.of(self.run_within(brief, cancel)).await;
+        span.set("gen_ai.usage.input_tokens", i64::try_from(outcome.usage.input_tokens).unwrap_or(i64::MAX));
+        span.set(
+            "gen_ai.usage.output_tokens",
+            i64::try_from(outcome.usage.output_tokens).unwrap_or(i64::MAX),
+        );
+        span.set("regreen.turns", i64::from(outcome.turns));
+        span.set("regreen.stop_reason", outcome.stop.as_str());
+        outcome
+    }
+
+    async fn run_within(&self, brief: Vec<Message>, cancel: &CancellationToken) -> Outcome {
         let deadline = Instant::now() + self.budget.wall;
         let mut state = State {
             messages: brief,
@@ -202,7 +220,7 @@ impl Agent {
             };
             let asked = journal::asking(self.model.name(), &request);
             let answer = match &self.watcher {
-                None => self.model.complete(&request).await,
+                None => asked.of(self.model.complete(&request)).await,
                 Some(watcher) => {
                     let listener = |heard: Heard<'_>| {
                         watcher(match heard {
@@ -210,7 +228,7 @@ impl Agent {
                             Heard::Text(text) => Event::Text { text: text.to_owned() },
                         });
                     };
-                    self.model.complete_aloud(&request, &listener).await
+                    asked.of(self.model.complete_aloud(&request, &listener)).await
                 }
             };
             asked.answered(&answer);

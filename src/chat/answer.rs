@@ -22,6 +22,7 @@ use crate::evidence::verify;
 use crate::journal::{self, Journal, Note};
 use crate::live::Answer;
 use crate::llm::Model;
+use crate::telemetry::trace::{KeyValue, Span, SpanKind};
 use crate::tools;
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -73,13 +74,15 @@ pub(super) async fn run(app: Arc<App>, task: Task, answer: Arc<Answer>) {
     let (turn, conversation) = (task.turn, task.conversation);
     let (inner_app, inner_answer) = (Arc::clone(&app), Arc::clone(&answer));
     let journal = Journal::new("regreen", &turn.to_string());
+    let attributes = vec![KeyValue::new("gen_ai.conversation.id", conversation.to_string())];
+    let span = Span::begin("answer".to_owned(), SpanKind::Internal, attributes);
     let (inner_journal, work) = (Arc::clone(&journal), async move {
         let made = make(&inner_app, &task, &inner_answer).await;
         // Of an answer that was not stored, too.
         audit::flush(&inner_app.pool).await;
         made
     });
-    let made = app.shutdown.spawn(async move { inner_journal.of(work).await }).await;
+    let made = app.shutdown.spawn(async move { span.of(inner_journal.of(work)).await }).await;
     let problem = match made {
         Ok(Ok(())) => return,
         Ok(Err(error)) => {

@@ -9,6 +9,7 @@ use crate::db::{incidents, queue, turns};
 use crate::domain::Caller;
 use crate::evidence::redact::Redactor;
 use crate::live::Answer;
+use crate::telemetry::trace::FutureExt as _;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -135,7 +136,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
 pub(super) fn answer_now(app: &Arc<App>, task: Task, place: Option<Place>) -> Begun {
     let (turn, conversation) = (task.turn, task.conversation);
     let answer = app.live.begin(turn, &app.drain);
-    let made = answer::run(Arc::clone(app), task, Arc::clone(&answer));
+    let made = answer::run(Arc::clone(app), task, Arc::clone(&answer)).with_current_context();
     app.shutdown.spawn(async move {
         made.await;
         drop(place);

@@ -102,7 +102,7 @@ async fn summarised(
     let account = Some(app.ledger.account(purpose));
     let request = Request { messages: vec![Message::User { text }], account, ..Request::default() };
     let asking = journal::asking(model.name(), &request);
-    let answer = model.complete(&request).await;
+    let answer = asking.of(model.complete(&request)).await;
     asking.answered(&answer);
     match answer {
         Ok(completion) if !completion.text.trim().is_empty() => {

@@ -51,7 +51,7 @@ pub struct Service {
 
 /// Runs until a signal.
 pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
-    telemetry::init(&config.log)?;
+    let exports = telemetry::init_exporting(&config.log, &config.telemetry, app::http_client()?)?;
     let shutdown = Shutdown::new();
     shutdown.on_signals().context("cannot listen for signals")?;
     let service = start(config, roles, shutdown.clone()).await?;
@@ -62,8 +62,9 @@ pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode
         tracing::info!(%address, "metrics at /metrics, probes at /health/live and /health/ready");
     }
     shutdown.token().cancelled().await;
-    service.stop().await?;
-    Ok(ExitCode::SUCCESS)
+    let stopped = service.stop().await;
+    exports.end().await;
+    stopped.map(|()| ExitCode::SUCCESS)
 }
 
 /// Database, schema, shared parts, worker, listener: in this order.

@@ -11,6 +11,7 @@ mod reach;
 mod reader;
 mod servers;
 mod settings;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ pub use mcp::{McpServer, Transport, globs};
 pub use reach::is_off_limits;
 pub use reader::{Env, Mistake};
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
+pub use telemetry::{Log, Telemetry};
 
 use crate::domain::Budget;
 use crate::domain::policy::Policy;
@@ -79,6 +81,8 @@ pub struct Config {
     pub knowledge: Knowledge,
     /// Logging.
     pub log: Log,
+    /// Where logs and traces go beside it.
+    pub telemetry: Telemetry,
     /// Every setting as it is in effect, for people.
     pub effective: Vec<Effective>,
 }
@@ -233,15 +237,6 @@ pub struct Queue {
     pub lease: Duration,
 }
 
-/// Logging.
-#[derive(Debug, Clone)]
-pub struct Log {
-    /// Filter in `tracing` syntax.
-    pub filter: String,
-    /// JSON lines instead of text.
-    pub json: bool,
-}
-
 /// Every mistake of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
@@ -324,10 +319,8 @@ impl Config {
             audit: audit(&mut r),
             queue: queue(&mut r),
             knowledge: knowledge::read(&mut r),
-            log: Log {
-                filter: r.required_text("log.filter"),
-                json: r.one_of("log.format", &["text", "json"]) == "json",
-            },
+            telemetry: telemetry::read(&mut r),
+            log: telemetry::log(&mut r),
             effective: r.effective(),
         };
         if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }

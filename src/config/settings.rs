@@ -1,7 +1,7 @@
 //! Every setting once: its key in the file, its environment variables, its default and what it means.
 //! The README's table is printed from here.
 
-use super::{auth, budget, limits};
+use super::{auth, budget, limits, telemetry};
 use serde::Serialize;
 use std::sync::LazyLock;
 
@@ -28,8 +28,9 @@ pub(super) const fn s(
 }
 
 /// All settings, in the order of the documented table.
-pub static SETTINGS: LazyLock<Vec<Setting>> =
-    LazyLock::new(|| [GENERAL, auth::SETTINGS, budget::SETTINGS, limits::SETTINGS].concat());
+pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
+    [GENERAL, auth::SETTINGS, budget::SETTINGS, limits::SETTINGS, telemetry::SETTINGS].concat()
+});
 
 const GENERAL: &[Setting] = &[
     s("server.bind", &["REGREEN_BIND"], "127.0.0.1", "Address to listen on."),
@@ -409,23 +410,17 @@ const GENERAL: &[Setting] = &[
         "",
         "How long the audit record is kept, such as `400d`; months that ended longer ago are dropped. Unset: for ever.",
     ),
-    s(
-        "log.filter",
-        &["REGREEN_LOG", "RUST_LOG"],
-        "info,graphile_worker=warn",
-        "What is logged, in `tracing` filter syntax.",
-    ),
-    s("log.format", &["REGREEN_LOG_FORMAT"], "text", "`text` or `json`."),
 ];
 
 /// Settings whose values are shown nowhere.
-pub(super) const SECRETS: [&str; 6] = [
+pub(super) const SECRETS: [&str; 7] = [
     "database.url",
     "auth.oidc_client_secret",
     "model.api_key",
     "chat.link_secret",
     "tracker.webhook_secret",
     "knowledge.embedding_api_key",
+    "telemetry.otlp_headers",
 ];
 
 /// A setting as it is in effect, for people.

@@ -22,6 +22,8 @@ pub struct NewReport<'a> {
     pub failure: &'a Failure,
     /// The time.
     pub now: DateTime<Utc>,
+    /// What its trace is called.
+    pub traceparent: Option<&'a str>,
 }
 
 /// Who holds a report, and for how long. The database's clock alone says when that is over: those of replicas may differ,
@@ -32,6 +34,17 @@ pub struct Lease {
     pub token: Uuid,
     /// Its length from now on, unless renewed.
     pub length: Duration,
+}
+
+/// A report that was taken up.
+#[derive(Debug)]
+pub struct Taken {
+    /// As it is now.
+    pub report: Report,
+    /// Whether it leads the investigation of its cause.
+    pub leads: bool,
+    /// What its trace is called, when it came with one or one began with it.
+    pub traceparent: Option<String>,
 }
 
 struct Row {
@@ -67,8 +80,9 @@ impl From<Row> for Report {
 /// Stores a report. `false` when the key is taken.
 pub async fn insert(db: impl PgExecutor<'_>, report: &NewReport<'_>) -> sqlx::Result<bool> {
     let done = sqlx::query!(
-        "insert into reports (id, idempotency_key, request_hash, namespace, pod_name, container_name, failure, created_at, caller)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        "insert into reports (id, idempotency_key, request_hash, namespace, pod_name, container_name, failure, created_at, caller,
+             traceparent)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
          on conflict (caller, idempotency_key) do nothing",
         report.id,
         report.idempotency_key,
@@ -79,6 +93,7 @@ pub async fn insert(db: impl PgExecutor<'_>, report: &NewReport<'_>) -> sqlx::Re
         Json(report.failure) as _,
         report.now,
         report.caller,
+        report.traceparent,
     )
     .execute(db)
     .await?;
@@ -194,13 +209,13 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
 }
 
 /// Takes a report up, unless it is finished, waits for another, or is held by a living worker.
-pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Result<Option<(Report, bool)>> {
+pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Result<Option<Taken>> {
     let row = sqlx::query!(
         r#"update reports set status = 'running', attempts = attempts + 1, lease_token = $2,
                   lease_until = clock_timestamp() + make_interval(secs => $3)
            where id = $1 and status in ('queued', 'running') and (lease_until is null or lease_until < clock_timestamp())
            returning id, caller, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at,
-                     finished_at, leads"#,
+                     finished_at, leads, traceparent"#,
         id,
         lease.token,
         lease.length.as_secs_f64()
@@ -220,7 +235,7 @@ pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Resu
             created_at: row.created_at,
             finished_at: row.finished_at,
         };
-        (report.into(), row.leads)
+        Taken { report: report.into(), leads: row.leads, traceparent: row.traceparent }
     }))
 }
 

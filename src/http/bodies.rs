@@ -2,18 +2,17 @@
 
 use super::problem::Problem;
 use crate::config::Server;
-use axum::body::{Body, Bytes, HttpBody as _};
+use crate::shutdown::Shutdown;
+use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use futures::Stream;
 use futures::StreamExt as _;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 /// A body that gets this many bytes further may take a second longer.
@@ -22,6 +21,8 @@ const PACE: u32 = 64 * 1024;
 const SMALL: usize = 64 * 1024;
 /// What all others may hold together, in KiB.
 const TOGETHER: usize = 512 * 1024;
+/// How long the rest of a body is read that nobody wants.
+const LINGER: Duration = Duration::from_secs(10);
 /// Seconds after which a body that had no place may be sent again.
 const AGAIN: u32 = 5;
 
@@ -32,14 +33,15 @@ pub(super) struct Bodies {
     most: usize,
     /// KiB that are free.
     free: Arc<Semaphore>,
+    shutdown: Shutdown,
 }
 
 impl Bodies {
-    pub(super) fn new(server: &Server) -> Self {
+    pub(super) fn new(server: &Server, shutdown: &Shutdown) -> Self {
         // The largest one has to fit.
         let together = TOGETHER.max(server.body_limit / 1024 + 1);
         let free = Arc::new(Semaphore::new(together));
-        Self { timeout: server.body_timeout, most: server.body_limit, free }
+        Self { timeout: server.body_timeout, most: server.body_limit, free, shutdown: shutdown.clone() }
     }
 
     /// KiB to be kept for a request; one that does not tell its size may be as large as any.
@@ -51,6 +53,17 @@ impl Bodies {
         let bytes = bytes.min(self.most);
         if bytes <= SMALL { 0 } else { u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX) }
     }
+
+    /// Reads what nobody wants, for a while: a client that is still sending would find its connection closed instead of the
+    /// answer.
+    fn drain(&self, mut unwanted: Paced) {
+        let (most, stop) = (self.most.saturating_mul(2), self.shutdown.token().clone());
+        let rest = async move { while unwanted.read <= most && unwanted.next().await.is_some() {} };
+        self.shutdown.spawn(async move {
+            // Whoever takes longer has had the time to read the answer.
+            let _ = tokio::time::timeout(LINGER, stop.run_until_cancelled_owned(rest)).await;
+        });
+    }
 }
 
 /// Lets a request in when there is room for its body, and gives up on one that does not come.
@@ -58,45 +71,69 @@ pub(super) async fn bound(State(bodies): State<Bodies>, request: Request, next: 
     let needed = bodies.needed(request.headers());
     // Held until the request is answered: its body is part of what it works on.
     let Ok(_room) = bodies.free.try_acquire_many(needed) else {
+        let unwanted = Paced::new(request.into_body(), bodies.timeout);
+        bodies.drain(unwanted);
         let detail = "too many large requests are being read at the moment; send it again";
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(AGAIN).into_response();
     };
-    let late = Arc::new(AtomicBool::new(false));
-    let (parts, mut body) = request.into_parts();
-    if !body.is_end_stream() {
-        body = Body::from_stream(paced(body, bodies.timeout, Arc::clone(&late)));
+    let (parts, body) = request.into_parts();
+    if body.is_end_stream() {
+        return next.run(Request::from_parts(parts, body)).await;
     }
-    let response = next.run(Request::from_parts(parts, body)).await;
-    if late.load(Ordering::Relaxed) {
+    let paced = Arc::new(Mutex::new(Paced::new(body, bodies.timeout)));
+    let stream = futures::stream::unfold(Arc::clone(&paced), async |paced| {
+        let piece = paced.lock().await.next().await?;
+        Some((piece, paced))
+    });
+    let response = next.run(Request::from_parts(parts, Body::from_stream(stream))).await;
+    let Some(paced) = Arc::into_inner(paced).map(Mutex::into_inner) else { return response };
+    if paced.late {
         let detail = "the body came too slowly; `server.body_timeout` says how long it may take";
         return Problem::new(StatusCode::REQUEST_TIMEOUT, detail).into_response();
+    }
+    if !paced.over {
+        bodies.drain(paced);
     }
     response
 }
 
-/// The body, or an error where it falls behind.
-fn paced(body: Body, timeout: Duration, late: Arc<AtomicBool>) -> impl Stream<Item = io::Result<Bytes>> {
-    let begun = Instant::now();
-    futures::stream::unfold((body.into_data_stream(), 0_usize, false), move |(mut body, read, over)| {
-        let late = Arc::clone(&late);
-        async move {
-            if over {
-                return None;
-            }
-            let more = u32::try_from(read).unwrap_or(u32::MAX) / PACE;
-            let until = begun + timeout + Duration::from_secs(more.into());
-            match tokio::time::timeout_at(until, body.next()).await {
-                Ok(None) => None,
-                Ok(Some(Ok(bytes))) => {
-                    let read = read.saturating_add(bytes.len());
-                    Some((Ok(bytes), (body, read, false)))
-                }
-                Ok(Some(Err(error))) => Some((Err(io::Error::other(error)), (body, read, true))),
-                Err(_) => {
-                    late.store(true, Ordering::Relaxed);
-                    Some((Err(io::ErrorKind::TimedOut.into()), (body, read, true)))
-                }
-            }
+/// A body that has to keep its pace.
+struct Paced {
+    body: BodyDataStream,
+    begun: Instant,
+    timeout: Duration,
+    /// Bytes so far.
+    read: usize,
+    /// Nothing more comes.
+    over: bool,
+    /// It fell behind.
+    late: bool,
+}
+
+impl Paced {
+    fn new(body: Body, timeout: Duration) -> Self {
+        let body = body.into_data_stream();
+        Self { body, begun: Instant::now(), timeout, read: 0, over: false, late: false }
+    }
+
+    /// The next piece, or an error where the body breaks off or falls behind.
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        if self.over {
+            return None;
         }
-    })
+        let more = u32::try_from(self.read).unwrap_or(u32::MAX) / PACE;
+        let until = self.begun + self.timeout + Duration::from_secs(more.into());
+        let piece = match tokio::time::timeout_at(until, self.body.next()).await {
+            Ok(piece) => piece.map(|piece| piece.map_err(io::Error::other)),
+            Err(_) => {
+                self.late = true;
+                Some(Err(io::ErrorKind::TimedOut.into()))
+            }
+        };
+        match &piece {
+            Some(Ok(bytes)) => self.read = self.read.saturating_add(bytes.len()),
+            Some(Err(_)) | None => self.over = true,
+        }
+        piece
+    }
 }

@@ -28,7 +28,7 @@ pub(super) async fn count(path: Option<MatchedPath>, request: Request, next: Nex
 }
 
 /// A method may be any word.
-fn known(method: &axum::http::Method) -> &'static str {
+pub(super) fn known(method: &axum::http::Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "HEAD" => "HEAD",

@@ -25,6 +25,7 @@ mod report_failure;
 mod reports;
 pub(crate) mod resolutions;
 mod search;
+mod trace;
 pub(crate) mod usage;
 mod webhook;
 
@@ -51,7 +52,6 @@ use tower_http::csrf::{CsrfLayer, ProtectionError};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use tower_http::trace::TraceLayer;
 use utoipa::OpenApi;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -209,7 +209,7 @@ pub fn access() -> Vec<Rule> {
 /// The whole service.
 pub fn router(app: Arc<App>) -> Router {
     let limit = app.config.server.body_limit;
-    let bodies = bodies::Bodies::new(&app.config.server);
+    let bodies = bodies::Bodies::new(&app.config.server, &app.shutdown);
     let gate = limits::Gate::new(&app.config.limits);
     let api = openapi();
     let docs = Router::from(SwaggerUi::new("/docs").url("/openapi.json", api));
@@ -247,7 +247,7 @@ pub fn router(app: Arc<App>) -> Router {
         ))
         .layer(from_fn_with_state(app, audit::traced))
         .layer(from_fn(metrics::count))
-        .layer(TraceLayer::new_for_http())
+        .layer(from_fn(trace::traced))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
         .layer(PropagateRequestIdLayer::new(HeaderName::from_static("x-request-id")))
         .layer(SetRequestIdLayer::new(HeaderName::from_static("x-request-id"), MakeRequestUuid))

@@ -4,6 +4,7 @@ use super::failure::{Attempt, HttpFailure, TOO_LARGE, attempt_error};
 use super::meter::Meter;
 use super::wire;
 use super::{Completion, Heard, Listener, Model, ModelError, Request};
+use crate::telemetry::trace;
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
 use async_openai::error::OpenAIError;
@@ -183,6 +184,9 @@ pub(super) async fn dispatch(
         if key.as_bytes() == b"Bearer " || key.as_bytes() == b"Bearer" {
             request.headers_mut().remove(reqwest::header::AUTHORIZATION);
         }
+    }
+    if let Some(traceparent) = trace::traceparent().and_then(|told| told.parse().ok()) {
+        request.headers_mut().insert(trace::TRACEPARENT, traceparent);
     }
     let response = http.execute(request).await.map_err(OpenAIError::Reqwest)?;
     if !response.status().is_success() {

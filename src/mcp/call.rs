@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::server::{Listed, Server};
 use crate::domain::Access;
 use crate::journal;
+use crate::telemetry::trace;
 use rmcp::RoleClient;
 use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, ResourceContents};
 use rmcp::service::{Peer, ServiceError};
@@ -111,7 +112,7 @@ pub(super) async fn call(
     cancel: &CancellationToken,
 ) -> Result<CallResult, CallError> {
     let called = journal::calling(&server.config.name, &tool.name, &arguments);
-    let result = carry_out(server, tool, arguments, cancel).await;
+    let result = called.of(carry_out(server, tool, arguments, cancel)).await;
     match &result {
         Ok(result) if !result.is_error => called.returned(Ok(&result.text)),
         // Its words may be a log's.
@@ -170,6 +171,10 @@ async fn attempt(
         Value::Object(map) => Some(map),
         _ => None,
     };
+    if let Some(traceparent) = trace::traceparent() {
+        let meta = params.meta.get_or_insert_default();
+        meta.insert(trace::TRACEPARENT.to_owned(), Value::String(traceparent));
+    }
     let limit = server.config.call_timeout;
     // Dropping the call tells the server to stop (`notifications/cancelled`).
     let outcome = tokio::select! {

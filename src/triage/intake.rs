@@ -9,6 +9,7 @@ use crate::db::reports::{self, NewReport};
 use crate::domain::{EvidenceKind, Failure};
 use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::redact::Redactor;
+use crate::telemetry::trace;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -52,7 +53,16 @@ pub async fn intake(pool: &PgPool, submission: &Submission, privacy: Privacy) ->
     let now = clock::now();
     let mut transaction = pool.begin().await?;
     let (caller, failure) = (submission.caller.as_str(), &submission.failure);
-    let report = NewReport { id, caller, idempotency_key: key, request_hash: &hash, failure, now };
+    let traceparent = trace::traceparent();
+    let report = NewReport {
+        id,
+        caller,
+        idempotency_key: key,
+        request_hash: &hash,
+        failure,
+        now,
+        traceparent: traceparent.as_deref(),
+    };
     if !reports::insert(&mut *transaction, &report).await? {
         let known = reports::by_key(&mut *transaction, caller, key.unwrap_or_default()).await?;
         let Some((known, known_hash)) = known else {

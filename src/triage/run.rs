@@ -8,11 +8,12 @@ use crate::app::App;
 use crate::clock;
 use crate::db;
 use crate::db::audit;
-use crate::db::reports::{self, End, Lease};
+use crate::db::reports::{self, End, Lease, Taken};
 use crate::db::{incidents, queue};
 use crate::domain::{Report, StepName};
 use crate::journal::{self, Journal, Note};
 use crate::metrics::metrics;
+use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
 use sqlx::PgConnection;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
@@ -33,6 +34,16 @@ pub enum Ran {
     Again(String),
     /// Stopped by a shutdown and handed back.
     HandedBack,
+}
+
+impl Ran {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Over => "over",
+            Self::Again(_) => "again",
+            Self::HandedBack => "handed_back",
+        }
+    }
 }
 
 /// Why the way of a report stops before its end.
@@ -104,21 +115,30 @@ impl Held<'_> {
 /// The database is away, so that not even the outcome could be stored: the queue tries again.
 pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Ran> {
     let lease = Lease { token: Uuid::new_v4(), length: app.config.queue.lease };
-    let Some((report, leads)) = db::soon(reports::take(&app.pool, id, lease)).await? else {
+    let Some(Taken { report, leads, traceparent }) = db::soon(reports::take(&app.pool, id, lease)).await?
+    else {
         let until = db::soon(reports::held_until(&app.pool, id)).await?;
         return Ok(
             until.map_or(Ran::Over, |until| Ran::Again(format!("held by another worker until {until}")))
         );
     };
     let held = Held { report: &report, leads, token: lease.token, retry };
-    let journal = Journal::new("regreen", &id.to_string());
-    let work = journal.of(async {
+    let parent = trace::parent(traceparent.as_deref());
+    let attributes = vec![KeyValue::new("regreen.report.id", id.to_string())];
+    let span = Span::begin_under(&parent, "triage".to_owned(), SpanKind::Consumer, attributes);
+    let work = async {
+        if report.attempts == 1 {
+            trace::past("queue", report.created_at, clock::now());
+        }
         let ran = take_up(app, &held, last).await;
         // Of what goes on later, and of what another worker has now.
         audit::flush(&app.pool).await;
         ran
-    });
-    Box::pin(work).await
+    };
+    let journal = Journal::new("regreen", &id.to_string());
+    let ran = Box::pin(span.of(journal.of(work))).await;
+    span.set("regreen.outcome", ran.as_ref().map_or("database_away", Ran::name));
+    ran
 }
 
 async fn take_up(app: &App, held: &Held<'_>, last: bool) -> sqlx::Result<Ran> {
@@ -198,18 +218,21 @@ async fn keep(app: &App, held: &Held<'_>) -> Halt {
 }
 
 async fn advance(app: &App, held: &Held<'_>, cancel: &CancellationToken) -> Result<(), Halt> {
-    let collected = collect(app, held.report, cancel).await?;
-    let (incident, result) = match place(app, held, &collected.pieces, cancel).await? {
+    let collected = Span::step("collect").of(collect(app, held.report, cancel)).await?;
+    let placed = Span::step("place").of(place(app, held, &collected.pieces, cancel)).await?;
+    let (incident, result) = match placed {
         Placed::Waits => return Ok(()),
         Placed::Known(incident) => {
             let started = Instant::now();
-            let result = publish::known(app, held, &incident, cancel).await?;
+            let result = Span::step("publish").of(publish::known(app, held, &incident, cancel)).await?;
             return finish(app, held, None, &result, started).await;
         }
         Placed::Leads(incident) => {
-            let diagnosis = investigate(app, held, &incident, collected, cancel).await?;
+            let investigation = investigate(app, held, &incident, collected, cancel);
+            let diagnosis = Span::step("investigate").of(investigation).await?;
             let started = Instant::now();
-            let result = publish::publish(app, held, &incident, &diagnosis, cancel).await?;
+            let publication = publish::publish(app, held, &incident, &diagnosis, cancel);
+            let result = Span::step("publish").of(publication).await?;
             ((incident.id, started), result)
         }
     };

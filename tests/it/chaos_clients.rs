@@ -90,38 +90,35 @@ async fn connections_are_as_many_as_are_allowed() {
     assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
-/// What the first line of an answer says, if one comes at once.
-async fn status(stream: &mut TcpStream, patience: Duration) -> Option<String> {
+/// Announces a large body: `100` when it may come.
+async fn announce(replica: &Replica) -> (TcpStream, String) {
+    let head = format!("{HEAD}expect: 100-continue\r\ncontent-length: 33000000\r\n\r\n");
+    let mut stream = connect(replica, &head).await;
     let mut answer = [0; 12];
-    timeout(patience, stream.read_exact(&mut answer)).await.ok()?.unwrap();
-    Some(String::from_utf8_lossy(&answer).into_owned())
+    timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    let status = String::from_utf8_lossy(&answer[9..]).into_owned();
+    (stream, status)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_together_are_bounded_and_small_ones_get_through() {
     let replica = Replica::serve(&Setup::bare().await).ready().await;
-    let large = format!("{HEAD}content-length: 33000000\r\n\r\n{{");
     let (mut held, mut refused) = (Vec::new(), 0);
     for _ in 0..24 {
-        let mut stream = connect(&replica, &large).await;
-        match status(&mut stream, Duration::from_millis(300)).await {
-            None => held.push(stream),
-            Some(answer) => {
-                assert_eq!(answer, "HTTP/1.1 503");
+        match announce(&replica).await {
+            (stream, status) if status == "100" => held.push(stream),
+            (_, status) => {
+                assert_eq!(status, "503");
                 refused += 1;
             }
         }
     }
-    assert!((8..=16).contains(&held.len()) && refused >= 8, "{} held, {refused} refused", held.len());
+    assert_eq!((held.len(), refused), (16, 8));
     let small =
         replica.report(&json!({"namespace": "ci", "pod_name": "p", "log": "error: x\n"}), "small").await;
     assert_eq!(small.unwrap().status, 202);
     drop(held);
-    eventually("there is room again", async || {
-        let mut stream = connect(&replica, &large).await;
-        status(&mut stream, Duration::from_millis(300)).await.is_none().then_some(())
-    })
-    .await;
+    eventually("there is room again", async || (announce(&replica).await.1 == "100").then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,4 +127,29 @@ async fn a_body_over_the_limit_is_refused_in_words() {
     let body = json!({"namespace": "ci", "pod_name": "p", "log": "x".repeat(200_000)});
     let answer = replica.report(&body, "large").await.unwrap();
     assert_eq!((answer.status, &answer.body["status"]), (413, &Value::from(413)), "{:?}", answer.body);
+}
+
+/// A client that sends all it has before it reads finds the answer, not a broken connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_too_much_can_send_it_and_is_answered() {
+    let replica = Replica::serve(&Setup::bare().await.set("REGREEN_BODY_LIMIT", "100000")).ready().await;
+    let length = format!("{HEAD}content-length: 180000\r\nconnection: close\r\n\r\n");
+    for head in [length, format!("{HEAD}transfer-encoding: chunked\r\nconnection: close\r\n\r\n")] {
+        let mut stream = connect(&replica, &head).await;
+        for _ in 0..9 {
+            if head.contains("chunked") {
+                stream.write_all(b"4e20\r\n").await.unwrap();
+            }
+            stream.write_all(&[b' '; 20_000]).await.unwrap();
+            if head.contains("chunked") {
+                stream.write_all(b"\r\n").await.unwrap();
+            }
+            // Room for the server to close the connection in between, if it would.
+            assert_eq!(replica.get("/health/live").await.unwrap().status, 200);
+        }
+        stream.write_all(if head.contains("chunked") { b"0\r\n\r\n" } else { b"" }).await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+    }
 }

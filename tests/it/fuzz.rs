@@ -173,6 +173,7 @@ async fn every_json_route_answers_any_body() {
     let all = operations();
     assert!(all.len() >= 8, "{all:?}");
     let mut runner = TestRunner::deterministic();
+    let mut before = String::new();
     for (method, path, fields) in all {
         let mut bodies = odd_bodies();
         for _ in 0..20 {
@@ -191,8 +192,11 @@ async fn every_json_route_answers_any_body() {
                 .header("content-type", "application/json")
                 .header("prefer", "respond-async")
                 .body(body);
-            let answer = request.timeout(crate::support::PATIENCE).send().await.unwrap();
+            let answer = request.timeout(crate::support::PATIENCE).send().await;
+            let answer = answer
+                .unwrap_or_else(|error| panic!("{method} {path}: {error:?} to {shown}, after {before}"));
             let status = answer.status().as_u16();
+            before = format!("{status} to {shown}");
             assert!(status < 500, "{method} {path} answered {status} to {shown}");
             if status >= 400 && !path.starts_with("/v1/") {
                 let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();

@@ -54,4 +54,5 @@ mod replay;
 mod reports;
 mod search;
 mod signatures;
+mod traces;
 mod usage;

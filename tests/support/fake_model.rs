@@ -63,6 +63,7 @@ struct Journal {
     requests: Mutex<Vec<Value>>,
     refusals: Mutex<Vec<String>>,
     keys: Mutex<Vec<String>>,
+    traces: Mutex<Vec<String>>,
 }
 
 /// The endpoint.
@@ -116,6 +117,11 @@ impl FakeModel {
         self.journal.keys.lock().unwrap().clone()
     }
 
+    /// The `traceparent` of each request that had one.
+    pub fn traces(&self) -> Vec<String> {
+        self.journal.traces.lock().unwrap().clone()
+    }
+
     /// Histories that were refused as broken; a test that ends well has none.
     pub fn refusals(&self) -> Vec<String> {
         self.journal.refusals.lock().unwrap().clone()
@@ -126,6 +132,8 @@ async fn complete(State(journal): State<Arc<Journal>>, headers: HeaderMap, body:
     let request: Value = serde_json::from_slice(&body).unwrap();
     let key = headers.get("authorization").map_or(String::new(), |value| value.to_str().unwrap().to_owned());
     journal.keys.lock().unwrap().push(key);
+    let trace = headers.get("traceparent").map(|told| told.to_str().unwrap().to_owned());
+    journal.traces.lock().unwrap().extend(trace);
     journal.requests.lock().unwrap().push(request.clone());
     if let Err(problem) = check(&request) {
         journal.refusals.lock().unwrap().push(problem.clone());

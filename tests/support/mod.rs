@@ -3,6 +3,7 @@
 pub mod apis;
 pub mod browser;
 pub mod chaos;
+pub mod collector;
 pub mod fake_embeddings;
 pub mod fake_mcp;
 pub mod fake_model;

@@ -1,0 +1,95 @@
+//! What is logged, and where logs and traces go beside standard error.
+
+use super::reader::Reader;
+use super::settings::{Setting, s};
+use axum::http::HeaderName;
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// Logging.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Filter in `tracing` syntax.
+    pub filter: String,
+    /// JSON lines instead of text.
+    pub json: bool,
+}
+
+/// Where logs and traces go beside standard error.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// Base address of a collector's OTLP over HTTP; `None` sends nothing.
+    pub otlp_url: Option<String>,
+    /// Headers it wants.
+    pub otlp_headers: Vec<(String, SecretString)>,
+    /// What this service is called there.
+    pub service_name: String,
+    /// The part of all traces that is kept, of those whose caller did not decide; between 0 and 1.
+    pub trace_ratio: f64,
+}
+
+/// The settings of this file.
+pub(super) const SETTINGS: &[Setting] = &[
+    s(
+        "log.filter",
+        &["REGREEN_LOG", "RUST_LOG"],
+        "info,graphile_worker=warn",
+        "What is logged, in `tracing` filter syntax.",
+    ),
+    s("log.format", &["REGREEN_LOG_FORMAT"], "text", "`text` or `json`."),
+    s(
+        "telemetry.otlp_url",
+        &["REGREEN_OTLP_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        "",
+        "Collector that traces and logs are sent to by OTLP over HTTP, such as `http://collector:4318`. Empty: none.",
+    ),
+    s(
+        "telemetry.otlp_headers",
+        &["REGREEN_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
+        "",
+        "Headers it wants, as `name=value,name=value`; `env:NAME` or `file:PATH` to take them from there.",
+    ),
+    s(
+        "telemetry.service_name",
+        &["REGREEN_SERVICE_NAME", "OTEL_SERVICE_NAME"],
+        "regreen",
+        "What this service is called in traces and logs.",
+    ),
+    s(
+        "telemetry.trace_ratio",
+        &["REGREEN_TRACE_RATIO", "OTEL_TRACES_SAMPLER_ARG"],
+        "1",
+        "Part of the traces that are sent, from 0 to 1; a caller's `traceparent` decides for itself.",
+    ),
+];
+
+pub(super) fn log(r: &mut Reader<'_>) -> Log {
+    Log { filter: r.required_text("log.filter"), json: r.one_of("log.format", &["text", "json"]) == "json" }
+}
+
+pub(super) fn read(r: &mut Reader<'_>) -> Telemetry {
+    let ratio: f64 = r.number("telemetry.trace_ratio", "a number from 0 to 1").unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&ratio) {
+        r.mistake("`telemetry.trace_ratio`", format!("`{ratio}` is not from 0 to 1"));
+    }
+    Telemetry {
+        otlp_url: r.url("telemetry.otlp_url"),
+        otlp_headers: headers(r),
+        service_name: r.required_text("telemetry.service_name"),
+        trace_ratio: ratio,
+    }
+}
+
+fn headers(r: &mut Reader<'_>) -> Vec<(String, SecretString)> {
+    let Some(told) = r.secret("telemetry.otlp_headers") else { return Vec::new() };
+    let mut headers = Vec::new();
+    for part in told.expose_secret().split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once('=') {
+            Some((name, value)) if HeaderName::try_from(name.trim()).is_ok() => {
+                headers.push((name.trim().to_owned(), SecretString::from(value.trim())));
+            }
+            // Not what it says: it may be a secret.
+            _ => r.mistake("`telemetry.otlp_headers`", "is not of the form `name=value,name=value`"),
+        }
+    }
+    headers
+}

@@ -1,0 +1,26 @@
+//! A span for each request, under the trace that its caller began.
+
+use super::metrics::known;
+use crate::telemetry::trace::{KeyValue, Span, SpanKind, TRACEPARENT, parent};
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::Response;
+
+/// Traces a request by the template of its route; probes and measurements are none of anybody's traces.
+pub(super) async fn traced(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let route = path.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+    if route.starts_with("/health/") || route == "/metrics" {
+        return next.run(request).await;
+    }
+    let told = request.headers().get(TRACEPARENT).and_then(|told| told.to_str().ok());
+    let method = known(request.method());
+    let attributes =
+        vec![KeyValue::new("http.request.method", method), KeyValue::new("http.route", route.clone())];
+    let span = Span::begin_under(&parent(told), format!("{method} {route}"), SpanKind::Server, attributes);
+    let response = span.of(next.run(request)).await;
+    span.set("http.response.status_code", i64::from(response.status().as_u16()));
+    if response.status().is_server_error() {
+        span.fail("server_error");
+    }
+    response
+}

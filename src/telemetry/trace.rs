@@ -1,0 +1,117 @@
+//! Spans: what a piece of work consisted of and how long each part took, for a collector of traces. Their attributes are names
+//! that the configuration gives, ids and figures, never what a caller, a log or a model wrote. Names follow the semantic
+//! conventions of OpenTelemetry, for models and agents those of generative AI, for tools those of MCP.
+
+use chrono::{DateTime, Utc};
+use opentelemetry::global;
+use opentelemetry::propagation::TextMapPropagator as _;
+use opentelemetry::trace::{SpanBuilder, Status, TraceContextExt as _, Tracer as _};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::time::SystemTime;
+
+pub use opentelemetry::Context;
+pub use opentelemetry::context::{FutureExt, WithContext};
+pub use opentelemetry::trace::SpanKind;
+pub use opentelemetry::{KeyValue, Value};
+
+/// The header, and the key of `_meta`, that carries the trace.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// A part of a trace; ends when it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Span(Context);
+
+impl Span {
+    /// Part of whatever is done here.
+    pub fn begin(name: String, kind: SpanKind, attributes: Vec<KeyValue>) -> Self {
+        Self::begin_under(&Context::current(), name, kind, attributes)
+    }
+
+    /// Part of other work.
+    pub fn begin_under(parent: &Context, name: String, kind: SpanKind, attributes: Vec<KeyValue>) -> Self {
+        let builder = SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes);
+        let span = global::tracer("regreen").build_with_context(builder, parent);
+        Self(parent.with_span(span))
+    }
+
+    /// Part of a step of the program itself.
+    pub fn step(name: &'static str) -> Self {
+        Self::begin(name.to_owned(), SpanKind::Internal, Vec::new())
+    }
+
+    /// Does work whose parts are parts of this.
+    pub fn of<F: Future>(&self, work: F) -> WithContext<Pin<Box<F>>> {
+        Box::pin(work).with_context(self.0.clone())
+    }
+
+    /// Known only later.
+    pub fn set(&self, key: &'static str, value: impl Into<Value>) {
+        self.0.span().set_attribute(KeyValue::new(key, value));
+    }
+
+    /// It did not work; which kind of failure, from a closed set.
+    pub fn fail(&self, kind: &'static str) {
+        self.set("error.type", kind);
+        self.0.span().set_status(Status::error(kind));
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        self.0.span().end();
+    }
+}
+
+/// Something that is over, such as a wait that is noticed at its end.
+pub fn past(name: &'static str, from: DateTime<Utc>, until: DateTime<Utc>) {
+    let builder = SpanBuilder::from_name(name).with_start_time(SystemTime::from(from));
+    let parent = Context::current();
+    let span = global::tracer("regreen").build_with_context(builder, &parent);
+    parent.with_span(span).span().end_with_timestamp(until.into());
+}
+
+/// What whoever began the trace is called: a caller's header, or what was kept with work that goes on elsewhere.
+#[must_use]
+pub fn parent(traceparent: Option<&str>) -> Context {
+    let carried = traceparent.map(|told| (TRACEPARENT.to_owned(), told.to_owned()));
+    TraceContextPropagator::new()
+        .extract_with_context(&Context::new(), &carried.into_iter().collect::<HashMap<_, _>>())
+}
+
+/// The work that is done here, for others to go on with: `00-<trace>-<span>-<flags>` (W3C Trace Context).
+#[must_use]
+pub fn traceparent() -> Option<String> {
+    let mut carried = HashMap::new();
+    TraceContextPropagator::new().inject_context(&Context::current(), &mut carried);
+    carried.remove(TRACEPARENT)
+}
+
+/// The trace that the work done here is part of, in hexadecimal.
+#[must_use]
+pub fn trace_id() -> Option<String> {
+    let current = Context::current();
+    let known = current.span().span_context().clone();
+    known.is_valid().then(|| known.trace_id().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOLD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[tokio::test]
+    async fn a_trace_is_handed_on_and_what_is_none_is_dropped() {
+        assert_eq!(traceparent(), None);
+        let told = async { (traceparent(), trace_id()) };
+        let (handed_on, id) = told.with_context(parent(Some(TOLD))).await;
+        assert_eq!(handed_on.as_deref(), Some(TOLD));
+        assert_eq!(id.as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        for wrong in ["", "x", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "ff-4bf9-00-01\n"] {
+            assert_eq!(async { traceparent() }.with_context(parent(Some(wrong))).await, None, "{wrong}");
+        }
+    }
+}
