@@ -225,10 +225,16 @@ impl App {
         Ok(())
     }
 
+    /// The client for services that the configuration names.
+    #[must_use]
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
     /// Where people see a report, when a public URL is configured.
     #[must_use]
     pub fn report_url(&self, report: Uuid) -> Option<String> {
-        self.config.server.public_url.as_ref().map(|base| format!("{base}/api/reports/{report}"))
+        self.config.server.public_url.as_ref().map(|base| format!("{base}/reports/{report}"))
     }
 }
 

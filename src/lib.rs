@@ -26,6 +26,7 @@ pub mod live;
 pub mod llm;
 pub mod mcp;
 pub mod metrics;
+pub mod notify;
 pub mod prompts;
 pub mod shutdown;
 pub mod telemetry;

@@ -66,6 +66,8 @@ pub struct Metrics {
     pub claims: IntCounterVec,
     /// Reports by what became of them at the tracker.
     pub issues: IntCounterVec,
+    /// Messages to people outside, by target and outcome.
+    pub notifications: IntCounterVec,
     /// Reports that are not over.
     pub queue_depth: Gauge,
     /// Age of the oldest report that is not done.
@@ -164,6 +166,11 @@ impl Metrics {
                 "issues_total",
                 "Causes at the tracker: issues created, comments made, reports that were only counted",
                 &["action"],
+            )?,
+            notifications: make.counters(
+                "notifications_total",
+                "Messages to the targets of `[[notify]]`",
+                &["target", "outcome"],
             )?,
             queue_depth: make.gauge("queue_depth", "Reports that are not over, of all processes")?,
             queue_oldest: make.gauge("queue_oldest_seconds", "Age of the oldest report that is not done")?,

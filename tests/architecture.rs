@@ -9,6 +9,7 @@ const LADDER: &[&[&str]] = &[
     &["main", "cli"],
     &["http", "web", "jobs", "demo"],
     &["triage", "chat"],
+    &["notify"],
     &["tools"],
     &["app"],
     &["mcp", "knowledge", "live", "auth"],

@@ -6,6 +6,7 @@ mod budget;
 mod knowledge;
 mod limits;
 mod mcp;
+mod notify;
 mod policy;
 mod reach;
 mod reader;
@@ -21,6 +22,7 @@ pub use budget::{Allowance, Budgets, Prices};
 pub use knowledge::{EmbedderChoice, EmbeddingEndpoint, Knowledge};
 pub use limits::{Limits, Rate};
 pub use mcp::{McpServer, Transport, globs};
+pub use notify::{Channel, Target};
 pub use reach::is_off_limits;
 pub use reader::{Env, Mistake};
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
@@ -73,6 +75,8 @@ pub struct Config {
     pub mcp: Vec<McpServer>,
     /// Who may call which of their tools.
     pub policy: Arc<Policy>,
+    /// Who is told of what.
+    pub notify: Vec<Target>,
     /// The record of what was done.
     pub audit: Audit,
     /// Workers.
@@ -316,6 +320,7 @@ impl Config {
             tracker: tracker(&mut r, &mcp),
             mcp,
             policy: policy::read(&mut r),
+            notify: notify::read(&mut r, file),
             audit: audit(&mut r),
             queue: queue(&mut r),
             knowledge: knowledge::read(&mut r),

@@ -36,7 +36,7 @@ impl<'a> Reader<'a> {
     pub(super) fn new(env: Env<'a>, file: &toml::Table) -> Self {
         let mut reader = Self { env, file: BTreeMap::new(), mistakes: Vec::new() };
         for (section, value) in file {
-            if section == "mcp" || section == "price" {
+            if matches!(section.as_str(), "mcp" | "notify" | "price") {
                 continue;
             }
             let Some(section_table) = value.as_table() else {

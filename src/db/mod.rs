@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod hits;
 pub mod incidents;
 pub mod keys;
+pub mod notifications;
 pub mod overview;
 pub mod private;
 pub mod queue;

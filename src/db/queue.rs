@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use sqlx::{PgExecutor, PgPool};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Schema of the queue.
@@ -39,6 +40,27 @@ pub async fn add_triage(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<(
     )
     .bind(TRIAGE_JOB)
     .bind(report.to_string())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Name of the job that tells a target what there is to tell. Its payload holds the target's name alone.
+pub const NOTIFY_JOB: &str = "notify";
+
+/// Adds the job that tells a target, after a while; one that waits already keeps its time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the queue's crate owns this schema, so the macros cannot check it"
+)]
+pub async fn add_notify(db: impl PgExecutor<'_>, target: &str, after: Duration) -> sqlx::Result<()> {
+    sqlx::query(
+        "select 1 from graphile_worker.add_job($1, json_build_object('target', $2::text), max_attempts => 25,
+             job_key => 'notify-' || $2::text, job_key_mode => 'preserve_run_at', run_at => now() + make_interval(secs => $3))",
+    )
+    .bind(NOTIFY_JOB)
+    .bind(target)
+    .bind(after.as_secs_f64())
     .execute(db)
     .await?;
     Ok(())

@@ -228,13 +228,14 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&gate), limits::by_caller))
         .layer(from_fn_with_state(Arc::clone(&app), caller::enter))
         .layer(from_fn(without_nul))
-        .layer(from_fn_with_state(bodies, bodies::bound))
         .layer(from_fn_with_state(Arc::clone(&app), by_own_name))
         // A page of somebody else's cannot make a reader's browser do anything here.
         .layer(CsrfLayer::new().with_rejection_response(foreign))
         .layer(DefaultBodyLimit::max(limit))
         // Before anything is looked up for it.
         .layer(from_fn_with_state(gate, limits::by_address))
+        // Around everything that may refuse a request before its body came.
+        .layer(from_fn_with_state(bodies, bodies::bound))
         // Outermost last: a request gets its id first, and a panic inside is still answered, traced and marked.
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(

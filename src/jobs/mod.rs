@@ -1,6 +1,7 @@
 //! The durable queue's workers. A job is a name, a payload of ids, and a short `run`.
 
 mod index;
+mod notify;
 mod patience;
 pub mod record;
 mod triage;
@@ -59,6 +60,7 @@ pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
         .add_extension(Shared(Arc::clone(&app)))
         .define_job::<triage::Triage>()
         .define_job::<index::Index>()
+        .define_job::<notify::Notify>()
         .init()
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))

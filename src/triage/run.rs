@@ -10,9 +10,10 @@ use crate::db;
 use crate::db::audit;
 use crate::db::reports::{self, End, Lease, Taken};
 use crate::db::{incidents, queue};
-use crate::domain::{Report, StepName};
+use crate::domain::{FailureClass, Incident, Novelty, Report, StepName};
 use crate::journal::{self, Journal, Note};
 use crate::metrics::metrics;
+use crate::notify;
 use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
 use sqlx::PgConnection;
 use std::time::{Duration, Instant};
@@ -220,12 +221,13 @@ async fn keep(app: &App, held: &Held<'_>) -> Halt {
 async fn advance(app: &App, held: &Held<'_>, cancel: &CancellationToken) -> Result<(), Halt> {
     let collected = Span::step("collect").of(collect(app, held.report, cancel)).await?;
     let placed = Span::step("place").of(place(app, held, &collected.pieces, cancel)).await?;
-    let (incident, result) = match placed {
-        Placed::Waits => return Ok(()),
+    match placed {
+        Placed::Waits => Ok(()),
         Placed::Known(incident) => {
             let started = Instant::now();
             let result = Span::step("publish").of(publish::known(app, held, &incident, cancel)).await?;
-            return finish(app, held, None, &result, started).await;
+            let ended = Ended { incident: &incident, novelty: Novelty::Known, class: incident.class };
+            finish(app, held, &ended, &result, started).await
         }
         Placed::Leads(incident) => {
             let investigation = investigate(app, held, &incident, collected, cancel);
@@ -233,20 +235,36 @@ async fn advance(app: &App, held: &Held<'_>, cancel: &CancellationToken) -> Resu
             let started = Instant::now();
             let publication = publish::publish(app, held, &incident, &diagnosis, cancel);
             let result = Span::step("publish").of(publication).await?;
-            ((incident.id, started), result)
+            let novelty = if incident.previous_id.is_some() { Novelty::Returned } else { Novelty::New };
+            let ended = Ended { incident: &incident, novelty, class: diagnosis.class };
+            finish(app, held, &ended, &result, started).await
         }
-    };
-    finish(app, held, Some(incident.0), &result, incident.1).await
+    }
+}
+
+/// The cause that a report was found to have.
+struct Ended<'a> {
+    incident: &'a Incident,
+    novelty: Novelty,
+    class: FailureClass,
+}
+
+impl Ended<'_> {
+    /// The incident whose waiting reports end with this one.
+    fn leads(&self) -> Option<Uuid> {
+        (self.novelty != Novelty::Known).then_some(self.incident.id)
+    }
 }
 
 /// Ends the report, and with a leader all that waited for it.
 async fn finish(
     app: &App,
     held: &Held<'_>,
-    leads: Option<Uuid>,
+    ended: &Ended<'_>,
     result: &str,
     started: Instant,
 ) -> Result<(), Halt> {
+    let leads = ended.leads();
     let now = clock::now();
     let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
     let detail = result.lines().next().unwrap_or_default();
@@ -264,7 +282,8 @@ async fn finish(
         let waiting = result.replacen("Issue created:", "Known cause, just filed:", 1);
         others = reports::finish_waiting(&mut *transaction, incident, &waiting, now).await?;
     }
-    journal::note(ended(held.report, "done", detail));
+    notify::note(&mut transaction, app, ended.novelty, held.report, Some(ended.class)).await?;
+    journal::note(end(held.report, "done", detail));
     audit::commit(transaction).await?;
     metrics().report("done", age(held.report));
     metrics().reports.with_label_values(&["done"]).inc_by(others.unsigned_abs());
@@ -273,7 +292,7 @@ async fn finish(
 }
 
 /// That a report ended, and how long it took since it came in.
-fn ended(report: &Report, outcome: &str, detail: &str) -> Note {
+fn end(report: &Report, outcome: &str, detail: &str) -> Note {
     Note::new("report.finish", ("report", &report.id.to_string()), outcome).detail(detail).took(age(report))
 }
 
@@ -300,7 +319,8 @@ async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<()> {
             queue::add_triage(&mut *transaction, waiting).await?;
         }
     }
-    journal::note(ended(held.report, "failed", reason));
+    notify::note(&mut transaction, app, Novelty::Failed, held.report, None).await?;
+    journal::note(end(held.report, "failed", reason));
     audit::commit(transaction).await?;
     metrics().report("failed", age(held.report));
     tracing::error!(report = %held.report.id, reason, "report failed");

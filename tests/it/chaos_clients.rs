@@ -153,3 +153,28 @@ async fn who_sends_too_much_can_send_it_and_is_answered() {
         assert!(said.starts_with("HTTP/1.1 413"), "{said}");
     }
 }
+
+/// Whoever is refused in the middle of a body can send the rest of it, and be answered again over the same connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_while_sending_keeps_the_connection() {
+    let setup = Setup::bare().await.set("REGREEN_LIMIT_REPORTS", "1").set("REGREEN_LIMIT_REPORTS_BURST", "1");
+    let replica = Replica::serve(&setup).ready().await;
+    assert_eq!(
+        replica.report(&json!({"namespace": "ci", "pod_name": "p"}), "first").await.unwrap().status,
+        202
+    );
+    let mut stream = connect(&replica, &format!("{HEAD}content-length: 100000\r\n\r\n")).await;
+    for status in [429, 429] {
+        stream.write_all(&[b' '; 50_000]).await.unwrap();
+        let mut said = String::new();
+        while !said.contains("\r\n\r\n") || !said.trim_end().ends_with('}') {
+            let mut buffer = [0; 4096];
+            let read = timeout(PATIENCE, stream.read(&mut buffer)).await.unwrap().unwrap();
+            assert!(read > 0, "the connection was closed after {said:?}");
+            said.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{said}");
+        stream.write_all(&[b' '; 50_000]).await.unwrap();
+        stream.write_all(format!("{HEAD}content-length: 100000\r\n\r\n").as_bytes()).await.unwrap();
+    }
+}

@@ -40,6 +40,7 @@ mod mcp_door;
 mod mcp_servers;
 mod metrics;
 mod model_failures;
+mod notify;
 mod openai_door;
 mod pages;
 mod policy;

@@ -1,0 +1,168 @@
+//! The `[[notify]]` tables of the file: who is told of what, and how.
+
+use super::mcp::globs;
+use super::reader::Reader;
+use crate::domain::{FailureClass, Novelty, Wanted};
+use globset::Glob;
+use reqwest::Url;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Somebody who is told.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// What it is called in logs and on record.
+    pub name: String,
+    /// How it is told.
+    pub channel: Channel,
+    /// What it wants to hear.
+    pub wanted: Wanted,
+}
+
+/// How somebody is told.
+#[derive(Debug, Clone)]
+pub enum Channel {
+    /// An incoming webhook of Slack, or of what understands its messages. Whoever knows the address may write there.
+    Slack(SecretString),
+    /// A workflow's webhook of Microsoft Teams.
+    Teams(SecretString),
+    /// Any other service, by the Standard Webhooks specification.
+    Webhook {
+        /// Where to.
+        url: SecretString,
+        /// What the messages are signed with.
+        secret: SecretString,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTarget {
+    name: String,
+    channel: String,
+    url: String,
+    #[serde(default)]
+    secret: Option<String>,
+    #[serde(default = "everywhere")]
+    namespaces: Vec<String>,
+    #[serde(default)]
+    classes: Vec<String>,
+    #[serde(default = "news")]
+    on: Vec<String>,
+    #[serde(default = "every")]
+    every: String,
+}
+
+fn everywhere() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+fn news() -> Vec<String> {
+    vec!["new".to_owned(), "returned".to_owned()]
+}
+
+fn every() -> String {
+    "5m".to_owned()
+}
+
+/// All targets; mistakes go to the reader.
+pub(super) fn read(r: &mut Reader<'_>, file: &toml::Table) -> Vec<Target> {
+    let tables = match file.get("notify") {
+        None => return Vec::new(),
+        Some(toml::Value::Array(tables)) => tables,
+        Some(_) => {
+            r.mistake("`notify` (file)", "is written as `[[notify]]`, once for each who is told");
+            return Vec::new();
+        }
+    };
+    let mut targets: Vec<Target> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (index, table) in tables.iter().enumerate() {
+        match table.clone().try_into::<RawTarget>() {
+            Ok(raw) if !seen.insert(raw.name.clone()) => {
+                r.mistake(format!("`notify` `{}`", raw.name), "there are two of that name");
+            }
+            Ok(raw) => targets.extend(target(r, raw)),
+            Err(error) => r.mistake(format!("`notify[{index}]` (file)"), error.message().trim()),
+        }
+    }
+    targets
+}
+
+fn target(r: &mut Reader<'_>, raw: RawTarget) -> Option<Target> {
+    let name = format!("`notify` `{}`", raw.name);
+    let before = r.mistakes.len();
+    if raw.name.is_empty() || raw.name.len() > 32 {
+        r.mistake(format!("{name} name"), "has to be 1 to 32 characters");
+    }
+    let channel = channel(r, &name, &raw);
+    for glob in raw.namespaces.iter().filter(|glob| Glob::new(glob).is_err()) {
+        r.mistake(format!("{name} namespaces"), format!("`{glob}` is not a pattern such as `team-a-*`"));
+    }
+    let mut classes = Vec::new();
+    for class in &raw.classes {
+        match FailureClass::ALL.into_iter().find(|known| known.as_str() == class) {
+            Some(class) => classes.push(class),
+            None => r.mistake(
+                format!("{name} classes"),
+                one_of(class, &FailureClass::ALL.map(FailureClass::as_str)),
+            ),
+        }
+    }
+    let mut novelties = Vec::new();
+    for novelty in &raw.on {
+        match Novelty::parse(novelty) {
+            Some(novelty) => novelties.push(novelty),
+            None => r.mistake(format!("{name} on"), one_of(novelty, &Novelty::ALL.map(Novelty::as_str))),
+        }
+    }
+    let every = humantime::parse_duration(&raw.every).unwrap_or_else(|_| {
+        r.mistake(format!("{name} every"), format!("`{}` is not a time such as `5m`", raw.every));
+        Duration::ZERO
+    });
+    let wanted = Wanted { namespaces: globs(&raw.namespaces), classes, novelties, every };
+    let channel = channel.filter(|_| r.mistakes.len() == before)?;
+    Some(Target { name: raw.name, channel, wanted })
+}
+
+fn one_of(word: &str, known: &[&str]) -> String {
+    format!("`{word}` is none of {}", known.join(", "))
+}
+
+fn channel(r: &mut Reader<'_>, name: &str, raw: &RawTarget) -> Option<Channel> {
+    let url = r.resolve(&format!("{name} url"), &raw.url)?;
+    let is_web = Url::parse(url.expose_secret()).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if !is_web {
+        // Not the address itself: whoever knows it may write there.
+        r.mistake(format!("{name} url"), "is not an http or https address");
+    }
+    let secret = match &raw.secret {
+        Some(secret) => Some(r.resolve(&format!("{name} secret"), secret)?),
+        None => None,
+    };
+    match (raw.channel.as_str(), secret) {
+        ("slack", None) => Some(Channel::Slack(url)),
+        ("teams", None) => Some(Channel::Teams(url)),
+        ("webhook", Some(secret)) if secret.expose_secret().len() >= super::MIN_SECRET => {
+            Some(Channel::Webhook { url, secret })
+        }
+        ("webhook", Some(_)) => {
+            r.mistake(format!("{name} secret"), format!("is shorter than {} bytes", super::MIN_SECRET));
+            None
+        }
+        ("webhook", None) => {
+            r.mistake(format!("{name} secret"), "is missing; messages to a `webhook` are signed with it");
+            None
+        }
+        ("slack" | "teams", Some(_)) => {
+            r.mistake(format!("{name} secret"), "is only for the channel `webhook`");
+            None
+        }
+        (other, _) => {
+            r.mistake(format!("{name} channel"), one_of(other, &["slack", "teams", "webhook"]));
+            None
+        }
+    }
+}

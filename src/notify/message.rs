@@ -1,0 +1,278 @@
+//! What a message says, as each channel wants it. Words of models and reporters lead nowhere and call nobody.
+
+use crate::domain::{Incident, Novelty, Report};
+use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::markdown;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use uuid::Uuid;
+
+/// Of so many a digest says something; the others are counted.
+const SHOWN: usize = 10;
+/// Longest title, in characters.
+const MAX_TITLE: usize = 200;
+
+/// Something that is told.
+pub(super) struct Item {
+    pub(super) novelty: Novelty,
+    pub(super) at: DateTime<Utc>,
+    pub(super) report: Report,
+    pub(super) incident: Option<Incident>,
+    /// Where the report can be read.
+    pub(super) url: Option<String>,
+}
+
+/// What is posted.
+pub(super) struct Message {
+    pub(super) body: String,
+    pub(super) headers: Vec<(&'static str, String)>,
+}
+
+impl Message {
+    fn plain(body: &Value) -> Self {
+        Self { body: body.to_string(), headers: Vec::new() }
+    }
+}
+
+impl Item {
+    fn title(&self) -> String {
+        let title =
+            self.incident.as_ref().map_or("The failure could not be investigated", |found| &found.title);
+        title.chars().take(MAX_TITLE).collect()
+    }
+
+    fn is_link(url: &str) -> bool {
+        url.starts_with("https://") || url.starts_with("http://")
+    }
+
+    /// The issue, or else the report.
+    fn link(&self) -> Option<&str> {
+        let issue = self.incident.as_ref().and_then(|incident| incident.issue_url.as_deref());
+        [issue, self.url.as_deref()].into_iter().flatten().find(|url| Self::is_link(url))
+    }
+
+    fn headline(&self) -> &'static str {
+        match self.novelty {
+            Novelty::New => "New cause",
+            Novelty::Returned => "A solved cause is back",
+            Novelty::Known => "Known cause, seen again",
+            Novelty::Failed => "Not investigated",
+        }
+    }
+
+    /// Where it happened and what it is.
+    fn facts(&self) -> String {
+        let failure = &self.report.failure;
+        let place = format!("{}/{}", failure.namespace, failure.pod_name);
+        let job =
+            [&failure.pipeline, &failure.task].into_iter().flatten().cloned().collect::<Vec<_>>().join(" › ");
+        let mut facts = vec![place];
+        facts.extend((!job.is_empty()).then_some(job));
+        if let Some(incident) = &self.incident {
+            facts.push(incident.class.as_str().to_owned());
+            if incident.occurrences > 1 {
+                facts.push(format!("seen {} times", incident.occurrences));
+            }
+        }
+        facts.join(" · ")
+    }
+}
+
+/// How many there are of which novelty.
+fn summary(items: &[Item]) -> String {
+    let counted = Novelty::ALL.into_iter().filter_map(|novelty| {
+        let count = items.iter().filter(|item| item.novelty == novelty).count();
+        (count > 0).then(|| format!("{count} {}", novelty.as_str()))
+    });
+    format!("{} failures: {}", items.len(), counted.collect::<Vec<_>>().join(", "))
+}
+
+/// Slack's own characters, and nothing of its markup: `<!channel>` stays text.
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    // An address in plain text would be made a link of.
+    text.replace("://", ":\u{200b}//").replace(['*', '_', '~', '`', '|'], " ")
+}
+
+/// For an incoming webhook of Slack.
+pub(super) fn slack(items: &[Item], _links: &Links) -> Message {
+    let section = |text: String| json!({"type": "section", "text": {"type": "mrkdwn", "text": text}});
+    let mut blocks = Vec::new();
+    if items.len() > 1 {
+        blocks.push(section(format!("*{}*", summary(items))));
+    }
+    for item in items.iter().take(SHOWN) {
+        let title = escaped(&item.title());
+        let title = match item.link() {
+            Some(url) => format!("<{}|{title}>", url.replace(['<', '>', '|'], "")),
+            None => title,
+        };
+        blocks.push(section(format!("*{}*: {title}\n{}", item.headline(), escaped(&item.facts()))));
+    }
+    if items.len() > SHOWN {
+        blocks.push(section(format!("… and {} more", items.len() - SHOWN)));
+    }
+    let text = match items {
+        [item] => format!("{}: {}", item.headline(), escaped(&item.title())),
+        items => summary(items),
+    };
+    Message::plain(&json!({ "text": text, "blocks": blocks }))
+}
+
+/// For a workflow of Teams: an adaptive card.
+pub(super) fn teams(items: &[Item], links: &Links) -> Message {
+    let block = |text: String, more: Value| {
+        let mut block = json!({"type": "TextBlock", "text": text, "wrap": true});
+        if let (Value::Object(block), Value::Object(more)) = (&mut block, more) {
+            block.extend(more);
+        }
+        block
+    };
+    let mut body = Vec::new();
+    if items.len() > 1 {
+        body.push(block(summary(items), json!({"weight": "Bolder"})));
+    }
+    let mut actions = Vec::new();
+    for item in items.iter().take(SHOWN) {
+        let title = markdown::defused_line(&item.title(), links);
+        body.push(block(format!("**{}**: {title}", item.headline()), json!({"spacing": "Medium"})));
+        let facts = markdown::defused_line(&item.facts(), links);
+        body.push(block(facts, json!({"isSubtle": true, "spacing": "None"})));
+        if let Some(url) = item.link() {
+            let what =
+                if items.len() == 1 { "Open".to_owned() } else { item.title().chars().take(40).collect() };
+            actions.push(json!({"type": "Action.OpenUrl", "title": what, "url": url}));
+        }
+    }
+    if items.len() > SHOWN {
+        body.push(block(format!("… and {} more", items.len() - SHOWN), json!({})));
+    }
+    // A card shows six at most.
+    actions.truncate(6);
+    let card = json!({
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4",
+        "body": body, "actions": actions,
+    });
+    Message::plain(&json!({
+        "type": "message",
+        "attachments": [{"contentType": "application/vnd.microsoft.card.adaptive", "content": card}],
+    }))
+}
+
+/// For any service: signed as the Standard Webhooks specification 1.0 wants it (`webhook-signature` is `v1,` and the base64 of
+/// HMAC-SHA256 over `id.timestamp.body`). The id is the same when a message is sent again.
+pub(super) fn webhook(items: &[Item], delivery: Uuid, now: DateTime<Utc>, secret: &SecretString) -> Message {
+    let told: Vec<Value> = items.iter().map(as_json).collect();
+    let body = json!({"type": "reports.ended", "timestamp": now, "data": {"items": told}}).to_string();
+    let (id, timestamp) = (delivery.to_string(), now.timestamp().to_string());
+    // By the specification a secret is base64 after `whsec_`; another one is taken as it is.
+    let secret = secret.expose_secret();
+    let key = secret
+        .strip_prefix("whsec_")
+        .and_then(|encoded| STANDARD.decode(encoded).ok())
+        .unwrap_or_else(|| secret.as_bytes().to_vec());
+    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("a key of any length");
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+    let headers =
+        vec![("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)];
+    Message { body, headers }
+}
+
+fn as_json(item: &Item) -> Value {
+    let incident = item.incident.as_ref().map(|incident| {
+        json!({
+            "id": incident.id, "title": incident.title, "class": incident.class, "fingerprint": incident.fingerprint,
+            "occurrences": incident.occurrences, "issue_url": incident.issue_url, "previous_id": incident.previous_id,
+            "cause": incident.diagnosis.as_ref().map(|diagnosis| &diagnosis.cause),
+            "confidence": incident.diagnosis.as_ref().map(|diagnosis| diagnosis.confidence),
+        })
+    });
+    json!({
+        "novelty": item.novelty.as_str(), "at": item.at, "report_id": item.report.id, "report_url": item.url,
+        "failure": item.report.failure, "incident": incident,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Failure, FailureClass, Fingerprint, IncidentStatus, ReportStatus};
+
+    fn item(title: &str) -> Item {
+        let at = DateTime::UNIX_EPOCH;
+        let failure = Failure { namespace: "ci".into(), pod_name: "build-1".into(), ..Failure::default() };
+        let report = Report {
+            id: Uuid::nil(),
+            failure,
+            caller: "anyone".into(),
+            status: ReportStatus::Done,
+            result: None,
+            error: None,
+            incident_id: Some(Uuid::nil()),
+            attempts: 1,
+            created_at: at,
+            finished_at: Some(at),
+        };
+        let incident = Incident {
+            id: Uuid::nil(),
+            namespace: "ci".into(),
+            fingerprint: Fingerprint("f".into()),
+            status: IncidentStatus::Open,
+            title: title.into(),
+            class: FailureClass::Dependency,
+            diagnosis: None,
+            issue_url: Some("https://git.example/o/r/issues/7".into()),
+            occurrences: 3,
+            first_seen: at,
+            last_seen: at,
+            previous_id: None,
+            resolved_at: None,
+        };
+        Item { novelty: Novelty::New, at, report, incident: Some(incident), url: None }
+    }
+
+    #[test]
+    fn words_call_nobody_and_lead_nowhere() {
+        let title = "<!channel> *see* [here](https://evil.example/x) <https://evil.example|log> @all & more";
+        let items = [item(title), item("plain")];
+        let slack = slack(&items, &Links::default()).body;
+        assert!(!slack.contains("<!channel>") && !slack.contains("https://evil"), "{slack}");
+        assert!(slack.contains("<https://git.example/o/r/issues/7|&lt;!channel&gt;"), "{slack}");
+        assert!(slack.contains("2 failures: 2 new") && slack.contains("seen 3 times"), "{slack}");
+        let teams: Value = serde_json::from_str(&teams(&items, &Links::default()).body).unwrap();
+        let card = &teams["attachments"][0]["content"];
+        let text = card["body"][1]["text"].as_str().unwrap();
+        assert!(text.starts_with("**New cause**: ") && !text.contains("](https://evil"), "{text}");
+        assert_eq!(card["actions"][0]["url"], "https://git.example/o/r/issues/7");
+    }
+
+    #[test]
+    fn a_long_digest_is_counted_not_listed() {
+        let items: Vec<Item> = (0..40).map(|number| item(&format!("cause {number}"))).collect();
+        let slack: Value = serde_json::from_str(&slack(&items, &Links::default()).body).unwrap();
+        assert_eq!(slack["text"], "40 failures: 40 new");
+        assert_eq!(slack["blocks"].as_array().unwrap().len(), SHOWN + 2);
+        let teams: Value = serde_json::from_str(&teams(&items, &Links::default()).body).unwrap();
+        assert!(teams["attachments"][0]["content"]["actions"].as_array().unwrap().len() <= 6);
+    }
+
+    /// The example of the specification's own libraries.
+    #[test]
+    fn a_webhook_is_signed_as_the_specification_wants() {
+        let secret = SecretString::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let message = webhook(&[item("x")], Uuid::nil(), DateTime::UNIX_EPOCH, &secret);
+        let header = |name| message.headers.iter().find(|(known, _)| *known == name).unwrap().1.clone();
+        let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
+        mac.update(format!("{}.0.{}", Uuid::nil(), message.body).as_bytes());
+        let signature = header("webhook-signature");
+        let given = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
+        assert!(mac.verify_slice(&given).is_ok() && header("webhook-timestamp") == "0");
+    }
+}

@@ -1,0 +1,209 @@
+//! Who is told of what happened: by rule, several at a time, and however long the other end is away.
+
+use crate::support::{Setup, TestApp, eventually};
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::Value;
+use sha2::Sha256;
+use std::sync::{Arc, Mutex};
+use tokio::task::JoinHandle;
+
+const SECRET: &str = "a-secret-of-the-receiver";
+
+#[derive(Default)]
+struct Kept {
+    got: Mutex<Vec<(String, HeaderMap, Bytes)>>,
+    answer: Mutex<Option<StatusCode>>,
+}
+
+/// Services that are told.
+struct Receiver {
+    url: String,
+    kept: Arc<Kept>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn take(
+    State(kept): State<Arc<Kept>>,
+    Path(who): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    kept.got.lock().unwrap().push((who, headers, body));
+    kept.answer.lock().unwrap().unwrap_or(StatusCode::OK)
+}
+
+impl Receiver {
+    async fn start() -> Self {
+        let kept = Arc::new(Kept::default());
+        let router = axum::Router::new().route("/{who}", post(take)).with_state(Arc::clone(&kept));
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "a test's own server")]
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, kept, server }
+    }
+
+    fn answers(&self, status: StatusCode) {
+        *self.kept.answer.lock().unwrap() = Some(status);
+    }
+
+    /// A table of the configuration.
+    fn table(&self, name: &str, channel: &str, more: &str) -> String {
+        format!(
+            "[[notify]]\nname = \"{name}\"\nchannel = \"{channel}\"\nurl = \"{}/{name}\"\n{more}\n",
+            self.url
+        )
+    }
+
+    fn got(&self, who: &str) -> Vec<(HeaderMap, Bytes)> {
+        let got = self.kept.got.lock().unwrap();
+        got.iter()
+            .filter(|(to, _, _)| to == who)
+            .map(|(_, headers, body)| (headers.clone(), body.clone()))
+            .collect()
+    }
+
+    fn messages(&self, who: &str) -> Vec<Value> {
+        self.got(who).iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect()
+    }
+
+    async fn wait_for(&self, who: &str, count: usize) -> Vec<Value> {
+        eventually("they are told", async || {
+            let messages = self.messages(who);
+            (messages.len() >= count).then_some(messages)
+        })
+        .await
+    }
+}
+
+/// What was told of, as `novelty namespace`.
+fn told(message: &Value) -> Vec<String> {
+    let items = message["data"]["items"].as_array().unwrap();
+    items
+        .iter()
+        .map(|item| format!("{} {}", item["novelty"], item["failure"]["namespace"]).replace('"', ""))
+        .collect()
+}
+
+/// Nothing is left to be told.
+async fn all_told(app: &TestApp) {
+    eventually("nothing is left to tell", async || {
+        let left: i64 = sqlx::query_scalar(
+            "select count(*) from notifications where sent_at is null and refused is null",
+        )
+        .fetch_one(&app.pool().await)
+        .await
+        .unwrap();
+        (left == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_is_told_what_they_want_to_hear() {
+    let receiver = Receiver::start().await;
+    let signed = format!("secret = \"{SECRET}\"\nevery = \"0s\"");
+    let tables = [
+        receiver.table("slack", "slack", "every = \"0s\""),
+        receiver.table("teams", "teams", "every = \"0s\""),
+        receiver.table(
+            "all",
+            "webhook",
+            &format!("{signed}\non = [\"new\", \"known\"]\nnamespaces = [\"c*\"]"),
+        ),
+        receiver.table("others", "webhook", &format!("{signed}\nnamespaces = [\"prod-*\"]")),
+        receiver.table("code", "webhook", &format!("{signed}\nclasses = [\"code\"]")),
+    ];
+    let app = Setup::whole().await.file(&tables.concat()).start().await;
+    app.report("dns").await;
+    let first = receiver.wait_for("all", 1).await;
+    app.report("dns").await;
+    let both = receiver.wait_for("all", 2).await;
+    receiver.wait_for("slack", 1).await;
+    receiver.wait_for("teams", 1).await;
+    all_told(&app).await;
+    assert_eq!(told(&first[0]), ["new ci"]);
+    assert_eq!(told(&both[1]), ["known ci"]);
+    let item = &first[0]["data"]["items"][0];
+    let url = item["incident"]["issue_url"].as_str().unwrap();
+    let slack = receiver.messages("slack");
+    assert!(slack.len() == 1 && slack[0].to_string().contains(url), "{slack:?}");
+    let teams = receiver.messages("teams");
+    assert_eq!(teams[0]["attachments"][0]["content"]["actions"][0]["url"], url);
+    assert!(receiver.got("others").is_empty() && receiver.got("code").is_empty());
+
+    let (headers, body) = &receiver.got("all")[0];
+    let header = |name: &str| headers[name].to_str().unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+    mac.update(format!("{}.{}.", header("webhook-id"), header("webhook-timestamp")).as_bytes());
+    mac.update(body);
+    let signature = STANDARD.decode(header("webhook-signature").strip_prefix("v1,").unwrap()).unwrap();
+    assert!(mac.verify_slice(&signature).is_ok());
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_too_fast_comes_as_one() {
+    let receiver = Receiver::start().await;
+    let table = receiver.table(
+        "team",
+        "webhook",
+        &format!("secret = \"{SECRET}\"\nevery = \"1h\"\non = [\"new\", \"known\"]"),
+    );
+    let app = Setup::whole().await.file(&table).start().await;
+    app.report("dns").await;
+    receiver.wait_for("team", 1).await;
+    all_told(&app).await;
+    app.report("dns").await;
+    app.report("oom").await;
+    app.report("dns").await;
+    assert_eq!(receiver.messages("team").len(), 1, "an hour is not over");
+    // It is.
+    for statement in [
+        "update notifications set sent_at = sent_at - interval '2 hours' where sent_at is not null",
+        "update graphile_worker._private_jobs set run_at = now() where key = 'notify-team'",
+    ] {
+        sqlx::query(statement).execute(&app.pool().await).await.unwrap();
+    }
+    let messages = receiver.wait_for("team", 2).await;
+    assert_eq!(told(&messages[1]), ["known ci", "new ci", "known ci"]);
+    all_told(&app).await;
+    assert_eq!(receiver.messages("team").len(), 2);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_away_is_told_later_and_who_refuses_is_left_alone() {
+    let receiver = Receiver::start().await;
+    let table = receiver.table("team", "slack", "every = \"0s\"\non = [\"new\", \"known\"]");
+    let app = Setup::whole().await.file(&table).start().await;
+    receiver.answers(StatusCode::SERVICE_UNAVAILABLE);
+    let answer = app.report("dns").await;
+    assert_eq!(answer.status, 200, "reports do not wait for it");
+    receiver.wait_for("team", 1).await;
+    receiver.answers(StatusCode::OK);
+    receiver.wait_for("team", 2).await;
+    all_told(&app).await;
+    receiver.answers(StatusCode::NOT_FOUND);
+    app.report("dns").await;
+    receiver.wait_for("team", 3).await;
+    all_told(&app).await;
+    let refused: String = sqlx::query_scalar("select refused from notifications where refused is not null")
+        .fetch_one(&app.pool().await)
+        .await
+        .unwrap();
+    assert!(refused.contains("404") && !refused.contains(&receiver.url), "{refused}");
+    app.stop().await;
+}
