@@ -77,6 +77,8 @@ pub struct Config {
     pub queue: Queue,
     /// Runbooks and their search.
     pub knowledge: Knowledge,
+    /// Templates that take the place of built-in ones.
+    pub prompts: Option<PathBuf>,
     /// Logging.
     pub log: Log,
     /// Every setting as it is in effect, for people.
@@ -324,6 +326,7 @@ impl Config {
             audit: audit(&mut r),
             queue: queue(&mut r),
             knowledge: knowledge::read(&mut r),
+            prompts: r.text("prompts.folder").map(PathBuf::from),
             log: Log {
                 filter: r.required_text("log.filter"),
                 json: r.one_of("log.format", &["text", "json"]) == "json",

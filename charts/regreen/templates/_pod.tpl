@@ -15,10 +15,10 @@
       "server" (dict "bind" "0.0.0.0" "port" 8000 "metrics_bind" "0.0.0.0:9090")
       "database" (dict) }}
 {{- if or .Values.documents.inline .Values.documents.claim }}
-{{- $_ := set $own "knowledge" (dict "corpus" "/etc/regreen/documents") }}
+{{- $_ := set $own "knowledge" (dict "corpus" "/etc/regreen-documents") }}
 {{- end }}
 {{- if .Values.prompts }}
-{{- $_ := set $own "prompts" (dict "folder" "/etc/regreen/prompts") }}
+{{- $_ := set $own "prompts" (dict "folder" "/etc/regreen-prompts") }}
 {{- end }}
 {{- if .Values.policy }}
 {{- $_ := set $own "policy" (dict "file" "/etc/regreen/policy.toml") }}
@@ -46,88 +46,94 @@
 {{- if has "kubernetes" (splitList "," (.Values.settings.auth.ways | nospace)) }}yes{{ end }}
 {{- end }}
 
-{{/* One container: needs the chart, the component's name, its arguments and its resources. */}}
+{{/*
+A container: needs the chart, the component's name, its arguments and its resources. With `bare` it has the database alone:
+before an upgrade, the settings that are in the cluster are still the old ones.
+*/}}
 {{- define "regreen.container" -}}
-{{- $root := .root -}}
+{{- $values := .root.Values -}}
 name: {{ .component }}
-image: {{ include "common.image" $root }}
-imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+image: {{ include "common.image" .root }}
+imagePullPolicy: {{ $values.image.pullPolicy }}
 args: {{ toJson .args }}
 env:
+  {{- if .bare }}
+  - { name: REGREEN_DATABASE_URL, value: {{ $values.settings.database.url | quote }} }
+  {{- else }}
   - { name: REGREEN_CONFIG, value: /etc/regreen/regreen.toml }
-  {{- range $name, $value := $root.Values.env }}
+  {{- end }}
+  {{- range $name, $value := $values.env }}
   - { name: {{ $name }}, value: {{ $value | quote }} }
   {{- end }}
 resources:
   {{- toYaml .resources | nindent 2 }}
 securityContext:
-  {{- include "common.containerSecurity" $root | nindent 2 }}
+  {{- include "common.containerSecurity" . | nindent 2 }}
 volumeMounts:
-  {{- include "regreen.mounts" $root | nindent 2 }}
-{{- end }}
-
-{{- define "regreen.mounts" -}}
-- { name: config, mountPath: /etc/regreen/regreen.toml, subPath: regreen.toml, readOnly: true }
-{{- if .Values.policy }}
-- { name: config, mountPath: /etc/regreen/policy.toml, subPath: policy.toml, readOnly: true }
-{{- end }}
-- { name: secret, mountPath: /run/secrets/regreen, readOnly: true }
-- { name: tmp, mountPath: /tmp }
-{{- if .Values.prompts }}
-- { name: prompts, mountPath: /etc/regreen/prompts, readOnly: true }
-{{- end }}
-{{- if or .Values.documents.inline .Values.documents.claim }}
-- { name: documents, mountPath: /etc/regreen/documents, readOnly: true }
-{{- end }}
+  - { name: secret, mountPath: /run/secrets/regreen, readOnly: true }
+  - { name: tmp, mountPath: /tmp }
+  {{- if not .bare }}
+  - { name: config, mountPath: /etc/regreen, readOnly: true }
+  {{- if $values.prompts }}
+  - { name: prompts, mountPath: /etc/regreen-prompts, readOnly: true }
+  {{- end }}
+  {{- if or $values.documents.inline $values.documents.claim }}
+  - { name: documents, mountPath: /etc/regreen-documents, readOnly: true }
+  {{- end }}
+  {{- end }}
 {{- end }}
 
 {{- define "regreen.volumes" -}}
-- name: config
-  configMap:
-    name: {{ include "common.name" . }}
+{{- $name := include "common.name" .root -}}
+{{- $values := .root.Values -}}
 - name: secret
   secret:
-    secretName: {{ .Values.secret.name }}
+    secretName: {{ $values.secret.name }}
     # Read by the pod's group, whatever its user.
     defaultMode: 0440
 - name: tmp
   emptyDir:
     sizeLimit: 256Mi
-{{- if .Values.prompts }}
+{{- if not .bare }}
+- name: config
+  configMap:
+    name: {{ $name }}
+{{- if $values.prompts }}
 - name: prompts
   configMap:
-    name: {{ include "common.name" . }}-prompts
+    name: {{ $name }}-prompts
 {{- end }}
-{{- if .Values.documents.claim }}
+{{- if $values.documents.claim }}
 - name: documents
   persistentVolumeClaim:
-    claimName: {{ .Values.documents.claim }}
+    claimName: {{ $values.documents.claim }}
     readOnly: true
-{{- else if .Values.documents.inline }}
+{{- else if $values.documents.inline }}
 - name: documents
   configMap:
-    name: {{ include "common.name" . }}-documents
+    name: {{ $name }}-documents
+{{- end }}
 {{- end }}
 {{- end }}
 
-{{/* All of a pod but its containers. */}}
+{{/* A pod's spec, as far as all have it. */}}
 {{- define "regreen.pod" -}}
-serviceAccountName: {{ include "common.serviceAccount" . }}
+serviceAccountName: {{ include "common.serviceAccount" .root }}
 enableServiceLinks: false
-{{- with .Values.priorityClassName }}
+{{- with .root.Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-{{- with include "common.placement" . | trim }}
-{{ . }}
-{{- end }}
+{{- include "common.placement" .root }}
 securityContext:
-  {{- include "common.podSecurity" . | nindent 2 }}
+  {{- include "common.podSecurity" .root | nindent 2 }}
 volumes:
   {{- include "regreen.volumes" . | nindent 2 }}
+containers:
+  - {{- include "regreen.container" . | nindent 4 }}
 {{- end }}
 
-{{/* A pod that runs once: for Jobs and CronJobs. */}}
-{{- define "regreen.oncePod" -}}
+{{/* The template of a pod that runs once, for Jobs. */}}
+{{- define "regreen.once" -}}
 metadata:
   labels:
     {{- include "common.labels" .root | nindent 4 }}
@@ -135,7 +141,5 @@ metadata:
 spec:
   restartPolicy: Never
   automountServiceAccountToken: false
-  {{- include "regreen.pod" .root | nindent 2 }}
-  containers:
-    - {{- include "regreen.container" . | nindent 6 }}
+  {{- include "regreen.pod" . | nindent 2 }}
 {{- end }}
