@@ -64,8 +64,8 @@ impl Prompts {
 
     /// The text of a template, as it is written.
     #[must_use]
-    pub fn source(&self, name: &str) -> Option<&str> {
-        self.environment.templates().find(|(known, _)| *known == name).map(|(_, template)| template.source())
+    pub fn source(&self, name: &str) -> Option<String> {
+        self.environment.get_template(name).ok().map(|template| template.source().to_owned())
     }
 
     /// Renders a template that people wrote.
@@ -89,7 +89,8 @@ fn replace(environment: &mut Environment<'static>, path: &Path) -> anyhow::Resul
     let known = environment.get_template(name)?.undeclared_variables(true);
     let text = std::fs::read_to_string(path).context("cannot be read")?;
     environment.add_template_owned(Cow::Borrowed(*name), text)?;
-    let mut asked: Vec<String> = environment.get_template(name)?.undeclared_variables(true).into_iter().collect();
+    let mut asked: Vec<String> =
+        environment.get_template(name)?.undeclared_variables(true).into_iter().collect();
     asked.retain(|variable| !known.contains(variable));
     asked.sort();
     anyhow::ensure!(asked.is_empty(), "asks for `{}`, which it is not given", asked.join("`, `"));
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn a_file_takes_the_place_of_the_template_of_its_name() {
         let prompts = load("chat-summary.md", "Sum it up.").unwrap();
-        assert_eq!(prompts.source("chat-summary"), Some("Sum it up."));
+        assert_eq!(prompts.source("chat-summary"), Some("Sum it up.".to_owned()));
         assert_eq!(prompts.source("issue"), Prompts::load(None).unwrap().source("issue"));
     }
 

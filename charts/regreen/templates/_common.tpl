@@ -162,3 +162,82 @@ spec:
     termination: edge
     insecureEdgeTerminationPolicy: Redirect
 {{- end }}
+
+{{/* Policies of a chart with one kind of pod: `clients` reach its port, it reaches what `egress` names. */}}
+{{- define "common.policies" -}}
+{{ include "common.denyAll" . }}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ include "common.name" . }}
+  labels:
+    {{- include "common.labels" . | nindent 4 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "common.selector" . | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  {{- with .Values.networkPolicy.clients }}
+  ingress:
+    - from:
+        {{- toYaml . | nindent 8 }}
+      ports:
+        - { protocol: TCP, port: http }
+  {{- end }}
+  egress:
+    {{- include "common.egress" .Values.networkPolicy.egress | trim | nindent 4 }}
+{{- end }}
+
+{{- define "common.service" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ include "common.name" . }}
+  labels:
+    {{- include "common.labels" . | nindent 4 }}
+spec:
+  selector:
+    {{- include "common.selector" . | nindent 4 }}
+  ports:
+    - { name: http, port: {{ .Values.service.port }}, targetPort: http }
+{{- end }}
+
+{{- define "common.account" -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "common.serviceAccount" . }}
+  labels:
+    {{- include "common.labels" . | nindent 4 }}
+  {{- with .Values.serviceAccount.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+# Pods that need a token say so themselves.
+automountServiceAccountToken: false
+{{- end }}
+
+{{/* A Deployment up to its container's own part, which follows at the indentation of `name`. */}}
+{{- define "common.deployment" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ include "common.name" . }}
+  labels: &labels
+    {{- include "common.labels" . | nindent 4 }}
+spec:
+  replicas: {{ .Values.replicas }}
+  selector:
+    matchLabels:
+      {{- include "common.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels: *labels
+    spec:
+      serviceAccountName: {{ include "common.serviceAccount" . }}
+      enableServiceLinks: false
+      {{- include "common.placement" . | indent 6 }}
+      securityContext:
+        {{- include "common.podSecurity" . | nindent 8 }}
+{{- end }}
