@@ -64,6 +64,9 @@ class Cluster(ThreadingHTTPServer):
         self.objects = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def handle_error(self, request, client_address):
+        """Clients that leave are no error."""
+
     def kubeconfig(self):
         """How a client finds it."""
         named = {"clusters": "cluster", "users": "user", "contexts": "context"}

@@ -23,6 +23,7 @@ class Release:
     """What Helm made of a chart and its values."""
 
     def __init__(self, stored):
+        self.values = stored["config"]
         self.notes = stored["info"].get("notes", "")
         self.objects = [found for found in yaml.load_all(stored["manifest"], yaml.CSafeLoader) if found]
         hooks = [yaml.load(hook["manifest"], yaml.CSafeLoader) for hook in stored.get("hooks", [])]
@@ -44,7 +45,8 @@ class Helm:
         command = [ENGINE, "--kubeconfig", kubeconfig, "--toolsets", "helm", "--log-file", self.folder.name + "/log"]
         environment = {"HOME": self.folder.name, "PATH": "/usr/bin:/bin"}
         self.process = subprocess.Popen(
-            command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL)
         self.asked = 0
         about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "charts", "version": "1"}}
         self.ask("initialize", about)
