@@ -116,7 +116,7 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
-{{/* A pod's spec, as far as all have it. */}}
+{{/* A pod's spec, as far as all have it. It ends with the container: what follows at its indentation belongs to that. */}}
 {{- define "regreen.pod" -}}
 serviceAccountName: {{ include "common.serviceAccount" .root }}
 enableServiceLinks: false
