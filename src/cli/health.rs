@@ -50,3 +50,22 @@ fn own_address(server: &Server) -> SocketAddr {
     }
     address
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_asked_where_it_listens() {
+        for (settings, address) in [
+            ("", "127.0.0.1:8000"),
+            ("bind = \"10.1.2.3\"\nport = 80", "10.1.2.3:80"),
+            ("metrics_bind = \"0.0.0.0:9090\"", "127.0.0.1:9090"),
+            ("metrics_bind = \"[::]:9090\"", "[::1]:9090"),
+        ] {
+            let file = format!("[auth]\nways = \"keys\"\n[server]\n{settings}").parse().unwrap();
+            let config = Config::from_layers(&file, &|_| None).unwrap();
+            assert_eq!(own_address(&config.server).to_string(), address);
+        }
+    }
+}

@@ -18,13 +18,13 @@ def values_files(chart):
 
 def releases():
     """What Helm makes of each, by the name of its plain manifest."""
-    made = {}
     with Helm() as helm:
-        for chart in CHARTS:
-            for file in values_files(chart):
-                name = chart + file.stem.removeprefix("values")
-                made[name] = helm.install(ROOT / "charts" / chart, yaml.safe_load(file.read_text()))
-    return made
+        return {chart + file.stem.removeprefix("values"): install(helm, chart, file)
+                for chart in CHARTS for file in values_files(chart)}
+
+
+def install(helm, chart, file):
+    return helm.install(ROOT / "charts" / chart, yaml.safe_load(file.read_text()))
 
 
 class Dumper(yaml.SafeDumper):

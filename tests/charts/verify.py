@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 
 import jsonschema
 import kubernetes_validate.utils as schemas
@@ -143,6 +144,24 @@ def names_lead_somewhere(made):
             yield f"{name}: the notes name no next step"
 
 
+def settings_arrive(made):
+    """What values say is in the settings file, as they say it."""
+    for name, release in made.items():
+        for found in release.objects:
+            text = found.get("data", {}).get("regreen.toml") if found["kind"] == "ConfigMap" else None
+            if text is None:
+                continue
+            file, values = tomllib.loads(text), release.values
+            for section, keys in values.get("settings", {}).items():
+                for key, value in keys.items():
+                    wanted = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+                    if file[section].get(key) != wanted:
+                        yield f"{name}: {section}.{key} is {file[section].get(key)!r}, not {wanted!r}"
+            for table, rows in {"mcp": values.get("mcp"), "price": values.get("prices")}.items():
+                if rows and file.get(table) != rows:
+                    yield f"{name}: [[{table}]] is {file.get(table)}, not {rows}"
+
+
 def wrong_values_are_refused(_):
     with Helm() as helm:
         for case in yaml.safe_load((HERE / "refused.yaml").read_text()):
@@ -223,13 +242,15 @@ def plain_manifests_are_current(made):
 
 def main():
     began = time.monotonic()
-    made = render.releases()
+    plain = render.releases()
+    with Helm() as helm:
+        made = {**plain, "everything": render.install(helm, "regreen", HERE / "everything.yaml")}
     print(f"{len(made)} releases, {len(all_objects(made))} objects, Kubernetes {', '.join(versions())}")
     failed = False
-    for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, wrong_values_are_refused,
-                  alerts_fire, metrics_exist, files_are_tidy, plain_manifests_are_current]:
+    for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, settings_arrive,
+                  wrong_values_are_refused, alerts_fire, metrics_exist, files_are_tidy, plain_manifests_are_current]:
         start = time.monotonic()
-        wrong = list(check(made))
+        wrong = list(check(plain if check is plain_manifests_are_current else made))
         failed |= bool(wrong)
         print(f"{'FAILED' if wrong else 'ok':6} {check.__name__.replace('_', ' ')} ({time.monotonic() - start:.1f} s)")
         print(*[f"       {line}" for line in wrong], sep="\n", end="\n" if wrong else "")

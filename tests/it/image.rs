@@ -8,11 +8,12 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 /// The tree, and how it is run.
 struct Image {
     tree: TempDir,
+    log: NamedTempFile,
     user: u32,
     ports: (u16, u16),
 }
@@ -23,7 +24,7 @@ impl Image {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/image-tree");
         let laid_out = Command::new(script).arg(env!("CARGO_BIN_EXE_regreen")).arg(tree.path()).status();
         assert!(laid_out.unwrap().success());
-        Self { tree, user, ports: (free_port(), free_port()) }
+        Self { tree, log: NamedTempFile::new().unwrap(), user, ports: (free_port(), free_port()) }
     }
 
     /// The program as process 1 of a container: no other files, no rights, nothing to write to but /tmp.
@@ -43,7 +44,7 @@ impl Image {
             .envs(setup.env())
             .env("HOME", "/tmp")
             .env("REGREEN_PORT", self.ports.0.to_string());
-        command.env("REGREEN_METRICS_BIND", format!("0.0.0.0:{}", self.ports.1));
+        command.env("REGREEN_METRICS_BIND", format!("127.0.0.1:{}", self.ports.1));
         command.stdin(Stdio::null());
         command
     }
@@ -65,10 +66,12 @@ async fn lives_and_ends(user: u32) {
     let (image, setup) = (Image::of(user), Setup::bare().await);
     let silent = image.run(&setup, &["health"]);
     assert_eq!(silent.status.code(), Some(1), "{silent:?}");
-    let mut sandbox = image.command(&setup, &["serve"]).spawn().unwrap();
+    let mut sandbox = image.command(&setup, &["serve"]);
+    let mut sandbox = sandbox.stderr(image.log.reopen().unwrap()).spawn().unwrap();
+    let said = || fs::read_to_string(image.log.path()).unwrap();
     let page = format!("http://127.0.0.1:{}/openapi.json", image.ports.0);
     eventually("the image serves", async || {
-        assert!(sandbox.try_wait().unwrap().is_none(), "it ended");
+        assert!(sandbox.try_wait().unwrap().is_none(), "it ended: {}", said());
         http().get(&page).send().await.ok().filter(|answer| answer.status() == 200)
     })
     .await;
@@ -83,7 +86,8 @@ async fn lives_and_ends(user: u32) {
     let asked = Instant::now();
     crate::support::postgres::signal_to(process, "-TERM");
     let ended = eventually("the image stops", async || sandbox.try_wait().unwrap()).await;
-    assert!(ended.success() && asked.elapsed() < Duration::from_secs(15), "{ended} in {:?}", asked.elapsed());
+    assert!(ended.success(), "{ended}: {}", said());
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}: {}", asked.elapsed(), said());
 }
 
 #[tokio::test(flavor = "multi_thread")]
