@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match cli::run(Cli::parse()).await {
+    // Boxed: it holds all settings.
+    match Box::pin(cli::run(Cli::parse())).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("regreen: {error:#}");
