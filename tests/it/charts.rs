@@ -46,6 +46,18 @@ fn the_chart_knows_every_setting() {
     );
 }
 
+#[test]
+fn chart_and_image_are_of_this_version() {
+    let version = env!("CARGO_PKG_VERSION");
+    for (file, line) in [
+        ("charts/regreen/Chart.yaml", format!("appVersion: {version}")),
+        ("Dockerfile", format!("ARG VERSION={version}")),
+    ] {
+        let text = fs::read_to_string(project(file)).unwrap();
+        assert!(text.lines().any(|written| written == line), "{file} has no line `{line}`");
+    }
+}
+
 /// A setting's default as somebody would write it in values.
 fn written(setting: &Setting) -> Value {
     setting.default.parse::<i64>().map_or_else(|_| json!(setting.default), |number| json!(number))

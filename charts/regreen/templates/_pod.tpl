@@ -1,4 +1,4 @@
-{{/* The settings file. */}}
+{{/* The settings file, and the pods that read it. */}}
 
 {{/* A table written in one line. JSON's strings and numbers are TOML's too. */}}
 {{- define "regreen.inline" -}}
