@@ -45,6 +45,8 @@ impl Image {
             .env("HOME", "/tmp")
             .env("REGREEN_PORT", self.ports.0.to_string());
         command.env("REGREEN_METRICS_BIND", format!("127.0.0.1:{}", self.ports.1));
+        // A proxy for what is outside is not asked about what is inside.
+        command.env("HTTP_PROXY", "http://127.0.0.1:1");
         command.stdin(Stdio::null());
         command
     }
