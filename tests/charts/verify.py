@@ -115,9 +115,8 @@ def names_lead_somewhere(made):
         pods = [(found, template) for found in objects for template in pod_templates(found)]
         for found in objects:
             spec, what = found.get("spec") or {}, named(name, found)
-            key = {"Service": "selector", "NetworkPolicy": "podSelector"}.get(found["kind"], "selector")
-            wanted = spec.get(key) if isinstance(spec.get(key), dict) else None
-            if wanted is not None and found["kind"] != "ServiceMonitor":
+            wanted = spec.get("podSelector" if found["kind"] == "NetworkPolicy" else "selector")
+            if wanted and found["kind"] != "ServiceMonitor":
                 labels = (wanted.get("matchLabels") or wanted).items()
                 chosen = [t for _, t in pods if labels <= t["metadata"]["labels"].items()]
                 ports = {port["name"] for t in chosen for c in t["spec"]["containers"] for port in c.get("ports", [])}
