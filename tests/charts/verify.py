@@ -125,6 +125,11 @@ def names_lead_somewhere(made):
                 for port in spec.get("ports", []):
                     if port["targetPort"] not in ports:
                         yield f"{what}: no pod has a port {port['targetPort']}"
+            if found["kind"] == "ServiceMonitor":
+                ports = {port["name"] for service in by_kind["Service"].values() for port in service["spec"]["ports"]
+                         if wanted["matchLabels"].items() <= service["metadata"]["labels"].items()}
+                if not {endpoint["port"] for endpoint in spec["endpoints"]} <= ports:
+                    yield f"{what}: selects no Service with such a port"
             target = spec.get("scaleTargetRef") or spec.get("targetRef")
             if target and target["name"] not in by_kind.get(target["kind"], {}):
                 yield f"{what}: there is no {target['kind']} {target['name']}"
