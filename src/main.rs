@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // Boxed: it holds all settings.
     match Box::pin(cli::run(Cli::parse())).await {
         Ok(code) => code,
         Err(error) => {

@@ -26,7 +26,7 @@ const TURNS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0];
 pub struct Known {
     /// Its name; of a histogram without `_bucket`, `_sum` and `_count`.
     pub name: String,
-    /// Its labels.
+    /// Its labels; of a histogram `le` too.
     pub labels: Vec<String>,
 }
 
@@ -311,7 +311,16 @@ impl Make<'_> {
 
     fn histogram(&self, (name, help, buckets): Shape<'_>) -> prometheus::Result<Histogram> {
         let options = HistogramOpts { common_opts: options(name, help), buckets: buckets.to_vec() };
-        self.add(Histogram::with_opts(options))
+        let made = self.add(Histogram::with_opts(options))?;
+        self.has_buckets();
+        Ok(made)
+    }
+
+    /// The metric that was added last is a histogram.
+    fn has_buckets(&self) {
+        if let Some(last) = self.known.borrow_mut().last_mut() {
+            last.labels.push("le".to_owned());
+        }
     }
 
     fn histograms(
@@ -320,7 +329,9 @@ impl Make<'_> {
         labels: &[&str],
     ) -> prometheus::Result<HistogramVec> {
         let options = HistogramOpts { common_opts: options(name, help), buckets: buckets.to_vec() };
-        self.add(HistogramVec::new(options, labels))
+        let made = self.add(HistogramVec::new(options, labels))?;
+        self.has_buckets();
+        Ok(made)
     }
 }
 

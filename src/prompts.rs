@@ -1,9 +1,12 @@
-//! The texts of `prompts/`, embedded and rendered strictly: a missing variable is an error, and found at start.
+//! The texts of `prompts/`, embedded and rendered strictly: a missing variable is an error, and found at start. Files of
+//! a folder take their places.
 
 use anyhow::Context as _;
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
+use std::borrow::Cow;
+use std::path::Path;
 
 /// Every template by name.
 const TEMPLATES: &[(&str, &str)] = &[
@@ -27,15 +30,25 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Compiles all templates.
+    /// Compiles all templates: the embedded ones, or the files of the folder that are named as they are.
     ///
     /// # Errors
-    /// A template has a syntax error.
-    pub fn load() -> anyhow::Result<Self> {
+    /// A template has a syntax error; or the folder cannot be read, or has a file that takes the place of none, or asks
+    /// for a variable that there is not.
+    pub fn load(folder: Option<&Path>) -> anyhow::Result<Self> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         for (name, text) in TEMPLATES {
             environment.add_template(name, text).with_context(|| format!("prompts/{name}.md"))?;
+        }
+        let Some(folder) = folder else { return Ok(Self { environment }) };
+        let files = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        for file in files {
+            let path = file.with_context(|| format!("cannot read {}", folder.display()))?.path();
+            // A mounted ConfigMap keeps its data in a hidden folder.
+            if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+                replace(&mut environment, &path).with_context(|| path.display().to_string())?;
+            }
         }
         Ok(Self { environment })
     }
@@ -51,8 +64,8 @@ impl Prompts {
 
     /// The text of a template, as it is written.
     #[must_use]
-    pub fn source(&self, name: &str) -> Option<&str> {
-        TEMPLATES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    pub fn source(&self, name: &str) -> Option<String> {
+        self.environment.get_template(name).ok().map(|template| template.source().to_owned())
     }
 
     /// Renders a template that people wrote.
@@ -61,5 +74,57 @@ impl Prompts {
     /// It has a syntax error, or names a variable that there is not.
     pub fn render_text(&self, text: &str, values: impl Serialize) -> anyhow::Result<String> {
         self.environment.render_str(text, minijinja::Value::from(Serde(values))).context("the prompt")
+    }
+}
+
+/// Puts a file in the place of the template that is named as it is.
+fn replace(environment: &mut Environment<'static>, path: &Path) -> anyhow::Result<()> {
+    let named = |stem: &str| TEMPLATES.iter().find(|(known, _)| *known == stem);
+    let markdown = path.extension().is_some_and(|extension| extension == "md");
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| markdown);
+    let Some((name, _)) = stem.and_then(named) else {
+        let names: Vec<String> = TEMPLATES.iter().map(|(name, _)| format!("{name}.md")).collect();
+        anyhow::bail!("takes the place of nothing; there is {}", names.join(", "));
+    };
+    let known = environment.get_template(name)?.undeclared_variables(true);
+    let text = std::fs::read_to_string(path).context("cannot be read")?;
+    environment.add_template_owned(Cow::Borrowed(*name), text)?;
+    let mut asked: Vec<String> =
+        environment.get_template(name)?.undeclared_variables(true).into_iter().collect();
+    asked.retain(|variable| !known.contains(variable));
+    asked.sort();
+    anyhow::ensure!(asked.is_empty(), "asks for `{}`, which it is not given", asked.join("`, `"));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(name: &str, text: &str) -> anyhow::Result<Prompts> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("..data")).unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
+        Prompts::load(Some(folder.path()))
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_the_template_of_its_name() {
+        let prompts = load("chat-summary.md", "Sum it up.").unwrap();
+        assert_eq!(prompts.source("chat-summary"), Some("Sum it up.".to_owned()));
+        assert_eq!(prompts.source("issue"), Prompts::load(None).unwrap().source("issue"));
+    }
+
+    #[test]
+    fn what_would_fail_in_a_request_fails_at_the_start() {
+        for (name, text, told) in [
+            ("chat-sumary.md", "", "takes the place of nothing; there is triage-system.md"),
+            ("issue.txt", "", "takes the place of nothing"),
+            ("issue.md", "{% if %}", "syntax error"),
+            ("issue.md", "{{ no_such_thing }}", "asks for `no_such_thing`, which it is not given"),
+        ] {
+            let error = format!("{:#}", load(name, text).unwrap_err());
+            assert!(error.contains(told) && error.contains(name), "{error}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod audit;
 mod demo;
 mod excerpt;
+mod health;
 mod ingest;
 mod policy;
 mod replay;
@@ -12,6 +13,7 @@ pub mod serve;
 mod token;
 
 use crate::config::{Config, markdown_table, process_env};
+use crate::prompts::Prompts;
 use crate::{app, db, telemetry};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -63,6 +65,8 @@ enum Command {
     Audit(audit::Action),
     /// Run an investigation again from what is stored, and compare what it concludes.
     Replay(replay::Arguments),
+    /// Ask a running server whether it is well: the health check of its container.
+    Health(health::Arguments),
     /// Print the description of the HTTP API (OpenAPI 3.1, JSON).
     Openapi,
     /// Check the settings and explain every mistake.
@@ -94,6 +98,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Excerpt(arguments) => excerpt::run(&arguments),
         Command::Audit(action) => audit::run(load()?, action).await,
         Command::Replay(arguments) => replay::run(load()?, arguments).await,
+        Command::Health(arguments) => health::run(load, arguments).await,
         Command::Openapi => {
             println!("{}", crate::http::openapi().to_pretty_json().context("the description")?);
             Ok(ExitCode::SUCCESS)
@@ -119,7 +124,8 @@ async fn migrate(config: Config) -> anyhow::Result<ExitCode> {
 }
 
 fn check_config(file: Option<&Path>) -> ExitCode {
-    match Config::load(file, &process_env) {
+    let good = |config: Config| Prompts::load(config.prompts.as_deref()).map(|_| config);
+    match Config::load(file, &process_env).and_then(good) {
         Ok(config) => {
             let model =
                 config.model.as_ref().map_or("the built-in rules analyst", |model| model.name.as_str());

@@ -83,6 +83,8 @@ pub struct Config {
     pub queue: Queue,
     /// Runbooks and their search.
     pub knowledge: Knowledge,
+    /// Templates that take the place of built-in ones.
+    pub prompts: Option<PathBuf>,
     /// Logging.
     pub log: Log,
     /// Where logs and traces go beside it.
@@ -324,6 +326,7 @@ impl Config {
             audit: audit(&mut r),
             queue: queue(&mut r),
             knowledge: knowledge::read(&mut r),
+            prompts: r.text("prompts.folder").map(PathBuf::from),
             telemetry: telemetry::read(&mut r),
             log: telemetry::log(&mut r),
             effective: r.effective(),

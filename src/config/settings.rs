@@ -405,6 +405,12 @@ const GENERAL: &[Setting] = &[
         "Tokens of runbooks and past incidents in a brief.",
     ),
     s(
+        "prompts.folder",
+        &["REGREEN_PROMPTS"],
+        "",
+        "Folder with templates that take the place of built-in ones: files of `prompts/` under the same names.",
+    ),
+    s(
         "audit.retention",
         &["REGREEN_AUDIT_RETENTION"],
         "",

@@ -63,7 +63,7 @@ async fn detail(app: &App, id: &str, refused: Option<Refused>) -> Result<Html<St
     let agent = agents::get(&app.pool, known_id(id)?).await?.ok_or_else(|| missing("agent"))?;
     let sent = refused.as_ref().map_or_else(|| fields(&agent), |refused| refused.sent.clone());
     let text = match &agent.prompt {
-        Prompt::File(name) => app.prompts.source(name).map(str::to_owned),
+        Prompt::File(name) => app.prompts.source(name),
         Prompt::Text(_) => None,
     };
     let values =

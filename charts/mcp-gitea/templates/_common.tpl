@@ -1,0 +1,1 @@
+../../regreen/templates/_common.tpl

@@ -1,0 +1,145 @@
+{{/* The settings file, and the pods that read it. */}}
+
+{{/* A table written in one line. JSON's strings and numbers are TOML's too. */}}
+{{- define "regreen.inline" -}}
+{{- if kindIs "map" . -}}
+{ {{- range $i, $key := keys . | sortAlpha }}{{ if $i }}, {{ end }}{{ toJson $key }} = {{ include "regreen.inline" (get $ $key) }}{{ end -}} }
+{{- else -}}
+{{ toJson . }}
+{{- end -}}
+{{- end }}
+
+{{- define "regreen.toml" -}}
+{{- $settings := deepCopy .Values.settings }}
+{{- $own := dict
+      "server" (dict "bind" "0.0.0.0" "port" 8000 "metrics_bind" "0.0.0.0:9090")
+      "database" (dict) }}
+{{- if or .Values.documents.inline .Values.documents.claim }}
+{{- $_ := set $own "knowledge" (dict "corpus" "/etc/regreen-documents") }}
+{{- end }}
+{{- if .Values.prompts }}
+{{- $_ := set $own "prompts" (dict "folder" "/etc/regreen-prompts") }}
+{{- end }}
+{{- if .Values.policy }}
+{{- $_ := set $own "policy" (dict "file" "/etc/regreen/policy.toml") }}
+{{- end }}
+{{- range $section, $keys := mustMergeOverwrite $settings $own }}
+{{- if $keys }}
+[{{ $section }}]
+{{- range $key, $value := $keys }}
+{{ $key }} = {{ if kindIs "bool" $value }}{{ ternary "yes" "no" $value | quote }}{{ else }}{{ toJson $value }}{{ end }}
+{{- end }}
+{{ end }}
+{{- end }}
+{{- range $table, $rows := dict "mcp" .Values.mcp "price" .Values.prices }}
+{{- range $rows }}
+[[{{ $table }}]]
+{{- range $key, $value := . }}
+{{ $key }} = {{ include "regreen.inline" $value }}
+{{- end }}
+{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* Whether the API server is asked about callers. */}}
+{{- define "regreen.asksCluster" -}}
+{{- if has "kubernetes" (splitList "," (.Values.settings.auth.ways | nospace)) }}yes{{ end }}
+{{- end }}
+
+{{/*
+A container: needs the chart, the component's name, its arguments and its resources. With `bare` it has the database alone:
+before an upgrade, the settings that are in the cluster are still the old ones.
+*/}}
+{{- define "regreen.container" -}}
+{{- $values := .root.Values -}}
+name: {{ .component }}
+image: {{ include "common.image" .root }}
+imagePullPolicy: {{ $values.image.pullPolicy }}
+args: {{ toJson .args }}
+env:
+  {{- if .bare }}
+  - { name: REGREEN_DATABASE_URL, value: {{ $values.settings.database.url | quote }} }
+  {{- else }}
+  - { name: REGREEN_CONFIG, value: /etc/regreen/regreen.toml }
+  {{- end }}
+  {{- range $name, $value := $values.env }}
+  - { name: {{ $name }}, value: {{ $value | quote }} }
+  {{- end }}
+resources:
+  {{- toYaml .resources | nindent 2 }}
+securityContext:
+  {{- include "common.containerSecurity" . | nindent 2 }}
+volumeMounts:
+  - { name: secret, mountPath: /run/secrets/regreen, readOnly: true }
+  - { name: tmp, mountPath: /tmp }
+  {{- if not .bare }}
+  - { name: config, mountPath: /etc/regreen, readOnly: true }
+  {{- if $values.prompts }}
+  - { name: prompts, mountPath: /etc/regreen-prompts, readOnly: true }
+  {{- end }}
+  {{- if or $values.documents.inline $values.documents.claim }}
+  - { name: documents, mountPath: /etc/regreen-documents, readOnly: true }
+  {{- end }}
+  {{- end }}
+{{- end }}
+
+{{- define "regreen.volumes" -}}
+{{- $name := include "common.name" .root -}}
+{{- $values := .root.Values -}}
+- name: secret
+  secret:
+    secretName: {{ $values.secret.name }}
+    # Read by the pod's group, whatever its user.
+    defaultMode: 0440
+- name: tmp
+  emptyDir:
+    sizeLimit: 256Mi
+{{- if not .bare }}
+- name: config
+  configMap:
+    name: {{ $name }}
+{{- if $values.prompts }}
+- name: prompts
+  configMap:
+    name: {{ $name }}-prompts
+{{- end }}
+{{- if $values.documents.claim }}
+- name: documents
+  persistentVolumeClaim:
+    claimName: {{ $values.documents.claim }}
+    readOnly: true
+{{- else if $values.documents.inline }}
+- name: documents
+  configMap:
+    name: {{ $name }}-documents
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A pod's spec, as far as all have it. It ends with the container: what follows at its indentation belongs to that. */}}
+{{- define "regreen.pod" -}}
+serviceAccountName: {{ include "common.serviceAccount" .root }}
+enableServiceLinks: false
+{{- with .root.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- include "common.placement" .root }}
+securityContext:
+  {{- include "common.podSecurity" .root | nindent 2 }}
+volumes:
+  {{- include "regreen.volumes" . | nindent 2 }}
+containers:
+  - {{- include "regreen.container" . | nindent 4 }}
+{{- end }}
+
+{{/* The template of a pod that runs once, for Jobs. */}}
+{{- define "regreen.once" -}}
+metadata:
+  labels:
+    {{- include "common.labels" .root | nindent 4 }}
+    app.kubernetes.io/component: {{ .component }}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  {{- include "regreen.pod" . | nindent 2 }}
+{{- end }}

@@ -1,0 +1,266 @@
+"""Checks the charts, offline: `make verify-charts`. Each check is a function that names what is wrong."""
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+
+import jsonschema
+import kubernetes_validate.utils as schemas
+import yaml
+from referencing import Registry, Resource
+
+import expressions
+import render
+from helm import ROOT, Helm, Refused
+
+HERE = pathlib.Path(__file__).parent
+OLDEST = "1.28"
+BIN = pathlib.Path(sys.executable).parent
+PROMTOOL = ROOT / ".tools/prometheus/usr/bin/promtool"
+ALERTS = ROOT / "charts/regreen/files/alerts.yaml"
+DASHBOARD = ROOT / "charts/regreen/files/dashboard.json"
+CRDS = json.loads((HERE / "crds.json").read_text())
+
+
+def named(release, found):
+    return f"{release}: {found['kind']} {found['metadata']['name']}"
+
+
+def all_objects(made):
+    return [(name, found) for name, release in made.items() for found in release.everything()]
+
+
+def versions():
+    """Schema sets from the oldest cluster that is supported to the newest there is."""
+    known = list(dict.fromkeys(schemas.major_minor(version) for version in schemas.all_versions()))
+    return known[known.index(OLDEST):]
+
+
+def fits_every_kubernetes(made):
+    for name, found in all_objects(made):
+        if found["kind"] in CRDS:
+            own = {key: value for key, value in found.items() if key not in ("apiVersion", "kind", "metadata")}
+            for error in jsonschema.Draft202012Validator(CRDS[found["kind"]]).iter_errors(own.get("spec")):
+                yield f"{named(name, found)}: {error.json_path}: {error.message}"
+            if own.keys() != {"spec"}:
+                yield f"{named(name, found)}: has more than a spec"
+    # The same object comes from several values files.
+    rest = {json.dumps(found, sort_keys=True): (name, found)
+            for name, found in all_objects(made) if found["kind"] not in CRDS}
+    for version in versions():
+        folder = f"kubernetes-json-schema/v{version}.0-local-strict"
+        definitions = Resource.from_contents(schemas.schema_contents(f"{folder}/_definitions.json", version))
+        validators = {}
+        for name, found in rest.values():
+            group = re.sub(r"^([^./]*)(?:\.[^/]*)?/", r"\1-", found["apiVersion"])
+            file = f"{found['kind'].lower()}-{group}.json"
+            if file not in validators:
+                schema = schemas.schema_contents(f"{folder}/{file}", version)
+                registry = definitions @ (Resource.from_contents(schema) @ Registry())
+                validators[file] = jsonschema.Draft202012Validator(schema, registry=registry)
+            for error in validators[file].iter_errors(found):
+                yield f"{named(name, found)} (Kubernetes {version}): {error.json_path}: {error.message}"
+
+
+def pod_templates(found):
+    spec = found.get("spec") or {}
+    if "jobTemplate" in spec:
+        spec = spec["jobTemplate"]["spec"]
+    return [spec["template"]] if "template" in spec else []
+
+
+def pods_are_restricted(made):
+    """Pod Security `restricted`, and a read-only root."""
+    for name, found in all_objects(made):
+        openshift = made[name].values.get("platform") == "openshift"
+        for template in pod_templates(found):
+            spec, what = template["spec"], named(name, found)
+            pod = spec.get("securityContext", {})
+            if pod.get("runAsNonRoot") is not True:
+                yield f"{what}: may run as root"
+            if pod.get("seccompProfile", {}).get("type") != "RuntimeDefault":
+                yield f"{what}: has no seccomp profile"
+            if ("runAsUser" in pod or "fsGroup" in pod) == openshift:
+                yield f"{what}: user ids are for Kubernetes, not for OpenShift"
+            if any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
+                yield f"{what}: shares something of the host"
+            kinds = {kind for volume in spec.get("volumes", []) for kind in volume if kind != "name"}
+            if not kinds <= {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "projected"}:
+                yield f"{what}: has volumes of {sorted(kinds)}"
+            for container in spec["containers"] + spec.get("initContainers", []):
+                own = container.get("securityContext", {})
+                if own.get("allowPrivilegeEscalation") is not False:
+                    yield f"{what}: may gain privileges"
+                if own.get("capabilities") != {"drop": ["ALL"]}:
+                    yield f"{what}: keeps capabilities"
+                if own.get("readOnlyRootFilesystem") is not True:
+                    yield f"{what}: may write to its root"
+                if not container.get("resources", {}).get("limits", {}).get("memory"):
+                    yield f"{what}: has no limit of memory"
+
+
+def names_lead_somewhere(made):
+    """Selectors find pods, ports have names, what is mounted and scaled is there."""
+    for name, release in made.items():
+        objects = release.everything()
+        by_kind = {}
+        for found in objects:
+            by_kind.setdefault(found["kind"], {})[found["metadata"]["name"]] = found
+        pods = [(found, template) for found in objects for template in pod_templates(found)]
+        for found in objects:
+            spec, what = found.get("spec") or {}, named(name, found)
+            wanted = spec.get("podSelector" if found["kind"] == "NetworkPolicy" else "selector")
+            if wanted and found["kind"] != "ServiceMonitor":
+                labels = (wanted.get("matchLabels") or wanted).items()
+                chosen = [t for _, t in pods if labels <= t["metadata"]["labels"].items()]
+                ports = {port["name"] for t in chosen for c in t["spec"]["containers"] for port in c.get("ports", [])}
+                if not chosen:
+                    yield f"{what}: selects no pod"
+                for port in spec.get("ports", []):
+                    if port["targetPort"] not in ports:
+                        yield f"{what}: no pod has a port {port['targetPort']}"
+            if found["kind"] == "ServiceMonitor":
+                ports = {port["name"] for service in by_kind["Service"].values() for port in service["spec"]["ports"]
+                         if wanted["matchLabels"].items() <= service["metadata"]["labels"].items()}
+                if not {endpoint["port"] for endpoint in spec["endpoints"]} <= ports:
+                    yield f"{what}: selects no Service with such a port"
+            target = spec.get("scaleTargetRef") or spec.get("targetRef")
+            if target and target["name"] not in by_kind.get(target["kind"], {}):
+                yield f"{what}: there is no {target['kind']} {target['name']}"
+        for found, template in pods:
+            mounts = [mount["name"] for c in template["spec"]["containers"] for mount in c.get("volumeMounts", [])]
+            for volume in template["spec"].get("volumes", []):
+                config = volume.get("configMap", {}).get("name")
+                if config and config not in by_kind["ConfigMap"]:
+                    yield f"{named(name, found)}: there is no ConfigMap {config}"
+                if volume["name"] not in mounts:
+                    yield f"{named(name, found)}: the volume {volume['name']} is not mounted"
+            account = template["spec"]["serviceAccountName"]
+            if account not in by_kind["ServiceAccount"]:
+                yield f"{named(name, found)}: there is no ServiceAccount {account}"
+        if not re.search(r"^  \S", release.notes, re.M):
+            yield f"{name}: the notes name no next step"
+
+
+def settings_arrive(made):
+    """What values say is in the settings file, as they say it."""
+    for name, release in made.items():
+        for found in release.objects:
+            text = found.get("data", {}).get("regreen.toml") if found["kind"] == "ConfigMap" else None
+            if text is None:
+                continue
+            file, values = tomllib.loads(text), release.values
+            for section, keys in values.get("settings", {}).items():
+                for key, value in keys.items():
+                    wanted = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+                    if file[section].get(key) != wanted:
+                        yield f"{name}: {section}.{key} is {file[section].get(key)!r}, not {wanted!r}"
+            for table, rows in {"mcp": values.get("mcp"), "price": values.get("prices")}.items():
+                if rows and file.get(table) != rows:
+                    yield f"{name}: [[{table}]] is {file.get(table)}, not {rows}"
+
+
+def wrong_values_are_refused(_):
+    with Helm() as helm:
+        for case in yaml.safe_load((HERE / "refused.yaml").read_text()):
+            try:
+                helm.install(ROOT / "charts" / case["chart"], case["values"])
+                yield f"{case['chart']} takes {case['values']}"
+            except Refused as refused:
+                if case["told"] not in str(refused):
+                    yield f"{case['values']}: {case['told']!r} is not in {refused}"
+
+
+def run(*command, cwd=ROOT):
+    """What a program that fails says."""
+    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        yield f"{pathlib.Path(command[0]).name}: {(done.stdout + done.stderr).strip()}"
+
+
+def alerts():
+    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+
+
+def panels():
+    """Title and expression of all that the dashboard shows."""
+    shown = json.loads(DASHBOARD.read_text())["panels"]
+    return [(panel["title"], target["expr"]) for panel in shown for target in panel.get("targets", [])]
+
+
+def alerts_fire(_):
+    tests = sorted(HERE.glob("alerts*_test.yaml"))
+    with tempfile.TemporaryDirectory() as folder:
+        for file in [ALERTS, *tests]:
+            shutil.copy(file, folder)
+        # The dashboard's expressions, so that their grammar is checked too.
+        rules = [{"record": f"panel:{n}", "expr": expr.replace("$__rate_interval", "5m")}
+                 for n, (_, expr) in enumerate(panels())]
+        pathlib.Path(folder, "panels.yaml").write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+        yield from run(PROMTOOL, "check", "rules", "alerts.yaml", "panels.yaml", cwd=folder)
+        yield from run(PROMTOOL, "test", "rules", *[file.name for file in tests], cwd=folder)
+    fired, calm = set(), set()
+    for case in [case for file in tests for test in yaml.safe_load(file.read_text())["tests"]
+                 for case in test["alert_rule_test"]]:
+        (fired if case["exp_alerts"] else calm).add(case["alertname"])
+    for rule in alerts():
+        if rule["alert"] not in fired & calm:
+            yield f"{rule['alert']}: needs a test in which it fires and one in which it does not"
+        if not (ROOT / rule["annotations"]["runbook"]).is_file():
+            yield f"{rule['alert']}: there is no {rule['annotations']['runbook']}"
+
+
+def metrics_exist(_):
+    series = expressions.metrics()
+    for title, expr in [(rule["alert"], rule["expr"]) for rule in alerts()] + panels():
+        for mistake in expressions.mistakes(expr, series):
+            yield f"{title}: {mistake}: {expr}"
+    # That the check sees something.
+    for wrong in ["sum(regreen_nothing)", 'regreen_queue_depth{color="red"}', "sum by (color) (regreen_queue_depth)",
+                  "regreen_run_turns", "rate(regreen_queue_depth_bucket[5m])"]:
+        if not expressions.mistakes(wrong, series):
+            yield f"{wrong} is taken"
+
+
+def files_are_tidy(_):
+    images = ["Dockerfile", *sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("charts/*/Dockerfile"))]
+    yield from run(BIN / "hadolint", *images)
+    scripts = [file for file in sorted((ROOT / ".ci").iterdir()) if file.read_bytes().startswith(b"#!/bin/sh")]
+    yield from run(BIN / "shellcheck", "--severity=warning", *scripts)
+    plain = [*ROOT.glob("charts/*/*.yaml"), *ROOT.glob("charts/*/files/*.yaml"), *HERE.glob("*.yaml")]
+    yield from run(BIN / "yamllint", "--strict", "-c", HERE / "yamllint.yaml",
+                   *[file for file in plain if file.parent != render.RENDERED])
+
+
+def plain_manifests_are_current(made):
+    _, changed = render.drift(made)
+    if changed:
+        yield f"{', '.join(changed)} in charts/rendered: run `make render`"
+
+
+def main():
+    began = time.monotonic()
+    plain = render.releases()
+    with Helm() as helm:
+        made = {**plain, "everything": render.install(helm, "regreen", HERE / "everything.yaml")}
+    print(f"{len(made)} releases, {len(all_objects(made))} objects, Kubernetes {', '.join(versions())}")
+    failed = False
+    for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, settings_arrive,
+                  wrong_values_are_refused, alerts_fire, metrics_exist, files_are_tidy, plain_manifests_are_current]:
+        start = time.monotonic()
+        wrong = list(check(plain if check is plain_manifests_are_current else made))
+        failed |= bool(wrong)
+        print(f"{'FAILED' if wrong else 'ok':6} {check.__name__.replace('_', ' ')} ({time.monotonic() - start:.1f} s)")
+        print(*[f"       {line}" for line in wrong], sep="\n", end="\n" if wrong else "")
+    print(f"{time.monotonic() - began:.1f} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
