@@ -13,8 +13,7 @@ mod reader;
 mod servers;
 mod settings;
 mod telemetry;
-#[cfg(test)]
-mod tests;
+mod tracker;
 
 pub use added::Added;
 pub use auth::{Auth, Kubernetes, Oidc, Roles};
@@ -27,6 +26,7 @@ pub use reach::is_off_limits;
 pub use reader::{Env, Mistake};
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
 pub use telemetry::{Log, Telemetry};
+pub use tracker::Tracker;
 
 use crate::domain::Budget;
 use crate::domain::policy::Policy;
@@ -206,25 +206,6 @@ pub struct Cluster {
     pub log_lines: u32,
 }
 
-/// Where issues are filed, pinned.
-#[derive(Debug, Clone)]
-pub struct Tracker {
-    /// MCP server's name.
-    pub server: String,
-    /// Repository owner.
-    pub owner: String,
-    /// Repository.
-    pub repo: String,
-    /// Tool that files.
-    pub create_tool: String,
-    /// Tool that lists.
-    pub list_tool: String,
-    /// Tool that comments.
-    pub comment_tool: String,
-    /// What the tracker signs its webhooks with; without it they are refused.
-    pub webhook_secret: Option<SecretString>,
-}
-
 /// The record of what was done.
 #[derive(Debug, Clone, Copy)]
 pub struct Audit {
@@ -319,7 +300,7 @@ impl Config {
                 events_tool: r.required_text("cluster.events_tool"),
                 log_lines: r.bounded("cluster.log_lines", 1, 10_000_000),
             },
-            tracker: tracker(&mut r, &mcp),
+            tracker: tracker::read(&mut r, &mcp),
             mcp,
             policy: policy::read(&mut r),
             notify: notify::read(&mut r, file),
@@ -457,31 +438,6 @@ fn agent(r: &mut Reader<'_>) -> Budget {
     }
 }
 
-fn tracker(r: &mut Reader<'_>, mcp: &[McpServer]) -> Option<Tracker> {
-    let server = r.required_text("tracker.server");
-    let (owner, repo) = (r.text("tracker.owner"), r.text("tracker.repo"));
-    let known = mcp.iter().any(|candidate| candidate.name == server);
-    r.all_or_none(&["tracker.owner", "tracker.repo"], "issues need both, so that they never go elsewhere");
-    if known && owner.is_none() && repo.is_none() {
-        r.mistake(
-            "`tracker.owner`, `tracker.repo`",
-            format!("not set, but the MCP server `{server}` is; issues need both"),
-        );
-    }
-    if !known && owner.is_some() && repo.is_some() {
-        r.mistake("`tracker.server`", format!("owner and repository are set, but there is no MCP server `{server}`; set `gitea.url` or add `[[mcp]]`"));
-    }
-    Some(Tracker {
-        server,
-        owner: owner?,
-        repo: repo?,
-        create_tool: r.required_text("tracker.create_tool"),
-        list_tool: r.required_text("tracker.list_tool"),
-        comment_tool: r.required_text("tracker.comment_tool"),
-        webhook_secret: r.secret("tracker.webhook_secret"),
-    })
-}
-
 fn audit(r: &mut Reader<'_>) -> Audit {
     let retention = r.text("audit.retention").map(|_| r.duration("audit.retention"));
     if retention.is_some_and(|time| time < Duration::from_secs(24 * 3600)) {
@@ -504,3 +460,6 @@ fn queue(r: &mut Reader<'_>) -> Queue {
     }
     queue
 }
+
+#[cfg(test)]
+mod tests;

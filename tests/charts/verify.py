@@ -232,8 +232,10 @@ def files_are_tidy(_):
     images = ["Dockerfile", *sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("charts/*/Dockerfile"))]
     yield from run(BIN / "hadolint", *images)
     scripts = [file for file in sorted((ROOT / ".ci").iterdir()) if file.read_bytes().startswith(b"#!/bin/sh")]
+    scripts += sorted(ROOT.glob("examples/**/*.sh"))
     yield from run(BIN / "shellcheck", "--severity=warning", *scripts)
-    plain = [*ROOT.glob("charts/*/*.yaml"), *ROOT.glob("charts/*/files/*.yaml"), *HERE.glob("*.yaml")]
+    plain = [*ROOT.glob("charts/*/*.yaml"), *ROOT.glob("charts/*/files/*.yaml"), *HERE.glob("*.yaml"),
+             *ROOT.glob("examples/**/*.yaml"), *ROOT.glob("examples/**/*.yml"), *ROOT.glob("examples/**/.*.yml")]
     yield from run(BIN / "yamllint", "--strict", "-c", HERE / "yamllint.yaml",
                    *[file for file in plain if file.parent != render.RENDERED])
 

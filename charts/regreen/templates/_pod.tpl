@@ -31,7 +31,7 @@
 {{- end }}
 {{ end }}
 {{- end }}
-{{- range $table, $rows := dict "mcp" .Values.mcp "price" .Values.prices }}
+{{- range $table, $rows := dict "mcp" .Values.mcp "notify" .Values.notify "price" .Values.prices }}
 {{- range $rows }}
 [[{{ $table }}]]
 {{- range $key, $value := . }}
