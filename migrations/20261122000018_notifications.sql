@@ -15,3 +15,6 @@ create table notifications (
 create index notifications_due on notifications (target, created_at) where sent_at is null and refused is null;
 create index notifications_sent on notifications (target, sent_at) where sent_at is not null;
 create index notifications_report on notifications (report_id);
+
+-- What else failed for a commit.
+create index reports_commit on reports ((failure ->> 'commit')) where failure ->> 'commit' is not null;

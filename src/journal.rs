@@ -7,6 +7,7 @@ use crate::domain::{Run, sorted};
 use crate::evidence::redact::Redactor;
 use crate::llm::{Completion, ModelError, Request};
 use crate::metrics::metrics;
+use crate::telemetry::WORK;
 use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -115,7 +116,8 @@ impl Journal {
 
     /// Does work whose notes go here; what it logs is found by the same name.
     pub async fn of<F: Future>(self: &Arc<Self>, work: F) -> F::Output {
-        let logged = tracing::info_span!("work", trace = self.trace, trace_id = trace::trace_id());
+        let trace_id = trace::trace_id();
+        let logged = tracing::error_span!(target: WORK, "work", trace = self.trace, trace_id);
         CURRENT.scope(Arc::clone(self), work).instrument(logged).await
     }
 

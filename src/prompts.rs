@@ -14,6 +14,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("triage-brief", include_str!("../prompts/triage-brief.md")),
     ("issue", include_str!("../prompts/issue.md")),
     ("comment", include_str!("../prompts/comment.md")),
+    ("pull-request", include_str!("../prompts/pull-request.md")),
     ("chat-system", include_str!("../prompts/chat-system.md")),
     ("chat-context", include_str!("../prompts/chat-context.md")),
     ("chat-incident", include_str!("../prompts/chat-incident.md")),

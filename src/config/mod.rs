@@ -21,7 +21,7 @@ pub use budget::{Allowance, Budgets, Prices};
 pub use knowledge::{EmbedderChoice, EmbeddingEndpoint, Knowledge};
 pub use limits::{Limits, Rate};
 pub use mcp::{McpServer, Transport, globs};
-pub use notify::{Channel, Target};
+pub use notify::{Channel, Forge, ForgeKind, Target};
 pub use reach::is_off_limits;
 pub use reader::{Env, Mistake};
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};

@@ -3,7 +3,7 @@
 use super::mcp::globs;
 use super::reader::Reader;
 use crate::domain::{FailureClass, Novelty, Wanted};
-use globset::Glob;
+use globset::{Glob, GlobSet};
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -35,6 +35,32 @@ pub enum Channel {
         /// What the messages are signed with.
         secret: SecretString,
     },
+    /// A comment on the pull request whose commit failed.
+    PullRequest(Forge),
+}
+
+/// Where pull requests are.
+#[derive(Debug, Clone)]
+pub struct Forge {
+    /// Which API it speaks.
+    pub kind: ForgeKind,
+    /// Base of the API, without a trailing slash.
+    pub api: String,
+    /// Host of its repositories' addresses.
+    pub host: String,
+    /// Of an account that may read pull requests and comment on them.
+    pub token: SecretString,
+    /// Only of these repositories, as `owner/name`.
+    pub repositories: GlobSet,
+}
+
+/// Which API a forge speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForgeKind {
+    /// Gitea, or Forgejo.
+    Gitea,
+    /// GitHub, or GitHub Enterprise.
+    GitHub,
 }
 
 #[derive(Debug, Deserialize)]
@@ -51,8 +77,12 @@ struct RawTarget {
     classes: Vec<String>,
     #[serde(default = "news")]
     on: Vec<String>,
-    #[serde(default = "every")]
-    every: String,
+    #[serde(default)]
+    every: Option<String>,
+    #[serde(default)]
+    token: Option<String>,
+    #[serde(default = "everywhere")]
+    repositories: Vec<String>,
 }
 
 fn everywhere() -> Vec<String> {
@@ -61,10 +91,6 @@ fn everywhere() -> Vec<String> {
 
 fn news() -> Vec<String> {
     vec!["new".to_owned(), "returned".to_owned()]
-}
-
-fn every() -> String {
-    "5m".to_owned()
 }
 
 /// All targets; mistakes go to the reader.
@@ -118,8 +144,10 @@ fn target(r: &mut Reader<'_>, raw: RawTarget) -> Option<Target> {
             None => r.mistake(format!("{name} on"), one_of(novelty, &Novelty::ALL.map(Novelty::as_str))),
         }
     }
-    let every = humantime::parse_duration(&raw.every).unwrap_or_else(|_| {
-        r.mistake(format!("{name} every"), format!("`{}` is not a time such as `5m`", raw.every));
+    // A comment that is brought up to date is no flood.
+    let every = raw.every.as_deref().unwrap_or(if is_forge(&raw.channel) { "0s" } else { "5m" });
+    let every = humantime::parse_duration(every).unwrap_or_else(|_| {
+        r.mistake(format!("{name} every"), format!("`{every}` is not a time such as `5m`"));
         Duration::ZERO
     });
     let wanted = Wanted { namespaces: globs(&raw.namespaces), classes, novelties, every };
@@ -142,6 +170,9 @@ fn channel(r: &mut Reader<'_>, name: &str, raw: &RawTarget) -> Option<Channel> {
         Some(secret) => Some(r.resolve(&format!("{name} secret"), secret)?),
         None => None,
     };
+    if is_forge(&raw.channel) {
+        return forge(r, name, raw, url.expose_secret()).map(Channel::PullRequest);
+    }
     match (raw.channel.as_str(), secret) {
         ("slack", None) => Some(Channel::Slack(url)),
         ("teams", None) => Some(Channel::Teams(url)),
@@ -161,8 +192,35 @@ fn channel(r: &mut Reader<'_>, name: &str, raw: &RawTarget) -> Option<Channel> {
             None
         }
         (other, _) => {
-            r.mistake(format!("{name} channel"), one_of(other, &["slack", "teams", "webhook"]));
+            r.mistake(
+                format!("{name} channel"),
+                one_of(other, &["slack", "teams", "webhook", "gitea", "github"]),
+            );
             None
         }
     }
+}
+
+fn is_forge(channel: &str) -> bool {
+    matches!(channel, "gitea" | "github")
+}
+
+/// `url` is where people go; the API is below it, and GitHub's own is on a host of its own.
+fn forge(r: &mut Reader<'_>, name: &str, raw: &RawTarget, url: &str) -> Option<Forge> {
+    let Some(token) = &raw.token else {
+        r.mistake(format!("{name} token"), "is missing; pull requests are commented on with it");
+        return None;
+    };
+    let token = r.resolve(&format!("{name} token"), token)?;
+    let host = Url::parse(url).ok()?.host_str()?.to_owned();
+    let base = url.trim_end_matches('/');
+    let (kind, api) = match (raw.channel.as_str(), host.as_str()) {
+        ("github", "github.com") => (ForgeKind::GitHub, "https://api.github.com".to_owned()),
+        ("github", _) => (ForgeKind::GitHub, format!("{base}/api/v3")),
+        _ => (ForgeKind::Gitea, format!("{base}/api/v1")),
+    };
+    for glob in raw.repositories.iter().filter(|glob| Glob::new(glob).is_err()) {
+        r.mistake(format!("{name} repositories"), format!("`{glob}` is not a pattern such as `team/*`"));
+    }
+    Some(Forge { kind, api, host, token, repositories: globs(&raw.repositories) })
 }

@@ -159,6 +159,25 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Repor
     Ok(row.map(Report::from))
 }
 
+/// Reports of a commit that have a cause, the latest first.
+pub async fn of_commit(
+    db: impl PgExecutor<'_>,
+    repository: &str,
+    commit: &str,
+    most: i64,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select id from reports
+         where failure ->> 'commit' = $2 and failure ->> 'repository' = $1 and incident_id is not null and status = 'done'
+         order by id desc limit $3",
+        repository,
+        commit,
+        most
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// The report whose evidence led to the incident's conclusion, if it is known.
 pub async fn leader(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(

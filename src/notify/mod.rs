@@ -2,6 +2,7 @@
 //! that is away loses it. What comes faster than a target wants to be told comes as one message.
 
 mod message;
+mod pull_request;
 
 use crate::app::App;
 use crate::clock;
@@ -146,6 +147,7 @@ async fn items(app: &App, claimed: &[Notification]) -> sqlx::Result<Vec<Item>> {
 async fn send(app: &App, target: &Target, ids: &[Uuid], items: &[Item]) -> Result<(), Refusal> {
     let links = &app.config.privacy.links;
     let (url, Message { body, headers }) = match &target.channel {
+        Channel::PullRequest(forge) => return pull_request::comment(app, forge, items).await,
         Channel::Slack(url) => (url, message::slack(items, links)),
         Channel::Teams(url) => (url, message::teams(items, links)),
         Channel::Webhook { url, secret } => {
@@ -156,16 +158,23 @@ async fn send(app: &App, target: &Target, ids: &[Uuid], items: &[Item]) -> Resul
     let request = app.http().post(url.expose_secret()).timeout(PATIENCE);
     let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
     let sent = request.header("content-type", "application/json").body(body).send().await;
+    answered(sent).map(|_| ()).map_err(|(_, refusal)| refusal)
+}
+
+/// The answer if it is a success, or else its status and whether to try again.
+fn answered(
+    sent: reqwest::Result<reqwest::Response>,
+) -> Result<reqwest::Response, (Option<StatusCode>, Refusal)> {
     // Without the address: whoever knows it may write there.
-    let status = sent
-        .map_err(|error| Refusal::Retry(format!("{:#}", anyhow::Error::new(error.without_url()))))?
-        .status();
-    match status {
-        status if status.is_success() => Ok(()),
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
-            Err(Refusal::Retry(format!("it answered {status}")))
-        }
-        status if status.is_server_error() => Err(Refusal::Retry(format!("it answered {status}"))),
-        status => Err(Refusal::Final(format!("it answered {status}"))),
+    let response = sent
+        .map_err(|error| (None, Refusal::Retry(format!("{:#}", anyhow::Error::new(error.without_url())))))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
     }
+    let reason = format!("it answered {status}");
+    let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    let refusal =
+        if later || status.is_server_error() { Refusal::Retry(reason) } else { Refusal::Final(reason) };
+    Err((Some(status), refusal))
 }

@@ -15,6 +15,8 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 /// What says too much unless the filter names it: rmcp logs whole messages, and each failed attempt as an error (the registry
 /// reports both, without contents); the database says of each table that it exists already.
 const QUIET: [(&str, &str); 2] = [("rmcp", "rmcp=off"), ("sqlx", "sqlx::postgres::notice=warn")];
+/// Target of the spans that name, in each line of the log, the work it belongs to.
+pub const WORK: &str = "regreen::work";
 /// What sends the logs and would tell of it in the logs.
 const SENDERS: &str = "hyper=off,hyper_util=off,h2=off,reqwest=off,rustls=off,opentelemetry=off";
 
@@ -43,6 +45,8 @@ fn begin(log: &Log, exports: Option<&Exports>) -> anyhow::Result<()> {
             words = format!("{words},{quiet}");
         }
     }
+    // Whatever is logged, it is said for which work.
+    words = format!("{words},{WORK}=error");
     let filter =
         |words: &str| EnvFilter::try_new(words).map_err(|error| anyhow::anyhow!("`log.filter`: {error}"));
     let told = fmt::layer().with_writer(std::io::stderr).with_target(false);

@@ -13,7 +13,11 @@ use secrecy::ExposeSecret as _;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::runtime::Handle;
+
+/// Longest wait for the collector.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is being sent; nothing without an address.
 #[derive(Debug, Default)]
@@ -105,7 +109,9 @@ impl HttpClient for Sender {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let http = self.http.clone();
         let sent = self.handle.spawn(async move {
-            let response = http.execute(request.try_into()?).await?;
+            let mut request: reqwest::Request = request.try_into()?;
+            *request.timeout_mut() = Some(PATIENCE);
+            let response = http.execute(request).await?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = response.bytes().await?;
             Ok::<_, reqwest::Error>((status, headers, body))

@@ -96,6 +96,7 @@ fn configured(manifest: &Path, folder: &Path) {
         ("model-api-key", "key"),
         ("webhook-secret", "0123456789abcdef"),
         ("link-secret", "0123456789abcdef"),
+        ("slack-url", "https://hooks.example/services/T/B/x"),
     ] {
         fs::write(folder.join(name), secret).unwrap();
     }

@@ -1,14 +1,17 @@
 //! Who is told of what happened: by rule, several at a time, and however long the other end is away.
 
+use crate::support::chaos::failed;
 use crate::support::{Setup, TestApp, eventually};
-use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::Sha256;
 use std::sync::{Arc, Mutex};
 use tokio::task::JoinHandle;
@@ -206,4 +209,94 @@ async fn who_is_away_is_told_later_and_who_refuses_is_left_alone() {
         .unwrap();
     assert!(refused.contains("404") && !refused.contains(&receiver.url), "{refused}");
     app.stop().await;
+}
+
+/// A forge with one pull request, number 7, of the commit `0a1b2c3d`.
+#[derive(Default)]
+struct Forge {
+    comments: Mutex<Vec<Value>>,
+    asked: Mutex<Vec<String>>,
+}
+
+async fn forge(State(forge): State<Arc<Forge>>, request: Request) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let authorization = request.headers()["authorization"].to_str().unwrap().to_owned();
+    assert_eq!(authorization, "Bearer token-of-the-forge");
+    let body = to_bytes(request.into_body(), usize::MAX).await.unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let (path, is_github) = match path.strip_prefix("/api/v3/repos/team/app/") {
+        Some(path) => (path.to_owned(), true),
+        None => (path.strip_prefix("/api/v1/repos/team/app/").unwrap().to_owned(), false),
+    };
+    forge.asked.lock().unwrap().push(format!("{method} {path}"));
+    let pull = json!({"number": 7, "state": "open"});
+    let mut comments = forge.comments.lock().unwrap();
+    match (method.as_str(), path.as_str(), is_github) {
+        ("GET", "commits/0a1b2c3d/pull", false) => Json(pull).into_response(),
+        ("GET", "commits/0a1b2c3d/pulls", true) => Json(json!([pull])).into_response(),
+        ("GET", "issues/7/comments", _) => Json(comments.clone()).into_response(),
+        ("POST", "issues/7/comments", _) => {
+            let made = json!({"id": 100 + comments.len(), "body": body["body"]});
+            comments.push(made.clone());
+            (StatusCode::CREATED, Json(made)).into_response()
+        }
+        ("PATCH", path, _) => {
+            let id: i64 = path.strip_prefix("issues/comments/").unwrap().parse().unwrap();
+            let known = comments.iter_mut().find(|comment| comment["id"] == id);
+            known.map_or(StatusCode::NOT_FOUND.into_response(), |known| {
+                known["body"] = body["body"].clone();
+                Json(known.clone()).into_response()
+            })
+        }
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// Fails in a commit of the forge's repository.
+async fn report_commit(app: &TestApp, url: &str, (slug, task, commit): (&str, &str, &str)) {
+    let mut body = failed(slug);
+    body["repository"] = json!(format!("{url}/team/app.git"));
+    (body["commit"], body["task"]) = (json!(commit), json!(task));
+    assert_eq!(app.post(&body, &[]).await.status, 200);
+    all_told(app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_request_has_one_comment_that_is_kept_up_to_date() {
+    for kind in ["gitea", "github"] {
+        let stranger = json!({"id": 1, "body": "<!-- regreen:pull-request:00000000000000000000000000000000 --> me first"});
+        let known = Arc::new(Forge { comments: Mutex::new(vec![stranger.clone()]), ..Forge::default() });
+        let router = axum::Router::new().fallback(forge).with_state(Arc::clone(&known));
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "a test's own server")]
+        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let table = format!(
+            "[[notify]]\nname = \"forge\"\nchannel = \"{kind}\"\nurl = \"{url}\"\ntoken = \"token-of-the-forge\"\n\
+             on = [\"new\", \"known\"]\nrepositories = [\"team/*\"]\n"
+        );
+        let app = Setup::whole().await.file(&table).start().await;
+        report_commit(&app, &url, ("dns", "build", "0a1b2c3d")).await;
+        report_commit(&app, &url, ("oom", "test", "0a1b2c3d")).await;
+        report_commit(&app, &url, ("dns", "build", "ffffffffff")).await;
+        let comments = known.comments.lock().unwrap().clone();
+        assert_eq!(comments[0], stranger);
+        assert_eq!(comments.len(), 2, "{comments:#?}");
+        let body = comments[1]["body"].as_str().unwrap();
+        assert!(body.contains("; build)") && body.contains("; test)") && body.contains("/issues/"), "{body}");
+        assert!(body.contains("for commit `0a1b2c3d`") && !body.contains("token-of-the-forge"), "{body}");
+        insta::assert_snapshot!(format!("pull-request-{kind}"), shown(body));
+        // Somebody removes it.
+        known.comments.lock().unwrap().pop();
+        report_commit(&app, &url, ("oom", "test", "0a1b2c3d")).await;
+        assert_eq!(known.comments.lock().unwrap().len(), 2);
+        app.stop().await;
+        server.abort();
+    }
+}
+
+/// The comment without what differs from run to run.
+fn shown(body: &str) -> String {
+    let volatile = regex::Regex::new(r"http://127\.0\.0\.1:\d+|pull-request:[0-9a-f]{32}").unwrap();
+    volatile.replace_all(body, "…").into_owned()
 }

@@ -1,0 +1,233 @@
+//! The pull request whose commit failed: one comment on it, brought up to date with each failure.
+
+use super::message::Item;
+use super::{PATIENCE, Refusal};
+use crate::app::App;
+use crate::config::{Forge, ForgeKind};
+use crate::db::{incidents, reports};
+use crate::domain::{Failure, Incident, Report};
+use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::markdown::{self, Place};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use reqwest::{Method, StatusCode, Url};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use sha2::Sha256;
+use std::collections::BTreeSet;
+
+/// Most failures of a commit that a comment tells of, the latest.
+const MOST: usize = 10;
+/// Comments of a pull request that are looked through for ours, in pages.
+const PAGES: usize = 10;
+/// Comments of a page.
+const PAGE: usize = 100;
+/// Longest cause, in characters.
+const MAX_CAUSE: usize = 1_500;
+/// Steps that are shown.
+const MAX_STEPS: usize = 5;
+
+/// A commit in a repository of the forge.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Commit {
+    /// As the reporter gave it.
+    address: String,
+    owner: String,
+    repo: String,
+    sha: String,
+}
+
+/// Comments on the pull requests of the commits that failed; a commit without one has nobody to be told.
+pub(super) async fn comment(app: &App, forge: &Forge, items: &[Item]) -> Result<(), Refusal> {
+    let commits: BTreeSet<Commit> =
+        items.iter().filter_map(|item| commit(forge, &item.report.failure)).collect();
+    for commit in commits {
+        let client = Client { app, forge, path: format!("repos/{}/{}", commit.owner, commit.repo) };
+        if let Some(number) = client.pull_request(&commit.sha).await? {
+            let marker = marker(forge, &commit, number);
+            let text = text(app, &commit, &marker).await?;
+            client.put(number, &marker, &text).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What a report says of its commit, if it is one of this forge and its repository one of those that may be written to.
+fn commit(forge: &Forge, failure: &Failure) -> Option<Commit> {
+    let (address, sha) = (failure.repository.as_deref()?, failure.commit.as_deref()?);
+    let url = Url::parse(address).ok()?;
+    let mut parts = url.path().trim_matches('/').trim_end_matches(".git").split('/');
+    let (owner, repo) = (parts.next()?, parts.next()?);
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && !name.starts_with('.')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    let is_commit = (7..=64).contains(&sha.len()) && sha.chars().all(|c| c.is_ascii_hexdigit());
+    let is_ours = url.host_str() == Some(forge.host.as_str()) && parts.next().is_none();
+    let wanted = forge.repositories.is_match(format!("{owner}/{repo}"));
+    (is_ours && is_name(owner) && is_name(repo) && is_commit && wanted).then(|| Commit {
+        address: address.to_owned(),
+        owner: owner.to_owned(),
+        repo: repo.to_owned(),
+        sha: sha.to_owned(),
+    })
+}
+
+/// Stands in our comment; nobody else can make one of the same pull request.
+fn marker(forge: &Forge, commit: &Commit, number: i64) -> String {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(forge.token.expose_secret().as_bytes()).expect("a key of any length");
+    mac.update(json!(["pull-request", commit.owner, commit.repo, number]).to_string().as_bytes());
+    let proof = hex::encode(mac.finalize().into_bytes());
+    format!("<!-- regreen:pull-request:{} -->", &proof[..32])
+}
+
+/// All that is known to have failed for the commit.
+async fn text(app: &App, commit: &Commit, marker: &str) -> Result<String, Refusal> {
+    let away = |error: sqlx::Error| Refusal::Retry(format!("the database is away: {error}"));
+    let ids = reports::of_commit(&app.pool, &commit.address, &commit.sha, MOST as i64).await.map_err(away)?;
+    let mut failures = Vec::new();
+    for id in ids {
+        let Some(report) = reports::get(&app.pool, id).await.map_err(away)? else { continue };
+        let Some(incident) = report.incident_id else { continue };
+        if let Some(incident) = incidents::get(&app.pool, incident).await.map_err(away)? {
+            failures.push(shown(app, &report, &incident));
+        }
+    }
+    let values = json!({ "failures": failures, "commit": commit.sha, "marker": marker });
+    app.prompts.render("pull-request", values).map_err(|error| Refusal::Final(format!("{error:#}")))
+}
+
+fn shown(app: &App, report: &Report, incident: &Incident) -> Value {
+    let links: &Links = &app.config.privacy.links;
+    let line = |text: &str| markdown::defused_line(text, links);
+    let failure = &report.failure;
+    let job: Vec<String> =
+        [&failure.pipeline, &failure.task].into_iter().flatten().map(|name| line(name)).collect();
+    let diagnosis = incident.diagnosis.as_ref();
+    let cause: String =
+        diagnosis.map(|diagnosis| diagnosis.cause.chars().take(MAX_CAUSE).collect()).unwrap_or_default();
+    let steps = diagnosis.map(|diagnosis| &diagnosis.next_steps[..]).unwrap_or_default();
+    json!({
+        "title": line(&incident.title), "class": incident.class.as_str(), "job": job.join(" › "),
+        "cause": markdown::defused(&cause, links, Place::Tracker),
+        "next_steps": steps.iter().take(MAX_STEPS).map(|step| line(step)).collect::<Vec<_>>(),
+        "issue_url": incident.issue_url, "occurrences": incident.occurrences,
+        "report_id": report.id, "report_url": app.report_url(report.id),
+    })
+}
+
+/// The forge's API, for one repository. Gitea's and GitHub's differ in where the pull requests of a commit are.
+struct Client<'a> {
+    app: &'a App,
+    forge: &'a Forge,
+    path: String,
+}
+
+impl Client<'_> {
+    /// The answer; `None` when there is no such thing.
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Option<Value>, Refusal> {
+        let url = format!("{}/{}/{path}", self.forge.api, self.path);
+        let request = self
+            .app
+            .http()
+            .request(method, url)
+            .bearer_auth(self.forge.token.expose_secret())
+            .header("accept", "application/json")
+            .header("user-agent", "regreen")
+            .timeout(PATIENCE);
+        let request = match &body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let answer = super::answered(request.send().await);
+        match answer {
+            Ok(response) => {
+                let read = response.json().await;
+                read.map(Some).map_err(|_| Refusal::Retry(format!("its answer to {path} cannot be read")))
+            }
+            Err((Some(StatusCode::NOT_FOUND), _)) => Ok(None),
+            Err((_, refusal)) => Err(refusal),
+        }
+    }
+
+    /// The open pull request of a commit.
+    async fn pull_request(&self, sha: &str) -> Result<Option<i64>, Refusal> {
+        let path = match self.forge.kind {
+            ForgeKind::Gitea => format!("commits/{sha}/pull"),
+            ForgeKind::GitHub => format!("commits/{sha}/pulls"),
+        };
+        let found = match self.ask(Method::GET, &path, None).await? {
+            Some(Value::Array(all)) => all,
+            Some(one) => vec![one],
+            None => Vec::new(),
+        };
+        let open = found.iter().find(|found| found["state"] == "open");
+        Ok(open.and_then(|open| open["number"].as_i64()))
+    }
+
+    /// Brings our comment up to date, or makes it.
+    async fn put(&self, number: i64, marker: &str, text: &str) -> Result<(), Refusal> {
+        let body = json!({ "body": text });
+        if let Some(known) = self.find(number, marker).await? {
+            let path = format!("issues/comments/{known}");
+            // Somebody may have removed it meanwhile.
+            if self.ask(Method::PATCH, &path, Some(body.clone())).await?.is_some() {
+                return Ok(());
+            }
+        }
+        self.ask(Method::POST, &format!("issues/{number}/comments"), Some(body)).await.map(|_| ())
+    }
+
+    async fn find(&self, number: i64, marker: &str) -> Result<Option<i64>, Refusal> {
+        for page in 1..=PAGES {
+            let path = format!("issues/{number}/comments?per_page={PAGE}&limit={PAGE}&page={page}");
+            let Some(Value::Array(comments)) = self.ask(Method::GET, &path, None).await? else { break };
+            let bears = |comment: &&Value| comment["body"].as_str().is_some_and(|body| body.contains(marker));
+            if let Some(found) = comments.iter().find(bears) {
+                return Ok(found["id"].as_i64());
+            }
+            // Gitea gives all of them at once.
+            if comments.len() != PAGE {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::globs;
+    use secrecy::SecretString;
+
+    #[test]
+    fn only_commits_of_its_own_repositories_are_commented_on() {
+        let forge = Forge {
+            kind: ForgeKind::GitHub,
+            api: "https://api.github.com".into(),
+            host: "github.com".into(),
+            token: SecretString::from("t"),
+            repositories: globs(&["team/*".into()]),
+        };
+        let of = |repository: &str, sha: &str| {
+            let (repository, commit_sha) = (Some(repository.to_owned()), Some(sha.to_owned()));
+            let failure = Failure { repository, commit: commit_sha, ..Failure::default() };
+            commit(&forge, &failure).map(|found| format!("{}/{}", found.owner, found.repo))
+        };
+        assert_eq!(of("https://github.com/team/app.git", "0a1b2c3d").as_deref(), Some("team/app"));
+        for (repository, sha) in [
+            ("https://github.com/other/app", "0a1b2c3d"),
+            ("https://evil.example/team/app", "0a1b2c3d"),
+            ("https://github.com/team/app/../../other/app", "0a1b2c3d"),
+            ("https://github.com/team/a%2Fb", "0a1b2c3d"),
+            ("https://github.com/team/..", "0a1b2c3d"),
+            ("https://github.com/team/app", "main"),
+            ("https://github.com/team/app", "../../pulls"),
+            ("git@github.com:team/app", "0a1b2c3d"),
+        ] {
+            assert_eq!(of(repository, sha), None, "{repository} {sha}");
+        }
+    }
+}
