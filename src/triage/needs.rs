@@ -178,10 +178,7 @@ mod tests {
         assert!(create.misfits(&fits).is_empty());
         assert_eq!(
             create.misfits(&schema(&["owner", "repo", "title", "text"], &["text"])),
-            [
-                "it takes no `body` or `description` or `content`",
-                "it wants `text`, which nobody gives it"
-            ]
+            ["it takes no `body` or `description` or `content`", "it wants `text`, which nobody gives it"]
         );
         assert!(list.misfits(&schema(&["owner", "repo", "state"], &["state"])).is_empty());
     }

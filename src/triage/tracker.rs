@@ -95,8 +95,7 @@ pub(super) async fn list(
     (page, size): (u32, u32),
     cancel: &CancellationToken,
 ) -> Result<CallResult, Halt> {
-    let wanted: &[Argument<'_>] =
-        &[(STATE, json!("all")), (PAGE, json!(page)), (PAGE_SIZE, json!(size))];
+    let wanted: &[Argument<'_>] = &[(STATE, json!("all")), (PAGE, json!(page)), (PAGE_SIZE, json!(size))];
     call(mcp, tracker, &tracker.list_tool, wanted, cancel).await
 }
 
@@ -128,8 +127,7 @@ async fn call(
             return Err(Halt::Failed(format!("`{tool}` of `{server}` needs a person's approval")));
         }
     };
-    let result =
-        mcp.call(permit, cancel.clone()).await.map_err(|error| Halt::Retry(error.to_string()))?;
+    let result = mcp.call(permit, cancel.clone()).await.map_err(|error| Halt::Retry(error.to_string()))?;
     if result.is_error {
         let said: String = result.text.chars().take(300).collect();
         return Err(Halt::Retry(format!("the tool `{tool}` of `{server}` failed: {said}")));
