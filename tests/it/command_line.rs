@@ -29,6 +29,7 @@ fn help_names_every_command() {
         "excerpt",
         "audit",
         "replay",
+        "doctor",
         "openapi",
         "check-config",
     ] {

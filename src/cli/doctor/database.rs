@@ -44,27 +44,22 @@ impl Database {
     pub(super) async fn look(config: &Config) -> Self {
         let options = match options(config) {
             Ok(Some(options)) => options,
-            Ok(None) => {
-                let folder = config.database.data_dir.display();
-                let finding = Finding::note(
-                    "database",
-                    format!("no private PostgreSQL runs in {folder}, and none is started for a look"),
-                );
-                return Self::late(finding.advice("run `regreen serve`, then this once more"));
-            }
+            Ok(None) => return Self::late(asleep(config)),
             Err(error) => {
                 let finding = Finding::error("database", format!("{error:#}"));
-                return Self::late(
-                    finding.advice("set `database.url` (DATABASE_URL), or install PostgreSQL with pgvector"),
-                );
+                let advice = "set `database.url` (DATABASE_URL), or install PostgreSQL with pgvector";
+                return Self::late(finding.advice(advice));
             }
         };
         let mut connection = match timeout(CONNECT, options.connect()).await {
             Ok(Ok(connection)) => connection,
+            // A crash leaves the socket behind.
+            Ok(Err(sqlx::Error::Io(_))) if config.database.url.is_none() => {
+                return Self::late(asleep(config));
+            }
             Ok(Err(error)) => return Self::late(refused(&error)),
             Err(_) => {
-                let finding = Finding::error("database", "does not answer within 5 s");
-                return Self::late(finding.advice(AWAY));
+                return Self::late(Finding::error("database", "does not answer within 5 s").advice(AWAY));
             }
         };
         let found = Self::of(&mut connection).await;
@@ -76,7 +71,7 @@ impl Database {
     async fn of(db: &mut PgConnection) -> sqlx::Result<Self> {
         let condition = condition::of(db).await?;
         let schema = condition::schema(db).await?;
-        let mut findings = vec![server(&condition), migrations(&schema, condition.may_create)];
+        let mut findings = vec![server(&condition, &schema), migrations(&schema, condition.may_create)];
         findings.extend(writing(&condition));
         findings.push(time(db).await?);
         if !matches!(schema, Schema::Fits(_)) {
@@ -93,6 +88,12 @@ impl Database {
             keys: Some(keys::list(&mut *db).await?.iter().filter(|key| good(key)).count()),
         })
     }
+}
+
+fn asleep(config: &Config) -> Finding {
+    let folder = config.database.data_dir.display();
+    let says = format!("no private PostgreSQL runs in {folder}, and none is started for a look");
+    Finding::note("database", says).advice("run `regreen serve`, then this once more")
 }
 
 fn options(config: &Config) -> anyhow::Result<Option<PgConnectOptions>> {
@@ -119,7 +120,7 @@ fn refused(error: &sqlx::Error) -> Finding {
     Finding::error("database", format!("cannot be used: {error}")).advice(advice)
 }
 
-fn server(condition: &Condition) -> Finding {
+fn server(condition: &Condition, schema: &Schema) -> Finding {
     let Condition { version, vector, vector_offered, .. } = condition;
     let data = json!({ "postgres": version, "pgvector": vector, "pgvector_offered": vector_offered });
     let finding = match (vector, vector_offered) {
@@ -136,6 +137,11 @@ fn server(condition: &Condition) -> Finding {
         (Some(vector), _) => {
             Finding::ok("database", format!("PostgreSQL {version} answers, with pgvector {vector}"))
         }
+        (None, Some(_)) if matches!(schema, Schema::Fits(_)) => Finding::error(
+            "database",
+            format!("PostgreSQL {version} answers, but its pgvector was taken out of the database"),
+        )
+        .advice("bring the database back from a backup: with the extension went the vectors"),
         (None, Some(offered)) => Finding::note(
             "database",
             format!(

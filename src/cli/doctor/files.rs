@@ -21,7 +21,9 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
     let all = paths(config, file);
     let mut findings: Vec<Finding> = all.iter().filter_map(|(path, holds)| look(path, *holds)).collect();
     findings.extend(data_folder(config));
-    if findings.is_empty() {
+    if findings.is_empty() && all.is_empty() {
+        findings.push(Finding::ok("files", "the settings refer to none"));
+    } else if findings.is_empty() {
         findings.push(Finding::ok(
             "files",
             format!("{} that the settings refer to are there and closed to others", all.len()),
