@@ -1,7 +1,6 @@
 //! A finding, without the secrets of the settings, and how it is told.
 
-use crate::config::process_env;
-use crate::config::{Config, EmbedderChoice};
+use crate::config::{Config, EmbedderChoice, McpServer, process_env};
 use crate::evidence::redact::Redactor;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
@@ -74,7 +73,8 @@ impl Finding {
 pub(super) struct Hide(Vec<String>);
 
 impl Hide {
-    pub(super) fn of(config: &Config) -> Self {
+    /// Those of the settings and of all MCP servers.
+    pub(super) fn of(config: &Config, servers: &[McpServer]) -> Self {
         let mut secrets = Vec::new();
         let mut add = |secret: Option<&SecretString>| {
             secrets.extend(secret.map(|secret| secret.expose_secret().to_owned()));
@@ -88,7 +88,7 @@ impl Hide {
         add(config.tracker.as_ref().and_then(|tracker| tracker.webhook_secret.as_ref()));
         add(config.auth.oidc.as_ref().and_then(|oidc| oidc.client_secret.as_ref()));
         config.telemetry.otlp_headers.iter().for_each(|(_, secret)| add(Some(secret)));
-        for server in &config.mcp {
+        for server in servers {
             server.headers.values().chain(server.env.values()).for_each(|secret| add(Some(secret)));
         }
         // Servers repeat a header's value without its scheme, and a URL's password alone.
@@ -104,7 +104,11 @@ impl Hide {
         Self(parts)
     }
 
-    pub(super) fn from(&self, finding: Finding) -> Finding {
+    pub(super) fn all(&self, findings: Vec<Finding>) -> Vec<Finding> {
+        findings.into_iter().map(|finding| self.one(finding)).collect()
+    }
+
+    fn one(&self, finding: Finding) -> Finding {
         let Finding { check, mark, says, advice, data } = finding;
         let advice = advice.map(|advice| self.text(&advice));
         Finding { check, mark, says: self.text(&says), advice, data: self.value(data) }

@@ -15,7 +15,7 @@ use clap::Args;
 use database::Database;
 use finding::{Finding, Hide, Mark};
 use servers::Servers;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -37,15 +37,13 @@ pub(super) struct Arguments {
 
 /// Runs it.
 pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let (findings, hide) = match Config::load(file, &process_env) {
+    let findings = match Config::load(file, &process_env) {
         Ok(config) => {
             let namespace = arguments.namespace.or_else(own_namespace);
-            let hide = Hide::of(&config);
-            (Box::pin(examine(config, file.map(Path::to_owned), namespace)).await?, hide)
+            Box::pin(examine(&config, file, namespace.as_deref())).await?
         }
-        Err(error) => (mistakes(&error), Hide::default()),
+        Err(error) => Hide::default().all(mistakes(&error)),
     };
-    let findings: Vec<Finding> = findings.into_iter().map(|finding| hide.from(finding)).collect();
     finding::print(&findings, arguments.json)?;
     let wrong = findings.iter().any(|finding| finding.mark == Mark::Error);
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -63,40 +61,41 @@ fn mistakes(error: &anyhow::Error) -> Vec<Finding> {
 
 /// All checks, in the order in which they are told.
 async fn examine(
-    config: Config,
-    file: Option<PathBuf>,
-    namespace: Option<String>,
+    config: &Config,
+    file: Option<&Path>,
+    namespace: Option<&str>,
 ) -> anyhow::Result<Vec<Finding>> {
     let http = app::http_client()?;
     let mut findings = vec![Finding::ok("settings", "can be used")];
     // First: servers that were added are stored there.
-    let database = within("database", Database::look(&config)).await;
+    let database = within("database", Database::look(config)).await;
     let Database { findings: of_database, added, spaces, keys } = database.unwrap_or_else(Database::late);
+    let servers = Servers::connect(config, &added, http.clone());
+    let hide = Hide::of(config, servers.all());
     let asked = async {
-        let servers = Servers::connect(&config, &added, http.clone());
         let mut found = servers.check().await;
-        found.extend(servers.tools(&config).await);
-        found.extend(late(within("tracker", servers.tracker(&config)).await));
-        let permissions = permissions::check(servers.registry(), &config.cluster, namespace.as_deref());
+        found.extend(servers.tools(config).await);
+        found.extend(late(within("tracker", servers.tracker(config)).await));
+        let permissions = permissions::check(servers.registry(), &config.cluster, namespace);
         let permissions = late(within("permissions", permissions).await);
         servers.close().await;
         (found, permissions)
     };
     let (asked, model, embedder, auth) = tokio::join!(
         Box::pin(asked),
-        Box::pin(within("model", model::check(&config, http.clone()))),
-        Box::pin(within("embedder", model::embedder(&config, &http, &spaces))),
-        Box::pin(within("auth", reach::auth(&config, http.clone(), keys))),
+        Box::pin(within("model", model::check(config, http.clone()))),
+        Box::pin(within("embedder", model::embedder(config, &http, &spaces))),
+        Box::pin(within("auth", reach::auth(config, http.clone(), keys))),
     );
     findings.extend(of_database);
     let (of_servers, permissions) = asked;
     findings.extend(of_servers);
     findings.extend([model, embedder].into_iter().flat_map(late));
     findings.extend(permissions);
-    findings.extend(files::check(&config, file.as_deref()));
+    findings.extend(files::check(config, file));
     findings.extend(late(auth));
-    findings.extend(reach::address(&config));
-    Ok(findings)
+    findings.extend(reach::address(config));
+    Ok(hide.all(findings))
 }
 
 /// The outcome of a check, or what is said of one that does not end.
@@ -110,4 +109,16 @@ async fn within<T>(check: &'static str, work: impl Future<Output = T>) -> Result
 
 fn late(outcome: Result<Vec<Finding>, Finding>) -> Vec<Finding> {
     outcome.unwrap_or_else(|finding| vec![finding])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_does_not_end_is_a_finding() {
+        let late = within("model", std::future::pending::<()>()).await.unwrap_err();
+        assert_eq!((late.check, late.mark), ("model", Mark::Error));
+        assert_eq!(late.says, "the check did not end within 30s");
+    }
 }

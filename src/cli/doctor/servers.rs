@@ -20,7 +20,7 @@ const NAMED: usize = 8;
 
 /// The servers, as they connect.
 pub(super) struct Servers {
-    configured: Vec<McpServer>,
+    all: Vec<McpServer>,
     /// What is wrong with those that were added.
     mistakes: Vec<Finding>,
     registry: Registry,
@@ -31,11 +31,11 @@ pub(super) struct Servers {
 impl Servers {
     /// Begins to connect to those of the settings and those that were added.
     pub(super) fn connect(config: &Config, added: &[Value], http: reqwest::Client) -> Self {
-        let mut configured = config.mcp.clone();
+        let mut all = config.mcp.clone();
         let mut mistakes = Vec::new();
         for settings in added {
             match config.added.server(settings, &process_env) {
-                Ok(server) => configured.push(server),
+                Ok(server) => all.push(server),
                 Err(problems) => {
                     let problems: Vec<String> = problems.iter().map(Mistake::to_string).collect();
                     let says = format!(
@@ -50,8 +50,12 @@ impl Servers {
             }
         }
         let shutdown = Shutdown::new();
-        let registry = Registry::start(configured.clone(), Arc::clone(&config.policy), http, &shutdown);
-        Self { configured, mistakes, registry, shutdown, began: Instant::now() }
+        let registry = Registry::start(all.clone(), Arc::clone(&config.policy), http, &shutdown);
+        Self { all, mistakes, registry, shutdown, began: Instant::now() }
+    }
+
+    pub(super) fn all(&self) -> &[McpServer] {
+        &self.all
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -64,12 +68,12 @@ impl Servers {
 
     /// How each server is.
     pub(super) async fn check(&self) -> Vec<Finding> {
-        if self.configured.is_empty() && self.mistakes.is_empty() {
+        if self.all.is_empty() && self.mistakes.is_empty() {
             let finding =
                 Finding::warning("mcp", "no MCP server is configured: reports have to bring their log");
             return vec![finding.advice("set `openshift.url` (MCP_OPENSHIFT_URL) and `gitea.url` (MCP_GITEA_URL), or add `[[mcp]]` tables")];
         }
-        let each = self.configured.iter().map(|server| self.server(server));
+        let each = self.all.iter().map(|server| self.server(server));
         join_all(each).await.into_iter().chain(self.mistakes.iter().cloned()).collect()
     }
 
@@ -124,7 +128,7 @@ impl Servers {
             .map(|need| self.need(need))
             .collect();
         let cluster = &config.cluster.server;
-        if !self.configured.is_empty() && !self.configured.iter().any(|server| &server.name == cluster) {
+        if !self.all.is_empty() && !self.all.iter().any(|server| &server.name == cluster) {
             let says = format!("there is no MCP server `{cluster}`: reports have to bring their log");
             let advice =
                 "set `openshift.url` (MCP_OPENSHIFT_URL), or name another server in `cluster.server`";
