@@ -22,7 +22,7 @@ use crate::prompts::Prompts;
 use crate::shutdown::Shutdown;
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgConnection, PgPool};
 use std::sync::Arc;
@@ -84,16 +84,22 @@ pub struct Connected {
 /// The URL is wrong, or the private server does not start.
 pub async fn connect(config: &Config) -> anyhow::Result<Connected> {
     let max = config.database.max_connections;
-    if let Some(url) = &config.database.url {
-        let options: PgConnectOptions = url
-            .expose_secret()
-            .parse()
-            .map_err(|_| anyhow::anyhow!("`database.url` is not a PostgreSQL URL"))?;
+    if let Some(options) = database(config)? {
         return Ok(Connected { pool: db::pool(options, max), private: None });
     }
     let programs = config.database.programs.as_deref();
     let private = PrivatePostgres::start(&config.database.data_dir, programs).await?;
     Ok(Connected { pool: db::pool(private.connect_options(), max), private: Some(private) })
+}
+
+/// How to connect to the configured database; `None` means the private one.
+///
+/// # Errors
+/// The URL is wrong.
+pub fn database(config: &Config) -> anyhow::Result<Option<PgConnectOptions>> {
+    let parse = |url: &SecretString| url.expose_secret().parse();
+    let options = config.database.url.as_ref().map(parse).transpose();
+    options.map_err(|_| anyhow::anyhow!("`database.url` is not a PostgreSQL URL"))
 }
 
 impl App {
@@ -253,7 +259,9 @@ pub fn http_client() -> anyhow::Result<reqwest::Client> {
         .context("cannot set up the HTTP client")
 }
 
-fn model(endpoint: &ModelEndpoint, http: reqwest::Client) -> Arc<dyn Model> {
+/// An endpoint as a model; nothing is sent yet.
+#[must_use]
+pub fn model(endpoint: &ModelEndpoint, http: reqwest::Client) -> Arc<dyn Model> {
     Arc::new(OpenAi::new(
         OpenAiSettings {
             base_url: endpoint.url.clone(),

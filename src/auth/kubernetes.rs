@@ -120,6 +120,18 @@ impl Kubernetes {
         read(self.authorised(request)?).await.context("the cluster's keys")
     }
 
+    /// Asks for what tokens are checked with: the cluster's keys, or its word on a token that is none.
+    pub(super) async fn look(&self) -> anyhow::Result<String> {
+        let api = &self.config.api;
+        if self.config.issuer.is_some() {
+            let keys = self.jwks().await?.keys.len();
+            anyhow::ensure!(keys > 0, "the cluster publishes no keys");
+            return Ok(format!("{api} publishes {keys} keys"));
+        }
+        self.review("regreen-doctor").await.context("a TokenReview")?;
+        Ok(format!("{api} answers TokenReviews"))
+    }
+
     fn authorised(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::RequestBuilder> {
         let Some(path) = &self.config.token else { return Ok(request) };
         let token = std::fs::read_to_string(path)

@@ -14,7 +14,7 @@ pub use secret::{KEY_PREFIX, Secret, hash};
 use crate::clock;
 use crate::config::Config;
 use crate::db::{self, keys, sessions};
-use crate::domain::{ApiKey, Caller};
+use crate::domain::{ApiKey, Caller, Way};
 use kubernetes::Kubernetes;
 use oidc::Oidc;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -102,6 +102,18 @@ impl Auth {
     #[must_use]
     pub fn has_keys(&self) -> bool {
         self.keys
+    }
+
+    /// Asks those who say who callers are for what they are needed for, by way.
+    pub async fn look(&self) -> Vec<(Way, anyhow::Result<String>)> {
+        let mut found = Vec::new();
+        if let Some(oidc) = &self.oidc {
+            found.push((Way::Oidc, oidc.look().await));
+        }
+        if let Some(kubernetes) = &self.kubernetes {
+            found.push((Way::Kubernetes, kubernetes.look().await));
+        }
+        found
     }
 
     /// Who calls.

@@ -94,6 +94,18 @@ impl Oidc {
         Ok(found)
     }
 
+    /// Reads what logins and tokens need of the issuer; says how many keys it publishes.
+    pub(super) async fn look(&self) -> anyhow::Result<String> {
+        let found = self.discover().await?;
+        let keys = self.jwks().await?.keys.len();
+        anyhow::ensure!(keys > 0, "the issuer publishes no keys");
+        let endpoints = found.authorization_endpoint.is_some() && found.token_endpoint.is_some();
+        anyhow::ensure!(!self.has_login() || endpoints, "the issuer names no endpoints to log in at");
+        let login =
+            if self.has_login() { "people log in there" } else { "nobody logs in there to the pages" };
+        Ok(format!("the issuer {} publishes {keys} keys; {login}", self.config.issuer))
+    }
+
     async fn get<T: DeserializeOwned>(&self, url: &str) -> anyhow::Result<T> {
         read(self.http.get(url)).await
     }

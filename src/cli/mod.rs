@@ -2,6 +2,7 @@
 
 mod audit;
 mod demo;
+mod doctor;
 mod excerpt;
 mod health;
 mod ingest;
@@ -69,6 +70,8 @@ enum Command {
     Health(health::Arguments),
     /// Print the description of the HTTP API (OpenAPI 3.1, JSON).
     Openapi,
+    /// Look at this deployment from inside and say what to do about what is wrong.
+    Doctor(doctor::Arguments),
     /// Check the settings and explain every mistake.
     CheckConfig {
         /// Print the table of all settings as Markdown instead.
@@ -99,6 +102,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(action) => audit::run(load()?, action).await,
         Command::Replay(arguments) => replay::run(load()?, arguments).await,
         Command::Health(arguments) => health::run(load, arguments).await,
+        Command::Doctor(arguments) => doctor::run(cli.config.as_deref(), arguments).await,
         Command::Openapi => {
             println!("{}", crate::http::openapi().to_pretty_json().context("the description")?);
             Ok(ExitCode::SUCCESS)

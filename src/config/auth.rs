@@ -12,6 +12,13 @@ use std::time::Duration;
 /// Where a cluster puts what a pod needs to talk to its API server.
 const IN_CLUSTER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// The namespace that this process runs in, when it runs in a pod.
+#[must_use]
+pub fn own_namespace() -> Option<String> {
+    let text = std::fs::read_to_string(PathBuf::from(IN_CLUSTER).join("namespace")).ok()?;
+    Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
+}
+
 /// What can be set.
 pub(super) const SETTINGS: &[Setting] = &[
     s(

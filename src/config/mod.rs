@@ -16,7 +16,7 @@ mod telemetry;
 mod tracker;
 
 pub use added::Added;
-pub use auth::{Auth, Kubernetes, Oidc, Roles};
+pub use auth::{Auth, Kubernetes, Oidc, Roles, own_namespace};
 pub use budget::{Allowance, Budgets, Prices};
 pub use knowledge::{EmbedderChoice, EmbeddingEndpoint, Knowledge};
 pub use limits::{Limits, Rate};

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod approvals;
 pub mod audit;
+pub mod condition;
 pub mod conversations;
 pub mod documents;
 pub mod embeddings;

@@ -133,6 +133,19 @@ impl Registry {
         }
     }
 
+    /// Waits until a server has had its first attempt.
+    pub async fn tried(&self, name: &str) {
+        if let Some(server) = self.server(name) {
+            server.settled().await;
+        }
+    }
+
+    /// The revision of the protocol that a server that is connected speaks.
+    #[must_use]
+    pub fn revision_of(&self, name: &str) -> Option<String> {
+        self.server(name)?.revision()
+    }
+
     /// How each server is.
     #[must_use]
     pub fn status(&self) -> Vec<ServerStatus> {

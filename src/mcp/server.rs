@@ -162,6 +162,11 @@ impl Server {
         self.read(|state| Arc::clone(&state.tools))
     }
 
+    pub(super) fn revision(&self) -> Option<String> {
+        let told = self.read(|state| state.peer.as_ref().and_then(Peer::peer_info))?;
+        Some(told.protocol_version.to_string())
+    }
+
     pub(super) async fn settled(&self) {
         // The sender lives in self, so this cannot fail.
         let _ = self.attempts.subscribe().wait_for(|count| *count > 0).await;

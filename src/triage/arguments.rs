@@ -3,8 +3,26 @@
 
 use serde_json::{Map, Value};
 
-/// One value and the names it goes by, likeliest first.
+/// The names a value goes by, likeliest first.
+pub(super) type Names = &'static [&'static str];
+
+/// One value and its names.
 pub(super) type Argument<'a> = (&'a [&'a str], Value);
+
+pub(super) const NAMESPACE: Names = &["namespace"];
+pub(super) const POD: Names = &["name", "pod_name", "podName", "pod"];
+pub(super) const TAIL: Names = &["tail", "tailLines", "tail_lines", "lines"];
+pub(super) const CONTAINER: Names = &["container", "container_name", "containerName"];
+pub(super) const PREVIOUS: Names = &["previous"];
+pub(super) const OWNER: Names = &["owner", "org"];
+pub(super) const REPO: Names = &["repo", "repository", "repo_name"];
+pub(super) const TITLE: Names = &["title"];
+pub(super) const BODY: Names = &["body", "description", "content"];
+pub(super) const ISSUE: Names = &["issue_number", "index", "number", "issue_index", "issue"];
+pub(super) const COMMENT: Names = &["body", "comment", "content"];
+pub(super) const STATE: Names = &["state"];
+pub(super) const PAGE: Names = &["page"];
+pub(super) const PAGE_SIZE: Names = &["limit", "per_page", "perPage", "page_size", "pageSize"];
 
 /// The object that fits the schema. A name the schema does not know is left out; without properties the first names are used.
 pub(super) fn fitting(schema: &Value, wanted: &[Argument<'_>]) -> Value {

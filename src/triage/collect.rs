@@ -1,6 +1,6 @@
 //! Collect: what every investigation needs, fetched without asking a model, redacted and stored whole.
 
-use super::arguments::fitting;
+use super::arguments::{Argument, CONTAINER, NAMESPACE, POD, PREVIOUS, TAIL, fitting};
 use super::run::Halt;
 use crate::app::App;
 use crate::clock;
@@ -12,7 +12,7 @@ use crate::domain::{Evidence, EvidenceKind, Failure, Report, StepName};
 use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::redact::Redactor;
 use crate::journal::{self, Note};
-use crate::mcp::CallError;
+use crate::mcp::{CallError, Registry};
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,9 +36,13 @@ struct Suspect {
     never_started: bool,
 }
 
-enum Fetched {
+/// What came of asking the cluster for something.
+pub enum Fetched {
+    /// It, as the tool says it.
     Text(String),
+    /// It cannot be had, and why.
     Gap(String),
+    /// Its server does not answer.
     Unreachable(String),
 }
 
@@ -126,8 +130,9 @@ async fn fetch_all(
         );
         return Ok((Vec::new(), if attached { Vec::new() } else { vec![gap] }));
     }
-    let pod = fetch(app, &cluster.pod_tool, pod_arguments(failure), cancel);
-    let events = fetch(app, &cluster.events_tool, events_arguments(failure), cancel);
+    let server = cluster.server.as_str();
+    let pod = fetch(&app.mcp, (server, &cluster.pod_tool), pod_arguments(failure), cancel);
+    let events = fetch(&app.mcp, (server, &cluster.events_tool), events_arguments(failure), cancel);
     let (pod, events) = tokio::join!(pod, events);
     let suspect = match &pod {
         Fetched::Text(text) => suspect(text),
@@ -136,8 +141,8 @@ async fn fetch_all(
     let container = failure.container_name.clone().or_else(|| suspect.container.clone());
     let log = |previous| {
         fetch(
-            app,
-            &cluster.log_tool,
+            &app.mcp,
+            (server, &cluster.log_tool),
             log_arguments(failure, container.as_deref(), previous, cluster.log_lines),
             cancel,
         )
@@ -191,15 +196,15 @@ fn sort(
     }
 }
 
-async fn fetch(
-    app: &App,
-    tool: &str,
-    wanted: Vec<super::arguments::Argument<'_>>,
+/// Asks a tool of the cluster's server.
+pub(super) async fn fetch(
+    mcp: &Registry,
+    (server, tool): (&str, &str),
+    wanted: Vec<Argument<'_>>,
     cancel: &CancellationToken,
 ) -> Fetched {
-    let server = &app.config.cluster.server;
-    let Some(known) = app.mcp.find(server, tool) else {
-        let connected = app.mcp.is_connected(server);
+    let Some(known) = mcp.find(server, tool) else {
+        let connected = mcp.is_connected(server);
         return if connected {
             Fetched::Gap(format!("the MCP server `{server}` has no tool `{tool}`"))
         } else {
@@ -207,13 +212,13 @@ async fn fetch(
         };
     };
     let arguments = fitting(known.schema(), &wanted);
-    let permit = match app.mcp.rule_on(&Asker::service(), server, tool, arguments) {
+    let permit = match mcp.rule_on(&Asker::service(), server, tool, arguments) {
         Ok(Ruling::Allowed(permit)) => permit,
         Ok(Ruling::Denied(denied)) => return Fetched::Gap(format!("`{tool}`: {denied}")),
         Ok(Ruling::Waits(_)) => return Fetched::Gap(format!("`{tool}` needs a person's approval")),
         Err(error) => return Fetched::Unreachable(error.to_string()),
     };
-    match app.mcp.call(permit, cancel.clone()).await {
+    match mcp.call(permit, cancel.clone()).await {
         Ok(result) if result.is_error => Fetched::Gap(first_line(&result.text)),
         Ok(result) => Fetched::Text(result.text),
         Err(CallError::Refused { message, .. }) => Fetched::Gap(first_line(&message)),
@@ -225,14 +230,11 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or("no reason given").chars().take(200).collect()
 }
 
-const NAMESPACE: &[&str] = &["namespace"];
-const POD: &[&str] = &["name", "pod_name", "podName", "pod"];
-
-fn pod_arguments(failure: &Failure) -> Vec<(&'static [&'static str], Value)> {
+fn pod_arguments(failure: &Failure) -> Vec<Argument<'static>> {
     vec![(NAMESPACE, json!(failure.namespace)), (POD, json!(failure.pod_name))]
 }
 
-fn events_arguments(failure: &Failure) -> Vec<(&'static [&'static str], Value)> {
+fn events_arguments(failure: &Failure) -> Vec<Argument<'static>> {
     vec![(NAMESPACE, json!(failure.namespace))]
 }
 
@@ -241,14 +243,14 @@ fn log_arguments(
     container: Option<&str>,
     previous: bool,
     lines: u32,
-) -> Vec<(&'static [&'static str], Value)> {
+) -> Vec<Argument<'static>> {
     let mut wanted = pod_arguments(failure);
-    wanted.push((&["tail", "tailLines", "tail_lines", "lines"], json!(lines)));
+    wanted.push((TAIL, json!(lines)));
     if let Some(container) = container {
-        wanted.push((&["container", "container_name", "containerName"], json!(container)));
+        wanted.push((CONTAINER, json!(container)));
     }
     if previous {
-        wanted.push((&["previous"], json!(true)));
+        wanted.push((PREVIOUS, json!(true)));
     }
     wanted
 }

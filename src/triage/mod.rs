@@ -6,6 +6,7 @@ mod collect;
 mod intake;
 mod investigate;
 mod issue;
+mod needs;
 mod place;
 mod publish;
 mod replay;
@@ -13,6 +14,8 @@ mod run;
 mod tracker;
 
 pub use brief::Room;
+pub use collect::Fetched;
 pub use intake::{Intake, Submission, intake};
+pub use needs::{Need, events, issues, log, needs, pods};
 pub use replay::{Compared, Replay, Side, analyst, replay};
 pub use run::{Ran, run};

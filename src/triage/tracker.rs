@@ -1,11 +1,11 @@
 //! The issue tracker behind its MCP server: owner and repository come from the configuration, never from a model.
 
-use super::arguments::{Argument, fitting};
+use super::arguments::{Argument, BODY, COMMENT, ISSUE, OWNER, PAGE, PAGE_SIZE, REPO, STATE, TITLE, fitting};
 use super::run::Halt;
 use crate::app::App;
 use crate::config::Tracker;
 use crate::domain::policy::{Asker, Ruling};
-use crate::mcp::CallResult;
+use crate::mcp::{CallResult, Registry};
 use regex::Regex;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 /// Pages looked through for a marker; the newest issues come first.
 const MAX_PAGES: u32 = 10;
 /// Issues per page.
-const PAGE: u32 = 50;
+const ISSUES: u32 = 50;
 
 static ISSUE_URL: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"https?://[^\s"'<>\\]+/issues/(\d+)"#).expect("a fixed pattern"));
@@ -38,9 +38,8 @@ pub(super) async fn create(
     body: &str,
     cancel: &CancellationToken,
 ) -> Result<Issue, Halt> {
-    let wanted: &[Argument<'_>] =
-        &[(&["title"], json!(title)), (&["body", "description", "content"], json!(body))];
-    let result = call(app, tracker, &tracker.create_tool, wanted, cancel).await?;
+    let wanted: &[Argument<'_>] = &[(TITLE, json!(title)), (BODY, json!(body))];
+    let result = call(&app.mcp, tracker, &tracker.create_tool, wanted, cancel).await?;
     values(&result).iter().find_map(issue).or_else(|| from_text(&result.text)).ok_or_else(|| {
         Halt::Failed(format!("the tool `{}` filed an issue but did not say where", tracker.create_tool))
     })
@@ -62,12 +61,7 @@ pub(super) async fn find(
     }
     let mut before = Vec::new();
     for page in 1..=MAX_PAGES {
-        let wanted: &[Argument<'_>] = &[
-            (&["state"], json!("all")),
-            (&["page"], json!(page)),
-            (&["limit", "per_page", "perPage", "page_size", "pageSize"], json!(PAGE)),
-        ];
-        let result = call(app, tracker, &tracker.list_tool, wanted, cancel).await?;
+        let result = list(&app.mcp, tracker, (page, ISSUES), cancel).await?;
         let values = values(&result);
         let bears = |value: &&Value| value["body"].as_str().is_some_and(|body| body.contains(marker));
         if let Some(found) = values.iter().find(bears).and_then(issue) {
@@ -90,23 +84,31 @@ pub(super) async fn comment(
     body: &str,
     cancel: &CancellationToken,
 ) -> Result<(), Halt> {
-    let wanted: &[Argument<'_>] = &[
-        (&["issue_number", "index", "number", "issue_index", "issue"], json!(number)),
-        (&["body", "comment", "content"], json!(body)),
-    ];
-    call(app, tracker, &tracker.comment_tool, wanted, cancel).await.map(|_| ())
+    let wanted: &[Argument<'_>] = &[(ISSUE, json!(number)), (COMMENT, json!(body))];
+    call(&app.mcp, tracker, &tracker.comment_tool, wanted, cancel).await.map(|_| ())
+}
+
+/// A page of so many issues, the newest first.
+pub(super) async fn list(
+    mcp: &Registry,
+    tracker: &Tracker,
+    (page, size): (u32, u32),
+    cancel: &CancellationToken,
+) -> Result<CallResult, Halt> {
+    let wanted: &[Argument<'_>] = &[(STATE, json!("all")), (PAGE, json!(page)), (PAGE_SIZE, json!(size))];
+    call(mcp, tracker, &tracker.list_tool, wanted, cancel).await
 }
 
 async fn call(
-    app: &App,
+    mcp: &Registry,
     tracker: &Tracker,
     tool: &str,
     wanted: &[Argument<'_>],
     cancel: &CancellationToken,
 ) -> Result<CallResult, Halt> {
     let server = &tracker.server;
-    let Some(known) = app.mcp.find(server, tool) else {
-        return Err(if app.mcp.is_connected(server) {
+    let Some(known) = mcp.find(server, tool) else {
+        return Err(if mcp.is_connected(server) {
             Halt::Failed(format!(
                 "the MCP server `{server}` has no tool `{tool}`; see the `tracker.…` settings"
             ))
@@ -114,13 +116,10 @@ async fn call(
             Halt::Retry(format!("the MCP server `{server}` cannot be reached"))
         });
     };
-    let pinned: [Argument<'_>; 2] = [
-        (&["owner", "org"], json!(tracker.owner)),
-        (&["repo", "repository", "repo_name"], json!(tracker.repo)),
-    ];
+    let pinned: [Argument<'_>; 2] = [(OWNER, json!(tracker.owner)), (REPO, json!(tracker.repo))];
     let all: Vec<Argument<'_>> = pinned.into_iter().chain(wanted.iter().cloned()).collect();
     let arguments = fitting(known.schema(), &all);
-    let ruling = app.mcp.rule_on(&Asker::service(), server, tool, arguments);
+    let ruling = mcp.rule_on(&Asker::service(), server, tool, arguments);
     let permit = match ruling.map_err(|error| Halt::Retry(error.to_string()))? {
         Ruling::Allowed(permit) => permit,
         Ruling::Denied(denied) => return Err(Halt::Failed(format!("`{tool}` of `{server}`: {denied}"))),
@@ -128,8 +127,7 @@ async fn call(
             return Err(Halt::Failed(format!("`{tool}` of `{server}` needs a person's approval")));
         }
     };
-    let result =
-        app.mcp.call(permit, cancel.clone()).await.map_err(|error| Halt::Retry(error.to_string()))?;
+    let result = mcp.call(permit, cancel.clone()).await.map_err(|error| Halt::Retry(error.to_string()))?;
     if result.is_error {
         let said: String = result.text.chars().take(300).collect();
         return Err(Halt::Retry(format!("the tool `{tool}` of `{server}` failed: {said}")));

@@ -154,7 +154,7 @@ async fn a_replica_that_slept_finds_its_work_done_by_the_other_one() {
 }
 
 /// The library that shifts a process's clock.
-fn faketime() -> std::path::PathBuf {
+pub(crate) fn faketime() -> std::path::PathBuf {
     let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
     let library = places.iter().map(|place| std::path::Path::new(place).join("faketime/libfaketimeMT.so.1"));
     library.into_iter().find(|path| path.exists()).expect("libfaketime is missing: run `make tools`")

@@ -30,6 +30,7 @@ fn help_names_every_command() {
         "audit",
         "replay",
         "health",
+        "doctor",
         "openapi",
         "check-config",
     ] {

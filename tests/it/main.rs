@@ -24,6 +24,7 @@ mod command_line;
 mod conformance;
 mod conversations;
 mod crashes;
+mod doctor;
 mod examples;
 mod examples_run;
 mod examples_shape;

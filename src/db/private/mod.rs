@@ -71,6 +71,18 @@ impl PrivatePostgres {
         Ok(server)
     }
 
+    /// How to connect to the one of a data folder that runs, if one does. Nothing is started or made.
+    ///
+    /// # Errors
+    /// None runs, and none could be started: there is no PostgreSQL with pgvector.
+    pub fn running(data_dir: &Path, programs: Option<&Path>) -> anyhow::Result<Option<PgConnectOptions>> {
+        let place = Place::of(data_dir)?;
+        if place.socket.join(".s.PGSQL.5432").exists() {
+            return Ok(Some(options(&place, NAME)));
+        }
+        programs::folder(programs).map(|_| None)
+    }
+
     /// How to connect to the product's database.
     #[must_use]
     pub fn connect_options(&self) -> PgConnectOptions {
@@ -152,14 +164,7 @@ impl Server {
     }
 
     fn options(&self, database: &str) -> PgConnectOptions {
-        // Every field set: the defaults come from `PG…` variables of the environment.
-        PgConnectOptions::new_without_pgpass()
-            .socket(&self.place.socket)
-            .port(5432)
-            .username(NAME)
-            .password(NAME)
-            .database(database)
-            .log_statements(tracing::log::LevelFilter::Debug)
+        options(&self.place, database)
     }
 
     async fn answers(&self) -> bool {
@@ -311,6 +316,17 @@ impl Drop for PrivatePostgres {
         // An early return before `stop`; nobody is left to tell about a failure.
         let _ = self.0.stop_now();
     }
+}
+
+fn options(place: &Place, database: &str) -> PgConnectOptions {
+    // Every field set: the defaults come from `PG…` variables of the environment.
+    PgConnectOptions::new_without_pgpass()
+        .socket(&place.socket)
+        .port(5432)
+        .username(NAME)
+        .password(NAME)
+        .database(database)
+        .log_statements(tracing::log::LevelFilter::Debug)
 }
 
 /// A path that other users can go to: every folder above it lets them through.

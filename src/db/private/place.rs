@@ -22,22 +22,30 @@ pub(super) struct Place {
 impl Place {
     /// Makes the folders, closed to everybody else.
     pub(super) fn prepare(data_dir: &Path) -> anyhow::Result<Self> {
+        let data_dir = absolute(data_dir)?;
+        std::fs::create_dir_all(&data_dir)
+            .with_context(|| format!("cannot create the data folder {}", data_dir.display()))?;
+        let place = Self::of(&data_dir)?;
+        own(&place.dir, place.run_as)?;
+        if place.socket != place.dir {
+            own(&place.socket, place.run_as)?;
+        }
+        Ok(place)
+    }
+
+    /// Where they are, whether or not they are there.
+    pub(super) fn of(data_dir: &Path) -> anyhow::Result<Self> {
         let mut dir = absolute(data_dir)?;
-        std::fs::create_dir_all(&dir)
-            .with_context(|| format!("cannot create the data folder {}", dir.display()))?;
         let run_as = is_root().then(other_user);
         if run_as.is_some() && !is_reachable(&dir.join("postgres")) {
             // Below a closed folder such as /root: the server's part goes where its user can reach it.
             dir = Path::new(SHARED).join(format!("data-{}", short_hash(&dir)));
         }
         let dir = dir.join("postgres");
-        own(&dir, run_as)?;
         let socket = if dir.as_os_str().len() <= MAX_SOCKET_DIR {
             dir.clone()
         } else {
-            let short = std::env::temp_dir().join(format!("regreen-{}", short_hash(&dir)));
-            own(&short, run_as)?;
-            short
+            std::env::temp_dir().join(format!("regreen-{}", short_hash(&dir)))
         };
         Ok(Self { dir, socket, run_as })
     }

@@ -18,23 +18,28 @@ pub(super) struct Programs {
 impl Programs {
     /// The configured folder, or the first usable one.
     pub(super) fn find(configured: Option<&Path>, place: &Place) -> anyhow::Result<Self> {
-        let bin = match configured {
+        let bin = folder(configured)?;
+        if place.run_as.is_none() || is_reachable(&bin.join("postgres")) {
+            return Ok(Self { bin });
+        }
+        Ok(Self { bin: lend(&bin)? })
+    }
+}
+
+/// Where they are.
+pub(super) fn folder(configured: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match configured {
             Some(bin) => {
                 let bin = absolute(bin)?;
                 if !is_usable(&bin) {
                     bail!("`database.programs`: {} has no postgres with pgvector", bin.display());
                 }
-                bin
+                Ok(bin)
             }
             None => candidates().into_iter().find(|bin| is_usable(bin)).context(
                 "no PostgreSQL with pgvector is found. Run `make setup` in the project folder, or install one \
                  (Debian 13: `apt install postgresql-17 postgresql-17-pgvector`), or set DATABASE_URL to a server you have",
-            )?,
-        };
-        if place.run_as.is_none() || is_reachable(&bin.join("postgres")) {
-            return Ok(Self { bin });
-        }
-        Ok(Self { bin: lend(&bin)? })
+            ),
     }
 }
 

@@ -1,0 +1,227 @@
+//! The database: whether it is there, fits, may be written, and has the same time.
+
+use super::finding::Finding;
+use crate::config::Config;
+use crate::db::condition::{self, Condition, Schema};
+use crate::db::embeddings::{self, Space};
+use crate::db::private::PrivatePostgres;
+use crate::db::{keys, servers};
+use crate::{app, clock};
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Clocks that are further apart are told of.
+const SKEW: TimeDelta = TimeDelta::seconds(5);
+/// What tokens are granted: beyond it good ones are refused.
+const GRACE: TimeDelta = TimeDelta::seconds(60);
+/// The first pgvector that goes on with a search until enough pass its filter.
+const VECTOR: (u32, u32) = (0, 8);
+
+/// What was found, and what others need of it.
+#[derive(Default)]
+pub(super) struct Database {
+    pub(super) findings: Vec<Finding>,
+    /// Settings of MCP servers that were added.
+    pub(super) added: Vec<Value>,
+    /// Of stored vectors.
+    pub(super) spaces: Vec<Space>,
+    /// API keys that may be used, when it is known.
+    pub(super) keys: Option<usize>,
+}
+
+impl Database {
+    /// One that did not answer in time.
+    pub(super) fn late(finding: Finding) -> Self {
+        Self { findings: vec![finding], ..Self::default() }
+    }
+
+    pub(super) async fn look(config: &Config) -> Self {
+        let options = match options(config) {
+            Ok(Some(options)) => options,
+            Ok(None) => return Self::late(asleep(config)),
+            Err(error) => {
+                let finding = Finding::error("database", format!("{error:#}"));
+                let advice = "set `database.url` (DATABASE_URL), or install PostgreSQL with pgvector";
+                return Self::late(finding.advice(advice));
+            }
+        };
+        let mut connection = match timeout(CONNECT, options.connect()).await {
+            Ok(Ok(connection)) => connection,
+            // A crash leaves the socket behind.
+            Ok(Err(sqlx::Error::Io(_))) if config.database.url.is_none() => {
+                return Self::late(asleep(config));
+            }
+            Ok(Err(error)) => return Self::late(refused(&error)),
+            Err(_) => {
+                return Self::late(Finding::error("database", "does not answer within 5 s").advice(AWAY));
+            }
+        };
+        let found = Self::of(&mut connection).await;
+        // Whatever comes of a good-bye, nothing follows it.
+        drop(connection.close().await);
+        found.unwrap_or_else(|error| Self::late(refused(&error)))
+    }
+
+    async fn of(db: &mut PgConnection) -> sqlx::Result<Self> {
+        let condition = condition::of(db).await?;
+        let schema = condition::schema(db).await?;
+        let mut findings = vec![server(&condition, &schema), migrations(&schema, condition.may_create)];
+        findings.extend(writing(&condition));
+        findings.push(time(db).await?);
+        if !matches!(schema, Schema::Fits(_)) {
+            return Ok(Self { findings, ..Self::default() });
+        }
+        let now = clock::now();
+        let good = |key: &crate::domain::ApiKey| {
+            key.revoked_at.is_none() && key.expires_at.is_none_or(|at| at > now)
+        };
+        Ok(Self {
+            findings,
+            added: servers::all(&mut *db).await?,
+            spaces: embeddings::spaces(&mut *db).await?,
+            keys: Some(keys::list(&mut *db).await?.iter().filter(|key| good(key)).count()),
+        })
+    }
+}
+
+fn asleep(config: &Config) -> Finding {
+    let folder = config.database.data_dir.display();
+    let says = format!("no private PostgreSQL runs in {folder}, and none is started for a look");
+    Finding::note("database", says).advice("run `regreen serve`, then this once more")
+}
+
+fn options(config: &Config) -> anyhow::Result<Option<PgConnectOptions>> {
+    let database = &config.database;
+    match app::database(config)? {
+        Some(options) => Ok(Some(options.application_name("regreen doctor"))),
+        None => PrivatePostgres::running(&database.data_dir, database.programs.as_deref()),
+    }
+}
+
+const AWAY: &str = "see that it runs, that `database.url` (DATABASE_URL) names its host and port, and that nothing between refuses";
+
+fn refused(error: &sqlx::Error) -> Finding {
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+    let advice = match code.as_str() {
+        "28P01" | "28000" => {
+            "see that user and password of `database.url` (DATABASE_URL) are right, and that pg_hba.conf lets them in"
+        }
+        "3D000" => "make the database, or name another one in `database.url` (DATABASE_URL)",
+        "53300" => "raise max_connections of the server, or lower `database.max_connections`",
+        "42501" => "grant the user of `database.url` all on the tables of its schema, or make it their owner",
+        _ => AWAY,
+    };
+    Finding::error("database", format!("cannot be used: {error}")).advice(advice)
+}
+
+fn server(condition: &Condition, schema: &Schema) -> Finding {
+    let Condition { version, vector, vector_offered, .. } = condition;
+    let data = json!({ "postgres": version, "pgvector": vector, "pgvector_offered": vector_offered });
+    let finding = match (vector, vector_offered) {
+        (Some(vector), _) if is_old(vector) => Finding::error(
+            "database",
+            format!(
+                "PostgreSQL {version} answers; its pgvector {vector} is older than {}.{}",
+                VECTOR.0, VECTOR.1
+            ),
+        )
+        .advice(
+            "install a newer pgvector on the server, then `alter extension vector update` in the database",
+        ),
+        (Some(vector), _) => {
+            Finding::ok("database", format!("PostgreSQL {version} answers, with pgvector {vector}"))
+        }
+        (None, Some(_)) if matches!(schema, Schema::Fits(_)) => Finding::error(
+            "database",
+            format!("PostgreSQL {version} answers, but its pgvector was taken out of the database"),
+        )
+        .advice("bring the database back from a backup: with the extension went the vectors"),
+        (None, Some(offered)) => Finding::note(
+            "database",
+            format!(
+                "PostgreSQL {version} answers; pgvector {offered} is there and not yet part of the database"
+            ),
+        )
+        .advice(
+            "the first start makes it so; if it may not, let an administrator run `create extension vector`",
+        ),
+        (None, None) => {
+            Finding::error("database", format!("PostgreSQL {version} answers, but has no pgvector"))
+                .advice("install pgvector on the server (Debian: the package postgresql-NN-pgvector)")
+        }
+    };
+    finding.data(data)
+}
+
+fn is_old(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) < VECTOR
+}
+
+fn migrations(schema: &Schema, may_create: bool) -> Finding {
+    match schema {
+        Schema::Fits(count) => Finding::ok("migrations", format!("all {count} are applied")),
+        Schema::Lacks(lacks) => {
+            let first = lacks.first().copied().unwrap_or_default();
+            let says = format!("{} are not applied, the first is {first}", lacks.len());
+            let advice = if may_create {
+                "run `regreen migrate`, or start `regreen serve`, which does it too"
+            } else {
+                "grant the user create on its schema, then run `regreen migrate`"
+            };
+            Finding::error("migrations", says).advice(advice)
+        }
+        Schema::Newer(version) => Finding::error(
+            "migrations",
+            format!("a newer Regreen applied {version}, which this one does not know"),
+        )
+        .advice("run that newer version; there is no way back but a backup from before it"),
+        Schema::Differs(version) => Finding::error(
+            "migrations",
+            format!("{version} was applied with another text than this program has"),
+        )
+        .advice("run the build that made this database; a build from a branch may not share it"),
+    }
+}
+
+fn writing(condition: &Condition) -> Option<Finding> {
+    if condition.read_only {
+        let finding =
+            Finding::error("database", "refuses to write: it follows another server, or is set to read only");
+        return Some(finding.advice(
+            "name the primary in `database.url` (DATABASE_URL), or turn default_transaction_read_only off",
+        ));
+    }
+    let table = condition.closed.as_ref()?;
+    Some(
+        Finding::error("database", format!("its user may not write the table `{table}`"))
+            .advice("grant it select, insert, update and delete on all tables, or make it their owner"),
+    )
+}
+
+async fn time(db: &mut PgConnection) -> sqlx::Result<Finding> {
+    let before = clock::now();
+    let theirs = condition::clock(db).await?;
+    let after = clock::now();
+    // The answer was made at some moment between; half of the way is the likeliest.
+    let skew = before + (after - before) / 2 - theirs;
+    let data = json!({ "skew_ms": skew.num_milliseconds() });
+    let apart = humantime::format_duration(Duration::from_secs(skew.num_seconds().unsigned_abs()));
+    let way = if skew < TimeDelta::zero() { "behind" } else { "ahead of" };
+    let says = format!("this machine's clock is {apart} {way} the database's");
+    let advice = "let both machines keep their time by NTP (chrony, systemd-timesyncd)";
+    Ok(match skew.abs() {
+        skew if skew > GRACE => {
+            Finding::error("clock", format!("{says}: tokens that are good are refused")).advice(advice)
+        }
+        skew if skew > SKEW => Finding::warning("clock", says).advice(advice),
+        skew => Finding::ok("clock", format!("within {} ms of the database's", skew.num_milliseconds() + 1)),
+    }
+    .data(data))
+}

@@ -1,0 +1,104 @@
+//! Who reaches the server, and those who say who callers are.
+
+use super::finding::Finding;
+use crate::auth::Auth;
+use crate::config::Config;
+use crate::db;
+use crate::domain::Way;
+use sqlx::postgres::PgConnectOptions;
+
+/// The ways to show who calls; `keys` of them may be used.
+pub(super) async fn auth(config: &Config, http: reqwest::Client, keys: Option<usize>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let only_keys = config.auth.oidc.is_none() && config.auth.kubernetes.is_none();
+    match keys.filter(|_| config.auth.keys) {
+        Some(0) if only_keys => findings.push(
+            Finding::warning("auth", "there is no API key yet, so nobody can call or log in")
+                .advice("make one: `regreen token create --role admin --name alice`"),
+        ),
+        Some(keys) => findings.push(Finding::ok("auth", format!("{keys} API keys may be used"))),
+        None => {}
+    }
+    // Nothing that is asked here is in the database.
+    let pool = db::pool(PgConnectOptions::new_without_pgpass(), 1);
+    let auth = match Auth::new(config, pool, http) {
+        Ok(auth) => auth,
+        Err(error) => {
+            let finding = Finding::error("auth", format!("{error:#}"));
+            findings.push(finding.advice("mount the file, and let this user read it"));
+            return findings;
+        }
+    };
+    for (way, found) in auth.look().await {
+        findings.push(match found {
+            Ok(says) => Finding::ok("auth", says),
+            Err(error) => {
+                Finding::error("auth", format!("{}: {error:#}", name(way))).advice(advice(way, config))
+            }
+        });
+    }
+    if config.auth.oidc.as_ref().is_some_and(|oidc| oidc.client_id.is_some()) && !auth.has_login() {
+        let finding =
+            Finding::warning("auth", "people cannot log in at the issuer: `server.public_url` is not set");
+        findings.push(finding.advice("set `server.public_url` (REGREEN_PUBLIC_URL), and register `/login/callback` under it at the issuer"));
+    }
+    findings
+}
+
+fn name(way: Way) -> &'static str {
+    if way == Way::Kubernetes { "kubernetes" } else { "oidc" }
+}
+
+fn advice(way: Way, config: &Config) -> &'static str {
+    let reviews = config.auth.kubernetes.as_ref().is_some_and(|kubernetes| kubernetes.issuer.is_none());
+    match way {
+        Way::Kubernetes if reviews => {
+            "see `auth.kubernetes_api`, `auth.kubernetes_ca` and `auth.kubernetes_token`; give this server's account the ClusterRole `system:auth-delegator`"
+        }
+        Way::Kubernetes => {
+            "see `auth.kubernetes_api` and `auth.kubernetes_ca`; let this server's account read /openid/v1/jwks (the ClusterRole `system:service-account-issuer-discovery`)"
+        }
+        _ => {
+            "see that `auth.oidc_issuer` is the issuer's URL exactly as it names itself, and can be reached from here"
+        }
+    }
+}
+
+/// Where the server listens, and who may do what there.
+pub(super) fn address(config: &Config) -> Vec<Finding> {
+    let (server, auth) = (&config.server, &config.auth);
+    let place = format!("{}:{}", server.bind, server.port);
+    let mut findings = vec![if auth.is_on() {
+        Finding::ok("address", format!("{place}; who calls has to show who they are"))
+    } else if server.bind.is_loopback() {
+        Finding::note("address", format!("{place}, loopback alone; nobody has to show who they are"))
+            .advice("set `auth.ways` (REGREEN_AUTH) before a proxy or port-forward lets others in")
+    } else {
+        Finding::warning("address", format!("{place}; whoever reaches it may do everything")).advice(
+            "set `auth.ways` (REGREEN_AUTH) to any of keys, oidc, kubernetes, or `server.bind` to 127.0.0.1",
+        )
+    }];
+    if let Some(beside) = server.metrics_bind.filter(|beside| !beside.ip().is_loopback()) {
+        findings.push(Finding::note(
+            "address",
+            format!("metrics and probes at {beside}, open to whoever reaches it"),
+        ));
+    }
+    match &server.public_url {
+        None => findings.push(
+            Finding::note("address", "issues have no links to their reports: `server.public_url` is not set")
+                .advice("set it (REGREEN_PUBLIC_URL) to where people reach this server"),
+        ),
+        Some(url) if auth.is_on() && url.starts_with("http://") && !url.starts_with("http://localhost") => {
+            findings.push(
+                Finding::warning(
+                    "address",
+                    format!("{url} is not https: browsers do not keep who logged in to the pages"),
+                )
+                .advice("put TLS before the server, and set `server.public_url` to https://"),
+            );
+        }
+        Some(_) => {}
+    }
+    findings
+}

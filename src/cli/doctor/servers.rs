@@ -1,0 +1,237 @@
+//! MCP servers, and the tools of them that the settings name.
+
+use super::finding::Finding;
+use super::within;
+use crate::config::{Config, McpServer, Mistake, Transport, process_env};
+use crate::domain::Access;
+use crate::domain::policy::{Asker, Decision};
+use crate::mcp::{Registry, ServerStatus};
+use crate::shutdown::Shutdown;
+use crate::triage::{self, Need};
+use futures::future::join_all;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Longest wait for sessions to end.
+const CLOSING: Duration = Duration::from_secs(5);
+/// Tools of each kind that are told by name.
+const NAMED: usize = 8;
+
+/// The servers, as they connect.
+pub(super) struct Servers {
+    all: Vec<McpServer>,
+    /// What is wrong with those that were added.
+    mistakes: Vec<Finding>,
+    registry: Registry,
+    shutdown: Shutdown,
+    began: Instant,
+}
+
+impl Servers {
+    /// Begins to connect to those of the settings and those that were added.
+    pub(super) fn connect(config: &Config, added: &[Value], http: reqwest::Client) -> Self {
+        let mut all = config.mcp.clone();
+        let mut mistakes = Vec::new();
+        for settings in added {
+            match config.added.server(settings, &process_env) {
+                Ok(server) => all.push(server),
+                Err(problems) => {
+                    let problems: Vec<String> = problems.iter().map(Mistake::to_string).collect();
+                    let says = format!(
+                        "{}, an added server, is left out: {}",
+                        settings["name"],
+                        problems.join("; ")
+                    );
+                    let advice =
+                        "allow in `added_servers.…` what it needs, or remove it on the page “MCP servers”";
+                    mistakes.push(Finding::warning("mcp", says).advice(advice));
+                }
+            }
+        }
+        let shutdown = Shutdown::new();
+        let registry = Registry::start(all.clone(), Arc::clone(&config.policy), http, &shutdown);
+        Self { all, mistakes, registry, shutdown, began: Instant::now() }
+    }
+
+    pub(super) fn all(&self) -> &[McpServer] {
+        &self.all
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(super) async fn close(self) {
+        self.shutdown.finish(CLOSING).await;
+    }
+
+    /// How each server is.
+    pub(super) async fn check(&self) -> Vec<Finding> {
+        if self.all.is_empty() && self.mistakes.is_empty() {
+            let finding =
+                Finding::warning("mcp", "no MCP server is configured: reports have to bring their log");
+            return vec![finding.advice("set `openshift.url` (MCP_OPENSHIFT_URL) and `gitea.url` (MCP_GITEA_URL), or add `[[mcp]]` tables")];
+        }
+        let each = self.all.iter().map(|server| self.server(server));
+        join_all(each).await.into_iter().chain(self.mistakes.iter().cloned()).collect()
+    }
+
+    async fn server(&self, server: &McpServer) -> Finding {
+        if let Err(late) = within("mcp", self.registry.tried(&server.name)).await {
+            let says = format!("`{}`: {}", server.name, late.says);
+            return Finding { says, ..late };
+        }
+        let took = self.began.elapsed();
+        match self.registry.status_of(&server.name) {
+            Some((status, _)) if status.is_connected() => self.connected(&status, took),
+            Some((status, _)) => away(server, &status),
+            None => Finding::error("mcp", format!("`{}` is gone", server.name)),
+        }
+    }
+
+    fn connected(&self, status: &ServerStatus, took: Duration) -> Finding {
+        let tools = self.registry.tools_of(&status.name).unwrap_or_default();
+        let of = |access: Access| -> Vec<&str> {
+            tools.iter().filter(|tool| tool.access == access).map(|tool| tool.name.as_str()).collect()
+        };
+        let (reads, writes) = (of(Access::Read), of(Access::Write));
+        let revision = self.registry.revision_of(&status.name).unwrap_or_default();
+        let (name, transport, took) = (&status.name, status.transport, took.as_millis());
+        let data = json!({
+            "server": name, "transport": transport, "revision": revision, "took_ms": took, "reads": reads, "writes": writes,
+        });
+        let says =
+            format!("`{name}` ({transport}, MCP {revision}) connected in {took} ms, {} tools", tools.len());
+        let finding = if tools.is_empty() {
+            Finding::warning("mcp", says)
+                .advice("see `allow` and `deny` of its table, and what the server itself lets show")
+        } else if reads.is_empty() {
+            Finding::note("mcp", format!("{says}; none is said to only read: {}", named(&writes))).advice(
+                "name those that only look in `read` of its table, or investigations are not offered them",
+            )
+        } else {
+            Finding::ok(
+                "mcp",
+                format!("{says}; read: {}; change something: {}", named(&reads), named(&writes)),
+            )
+        };
+        finding.data(data)
+    }
+
+    /// Whether the tools that the settings name are there, take what they are given, and may be called.
+    pub(super) async fn tools(&self, config: &Config) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = triage::needs(config)
+            .iter()
+            // One finding about a server that is away is enough.
+            .filter(|need| self.registry.is_connected(need.server))
+            .map(|need| self.need(need))
+            .collect();
+        let cluster = &config.cluster.server;
+        if !self.all.is_empty() && !self.all.iter().any(|server| &server.name == cluster) {
+            let says = format!("there is no MCP server `{cluster}`: reports have to bring their log");
+            let advice =
+                "set `openshift.url` (MCP_OPENSHIFT_URL), or name another server in `cluster.server`";
+            findings.insert(0, Finding::warning("tools", says).advice(advice));
+        }
+        findings
+    }
+
+    fn need(&self, need: &Need<'_>) -> Finding {
+        let Need { setting, server, tool, loss, .. } = need;
+        let name = format!("`{tool}` of `{server}` (`{setting}`)");
+        let bad = |says: String| match loss {
+            Some(loss) => Finding::warning("tools", format!("{says}: {loss}")),
+            None => Finding::error("tools", says),
+        };
+        let Some(found) = self.registry.find(server, tool) else {
+            let advice = format!("set `{setting}` to what the server calls it; {}", self.known(server));
+            return bad(format!("{name} is not there")).advice(advice);
+        };
+        let misfits = need.misfits(found.schema());
+        if !misfits.is_empty() {
+            let advice =
+                format!("set `{setting}` to a tool of the server that does this; {}", self.known(server));
+            return bad(format!("{name} does not fit: {}", misfits.join("; "))).advice(advice);
+        }
+        match self.registry.standing(&Asker::service(), server, tool) {
+            Some(standing) if standing.decision != Decision::Allow => {
+                let says = format!(
+                    "{name} is kept from Regreen itself by {}: {}",
+                    standing.behind(),
+                    standing.reason
+                );
+                bad(says).advice(
+                    "change that rule of `policy.file`, or put one with `place = \"service\"` before it",
+                )
+            }
+            _ => {
+                let does = if found.access() == Access::Read { "reads" } else { "changes something" };
+                Finding::ok("tools", format!("{name} is there and fits; it {does}"))
+            }
+        }
+    }
+
+    fn known(&self, server: &str) -> String {
+        let tools = self.registry.tools_of(server).unwrap_or_default();
+        let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
+        format!("it has {}", named(&names))
+    }
+
+    /// Whether issues go somewhere.
+    pub(super) async fn tracker(&self, config: &Config) -> Vec<Finding> {
+        let Some(tracker) = &config.tracker else {
+            let finding =
+                Finding::note("tracker", "issues are filed nowhere; diagnoses are stored and returned");
+            return vec![finding.advice("set `tracker.owner` and `tracker.repo` (GITEA_OWNER, GITEA_REPO) and the tracker's MCP server")];
+        };
+        let place = format!("{}/{} through `{}`", tracker.owner, tracker.repo, tracker.server);
+        let mut findings = Vec::new();
+        if self.registry.is_connected(&tracker.server) {
+            findings.push(match triage::issues(&self.registry, tracker).await {
+                Some(Ok(())) => Finding::ok("tracker", format!("issues go to {place}; those there can be listed")),
+                Some(Err(error)) => Finding::error("tracker", format!("issues of {place} cannot be listed: {error}"))
+                    .advice("see that `tracker.owner` and `tracker.repo` are right, and that the server's token may read and write issues there"),
+                None => Finding::note("tracker", format!("issues go to {place}; `{}` is not said to only read, so it is not tried", tracker.list_tool))
+                    .advice("name it in `read` of the server's table"),
+            });
+        }
+        if tracker.webhook_secret.is_none() {
+            let finding = Finding::note(
+                "tracker",
+                "its webhooks are refused: closed issues do not resolve their incidents",
+            );
+            findings.push(finding.advice("set `tracker.webhook_secret` (REGREEN_WEBHOOK_SECRET), and the same in the webhook of the repository"));
+        }
+        findings
+    }
+}
+
+fn named(names: &[&str]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names if names.len() <= NAMED => names.join(", "),
+        names => format!("{} and {} more", names[..NAMED].join(", "), names.len() - NAMED),
+    }
+}
+
+fn away(server: &McpServer, status: &ServerStatus) -> Finding {
+    let reason = status.last_error.as_deref().unwrap_or("no reason given");
+    let name = &server.name;
+    let refused = ["401", "403", "Auth required", "auth required"].iter().any(|word| reason.contains(word));
+    let advice = match &server.transport {
+        Transport::Stdio { .. } => format!(
+            "see that the first word of `command` of `{name}` is a program here, and that `env` holds what it wants"
+        ),
+        _ if refused => {
+            format!("see that `headers` of `{name}` hold what the server wants, and that it has not expired")
+        }
+        _ => format!(
+            "see that the server runs, that the URL and transport of `{name}` are right, and that a NetworkPolicy lets this pod reach it"
+        ),
+    };
+    let data = json!({ "server": name, "transport": status.transport, "error": reason });
+    let finding =
+        Finding::error("mcp", format!("`{name}` ({}) is not connected: {reason}", status.transport));
+    finding.advice(advice).data(data)
+}
