@@ -26,7 +26,7 @@ pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
     } else if findings.is_empty() {
         findings.push(Finding::ok(
             "files",
-            format!("{} that the settings refer to are there and closed to others", all.len()),
+            format!("all that the settings refer to ({}) are as they should be", all.len()),
         ));
     }
     findings

@@ -81,12 +81,13 @@ async fn examine(
         servers.close().await;
         (found, permissions)
     };
-    let (asked, model, embedder, auth) = tokio::join!(
+    let (asked, model, auth) = tokio::join!(
         Box::pin(asked),
         Box::pin(within("model", model::check(config, http.clone()))),
-        Box::pin(within("embedder", model::embedder(config, &http, &spaces))),
         Box::pin(within("auth", reach::auth(config, http.clone(), keys))),
     );
+    // By itself: an embedder of this process computes, and what the others take would be told as more.
+    let embedder = within("embedder", model::embedder(config, &http, &spaces)).await;
     findings.extend(of_database);
     let (of_servers, permissions) = asked;
     findings.extend(of_servers);
