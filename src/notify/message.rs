@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// Of so many a digest says something; the others are counted.
@@ -19,6 +19,8 @@ const MAX_TITLE: usize = 200;
 
 /// Something that is told.
 pub(super) struct Item {
+    /// Names it, however often it is sent.
+    pub(super) id: Uuid,
     pub(super) novelty: Novelty,
     pub(super) at: DateTime<Utc>,
     pub(super) report: Report,
@@ -165,11 +167,14 @@ pub(super) fn teams(items: &[Item], links: &Links) -> Message {
 }
 
 /// For any service: signed as the Standard Webhooks specification 1.0 wants it (`webhook-signature` is `v1,` and the base64 of
-/// HMAC-SHA256 over `id.timestamp.body`). The id is the same when a message is sent again.
-pub(super) fn webhook(items: &[Item], delivery: Uuid, now: DateTime<Utc>, secret: &SecretString) -> Message {
+/// HMAC-SHA256 over `id.timestamp.body`). The id is the same when a message is sent again, and another when it then tells of more.
+pub(super) fn webhook(items: &[Item], now: DateTime<Utc>, secret: &SecretString) -> Message {
     let told: Vec<Value> = items.iter().map(as_json).collect();
     let body = json!({"type": "reports.ended", "timestamp": now, "data": {"items": told}}).to_string();
-    let (id, timestamp) = (delivery.to_string(), now.timestamp().to_string());
+    let mut of_all = Sha256::new();
+    items.iter().for_each(|item| of_all.update(item.id));
+    let id = format!("msg_{}", hex::encode(&of_all.finalize()[..16]));
+    let timestamp = now.timestamp().to_string();
     // By the specification a secret is base64 after `whsec_`; another one is taken as it is.
     let secret = secret.expose_secret();
     let key = secret
@@ -194,7 +199,7 @@ fn as_json(item: &Item) -> Value {
         })
     });
     json!({
-        "novelty": item.novelty.as_str(), "at": item.at, "report_id": item.report.id, "report_url": item.url,
+        "id": item.id, "novelty": item.novelty.as_str(), "at": item.at, "report_id": item.report.id, "report_url": item.url,
         "failure": item.report.failure, "incident": incident,
     })
 }
@@ -234,7 +239,7 @@ mod tests {
             previous_id: None,
             resolved_at: None,
         };
-        Item { novelty: Novelty::New, at, report, incident: Some(incident), url: None }
+        Item { id: Uuid::nil(), novelty: Novelty::New, at, report, incident: Some(incident), url: None }
     }
 
     #[test]
@@ -266,11 +271,11 @@ mod tests {
     #[test]
     fn a_webhook_is_signed_as_the_specification_wants() {
         let secret = SecretString::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-        let message = webhook(&[item("x")], Uuid::nil(), DateTime::UNIX_EPOCH, &secret);
+        let message = webhook(&[item("x")], DateTime::UNIX_EPOCH, &secret);
         let header = |name| message.headers.iter().find(|(known, _)| *known == name).unwrap().1.clone();
         let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
-        mac.update(format!("{}.0.{}", Uuid::nil(), message.body).as_bytes());
+        mac.update(format!("{}.0.{}", header("webhook-id"), message.body).as_bytes());
         let signature = header("webhook-signature");
         let given = STANDARD.decode(signature.strip_prefix("v1,").unwrap()).unwrap();
         assert!(mac.verify_slice(&given).is_ok() && header("webhook-timestamp") == "0");

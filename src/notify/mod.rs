@@ -80,7 +80,7 @@ pub async fn tell(app: &App, name: &str) -> Result<(), String> {
     }
     let ids: Vec<Uuid> = claimed.iter().map(|notification| notification.id).collect();
     let sent = match items(app, &claimed).await {
-        Ok(items) => send(app, target, &ids, &items).await,
+        Ok(items) => send(app, target, &items).await,
         Err(error) => Err(Refusal::Retry(away(error))),
     };
     let outcome = match &sent {
@@ -134,6 +134,7 @@ async fn items(app: &App, claimed: &[Notification]) -> sqlx::Result<Vec<Item>> {
             None => None,
         };
         items.push(Item {
+            id: notification.id,
             novelty: notification.novelty,
             at: notification.at,
             url: app.report_url(report.id),
@@ -144,16 +145,13 @@ async fn items(app: &App, claimed: &[Notification]) -> sqlx::Result<Vec<Item>> {
     Ok(items)
 }
 
-async fn send(app: &App, target: &Target, ids: &[Uuid], items: &[Item]) -> Result<(), Refusal> {
+async fn send(app: &App, target: &Target, items: &[Item]) -> Result<(), Refusal> {
     let links = &app.config.privacy.links;
     let (url, Message { body, headers }) = match &target.channel {
         Channel::PullRequest(forge) => return pull_request::comment(app, forge, items).await,
         Channel::Slack(url) => (url, message::slack(items, links)),
         Channel::Teams(url) => (url, message::teams(items, links)),
-        Channel::Webhook { url, secret } => {
-            let delivery = ids.first().copied().unwrap_or_default();
-            (url, message::webhook(items, delivery, clock::now(), secret))
-        }
+        Channel::Webhook { url, secret } => (url, message::webhook(items, clock::now(), secret)),
     };
     let request = app.http().post(url.expose_secret()).timeout(PATIENCE);
     let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
