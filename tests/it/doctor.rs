@@ -100,6 +100,7 @@ async fn doctor_finds_nothing_wrong_where_everything_is_well() {
     insta::assert_snapshot!(lines.join("\n"), @r"
     settings ok
     database ok
+    database ok
     migrations ok
     clock ok
     mcp ok

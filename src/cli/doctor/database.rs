@@ -71,9 +71,8 @@ impl Database {
     async fn of(db: &mut PgConnection) -> sqlx::Result<Self> {
         let condition = condition::of(db).await?;
         let schema = condition::schema(db).await?;
-        let mut findings = vec![server(&condition, &schema), migrations(&schema, condition.may_create)];
-        findings.extend(writing(&condition));
-        findings.push(time(db).await?);
+        let migrations = migrations(&schema, condition.may_create);
+        let findings = vec![server(&condition, &schema), writing(&condition), migrations, time(db).await?];
         if !matches!(schema, Schema::Fits(_)) {
             return Ok(Self { findings, ..Self::default() });
         }
@@ -190,19 +189,23 @@ fn migrations(schema: &Schema, may_create: bool) -> Finding {
     }
 }
 
-fn writing(condition: &Condition) -> Option<Finding> {
+fn writing(condition: &Condition) -> Finding {
     if condition.read_only {
-        let finding =
-            Finding::error("database", "refuses to write: it follows another server, or is set to read only");
-        return Some(finding.advice(
-            "name the primary in `database.url` (DATABASE_URL), or turn default_transaction_read_only off",
-        ));
+        let says = "refuses to write: it follows another server, or is set to read only";
+        let advice =
+            "name the primary in `database.url` (DATABASE_URL), or turn default_transaction_read_only off";
+        return Finding::error("database", says).advice(advice);
     }
-    let table = condition.closed.as_ref()?;
-    Some(
-        Finding::error("database", format!("its user may not write the table `{table}`"))
+    match &condition.closed {
+        Some(table) => Finding::error("database", format!("its user may not write the table `{table}`"))
             .advice("grant it select, insert, update and delete on all tables, or make it their owner"),
-    )
+        None if !condition.may_create => Finding::note(
+            "database",
+            "may be written, but its user may make no tables: a newer Regreen cannot migrate it",
+        )
+        .advice("grant the user create on its schema before an upgrade"),
+        None => Finding::ok("database", "may be written, and migrated by a newer Regreen"),
+    }
 }
 
 async fn time(db: &mut PgConnection) -> sqlx::Result<Finding> {
