@@ -5,13 +5,15 @@ ARG RUST=docker.io/library/rust:1.95.0-bookworm
 
 FROM ${RUST} AS build
 ARG TARGETARCH
+# `local-embeddings` for an embedder in the process.
+ARG FEATURES=
 WORKDIR /src
 COPY . .
 # Queries are checked against .sqlx; crates and what was built of them are kept between builds, by platform.
 ENV SQLX_OFFLINE=true CARGO_TERM_COLOR=never
 RUN --mount=type=cache,id=regreen-crates,target=/usr/local/cargo/registry \
     --mount=type=cache,id=regreen-target-${TARGETARCH},target=/src/target \
-    cargo build --locked --release --bin regreen && .ci/image-tree target/release/regreen /image
+    cargo build --locked --release --features "${FEATURES}" --bin regreen && .ci/image-tree target/release/regreen /image
 
 FROM build AS test
 RUN --mount=type=cache,id=regreen-crates,target=/usr/local/cargo/registry \

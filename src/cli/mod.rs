@@ -118,6 +118,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 async fn migrate(config: Config) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     let connected = app::connect(&config).await?;
+    db::there(&connected.pool, config.database.wait).await?;
     db::migrate(&connected.pool).await?;
     connected.pool.close().await;
     if let Some(private) = connected.private {

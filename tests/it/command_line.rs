@@ -54,6 +54,15 @@ fn check_config_explains_and_fails() {
 }
 
 #[test]
+fn migrate_waits_for_its_database_and_says_what_is_wrong() {
+    let away = [("DATABASE_URL", "postgres://regreen@127.0.0.1:9/x"), ("REGREEN_DATABASE_WAIT", "1s")];
+    let output = regreen(&["migrate"], &away);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("the database did not answer within 1s"), "{}", text(&output));
+    assert!(!text(&output).contains("pgvector"), "{}", text(&output));
+}
+
+#[test]
 fn policy_test_prints_the_decision_and_the_rule_behind_it() {
     let jenkins = ["policy", "test", "--server", "jenkins", "--tool", "run_groovy_script"];
     let denied = regreen(&jenkins, &[]);
