@@ -266,9 +266,7 @@ impl Begun {
     pub fn answered(self, answer: &Result<Completion, ModelError>) {
         match answer {
             Ok(Completion { text, tool_calls, usage, truncated }) => {
-                self.span.set("gen_ai.usage.input_tokens", count(usage.input_tokens));
-                self.span.set("gen_ai.usage.cache_read.input_tokens", count(usage.cached_tokens));
-                self.span.set("gen_ai.usage.output_tokens", count(usage.output_tokens));
+                self.span.used(*usage);
                 let called: Vec<&str> = tool_calls.iter().map(|call| call.name.as_str()).collect();
                 let detail =
                     if called.is_empty() { "answered in text".to_owned() } else { called.join(", ") };
@@ -345,10 +343,6 @@ pub fn calling(server: &str, tool: &str, arguments: &Value) -> Begun {
         });
         Note::new("tool.call", ("tool", &format!("{server} {tool}")), "stopped").data(data)
     })
-}
-
-fn count(tokens: u64) -> i64 {
-    i64::try_from(tokens).unwrap_or(i64::MAX)
 }
 
 /// SHA-256 in hexadecimal.

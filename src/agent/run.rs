@@ -96,11 +96,7 @@ impl Agent {
         ];
         let span = Span::begin("invoke_agent".to_owned(), SpanKind::Internal, attributes);
         let outcome = span.of(self.run_within(brief, cancel)).await;
-        span.set("gen_ai.usage.input_tokens", i64::try_from(outcome.usage.input_tokens).unwrap_or(i64::MAX));
-        span.set(
-            "gen_ai.usage.output_tokens",
-            i64::try_from(outcome.usage.output_tokens).unwrap_or(i64::MAX),
-        );
+        span.used(outcome.usage);
         span.set("regreen.turns", i64::from(outcome.turns));
         span.set("regreen.stop_reason", outcome.stop.as_str());
         outcome

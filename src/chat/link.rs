@@ -53,11 +53,9 @@ impl Link {
     /// Whether it was made here, for this call, and is not over.
     #[must_use]
     pub fn is_genuine(&self, app: &App, approval: &Approval, signature: &str, now: DateTime<Utc>) -> bool {
-        let bytes: Option<Vec<u8>> = (signature.is_ascii() && signature.len() == 64)
-            .then(|| (0..32).map(|at| u8::from_str_radix(&signature[2 * at..2 * at + 2], 16).ok()).collect())
-            .flatten();
+        let given = hex::decode(signature).ok();
         let signed =
-            bytes.zip(self.mac(app, approval)).is_some_and(|(bytes, mac)| mac.verify_slice(&bytes).is_ok());
+            given.zip(self.mac(app, approval)).is_some_and(|(given, mac)| mac.verify_slice(&given).is_ok());
         signed && now.timestamp() < self.until
     }
 

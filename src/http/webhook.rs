@@ -163,17 +163,8 @@ fn said(kind: &str, event: &Event, tracker: &Tracker, delivery: Option<String>) 
 fn signed(headers: &HeaderMap, body: &[u8], secret: &str) -> bool {
     let given = ["x-hub-signature-256", "x-gitea-signature"].iter().find_map(|name| headers.get(*name));
     let given = given.and_then(|value| value.to_str().ok()).map(|text| text.trim_start_matches("sha256="));
-    let Some(given) = given.and_then(bytes) else { return false };
+    let Some(given) = given.and_then(|digits| hex::decode(digits).ok()) else { return false };
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return false };
     mac.update(body);
     mac.verify_slice(&given).is_ok()
-}
-
-fn bytes(hex: &str) -> Option<Vec<u8>> {
-    let digits = hex.as_bytes();
-    let pairs = digits.chunks_exact(2);
-    if !pairs.remainder().is_empty() {
-        return None;
-    }
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

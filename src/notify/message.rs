@@ -102,7 +102,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// For an incoming webhook of Slack.
-pub(super) fn slack(items: &[Item], _links: &Links) -> Message {
+pub(super) fn slack(items: &[Item]) -> Message {
     let section = |text: String| json!({"type": "section", "text": {"type": "mrkdwn", "text": text}});
     let mut blocks = Vec::new();
     if items.len() > 1 {
@@ -246,7 +246,7 @@ mod tests {
     fn words_call_nobody_and_lead_nowhere() {
         let title = "<!channel> *see* [here](https://evil.example/x) <https://evil.example|log> @all & more";
         let items = [item(title), item("plain")];
-        let slack = slack(&items, &Links::default()).body;
+        let slack = slack(&items).body;
         assert!(!slack.contains("<!channel>") && !slack.contains("https://evil"), "{slack}");
         assert!(slack.contains("<https://git.example/o/r/issues/7|&lt;!channel&gt;"), "{slack}");
         assert!(slack.contains("2 failures: 2 new") && slack.contains("seen 3 times"), "{slack}");
@@ -260,7 +260,7 @@ mod tests {
     #[test]
     fn a_long_digest_is_counted_not_listed() {
         let items: Vec<Item> = (0..40).map(|number| item(&format!("cause {number}"))).collect();
-        let slack: Value = serde_json::from_str(&slack(&items, &Links::default()).body).unwrap();
+        let slack: Value = serde_json::from_str(&slack(&items).body).unwrap();
         assert_eq!(slack["text"], "40 failures: 40 new");
         assert_eq!(slack["blocks"].as_array().unwrap().len(), SHOWN + 2);
         let teams: Value = serde_json::from_str(&teams(&items, &Links::default()).body).unwrap();

@@ -10,7 +10,7 @@ use crate::config::{Channel, Target};
 use crate::db::audit::{self, Deed};
 use crate::db::notifications::{self, Notification};
 use crate::db::{incidents, queue, reports};
-use crate::domain::{FailureClass, Novelty, Report};
+use crate::domain::{FailureClass, Incident, Novelty, Report};
 use crate::metrics::metrics;
 use message::{Item, Message};
 use reqwest::StatusCode;
@@ -125,14 +125,20 @@ async fn settle(app: &App, target: &Target, told: usize, outcome: &str) -> sqlx:
     Ok(())
 }
 
+/// A report and its cause.
+async fn known(app: &App, id: Uuid) -> sqlx::Result<Option<(Report, Option<Incident>)>> {
+    let Some(report) = reports::get(&app.pool, id).await? else { return Ok(None) };
+    let incident = match report.incident_id {
+        Some(id) => incidents::get(&app.pool, id).await?,
+        None => None,
+    };
+    Ok(Some((report, incident)))
+}
+
 async fn items(app: &App, claimed: &[Notification]) -> sqlx::Result<Vec<Item>> {
     let mut items = Vec::new();
     for notification in claimed {
-        let Some(report) = reports::get(&app.pool, notification.report).await? else { continue };
-        let incident = match report.incident_id {
-            Some(id) => incidents::get(&app.pool, id).await?,
-            None => None,
-        };
+        let Some((report, incident)) = known(app, notification.report).await? else { continue };
         items.push(Item {
             id: notification.id,
             novelty: notification.novelty,
@@ -146,11 +152,10 @@ async fn items(app: &App, claimed: &[Notification]) -> sqlx::Result<Vec<Item>> {
 }
 
 async fn send(app: &App, target: &Target, items: &[Item]) -> Result<(), Refusal> {
-    let links = &app.config.privacy.links;
     let (url, Message { body, headers }) = match &target.channel {
         Channel::PullRequest(forge) => return pull_request::comment(app, forge, items).await,
-        Channel::Slack(url) => (url, message::slack(items, links)),
-        Channel::Teams(url) => (url, message::teams(items, links)),
+        Channel::Slack(url) => (url, message::slack(items)),
+        Channel::Teams(url) => (url, message::teams(items, &app.config.privacy.links)),
         Channel::Webhook { url, secret } => (url, message::webhook(items, clock::now(), secret)),
     };
     let request = app.http().post(url.expose_secret()).timeout(PATIENCE);

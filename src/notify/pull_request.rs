@@ -4,7 +4,7 @@ use super::message::Item;
 use super::{PATIENCE, Refusal};
 use crate::app::App;
 use crate::config::{Forge, ForgeKind};
-use crate::db::{incidents, reports};
+use crate::db::reports;
 use crate::domain::{Failure, Incident, Report};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown::{self, Place};
@@ -88,9 +88,7 @@ async fn text(app: &App, commit: &Commit, marker: &str) -> Result<String, Refusa
     let ids = reports::of_commit(&app.pool, &commit.address, &commit.sha, MOST as i64).await.map_err(away)?;
     let mut failures = Vec::new();
     for id in ids {
-        let Some(report) = reports::get(&app.pool, id).await.map_err(away)? else { continue };
-        let Some(incident) = report.incident_id else { continue };
-        if let Some(incident) = incidents::get(&app.pool, incident).await.map_err(away)? {
+        if let Some((report, Some(incident))) = super::known(app, id).await.map_err(away)? {
             failures.push(shown(app, &report, &incident));
         }
     }

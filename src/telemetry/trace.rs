@@ -2,6 +2,7 @@
 //! that the configuration gives, ids and figures, never what a caller, a log or a model wrote. Names follow the semantic
 //! conventions of OpenTelemetry, for models and agents those of generative AI, for tools those of MCP.
 
+use crate::domain::Usage;
 use chrono::{DateTime, Utc};
 use opentelemetry::global;
 use opentelemetry::propagation::TextMapPropagator as _;
@@ -50,6 +51,14 @@ impl Span {
     /// Known only later.
     pub fn set(&self, key: &'static str, value: impl Into<Value>) {
         self.0.span().set_attribute(KeyValue::new(key, value));
+    }
+
+    /// What models used.
+    pub fn used(&self, usage: Usage) {
+        let whole = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+        self.set("gen_ai.usage.input_tokens", whole(usage.input_tokens));
+        self.set("gen_ai.usage.cache_read.input_tokens", whole(usage.cached_tokens));
+        self.set("gen_ai.usage.output_tokens", whole(usage.output_tokens));
     }
 
     /// It did not work; which kind of failure, from a closed set.
