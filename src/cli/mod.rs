@@ -7,6 +7,7 @@ mod excerpt;
 mod health;
 mod ingest;
 mod policy;
+mod prune;
 mod replay;
 mod report;
 mod runbook;
@@ -46,6 +47,8 @@ enum Command {
     Migrate,
     /// Store documents: the built-in runbooks and those of the given files and folders.
     Ingest(ingest::Arguments),
+    /// Remove what is past `retention.*`; meant to run once a day.
+    Prune(prune::Arguments),
     /// API keys: make, list, revoke.
     #[command(subcommand)]
     Token(token::Action),
@@ -93,6 +96,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Work => serve::run(load()?, serve::Roles::Work).await,
         Command::Migrate => migrate(load()?).await,
         Command::Ingest(arguments) => ingest::run(load()?, arguments).await,
+        Command::Prune(arguments) => prune::run(load()?, arguments).await,
         Command::Runbook(action) => runbook::run(load()?, action).await,
         Command::Policy(action) => policy::run(&load()?, action),
         Command::Token(action) => token::run(load()?, action).await,

@@ -10,6 +10,7 @@ mod notify;
 mod policy;
 mod reach;
 mod reader;
+mod retention;
 mod servers;
 mod settings;
 mod telemetry;
@@ -24,6 +25,7 @@ pub use mcp::{McpServer, Transport, globs};
 pub use notify::{Channel, Forge, ForgeKind, Target};
 pub use reach::is_off_limits;
 pub use reader::{Env, Mistake};
+pub use retention::Retention;
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
 pub use telemetry::{Log, Telemetry};
 pub use tracker::Tracker;
@@ -79,6 +81,8 @@ pub struct Config {
     pub notify: Vec<Target>,
     /// The record of what was done.
     pub audit: Audit,
+    /// How long what is over is kept.
+    pub retention: Retention,
     /// Workers.
     pub queue: Queue,
     /// Runbooks and their search.
@@ -305,6 +309,7 @@ impl Config {
             policy: policy::read(&mut r),
             notify: notify::read(&mut r, file),
             audit: audit(&mut r),
+            retention: retention::read(&mut r),
             queue: queue(&mut r),
             knowledge: knowledge::read(&mut r),
             prompts: r.text("prompts.folder").map(PathBuf::from),
@@ -439,11 +444,7 @@ fn agent(r: &mut Reader<'_>) -> Budget {
 }
 
 fn audit(r: &mut Reader<'_>) -> Audit {
-    let retention = r.text("audit.retention").map(|_| r.duration("audit.retention"));
-    if retention.is_some_and(|time| time < Duration::from_secs(24 * 3600)) {
-        r.mistake("`audit.retention`", "is shorter than a day; leave it out to keep the record for ever");
-    }
-    Audit { retention }
+    Audit { retention: retention::kept(r, "audit.retention") }
 }
 
 fn queue(r: &mut Reader<'_>) -> Queue {

@@ -1,7 +1,7 @@
 //! Every setting once: its key in the file, its environment variables, its default and what it means.
 //! The README's table is printed from here.
 
-use super::{auth, budget, limits, telemetry};
+use super::{auth, budget, limits, retention, telemetry};
 use serde::Serialize;
 use std::sync::LazyLock;
 
@@ -29,7 +29,8 @@ pub(super) const fn s(
 
 /// All settings, in the order of the documented table.
 pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
-    [GENERAL, auth::SETTINGS, budget::SETTINGS, limits::SETTINGS, telemetry::SETTINGS].concat()
+    [GENERAL, auth::SETTINGS, budget::SETTINGS, limits::SETTINGS, telemetry::SETTINGS, retention::SETTINGS]
+        .concat()
 });
 
 const GENERAL: &[Setting] = &[

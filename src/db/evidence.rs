@@ -118,8 +118,8 @@ pub async fn insert(
 pub async fn of(db: impl PgExecutor<'_>, owner: Owner) -> sqlx::Result<Vec<Evidence>> {
     let (report, conversation) = owner.ids();
     let rows = sqlx::query!(
-        "select id, position, kind, title, text, red from evidence
-         where report_id = $1 or conversation_id = $2 order by position",
+        r#"select id, position, kind, title || case when pruned_at is null then '' else ' (no longer kept)' end as "title!", text, red
+           from evidence where report_id = $1 or conversation_id = $2 order by position"#,
         report,
         conversation
     )
@@ -146,7 +146,7 @@ fn array(numbers: &[u32]) -> String {
 pub async fn list(db: impl PgExecutor<'_>, owner: Owner) -> sqlx::Result<Vec<EvidenceSummary>> {
     let (report, conversation) = owner.ids();
     let rows = sqlx::query!(
-        "select id, position, kind, title, lines, bytes, redactions, created_at
+        "select id, position, kind, title, lines, bytes, redactions, created_at, pruned_at
          from evidence where report_id = $1 or conversation_id = $2 order by position",
         report,
         conversation
@@ -162,15 +162,17 @@ pub async fn list(db: impl PgExecutor<'_>, owner: Owner) -> sqlx::Result<Vec<Evi
         bytes: row.bytes,
         redactions: row.redactions,
         created_at: row.created_at,
+        pruned_at: row.pruned_at,
     });
     Ok(summary.collect())
 }
 
-/// The id of one piece.
+/// The id of one piece whose text is kept.
 pub async fn id(db: impl PgExecutor<'_>, owner: Owner, position: i32) -> sqlx::Result<Option<Uuid>> {
     let (report, conversation) = owner.ids();
     sqlx::query_scalar!(
-        "select id from evidence where (report_id = $1 or conversation_id = $2) and position = $3",
+        "select id from evidence
+         where (report_id = $1 or conversation_id = $2) and position = $3 and pruned_at is null",
         report,
         conversation,
         position
@@ -179,15 +181,18 @@ pub async fn id(db: impl PgExecutor<'_>, owner: Owner, position: i32) -> sqlx::R
     .await
 }
 
+/// The text of a piece, or when it was removed as past its time.
+pub type Text = Result<String, DateTime<Utc>>;
+
 /// The whole text of one piece.
-pub async fn text(db: impl PgExecutor<'_>, owner: Owner, position: i32) -> sqlx::Result<Option<String>> {
+pub async fn text(db: impl PgExecutor<'_>, owner: Owner, position: i32) -> sqlx::Result<Option<Text>> {
     let (report, conversation) = owner.ids();
-    sqlx::query_scalar!(
-        "select text from evidence where (report_id = $1 or conversation_id = $2) and position = $3",
+    let row = sqlx::query!(
+        "select text, pruned_at from evidence where (report_id = $1 or conversation_id = $2) and position = $3",
         report,
         conversation,
         position
-    )
-    .fetch_optional(db)
-    .await
+    );
+    let row = row.fetch_optional(db).await?;
+    Ok(row.map(|row| row.pruned_at.map_or(Ok(row.text), Err)))
 }

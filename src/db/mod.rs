@@ -14,6 +14,7 @@ pub mod keys;
 pub mod notifications;
 pub mod overview;
 pub mod private;
+pub mod prune;
 pub mod queue;
 pub mod recordings;
 pub mod reports;

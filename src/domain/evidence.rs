@@ -101,4 +101,7 @@ pub struct EvidenceSummary {
     pub redactions: i32,
     /// When it was stored.
     pub created_at: DateTime<Utc>,
+    /// When its text was removed as past `retention.evidence`; absent while it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruned_at: Option<DateTime<Utc>>,
 }

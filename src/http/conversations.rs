@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, Shape};
 use super::problem::{FieldError, Problem};
-use super::reports::{bad_query, cut, known_id, missing, page_size, position};
+use super::reports::{bad_query, cut, kept_text, known_id, missing, page_size, position};
 use super::search::limit;
 use crate::app::App;
 use crate::clock;
@@ -273,14 +273,14 @@ fn markdown(detail: &ConversationDetail) -> String {
 /// The whole text of what a tool told a conversation.
 #[utoipa::path(get, path = "/api/conversations/{id}/evidence/{label}", tag = "conversations",
     params(("id" = Uuid, Path), ("label" = String, Path, description = "E1, E2, …")),
-    responses((status = 200, body = String, content_type = "text/plain"), (status = 404, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = String, content_type = "text/plain"), (status = 404, body = Problem),
+        (status = 410, body = Problem, description = "Past `retention.evidence`"), (status = 503, body = Problem)))]
 pub async fn evidence(
     State(app): State<Arc<App>>,
     Path((id, label)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let id = known_id(&id)?;
     let position = position(&label)?;
-    let text = evidence::text(&app.pool, Owner::Conversation(id), position).await?;
-    let text = text.ok_or_else(|| missing("evidence"))?;
+    let text = kept_text(&app, Owner::Conversation(id), position).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }

@@ -34,7 +34,7 @@ pub use access::Rule;
 pub use listen::{Limits, serve};
 pub use metrics::beside;
 pub use problem::Problem;
-pub(crate) use reports::{cut, known_id, missing, position};
+pub(crate) use reports::{cut, kept_text, known_id, missing, position};
 
 use crate::app::App;
 use crate::domain::Role;

@@ -105,7 +105,8 @@ async fn readable(app: &App, caller: &Caller, id: Uuid) -> Result<Report, Proble
 /// The whole redacted text of a piece of evidence.
 #[utoipa::path(get, path = "/api/reports/{id}/evidence/{label}", tag = "reports",
     params(("id" = Uuid, Path), ("label" = String, Path, description = "E1, E2, …")),
-    responses((status = 200, body = String, content_type = "text/plain"), (status = 404, body = Problem)))]
+    responses((status = 200, body = String, content_type = "text/plain"), (status = 404, body = Problem),
+        (status = 410, body = Problem, description = "Past `retention.evidence`")))]
 pub async fn evidence(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -114,10 +115,18 @@ pub async fn evidence(
     let id = known_id(&id)?;
     let position = position(&label)?;
     readable(&app, &caller, id).await?;
-    let text = db::evidence::text(&app.pool, Owner::Report(id), position)
-        .await?
-        .ok_or_else(|| missing("evidence"))?;
+    let text = kept_text(&app, Owner::Report(id), position).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
+}
+
+/// The text of a piece of evidence, while it is kept.
+pub(crate) async fn kept_text(app: &App, owner: Owner, position: i32) -> Result<String, Problem> {
+    let text = db::evidence::text(&app.pool, owner, position).await?.ok_or_else(|| missing("evidence"))?;
+    text.map_err(|at| {
+        let detail =
+            format!("it is no longer kept: it was past `retention.evidence` on {}", at.format("%Y-%m-%d"));
+        Problem::new(StatusCode::GONE, detail)
+    })
 }
 
 /// An id that is none is not found, like one that nobody has.

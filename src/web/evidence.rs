@@ -6,7 +6,7 @@ use super::logs::Logs;
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::evidence::{self, Owner};
-use crate::http::{Problem, known_id, missing};
+use crate::http::{Problem, kept_text, known_id, missing};
 use axum::extract::{Path, State};
 use axum::response::Html;
 use axum::{Extension, Json};
@@ -79,6 +79,16 @@ async fn show(
     let pieces = evidence::list(&app.pool, owner).await?;
     let label = label.to_uppercase();
     let known = pieces.iter().find(|piece| piece.label == label).ok_or_else(|| missing("evidence"))?;
+    // The section, the page that the evidence belongs to, and what it is called.
+    let (section, name, path, what) = match owner {
+        Owner::Report(id) => ("/incidents", "Incidents", format!("/reports/{id}"), "report"),
+        Owner::Conversation(id) => ("/chat", "Chat", format!("/chat/{id}"), "conversation"),
+    };
+    let trail = value([[name, section], [what, path.as_str()]]);
+    if let Some(gone) = known.pruned_at {
+        let values = context! { trail, label, title => known.title.clone(), gone => value(gone), lines => known.lines, bytes => known.bytes };
+        return page::show(app, section, "evidence-gone.html", values).await;
+    }
     let log = logs.read(app, owner, (known, pieces.len())).await?;
     let (piece, told) = (&log.piece, &log.told);
     let all: Vec<&str> = piece.text.lines().collect();
@@ -103,14 +113,8 @@ async fn show(
         found.iter().take(LISTED).filter_map(|number| Some(line((*number, all.get(number - 1)?)))).collect();
     let more_hits = found.len() > LISTED;
     let red: Vec<u32> = piece.red.iter().copied().take(MAX_RED).collect();
-    // The section, the page that the evidence belongs to, and what it is called.
-    let (section, name, path, what) = match owner {
-        Owner::Report(id) => ("/incidents", "Incidents", format!("/reports/{id}"), "report"),
-        Owner::Conversation(id) => ("/chat", "Chat", format!("/chat/{id}"), "conversation"),
-    };
     let values = context! {
-        trail => value([[name, section], [what, path.as_str()]]),
-        from, more_hits, red,
+        trail, from, more_hits, red,
         label => label.clone(),
         told => value(told),
         title => piece.title.clone(),
@@ -211,15 +215,15 @@ async fn lines(
     window: &Window,
 ) -> Result<Json<Lines>, Problem> {
     let position = crate::http::position(label)?;
-    let id = evidence::id(&app.pool, owner, position).await?.ok_or_else(|| missing("evidence"))?;
+    let id = evidence::id(&app.pool, owner, position).await?;
     let (held, fetched);
-    let text = match logs.get(id) {
+    let text = match id.and_then(|id| logs.get(id)) {
         Some(log) => {
             held = log;
             &held.piece.text
         }
         None => {
-            fetched = evidence::text(&app.pool, owner, position).await?.ok_or_else(|| missing("evidence"))?;
+            fetched = kept_text(app, owner, position).await?;
             &fetched
         }
     };

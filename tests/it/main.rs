@@ -50,6 +50,7 @@ mod policy;
 mod policy_property;
 mod policy_real_servers;
 mod private_postgres;
+mod prune;
 mod real_servers;
 mod reconnect;
 mod redaction;

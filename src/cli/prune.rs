@@ -1,0 +1,93 @@
+//! `prune`: removes what is past `retention.*`.
+
+use crate::config::{Config, Retention};
+use crate::db::audit::{self, Deed};
+use crate::db::prune::{Kind, prune};
+use crate::{app, clock, db, telemetry};
+use anyhow::Context as _;
+use chrono::{DateTime, TimeDelta, Utc};
+use clap::Args;
+use humantime::format_duration;
+use sqlx::PgPool;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Arguments of `prune`.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Only say what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A kind, how long it is kept, and since when that is.
+type Due = (Kind, Duration, DateTime<Utc>);
+
+/// Removes it and says how much it was.
+pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
+    telemetry::init(&config.log)?;
+    let now = clock::now();
+    let due = due(&config.retention, now);
+    if due.is_empty() {
+        println!("No `retention.*` is set: everything is kept for ever.");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let connected = app::connect(&config).await?;
+    db::migrate(&connected.pool).await?;
+    let outcome = if arguments.dry_run {
+        tried(&connected.pool, &due, now).await
+    } else {
+        done(&connected.pool, &due, now).await
+    };
+    connected.pool.close().await;
+    if let Some(private) = connected.private {
+        private.stop().await?;
+    }
+    outcome.context("not everything could be looked at; what was removed until then stays so")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn due(retention: &Retention, now: DateTime<Utc>) -> Vec<Due> {
+    let due = |kind| {
+        let time = match kind {
+            Kind::Incidents => retention.incidents,
+            Kind::Conversations => retention.conversations,
+            Kind::Reports => retention.reports,
+            Kind::Evidence | Kind::Runs => retention.evidence,
+            Kind::Usage => retention.usage,
+        }?;
+        Some((kind, time, now.checked_sub_signed(TimeDelta::from_std(time).ok()?)?))
+    };
+    Kind::ALL.into_iter().filter_map(due).collect()
+}
+
+async fn done(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()> {
+    let mut connection = pool.acquire().await?;
+    for (kind, time, before) in due {
+        let count = prune(&mut connection, *kind, *before, now).await?;
+        println!("{count:>9} {} older than {} removed", kind.as_str(), format_duration(*time));
+        if count > 0 {
+            let detail = format!("{count} of before {}", before.to_rfc3339());
+            let object = ("retention", kind.as_str());
+            let deed = Deed {
+                actor: "regreen",
+                action: "retention.prune",
+                object,
+                outcome: "done",
+                detail: &detail,
+            };
+            audit::add(&mut *connection, &deed, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Does it and takes it back: what would go with something else is counted once.
+async fn tried(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()> {
+    let mut transaction = pool.begin().await?;
+    for (kind, time, before) in due {
+        let count = prune(&mut transaction, *kind, *before, now).await?;
+        println!("{count:>9} {} older than {} would go", kind.as_str(), format_duration(*time));
+    }
+    transaction.rollback().await
+}

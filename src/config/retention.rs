@@ -1,0 +1,77 @@
+//! How long what is over is kept.
+
+use super::reader::Reader;
+use super::settings::{Setting, s};
+use std::time::Duration;
+
+/// Shortest time: what is younger is still being looked at.
+const LEAST: Duration = Duration::from_secs(24 * 3600);
+
+/// How long what is over is kept; `None` keeps it for ever.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retention {
+    /// Logs, results of tools, what models were shown.
+    pub evidence: Option<Duration>,
+    /// Reports.
+    pub reports: Option<Duration>,
+    /// Resolved incidents with all that belongs to them.
+    pub incidents: Option<Duration>,
+    /// Conversations that are not about an incident.
+    pub conversations: Option<Duration>,
+    /// What requests to models used and cost.
+    pub usage: Option<Duration>,
+}
+
+/// The settings of this file.
+pub(super) const SETTINGS: &[Setting] = &[
+    s(
+        "retention.evidence",
+        &["REGREEN_RETENTION_EVIDENCE"],
+        "",
+        "How long logs, results of tools and what models were shown are kept, such as `90d`, for `regreen prune`; those that led to the diagnosis of a cause as long as it comes back. Unset: for ever.",
+    ),
+    s(
+        "retention.reports",
+        &["REGREEN_RETENTION_REPORTS"],
+        "",
+        "How long reports are kept; those that led to the diagnosis of a cause as long as its incident. Unset: for ever.",
+    ),
+    s(
+        "retention.incidents",
+        &["REGREEN_RETENTION_INCIDENTS"],
+        "",
+        "How long resolved incidents are kept, with their reports, conversations and what was learnt from them. Open ones stay. Unset: for ever.",
+    ),
+    s(
+        "retention.conversations",
+        &["REGREEN_RETENTION_CONVERSATIONS"],
+        "",
+        "How long conversations are kept in which nobody says anything; those about an incident as long as it. Unset: for ever.",
+    ),
+    s(
+        "retention.usage",
+        &["REGREEN_RETENTION_USAGE"],
+        "",
+        "How long it is kept what each request to a model used and cost. Unset: for ever.",
+    ),
+];
+
+pub(super) fn read(r: &mut Reader<'_>) -> Retention {
+    Retention {
+        evidence: kept(r, "retention.evidence"),
+        reports: kept(r, "retention.reports"),
+        incidents: kept(r, "retention.incidents"),
+        conversations: kept(r, "retention.conversations"),
+        usage: kept(r, "retention.usage"),
+    }
+}
+
+/// How long something is kept.
+pub(super) fn kept(r: &mut Reader<'_>, key: &str) -> Option<Duration> {
+    let mistakes = r.mistakes.len();
+    let time = r.text(key).map(|_| r.duration(key))?;
+    if time < LEAST && r.mistakes.len() == mistakes {
+        r.mistake(format!("`{key}`"), "is shorter than a day; leave it out to keep all for ever");
+    }
+    Some(time)
+}

@@ -1,0 +1,178 @@
+//! Removes what is past its time, some rows per statement: nobody waits long behind it, and what it did stays done when it is
+//! stopped.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgExecutor};
+
+/// Rows that one statement takes: texts may be large, and a report takes its steps, runs and evidence along.
+const BATCH: i64 = 500;
+/// What stands in the place of a result of a tool.
+const GONE: &str = "(no longer kept)";
+
+/// What has a time of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Resolved incidents with all that belongs to them.
+    Incidents,
+    /// Conversations that are not about an incident.
+    Conversations,
+    /// Reports, but for those that led to the diagnosis of an incident that is kept.
+    Reports,
+    /// Texts of evidence. Their labels, titles and sizes stay: claims name them.
+    Evidence,
+    /// What models were shown and what tools answered, in runs whose figures stay.
+    Runs,
+    /// What requests to models used.
+    Usage,
+}
+
+impl Kind {
+    /// All of them, the largest first: what goes with an incident need not be emptied before.
+    pub const ALL: [Self; 6] =
+        [Self::Incidents, Self::Conversations, Self::Reports, Self::Evidence, Self::Runs, Self::Usage];
+
+    /// What people call them.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Incidents => "resolved incidents",
+            Self::Conversations => "conversations",
+            Self::Reports => "reports",
+            Self::Evidence => "texts of evidence",
+            Self::Runs => "records of runs",
+            Self::Usage => "entries of usage",
+        }
+    }
+}
+
+/// Removes everything of a kind that is older. Returns how many there were.
+///
+/// # Errors
+/// The database is away; what was removed until then stays so.
+pub async fn prune(
+    db: &mut PgConnection,
+    kind: Kind,
+    before: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<u64> {
+    let mut all = 0;
+    loop {
+        let some = match kind {
+            Kind::Incidents => incidents(&mut *db, before).await?,
+            Kind::Conversations => conversations(&mut *db, before).await?,
+            Kind::Reports => reports(&mut *db, before).await?,
+            Kind::Evidence => evidence(&mut *db, before, now).await?,
+            Kind::Runs => runs(&mut *db, before, now).await?,
+            Kind::Usage => usage(&mut *db, before).await?,
+        };
+        if some == 0 {
+            return Ok(all);
+        }
+        all += some;
+    }
+}
+
+/// Those that were resolved and that nobody has come back to. The next report of the cause opens a new one, as it would anyway.
+async fn incidents(db: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "with past as (
+             select i.id from incidents i left join conversations c on c.incident_id = i.id
+             where i.status = 'resolved' and i.resolved_at < $1 and i.last_seen < $1 and coalesce(c.updated_at < $1, true)
+                   and not exists (select from reports r where r.incident_id = i.id and r.finished_at is null)
+             order by i.resolved_at limit $2 for update of i skip locked),
+         gone as (delete from reports where incident_id in (select id from past) returning id),
+         sums as (delete from spent where scope = 'report' and name in (select id::text from gone)),
+         talk as (delete from spent where scope = 'conversation'
+                  and name in (select id::text from conversations where incident_id in (select id from past)))
+         delete from incidents where id in (select id from past)",
+        before,
+        BATCH
+    );
+    Ok(done.execute(db).await?.rows_affected())
+}
+
+/// Those with a call that waits for a person stay until it is over.
+async fn conversations(db: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "with past as (
+             select c.id from conversations c
+             where c.incident_id is null and c.updated_at < $1
+                   and not exists (select from turns t where t.conversation_id = c.id and t.state = 'running')
+                   and not exists (select from approvals a
+                                   where a.conversation_id = c.id and a.state in ('pending', 'approved', 'running'))
+             order by c.updated_at limit $2 for update of c skip locked),
+         sums as (delete from spent where scope = 'conversation' and name in (select id::text from past))
+         delete from conversations where id in (select id from past)",
+        before,
+        BATCH
+    );
+    Ok(done.execute(db).await?.rows_affected())
+}
+
+async fn reports(db: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "with past as (
+             select id from reports where not leads and finished_at < $1
+             order by finished_at limit $2 for update skip locked),
+         sums as (delete from spent where scope = 'report' and name in (select id::text from past))
+         delete from reports where id in (select id from past)",
+        before,
+        BATCH
+    );
+    Ok(done.execute(db).await?.rows_affected())
+}
+
+/// What led to the diagnosis of a cause that was seen since then stays whole: its issue names the lines.
+async fn evidence(db: impl PgExecutor<'_>, before: DateTime<Utc>, now: DateTime<Utc>) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "update evidence set text = '', raw = null, red = '{}', pruned_at = $3
+         where id in (
+             select e.id from evidence e
+             left join reports r on r.id = e.report_id
+             left join incidents i on i.id = r.incident_id and r.leads
+             left join conversations c on c.id = e.conversation_id
+             where e.pruned_at is null and e.created_at < $1 and coalesce(r.finished_at, c.updated_at) < $1
+                   and coalesce(i.last_seen < $1, true)
+             order by e.created_at limit $2 for update of e skip locked)",
+        before,
+        BATCH,
+        now
+    );
+    Ok(done.execute(db).await?.rows_affected())
+}
+
+async fn runs(db: impl PgExecutor<'_>, before: DateTime<Utc>, now: DateTime<Utc>) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "with past as (
+             select u.id, u.turn_id from runs u
+             left join reports r on r.id = u.report_id
+             left join incidents i on i.id = r.incident_id and r.leads
+             left join turns t on t.id = u.turn_id
+             left join conversations c on c.id = t.conversation_id
+             where u.pruned_at is null and u.started_at < $1 and coalesce(r.finished_at, c.updated_at) < $1
+                   and coalesce(i.last_seen < $1, true)
+             order by u.started_at limit $2 for update of u skip locked),
+         calls as (update tool_calls set arguments = '{}', result = $4 where run_id in (select id from past)),
+         told as (delete from recordings where run_id in (select id from past)),
+         shown as (delete from turn_events where turn_id in (select turn_id from past))
+         update runs set pruned_at = $3 where id in (select id from past)",
+        before,
+        BATCH,
+        now,
+        GONE
+    );
+    Ok(done.execute(db).await?.rows_affected())
+}
+
+/// With the sums of the days; those of reports and conversations go with them.
+async fn usage(db: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "with sums as (delete from spent where scope in ('all', 'caller') and day < $3)
+         delete from usage where id in (
+             select id from usage where at < $1 and held_until is null order by at limit $2 for update skip locked)",
+        before,
+        BATCH * 10,
+        before.date_naive()
+    );
+    Ok(done.execute(db).await?.rows_affected())
+}
