@@ -137,10 +137,13 @@ def names_lead_somewhere(made):
             mounts = [mount["name"] for c in template["spec"]["containers"] for mount in c.get("volumeMounts", [])]
             for volume in template["spec"].get("volumes", []):
                 config = volume.get("configMap", {}).get("name")
-                if config and config not in by_kind["ConfigMap"]:
+                # Certificates are the user's own.
+                if config and volume["name"] != "ca" and config not in by_kind.get("ConfigMap", {}):
                     yield f"{named(name, found)}: there is no ConfigMap {config}"
                 if volume["name"] not in mounts:
                     yield f"{named(name, found)}: the volume {volume['name']} is not mounted"
+            for mount in set(mounts) - {volume["name"] for volume in template["spec"].get("volumes", [])}:
+                yield f"{named(name, found)}: there is no volume {mount}"
             account = template["spec"]["serviceAccountName"]
             if account not in by_kind["ServiceAccount"]:
                 yield f"{named(name, found)}: there is no ServiceAccount {account}"
@@ -236,7 +239,7 @@ def files_are_tidy(_):
     yield from run(BIN / "shellcheck", "--severity=warning", *scripts)
     plain = [*ROOT.glob("charts/*/*.yaml"), *ROOT.glob("charts/*/files/*.yaml"), *HERE.glob("*.yaml"),
              *ROOT.glob("examples/**/*.yaml"), *ROOT.glob("examples/**/*.yml"), *ROOT.glob("examples/**/.*.yml")]
-    yield from run(BIN / "yamllint", "--strict", "-c", HERE / "yamllint.yaml",
+    yield from run(sys.executable, "-m", "yamllint", "--strict", "-c", HERE / "yamllint.yaml",
                    *[file for file in plain if file.parent != render.RENDERED])
 
 
@@ -250,7 +253,8 @@ def main():
     began = time.monotonic()
     plain = render.releases()
     with Helm() as helm:
-        made = {**plain, "everything": render.install(helm, "regreen", HERE / "everything.yaml")}
+        made = plain | {file.stem: render.install(helm, file.stem.removeprefix("everything-"), file)
+                        for file in sorted(HERE.glob("everything-*.yaml"))}
     print(f"{len(made)} releases, {len(all_objects(made))} objects, Kubernetes {', '.join(versions())}")
     failed = False
     for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, settings_arrive,

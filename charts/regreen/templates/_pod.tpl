@@ -80,6 +80,9 @@ volumeMounts:
   {{- if or $values.documents.inline $values.documents.claim }}
   - { name: documents, mountPath: /etc/regreen-documents, readOnly: true }
   {{- end }}
+  {{- if $values.models.claim }}
+  - { name: models, mountPath: /models, readOnly: true }
+  {{- end }}
   {{- end }}
 {{- end }}
 
@@ -102,6 +105,12 @@ volumeMounts:
 - name: prompts
   configMap:
     name: {{ $name }}-prompts
+{{- end }}
+{{- if $values.models.claim }}
+- name: models
+  persistentVolumeClaim:
+    claimName: {{ $values.models.claim }}
+    readOnly: true
 {{- end }}
 {{- if $values.documents.claim }}
 - name: documents
