@@ -14,6 +14,7 @@ mod flight;
 mod follow;
 mod pages;
 mod program;
+mod prune;
 mod reports;
 mod streams;
 #[path = "../support/mod.rs"]

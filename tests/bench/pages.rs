@@ -16,17 +16,7 @@ const LOGS: usize = 20;
 #[ignore = "measures; run by make bench"]
 async fn pages() {
     let setup = Setup::bare().await;
-    // The schema is the program's.
-    drop(Program::of(&setup).await);
-    let pool = support::pool(&setup.env()["DATABASE_URL"]).await;
-    let begun = Instant::now();
-    let mut connection = pool.acquire().await.unwrap();
-    for sql in [include_str!("data.sql"), "vacuum analyze", "checkpoint"] {
-        run(&mut connection, sql).await;
-    }
-    drop(connection);
-    let size = one(&pool, "select pg_size_pretty(pg_database_size(current_database()))").await;
-    println!("100,000 incidents, 300,000 reports, {size}, made in {} s", begun.elapsed().as_secs());
+    let pool = filled(&setup).await;
     let program = Program::of(&setup).await;
     let usual = one(&pool, "select id::text from incidents order by last_seen offset 5000 limit 1").await;
     let often = one(&pool, "select id::text from incidents order by occurrences desc limit 1").await;
@@ -70,6 +60,22 @@ async fn pages() {
         measure(&program, &path, (2, LOGS)).await;
     }
     println!("  {} MiB at the end", program.kib() / 1024);
+}
+
+/// A database with a year of a large installation.
+pub(crate) async fn filled(setup: &Setup) -> PgPool {
+    // The schema is the program's.
+    drop(Program::of(setup).await);
+    let pool = support::pool(&setup.env()["DATABASE_URL"]).await;
+    let begun = Instant::now();
+    let mut connection = pool.acquire().await.unwrap();
+    for sql in [include_str!("data.sql"), "vacuum analyze", "checkpoint"] {
+        run(&mut connection, sql).await;
+    }
+    drop(connection);
+    let size = one(&pool, "select pg_size_pretty(pg_database_size(current_database()))").await;
+    println!("100,000 incidents, 300,000 reports, {size}, made in {} s", begun.elapsed().as_secs());
+    pool
 }
 
 async fn measure(program: &Program, path: &str, (before, requests): (usize, usize)) {

@@ -256,3 +256,24 @@ async fn without_a_time_all_is_kept_and_a_wrong_one_is_refused() {
     assert_eq!(case.count("reports").await, 1);
     case.app.stop().await;
 }
+
+/// A row that goes has what points at it looked for; without an index every row of that table is read, for each that goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_points_at_a_row_that_may_go_is_found_by_an_index() {
+    let app = Setup::bare().await.start().await;
+    let without: Vec<String> = sqlx::query_scalar(
+        "select conrelid::regclass || '.' || attname from pg_constraint
+         join pg_attribute on attrelid = conrelid and attnum = conkey[1]
+         where contype = 'f' and connamespace = 'public'::regnamespace
+               and not exists (select from pg_index where indrelid = conrelid and indkey[0] = conkey[1]) order by 1",
+    )
+    .fetch_all(&app.pool().await)
+    .await
+    .unwrap();
+    // An agent, a key and a prompt go one at a time, if ever.
+    assert_eq!(
+        without,
+        ["conversations.agent_id", "recordings.system", "recordings.tools", "sessions.key_id"]
+    );
+    app.stop().await;
+}
