@@ -19,6 +19,8 @@ pub struct Target {
     pub channel: Channel,
     /// What it wants to hear.
     pub wanted: Wanted,
+    /// The namespaces of that as they were written.
+    pub namespaces: Vec<String>,
 }
 
 /// How somebody is told.
@@ -37,6 +39,20 @@ pub enum Channel {
     },
     /// A comment on the pull request whose commit failed.
     PullRequest(Forge),
+}
+
+impl Channel {
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Slack(_) => "slack",
+            Self::Teams(_) => "teams",
+            Self::Webhook { .. } => "webhook",
+            Self::PullRequest(Forge { kind: ForgeKind::Gitea, .. }) => "gitea",
+            Self::PullRequest(Forge { kind: ForgeKind::GitHub, .. }) => "github",
+        }
+    }
 }
 
 /// Where pull requests are.
@@ -152,7 +168,7 @@ fn target(r: &mut Reader<'_>, raw: RawTarget) -> Option<Target> {
     });
     let wanted = Wanted { namespaces: globs(&raw.namespaces), classes, novelties, every };
     let channel = channel.filter(|_| r.mistakes.len() == before)?;
-    Some(Target { name: raw.name, channel, wanted })
+    Some(Target { name: raw.name, channel, wanted, namespaces: raw.namespaces })
 }
 
 fn one_of(word: &str, known: &[&str]) -> String {

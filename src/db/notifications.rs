@@ -2,6 +2,7 @@
 
 use crate::domain::Novelty;
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::PgExecutor;
 use std::time::Duration;
 use uuid::Uuid;
@@ -101,6 +102,31 @@ pub async fn close(db: impl PgExecutor<'_>, ids: &[Uuid], refused: Option<&str>)
 pub async fn give_back(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!("update notifications set claimed_until = null where id = any($1)", ids).execute(db).await?;
     Ok(())
+}
+
+/// How it went lately with a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// Its name.
+    pub target: String,
+    /// What waits to be told.
+    pub waiting: i64,
+    /// When it was told something last.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// Why it was not, when that is the latest.
+    pub refused: Option<String>,
+}
+
+/// How it went lately with each target that there was something for.
+pub async fn told(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Told>> {
+    sqlx::query_as!(
+        Told,
+        r#"select target, count(*) filter (where sent_at is null and refused is null) as "waiting!", max(sent_at) as sent_at,
+                  (array_agg(refused order by created_at desc) filter (where sent_at is not null or refused is not null))[1] as refused
+           from notifications group by target order by target"#
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// Forgets what is over since then.

@@ -2,6 +2,7 @@
 
 use super::page::{self, Trouble, value};
 use crate::app::App;
+use crate::db::notifications;
 use axum::extract::State;
 use axum::response::Html;
 use minijinja::context;
@@ -19,7 +20,21 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Html<String>, Tr
             "write": server.write,
         })
     });
+    let told = notifications::told(&app.pool).await?;
+    let targets = app.config.notify.iter().map(|target| {
+        let wanted = &target.wanted;
+        json!({
+            "name": target.name,
+            "channel": target.channel.as_str(),
+            "namespaces": target.namespaces,
+            "classes": wanted.classes,
+            "on": wanted.novelties.iter().map(|novelty| novelty.as_str()).collect::<Vec<_>>(),
+            "every": humantime::format_duration(wanted.every).to_string(),
+            "told": told.iter().find(|told| told.target == target.name),
+        })
+    });
     let values = context! {
+        targets => value(targets.collect::<Vec<_>>()),
         settings => value(&app.config.effective),
         servers => value(servers.collect::<Vec<_>>()),
         version => env!("CARGO_PKG_VERSION"),

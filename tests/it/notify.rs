@@ -208,6 +208,13 @@ async fn who_is_away_is_told_later_and_who_refuses_is_left_alone() {
         .await
         .unwrap();
     assert!(refused.contains("404") && !refused.contains(&receiver.url), "{refused}");
+    let page = app.get("/settings").await.body;
+    let page = page.as_str().unwrap();
+    assert!(
+        page.contains("refused</span> it answered 404") && page.contains("<td>new known<td>0s"),
+        "{page}"
+    );
+    assert!(!page.contains(&receiver.url), "an address is a secret");
     app.stop().await;
 }
 

@@ -191,7 +191,8 @@ async fn a_server_is_added_its_tool_tried_and_a_call_approved() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_is_sound_in_every_light_and_width() {
-    let app = Setup::whole().await.start().await.read_up().await;
+    let told = "[[notify]]\nname = \"platform\"\nchannel = \"slack\"\nurl = \"http://127.0.0.1:9/hook\"\nnamespaces = [\"ci\", \"team-*\"]\n";
+    let app = Setup::whole().await.file(told).start().await.read_up().await;
     app.report("oom").await;
     app.report("dns").await;
     let incident = app.get("/api/incidents").await.body["incidents"][0].clone();
