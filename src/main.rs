@@ -10,7 +10,7 @@ async fn main() -> ExitCode {
     match Box::pin(cli::run(Cli::parse())).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("regreen: {error:#}");
+            eprintln!("regreen: {}", cli::in_words(&error));
             ExitCode::FAILURE
         }
     }

@@ -29,7 +29,7 @@ pub mod words;
 use anyhow::Context as _;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -97,6 +97,7 @@ pub async fn there(pool: &PgPool, limit: Duration) -> anyhow::Result<()> {
     let mut said = false;
     loop {
         let Err(error) = ping(pool).await else { return Ok(()) };
+        let error = reason(pool, error).await;
         let code = error.as_database_error().and_then(|error| error.code());
         let refused = code.as_deref().is_some_and(|code| !is_away(Some(code)) || code.starts_with("3D"));
         if refused {
@@ -114,6 +115,17 @@ pub async fn there(pool: &PgPool, limit: Duration) -> anyhow::Result<()> {
             said = true;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// What is behind a wait for a connection that came to nothing: the pool tries again and does not say.
+pub async fn reason(pool: &PgPool, error: sqlx::Error) -> sqlx::Error {
+    if !matches!(error, sqlx::Error::PoolTimedOut) {
+        return error;
+    }
+    match timeout(TEST, PgConnection::connect_with(&pool.connect_options())).await {
+        Ok(Err(reason)) => reason,
+        _ => error,
     }
 }
 

@@ -60,6 +60,7 @@ fn migrate_waits_for_its_database_and_says_what_is_wrong() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("the database did not answer within 1s"), "{}", text(&output));
     assert!(!text(&output).contains("pgvector"), "{}", text(&output));
+    assert_eq!(text(&output).matches("Connection refused").count(), 1, "{}", text(&output));
 }
 
 #[test]
