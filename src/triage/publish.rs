@@ -244,6 +244,7 @@ pub(super) async fn known(
     match tracker::comment(app, tracker, number, &text, cancel).await {
         Ok(_) => metrics().issue("commented"),
         Err(halt) => {
+            metrics().issue("counted");
             tracing::warn!(report = %held.report.id, reason = %halt, "the comment on the known issue was not posted");
         }
     }

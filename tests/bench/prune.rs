@@ -8,7 +8,7 @@ use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures; run by make bench"]
-async fn pruning() {
+async fn prune_past() {
     let setup = Setup::bare().await;
     let pool = filled(&setup).await;
     let mut connection = pool.acquire().await.unwrap();
