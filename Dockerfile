@@ -1,9 +1,10 @@
 # syntax=docker/dockerfile:1
-# The service in an image without a shell. `--target test` runs the tests that need no servers. amd64 and arm64.
+# The service in an image without a shell, for amd64 and arm64, each compiled on either. `--target test` runs the tests that need
+# no servers.
 # hadolint global ignore=DL3006
 ARG RUST=docker.io/library/rust:1.95.0-bookworm
 
-FROM ${RUST} AS build
+FROM --platform=${BUILDPLATFORM} ${RUST} AS build
 ARG TARGETARCH
 # `local-embeddings` for an embedder in the process.
 ARG FEATURES=
@@ -13,7 +14,7 @@ COPY . .
 ENV SQLX_OFFLINE=true CARGO_TERM_COLOR=never
 RUN --mount=type=cache,id=regreen-crates,target=/usr/local/cargo/registry \
     --mount=type=cache,id=regreen-target-${TARGETARCH},target=/src/target \
-    cargo build --locked --release --features "${FEATURES}" --bin regreen && .ci/image-tree target/release/regreen /image
+    .ci/image-build "${TARGETARCH}" "${FEATURES}" /image
 
 FROM build AS test
 RUN --mount=type=cache,id=regreen-crates,target=/usr/local/cargo/registry \
