@@ -220,6 +220,23 @@ def alerts_fire(_):
             yield f"{rule['alert']}: there is no {rule['annotations']['runbook']}"
 
 
+def alerts_are_of_their_release(_):
+    """In another namespace: the alert of that one, and links to where its runbooks are."""
+    values = {"settings": {"server": {"public_url": "https://regreen.example.com/"}}, "monitoring": {"rules": {"enabled": True}}}
+    with Helm() as helm:
+        release = helm.install(ROOT / "charts/regreen", values, "staging")
+    found = next(found for found in release.objects if found["kind"] == "PrometheusRule")
+    made = {rule["alert"]: rule for group in found["spec"]["groups"] for rule in group["rules"]}
+    for rule in alerts():
+        wanted = json.loads(json.dumps(rule))
+        wanted["annotations"]["runbook_url"] = f"https://regreen.example.com/runbooks?q={rule['alert']}"
+        if rule["alert"] == "RegreenDown":
+            wanted["labels"]["namespace"] = "staging"
+            wanted["expr"] = 'absent(up{job="regreen", namespace="staging"} == 1)'
+        if made.get(rule["alert"]) != wanted:
+            yield f"{made.get(rule['alert'])} instead of {wanted}"
+
+
 def metrics_exist(_):
     series = expressions.metrics()
     for title, expr in [(rule["alert"], rule["expr"]) for rule in alerts()] + panels():
@@ -261,7 +278,7 @@ def main():
     print(f"{len(made)} releases, {len(all_objects(made))} objects, Kubernetes {', '.join(versions())}")
     failed = False
     for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, settings_arrive,
-                  wrong_values_are_refused, alerts_fire, metrics_exist, files_are_tidy, plain_manifests_are_current]:
+                  wrong_values_are_refused, alerts_fire, alerts_are_of_their_release, metrics_exist, files_are_tidy, plain_manifests_are_current]:
         start = time.monotonic()
         wrong = list(check(plain if check is plain_manifests_are_current else made))
         failed |= bool(wrong)
