@@ -152,6 +152,27 @@ def names_lead_somewhere(made):
             yield f"{name}: the notes name no next step"
 
 
+def notes_name_what_is_closed(_):
+    """Each purpose that is configured while nothing may go out to it, and none besides."""
+    told = {
+        "kubernetes": {"auth": {"ways": "kubernetes"}},
+        "model": {"model": {"url": "http://litellm:4000", "name": "gpt-4o"}},
+        "oidc": {"auth": {"ways": "keys, oidc", "oidc_issuer": "https://sso.example.com"}},
+        "collector": {"telemetry": {"otlp_url": "http://collector:4318"}},
+        "notify": {},
+    }
+    row = {"name": "platform", "channel": "slack", "url": "file:/run/secrets/regreen/slack-url"}
+    with Helm() as helm:
+        for purpose, settings in told.items():
+            for peers in [], [{"ipBlock": {"cidr": "192.0.2.0/24"}}]:
+                values = {"settings": {"auth": {"ways": "keys"}} | settings, "notify": [row] if purpose == "notify" else [],
+                          "networkPolicy": {"egress": {purpose: {"to": peers, "ports": [443]}}}}
+                notes = helm.install(ROOT / "charts/regreen", values).notes
+                closed = re.findall(r"networkPolicy\.egress\.(\w+)\.to", notes)
+                if closed != ([] if peers else [purpose]):
+                    yield f"{purpose}: the notes name {closed} with {peers}"
+
+
 def settings_arrive(made):
     """What values say is in the settings file, as they say it."""
     for name, release in made.items():
@@ -277,8 +298,8 @@ def main():
                         for file in sorted(HERE.glob("everything-*.yaml"))}
     print(f"{len(made)} releases, {len(all_objects(made))} objects, Kubernetes {', '.join(versions())}")
     failed = False
-    for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, settings_arrive,
-                  wrong_values_are_refused, alerts_fire, alerts_are_of_their_release, metrics_exist, files_are_tidy, plain_manifests_are_current]:
+    for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, notes_name_what_is_closed,
+                  settings_arrive, wrong_values_are_refused, alerts_fire, alerts_are_of_their_release, metrics_exist, files_are_tidy, plain_manifests_are_current]:
         start = time.monotonic()
         wrong = list(check(plain if check is plain_manifests_are_current else made))
         failed |= bool(wrong)
