@@ -18,6 +18,7 @@ use crate::knowledge::Knowledge;
 use crate::live::Live;
 use crate::llm::{Model, OpenAi, OpenAiSettings, Rules};
 use crate::mcp::Registry;
+use crate::metrics::metrics;
 use crate::prompts::Prompts;
 use crate::shutdown::Shutdown;
 use anyhow::Context as _;
@@ -108,6 +109,7 @@ impl App {
     /// # Errors
     /// A prompt, a signature or the model's settings are wrong.
     pub fn build(config: Config, pool: PgPool, shutdown: Shutdown) -> anyhow::Result<Arc<Self>> {
+        metrics().begin_targets(config.notify.iter().map(|target| target.name.as_str()));
         let http = http_client()?;
         let ledger = Ledger::new(pool.clone(), config.budget.clone(), shutdown.clone());
         let knowledge = Arc::new(Knowledge::new(&config, pool.clone(), http.clone())?);

@@ -1,7 +1,7 @@
 //! What is counted, for Prometheus. One registry for the process; labels come from closed sets and from names that the
 //! configuration gives, never from what a caller, a log or a model wrote.
 
-use crate::domain::{Money, Run, Usage};
+use crate::domain::{Money, Run, StopReason, Usage};
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -78,7 +78,11 @@ pub struct Metrics {
     pub database_connections: GaugeVec,
 }
 
-static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::new().expect("a test makes them"));
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
+    let metrics = Metrics::new().expect("a test makes them");
+    metrics.begin();
+    metrics
+});
 
 /// The process's metrics.
 #[must_use]
@@ -183,6 +187,33 @@ impl Metrics {
             known: make.known.into_inner(),
             registry,
         })
+    }
+
+    /// Begins what is known beforehand at 0: an increase from nothing to 1 is none to Prometheus.
+    fn begin(&self) {
+        for (counters, values) in [
+            (&self.reports, &["done", "failed"][..]),
+            (&self.alerts, &["accepted", "repeated", "ignored"]),
+            (&self.evidence_lines, &["read", "shown"]),
+            (&self.claims, &["true", "false"]),
+            (&self.issues, &["created", "commented", "counted"]),
+        ] {
+            for value in values {
+                counters.with_label_values(&[*value]).inc_by(0);
+            }
+        }
+        for stop in StopReason::ALL {
+            drop(self.run_seconds.with_label_values(&[stop.as_str()]));
+        }
+    }
+
+    /// Begins what is told to these at 0.
+    pub fn begin_targets<'a>(&self, targets: impl Iterator<Item = &'a str>) {
+        for target in targets {
+            for outcome in ["done", "failed"] {
+                self.notifications.with_label_values(&[target, outcome]).inc_by(0);
+            }
+        }
     }
 
     /// What there is.

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 /// Shared by all long-lived parts; cloning shares.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
+    leaving: CancellationToken,
     token: CancellationToken,
     tracker: TaskTracker,
 }
@@ -26,6 +27,12 @@ impl Shutdown {
         &self.token
     }
 
+    /// Whether a stop is announced or under way: nothing new should be sent here.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled() || self.token.is_cancelled()
+    }
+
     /// Spawns a task that [`Shutdown::finish`] waits for.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
@@ -35,16 +42,26 @@ impl Shutdown {
         self.tracker.spawn(task)
     }
 
-    /// Fires the token on SIGTERM or SIGINT.
-    pub fn on_signals(&self) -> std::io::Result<()> {
+    /// Fires the token on SIGINT, and so long after SIGTERM, or at the second signal: whoever sends requests here learns of the
+    /// stop some time after us.
+    pub fn on_signals(&self, delay: Duration) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
-        let token = self.token.clone();
+        let (token, leaving) = (self.token.clone(), self.leaving.clone());
         // Not awaited by `finish`: it may never end.
         let watch = async move {
             tokio::select! {
-                _ = term.recv() => tracing::info!("SIGTERM: stopping"),
+                _ = term.recv() => {
+                    tracing::info!("SIGTERM: stopping");
+                    leaving.cancel();
+                    tokio::select! {
+                        () = tokio::time::sleep(delay) => {}
+                        _ = term.recv() => {}
+                        _ = int.recv() => {}
+                        () = token.cancelled() => {}
+                    }
+                }
                 _ = int.recv() => tracing::info!("interrupt: stopping"),
                 () = token.cancelled() => {}
             }

@@ -52,7 +52,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
     };
     let begun = Instant::now();
     let shutdown = Shutdown::new();
-    shutdown.on_signals().context("cannot listen for signals")?;
+    shutdown.on_signals(Duration::ZERO).context("cannot listen for signals")?;
     let stand_ins = Shutdown::new();
     let cluster_url = cluster::start(&stand_ins).await?;
     let forge = forge::start(&stand_ins).await?;

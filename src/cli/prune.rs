@@ -1,6 +1,6 @@
 //! `prune`: removes what is past `retention.*`.
 
-use crate::config::{Config, Retention};
+use crate::config::{Config, LEAST, Retention};
 use crate::db::audit::{self, Deed};
 use crate::db::prune::{Kind, prune};
 use crate::{app, clock, db, telemetry};
@@ -15,9 +15,42 @@ use std::time::Duration;
 /// Arguments of `prune`.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Only say what would be removed.
+    /// Only say what would be removed. It is removed and taken back in one transaction, which holds on to these rows meanwhile.
     #[arg(long)]
     dry_run: bool,
+    /// Another time than `retention.evidence`, such as `30d`.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    evidence: Option<Duration>,
+    /// Another time than `retention.reports`.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    reports: Option<Duration>,
+    /// Another time than `retention.incidents`.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    incidents: Option<Duration>,
+    /// Another time than `retention.conversations`.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    conversations: Option<Duration>,
+    /// Another time than `retention.usage`.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    usage: Option<Duration>,
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|_| "is not a time such as `90d`".to_owned())?;
+    if time < LEAST { Err("is shorter than a day".to_owned()) } else { Ok(time) }
+}
+
+impl Arguments {
+    /// These times, where they are given, else the configured ones.
+    fn over(&self, configured: &Retention) -> Retention {
+        Retention {
+            evidence: self.evidence.or(configured.evidence),
+            reports: self.reports.or(configured.reports),
+            incidents: self.incidents.or(configured.incidents),
+            conversations: self.conversations.or(configured.conversations),
+            usage: self.usage.or(configured.usage),
+        }
+    }
 }
 
 /// A kind, how long it is kept, and since when that is.
@@ -27,7 +60,7 @@ type Due = (Kind, Duration, DateTime<Utc>);
 pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     let now = clock::now();
-    let due = due(&config.retention, now);
+    let due = due(&arguments.over(&config.retention), now);
     if due.is_empty() {
         println!("No `retention.*` is set: everything is kept for ever.");
         return Ok(ExitCode::SUCCESS);

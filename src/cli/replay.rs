@@ -58,7 +58,7 @@ pub(super) async fn run(mut config: Config, arguments: Arguments) -> anyhow::Res
     config.mcp.clear();
     config.tracker = None;
     let shutdown = Shutdown::new();
-    shutdown.on_signals().context("cannot listen for signals")?;
+    shutdown.on_signals(std::time::Duration::ZERO).context("cannot listen for signals")?;
     let connected = app::connect(&config).await?;
     db::migrate(&connected.pool).await?;
     let app = App::build(config, connected.pool, shutdown)?;

@@ -53,7 +53,9 @@ pub struct Service {
 pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
     let exports = telemetry::init_exporting(&config.log, &config.telemetry, app::http_client()?)?;
     let shutdown = Shutdown::new();
-    shutdown.on_signals().context("cannot listen for signals")?;
+    // Nobody sends requests to a worker.
+    let delay = if roles == Roles::Work { Duration::ZERO } else { config.server.stop_delay };
+    shutdown.on_signals(delay).context("cannot listen for signals")?;
     let service = start(config, roles, shutdown.clone()).await?;
     if let Some(address) = service.address {
         tracing::info!(%address, "serving: the pages are at /, the API is described at /docs");

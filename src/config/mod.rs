@@ -25,7 +25,7 @@ pub use mcp::{McpServer, Transport, globs};
 pub use notify::{Channel, Forge, ForgeKind, Target};
 pub use reach::is_off_limits;
 pub use reader::{Env, Mistake};
-pub use retention::Retention;
+pub use retention::{LEAST, Retention};
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
 pub use telemetry::{Log, Telemetry};
 pub use tracker::Tracker;
@@ -112,6 +112,8 @@ pub struct Server {
     pub body_limit: usize,
     /// Longest wait of a reporter.
     pub wait: Duration,
+    /// Time between SIGTERM and the stop.
+    pub stop_delay: Duration,
     /// Longest wait of a stop.
     pub shutdown_grace: Duration,
     /// Connections at the same time.
@@ -337,6 +339,7 @@ fn server(r: &mut Reader<'_>) -> Server {
         public_url: r.url("server.public_url").map(|url| url.trim_end_matches('/').to_owned()),
         body_limit: r.bounded("server.body_limit", 1024, 1 << 30),
         wait: r.duration("server.wait"),
+        stop_delay: r.duration("server.stop_delay"),
         shutdown_grace: r.duration("server.shutdown_grace"),
         max_connections: r.bounded("server.max_connections", 1, 1_000_000),
         header_timeout: r.duration("server.header_timeout"),

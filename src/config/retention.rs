@@ -5,7 +5,7 @@ use super::settings::{Setting, s};
 use std::time::Duration;
 
 /// Shortest time: what is younger is still being looked at.
-const LEAST: Duration = Duration::from_secs(24 * 3600);
+pub const LEAST: Duration = Duration::from_secs(24 * 3600);
 
 /// How long what is over is kept; `None` keeps it for ever.
 #[derive(Debug, Clone, Copy, Default)]

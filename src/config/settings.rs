@@ -61,6 +61,12 @@ const GENERAL: &[Setting] = &[
         "How long `POST /report-failure` waits for the outcome before it answers 202.",
     ),
     s(
+        "server.stop_delay",
+        &["REGREEN_STOP_DELAY"],
+        "0s",
+        "How long it goes on after SIGTERM, no longer ready, before it stops: a load balancer learns of it late. A second signal ends the wait.",
+    ),
+    s(
         "server.shutdown_grace",
         &["REGREEN_SHUTDOWN_GRACE"],
         "30s",

@@ -66,6 +66,19 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Submitted,
+        Self::Answered,
+        Self::Turns,
+        Self::Tokens,
+        Self::Budget,
+        Self::WallTime,
+        Self::ContextTooLong,
+        Self::ModelFailed,
+        Self::Cancelled,
+    ];
+
     /// Stable name, as stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {

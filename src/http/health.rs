@@ -71,7 +71,7 @@ async fn state(app: &App) -> Health {
         Err(_) => "away: reports cannot be taken".to_owned(),
     };
     let mcp_servers = app.mcp.status();
-    let stopping = app.shutdown.token().is_cancelled();
+    let stopping = app.shutdown.is_leaving();
     let all_connected = mcp_servers.iter().all(ServerStatus::is_connected);
     let status = match (database == "ok" && !stopping, all_connected) {
         (false, _) => "unavailable",

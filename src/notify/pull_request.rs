@@ -151,17 +151,33 @@ impl Client<'_> {
 
     /// The open pull request of a commit.
     async fn pull_request(&self, sha: &str) -> Result<Option<i64>, Refusal> {
-        let path = match self.forge.kind {
-            ForgeKind::Gitea => format!("commits/{sha}/pull"),
-            ForgeKind::GitHub => format!("commits/{sha}/pulls"),
-        };
-        let found = match self.ask(Method::GET, &path, None).await? {
-            Some(Value::Array(all)) => all,
-            Some(one) => vec![one],
-            None => Vec::new(),
-        };
-        let open = found.iter().find(|found| found["state"] == "open");
-        Ok(open.and_then(|open| open["number"].as_i64()))
+        match self.forge.kind {
+            ForgeKind::Gitea => self.pull_request_with_head(sha).await,
+            ForgeKind::GitHub => {
+                let path = format!("commits/{sha}/pulls");
+                let Some(Value::Array(found)) = self.ask(Method::GET, &path, None).await? else {
+                    return Ok(None);
+                };
+                let open = found.iter().find(|found| found["state"] == "open");
+                Ok(open.and_then(|open| open["number"].as_i64()))
+            }
+        }
+    }
+
+    /// The open pull request whose latest commit this is. What Gitea has for the commit itself knows merged ones alone.
+    async fn pull_request_with_head(&self, sha: &str) -> Result<Option<i64>, Refusal> {
+        for page in 1..=PAGES {
+            let path = format!("pulls?state=open&sort=recentupdate&limit={PAGE}&page={page}");
+            let Some(Value::Array(open)) = self.ask(Method::GET, &path, None).await? else { break };
+            let has = |open: &&Value| open["head"]["sha"].as_str().is_some_and(|head| head.starts_with(sha));
+            if let Some(found) = open.iter().find(has) {
+                return Ok(found["number"].as_i64());
+            }
+            if open.is_empty() {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// Brings our comment up to date, or makes it.

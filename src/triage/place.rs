@@ -80,8 +80,11 @@ pub(super) async fn place(
     };
     let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
     reports::add_step(&mut *transaction, report.id, StepName::Place, &detail, timing).await?;
-    if !known && !leads && !reports::wait(&mut *transaction, report.id, held.token).await? {
-        return Err(Halt::Lost);
+    if !known && !leads {
+        held.close();
+        if !reports::wait(&mut *transaction, report.id, held.token).await? {
+            return Err(Halt::Lost);
+        }
     }
     transaction.commit().await?;
     Ok(match (known, leads) {

@@ -16,6 +16,7 @@ use crate::metrics::metrics;
 use crate::notify;
 use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
 use sqlx::PgConnection;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -94,9 +95,16 @@ pub(super) struct Held<'a> {
     pub(super) token: Uuid,
     /// Times the queue tried before.
     pub(super) retry: u32,
+    /// Set before we give the lease up ourselves: from then on that it is gone says nothing.
+    closing: AtomicBool,
 }
 
 impl Held<'_> {
+    /// What follows gives the lease up, in a transaction that is about to be committed.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
     /// Prolongs the lease, or finds it lost.
     pub(super) async fn renew(&self, app: &App) -> Result<(), Halt> {
         let lease = Lease { token: self.token, length: app.config.queue.lease };
@@ -123,7 +131,7 @@ pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Ra
             until.map_or(Ran::Over, |until| Ran::Again(format!("held by another worker until {until}")))
         );
     };
-    let held = Held { report: &report, leads, token: lease.token, retry };
+    let held = Held { report: &report, leads, token: lease.token, retry, closing: AtomicBool::new(false) };
     let parent = trace::parent(traceparent.as_deref());
     let attributes = vec![KeyValue::new("regreen.report.id", id.to_string())];
     let span = Span::begin_under(&parent, "triage".to_owned(), SpanKind::Consumer, attributes);
@@ -211,7 +219,8 @@ async fn keep(app: &App, held: &Held<'_>) -> Halt {
     while begun.elapsed() < longest {
         beat.tick().await;
         // A database that is away for a moment is no reason to stop: the lease outlasts three beats.
-        if let Ok(Err(Halt::Lost)) = tokio::time::timeout(third, held.renew(app)).await {
+        let renewed = tokio::time::timeout(third, held.renew(app)).await;
+        if matches!(renewed, Ok(Err(Halt::Lost))) && !held.closing.load(Ordering::Relaxed) {
             return Halt::Lost;
         }
     }
@@ -274,6 +283,7 @@ async fn finish(
         incidents::lock(&mut *transaction, incident).await?;
     }
     reports::add_step(&mut *transaction, held.report.id, StepName::Publish, detail, timing).await?;
+    held.close();
     if !reports::finish(&mut *transaction, held.report.id, held.token, &End::Done(result), now).await? {
         return Err(Halt::Lost);
     }

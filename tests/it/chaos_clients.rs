@@ -1,5 +1,7 @@
 //! Clients that are slow, many or large on purpose: they end in bounded time, and the others do not notice.
 
+use crate::support::chaos::failed;
+use crate::support::postgres::signal_to;
 use crate::support::replica::Replica;
 use crate::support::{PATIENCE, Setup, eventually};
 use serde_json::{Value, json};
@@ -31,6 +33,27 @@ async fn drip(mut stream: TcpStream) -> String {
 }
 
 const HEAD: &str = "POST /report-failure HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_is_announced_goes_on_for_a_while_and_is_no_longer_ready() {
+    let setup = Setup::whole().await;
+    let replica = Replica::start(&setup, "serve", &[("REGREEN_STOP_DELAY", "1h")]).ready().await;
+    signal_to(replica.process(), "-TERM");
+    eventually("it is no longer ready", async || {
+        (replica.get("/health/ready").await?.status == 503).then_some(())
+    })
+    .await;
+    // Whoever has not heard of it yet is served all the same, on a connection of its own.
+    assert_eq!(replica.get("/health/live").await.unwrap().status, 200);
+    let answer = replica.report(&failed("oom"), "while-it-leaves").await.unwrap();
+    let path = format!("/api/reports/{}", answer.body["report_id"].as_str().unwrap());
+    eventually("its report is done", async || {
+        (replica.get(&path).await?.body["status"] == "done").then_some(())
+    })
+    .await;
+    let (status, log) = replica.terminate().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_that_drip_end_and_nobody_else_notices() {

@@ -327,3 +327,33 @@ async fn three_services_that_start_at_once_share_a_new_database() {
     recovered(&setup, &pool, &reports, ("three services on one database", began)).await;
     settled(&setup, &pool).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_given_up_at_the_end_is_not_taken_for_lost() {
+    let setup = Setup::whole().await;
+    let replica = Replica::serve(&setup).ready().await;
+    let pool = pool(&setup.env()["DATABASE_URL"]).await;
+    hold(&pool, "audit", "new.action = 'report.finish'").await;
+    for slug in ["oom", "dns", "go-vet", "disk-full"] {
+        let lock = take_lock(&pool).await;
+        let report = accepted(&replica, &failed(slug), slug).await;
+        waiters(&pool, 1).await;
+        // The next beat of the lease waits for the row, and is answered by the same commit.
+        let beats = "select count(*) from pg_locks join pg_stat_activity using (pid)
+                     where not granted and locktype = 'transactionid' and datname = current_database()";
+        eventually("a beat waits", async || {
+            let waiting: i64 = sqlx::query_scalar(beats).fetch_one(&pool).await.unwrap();
+            (waiting > 0).then_some(())
+        })
+        .await;
+        drop(lock);
+        eventually("the report is done", async || {
+            (replica.get(&format!("/api/reports/{report}")).await?.body["status"] == "done").then_some(())
+        })
+        .await;
+    }
+    let figures = replica.get("/metrics").await.unwrap().body.as_str().unwrap().to_owned();
+    let (status, log) = replica.terminate().await;
+    assert!(status.success() && !log.contains("another worker has the report"), "{log}");
+    assert!(figures.contains("regreen_reports_total{outcome=\"done\"} 4"), "{figures}");
+}

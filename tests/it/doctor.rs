@@ -328,7 +328,11 @@ async fn doctor_says_which_tools_are_missing_or_do_not_fit_and_what_the_cluster_
     )
     .has("tools", "warning", "`pods_get` of `all`", "`cluster.pod_tool`")
     .fails("tools", "is kept from Regreen itself by rule 1: not here", "policy.file")
-    .fails("permissions", "pods of `ci` cannot be read: pods is forbidden", "ClusterRole `view`")
+    .fails(
+        "permissions",
+        "pods of `ci` cannot be read: pods is forbidden",
+        "get and list on pods, pods/log and events",
+    )
     .has(
         "permissions",
         "warning",
@@ -410,7 +414,7 @@ async fn doctor_asks_the_issuers_of_tokens() {
     );
     write("hush-hush\n");
     let told = doctor(&setup).await;
-    told.fails("auth", "kubernetes: a TokenReview: it answered 401", "auth-delegator")
+    told.fails("auth", "kubernetes: a TokenReview: it answered 401", "tokenreviews.authentication.k8s.io")
         .is_silent_about(&["hush-hush"]);
     issuer.away(true);
     doctor(&setup).await.fails(

@@ -57,6 +57,32 @@ fn nothing_strange(seen: &Scraped) {
     }
 }
 
+/// An increase from nothing to 1 is none: what an alert waits for is there from the start.
+fn begins_at_nothing(begun: &Scraped) {
+    for series in [
+        r#"regreen_run_duration_seconds_count{stop="budget"}"#,
+        r#"regreen_reports_total{outcome="failed"}"#,
+        r#"regreen_claims_total{verified="false"}"#,
+        r#"regreen_notifications_total{outcome="failed",target="platform"}"#,
+    ] {
+        assert_eq!(begun.get(series), 0.0, "{series}");
+    }
+}
+
+/// The address of its own: the same figures and the probes, and nothing else.
+async fn is_told_beside(replica: &Replica, beside: &str) {
+    assert_eq!(Scraped::of(beside).await.get(r#"regreen_reports_total{outcome="done"}"#), 3.0);
+    for (path, status) in [("/health/live", 200), ("/health/ready", 200), ("/api/reports", 404), ("/", 404)] {
+        let answer = http().get(format!("{beside}{path}")).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        assert!(answer.headers().contains_key("x-request-id"), "{path}");
+    }
+    for path in ["/health/live", "/", "/api/reports", "/nothing/here", "/api/reports/none"] {
+        let answer = http().get(format!("{}{path}", replica.base)).send().await.unwrap();
+        assert!(answer.headers().contains_key("x-request-id"), "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scenario_is_counted_as_it_went() {
     let model = FakeModel::start(Vec::new()).await;
@@ -64,9 +90,11 @@ async fn a_scenario_is_counted_as_it_went() {
         .await
         .model(&model)
         .set("REGREEN_MODEL_INPUT_PRICE", "1")
-        .set("REGREEN_MODEL_OUTPUT_PRICE", "2");
+        .set("REGREEN_MODEL_OUTPUT_PRICE", "2")
+        .file("[[notify]]\nname = \"platform\"\nchannel = \"slack\"\nurl = \"http://127.0.0.1:9/hook\"\non = [\"failed\"]\n");
     let beside = format!("127.0.0.1:{}", free_port());
     let replica = Replica::start(&setup, "serve", &[("REGREEN_METRICS_BIND", &beside)]).ready().await;
+    begins_at_nothing(&Scraped::of(&replica.base).await);
     assert!(report(&replica, "dns").await.contains("Issue created"));
     assert!(report(&replica, "dns").await.contains("Known cause"));
     assert!(report(&replica, "oom").await.contains("Issue created"));
@@ -112,12 +140,7 @@ async fn a_scenario_is_counted_as_it_went() {
 
     nothing_strange(&seen);
 
-    // The address of its own: the same figures and the probes, and nothing else.
-    let beside = format!("http://{beside}");
-    assert_eq!(Scraped::of(&beside).await.get(r#"regreen_reports_total{outcome="done"}"#), 3.0);
-    for (path, status) in [("/health/live", 200), ("/health/ready", 200), ("/api/reports", 404), ("/", 404)] {
-        assert_eq!(http().get(format!("{beside}{path}")).send().await.unwrap().status(), status, "{path}");
-    }
+    is_told_beside(&replica, &format!("http://{beside}")).await;
     let (status, _) = replica.terminate().await;
     assert!(status.success());
 }

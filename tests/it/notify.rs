@@ -227,6 +227,9 @@ struct Forge {
 
 async fn forge(State(forge): State<Arc<Forge>>, request: Request) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let asked = reqwest::Url::parse(&format!("http://forge{}", request.uri())).unwrap();
+    let page =
+        asked.query_pairs().find(|(key, _)| key == "page").map_or(1, |(_, page)| page.parse().unwrap());
     let authorization = request.headers()["authorization"].to_str().unwrap().to_owned();
     assert_eq!(authorization, "Bearer token-of-the-forge");
     let body = to_bytes(request.into_body(), usize::MAX).await.unwrap();
@@ -236,10 +239,18 @@ async fn forge(State(forge): State<Arc<Forge>>, request: Request) -> Response {
         None => (path.strip_prefix("/api/v1/repos/team/app/").unwrap().to_owned(), false),
     };
     forge.asked.lock().unwrap().push(format!("{method} {path}"));
-    let pull = json!({"number": 7, "state": "open"});
+    let other =
+        json!({"number": 8, "state": "open", "head": {"sha": "ffff000000000000000000000000000000000000"}});
+    let pull = json!({"number": 7, "state": "open", "head": {"sha": format!("0a1b2c3d{}", "0".repeat(32))}});
     let mut comments = forge.comments.lock().unwrap();
     match (method.as_str(), path.as_str(), is_github) {
-        ("GET", "commits/0a1b2c3d/pull", false) => Json(pull).into_response(),
+        // Gitea gives as many as it is set to, whatever is asked for; and for a commit the merged ones alone.
+        ("GET", "pulls", false) => Json(match page {
+            1 => json!([other]),
+            2 => json!([pull]),
+            _ => json!([]),
+        })
+        .into_response(),
         ("GET", "commits/0a1b2c3d/pulls", true) => Json(json!([pull])).into_response(),
         ("GET", "issues/7/comments", _) => Json(comments.clone()).into_response(),
         ("POST", "issues/7/comments", _) => {

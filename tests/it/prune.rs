@@ -252,6 +252,10 @@ async fn without_a_time_all_is_kept_and_a_wrong_one_is_refused() {
     {
         assert!(told.contains(part), "{told}");
     }
+    let short = case.run(&["--usage", "2h"], &[]).await;
+    assert!(!short.status.success() && String::from_utf8_lossy(&short.stderr).contains("shorter than a day"));
+    let other = case.prune(&["--dry-run", "--usage", "90d"], &[("USAGE", "200d")]).await;
+    assert!(other["entries of usage"] > 0, "{other:?}");
     assert_eq!(case.prune(&[], &[("REPORTS", "90d")]).await, BTreeMap::from([("reports".to_owned(), 0)]));
     assert_eq!(case.count("reports").await, 1);
     case.app.stop().await;

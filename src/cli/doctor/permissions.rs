@@ -75,7 +75,7 @@ fn refused(what: &str, namespace: &str, reason: &str) -> Finding {
     let forbidden = ["forbidden", "unauthorized", "cannot get", "cannot list"];
     if forbidden.iter().any(|word| reason.to_lowercase().contains(word)) {
         let advice = format!(
-            "give the service account of the cluster's MCP server get and list on pods, pods/log and events in `{namespace}` (the ClusterRole `view`)"
+            "give the service account of the cluster's MCP server get and list on pods, pods/log and events in `{namespace}`"
         );
         return Finding::error("permissions", says).advice(advice);
     }

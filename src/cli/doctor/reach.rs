@@ -53,7 +53,7 @@ fn advice(way: Way, config: &Config) -> &'static str {
     let reviews = config.auth.kubernetes.as_ref().is_some_and(|kubernetes| kubernetes.issuer.is_none());
     match way {
         Way::Kubernetes if reviews => {
-            "see `auth.kubernetes_api`, `auth.kubernetes_ca` and `auth.kubernetes_token`; give this server's account the ClusterRole `system:auth-delegator`"
+            "see `auth.kubernetes_api`, `auth.kubernetes_ca` and `auth.kubernetes_token`; let this server's account create `tokenreviews.authentication.k8s.io` (a ClusterRole of its own)"
         }
         Way::Kubernetes => {
             "see `auth.kubernetes_api` and `auth.kubernetes_ca`; let this server's account read /openid/v1/jwks (the ClusterRole `system:service-account-issuer-discovery`)"
