@@ -145,11 +145,41 @@ def names_lead_somewhere(made):
                     yield f"{named(name, found)}: the volume {volume['name']} is not mounted"
             for mount in set(mounts) - {volume["name"] for volume in template["spec"].get("volumes", [])}:
                 yield f"{named(name, found)}: there is no volume {mount}"
-            account = template["spec"]["serviceAccountName"]
-            if account not in by_kind["ServiceAccount"]:
+            # What runs before everything else is there has none, and no token.
+            account = template["spec"].get("serviceAccountName")
+            if (account is None) != (template["metadata"]["labels"].get("app.kubernetes.io/component") in ("migrate", "test")):
+                yield f"{named(name, found)}: runs as {account}"
+            if account is None and template["spec"].get("automountServiceAccountToken") is not False:
+                yield f"{named(name, found)}: has a token"
+            if account and account not in by_kind["ServiceAccount"]:
                 yield f"{named(name, found)}: there is no ServiceAccount {account}"
         if not re.search(r"^  \S", release.notes, re.M):
             yield f"{name}: the notes name no next step"
+
+
+def rights_are_needed(made):
+    """Regreen may ask about tokens where it does, and has no other right."""
+    for name, release in made.items():
+        if not any(found["metadata"]["labels"]["app.kubernetes.io/name"] == "regreen" for found in release.objects):
+            continue
+        auth = {"ways": "kubernetes,keys"} | release.values.get("settings", {}).get("auth", {})
+        asks = "kubernetes" in auth["ways"] and not auth.get("kubernetes_issuer")
+        roles = [found for found in release.objects if found["kind"] in ("Role", "ClusterRole")]
+        if [role["rules"] for role in roles] != asks * [
+                [{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]]:
+            yield f"{name}: {[role['rules'] for role in roles]} with {auth}"
+
+
+def copies_are_the_same(_):
+    """Charts are copied one by one, so that none may lead into another."""
+    folder = ROOT / "charts"
+    for file in folder.rglob("*"):
+        if file.is_symlink():
+            yield f"{file.relative_to(ROOT)} is a symbolic link"
+    shared = (folder / "regreen/templates/_common.tpl").read_text()
+    for chart in render.CHARTS:
+        if (folder / chart / "templates/_common.tpl").read_text() != shared:
+            yield f"charts/{chart}/templates/_common.tpl is not that of charts/regreen: copy it"
 
 
 def notes_name_what_is_closed(_):
@@ -298,8 +328,9 @@ def main():
                         for file in sorted(HERE.glob("everything-*.yaml"))}
     print(f"{len(made)} releases, {len(all_objects(made))} objects, Kubernetes {', '.join(versions())}")
     failed = False
-    for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, notes_name_what_is_closed,
-                  settings_arrive, wrong_values_are_refused, alerts_fire, alerts_are_of_their_release, metrics_exist, files_are_tidy, plain_manifests_are_current]:
+    for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, rights_are_needed, copies_are_the_same,
+                  notes_name_what_is_closed, settings_arrive, wrong_values_are_refused, alerts_fire, alerts_are_of_their_release,
+                  metrics_exist, files_are_tidy, plain_manifests_are_current]:
         start = time.monotonic()
         wrong = list(check(plain if check is plain_manifests_are_current else made))
         failed |= bool(wrong)

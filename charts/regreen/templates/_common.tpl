@@ -1,4 +1,4 @@
-{{/* What all charts of this folder share: names, labels and how containers are locked up. */}}
+{{/* What all charts of this folder share: names, labels and how containers are locked up. Each has the same copy. */}}
 
 {{- define "common.name" -}}
 {{- if contains .Chart.Name .Release.Name -}}

@@ -41,14 +41,19 @@
 {{- end }}
 {{- end }}
 
-{{/* Whether the API server is asked about callers. */}}
+{{/* Whether the API server is asked about callers, or for the keys of their tokens. */}}
 {{- define "regreen.asksCluster" -}}
 {{- if has "kubernetes" (splitList "," (.Values.settings.auth.ways | nospace)) }}yes{{ end }}
 {{- end }}
 
+{{/* Whether it is asked about each token. Its keys are read with the right that every service account has. */}}
+{{- define "regreen.asksReviews" -}}
+{{- if and (include "regreen.asksCluster" .) (not .Values.settings.auth.kubernetes_issuer) }}yes{{ end }}
+{{- end }}
+
 {{/*
 A container: needs the chart, the component's name, its arguments and its resources. With `bare` it has the database alone:
-before an upgrade, the settings that are in the cluster are still the old ones.
+before an upgrade, the settings that are in the cluster are still the old ones, and before a first sync of Argo CD there is no account.
 */}}
 {{- define "regreen.container" -}}
 {{- $values := .root.Values -}}
@@ -62,6 +67,9 @@ env:
   {{- else }}
   - { name: REGREEN_CONFIG, value: /etc/regreen/regreen.toml }
   {{- end }}
+  {{- if and $values.ca.configMap (not (hasKey $values.env "SSL_CERT_FILE")) }}
+  - { name: SSL_CERT_FILE, value: {{ printf "/etc/regreen-ca/%s" $values.ca.key | quote }} }
+  {{- end }}
   {{- range $name, $value := $values.env }}
   - { name: {{ $name }}, value: {{ $value | quote }} }
   {{- end }}
@@ -72,6 +80,9 @@ securityContext:
 volumeMounts:
   - { name: secret, mountPath: /run/secrets/regreen, readOnly: true }
   - { name: tmp, mountPath: /tmp }
+  {{- if $values.ca.configMap }}
+  - { name: ca, mountPath: /etc/regreen-ca, readOnly: true }
+  {{- end }}
   {{- if not .bare }}
   - { name: config, mountPath: /etc/regreen, readOnly: true }
   {{- if $values.prompts }}
@@ -97,6 +108,11 @@ volumeMounts:
 - name: tmp
   emptyDir:
     sizeLimit: 256Mi
+{{- with $values.ca.configMap }}
+- name: ca
+  configMap:
+    name: {{ . }}
+{{- end }}
 {{- if not .bare }}
 - name: config
   configMap:
@@ -127,7 +143,9 @@ volumeMounts:
 
 {{/* A pod's spec, as far as all have it. It ends with the container: what follows at its indentation belongs to that. */}}
 {{- define "regreen.pod" -}}
+{{- if not .bare }}
 serviceAccountName: {{ include "common.serviceAccount" .root }}
+{{- end }}
 enableServiceLinks: false
 {{- with .root.Values.priorityClassName }}
 priorityClassName: {{ . }}
