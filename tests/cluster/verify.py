@@ -15,11 +15,18 @@ import yaml
 
 from server import ROOT, ApiServer, free_port
 
+sys.path.append(str(ROOT / "tests/charts"))
+from helm import Helm
+
 # Everything that somebody may do, and nothing else: verb, group, resource, by account and namespace ("" for the whole cluster).
 EXPECTED = {
     ("regreen", "regreen"): {("create", "authentication.k8s.io", "tokenreviews", "")},
     ("regreen", "mcp-openshift"): {
         (verb, "", resource, "") for verb, resource in
+        [("get", "pods"), ("list", "pods"), ("get", "events"), ("list", "events"), ("get", "pods/log")]},
+    # The same chart with `namespaces`: a Role in each of them, and nothing in the cluster.
+    ("narrow", "mcp-openshift"): {
+        (verb, "", resource, namespace) for namespace in ["ci", "staging"] for verb, resource in
         [("get", "pods"), ("list", "pods"), ("get", "events"), ("list", "events"), ("get", "pods/log")]},
     ("regreen", "mcp-gitea"): set(),
     ("regreen", "librechat"): set(),
@@ -48,17 +55,25 @@ def documents(path):
     return [found for found in yaml.safe_load_all(path.read_text()) if found]
 
 
+def narrow():
+    """The chart of the cluster's MCP server, for some namespaces alone."""
+    file = ROOT / "tests/charts/everything-mcp-openshift.yaml"
+    with Helm() as helm:
+        return file, "narrow", helm.install(ROOT / "charts/mcp-openshift", yaml.safe_load(file.read_text()), "narrow").objects
+
+
 def install(server):
     """Creates what the server knows the kinds of; the others are told."""
     known, left = server.known(), set()
-    for namespace in ["regreen", "ci", "others"]:
+    for namespace in ["regreen", "ci", "others", "staging", "narrow"]:
         server.ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     rendered = [(path, "regreen") for path in sorted((ROOT / "charts/rendered").glob("*.yaml"))
                 if path.stem in ("regreen-production", "mcp-openshift", "mcp-gitea", "librechat")]
     examples = [(ROOT / f"examples/{example}/report-failure.yaml", "ci") for example in ("tekton", "argo")]
     made = 0
-    for path, own in rendered + examples:
-        for found in documents(path):
+    plain = [(path, own, documents(path)) for path, own in rendered + examples]
+    for path, own, objects in [*plain, narrow()]:
+        for found in objects:
             place = known.get((found["apiVersion"], found["kind"]))
             if not place:
                 left.add(f"{found['apiVersion']} {found['kind']}")
