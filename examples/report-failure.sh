@@ -7,8 +7,8 @@
 # Who:     REGREEN_TOKEN_FILE   file with an API key or a service account's token (/var/run/secrets/regreen/token, if there is one)
 #          REGREEN_TOKEN        the same as a value
 # What:    REGREEN_NAMESPACE, REGREEN_POD, and what is known of
-#          REGREEN_CONTAINER, REGREEN_PIPELINE, REGREEN_TASK, REGREEN_RUN, REGREEN_RUN_URL, REGREEN_LAST_GOOD_RUN, REGREEN_REPOSITORY,
-#          REGREEN_COMMIT
+#          REGREEN_CONTAINER, REGREEN_PIPELINE, REGREEN_TASK, REGREEN_RUN, REGREEN_RUN_URL, REGREEN_LAST_GOOD_RUN
+#          REGREEN_REPOSITORY, REGREEN_COMMIT   address and hash that a pull request is found by; the hash is its head's
 #          REGREEN_LOG_FILE, REGREEN_GOOD_LOG_FILE   logs to send, where the pod does not tell or will be gone
 #          REGREEN_LOG_BYTES    of each the last so many bytes (4000000)
 # Answer:  REGREEN_WAIT         seconds for all of it (600); 0 does not wait for the outcome
@@ -86,6 +86,28 @@ log_member() {
     comma=,
 }
 
+# A repository that is named as SSH clones it, by its address in the web, where its pull requests are. The port is SSH's alone.
+in_the_web() {
+    host=''
+    case $1 in
+    ssh://*/*)
+        host=${1#ssh://}
+        path=${host#*/}
+        host=${host%%/*}
+        host=${host#*@}
+        host=${host%:*}
+        ;;
+    *://*) ;;
+    *@*:*)
+        host=${1#*@}
+        path=${host#*:}
+        path=${path#/}
+        host=${host%%:*}
+        ;;
+    esac
+    if [ -n "$host" ]; then printf 'https://%s/%s' "$host" "${path%.git}"; else printf '%s' "$1"; fi
+}
+
 report() {
     comma=''
     printf '{'
@@ -97,7 +119,7 @@ report() {
     member run "${REGREEN_RUN:-}"
     member run_url "${REGREEN_RUN_URL:-}"
     member last_good_run "${REGREEN_LAST_GOOD_RUN:-}"
-    member repository "${REGREEN_REPOSITORY:-}"
+    member repository "$(in_the_web "${REGREEN_REPOSITORY:-}")"
     member commit "${REGREEN_COMMIT:-}"
     log_member log "${REGREEN_LOG_FILE:-}"
     log_member good_log "${REGREEN_GOOD_LOG_FILE:-}"
@@ -164,7 +186,8 @@ judge() {
         ;;
     202)
         accepted=$report_id
-        [ -z "$prefer" ] || stop "the report is accepted; its outcome will be at $url/reports/$accepted"
+        [ -n "$outcome" ] || stop "the report is accepted; its outcome will be at $url/reports/$accepted"
+        prefer=''
         trouble='still at work'
         ;;
     400 | 422) stop "the failure was not reported: Regreen does not understand it ($code): $detail. Correct the REGREEN_ variables." ;;
@@ -197,9 +220,14 @@ command -v curl >/dev/null || stop "the failure was not reported: curl is not in
 url=${REGREEN_URL%/}
 log_bytes=$(number "${REGREEN_LOG_BYTES:-}" 4000000)
 wait=$(number "${REGREEN_WAIT:-}" 600)
+# Regreen answers within its own `server.wait`; a connection that is silent for longer is lost.
+longest=330
+# With less time than that, Regreen is asked first to take the report and no more: an outcome that is late is then not told as a loss.
 prefer=''
+[ "$wait" -ge "$longest" ] || prefer=respond-async
+outcome=yes
 if [ "$wait" -eq 0 ]; then
-    prefer=respond-async
+    outcome=''
     wait=30
 fi
 
@@ -224,15 +252,16 @@ key=$key/$(cksum <"$work/report" | cut -d ' ' -f 1)
 accepted=''
 pause=1
 deadline=$(($(date +%s) + wait))
-while left=$((deadline - $(date +%s))) && [ "$left" -gt 0 ]; do
-    # Regreen answers within its own `server.wait`; a connection that is silent for longer is lost.
-    send $((left < 330 ? left : 330))
+left=$wait
+while [ "$left" -gt 0 ]; do
+    send $((left < longest ? left : longest))
     judge
     asked=$(retry_after)
     rest=$((asked > pause ? asked : pause))
     left=$((deadline - $(date +%s)))
     [ "$rest" -lt "$left" ] || break
     sleep "$rest"
+    left=$((deadline - $(date +%s)))
     pause=$((pause < 16 ? pause * 2 : 30))
 done
 [ -z "$accepted" ] || stop "Regreen has the report and is still at work; its outcome will be at $url/reports/$accepted"

@@ -203,11 +203,17 @@ async fn a_service_that_dies_at_work_leaves_the_report_to_the_one_that_comes_aft
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_answer_is_waited_for_and_one_without_end_is_not() {
+    // The model says nothing yet: the server answers 202 after a second, or holds its answer back for longer than the script waits.
+    for held in ["1s", "5m"] {
+        slow_answer(held).await;
+    }
+}
+
+async fn slow_answer(held: &str) {
     let gate = Arc::new(Notify::new());
     let model = FakeModel::start(vec![Reply::Gated("", Arc::clone(&gate), "nothing")]).await;
-    let app = Setup::whole().await.model(&model).set("REGREEN_WAIT", "1s").start().await;
+    let app = Setup::whole().await.model(&model).set("REGREEN_WAIT", held).start().await;
     let place = Place::new();
-    // The model says nothing yet: the server answers 202 after a second.
     let ran = report(&place, &app.base, &[("REGREEN_WAIT", "4"), ("REGREEN_RESULT_FILE", "issue")]).await;
     let list = app.get("/api/reports").await.body;
     let id = list["reports"][0]["id"].as_str().unwrap();
@@ -239,6 +245,31 @@ async fn a_report_that_failed_is_told_and_not_sent_again() {
     let ran = report(&place, &app.base, &[("REGREEN_POD", "nobody-knows")]).await;
     assert!(ran.said.contains("could not find out why") && ran.said.contains("not found"), "{}", ran.said);
     assert_eq!(requests(&place), 1);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_is_told_by_its_address_in_the_web() {
+    let app = Setup::whole().await.start().await;
+    let web = "https://git.example.com/shop/checkout";
+    for shell in shells() {
+        let place = Place::with(&shell);
+        for (given, told) in [
+            ("git@git.example.com:shop/checkout.git", web),
+            ("git@git.example.com:/shop/checkout", web),
+            ("ssh://git@git.example.com/shop/checkout.git", web),
+            ("ssh://git.example.com:2222/shop/checkout", web),
+            (web, web),
+            ("https://git.example.com:8443/a@b:c.git", "https://git.example.com:8443/a@b:c.git"),
+            ("/srv/git/checkout.git", "/srv/git/checkout.git"),
+        ] {
+            let run = format!("{} {given}", shell.display());
+            let more = [("REGREEN_WAIT", "0"), ("REGREEN_RUN", &run), ("REGREEN_REPOSITORY", given)];
+            let ran = report(&place, &app.base, &more).await;
+            let newest = app.get("/api/reports").await.body["reports"][0].clone();
+            assert_eq!((&newest["run"], &newest["repository"]), (&json!(run), &json!(told)), "{}", ran.said);
+        }
+    }
     app.stop().await;
 }
 

@@ -7,7 +7,6 @@ use crate::support::{Setup, TestApp};
 use regreen::demo::samples::sample;
 use regreen::domain::Role;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 const SCRIPT: &str = include_str!("../../examples/report-failure.sh");
 /// A build that fails, as `make`.
@@ -52,16 +51,20 @@ async fn told(app: &TestApp, key: &str, ran: &Ran) -> Value {
     report.clone()
 }
 
-/// A text with what its system replaces replaced; what nobody knows is a mistake.
+/// A text with what its system replaces replaced; what nobody knows is a mistake. Of `a || b` the first that is not empty.
 fn replaced(text: &str, (open, close): (&str, &str), values: &[(&str, &str)]) -> String {
-    let mut text = text.to_owned();
-    for (name, value) in values {
-        for written in [format!("{open}{name}{close}"), format!("{open} {name} {close}")] {
-            text = text.replace(&written, value);
-        }
+    let value = |name: &str| {
+        let known = values.iter().find(|(known, _)| *known == name.trim());
+        known.unwrap_or_else(|| panic!("{name} in {text}")).1
+    };
+    let (mut whole, mut rest) = (String::new(), text);
+    while let Some((before, inside)) = rest.split_once(open) {
+        let (names, after) = inside.split_once(close).unwrap();
+        whole.push_str(before);
+        whole.push_str(names.split("||").map(value).find(|value| !value.is_empty()).unwrap_or_default());
+        rest = after;
     }
-    assert!(!text.contains(open), "{text}");
-    text
+    whole + rest
 }
 
 /// The environment of a step.
@@ -94,6 +97,91 @@ fn task_run((run, task): (&str, &str), pod: &str, (status, reason): (&str, &str)
     json!({"kind": "TaskRun", "apiVersion": "tekton.dev/v1", "metadata": {"name": format!("{run}-{task}"), "namespace": "ci", "labels": labels}, "status": status})
 }
 
+/// Sets what the environment has already.
+fn changed(env: &mut [(String, String)], name: &str, value: &str) {
+    let (_, old) = env.iter_mut().find(|(known, _)| known == name).unwrap_or_else(|| panic!("{name}"));
+    value.clone_into(old);
+}
+
+/// The step of the Task, with these tasks.
+async fn run_tekton(place: &Place, values: &[(&str, &str)], more: &[(&str, &str)], tasks: &[&str]) -> Ran {
+    let task = document("tekton/report-failure.yaml", "Task");
+    let step = &task["spec"]["steps"][0];
+    let mut env = environment(of_container(step), ("$(", ")"), values);
+    for (name, value) in more {
+        changed(&mut env, name, value);
+    }
+    env.push(("KUBECONFIG".to_owned(), place.file("kubeconfig").display().to_string()));
+    let script = place.write("tekton", step["script"].as_str().unwrap());
+    place.run(&[&["sh", &script], tasks].concat(), &borrowed(&env)).await
+}
+
+/// The script of the WorkflowTemplate.
+async fn run_argo(place: &Place, more: &[(&str, &str)]) -> Ran {
+    let template = document("argo/report-failure.yaml", "WorkflowTemplate")["spec"]["templates"][0].clone();
+    let values = [
+        ("workflow.name", "w-1"),
+        ("workflow.namespace", "ci"),
+        ("inputs.parameters.pipeline", "checkout"),
+        ("inputs.parameters.repository", "git@git.example.com:shop/checkout.git"),
+        ("inputs.parameters.commit", "0123abc"),
+    ];
+    let mut env = environment(of_container(&template["script"]), ("{{", "}}"), &values);
+    let file = template["outputs"]["parameters"][0]["valueFrom"]["path"].as_str().unwrap();
+    assert!(env.iter().any(|(name, value)| name == "REGREEN_RESULT_FILE" && value == file));
+    changed(&mut env, "REGREEN_RESULT_FILE", "issue-url");
+    for (name, value) in more {
+        changed(&mut env, name, value);
+    }
+    env.push(("KUBECONFIG".to_owned(), place.file("kubeconfig").display().to_string()));
+    let script = place.write("argo", template["script"]["source"].as_str().unwrap());
+    place.run(&["sh", &script], &borrowed(&env)).await
+}
+
+fn argo_pod(workflow: &str, name: &str, phase: &str) -> Value {
+    json!({"kind": "Pod", "apiVersion": "v1", "status": {"phase": phase}, "metadata": {"name": name, "namespace": "ci",
+        "labels": {"workflows.argoproj.io/workflow": workflow}, "annotations": {"workflows.argoproj.io/node-name": format!("{workflow}.test")}}})
+}
+
+/// For how many seconds each failure was tried.
+fn tried(ran: &Ran) -> Vec<u64> {
+    let pattern = regex::Regex::new(r"was not reported: \S+ did not take it within (\d+) s").unwrap();
+    pattern.captures_iter(&ran.said).map(|found| found[1].parse().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_down_costs_no_more_for_several_failures_than_for_one() {
+    // Takes connections, and says nothing: each report is tried for as long as it may be.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let names = ["build", "test", "scan"];
+    let task_runs = names.map(|name| task_run(("run-1", name), &format!("{name}-pod"), ("False", "Failed")));
+    let pods = names.map(|name| argo_pod("w-1", name, "Failed"));
+    let place = in_an_image();
+    let _api = cluster(&place, task_runs.to_vec(), pods.to_vec()).await;
+    let (token, result) = (place.write("token", "rgn_x"), place.file("issue-url").display().to_string());
+    let values = [
+        ("params.regreen-url", url.as_str()),
+        ("params.pipeline", "checkout"),
+        ("params.pipeline-run", "run-1"),
+        ("params.repository", ""),
+        ("params.commit", ""),
+        ("context.taskRun.namespace", "ci"),
+        ("results.issue-url.path", &result),
+    ];
+    let more = [("REGREEN_TOKEN_FILE", token.as_str()), ("REGREEN_WAIT", "3")];
+    let of_argo = [&more[..], &[("REGREEN_URL", &url)]].concat();
+    let (tekton, argo) = tokio::join!(
+        run_tekton(&place, &values, &more, &["build=Failed", "test=Failed", "scan=Failed"]),
+        run_argo(&place, &of_argo)
+    );
+    for ran in [tekton, argo] {
+        assert_eq!(ran.code, Some(0), "{}", ran.said);
+        let tried = tried(&ran);
+        assert!(tried.len() == names.len() && tried.iter().sum::<u64>() <= 3, "{}", ran.said);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tekton_reports_the_failed_tasks_of_its_own_run() {
     let (app, key) = regreen().await;
@@ -108,10 +196,8 @@ async fn tekton_reports_the_failed_tasks_of_its_own_run() {
         task_run(("run-1", "report-failure"), "run-1-report-failure-pod", running),
         task_run(("run-2", "test"), "run-2-test-pod", failed),
     ];
-    let (_api, kubeconfig) = cluster(&place, task_runs, Vec::new()).await;
+    let _api = cluster(&place, task_runs, Vec::new()).await;
     let (token, result) = (place.write("token", &key), place.file("issue-url").display().to_string());
-    let task = document("tekton/report-failure.yaml", "Task");
-    let step = &task["spec"]["steps"][0];
     let values = [
         ("params.regreen-url", app.base.as_str()),
         ("params.pipeline", "checkout"),
@@ -121,14 +207,8 @@ async fn tekton_reports_the_failed_tasks_of_its_own_run() {
         ("context.taskRun.namespace", "ci"),
         ("results.issue-url.path", &result),
     ];
-    let mut env = environment(of_container(step), ("$(", ")"), &values);
-    env.iter_mut()
-        .filter(|(name, _)| name == "REGREEN_TOKEN_FILE")
-        .for_each(|(_, value)| *value = token.clone());
-    env.push(("KUBECONFIG".to_owned(), kubeconfig));
-    let script = place.write("script", step["script"].as_str().unwrap());
     let tasks = ["build=Succeeded", "test=Failed", "scan=Failed", "lint=Failed", "deploy=None"];
-    let ran = place.run(&[&["sh", &script], &tasks[..]].concat(), &borrowed(&env)).await;
+    let ran = run_tekton(&place, &values, &[("REGREEN_TOKEN_FILE", &token)], &tasks).await;
     assert_eq!(ran.code, Some(0), "{}", ran.said);
     let reports = reports(&app, &key).await;
     let told: Vec<_> = reports
@@ -150,51 +230,38 @@ async fn tekton_reports_the_failed_tasks_of_its_own_run() {
 async fn argo_reports_the_failed_pods_of_its_own_workflow() {
     let (app, key) = regreen().await;
     let place = in_an_image();
-    let pod = |workflow: &str, name: &str, phase: &str| {
-        json!({"kind": "Pod", "apiVersion": "v1", "status": {"phase": phase}, "metadata": {"name": name, "namespace": "ci",
-            "labels": {"workflows.argoproj.io/workflow": workflow}, "annotations": {"workflows.argoproj.io/node-name": format!("{workflow}.test")}}})
-    };
     let known = sample("dns").unwrap().pod;
     let pods = vec![
-        pod("w-1", "w-1-build", "Succeeded"),
-        pod("w-1", known, "Failed"),
-        pod("w-1", "w-1-exit", "Running"),
-        pod("w-2", "w-2-test", "Failed"),
+        argo_pod("w-1", "w-1-build", "Succeeded"),
+        argo_pod("w-1", known, "Failed"),
+        argo_pod("w-1", "w-1-exit", "Running"),
+        argo_pod("w-2", "w-2-test", "Failed"),
     ];
-    let (_api, kubeconfig) = cluster(&place, Vec::new(), pods).await;
-    let template = document("argo/report-failure.yaml", "WorkflowTemplate")["spec"]["templates"][0].clone();
-    let values = [("workflow.name", "w-1"), ("workflow.namespace", "ci")];
-    let mut env: BTreeMap<String, String> =
-        environment(of_container(&template["script"]), ("{{", "}}"), &values).into_iter().collect();
-    let file = template["outputs"]["parameters"][0]["valueFrom"]["path"].as_str().unwrap();
-    assert_eq!(env["REGREEN_RESULT_FILE"], file);
-    for (name, value) in [
-        ("REGREEN_URL", app.base.clone()),
-        ("REGREEN_TOKEN_FILE", place.write("token", &key)),
-        ("REGREEN_RESULT_FILE", "issue-url".to_owned()),
-    ] {
-        assert!(env.insert(name.to_owned(), value).is_some(), "{name}");
-    }
-    env.insert("KUBECONFIG".to_owned(), kubeconfig);
-    let script = place.write("script", template["script"]["source"].as_str().unwrap());
-    let env: Vec<(String, String)> = env.into_iter().collect();
-    let ran = place.run(&["sh", &script], &borrowed(&env)).await;
+    let _api = cluster(&place, Vec::new(), pods).await;
+    let token = place.write("token", &key);
+    let ran = run_argo(&place, &[("REGREEN_URL", &app.base), ("REGREEN_TOKEN_FILE", &token)]).await;
     assert_eq!(ran.code, Some(0), "{}", ran.said);
     let [report] = &reports(&app, &key).await[..] else { panic!("one report: {}", ran.said) };
     assert_eq!(
         (&report["pod_name"], &report["task"], &report["run"]),
         (&json!(known), &json!("w-1.test"), &json!("w-1"))
     );
+    assert_eq!(
+        (&report["pipeline"], &report["repository"], &report["commit"]),
+        (&json!("checkout"), &json!("https://git.example.com/shop/checkout"), &json!("0123abc"))
+    );
     assert!(place.read("issue-url").starts_with("http://"), "{}", ran.said);
-    let exit = document("argo/workflow.yaml", "Workflow")["spec"].clone();
-    let handler =
-        exit["templates"].as_array().unwrap().iter().find(|one| one["name"] == exit["onExit"]).unwrap();
-    assert_eq!(handler["steps"][0][0]["templateRef"]["template"], template["name"]);
     app.stop().await;
 }
 
-/// The steps of a job of Actions: what builds, and what reports.
+/// A job for a branch, whose commit is the workflow's, and one for a pull request, which is known by its head.
 async fn actions(file: &str) {
+    job(file, "", "0123abc").await;
+    job(file, "0123abc", "fedcba9").await;
+}
+
+/// The steps of a job of Actions: what builds, and what reports.
+async fn job(file: &str, head: &str, sha: &str) {
     let (app, key) = regreen().await;
     let place = repository();
     let workflow = &documents(file)[0];
@@ -218,7 +285,8 @@ async fn actions(file: &str) {
         ("github.job", "build"),
         ("github.server_url", "https://git.example.com"),
         ("github.repository", "shop/checkout"),
-        ("github.sha", "0123abc"),
+        ("github.event.pull_request.head.sha", head),
+        ("github.sha", sha),
         ("runner.temp", "."),
     ];
     let list = report["env"]
@@ -314,8 +382,14 @@ async fn jenkins_reports_a_failed_build() {
     let (app, key) = regreen().await;
     let text = example("jenkins/Jenkinsfile");
     let [build, report, cleanup] = &steps(&text)[..] else { panic!("three steps") };
-    for (node, pod) in [("Agent 7 (built-in)", "agent-agent-7--built-in--0"), ("maven-x7k2p", "maven-x7k2p")]
-    {
+    for (node, pod, url) in [
+        (
+            "Agent 7 (built-in)",
+            "agent-agent-7--built-in--0",
+            "ssh://git@git.example.com:2222/shop/checkout.git",
+        ),
+        ("maven-x7k2p", "maven-x7k2p", "git@git.example.com:shop/checkout.git"),
+    ] {
         let place = repository();
         let [build, report, cleanup] =
             [build, report, cleanup].map(|body| place.write(&format!("{}.sh", body.len()), body));
@@ -330,6 +404,8 @@ async fn jenkins_reports_a_failed_build() {
             ("JOB_NAME", "shop/checkout"),
             ("BUILD_TAG", "jenkins-shop-checkout-12"),
             ("BUILD_URL", "https://jenkins.example.com/job/12/"),
+            ("GIT_URL", url),
+            ("GIT_COMMIT", "0123abc"),
         ];
         let ran = place.run(&["sh", "-xe", &report], &env).await;
         assert!(
@@ -339,6 +415,10 @@ async fn jenkins_reports_a_failed_build() {
         );
         let last = reports(&app, &key).await.pop().unwrap();
         assert_eq!((&last["pod_name"], &last["status"]), (&json!(pod), &json!("done")), "{}", ran.said);
+        assert_eq!(
+            (&last["repository"], &last["commit"]),
+            (&json!("https://git.example.com/shop/checkout"), &json!("0123abc"))
+        );
         place.run(&["sh", "-xe", &cleanup], &[]).await;
         assert!(!place.file("build.log").exists() && !place.file("build.status").exists());
         place.program("make", "echo fine");

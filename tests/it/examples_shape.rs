@@ -133,6 +133,28 @@ struct Resources {
 struct SecurityContext {
     allow_privilege_escalation: bool,
     capabilities: Capabilities,
+    // Where the pod does not say these.
+    #[serde(default)]
+    run_as_non_root: Option<bool>,
+    #[serde(default)]
+    run_as_user: Option<u32>,
+    #[serde(default)]
+    seccomp_profile: Option<Seccomp>,
+}
+
+/// A pod's, which is of each of its containers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PodSecurityContext {
+    run_as_non_root: bool,
+    run_as_user: u32,
+    seccomp_profile: Seccomp,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Seccomp {
+    r#type: String,
 }
 
 #[derive(Deserialize)]
@@ -166,6 +188,104 @@ struct Token {
     audience: String,
     path: String,
     expiration_seconds: u32,
+}
+
+/// `argoproj.io/v1alpha1` WorkflowTemplate, the fields in use.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkflowTemplateSpec {
+    templates: Vec<Template>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Template {
+    name: String,
+    service_account_name: String,
+    security_context: PodSecurityContext,
+    inputs: Parameters<Input>,
+    outputs: Parameters<Output>,
+    volumes: Vec<Volume>,
+    script: Script,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters<P> {
+    parameters: Vec<P>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Input {
+    name: String,
+    description: String,
+    default: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[expect(dead_code, reason = "that it can be read is what is tested")]
+struct Output {
+    name: String,
+    value_from: ValueFrom,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "that it can be read is what is tested")]
+struct ValueFrom {
+    path: String,
+    default: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[expect(dead_code, reason = "that it can be read is what is tested")]
+struct Script {
+    image: String,
+    command: Vec<String>,
+    env: Vec<Variable>,
+    volume_mounts: Vec<Mount>,
+    resources: Resources,
+    security_context: SecurityContext,
+    source: String,
+}
+
+/// `argoproj.io/v1alpha1` Workflow, the fields in use.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WorkflowSpec {
+    entrypoint: String,
+    on_exit: String,
+    arguments: Parameters<Param>,
+    templates: Vec<WorkflowPart>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkflowPart {
+    name: String,
+    #[serde(default)]
+    container: Option<Value>,
+    #[serde(default)]
+    steps: Vec<Vec<WorkflowStep>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WorkflowStep {
+    name: String,
+    when: String,
+    template_ref: TemplateRef,
+    arguments: Parameters<Param>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TemplateRef {
+    name: String,
+    template: String,
 }
 
 /// `tekton.dev/v1` Pipeline, the fields in use.
@@ -266,13 +386,89 @@ fn the_tekton_task_has_fields_that_tekton_knows_and_uses_what_it_declares() {
     let file = step.env.iter().find(|set| set.name == "REGREEN_TOKEN_FILE").unwrap();
     assert_eq!(file.value, format!("{}/{}", mount.mount_path, token.path));
     let secure = step.security_context.as_ref().unwrap();
-    assert!(!secure.allow_privilege_escalation && secure.capabilities.drop == ["ALL"]);
+    restricted(secure, secure.run_as_non_root, secure.run_as_user, secure.seccomp_profile.as_ref());
     assert!(step.compute_resources.is_some() && !step.name.is_empty() && task.description.is_some());
     assert!(
         task.results
             .iter()
             .all(|result| result.r#type == ParamType::String && !result.description.is_empty())
     );
+}
+
+/// That a namespace with the Pod Security Standard `restricted` takes it.
+fn restricted(
+    container: &SecurityContext,
+    non_root: Option<bool>,
+    user: Option<u32>,
+    seccomp: Option<&Seccomp>,
+) {
+    assert!(!container.allow_privilege_escalation && container.capabilities.drop == ["ALL"]);
+    // The image itself names no user, which is root.
+    assert!(non_root == Some(true) && user.is_some_and(|user| user > 0));
+    assert_eq!(seccomp.unwrap().r#type, "RuntimeDefault");
+}
+
+/// What a pull request is found by.
+fn is_hash(value: &Value) -> bool {
+    value
+        .as_str()
+        .is_some_and(|value| value.len() == 40 && value.chars().all(|char| char.is_ascii_hexdigit()))
+}
+
+#[test]
+fn the_argo_template_has_fields_that_argo_knows_and_uses_what_it_declares() {
+    let spec: WorkflowTemplateSpec = read("argo/report-failure.yaml", "WorkflowTemplate");
+    let [template] = &spec.templates[..] else { panic!("one template") };
+    let (pod, script) = (&template.security_context, &template.script);
+    restricted(
+        &script.security_context,
+        Some(pod.run_as_non_root),
+        Some(pod.run_as_user),
+        Some(&pod.seccomp_profile),
+    );
+    for input in &template.inputs.parameters {
+        let used = format!("{{{{inputs.parameters.{}}}}}", input.name);
+        assert!(script.env.iter().any(|set| set.value == used), "{} is not used", input.name);
+        assert!(input.default.is_empty() && !input.description.is_empty());
+    }
+    let account = document("argo/report-failure.yaml", "ServiceAccount");
+    assert_eq!(account["metadata"]["name"], template.service_account_name);
+    let ([volume], [mount]) = (&template.volumes[..], &script.volume_mounts[..]) else {
+        panic!("one volume")
+    };
+    assert!(mount.name == volume.name && mount.read_only && template.outputs.parameters.len() == 1);
+}
+
+#[test]
+fn the_argo_workflow_gives_the_template_what_it_wants() {
+    let spec: WorkflowTemplateSpec = read("argo/report-failure.yaml", "WorkflowTemplate");
+    let workflow: WorkflowSpec = read("argo/workflow.yaml", "Workflow");
+    let part = |name: &str| workflow.templates.iter().find(|part| part.name == name).unwrap();
+    assert!(part(&workflow.entrypoint).container.is_some());
+    let [last] = &part(&workflow.on_exit).steps[..] else { panic!("one group of steps") };
+    let [last] = &last[..] else { panic!("one step") };
+    assert_eq!(
+        (last.template_ref.name.as_str(), &last.template_ref.template),
+        (
+            document("argo/report-failure.yaml", "WorkflowTemplate")["metadata"]["name"].as_str().unwrap(),
+            &spec.templates[0].name
+        )
+    );
+    assert!(last.when == "{{workflow.status}} != Succeeded" && !last.name.is_empty());
+    let names = |params: &[Param]| params.iter().map(|param| param.name.clone()).collect::<Vec<_>>();
+    let wanted: Vec<String> =
+        spec.templates[0].inputs.parameters.iter().map(|input| input.name.clone()).collect();
+    assert_eq!(names(&last.arguments.parameters), wanted);
+    let known = &workflow.arguments.parameters;
+    for param in &last.arguments.parameters {
+        let value = param.value.as_str().unwrap();
+        let name = value.strip_prefix("{{workflow.parameters.").and_then(|name| name.strip_suffix("}}"));
+        assert!(
+            name.map_or(!value.contains("{{"), |name| known.iter().any(|param| param.name == name)),
+            "{value}"
+        );
+    }
+    assert!(is_hash(&known.iter().find(|param| param.name == "commit").unwrap().value));
 }
 
 #[test]
@@ -313,6 +509,8 @@ fn the_tekton_pipeline_gives_the_task_what_it_wants() {
         names(&run.params),
         pipeline.params.iter().map(|param| param.name.clone()).collect::<Vec<_>>()
     );
+    assert!(pipeline.params.iter().all(|param| param.description.is_some()));
+    assert!(is_hash(&run.params.iter().find(|param| param.name == "commit").unwrap().value));
     let [own] = &run.task_run_specs[..] else { panic!("one task of its own") };
     assert_eq!(
         (&own.pipeline_task_name, own.service_account_name.as_str()),

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
 /// What the script needs besides a shell and curl, as BusyBox has it.
-const APPLETS: [&str; 13] =
-    ["sh", "awk", "od", "sed", "tail", "tr", "head", "mktemp", "cut", "cat", "date", "sleep", "rm"];
+const APPLETS: [&str; 14] =
+    ["sh", "awk", "od", "sed", "tail", "tr", "head", "mktemp", "cut", "cat", "date", "sleep", "rm", "wc"];
 
 /// A workspace.
 pub struct Place {
@@ -113,8 +113,8 @@ pub async fn ended(child: Child) -> Ran {
     Ran { code: output.status.code(), said: String::from_utf8(said).unwrap() }
 }
 
-/// Kubernetes with these objects, for kubectl, and where it is told so.
-pub async fn cluster(place: &Place, task_runs: Vec<Value>, pods: Vec<Value>) -> (apis::Api, String) {
+/// Kubernetes with these objects, for kubectl that is told so by the file `kubeconfig`.
+pub async fn cluster(place: &Place, task_runs: Vec<Value>, pods: Vec<Value>) -> apis::Api {
     let api = apis::objects(task_runs, pods).await;
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -123,6 +123,6 @@ pub async fn cluster(place: &Place, task_runs: Vec<Value>, pods: Vec<Value>) -> 
         "users": [{"name": "u", "user": {}}],
     });
     symlink(tool("kubernetes-client/usr/bin/kubectl"), place.file("bin/kubectl")).unwrap();
-    let file = place.write("kubeconfig", config.to_string());
-    (api, file)
+    place.write("kubeconfig", config.to_string());
+    api
 }
