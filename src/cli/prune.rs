@@ -80,6 +80,15 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
+/// As people write such times: `90d`, not months and hours.
+fn days(time: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    if time.subsec_nanos() == 0 && time.as_secs().is_multiple_of(DAY) {
+        return format!("{}d", time.as_secs() / DAY);
+    }
+    format_duration(time).to_string()
+}
+
 fn due(retention: &Retention, now: DateTime<Utc>) -> Vec<Due> {
     let due = |kind| {
         let time = match kind {
@@ -98,7 +107,7 @@ async fn done(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()
     let mut connection = pool.acquire().await?;
     for (kind, time, before) in due {
         let count = prune(&mut connection, *kind, *before, now).await?;
-        println!("{count:>9} {} older than {} removed", kind.as_str(), format_duration(*time));
+        println!("{count:>9} {} older than {} removed", kind.as_str(), days(*time));
         if count > 0 {
             let detail = format!("{count} of before {}", before.to_rfc3339());
             let object = ("retention", kind.as_str());
@@ -120,7 +129,7 @@ async fn tried(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<(
     let mut transaction = pool.begin().await?;
     for (kind, time, before) in due {
         let count = prune(&mut transaction, *kind, *before, now).await?;
-        println!("{count:>9} {} older than {} would go", kind.as_str(), format_duration(*time));
+        println!("{count:>9} {} older than {} would go", kind.as_str(), days(*time));
     }
     transaction.rollback().await
 }

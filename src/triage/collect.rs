@@ -65,8 +65,10 @@ pub(super) async fn collect(
         return Err(Halt::Failed(format!("there is no evidence to look at: {reason}")));
     }
     let (pieces, redactor) = redacted(app, texts, stored.len());
-    let lines: usize = pieces.iter().map(|piece| piece.text.lines().count()).sum();
-    let mut detail = format!("{} pieces of evidence, {lines} lines", pieces.len() + stored.len());
+    let texts = pieces.iter().map(|piece| &piece.text).chain(stored.iter().map(|piece| &piece.text));
+    let lines: usize = texts.map(|text| text.lines().count()).sum();
+    let (many, plural) = (pieces.len() + stored.len(), if pieces.len() + stored.len() == 1 { "" } else { "s" });
+    let mut detail = format!("{many} piece{plural} of evidence, {lines} lines");
     for gap in &gaps {
         detail.push_str(&format!("; {gap}"));
     }

@@ -44,6 +44,7 @@ impl Case {
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
         let line = |line: &str| {
+            assert!(line.contains(" older than 90d "), "{line}");
             let (count, rest) = line.trim().split_once(' ').unwrap();
             (rest.split(" older ").next().unwrap().to_owned(), count.parse().unwrap())
         };

@@ -169,6 +169,9 @@ async fn without_a_tracker_the_diagnosis_is_the_result() {
         result.contains("The Python module yaml is not installed") && result.contains("E1 lines 2-2"),
         "{result}"
     );
+    let report = format!("/api/reports/{}", answer.body["report_id"].as_str().unwrap());
+    let collect = app.get(&report).await.body["steps"][0]["detail"].clone();
+    assert!(collect.as_str().unwrap().starts_with("1 piece of evidence, 2 lines"), "{collect}");
     app.stop().await;
 }
 
