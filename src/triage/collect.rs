@@ -67,7 +67,8 @@ pub(super) async fn collect(
     let (pieces, redactor) = redacted(app, texts, stored.len());
     let texts = pieces.iter().map(|piece| &piece.text).chain(stored.iter().map(|piece| &piece.text));
     let lines: usize = texts.map(|text| text.lines().count()).sum();
-    let (many, plural) = (pieces.len() + stored.len(), if pieces.len() + stored.len() == 1 { "" } else { "s" });
+    let many = pieces.len() + stored.len();
+    let plural = if many == 1 { "" } else { "s" };
     let mut detail = format!("{many} piece{plural} of evidence, {lines} lines");
     for gap in &gaps {
         detail.push_str(&format!("; {gap}"));
