@@ -11,6 +11,7 @@ use regreen::domain::Role;
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use serde_json::{Value, json};
 use std::process::Command;
+use tempfile::TempDir;
 
 async fn with(app: &TestApp, path: &str, token: &str) -> Answer {
     TestApp::read(app.http.get(format!("{}{path}", app.base)).bearer_auth(token)).await
@@ -343,7 +344,8 @@ async fn keys_of_an_issuer_rotate_and_are_believed_while_it_is_away() {
     app.stop().await;
 }
 
-async fn kubernetes(issuer: &Issuer, more: &[(&str, &str)]) -> TestApp {
+/// With the folder of its own token, which it reads as long as it runs.
+async fn kubernetes(issuer: &Issuer, more: &[(&str, &str)]) -> (TestApp, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     std::fs::write(&token, "own-token\n").unwrap();
@@ -351,18 +353,18 @@ async fn kubernetes(issuer: &Issuer, more: &[(&str, &str)]) -> TestApp {
         .await
         .set("REGREEN_AUTH", "kubernetes,keys")
         .set("REGREEN_KUBERNETES_API", &issuer.url)
-        .set("REGREEN_KUBERNETES_TOKEN", folder.keep().join("token").to_str().unwrap())
+        .set("REGREEN_KUBERNETES_TOKEN", token.to_str().unwrap())
         .set("REGREEN_KUBERNETES_ROLES", "platform/regreen-*=admin,nobody/*=viewer,team-*/**=reporter");
     for (name, value) in more {
         setup = setup.set(name, value);
     }
-    setup.start().await
+    (setup.start().await, folder)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_account_reports_for_its_own_namespace_by_the_clusters_keys() {
     let issuer = Issuer::start().await;
-    let app = kubernetes(&issuer, &[("REGREEN_KUBERNETES_ISSUER", &issuer.url)]).await;
+    let (app, _folder) = kubernetes(&issuer, &[("REGREEN_KUBERNETES_ISSUER", &issuer.url)]).await;
     let token = |account: &str, audience: &str| {
         let sub = format!("system:serviceaccount:{account}");
         issuer.key.sign(&issuer.claims(audience, &json!({"sub": sub})))
@@ -391,7 +393,7 @@ async fn a_service_account_reports_for_its_own_namespace_by_the_clusters_keys() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_account_is_known_by_the_api_servers_word() {
     let issuer = Issuer::start().await;
-    let app = kubernetes(&issuer, &[]).await;
+    let (app, _folder) = kubernetes(&issuer, &[]).await;
     let token = |account: &str| issuer.key.sign(&issuer.claims("regreen", &json!({"sub": account})));
     let status = |account: &str, audiences: Value| json!({"authenticated": true, "user": {"username": format!("system:serviceaccount:{account}")}, "audiences": audiences});
     let good = token("good");
