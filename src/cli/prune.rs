@@ -1,6 +1,6 @@
 //! `prune`: removes what is past `retention.*`.
 
-use crate::config::{Config, LEAST, Retention};
+use crate::config::{Config, LEAST_KEPT, Retention};
 use crate::db::audit::{self, Deed};
 use crate::db::prune::{Kind, prune};
 use crate::{app, clock, db, telemetry};
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 
 fn time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|_| "is not a time such as `90d`".to_owned())?;
-    if time < LEAST { Err("is shorter than a day".to_owned()) } else { Ok(time) }
+    if time < LEAST_KEPT { Err("is shorter than a day".to_owned()) } else { Ok(time) }
 }
 
 impl Arguments {

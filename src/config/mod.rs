@@ -25,7 +25,7 @@ pub use mcp::{McpServer, Transport, globs};
 pub use notify::{Channel, Forge, ForgeKind, Target};
 pub use reach::is_off_limits;
 pub use reader::{Env, Mistake};
-pub use retention::{LEAST, Retention};
+pub use retention::{LEAST_KEPT, Retention};
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
 pub use telemetry::{Log, Telemetry};
 pub use tracker::Tracker;

@@ -5,7 +5,7 @@ use super::settings::{Setting, s};
 use std::time::Duration;
 
 /// Shortest time: what is younger is still being looked at.
-pub const LEAST: Duration = Duration::from_secs(24 * 3600);
+pub const LEAST_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// How long what is over is kept; `None` keeps it for ever.
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,7 +70,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Retention {
 pub(super) fn kept(r: &mut Reader<'_>, key: &str) -> Option<Duration> {
     let mistakes = r.mistakes.len();
     let time = r.text(key).map(|_| r.duration(key))?;
-    if time < LEAST && r.mistakes.len() == mistakes {
+    if time < LEAST_KEPT && r.mistakes.len() == mistakes {
         r.mistake(format!("`{key}`"), "is shorter than a day; leave it out to keep all for ever");
     }
     Some(time)

@@ -119,7 +119,7 @@ pub async fn there(pool: &PgPool, limit: Duration) -> anyhow::Result<()> {
 }
 
 /// What is behind a wait for a connection that came to nothing: the pool tries again and does not say.
-pub async fn reason(pool: &PgPool, error: sqlx::Error) -> sqlx::Error {
+async fn reason(pool: &PgPool, error: sqlx::Error) -> sqlx::Error {
     if !matches!(error, sqlx::Error::PoolTimedOut) {
         return error;
     }

@@ -17,9 +17,9 @@ use std::collections::BTreeSet;
 
 /// Most failures of a commit that a comment tells of, the latest.
 const MOST: usize = 10;
-/// Comments of a pull request that are looked through for ours, in pages.
+/// Pages that are looked through: of a pull request's comments for ours, of open pull requests for that of a commit.
 const PAGES: usize = 10;
-/// Comments of a page.
+/// Entries of a page, as far as the forge gives so many.
 const PAGE: usize = 100;
 /// Longest cause, in characters.
 const MAX_CAUSE: usize = 1_500;
