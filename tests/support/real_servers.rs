@@ -1,8 +1,11 @@
 //! Real MCP servers of the field as child processes, in front of stand-in APIs.
 
 use super::eventually;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A child that ends with the test.
 pub struct RealServer {
@@ -24,8 +27,27 @@ pub fn tool(path: &str) -> PathBuf {
     path
 }
 
+/// A port for a program that has to be told one, each given once. They lie below those the system picks for connections
+/// and for whoever asks for any, so nothing else takes one before its program listens there.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // Two runs of the tests on one machine begin far from each other.
+    let begin = std::process::id().wrapping_mul(1_009) % COUNT;
+    let next = |_| FIRST + (begin + GIVEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+    let mut ports = (0..COUNT).map(next).filter_map(|port| u16::try_from(port).ok());
+    ports.find(|port| is_free(*port)).expect("no port is free")
+}
+
+/// On every address of both families: programs differ in which they take.
+fn is_free(port: u16) -> bool {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
+        Ok(_) => true,
+        Err(error) if error.kind() == ErrorKind::AddrInUse => false,
+        // A machine without the newer family.
+        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok(),
+    }
 }
 
 /// Starts a program that listens on a port.

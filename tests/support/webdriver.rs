@@ -2,6 +2,7 @@
 //! Both end with the test, however it ends, and leave nothing behind. What tests say is in `browser`.
 //! There is no client crate here: those to be had bring the HTTP types of before and much else for what is one function.
 
+use super::real_servers::free_port;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -11,8 +12,9 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// Standard input closes when the test's process ends, killed ones too; Chromium ends when its pipe to the driver closes.
-const WATCHER: &str = "command -v chromedriver >/dev/null || exit 127
-    trap '' INT TERM HUP; chromedriver --port=0 & exec >/dev/null; cat; kill -9 $!; wait; rm -rf \"$TMPDIR\"";
+/// Left to itself, the driver picks a port that is free in one family of addresses and gives up if the other has it taken.
+const WATCHER: &str = "command -v chromedriver >/dev/null || { echo 'there is no chromedriver: run `make tools`'; exit; }
+    trap '' INT TERM HUP; chromedriver --port=\"$PORT\" & exec >/dev/null; cat; kill -9 $!; wait; rm -rf \"$TMPDIR\"";
 
 /// No sandbox, because tests run as root in containers; the rest keeps it from asking anybody outside, and from drawing
 /// the same page twice in two ways.
@@ -78,9 +80,11 @@ pub struct Driver {
 impl Driver {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
         let mut watcher = Command::new("sh")
             .args(["-c", WATCHER])
             .envs([("HOME", folder.path()), ("TMPDIR", folder.path()), ("TZ", Path::new("UTC"))])
+            .env("PORT", port.to_string())
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("XDG_CACHE_HOME")
             .stdin(Stdio::piped())
@@ -89,18 +93,19 @@ impl Driver {
             .spawn()
             .unwrap();
         let (tell, told) = tokio::sync::oneshot::channel();
-        let said = BufReader::new(watcher.stdout.take().unwrap());
+        let lines = BufReader::new(watcher.stdout.take().unwrap()).lines().map_while(Result::ok);
         // To its end, so that the driver never waits for a reader.
         std::thread::spawn(move || {
-            let mut tell = Some(tell);
-            for line in said.lines().map_while(Result::ok) {
-                if let Some((_, port)) = line.split_once("successfully on port ") {
-                    let port: u16 = port.trim_end_matches('.').parse().unwrap();
-                    tell.take().map(|tell| tell.send(port));
+            let (mut tell, mut said) = (Some(tell), Vec::new());
+            for line in lines {
+                if line.contains("successfully") {
+                    tell.take().map(|tell| tell.send(Ok(())));
                 }
+                said.push(line);
             }
+            tell.map(|tell| tell.send(Err(said.join("\n"))));
         });
-        let port = told.await.expect("chromedriver does not start: run `make tools`");
+        told.await.unwrap().unwrap_or_else(|said| panic!("chromedriver does not start:\n{said}"));
         let mut driver = Self {
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             authority: format!("127.0.0.1:{port}"),
