@@ -10,6 +10,7 @@ use crate::budget::Ledger;
 use crate::config::{Config, ModelEndpoint, process_env};
 use crate::db;
 use crate::db::audit::{self, Deed};
+use crate::db::migrations::Migrations;
 use crate::db::private::PrivatePostgres;
 use crate::db::runs::{self, Work};
 use crate::db::servers;
@@ -77,20 +78,33 @@ pub struct Connected {
     pub pool: PgPool,
     /// To be stopped last.
     pub private: Option<PrivatePostgres>,
+    migrations: Migrations,
+}
+
+impl Connected {
+    /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// Those of [`Migrations::run`].
+    pub async fn migrate(&self) -> anyhow::Result<()> {
+        self.migrations.run(&self.pool).await
+    }
 }
 
 /// Connects to the configured database, or starts the private one.
 ///
 /// # Errors
-/// The URL is wrong, or the private server does not start.
+/// The URL or the folder of migrations is wrong, or the private server does not start.
 pub async fn connect(config: &Config) -> anyhow::Result<Connected> {
+    let migrations = Migrations::load(config.database.migrations.as_deref())?;
     let max = config.database.max_connections;
     if let Some(options) = database(config)? {
-        return Ok(Connected { pool: db::pool(options, max), private: None });
+        return Ok(Connected { pool: db::pool(options, max), private: None, migrations });
     }
     let programs = config.database.programs.as_deref();
     let private = PrivatePostgres::start(&config.database.data_dir, programs).await?;
-    Ok(Connected { pool: db::pool(private.connect_options(), max), private: Some(private) })
+    let pool = db::pool(private.connect_options(), max);
+    Ok(Connected { pool, private: Some(private), migrations })
 }
 
 /// How to connect to the configured database; `None` means the private one.

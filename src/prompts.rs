@@ -1,11 +1,11 @@
 //! The texts of `prompts/`, embedded and rendered strictly: a missing variable is an error, and found at start. Files of
 //! a folder take their places.
 
+use crate::mounted::replace_templates;
 use anyhow::Context as _;
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
-use std::borrow::Cow;
 use std::path::Path;
 
 /// Every template by name.
@@ -43,14 +43,7 @@ impl Prompts {
             environment.add_template(name, text).with_context(|| format!("prompts/{name}.md"))?;
         }
         let Some(folder) = folder else { return Ok(Self { environment }) };
-        let files = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        for file in files {
-            let path = file.with_context(|| format!("cannot read {}", folder.display()))?.path();
-            // A mounted ConfigMap keeps its data in a hidden folder.
-            if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
-                replace(&mut environment, &path).with_context(|| path.display().to_string())?;
-            }
-        }
+        replace_templates(&mut environment, folder, ".md", None)?;
         Ok(Self { environment })
     }
 
@@ -78,26 +71,6 @@ impl Prompts {
     }
 }
 
-/// Puts a file in the place of the template that is named as it is.
-fn replace(environment: &mut Environment<'static>, path: &Path) -> anyhow::Result<()> {
-    let named = |stem: &str| TEMPLATES.iter().find(|(known, _)| *known == stem);
-    let markdown = path.extension().is_some_and(|extension| extension == "md");
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).filter(|_| markdown);
-    let Some((name, _)) = stem.and_then(named) else {
-        let names: Vec<String> = TEMPLATES.iter().map(|(name, _)| format!("{name}.md")).collect();
-        anyhow::bail!("takes the place of nothing; there is {}", names.join(", "));
-    };
-    let known = environment.get_template(name)?.undeclared_variables(true);
-    let text = std::fs::read_to_string(path).context("cannot be read")?;
-    environment.add_template_owned(Cow::Borrowed(*name), text)?;
-    let mut asked: Vec<String> =
-        environment.get_template(name)?.undeclared_variables(true).into_iter().collect();
-    asked.retain(|variable| !known.contains(variable));
-    asked.sort();
-    anyhow::ensure!(asked.is_empty(), "asks for `{}`, which it is not given", asked.join("`, `"));
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,10 +92,10 @@ mod tests {
     #[test]
     fn what_would_fail_in_a_request_fails_at_the_start() {
         for (name, text, told) in [
-            ("chat-sumary.md", "", "takes the place of nothing; there is triage-system.md"),
+            ("chat-sumary.md", "", "takes the place of nothing; there is agent-explainer.md"),
             ("issue.txt", "", "takes the place of nothing"),
             ("issue.md", "{% if %}", "syntax error"),
-            ("issue.md", "{{ no_such_thing }}", "asks for `no_such_thing`, which it is not given"),
+            ("issue.md", "{{ no_such_thing }}", "asks for `no_such_thing`, which the built-in one does not"),
         ] {
             let error = format!("{:#}", load(name, text).unwrap_err());
             assert!(error.contains(told) && error.contains(name), "{error}");

@@ -15,7 +15,7 @@ const LADDER: &[&[&str]] = &[
     &["mcp", "knowledge", "live", "auth"],
     &["agent"],
     &["llm", "budget", "db", "prompts", "config", "telemetry", "shutdown", "journal", "metrics"],
-    &["domain", "evidence", "clock"],
+    &["domain", "evidence", "clock", "mounted"],
 ];
 const MAX_LINES: usize = 500;
 

@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::db::audit::{self, Verified};
-use crate::{app, db, telemetry};
+use crate::{app, telemetry};
 use clap::Subcommand;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCo
     telemetry::init(&config.log)?;
     let Action::Verify { head, json } = action;
     let connected = app::connect(&config).await?;
-    db::migrate(&connected.pool).await?;
+    connected.migrate().await?;
     let started = Instant::now();
     let verified = audit::verify(&connected.pool, head.as_deref()).await;
     let took = started.elapsed();

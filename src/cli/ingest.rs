@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::knowledge::{Corpus, Ingested, Knowledge};
-use crate::{app, db, telemetry};
+use crate::{app, telemetry};
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -30,7 +30,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<
         corpora.push(if arguments.remove { Corpus::gone(path) } else { Corpus::of_path(path)? });
     }
     let connected = app::connect(&config).await?;
-    db::migrate(&connected.pool).await?;
+    connected.migrate().await?;
     let knowledge = Knowledge::new(&config, connected.pool.clone(), app::http_client()?)?;
     let outcome = store(&knowledge, &corpora).await;
     connected.pool.close().await;

@@ -15,7 +15,9 @@ pub mod serve;
 mod token;
 
 use crate::config::{Config, markdown_table, process_env};
+use crate::db::migrations::Migrations;
 use crate::prompts::Prompts;
+use crate::web::Templates;
 use crate::{app, db, telemetry};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -136,7 +138,7 @@ async fn migrate(config: Config) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     let connected = app::connect(&config).await?;
     db::there(&connected.pool, config.database.wait).await?;
-    db::migrate(&connected.pool).await?;
+    connected.migrate().await?;
     connected.pool.close().await;
     if let Some(private) = connected.private {
         private.stop().await?;
@@ -146,7 +148,12 @@ async fn migrate(config: Config) -> anyhow::Result<ExitCode> {
 }
 
 fn check_config(file: Option<&Path>) -> ExitCode {
-    let good = |config: Config| Prompts::load(config.prompts.as_deref()).map(|_| config);
+    let good = |config: Config| {
+        Prompts::load(config.prompts.as_deref())?;
+        Templates::load(config.pages.as_deref())?;
+        Migrations::load(config.database.migrations.as_deref())?;
+        Ok(config)
+    };
     match Config::load(file, &process_env).and_then(good) {
         Ok(config) => {
             let model =

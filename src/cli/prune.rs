@@ -3,7 +3,7 @@
 use crate::config::{Config, LEAST_KEPT, Retention};
 use crate::db::audit::{self, Deed};
 use crate::db::prune::{Kind, prune};
-use crate::{app, clock, db, telemetry};
+use crate::{app, clock, telemetry};
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
@@ -66,7 +66,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<
         return Ok(ExitCode::SUCCESS);
     }
     let connected = app::connect(&config).await?;
-    db::migrate(&connected.pool).await?;
+    connected.migrate().await?;
     let outcome = if arguments.dry_run {
         tried(&connected.pool, &due, now).await
     } else {

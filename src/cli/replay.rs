@@ -5,8 +5,8 @@ use crate::config::Config;
 use crate::db::recordings;
 use crate::llm::Model;
 use crate::shutdown::Shutdown;
+use crate::telemetry;
 use crate::triage::{self, Compared, Replay, Side};
-use crate::{db, telemetry};
 use anyhow::Context as _;
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
@@ -60,7 +60,7 @@ pub(super) async fn run(mut config: Config, arguments: Arguments) -> anyhow::Res
     let shutdown = Shutdown::new();
     shutdown.on_signals(std::time::Duration::ZERO).context("cannot listen for signals")?;
     let connected = app::connect(&config).await?;
-    db::migrate(&connected.pool).await?;
+    connected.migrate().await?;
     let app = App::build(config, connected.pool, shutdown)?;
     // The built-in analyst works with the runbooks of today.
     app.knowledge.reload().await?;

@@ -28,7 +28,7 @@ pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCo
     telemetry::init(&config.log)?;
     let Action::Draft { incident, out } = action;
     let connected = app::connect(&config).await?;
-    db::migrate(&connected.pool).await?;
+    connected.migrate().await?;
     let found = find(&connected.pool, &incident).await;
     connected.pool.close().await;
     if let Some(private) = connected.private {

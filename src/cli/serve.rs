@@ -6,6 +6,7 @@ use crate::db::{audit, queue};
 use crate::journal::{self, Note};
 use crate::knowledge::Knowledge;
 use crate::shutdown::Shutdown;
+use crate::web::Templates;
 use crate::{chat, clock, db, http, jobs, telemetry};
 use anyhow::Context as _;
 use serde_json::json;
@@ -79,6 +80,7 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let beside = listen_beside(&config).await?;
     let metrics = beside.as_ref().map(TcpListener::local_addr).transpose()?;
+    let templates = Templates::load(config.pages.as_deref())?;
     let connected = app::connect(&config).await?;
     if let Some(private) = &connected.private {
         shutdown.spawn(private.keep(shutdown.token().clone()));
@@ -87,7 +89,7 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
         there = db::there(&connected.pool, config.database.wait) => there?,
         () = shutdown.token().cancelled() => anyhow::bail!("stopped while the database did not answer"),
     }
-    db::migrate(&connected.pool).await?;
+    connected.migrate().await?;
     let app = App::build(config, connected.pool, shutdown.clone())?;
     app.sync_servers().await?;
     // Before the first row: one that comes in a month without a partition keeps the whole month out of it.
@@ -110,7 +112,8 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
         shutdown.spawn(jobs::reclaim(Arc::clone(&app)));
     }
     if let Some(listener) = listener {
-        let (router, limits) = (http::router(Arc::clone(&app)), http::Limits::of(&app.config.server));
+        let (router, limits) =
+            (http::router(Arc::clone(&app), templates), http::Limits::of(&app.config.server));
         shutdown.spawn(http::serve(listener, router, limits, shutdown.token().clone()));
     }
     if let Some(listener) = beside {

@@ -59,7 +59,7 @@ fn life(text: &str) -> Result<Life, String> {
 pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     let connected = app::connect(&config).await?;
-    db::migrate(&connected.pool).await?;
+    connected.migrate().await?;
     let done = act(&connected.pool, action, config.auth.keys).await;
     connected.pool.close().await;
     if let Some(private) = connected.private {

@@ -89,6 +89,8 @@ pub struct Config {
     pub knowledge: Knowledge,
     /// Templates that take the place of built-in ones.
     pub prompts: Option<PathBuf>,
+    /// Templates of pages that take the place of built-in ones.
+    pub pages: Option<PathBuf>,
     /// Logging.
     pub log: Log,
     /// Where logs and traces go beside it.
@@ -137,6 +139,8 @@ pub struct Database {
     pub data_dir: PathBuf,
     /// Programs of the private one.
     pub programs: Option<PathBuf>,
+    /// Migrations that take the place of built-in ones.
+    pub migrations: Option<PathBuf>,
 }
 
 /// An OpenAI-compatible endpoint.
@@ -315,6 +319,7 @@ impl Config {
             queue: queue(&mut r),
             knowledge: knowledge::read(&mut r),
             prompts: r.text("prompts.folder").map(PathBuf::from),
+            pages: r.text("pages.folder").map(PathBuf::from),
             telemetry: telemetry::read(&mut r),
             log: telemetry::log(&mut r),
             effective: r.effective(),
@@ -392,6 +397,7 @@ fn database(r: &mut Reader<'_>, env: Env<'_>) -> Database {
         wait: r.duration("database.wait"),
         data_dir,
         programs: r.text("database.programs").map(PathBuf::from),
+        migrations: r.text("database.migrations").map(PathBuf::from),
     }
 }
 

@@ -121,6 +121,12 @@ const GENERAL: &[Setting] = &[
         "Folder with `initdb` and `postgres` for the private PostgreSQL. Unset: looked up.",
     ),
     s(
+        "database.migrations",
+        &["REGREEN_MIGRATIONS"],
+        "",
+        "Folder with migrations that take the place of built-in ones: files of `migrations/` under the same names. Stays: what was applied is compared at each start.",
+    ),
+    s(
         "model.url",
         &["REGREEN_MODEL_URL", "LITELLM_URL"],
         "",
@@ -416,6 +422,12 @@ const GENERAL: &[Setting] = &[
         &["REGREEN_PROMPTS"],
         "",
         "Folder with templates that take the place of built-in ones: files of `prompts/` under the same names.",
+    ),
+    s(
+        "pages.folder",
+        &["REGREEN_PAGES"],
+        "",
+        "Folder with templates of pages that take the place of built-in ones: files of `src/web/templates/` under the same names.",
     ),
     s(
         "audit.retention",

@@ -1,9 +1,12 @@
 //! What condition a database is in, for whoever looks at a deployment: nothing here changes it, not even its schema.
 
-use super::MIGRATIONS;
+use super::migrations::Migrations;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use sqlx::migrate::{Migrate as _, MigrateError};
+
+/// Where sqlx keeps what it applied.
+const TABLE: &str = "_sqlx_migrations";
 
 /// A server, its pgvector, and what we may do there.
 #[derive(Debug, Clone)]
@@ -55,11 +58,16 @@ pub async fn clock(db: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
 /// The schema, against the one that this program works with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schema {
-    /// All migrations are applied, this many.
-    Fits(usize),
+    /// All migrations are applied, this many; and perhaps others of a newer program, up to this one.
+    Fits {
+        /// How many of ours.
+        ours: usize,
+        /// The last of the others.
+        newer: Option<i64>,
+    },
     /// These are not; `serve`, `work` and `migrate` apply them.
     Lacks(Vec<i64>),
-    /// A newer program applied this one.
+    /// A newer program applied this one, and some of its migrations took away what this program uses.
     Newer(i64),
     /// This one was applied with another text.
     Differs(i64),
@@ -69,19 +77,24 @@ pub enum Schema {
 ///
 /// # Errors
 /// The database is away, or we may not read it.
-pub async fn schema(db: &mut PgConnection) -> sqlx::Result<Schema> {
-    let applied = match db.list_applied_migrations(&MIGRATIONS.table_name).await {
+pub async fn schema(db: &mut PgConnection, migrations: &Migrations) -> sqlx::Result<Schema> {
+    let applied = match db.list_applied_migrations(TABLE).await {
         Ok(applied) => applied,
         Err(MigrateError::Execute(error)) if is_no_table(&error) => Vec::new(),
         Err(MigrateError::Execute(error)) => return Err(error),
         Err(other) => return Err(sqlx::Error::Protocol(other.to_string())),
     };
-    if let Some(newer) = applied.iter().find(|applied| !MIGRATIONS.version_exists(applied.version)) {
-        return Ok(Schema::Newer(newer.version));
+    let ours = migrations.all();
+    let is_ours = |version: i64| ours.iter().any(|migration| migration.version == version);
+    let newer = applied.iter().map(|applied| applied.version).filter(|version| !is_ours(*version)).max();
+    if let Some(newer) = newer
+        && !floor(db).await?.is_some_and(is_ours)
+    {
+        return Ok(Schema::Newer(newer));
     }
     let known = |version: i64| applied.iter().find(|applied| applied.version == version);
     let mut lacks = Vec::new();
-    for migration in MIGRATIONS.iter() {
+    for migration in ours {
         match known(migration.version) {
             None => lacks.push(migration.version),
             Some(applied) if applied.checksum != migration.checksum => {
@@ -90,7 +103,15 @@ pub async fn schema(db: &mut PgConnection) -> sqlx::Result<Schema> {
             Some(_) => {}
         }
     }
-    Ok(if lacks.is_empty() { Schema::Fits(applied.len()) } else { Schema::Lacks(lacks) })
+    Ok(if lacks.is_empty() { Schema::Fits { ours: ours.len(), newer } } else { Schema::Lacks(lacks) })
+}
+
+/// The newest migration that a program has to know, if any was applied that says so.
+async fn floor(db: &mut PgConnection) -> sqlx::Result<Option<i64>> {
+    match sqlx::query_scalar!("select version from schema_floor").fetch_optional(db).await {
+        Err(error) if is_no_table(&error) => Ok(None),
+        floor => floor,
+    }
 }
 
 fn is_no_table(error: &sqlx::Error) -> bool {

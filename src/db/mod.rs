@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod hits;
 pub mod incidents;
 pub mod keys;
+pub mod migrations;
 pub mod notifications;
 pub mod overview;
 pub mod private;
@@ -32,9 +33,6 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
-
-/// The migrations of `migrations/`, embedded.
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// A connection that rested longer is tested before it is used.
 const MAX_UNTESTED: Duration = Duration::from_secs(2);
@@ -127,17 +125,6 @@ async fn reason(pool: &PgPool, error: sqlx::Error) -> sqlx::Error {
         Ok(Err(reason)) => reason,
         _ => error,
     }
-}
-
-/// Brings the schema up to date. Concurrent callers wait for each other on an advisory lock.
-///
-/// # Errors
-/// The database is away, lacks pgvector, or was migrated by a newer version.
-pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
-    MIGRATIONS.run(pool).await.context(
-        "cannot bring the database schema up to date; if it says that extension \"vector\" is not available, install pgvector on the server",
-    )?;
-    queue::migrate(pool).await
 }
 
 /// Work on the database that is answered at once, or counts as done on one that is away.

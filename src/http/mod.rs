@@ -207,7 +207,7 @@ pub fn access() -> Vec<Rule> {
 }
 
 /// The whole service.
-pub fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let limit = app.config.server.body_limit;
     let bodies = bodies::Bodies::new(&app.config.server, &app.shutdown);
     let gate = limits::Gate::new(&app.config.limits);
@@ -246,6 +246,7 @@ pub fn router(app: Arc<App>) -> Router {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
+        .layer(from_fn_with_state(templates, web::made_of))
         .layer(from_fn_with_state(app, audit::traced))
         .layer(from_fn(metrics::count))
         .layer(from_fn(trace::traced))

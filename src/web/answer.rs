@@ -1,7 +1,7 @@
 //! An answer in the making, told in pieces of a page: tool cards as they begin and end, the text as it grows, the whole at
 //! the end.
 
-use super::page::{render, value};
+use super::page::{made_of_the_same, render, value};
 use super::{chat, markdown};
 use crate::app::App;
 use crate::clock;
@@ -42,7 +42,7 @@ pub(super) fn pieces(
 ) -> impl Stream<Item = (i32, String)> + Send {
     let teller = Teller { app, turn, events, seen, said: String::new(), untold: None, over: false };
     let pieces = |mut teller: Teller| async { teller.next().await.map(|piece| (piece, teller)) };
-    seen_by_the_same(futures::stream::unfold(teller, pieces))
+    made_of_the_same(seen_by_the_same(futures::stream::unfold(teller, pieces)))
 }
 
 impl Teller {

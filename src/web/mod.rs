@@ -28,7 +28,7 @@ mod show;
 mod usage;
 
 pub(crate) use login::to_login;
-pub(crate) use page::{not_found, trouble};
+pub(crate) use page::{Templates, made_of, not_found, trouble};
 
 use crate::app::App;
 use crate::domain::Role;

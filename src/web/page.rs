@@ -9,16 +9,21 @@ use crate::evidence::untrusted::hidden;
 use crate::evidence::untrusted::links::Links;
 use crate::http::Problem;
 use crate::http::caller::seen_by;
+use crate::mounted::replace_templates;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
+use futures::Stream;
 use include_dir::{Dir, include_dir};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Object, Serde};
-use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, context};
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use serde::Serialize;
-use std::sync::LazyLock;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
 
-static TEMPLATES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/web/templates");
+static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/web/templates");
 
 /// Name and path of each section, and the least role that sees it.
 const NAV: [(&str, &str, Role); 13] = [
@@ -37,15 +42,61 @@ const NAV: [(&str, &str, Role); 13] = [
     ("API", "/docs", Role::Viewer),
 ];
 
-static ENVIRONMENT: LazyLock<Environment<'static>> =
-    LazyLock::new(|| environment().expect("a test compiles every template"));
+static BUILT_IN: LazyLock<Arc<Templates>> =
+    LazyLock::new(|| Arc::new(Templates(environment().expect("a test compiles every template"))));
+
+tokio::task_local! {
+    /// What the pages of a request are made of.
+    static TEMPLATES: Arc<Templates>;
+}
+
+/// The compiled templates of all pages.
+#[derive(Debug)]
+pub(crate) struct Templates(Environment<'static>);
+
+impl Templates {
+    /// The built-in ones, or the files of the folder that are named as they are.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or has a file that takes the place of none, has a syntax error, or asks for a variable
+    /// that there is not.
+    pub(crate) fn load(folder: Option<&Path>) -> anyhow::Result<Arc<Self>> {
+        let Some(folder) = folder else { return Ok(Arc::clone(&BUILT_IN)) };
+        let mut environment = environment()?;
+        replace_templates(&mut environment, folder, "", Some("layout.html"))?;
+        Ok(Arc::new(Self(environment)))
+    }
+
+    /// Those of the request that is answered.
+    fn current() -> Arc<Self> {
+        TEMPLATES.try_with(Arc::clone).unwrap_or_else(|_| Arc::clone(&BUILT_IN))
+    }
+}
+
+/// Has every page of a request made of these templates.
+pub(crate) async fn made_of(
+    State(templates): State<Arc<Templates>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    TEMPLATES.scope(templates, next.run(request)).await
+}
+
+/// What a stream tells after its request was answered is made of the same templates.
+pub(super) fn made_of_the_same<S: Stream>(stream: S) -> impl Stream<Item = S::Item> {
+    let templates = Templates::current();
+    let mut stream = Box::pin(stream);
+    futures::stream::poll_fn(move |cx| {
+        TEMPLATES.sync_scope(Arc::clone(&templates), || stream.as_mut().poll_next(cx))
+    })
+}
 
 fn environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_debug(false);
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    for file in TEMPLATES.files() {
+    for file in FILES.files() {
         let name = file.path().to_str().unwrap_or_default();
         environment.add_template(name, file.contents_utf8().unwrap_or_default())?;
     }
@@ -62,7 +113,7 @@ fn environment() -> Result<Environment<'static>, Error> {
         let me = seen_by().filter(|caller| caller.way != Way::Open);
         me.map(|me| context! { name => &me.name, role => me.role.as_str() })
     });
-    environment.add_filter("markdown", |state: &State<'_, '_>, text: &str| {
+    environment.add_filter("markdown", |state: &minijinja::State<'_, '_>, text: &str| {
         let links = state.lookup("links");
         let known = links.as_ref().and_then(|links| links.downcast_object_ref::<Known>());
         // A page that names no hosts links to none.
@@ -101,7 +152,8 @@ pub(super) fn value(value: impl Serialize) -> Value {
 
 /// Renders a piece of a page.
 pub(super) fn render(template: &str, values: Value) -> Result<String, Trouble> {
-    let rendered = ENVIRONMENT.get_template(template).and_then(|template| template.render(values));
+    let templates = Templates::current();
+    let rendered = templates.0.get_template(template).and_then(|template| template.render(values));
     rendered.map_err(|error| {
         // Not in full: that would show the values, which are texts of logs and people.
         tracing::error!(template, %error, "a page cannot be rendered");

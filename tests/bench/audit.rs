@@ -3,7 +3,6 @@
 use crate::support::{fresh_database, pool};
 use futures::future::join_all;
 use regreen::config::process_env;
-use regreen::db;
 use regreen::db::audit;
 use regreen::journal::Note;
 use serde_json::json;
@@ -61,7 +60,7 @@ async fn audit_record() {
     let rows: usize = process_env("ROWS").map_or(1_000_000, |rows| rows.parse().unwrap());
     let url = fresh_database().await;
     let pool = pool(&url).await;
-    db::migrate(&pool).await.unwrap();
+    regreen::db::migrations::Migrations::default().run(&pool).await.unwrap();
     transactions(&url, true).await;
     transactions(&url, false).await;
     audit::seal(&pool).await.unwrap();

@@ -139,7 +139,7 @@ def names_lead_somewhere(made):
             for volume in template["spec"].get("volumes", []):
                 config = volume.get("configMap", {}).get("name")
                 # Certificates are the user's own.
-                if config and volume["name"] != "ca" and config not in by_kind.get("ConfigMap", {}):
+                if config and volume["name"] not in ("ca", "migrations") and config not in by_kind.get("ConfigMap", {}):
                     yield f"{named(name, found)}: there is no ConfigMap {config}"
                 if volume["name"] not in mounts:
                     yield f"{named(name, found)}: the volume {volume['name']} is not mounted"

@@ -239,7 +239,7 @@ async fn starts_and_stops_are_on_record_and_the_command_verifies_the_chain() {
 async fn a_server_drops_the_months_that_are_past_their_time() {
     let setup = Setup::bare().await.set("REGREEN_AUDIT_RETENTION", "400d");
     let pool = crate::support::pool(&setup.env()["DATABASE_URL"]).await;
-    regreen::db::migrate(&pool).await.unwrap();
+    regreen::db::migrations::Migrations::default().run(&pool).await.unwrap();
     let old = regreen::clock::now() - chrono::TimeDelta::days(500);
     regreen::db::audit::add_months(&pool, old).await.unwrap();
     let mut note = regreen::journal::Note::new("test.write", ("thing", "old"), "done");

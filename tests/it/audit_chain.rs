@@ -2,7 +2,6 @@
 
 use crate::support::{fresh_database, pool};
 use chrono::{DateTime, TimeDelta, Utc};
-use regreen::db;
 use regreen::db::audit::{self, Broken, Deed, Fault, Verified};
 use regreen::journal::Note;
 use serde_json::json;
@@ -10,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 async fn database() -> PgPool {
     let pool = pool(&fresh_database().await).await;
-    db::migrate(&pool).await.unwrap();
+    regreen::db::migrations::Migrations::default().run(&pool).await.unwrap();
     pool
 }
 
@@ -135,7 +134,7 @@ async fn many_writers_and_sealers_make_one_chain_and_a_late_commit_is_not_skippe
     const EACH: usize = 120;
     let url = fresh_database().await;
     let first = pool(&url).await;
-    db::migrate(&first).await.unwrap();
+    regreen::db::migrations::Migrations::default().run(&first).await.unwrap();
     // Has the lowest id and commits after everybody else is sealed.
     let mut late = first.begin().await.unwrap();
     audit::add_all(&mut *late, &[note(0)]).await.unwrap();

@@ -248,7 +248,7 @@ async fn a_start_that_waits_for_its_database_can_be_stopped() {
 async fn a_report_whose_job_is_gone_gets_another() {
     let setup = Setup::whole().await.set("REGREEN_QUEUE_LEASE", "2s");
     let pool = pool(&setup.env()["DATABASE_URL"]).await;
-    regreen::db::migrate(&pool).await.unwrap();
+    regreen::db::migrations::Migrations::default().run(&pool).await.unwrap();
     let submission = regreen::triage::Submission {
         failure: serde_json::from_value(failed("dns")).unwrap(),
         ..Default::default()

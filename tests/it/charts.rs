@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the chart sets by itself.
-const FIXED: [&str; 8] = [
+const FIXED: [&str; 10] = [
     "server.bind",
     "server.port",
     "server.metrics_bind",
@@ -18,6 +18,8 @@ const FIXED: [&str; 8] = [
     "policy.file",
     "knowledge.corpus",
     "prompts.folder",
+    "pages.folder",
+    "database.migrations",
 ];
 
 fn project(path: &str) -> PathBuf {

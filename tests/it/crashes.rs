@@ -9,7 +9,7 @@ use sqlx::PgPool;
 
 async fn submit(setup: &Setup, slug: &str) -> uuid::Uuid {
     let pool = pool(&setup.env()["DATABASE_URL"]).await;
-    regreen::db::migrate(&pool).await.unwrap();
+    regreen::db::migrations::Migrations::default().run(&pool).await.unwrap();
     let failure = regreen::domain::Failure {
         namespace: "ci".into(),
         pod_name: sample(slug).unwrap().pod.into(),

@@ -76,7 +76,10 @@ async fn doctor(setup: &Setup) -> Told {
 }
 
 async fn migrated(setup: Setup) -> Setup {
-    regreen::db::migrate(&pool(&setup.env()["DATABASE_URL"]).await).await.unwrap();
+    regreen::db::migrations::Migrations::default()
+        .run(&pool(&setup.env()["DATABASE_URL"]).await)
+        .await
+        .unwrap();
     setup
 }
 
@@ -185,10 +188,21 @@ async fn doctor_leaves_a_schema_as_it_is_and_says_what_it_lacks() {
     assert_eq!(sqlx::query_scalar::<_, i64>(tables).fetch_one(&pool).await.unwrap(), 0);
     let setup = migrated(setup).await;
     doctor(&setup).await.has("migrations", "ok", &format!("all {all} are applied"), "");
+    let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (20991231000000, '', true, '', 0)";
+    sql(&setup, newer).await;
+    let works =
+        format!("all {all} are applied, and those of a newer Regreen up to 20991231000000, with which");
+    doctor(&setup).await.has("migrations", "ok", &works, "");
     sql(&setup, "update _sqlx_migrations set checksum = 'other' where version = 20261121000002").await;
     doctor(&setup).await.fails("migrations", "20261121000002 was applied with another text", "run the build");
     sql(&setup, "update _sqlx_migrations set version = 20991231000001 where version = 20261121000002").await;
-    doctor(&setup).await.fails("migrations", "a newer Regreen applied 20991231000001", "that newer version");
+    sql(&setup, "update schema_floor set version = 20991231000001").await;
+    doctor(&setup).await.fails(
+        "migrations",
+        "a newer Regreen applied 20991231000001 and took",
+        "that newer version",
+    );
     sql(&setup, "delete from _sqlx_migrations where version > 20261121000001").await;
     doctor(&setup).await.fails(
         "migrations",

@@ -2,7 +2,6 @@
 
 use crate::support::{eventually, fresh_database, pool};
 use regreen::config::Config;
-use regreen::db;
 use regreen::knowledge::{Corpus, Knowledge};
 use sqlx::{PgPool, Row as _};
 use std::fs;
@@ -12,7 +11,7 @@ use std::sync::Arc;
 
 async fn knowledge(url: &str) -> (PgPool, Knowledge) {
     let pool = pool(url).await;
-    db::migrate(&pool).await.unwrap();
+    regreen::db::migrations::Migrations::default().run(&pool).await.unwrap();
     let config = Config::from_layers(&toml::Table::new(), &|_| None).unwrap();
     let http = regreen::app::http_client().unwrap();
     let knowledge = Knowledge::new(&config, pool.clone(), http).unwrap();

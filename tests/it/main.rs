@@ -43,6 +43,7 @@ mod mcp_door;
 mod mcp_servers;
 mod metrics;
 mod model_failures;
+mod mounts;
 mod notify;
 mod openai_door;
 mod pages;

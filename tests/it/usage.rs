@@ -255,7 +255,7 @@ async fn two_ledgers(file: &str) -> (PgPool, [Arc<Ledger>; 2]) {
     let budgets: Budgets = setup.config().budget;
     let url: sqlx::postgres::PgConnectOptions = setup.env()["DATABASE_URL"].parse().unwrap();
     let pools = [regreen::db::pool(url.clone(), 8), regreen::db::pool(url, 8)];
-    regreen::db::migrate(&pools[0]).await.unwrap();
+    regreen::db::migrations::Migrations::default().run(&pools[0]).await.unwrap();
     let pool = pools[0].clone();
     (pool, pools.map(|pool| Ledger::new(pool, budgets.clone(), Shutdown::new())))
 }

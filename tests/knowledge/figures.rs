@@ -38,7 +38,7 @@ fn config(model: Option<&str>) -> Config {
 async fn knowledge(model: Option<&str>) -> (PgPool, Knowledge) {
     let config = config(model);
     let connected = regreen::app::connect(&config).await.unwrap();
-    regreen::db::migrate(&connected.pool).await.unwrap();
+    regreen::db::migrations::Migrations::default().run(&connected.pool).await.unwrap();
     let http = regreen::app::http_client().unwrap();
     let knowledge = Knowledge::new(&config, connected.pool.clone(), http).unwrap();
     knowledge.ingest(Corpus::built_in(), Arc::new(|_: &str| {})).await.unwrap();

@@ -179,7 +179,7 @@ pub async fn measure(chunks: usize, model: &str) {
     let sentences = Arc::new(Sentences::new(model).await);
     let connected = regreen::app::connect(&config).await.unwrap();
     let pool = connected.pool;
-    regreen::db::migrate(&pool).await.unwrap();
+    regreen::db::migrations::Migrations::default().run(&pool).await.unwrap();
     let http = regreen::app::http_client().unwrap();
     let knowledge = Knowledge::with_embedder(&config, pool.clone(), http, sentences.clone()).unwrap();
     let documents = documents(&sentences, chunks / SECTIONS);

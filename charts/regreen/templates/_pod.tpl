@@ -17,8 +17,10 @@
 {{- if or .Values.documents.inline .Values.documents.claim }}
 {{- $_ := set $own "knowledge" (dict "corpus" "/etc/regreen-documents") }}
 {{- end }}
-{{- if .Values.prompts }}
-{{- $_ := set $own "prompts" (dict "folder" "/etc/regreen-prompts") }}
+{{- range $what := list "prompts" "pages" }}
+{{- if index $.Values $what }}
+{{- $_ := set $own $what (dict "folder" (printf "/etc/regreen-%s" $what)) }}
+{{- end }}
 {{- end }}
 {{- if .Values.policy }}
 {{- $_ := set $own "policy" (dict "file" "/etc/regreen/policy.toml") }}
@@ -67,6 +69,9 @@ env:
   {{- else }}
   - { name: REGREEN_CONFIG, value: /etc/regreen/regreen.toml }
   {{- end }}
+  {{- if $values.migrations.configMap }}
+  - { name: REGREEN_MIGRATIONS, value: /etc/regreen-migrations }
+  {{- end }}
   {{- if and $values.ca.configMap (not (hasKey $values.env "SSL_CERT_FILE")) }}
   - { name: SSL_CERT_FILE, value: {{ printf "/etc/regreen-ca/%s" $values.ca.key | quote }} }
   {{- end }}
@@ -83,10 +88,15 @@ volumeMounts:
   {{- if $values.ca.configMap }}
   - { name: ca, mountPath: /etc/regreen-ca, readOnly: true }
   {{- end }}
+  {{- if $values.migrations.configMap }}
+  - { name: migrations, mountPath: /etc/regreen-migrations, readOnly: true }
+  {{- end }}
   {{- if not .bare }}
   - { name: config, mountPath: /etc/regreen, readOnly: true }
-  {{- if $values.prompts }}
-  - { name: prompts, mountPath: /etc/regreen-prompts, readOnly: true }
+  {{- range $what := list "prompts" "pages" }}
+  {{- if index $values $what }}
+  - { name: {{ $what }}, mountPath: /etc/regreen-{{ $what }}, readOnly: true }
+  {{- end }}
   {{- end }}
   {{- if or $values.documents.inline $values.documents.claim }}
   - { name: documents, mountPath: /etc/regreen-documents, readOnly: true }
@@ -113,14 +123,21 @@ volumeMounts:
   configMap:
     name: {{ . }}
 {{- end }}
+{{- with $values.migrations.configMap }}
+- name: migrations
+  configMap:
+    name: {{ . }}
+{{- end }}
 {{- if not .bare }}
 - name: config
   configMap:
     name: {{ $name }}
-{{- if $values.prompts }}
-- name: prompts
+{{- range $what := list "prompts" "pages" }}
+{{- if index $values $what }}
+- name: {{ $what }}
   configMap:
-    name: {{ $name }}-prompts
+    name: {{ $name }}-{{ $what }}
+{{- end }}
 {{- end }}
 {{- if $values.models.claim }}
 - name: models

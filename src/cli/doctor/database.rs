@@ -4,6 +4,7 @@ use super::finding::Finding;
 use crate::config::Config;
 use crate::db::condition::{self, Condition, Schema};
 use crate::db::embeddings::{self, Space};
+use crate::db::migrations::Migrations;
 use crate::db::private::PrivatePostgres;
 use crate::db::{keys, servers};
 use crate::{app, clock};
@@ -51,6 +52,15 @@ impl Database {
                 return Self::late(finding.advice(advice));
             }
         };
+        let migrations = match Migrations::load(config.database.migrations.as_deref()) {
+            Ok(migrations) => migrations,
+            Err(error) => {
+                let finding = Finding::error("migrations", format!("{error:#}"));
+                return Self::late(
+                    finding.advice("see what `database.migrations` (REGREEN_MIGRATIONS) names"),
+                );
+            }
+        };
         let mut connection = match timeout(CONNECT, options.connect()).await {
             Ok(Ok(connection)) => connection,
             // A crash leaves the socket behind.
@@ -62,18 +72,18 @@ impl Database {
                 return Self::late(Finding::error("database", "does not answer within 5 s").advice(AWAY));
             }
         };
-        let found = Self::of(&mut connection).await;
+        let found = Self::of(&mut connection, &migrations).await;
         // Whatever comes of a good-bye, nothing follows it.
         drop(connection.close().await);
         found.unwrap_or_else(|error| Self::late(refused(&error)))
     }
 
-    async fn of(db: &mut PgConnection) -> sqlx::Result<Self> {
+    async fn of(db: &mut PgConnection, migrations: &Migrations) -> sqlx::Result<Self> {
         let condition = condition::of(db).await?;
-        let schema = condition::schema(db).await?;
-        let migrations = migrations(&schema, condition.may_create);
+        let schema = condition::schema(db, migrations).await?;
+        let migrations = applied(&schema, condition.may_create);
         let findings = vec![server(&condition, &schema), writing(&condition), migrations, time(db).await?];
-        if !matches!(schema, Schema::Fits(_)) {
+        if !matches!(schema, Schema::Fits { .. }) {
             return Ok(Self { findings, ..Self::default() });
         }
         let now = clock::now();
@@ -136,7 +146,7 @@ fn server(condition: &Condition, schema: &Schema) -> Finding {
         (Some(vector), _) => {
             Finding::ok("database", format!("PostgreSQL {version} answers, with pgvector {vector}"))
         }
-        (None, Some(_)) if matches!(schema, Schema::Fits(_)) => Finding::error(
+        (None, Some(_)) if matches!(schema, Schema::Fits { .. }) => Finding::error(
             "database",
             format!("PostgreSQL {version} answers, but its pgvector was taken out of the database"),
         )
@@ -163,9 +173,15 @@ fn is_old(version: &str) -> bool {
     (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) < VECTOR
 }
 
-fn migrations(schema: &Schema, may_create: bool) -> Finding {
+fn applied(schema: &Schema, may_create: bool) -> Finding {
     match schema {
-        Schema::Fits(count) => Finding::ok("migrations", format!("all {count} are applied")),
+        Schema::Fits { ours, newer: None } => Finding::ok("migrations", format!("all {ours} are applied")),
+        Schema::Fits { ours, newer: Some(newer) } => Finding::ok(
+            "migrations",
+            format!(
+                "all {ours} are applied, and those of a newer Regreen up to {newer}, with which this one works"
+            ),
+        ),
         Schema::Lacks(lacks) => {
             let first = lacks.first().copied().unwrap_or_default();
             let says = format!("{} are not applied, the first is {first}", lacks.len());
@@ -178,7 +194,7 @@ fn migrations(schema: &Schema, may_create: bool) -> Finding {
         }
         Schema::Newer(version) => Finding::error(
             "migrations",
-            format!("a newer Regreen applied {version}, which this one does not know"),
+            format!("a newer Regreen applied {version} and took away what this one needs"),
         )
         .advice("run that newer version; there is no way back but a backup from before it"),
         Schema::Differs(version) => Finding::error(
