@@ -85,6 +85,18 @@ pub async fn claim(
     Ok(claimed)
 }
 
+/// How long until something may be claimed, by the database's clock; `None` when nothing is left to tell.
+pub async fn due(db: impl PgExecutor<'_>, target: &str) -> sqlx::Result<Option<Duration>> {
+    let seconds = sqlx::query_scalar!(
+        r#"select extract(epoch from min(greatest(coalesce(claimed_until, now()), now())) - now())::float8 as seconds
+           from notifications where target = $1 and sent_at is null and refused is null"#,
+        target
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
+}
+
 /// They were sent, or never will be and why.
 pub async fn close(db: impl PgExecutor<'_>, ids: &[Uuid], refused: Option<&str>) -> sqlx::Result<()> {
     sqlx::query!(

@@ -48,7 +48,8 @@ pub async fn add_triage(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<(
 /// Name of the job that tells a target what there is to tell. Its payload holds the target's name alone.
 pub const NOTIFY_JOB: &str = "notify";
 
-/// Adds the job that tells a target, after a while; one that waits already keeps its time.
+/// Adds the job that tells a target, after a while; one that waits already keeps its time. One runs at a time: several would
+/// each send a first message, or make a comment that is to be one.
 #[expect(
     clippy::disallowed_methods,
     reason = "the queue's crate owns this schema, so the macros cannot check it"
@@ -56,7 +57,7 @@ pub const NOTIFY_JOB: &str = "notify";
 pub async fn add_notify(db: impl PgExecutor<'_>, target: &str, after: Duration) -> sqlx::Result<()> {
     sqlx::query(
         "select 1 from graphile_worker.add_job($1, json_build_object('target', $2::text), max_attempts => 25,
-             job_key => 'notify-' || $2::text, job_key_mode => 'preserve_run_at', run_at => now() + make_interval(secs => $3))",
+             queue_name => 'notify-' || $2::text, job_key => 'notify-' || $2::text, job_key_mode => 'preserve_run_at', run_at => now() + make_interval(secs => $3))",
     )
     .bind(NOTIFY_JOB)
     .bind(target)

@@ -76,7 +76,8 @@ pub async fn tell(app: &App, name: &str) -> Result<(), String> {
     }
     let claimed = notifications::claim(&app.pool, name, MOST, LEASE).await.map_err(away)?;
     if claimed.is_empty() {
-        return Ok(());
+        // What a process that died was sending is somebody else's when its lease is over.
+        return follow(app, name, Duration::ZERO).await.map_err(away);
     }
     let ids: Vec<Uuid> = claimed.iter().map(|notification| notification.id).collect();
     let sent = match items(app, &claimed).await {
@@ -119,10 +120,15 @@ async fn settle(app: &App, target: &Target, told: usize, outcome: &str) -> sqlx:
     };
     audit::add(&app.pool, &deed, now).await?;
     notifications::prune(&app.pool, now - KEPT).await?;
-    if i64::try_from(told).is_ok_and(|told| told == MOST) {
-        queue::add_notify(&app.pool, &target.name, target.wanted.every).await?;
+    follow(app, &target.name, target.wanted.every).await
+}
+
+/// What is left to be told gets its turn, at the earliest after a while.
+async fn follow(app: &App, name: &str, least: Duration) -> sqlx::Result<()> {
+    match notifications::due(&app.pool, name).await? {
+        Some(wait) => queue::add_notify(&app.pool, name, wait.max(least)).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A report and its cause.

@@ -1,6 +1,7 @@
 //! Who is told of what happened: by rule, several at a time, and however long the other end is away.
 
 use crate::support::chaos::failed;
+use crate::support::replica::Replica;
 use crate::support::{Setup, TestApp, eventually};
 use axum::Json;
 use axum::body::{Bytes, to_bytes};
@@ -14,6 +15,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 const SECRET: &str = "a-secret-of-the-receiver";
@@ -22,6 +24,8 @@ const SECRET: &str = "a-secret-of-the-receiver";
 struct Kept {
     got: Mutex<Vec<(String, HeaderMap, Bytes)>>,
     answer: Mutex<Option<StatusCode>>,
+    /// While it is set, nobody is answered.
+    holds: watch::Sender<bool>,
 }
 
 /// Services that are told.
@@ -44,6 +48,7 @@ async fn take(
     body: Bytes,
 ) -> StatusCode {
     kept.got.lock().unwrap().push((who, headers, body));
+    kept.holds.subscribe().wait_for(|holds| !holds).await.unwrap();
     kept.answer.lock().unwrap().unwrap_or(StatusCode::OK)
 }
 
@@ -60,6 +65,10 @@ impl Receiver {
 
     fn answers(&self, status: StatusCode) {
         *self.kept.answer.lock().unwrap() = Some(status);
+    }
+
+    fn holds(&self, holds: bool) {
+        self.kept.holds.send_replace(holds);
     }
 
     /// A table of the configuration.
@@ -185,6 +194,63 @@ async fn what_comes_too_fast_comes_as_one() {
     all_told(&app).await;
     assert_eq!(receiver.messages("team").len(), 2);
     app.stop().await;
+}
+
+/// Waits until the only job that is left tells a target, a good while from now.
+async fn is_put_off(pool: &sqlx::PgPool) {
+    eventually("the rest waits for its time", async || {
+        let jobs: Vec<(bool, bool)> = sqlx::query_as(
+            "select locked_at is null, run_at > now() + interval '30 seconds' from graphile_worker._private_jobs",
+        )
+        .fetch_all(pool)
+        .await
+        .unwrap();
+        (jobs == [(true, true)]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ends_while_a_target_is_told_waits_for_the_next_message() {
+    let receiver = Receiver::start().await;
+    let more = format!("secret = \"{SECRET}\"\nevery = \"1h\"\non = [\"new\", \"known\"]");
+    let app = Setup::whole().await.file(&receiver.table("team", "webhook", &more)).start().await;
+    receiver.holds(true);
+    app.report("dns").await;
+    receiver.wait_for("team", 1).await;
+    for _ in 0..3 {
+        app.report("dns").await;
+    }
+    receiver.holds(false);
+    is_put_off(&app.pool().await).await;
+    assert_eq!(receiver.messages("team").len(), 1);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_process_that_died_was_sending_is_sent() {
+    let receiver = Receiver::start().await;
+    let more = format!("secret = \"{SECRET}\"\nevery = \"0s\"");
+    let setup = Setup::whole().await.file(&receiver.table("team", "webhook", &more));
+    let pool = crate::support::pool(&setup.env()["DATABASE_URL"]).await;
+    receiver.holds(true);
+    let replica = Replica::serve(&setup).ready().await;
+    replica.report(&failed("dns"), "one").await.unwrap();
+    receiver.wait_for("team", 1).await;
+    replica.kill();
+    receiver.holds(false);
+    let replica = Replica::serve(&setup).ready().await;
+    is_put_off(&pool).await;
+    // The lease of the one that died is over.
+    for statement in [
+        "update notifications set claimed_until = now() - interval '1 second'",
+        "update graphile_worker._private_jobs set run_at = now()",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    let messages = receiver.wait_for("team", 2).await;
+    assert_eq!(told(&messages[0]), told(&messages[1]));
+    drop(replica);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,7 +92,7 @@ async fn an_answer_streams_survives_a_lost_connection_and_is_stopped() {
     // What is said while nobody can hear it is there when the connection is.
     gate.notify_one();
     wire.mend();
-    page.wait_for(".message.assistant .body strong").await;
+    page.wait_until("!document.getElementById('live')").await;
     page.console_errors().await;
     let said = page.text(".message.assistant .body").await;
     assert_eq!(said, "Two pods run. One of them failed [E1:1].");
