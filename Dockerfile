@@ -32,7 +32,8 @@ LABEL org.opencontainers.image.title="Regreen" \
 COPY --from=build /image /
 # OpenShift puts an id of its own in the place of 1000; group 0 is what they have in common.
 USER 1000:0
-ENV PATH=/usr/local/bin HOME=/tmp REGREEN_BIND=0.0.0.0
+# The second address is all that a worker has for its health check.
+ENV PATH=/usr/local/bin HOME=/tmp REGREEN_BIND=0.0.0.0 REGREEN_METRICS_BIND=0.0.0.0:9090
 EXPOSE 8000 9090
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=6s --start-period=90s --retries=6 CMD ["/usr/local/bin/regreen", "health"]

@@ -65,6 +65,8 @@ imagePullPolicy: {{ $values.image.pullPolicy }}
 args: {{ toJson .args }}
 env:
   {{- if .bare }}
+  # The image's is where others reach it, which wants `auth.ways`: this pod serves nobody.
+  - { name: REGREEN_BIND, value: 127.0.0.1 }
   - { name: REGREEN_DATABASE_URL, value: {{ $values.settings.database.url | quote }} }
   {{- else }}
   - { name: REGREEN_CONFIG, value: /etc/regreen/regreen.toml }
