@@ -75,6 +75,18 @@ member() {
     comma=,
 }
 
+# An address. Regreen takes no report with one that is none, and the report is worth more.
+address_member() {
+    case $2 in
+    *[[:space:][:cntrl:]]*) ;;
+    '' | http://[!/]* | https://[!/]*)
+        member "$1" "$2"
+        return 0
+        ;;
+    esac
+    say "$2 is no http or https address and is left out as $1" >&2
+}
+
 log_member() {
     [ -n "$2" ] || return 0
     if [ ! -r "$2" ]; then
@@ -117,8 +129,8 @@ report() {
     member pipeline "${REGREEN_PIPELINE:-}"
     member task "${REGREEN_TASK:-}"
     member run "${REGREEN_RUN:-}"
-    member run_url "${REGREEN_RUN_URL:-}"
-    member last_good_run "${REGREEN_LAST_GOOD_RUN:-}"
+    address_member run_url "${REGREEN_RUN_URL:-}"
+    address_member last_good_run "${REGREEN_LAST_GOOD_RUN:-}"
     member repository "$(in_the_web "${REGREEN_REPOSITORY:-}")"
     member commit "${REGREEN_COMMIT:-}"
     log_member log "${REGREEN_LOG_FILE:-}"
@@ -204,6 +216,11 @@ judge() {
     esac
 }
 
+# A number for what standard input says: another one, as good as always, for another text. BusyBox may have no cksum.
+checksum() {
+    od -An -v -tu4 | LC_ALL=C awk '{ for (i = 1; i <= NF; i++) sum = (sum * 65599 + $i) % 4294967291 } END { printf "%.0f", sum }'
+}
+
 # A number of seconds or bytes; the second if it is none that a shell counts with.
 number() {
     case $1 in
@@ -247,7 +264,7 @@ esac
 report >"$work/report"
 key=$(printf '%s/%s/%s/%s' "$REGREEN_NAMESPACE" "$REGREEN_POD" "${REGREEN_TASK:-}" "${REGREEN_RUN:-}" | LC_ALL=C tr -c 'A-Za-z0-9._/-' _ | cut -c 1-200)
 # Another try of the same run is another report when it says something else.
-key=$key/$(cksum <"$work/report" | cut -d ' ' -f 1)
+key=$key/$(checksum <"$work/report")
 
 accepted=''
 pause=1

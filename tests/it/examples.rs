@@ -273,6 +273,63 @@ async fn a_repository_is_told_by_its_address_in_the_web() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_try_that_says_something_else_is_another_report_and_one_that_says_the_same_is_not() {
+    let app = Setup::whole().await.start().await;
+    for shell in shells() {
+        let place = Place::with(&shell);
+        let run = shell.display().to_string();
+        for (log, reports) in [("error: one\n", 1), ("error: two\n", 2), ("error: one\n", 2)] {
+            let log = place.write("build.log", log);
+            let more = [("REGREEN_WAIT", "0"), ("REGREEN_RUN", &run), ("REGREEN_LOG_FILE", &log)];
+            let ran = report(&place, &app.base, &more).await;
+            assert!(ran.said.starts_with("regreen: the report is accepted"), "{run}: {}", ran.said);
+            let list = app.get("/api/reports").await.body;
+            let of_run = list["reports"].as_array().unwrap().iter().filter(|report| report["run"] == run);
+            assert_eq!(of_run.count(), reports, "{run}: {}", ran.said);
+        }
+    }
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_none_is_left_out_of_the_report() {
+    let app = Setup::whole().await.start().await;
+    for shell in shells() {
+        let place = Place::with(&shell);
+        for (given, taken) in [
+            ("https://ci.example.com/runs/7?a=b#c", true),
+            ("http://10.0.0.7:8080/é", true),
+            ("null/job/7/", false),
+            ("/shop/actions/runs/7", false),
+            ("javascript:alert(1)", false),
+            ("https:///runs/7", false),
+            ("http://a b/runs/7", false),
+            ("", false),
+        ] {
+            let run = format!("{} {given}", shell.display());
+            let more = [
+                ("REGREEN_WAIT", "0"),
+                ("REGREEN_RUN", &run),
+                ("REGREEN_RUN_URL", given),
+                ("REGREEN_LAST_GOOD_RUN", given),
+            ];
+            let ran = report(&place, &app.base, &more).await;
+            let newest = app.get("/api/reports").await.body["reports"][0].clone();
+            let told = if taken { json!(given) } else { json!(null) };
+            assert_eq!(
+                (&newest["run"], &newest["run_url"], &newest["last_good_run"]),
+                (&json!(run), &told, &told),
+                "{}",
+                ran.said
+            );
+            let complaints = ran.said.matches("is no http or https address").count();
+            assert_eq!(complaints, if taken || given.is_empty() { 0 } else { 2 }, "{}", ran.said);
+        }
+    }
+    app.stop().await;
+}
+
 /// The headers of requests.
 type Seen = Arc<Mutex<Vec<HeaderMap>>>;
 

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-/// What the script needs besides a shell and curl, as BusyBox has it.
+/// What the scripts need besides a shell and curl: BusyBox has these in each of its builds, and where it is the shell there is no more.
 const APPLETS: [&str; 14] =
     ["sh", "awk", "od", "sed", "tail", "tr", "head", "mktemp", "cut", "cat", "date", "sleep", "rm", "wc"];
 
@@ -39,21 +39,25 @@ pub fn shells() -> Vec<PathBuf> {
 }
 
 impl Place {
-    /// With `sh` as this one, and a curl that notes its arguments and environment.
+    /// With `sh` as this one, the programs that come with it, and a curl that notes its arguments and environment.
     pub fn with(shell: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bin = folder.path().join("bin");
         std::fs::create_dir(&bin).unwrap();
-        let names = if shell.ends_with("busybox") { &APPLETS[..] } else { &APPLETS[..1] };
+        let usual = process_env("PATH").unwrap();
+        let (names, path) = if shell.ends_with("busybox") {
+            (&APPLETS[..], bin.display().to_string())
+        } else {
+            (&APPLETS[..1], format!("{}:{usual}", bin.display()))
+        };
         for name in names {
             symlink(shell, bin.join(name)).unwrap();
         }
-        let usual = process_env("PATH").unwrap();
-        let place = Self { path: format!("{}:{usual}", bin.display()), folder };
+        let place = Self { path, folder };
         let calls = place.file("calls").display().to_string();
         place.program(
             "curl",
-            &format!("{{ echo \"$*\"; env; }} >>'{calls}'\nPATH='{usual}' exec curl \"$@\""),
+            &format!("export PATH='{usual}'\n{{ echo \"$*\"; env; }} >>'{calls}'\nexec curl \"$@\""),
         );
         place
     }
