@@ -32,6 +32,7 @@ EXPECTED = {
     ("regreen", "librechat"): set(),
     ("ci", "regreen-reporter"): {
         ("get", "tekton.dev", "taskruns", "ci"), ("list", "tekton.dev", "taskruns", "ci"), ("list", "", "pods", "ci"),
+        ("get", "argoproj.io", "workflows", "ci"),
         ("create", "argoproj.io", "workflowtaskresults", "ci"), ("patch", "argoproj.io", "workflowtaskresults", "ci")},
     ("ci", "default"): set(),
 }

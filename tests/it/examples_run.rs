@@ -138,9 +138,20 @@ async fn run_argo(place: &Place, more: &[(&str, &str)]) -> Ran {
     place.run(&["sh", &script], &borrowed(&env)).await
 }
 
-fn argo_pod(workflow: &str, name: &str, phase: &str) -> Value {
+/// The pod of a node, which is named by its workflow and its place there.
+fn argo_pod(node: &str, name: &str, phase: &str) -> Value {
+    let (workflow, _) = node.split_once('.').unwrap();
     json!({"kind": "Pod", "apiVersion": "v1", "status": {"phase": phase}, "metadata": {"name": name, "namespace": "ci",
-        "labels": {"workflows.argoproj.io/workflow": workflow}, "annotations": {"workflows.argoproj.io/node-name": format!("{workflow}.test")}}})
+        "labels": {"workflows.argoproj.io/workflow": workflow}, "annotations": {"workflows.argoproj.io/node-name": node}}})
+}
+
+/// The Workflow `w-1` with these nodes: type, phase and name.
+fn workflow(nodes: &[(&str, &str, &str)]) -> Value {
+    let nodes = nodes.iter().enumerate().map(|(id, (r#type, phase, name))| {
+        (format!("w-1-{id}"), json!({"name": name, "type": r#type, "phase": phase}))
+    });
+    json!({"kind": "Workflow", "apiVersion": "argoproj.io/v1alpha1", "metadata": {"name": "w-1", "namespace": "ci"},
+        "status": {"phase": "Running", "nodes": nodes.collect::<serde_json::Map<_, _>>()}})
 }
 
 /// For how many seconds each failure was tried.
@@ -156,9 +167,9 @@ async fn a_service_that_is_down_costs_no_more_for_several_failures_than_for_one(
     let url = format!("http://{}", silent.local_addr().unwrap());
     let names = ["build", "test", "scan"];
     let task_runs = names.map(|name| task_run(("run-1", name), &format!("{name}-pod"), ("False", "Failed")));
-    let pods = names.map(|name| argo_pod("w-1", name, "Failed"));
+    let pods = names.map(|name| argo_pod("w-1.test", name, "Failed"));
     let place = in_an_image();
-    let _api = cluster(&place, task_runs.to_vec(), pods.to_vec()).await;
+    let _api = cluster(&place, [&task_runs[..], &pods].concat()).await;
     let (token, result) = (place.write("token", "rgn_x"), place.file("issue-url").display().to_string());
     let values = [
         ("params.regreen-url", url.as_str()),
@@ -196,7 +207,7 @@ async fn tekton_reports_the_failed_tasks_of_its_own_run() {
         task_run(("run-1", "report-failure"), "run-1-report-failure-pod", running),
         task_run(("run-2", "test"), "run-2-test-pod", failed),
     ];
-    let _api = cluster(&place, task_runs, Vec::new()).await;
+    let _api = cluster(&place, task_runs).await;
     let (token, result) = (place.write("token", &key), place.file("issue-url").display().to_string());
     let values = [
         ("params.regreen-url", app.base.as_str()),
@@ -231,16 +242,21 @@ async fn argo_reports_the_failed_pods_of_its_own_workflow() {
     let (app, key) = regreen().await;
     let place = in_an_image();
     let known = sample("dns").unwrap().pod;
-    let pods = vec![
-        argo_pod("w-1", "w-1-build", "Succeeded"),
-        argo_pod("w-1", known, "Failed"),
-        argo_pod("w-1", "w-1-exit", "Running"),
-        argo_pod("w-2", "w-2-test", "Failed"),
+    let objects = vec![
+        argo_pod("w-1.build", "w-1-build", "Succeeded"),
+        argo_pod("w-1.test", known, "Failed"),
+        argo_pod("w-1.onExit", "w-1-exit", "Running"),
+        argo_pod("w-2.test", "w-2-test", "Failed"),
+        workflow(&[
+            ("DAG", "Failed", "w-1"),
+            ("Pod", "Succeeded", "w-1.build"),
+            ("Pod", "Failed", "w-1.test"),
+        ]),
     ];
-    let _api = cluster(&place, Vec::new(), pods).await;
+    let _api = cluster(&place, objects).await;
     let token = place.write("token", &key);
     let ran = run_argo(&place, &[("REGREEN_URL", &app.base), ("REGREEN_TOKEN_FILE", &token)]).await;
-    assert_eq!(ran.code, Some(0), "{}", ran.said);
+    assert!(ran.code == Some(0) && !ran.said.contains("nodes"), "{}", ran.said);
     let [report] = &reports(&app, &key).await[..] else { panic!("one report: {}", ran.said) };
     assert_eq!(
         (&report["pod_name"], &report["task"], &report["run"]),
@@ -252,6 +268,52 @@ async fn argo_reports_the_failed_pods_of_its_own_workflow() {
     );
     assert!(place.read("issue-url").starts_with("http://"), "{}", ran.said);
     app.stop().await;
+}
+
+/// Nodes of the failed pods that were reported, of a workflow that knows these nodes, or of one that cannot be read.
+async fn reported(nodes: Option<&[(&str, &str, &str)]>) -> (Vec<String>, Ran) {
+    let (app, key) = regreen().await;
+    let place = in_an_image();
+    let failed = ["fetch(0)", "push(0)[0].image", "lint", "test(0:a b)(0)", "test(0:a b)(1)", "fetcher"];
+    let pods = failed.iter().enumerate();
+    let pods = pods.map(|(n, node)| argo_pod(&format!("w-1.{node}"), &format!("pod-{n}"), "Failed"));
+    let _api = cluster(&place, pods.chain(nodes.map(workflow)).collect()).await;
+    let token = place.write("token", &key);
+    let ran = run_argo(&place, &[("REGREEN_URL", &app.base), ("REGREEN_TOKEN_FILE", &token)]).await;
+    assert_eq!(ran.code, Some(0), "{}", ran.said);
+    let reports = reports(&app, &key).await;
+    app.stop().await;
+    (reports.iter().map(|report| report["task"].as_str().unwrap().replacen("w-1.", "", 1)).collect(), ran)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn argo_reports_no_attempt_that_was_repeated_with_success() {
+    let (reported_of_it, ran) = reported(Some(&[
+        ("DAG", "Failed", "w-1"),
+        // The pod of the second attempt is gone, as `podGC` has it.
+        ("Retry", "Succeeded", "w-1.fetch"),
+        ("Pod", "Failed", "w-1.fetch(0)"),
+        ("Pod", "Succeeded", "w-1.fetch(1)"),
+        // Steps that are repeated as a whole.
+        ("Retry", "Succeeded", "w-1.push"),
+        ("Steps", "Failed", "w-1.push(0)"),
+        ("Pod", "Failed", "w-1.push(0)[0].image"),
+        // Only a sidecar failed.
+        ("Pod", "Succeeded", "w-1.lint"),
+        // What succeeded is no attempt's, though its name begins like one.
+        ("TaskGroup", "Succeeded", "w-1.test"),
+        ("Retry", "Failed", "w-1.test(0:a b)"),
+        ("Pod", "Failed", "w-1.test(0:a b)(0)"),
+        ("Pod", "Failed", "w-1.test(0:a b)(1)"),
+        ("Pod", "Error", "w-1.fetcher"),
+    ]))
+    .await;
+    assert_eq!(reported_of_it, ["test(0:a b)(0)", "test(0:a b)(1)", "fetcher"], "{}", ran.said);
+    // What cannot be compared is reported: no right, or nodes that are packed.
+    for nodes in [None, Some(&[][..])] {
+        let (reported_of_it, ran) = reported(nodes).await;
+        assert!(reported_of_it.len() == 6 && ran.said.contains("nodes cannot be read"), "{}", ran.said);
+    }
 }
 
 /// A job for a branch, whose commit is the workflow's, and one for a pull request, which is known by its head.

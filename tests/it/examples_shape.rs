@@ -520,13 +520,20 @@ fn the_tekton_pipeline_gives_the_task_what_it_wants() {
 
 #[test]
 fn accounts_may_look_and_no_more() {
-    for (file, group, resource, verbs) in [
-        ("tekton/report-failure.yaml", "tekton.dev", "taskruns", &["get", "list"][..]),
-        ("argo/report-failure.yaml", "", "pods", &["list"]),
+    let may = |group: &str, resource: &str, verbs: &[&str]| serde_json::json!({"apiGroups": [group], "resources": [resource], "verbs": verbs});
+    for (file, rules) in [
+        ("tekton/report-failure.yaml", vec![may("tekton.dev", "taskruns", &["get", "list"])]),
+        (
+            "argo/report-failure.yaml",
+            vec![
+                may("", "pods", &["list"]),
+                may("argoproj.io", "workflows", &["get"]),
+                may("argoproj.io", "workflowtaskresults", &["create", "patch"]),
+            ],
+        ),
     ] {
         let role = document(file, "Role");
-        let rule = &role["rules"][0];
-        assert_eq!(*rule, serde_json::json!({"apiGroups": [group], "resources": [resource], "verbs": verbs}));
+        assert_eq!(role["rules"], Value::from(rules));
         let binding = document(file, "RoleBinding");
         assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
         assert_eq!(binding["subjects"][0]["name"], document(file, "ServiceAccount")["metadata"]["name"]);

@@ -185,36 +185,44 @@ async fn comment(
     (StatusCode::CREATED, Json(json!({"id": 1, "body": body["body"]}))).into_response()
 }
 
-/// Kubernetes with these TaskRuns and pods, chosen by their labels and phase.
-pub async fn objects(task_runs: Vec<Value>, pods: Vec<Value>) -> Api {
-    let resources = |version: &str, name: &str, kind: &str| {
-        json!({"kind": "APIResourceList", "groupVersion": version,
-        "resources": [{"name": name, "kind": kind, "namespaced": true, "singularName": "", "verbs": ["get", "list"]}]})
-    };
-    let version = json!({"groupVersion": "tekton.dev/v1", "version": "v1"});
-    let groups = json!({"kind": "APIGroupList", "apiVersion": "v1",
-        "groups": [{"name": "tekton.dev", "versions": [version], "preferredVersion": version}]});
+/// Kubernetes with these pods, TaskRuns and Workflows, chosen by their names, or by their labels and phase.
+pub async fn objects(all: Vec<Value>) -> Api {
+    let groups = [
+        ("", "v1", "pods", "Pod"),
+        ("tekton.dev", "tekton.dev/v1", "taskruns", "TaskRun"),
+        ("argoproj.io", "argoproj.io/v1alpha1", "workflows", "Workflow"),
+    ];
     let fixed = |value: Value| get(move || async move { Json(value) });
-    let list = |version: &'static str, items: Vec<Value>| {
-        get(move |Query(query): Query<HashMap<String, String>>| async move {
-            let items: Vec<Value> = items.into_iter().filter(|item| chosen(item, &query)).collect();
+    let (mut router, mut told) = (Router::new(), Vec::new());
+    for (group, version, plural, kind) in groups {
+        let resource = json!({"name": plural, "kind": kind, "namespaced": true, "singularName": "", "verbs": ["get", "list"]});
+        let resources = json!({"kind": "APIResourceList", "groupVersion": version, "resources": [resource]});
+        let path = if group.is_empty() {
+            format!("/api/{version}")
+        } else {
+            let version = json!({"groupVersion": version, "version": version.split_once('/').unwrap().1});
+            told.push(json!({"name": group, "versions": [version], "preferredVersion": version}));
+            format!("/apis/{}", resources["groupVersion"].as_str().unwrap())
+        };
+        let these: Vec<Value> = all.iter().filter(|object| object["kind"] == kind).cloned().collect();
+        let one = these.clone();
+        let list = get(move |Query(query): Query<HashMap<String, String>>| async move {
+            let items: Vec<Value> = these.into_iter().filter(|item| chosen(item, &query)).collect();
             Json(json!({"kind": "List", "apiVersion": version, "metadata": {}, "items": items}))
-        })
-    };
-    let one = task_runs.clone();
-    let named = get(move |Path((_, name)): Path<(String, String)>| async move {
-        let found = one.into_iter().find(|item| item["metadata"]["name"] == name.as_str());
-        found.map_or_else(|| missing("object"), |item| Json(item).into_response())
-    });
+        });
+        let named = get(move |Path((_, name)): Path<(String, String)>| async move {
+            let found = one.into_iter().find(|item| item["metadata"]["name"] == name.as_str());
+            found.map_or_else(|| missing("object"), |item| Json(item).into_response())
+        });
+        router = router
+            .route(&format!("{path}/namespaces/ci/{plural}"), list)
+            .route(&format!("{path}/namespaces/{{namespace}}/{plural}/{{name}}"), named)
+            .route(&path, fixed(resources));
+    }
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let router = Router::new()
+    let router = router
         .route("/api", fixed(json!({"kind": "APIVersions", "versions": ["v1"]})))
-        .route("/apis", fixed(groups))
-        .route("/api/v1", fixed(resources("v1", "pods", "Pod")))
-        .route("/apis/tekton.dev/v1", fixed(resources("tekton.dev/v1", "taskruns", "TaskRun")))
-        .route("/apis/tekton.dev/v1/namespaces/ci/taskruns", list("tekton.dev/v1", task_runs))
-        .route("/apis/tekton.dev/v1/namespaces/{namespace}/taskruns/{name}", named)
-        .route("/api/v1/namespaces/ci/pods", list("v1", pods))
+        .route("/apis", fixed(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": told})))
         .fallback(|| async { missing("page") });
     serve(router, Arc::default(), listener).await
 }

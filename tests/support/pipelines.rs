@@ -118,8 +118,8 @@ pub async fn ended(child: Child) -> Ran {
 }
 
 /// Kubernetes with these objects, for kubectl that is told so by the file `kubeconfig`.
-pub async fn cluster(place: &Place, task_runs: Vec<Value>, pods: Vec<Value>) -> apis::Api {
-    let api = apis::objects(task_runs, pods).await;
+pub async fn cluster(place: &Place, objects: Vec<Value>) -> apis::Api {
+    let api = apis::objects(objects).await;
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "c", "cluster": {"server": api.url}}],
