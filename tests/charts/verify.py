@@ -131,6 +131,8 @@ def names_lead_somewhere(made):
                          if wanted["matchLabels"].items() <= service["metadata"]["labels"].items()}
                 if not {endpoint["port"] for endpoint in spec["endpoints"]} <= ports:
                     yield f"{what}: selects no Service with such a port"
+            if found["kind"] == "Ingress" and found["metadata"].get("annotations") and not spec.get("ingressClassName"):
+                yield f"{what}: is written for one controller and names none"
             target = spec.get("scaleTargetRef") or spec.get("targetRef")
             if target and target["name"] not in by_kind.get(target["kind"], {}):
                 yield f"{what}: there is no {target['kind']} {target['name']}"
@@ -155,6 +157,22 @@ def names_lead_somewhere(made):
                 yield f"{named(name, found)}: there is no ServiceAccount {account}"
         if not re.search(r"^  \S", release.notes, re.M):
             yield f"{name}: the notes name no next step"
+
+
+def policies_name_ports_by_number(made):
+    """Names of ports open all of them with one network plugin and none with another; what is open is there to be reached."""
+    for name, release in made.items():
+        pods = [template for found in release.everything() for template in pod_templates(found)]
+        for found in [found for found in release.everything() if found["kind"] == "NetworkPolicy"]:
+            spec, labels = found["spec"], found["spec"]["podSelector"]["matchLabels"].items()
+            there = {port["containerPort"] for template in pods if labels <= template["metadata"]["labels"].items()
+                     for container in template["spec"]["containers"] for port in container.get("ports", [])}
+            for rule in spec.get("ingress", []) + spec.get("egress", []):
+                ports = [port.get("port") for port in rule.get("ports", [])]
+                if not ports or not all(isinstance(port, int) for port in ports):
+                    yield f"{named(name, found)}: ports {ports}"
+                elif rule in spec.get("ingress", []) and not set(ports) <= there:
+                    yield f"{named(name, found)}: lets in to {ports}, the pods have {sorted(there)}"
 
 
 def rights_are_needed(made):
@@ -320,17 +338,23 @@ def plain_manifests_are_current(made):
         yield f"{', '.join(changed)} in charts/rendered: run `make render`"
 
 
+def documented():
+    """The values that docs/install.md has to copy."""
+    return yaml.safe_load(re.search(r"```yaml\n# mine.yaml\n(.*?)```", (ROOT / "docs/install.md").read_text(), re.S)[1])
+
+
 def main():
     began = time.monotonic()
     plain = render.releases()
     with Helm() as helm:
         made = plain | {file.stem: render.install(helm, file.stem.removeprefix("everything-"), file)
                         for file in sorted(HERE.glob("everything-*.yaml"))}
+        made["docs/install.md"] = helm.install(ROOT / "charts/regreen", documented())
     print(f"{len(made)} releases, {len(all_objects(made))} objects, Kubernetes {', '.join(versions())}")
     failed = False
-    for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, rights_are_needed, copies_are_the_same,
-                  notes_name_what_is_closed, settings_arrive, wrong_values_are_refused, alerts_fire, alerts_are_of_their_release,
-                  metrics_exist, files_are_tidy, plain_manifests_are_current]:
+    for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, policies_name_ports_by_number,
+                  rights_are_needed, copies_are_the_same, notes_name_what_is_closed, settings_arrive, wrong_values_are_refused,
+                  alerts_fire, alerts_are_of_their_release, metrics_exist, files_are_tidy, plain_manifests_are_current]:
         start = time.monotonic()
         wrong = list(check(plain if check is plain_manifests_are_current else made))
         failed |= bool(wrong)

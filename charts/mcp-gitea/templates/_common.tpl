@@ -163,8 +163,13 @@ spec:
     insecureEdgeTerminationPolicy: Redirect
 {{- end }}
 
-{{/* Policies of a chart with one kind of pod: `clients` reach its port, it reaches what `egress` names. */}}
+{{/*
+Policies of a chart with one kind of pod: `clients` reach its port, it reaches what `egress` names. Needs the chart and the
+container's port, as a number: OVN-Kubernetes takes no notice of names, and with that lets clients reach every port.
+*/}}
 {{- define "common.policies" -}}
+{{- $port := .port -}}
+{{- with .root -}}
 {{ include "common.denyAll" . }}
 ---
 apiVersion: networking.k8s.io/v1
@@ -183,10 +188,11 @@ spec:
     - from:
         {{- toYaml . | nindent 8 }}
       ports:
-        - { protocol: TCP, port: http }
+        - { protocol: TCP, port: {{ $port }} }
   {{- end }}
   egress:
     {{- include "common.egress" .Values.networkPolicy.egress | trim | nindent 4 }}
+{{- end }}
 {{- end }}
 
 {{- define "common.service" -}}
