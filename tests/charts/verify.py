@@ -208,12 +208,14 @@ def notes_name_what_is_closed(_):
         "oidc": {"auth": {"ways": "keys, oidc", "oidc_issuer": "https://sso.example.com"}},
         "collector": {"telemetry": {"otlp_url": "http://collector:4318"}},
         "notify": {},
+        "proxy": {},
     }
     row = {"name": "platform", "channel": "slack", "url": "file:/run/secrets/regreen/slack-url"}
     with Helm() as helm:
         for purpose, settings in told.items():
             for peers in [], [{"ipBlock": {"cidr": "192.0.2.0/24"}}]:
                 values = {"settings": {"auth": {"ways": "keys"}} | settings, "notify": [row] if purpose == "notify" else [],
+                          "env": {"https_proxy": "http://proxy:3128"} if purpose == "proxy" else {},
                           "networkPolicy": {"egress": {purpose: {"to": peers, "ports": [443]}}}}
                 notes = helm.install(ROOT / "charts/regreen", values).notes
                 closed = re.findall(r"networkPolicy\.egress\.(\w+)\.to", notes)
@@ -240,14 +242,17 @@ def settings_arrive(made):
 
 
 def wrong_values_are_refused(_):
-    with Helm() as helm:
-        for case in yaml.safe_load((HERE / "refused.yaml").read_text()):
-            try:
-                helm.install(ROOT / "charts" / case["chart"], case["values"])
-                yield f"{case['chart']} takes {case['values']}"
-            except Refused as refused:
-                if case["told"] not in str(refused):
-                    yield f"{case['values']}: {case['told']!r} is not in {refused}"
+    cases = yaml.safe_load((HERE / "refused.yaml").read_text())
+    # An engine slows down after some twenty.
+    for some in [cases[n:n + 15] for n in range(0, len(cases), 15)]:
+        with Helm() as helm:
+            for case in some:
+                try:
+                    helm.install(ROOT / "charts" / case["chart"], case["values"])
+                    yield f"{case['chart']} takes {case['values']}"
+                except Refused as refused:
+                    if case["told"] not in str(refused):
+                        yield f"{case['values']}: {case['told']!r} is not in {refused}"
 
 
 def run(*command, cwd=ROOT):

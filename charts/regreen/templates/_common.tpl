@@ -27,6 +27,9 @@ app.kubernetes.io/part-of: regreen
 {{- end }}
 
 {{- define "common.serviceAccount" -}}
+{{- if not (or .Values.serviceAccount.create .Values.serviceAccount.name) -}}
+{{- fail "serviceAccount.create is false: set serviceAccount.name to the account that is there" -}}
+{{- end -}}
 {{ .Values.serviceAccount.name | default (include "common.name" .) }}
 {{- end }}
 

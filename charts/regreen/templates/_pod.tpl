@@ -43,6 +43,20 @@
 {{- end }}
 {{- end }}
 
+{{/* How long a time of the settings is: `1m 30s`, or a number of seconds. */}}
+{{- define "regreen.milliseconds" -}}
+{{- if not (kindIs "string" .) -}}
+{{ mul 1000 (int64 .) }}
+{{- else -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 "w" 604800000 -}}
+{{- $sum := 0 -}}
+{{- range regexFindAll "[0-9]+ ?[a-z]+" . -1 -}}
+{{- $sum = add $sum (mul (regexFind "[0-9]+" . | int64) (get $units (regexFind "[a-z]+" .))) -}}
+{{- end -}}
+{{ $sum }}
+{{- end -}}
+{{- end }}
+
 {{/* Whether the API server is asked about callers, or for the keys of their tokens. */}}
 {{- define "regreen.asksCluster" -}}
 {{- if has "kubernetes" (splitList "," (.Values.settings.auth.ways | nospace)) }}yes{{ end }}
