@@ -72,6 +72,8 @@ pub struct Metrics {
     pub queue_depth: Gauge,
     /// Age of the oldest report that is not done.
     pub queue_oldest: Gauge,
+    /// Time until the next key ends; none when no key does.
+    pub key_expires: GaugeVec,
     /// Whether a server's tools can be called.
     pub server_up: GaugeVec,
     /// Connections to the database, by state.
@@ -178,6 +180,11 @@ impl Metrics {
             )?,
             queue_depth: make.gauge("queue_depth", "Reports that are not over, of all processes")?,
             queue_oldest: make.gauge("queue_oldest_seconds", "Age of the oldest report that is not done")?,
+            key_expires: make.gauges(
+                "api_key_expires_seconds",
+                "Until the next of the API keys that may be used ends; absent when none does",
+                &[],
+            )?,
             server_up: make.gauges("mcp_server_up", "Whether a server's tools can be called", &["server"])?,
             database_connections: make.gauges(
                 "database_connections",

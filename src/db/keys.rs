@@ -83,6 +83,15 @@ pub async fn list(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<ApiKey>> {
     Ok(rows.fetch_all(db).await?.into_iter().map(Into::into).collect())
 }
 
+/// When the next of the keys that may be used ends, if one does.
+pub async fn next_end(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let end = sqlx::query_scalar!(
+        "select min(expires_at) from api_keys where revoked_at is null and expires_at > $1",
+        now
+    );
+    end.fetch_one(db).await
+}
+
 /// Takes a key back, by its id or name. `None` when there is none that could be.
 pub async fn revoke(
     db: impl PgExecutor<'_>,

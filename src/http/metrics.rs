@@ -4,7 +4,7 @@
 use super::health;
 use crate::app::App;
 use crate::clock;
-use crate::db::{self, reports};
+use crate::db::{self, keys, reports};
 use crate::metrics::metrics;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -56,12 +56,20 @@ pub async fn tell(State(app): State<Arc<App>>) -> Response {
 async fn look(app: &App) {
     let metrics = metrics();
     // A database that is away is told by what is missing, not by an old figure.
-    let waiting = db::soon(reports::unfinished(&app.pool, clock::now())).await;
+    let now = clock::now();
+    let (waiting, end) =
+        tokio::join!(db::soon(reports::unfinished(&app.pool, now)), db::soon(keys::next_end(&app.pool, now)));
     let (depth, oldest) = waiting.map_or((f64::NAN, f64::NAN), |(count, oldest)| {
         (count as f64, oldest.map_or(0.0, |age| age.as_seconds_f64()))
     });
     metrics.queue_depth.set(depth);
     metrics.queue_oldest.set(oldest);
+    metrics.key_expires.reset();
+    if let Ok(Some(end)) = end
+        && app.config.auth.keys
+    {
+        metrics.key_expires.with_label_values::<&str>(&[]).set((end - now).as_seconds_f64());
+    }
     // Servers that were taken out are not told of any more.
     metrics.server_up.reset();
     for server in app.mcp.status() {

@@ -438,8 +438,23 @@ async fn doctor_asks_the_issuers_of_tokens() {
     );
     let keys = migrated(Setup::bare().await.set("REGREEN_AUTH", "keys")).await;
     doctor(&keys).await.has("auth", "warning", "there is no API key yet", "regreen token create");
+    let ends = [("ci", "'10 days'"), ("next", "'13 days'"), ("later", "'15 days'"), ("over", "'-1 day'")];
+    for (name, end) in [&ends[..], &[("back", "'1 day'"), ("ever", "null")]].concat() {
+        let revoked = if name == "back" { "now()" } else { "null" };
+        let key = format!(
+            "gen_random_uuid(), '{name}', '{name}', 'reporter', 'it', now(), now() + {end}::interval, {revoked}"
+        );
+        let columns = "id, name, hash, role, created_by, created_at, expires_at, revoked_at";
+        sql(&keys, &format!("insert into api_keys ({columns}) values ({key})")).await;
+    }
+    let told = doctor(&keys).await;
+    told.has("auth", "ok", "4 API keys may be used", "").has("auth", "warning", "`ci` ends on 20", "revoke");
+    let ending = told.findings.iter().find(|finding| !finding["data"]["keys"].is_null()).unwrap();
+    assert_eq!((&ending["data"]["keys"], told.text.matches("ends on").count()), (&json!(2), 2));
     let open = keys.set("REGREEN_AUTH", "none").set("REGREEN_BIND", "0.0.0.0");
-    doctor(&open).await.has("address", "warning", "whoever reaches it may do everything", "auth.ways");
+    let told = doctor(&open).await;
+    told.has("address", "warning", "whoever reaches it may do everything", "auth.ways");
+    assert!(!told.text.contains("ends on"), "no key is taken: {}", told.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

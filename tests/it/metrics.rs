@@ -4,7 +4,7 @@ use crate::support::chaos::failed;
 use crate::support::fake_model::FakeModel;
 use crate::support::real_servers::free_port;
 use crate::support::replica::{Replica, http};
-use crate::support::{Setup, eventually};
+use crate::support::{Setup, eventually, pool};
 use regreen::metrics::metrics;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -145,9 +145,40 @@ async fn a_scenario_is_counted_as_it_went() {
     assert!(status.success());
 }
 
+/// The next end of a key that may be used is told, and nothing when there is none.
+async fn keys_that_end(setup: &Setup, base: &str) {
+    let series = "regreen_api_key_expires_seconds";
+    let pool = pool(&setup.env()["DATABASE_URL"]).await;
+    let key = async |name: &str, hours: Option<f64>, revoked: bool| {
+        sqlx::query(
+            "insert into api_keys (id, name, hash, role, created_by, created_at, expires_at, revoked_at)
+             values (gen_random_uuid(), $1, $1::bytea, 'reporter', 'it', now(), now() + $2 * interval '1 hour', case when $3 then now() end)",
+        )
+        .bind(name)
+        .bind(hours)
+        .bind(revoked)
+        .execute(&pool)
+        .await
+        .unwrap();
+    };
+    key("ever", None, false).await;
+    key("over", Some(-1.0), false).await;
+    key("back", Some(1.0), true).await;
+    assert!(!Scraped::of(base).await.0.contains_key(series), "none of them ends");
+    key("later", Some(720.0), false).await;
+    key("next", Some(240.0), false).await;
+    let left = Scraped::of(base).await.get(series);
+    assert!(left <= 864_000.0 && left > 860_000.0, "{left}");
+    sqlx::query("update api_keys set revoked_at = now() where expires_at is not null")
+        .execute(&pool)
+        .await
+        .unwrap();
+    assert!(!Scraped::of(base).await.0.contains_key(series), "nor now");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_only_works_is_measured_and_probed_too() {
-    let setup = Setup::whole().await;
+    let setup = Setup::whole().await.set("REGREEN_AUTH", "keys");
     let beside = format!("127.0.0.1:{}", free_port());
     let worker = Replica::start(&setup, "work", &[("REGREEN_METRICS_BIND", &beside)]);
     let base = format!("http://{beside}");
@@ -157,6 +188,7 @@ async fn a_process_that_only_works_is_measured_and_probed_too() {
     })
     .await;
     assert_eq!(Scraped::of(&base).await.get("regreen_queue_depth"), 0.0);
+    keys_that_end(&setup, &base).await;
     let (status, _) = worker.terminate().await;
     assert!(status.success());
 }

@@ -7,6 +7,7 @@ use crate::db::embeddings::{self, Space};
 use crate::db::migrations::Migrations;
 use crate::db::private::PrivatePostgres;
 use crate::db::{keys, servers};
+use crate::domain::ApiKey;
 use crate::{app, clock};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
@@ -32,8 +33,8 @@ pub(super) struct Database {
     pub(super) added: Vec<Value>,
     /// Of stored vectors.
     pub(super) spaces: Vec<Space>,
-    /// API keys that may be used, when it is known.
-    pub(super) keys: Option<usize>,
+    /// API keys that may be used, when they are known.
+    pub(super) keys: Option<Vec<ApiKey>>,
 }
 
 impl Database {
@@ -87,14 +88,13 @@ impl Database {
             return Ok(Self { findings, ..Self::default() });
         }
         let now = clock::now();
-        let good = |key: &crate::domain::ApiKey| {
-            key.revoked_at.is_none() && key.expires_at.is_none_or(|at| at > now)
-        };
+        let mut keys = keys::list(&mut *db).await?;
+        keys.retain(|key| key.revoked_at.is_none() && key.expires_at.is_none_or(|at| at > now));
         Ok(Self {
             findings,
             added: servers::all(&mut *db).await?,
             spaces: embeddings::spaces(&mut *db).await?,
-            keys: Some(keys::list(&mut *db).await?.iter().filter(|key| good(key)).count()),
+            keys: Some(keys),
         })
     }
 }

@@ -3,20 +3,28 @@
 use super::finding::Finding;
 use crate::auth::Auth;
 use crate::config::Config;
-use crate::db;
-use crate::domain::Way;
+use crate::domain::{ApiKey, Way};
+use crate::{clock, db};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 
-/// The ways to show who calls; `keys` of them may be used.
-pub(super) async fn auth(config: &Config, http: reqwest::Client, keys: Option<usize>) -> Vec<Finding> {
+/// Keys that end so soon are told of: whoever has one is refused from then on, and a pipeline goes on without its report.
+const ENDS_SOON: TimeDelta = TimeDelta::days(14);
+
+/// The ways to show who calls, with the keys that may be used.
+pub(super) async fn auth(config: &Config, http: reqwest::Client, keys: Option<Vec<ApiKey>>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let only_keys = config.auth.oidc.is_none() && config.auth.kubernetes.is_none();
     match keys.filter(|_| config.auth.keys) {
-        Some(0) if only_keys => findings.push(
+        Some(keys) if keys.is_empty() && only_keys => findings.push(
             Finding::warning("auth", "there is no API key yet, so nobody can call or log in")
                 .advice("make one: `regreen token create --role admin --name alice`"),
         ),
-        Some(keys) => findings.push(Finding::ok("auth", format!("{keys} API keys may be used"))),
+        Some(keys) => {
+            findings.push(Finding::ok("auth", format!("{} API keys may be used", keys.len())));
+            findings.extend(ending(&keys, clock::now()));
+        }
         None => {}
     }
     // Nothing that is asked here is in the database.
@@ -43,6 +51,21 @@ pub(super) async fn auth(config: &Config, http: reqwest::Client, keys: Option<us
         findings.push(finding.advice("set `server.public_url` (REGREEN_PUBLIC_URL), and register `/login/callback` under it at the issuer"));
     }
     findings
+}
+
+/// The keys that end soon, the next one first.
+fn ending(keys: &[ApiKey], now: DateTime<Utc>) -> Option<Finding> {
+    let ends = keys.iter().filter_map(|key| key.expires_at.map(|end| (end, key.name.as_str())));
+    let mut soon: Vec<_> = ends.filter(|(end, _)| *end - now < ENDS_SOON).collect();
+    soon.sort_unstable();
+    let (next, _) = soon.first()?;
+    let data = json!({ "keys": soon.len(), "next": next });
+    let told: Vec<String> = soon
+        .into_iter()
+        .map(|(end, name)| format!("`{name}` ends on {}", end.format("%Y-%m-%d %H:%M UTC")))
+        .collect();
+    let advice = "make one of another name (`regreen token create`), put it in this one's place, then `regreen token revoke` this one; `regreen token list` shows who used theirs";
+    Some(Finding::warning("auth", told.join(", ")).advice(advice).data(data))
 }
 
 fn name(way: Way) -> &'static str {
