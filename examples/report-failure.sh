@@ -203,8 +203,8 @@ judge() {
         trouble='still at work'
         ;;
     400 | 422) stop "the failure was not reported: Regreen does not understand it ($code): $detail. Correct the REGREEN_ variables." ;;
-    401) stop "the failure was not reported: Regreen does not know who calls (401): $detail. Set REGREEN_TOKEN_FILE or REGREEN_TOKEN to a key (regreen token create --role reporter), or to a service account's token for the audience regreen." ;;
-    403) stop "the failure was not reported: this token may not do it (403): $detail. Use a key for the namespace $REGREEN_NAMESPACE (regreen token create --role reporter --namespace $REGREEN_NAMESPACE), or a service account of it." ;;
+    401) stop "the failure was not reported: Regreen does not know who calls (401): $detail. Set REGREEN_TOKEN_FILE or REGREEN_TOKEN to a key that has not ended (regreen token create --role reporter --expires 365d), or to a service account's token for the audience regreen." ;;
+    403) stop "the failure was not reported: this token may not do it (403): $detail. Use a key for the namespace $REGREEN_NAMESPACE (regreen token create --role reporter --namespace $REGREEN_NAMESPACE --expires 365d), or a service account of it." ;;
     413) stop "the failure was not reported: it is too large (413): $detail. Set REGREEN_LOG_BYTES to less than $log_bytes." ;;
     408 | 425 | 429 | 5??)
         # A report that failed has an id; a proxy in between knows none.
