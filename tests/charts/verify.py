@@ -230,6 +230,14 @@ def notes_name_what_is_closed(_):
                     yield f"{purpose}: the notes name {closed} with {peers}"
 
 
+def replicas_are_left_to_others(_):
+    with Helm() as helm:
+        release = helm.install(ROOT / "charts/regreen", {"work": {"replicas": None}})
+    said = {found["metadata"]["name"]: found["spec"].get("replicas", "left") for found in release.objects if found["kind"] == "Deployment"}
+    if said != {"regreen-serve": 2, "regreen-work": "left"}:
+        yield f"with work.replicas: null they are {said}"
+
+
 def settings_arrive(made):
     """What values say is in the settings file, as they say it."""
     for name, release in made.items():
@@ -366,7 +374,7 @@ def main():
     failed = False
     for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, policies_name_ports_by_number,
                   rights_are_needed, copies_are_the_same, the_image_of_gitea_is_of_its_chart, notes_name_what_is_closed,
-                  settings_arrive, wrong_values_are_refused, alerts_fire, alerts_are_of_their_release, metrics_exist,
+                  replicas_are_left_to_others, settings_arrive, wrong_values_are_refused, alerts_fire, alerts_are_of_their_release, metrics_exist,
                   files_are_tidy, plain_manifests_are_current]:
         start = time.monotonic()
         wrong = list(check(plain if check is plain_manifests_are_current else made))
