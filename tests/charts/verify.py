@@ -17,6 +17,7 @@ from referencing import Registry, Resource
 
 import expressions
 import render
+import tekton
 from helm import ROOT, Helm, Refused
 
 HERE = pathlib.Path(__file__).parent
@@ -375,7 +376,7 @@ def main():
     for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, policies_name_ports_by_number,
                   rights_are_needed, copies_are_the_same, the_image_of_gitea_is_of_its_chart, notes_name_what_is_closed,
                   replicas_are_left_to_others, settings_arrive, wrong_values_are_refused, alerts_fire, alerts_are_of_their_release, metrics_exist,
-                  files_are_tidy, plain_manifests_are_current]:
+                  files_are_tidy, tekton.examples_fit_tekton, plain_manifests_are_current]:
         start = time.monotonic()
         wrong = list(check(plain if check is plain_manifests_are_current else made))
         failed |= bool(wrong)
