@@ -267,6 +267,12 @@ impl Begun {
         match answer {
             Ok(Completion { text, tool_calls, usage, truncated }) => {
                 self.span.used(*usage);
+                let ended = match (truncated, tool_calls.is_empty()) {
+                    (true, _) => "length",
+                    (false, false) => "tool_calls",
+                    (false, true) => "stop",
+                };
+                self.span.set("gen_ai.response.finish_reasons", trace::list_of(ended));
                 let called: Vec<&str> = tool_calls.iter().map(|call| call.name.as_str()).collect();
                 let detail =
                     if called.is_empty() { "answered in text".to_owned() } else { called.join(", ") };
@@ -316,6 +322,7 @@ pub fn asking(model: &str, request: &Request) -> Begun {
         SpanKind::Client,
         vec![
             KeyValue::new("gen_ai.operation.name", "chat"),
+            trace::provider(),
             KeyValue::new("gen_ai.request.model", model.to_owned()),
         ],
     );

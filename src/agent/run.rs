@@ -10,7 +10,7 @@ use crate::budget::Account;
 use crate::domain::{Budget, Message, Money, StopReason, ToolCallRecord, ToolSpec, Usage};
 use crate::journal;
 use crate::llm::{Completion, Heard, Model, ModelError, Request};
-use crate::telemetry::trace::{KeyValue, Span, SpanKind};
+use crate::telemetry::trace::{KeyValue, Span, SpanKind, provider};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ const MAX_SHRINKS: u32 = 4;
 
 /// A model with tools and a budget.
 pub struct Agent {
+    /// What it is called, for traces.
+    pub name: String,
     /// Who thinks.
     pub model: Arc<dyn Model>,
     /// What it may call.
@@ -92,9 +94,11 @@ impl Agent {
     pub async fn run(&self, brief: Vec<Message>, cancel: &CancellationToken) -> Outcome {
         let attributes = vec![
             KeyValue::new("gen_ai.operation.name", "invoke_agent"),
+            provider(),
+            KeyValue::new("gen_ai.agent.name", self.name.clone()),
             KeyValue::new("gen_ai.request.model", self.model.name().to_owned()),
         ];
-        let span = Span::begin("invoke_agent".to_owned(), SpanKind::Internal, attributes);
+        let span = Span::begin(format!("invoke_agent {}", self.name), SpanKind::Internal, attributes);
         let outcome = span.of(self.run_within(brief, cancel)).await;
         span.used(outcome.usage);
         span.set("regreen.turns", i64::from(outcome.turns));

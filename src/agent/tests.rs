@@ -97,6 +97,7 @@ fn case(replies: Vec<Result<Completion, ModelError>>, budget: Budget) -> Case {
     let (finish, _) = tool("finish", json!({"type": "object"}), ToolAnswer::Finish, false);
     let workspace = Arc::new(Workspace::new(Vec::new(), Redactor::new()));
     let agent = Agent {
+        name: "tested".to_owned(),
         model: Arc::clone(&model) as Arc<dyn Model>,
         tools: vec![look, hang, long, finish],
         finishing_tool: Some("finish"),

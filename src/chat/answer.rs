@@ -22,7 +22,7 @@ use crate::evidence::verify;
 use crate::journal::{self, Journal, Note};
 use crate::live::Answer;
 use crate::llm::Model;
-use crate::telemetry::trace::{KeyValue, Span, SpanKind};
+use crate::telemetry::trace::Span;
 use crate::tools;
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -74,8 +74,7 @@ pub(super) async fn run(app: Arc<App>, task: Task, answer: Arc<Answer>) {
     let (turn, conversation) = (task.turn, task.conversation);
     let (inner_app, inner_answer) = (Arc::clone(&app), Arc::clone(&answer));
     let journal = Journal::new("regreen", &turn.to_string());
-    let attributes = vec![KeyValue::new("gen_ai.conversation.id", conversation.to_string())];
-    let span = Span::begin("answer".to_owned(), SpanKind::Internal, attributes);
+    let span = Span::in_conversation("answer", conversation);
     let (inner_journal, work) = (Arc::clone(&journal), async move {
         let made = make(&inner_app, &task, &inner_answer).await;
         // Of an answer that was not stored, too.
@@ -235,6 +234,7 @@ impl Making<'_> {
         let told = messages.iter().map(Message::text).collect::<Vec<_>>().join("\n");
         let said: Arc<Mutex<String>> = Arc::default();
         let agent = Agent {
+            name: task.profile.name.clone(),
             model: Arc::clone(model),
             tools: tools(app, task, answer, workspace)?,
             finishing_tool: None,

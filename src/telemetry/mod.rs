@@ -8,6 +8,7 @@ pub use otlp::Exports;
 
 use crate::config::{Log, Telemetry};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use std::io::IsTerminal as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
@@ -49,7 +50,9 @@ fn begin(log: &Log, exports: Option<&Exports>) -> anyhow::Result<()> {
     words = format!("{words},{WORK}=error");
     let filter =
         |words: &str| EnvFilter::try_new(words).map_err(|error| anyhow::anyhow!("`log.filter`: {error}"));
-    let told = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let told = fmt::layer().with_writer(std::io::stderr);
+    // A file or a collector shows colours as signs between the words.
+    let told = if std::io::stderr().is_terminal() { told } else { told.with_ansi(false) };
     let told = if log.json { told.json().boxed() } else { told.boxed() };
     let sent = match exports.and_then(Exports::logs) {
         Some(logs) => {

@@ -11,14 +11,31 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::time::SystemTime;
+use uuid::Uuid;
 
 pub use opentelemetry::Context;
 pub use opentelemetry::context::{FutureExt, WithContext};
 pub use opentelemetry::trace::SpanKind;
+use opentelemetry::{Array, StringValue};
 pub use opentelemetry::{KeyValue, Value};
 
 /// The header, and the key of `_meta`, that carries the trace.
 pub const TRACEPARENT: &str = "traceparent";
+
+/// What models are asked by: the protocol's name, whoever speaks it.
+#[must_use]
+pub fn provider() -> KeyValue {
+    KeyValue::new("gen_ai.provider.name", "openai")
+}
+
+/// A list of one word.
+#[must_use]
+pub fn list_of(word: &'static str) -> Value {
+    Value::Array(Array::String(vec![StringValue::from(word)]))
+}
+
+/// What the work in a context is part of.
+struct Conversation(Uuid);
 
 /// A part of a trace; ends when it is dropped.
 #[derive(Debug)]
@@ -32,10 +49,24 @@ impl Span {
     }
 
     /// Part of other work.
-    pub fn begin_under(parent: &Context, name: String, kind: SpanKind, attributes: Vec<KeyValue>) -> Self {
+    pub fn begin_under(
+        parent: &Context,
+        name: String,
+        kind: SpanKind,
+        mut attributes: Vec<KeyValue>,
+    ) -> Self {
+        if let Some(Conversation(id)) = parent.get() {
+            attributes.push(KeyValue::new("gen_ai.conversation.id", id.to_string()));
+        }
         let builder = SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes);
         let span = global::tracer("regreen").build_with_context(builder, parent);
         Self(parent.with_span(span))
+    }
+
+    /// A part of a conversation, as all its parts are.
+    pub fn in_conversation(name: &'static str, id: Uuid) -> Self {
+        let parent = Context::current().with_value(Conversation(id));
+        Self::begin_under(&parent, name.to_owned(), SpanKind::Internal, Vec::new())
     }
 
     /// Part of a step of the program itself.

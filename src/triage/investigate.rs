@@ -175,6 +175,7 @@ impl Work<'_> {
             diagnosis: None,
         };
         let agent = Agent {
+            name: "triage".to_owned(),
             model: Arc::clone(model),
             tools,
             finishing_tool: Some(SUBMIT_DIAGNOSIS),

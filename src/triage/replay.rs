@@ -209,6 +209,7 @@ async fn again(
         )
     };
     let agent = Agent {
+        name: "triage".to_owned(),
         model: Arc::clone(&replay.model),
         tools: recorded.recording.tools.iter().map(tool).collect(),
         finishing_tool: Some(SUBMIT_DIAGNOSIS),

@@ -2,9 +2,9 @@
 
 use crate::support::collector::{Collector, text};
 use crate::support::fake_mcp::{Behaviour, FakeMcp};
-use crate::support::fake_model::FakeModel;
+use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::replica::{Replica, http};
-use crate::support::{Setup, chaos};
+use crate::support::{Setup, TestApp, chaos};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use regreen::telemetry::trace::{self, FutureExt as _};
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ async fn a_report_is_traced_from_its_pipeline_to_its_issue() {
         tree.under(tree.one(part)).iter().filter(|span| span.name.starts_with("tools/call")).count()
     };
     assert!(called("collect") >= 3 && called("publish") >= 1);
-    let agent = tree.one("invoke_agent");
+    let agent = tree.one("invoke_agent triage");
     assert_eq!(agent.parent_span_id, tree.one("investigate").span_id);
     let asked = tree.all("chat fake");
     assert_eq!(asked.len(), model.requests().len());
@@ -105,12 +105,42 @@ async fn a_report_is_traced_from_its_pipeline_to_its_issue() {
     for key in ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"] {
         assert!(used(key) > 0 && used(key) == number(agent, key), "{key}: {}", used(key));
     }
+    for span in asked.iter().copied().chain([agent]) {
+        assert_eq!(attribute(span, "gen_ai.provider.name"), "openai");
+        assert_eq!(attribute(span, "gen_ai.request.model"), "fake");
+    }
+    assert_eq!(attribute(asked[0], "gen_ai.response.finish_reasons"), "tool_calls");
+    assert_eq!(attribute(agent, "gen_ai.agent.name"), "triage");
     assert_eq!(attribute(agent, "regreen.stop_reason"), "submitted");
     assert_eq!(tree.one("execute_tool submit_diagnosis").parent_span_id, agent.span_id);
     assert!(model.traces().iter().all(|told| told.contains(TRACE)) && model.traces().len() == asked.len());
 
     nothing_told(&collector, &[&secret, "key-1", KEY, "no such host"]);
     logs_belong(&collector, &log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_traced_as_part_of_its_conversation() {
+    let collector = Collector::start(KEY).await;
+    let model = FakeModel::start(vec![Reply::Text("Nothing runs.")]).await;
+    let setup = Setup::bare().await.model(&model).set("REGREEN_OTLP_URL", &collector.url);
+    let setup = setup.set("REGREEN_OTLP_HEADERS", &format!("authorization={KEY}"));
+    let replica = Replica::serve(&setup).ready().await;
+    let asked = http().post(format!("{}/api/chat", replica.base)).json(&json!({"message": "What runs?"}));
+    let answer = TestApp::try_read(asked).await.unwrap();
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    let (status, log) = replica.terminate().await;
+    assert!(status.success(), "{log}");
+    assert!(
+        !log.contains('\x1b') && log.contains("regreen::"),
+        "no colours in a file, and who says it: {log}"
+    );
+    let tree = Tree(collector.spans());
+    for name in ["answer", "invoke_agent troubleshooter", "chat fake"] {
+        let conversation = attribute(tree.one(name), "gen_ai.conversation.id");
+        assert_eq!(answer.body["conversation_id"], *conversation, "{name}");
+    }
+    assert_eq!(attribute(tree.one("chat fake"), "gen_ai.response.finish_reasons"), "stop");
 }
 
 /// No word of a log, and no secret, in whatever was sent.

@@ -94,6 +94,9 @@ pub fn text(value: Option<&opentelemetry_proto::tonic::common::v1::AnyValue>) ->
     match value.and_then(|value| value.value.as_ref()) {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::ArrayValue(list)) => {
+            list.values.iter().map(|value| text(Some(value))).collect::<Vec<_>>().join(", ")
+        }
         other => format!("{other:?}"),
     }
 }
