@@ -569,6 +569,8 @@ fn the_readme_of_the_examples_knows_each_file() {
             let name = path.strip_prefix(self::folder()).unwrap().display().to_string();
             assert!(name == "README.md" || readme.contains(&format!("`{name}`")), "{name}");
             let text = std::fs::read_to_string(&path).unwrap();
+            let mut keys = text.lines().filter(|line| line.contains("regreen token create"));
+            assert!(keys.all(|line| line.contains("--expires 365d")), "{name}: a key ends unnoticed");
             let comment = text.lines().take_while(|line| line.starts_with(['#', '/']));
             let comment: String = comment.collect::<Vec<_>>().join("\n");
             assert!(name == "README.md" || comment.contains("Set:") || name == "report-failure.sh", "{name}");

@@ -94,6 +94,8 @@ async fn a_scenario_is_counted_as_it_went() {
         .file("[[notify]]\nname = \"platform\"\nchannel = \"slack\"\nurl = \"http://127.0.0.1:9/hook\"\non = [\"failed\"]\n");
     let beside = format!("127.0.0.1:{}", free_port());
     let replica = Replica::start(&setup, "serve", &[("REGREEN_METRICS_BIND", &beside)]).ready().await;
+    // No key is taken here, so the end of one means nothing.
+    key(&setup, "ci", Some(1.0), false).await;
     begins_at_nothing(&Scraped::of(&replica.base).await);
     assert!(report(&replica, "dns").await.contains("Issue created"));
     assert!(report(&replica, "dns").await.contains("Known cause"));
@@ -139,41 +141,44 @@ async fn a_scenario_is_counted_as_it_went() {
     assert!(seen.get("process_resident_memory_bytes") > 1e6);
 
     nothing_strange(&seen);
+    assert!(!seen.0.contains_key(KEY_EXPIRES));
 
     is_told_beside(&replica, &format!("http://{beside}")).await;
     let (status, _) = replica.terminate().await;
     assert!(status.success());
 }
 
+const KEY_EXPIRES: &str = "regreen_api_key_expires_seconds";
+
+/// A key that ends in so many hours, or never.
+async fn key(setup: &Setup, name: &str, hours: Option<f64>, revoked: bool) {
+    sqlx::query(
+        "insert into api_keys (id, name, hash, role, created_by, created_at, expires_at, revoked_at)
+         values (gen_random_uuid(), $1, $1::bytea, 'reporter', 'it', now(), now() + $2 * interval '1 hour', case when $3 then now() end)",
+    )
+    .bind(name)
+    .bind(hours)
+    .bind(revoked)
+    .execute(&pool(&setup.env()["DATABASE_URL"]).await)
+    .await
+    .unwrap();
+}
+
 /// The next end of a key that may be used is told, and nothing when there is none.
 async fn keys_that_end(setup: &Setup, base: &str) {
-    let series = "regreen_api_key_expires_seconds";
-    let pool = pool(&setup.env()["DATABASE_URL"]).await;
-    let key = async |name: &str, hours: Option<f64>, revoked: bool| {
-        sqlx::query(
-            "insert into api_keys (id, name, hash, role, created_by, created_at, expires_at, revoked_at)
-             values (gen_random_uuid(), $1, $1::bytea, 'reporter', 'it', now(), now() + $2 * interval '1 hour', case when $3 then now() end)",
-        )
-        .bind(name)
-        .bind(hours)
-        .bind(revoked)
-        .execute(&pool)
-        .await
-        .unwrap();
-    };
-    key("ever", None, false).await;
-    key("over", Some(-1.0), false).await;
-    key("back", Some(1.0), true).await;
-    assert!(!Scraped::of(base).await.0.contains_key(series), "none of them ends");
-    key("later", Some(720.0), false).await;
-    key("next", Some(240.0), false).await;
-    let left = Scraped::of(base).await.get(series);
+    key(setup, "ever", None, false).await;
+    key(setup, "over", Some(-1.0), false).await;
+    key(setup, "back", Some(1.0), true).await;
+    assert!(!Scraped::of(base).await.0.contains_key(KEY_EXPIRES), "none of them ends");
+    key(setup, "later", Some(720.0), false).await;
+    key(setup, "next", Some(240.0), false).await;
+    let left = Scraped::of(base).await.get(KEY_EXPIRES);
     assert!(left <= 864_000.0 && left > 860_000.0, "{left}");
     sqlx::query("update api_keys set revoked_at = now() where expires_at is not null")
-        .execute(&pool)
+        .execute(&pool(&setup.env()["DATABASE_URL"]).await)
         .await
         .unwrap();
-    assert!(!Scraped::of(base).await.0.contains_key(series), "nor now");
+    assert!(!Scraped::of(base).await.0.contains_key(KEY_EXPIRES), "nor now");
 }
 
 #[tokio::test(flavor = "multi_thread")]
