@@ -428,12 +428,8 @@ fn chat(r: &mut Reader<'_>) -> Chat {
     if !(Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600)).contains(&approval_expires) {
         r.mistake("`chat.approval_expires`", "is outside one second to 30 days");
     }
-    let link_secret = r.secret("chat.link_secret");
-    if link_secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < MIN_SECRET) {
-        r.mistake("`chat.link_secret`", format!("is shorter than {MIN_SECRET} bytes: links could be forged"));
-    }
     Chat {
-        link_secret,
+        link_secret: r.signing_secret("chat.link_secret", "links could be forged"),
         history_tokens: r.bounded("chat.history_tokens", 0, 200_000),
         stop_on_disconnect: r.one_of("chat.on_disconnect", &["finish", "stop"]) == "stop",
         approval_expires,

@@ -1,8 +1,9 @@
 //! Reads single settings from the layers and collects every mistake, so that one run explains them all.
 
+use super::MIN_SECRET;
 use super::settings::{Effective, SECRETS, SETTINGS, Setting};
 use crate::evidence::redact::Redactor;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
@@ -169,23 +170,34 @@ impl<'a> Reader<'a> {
         self.resolve(&name, &value?)
     }
 
-    /// `env:NAME`, `file:/path`, or the value itself.
+    /// A secret that something is signed with; `risk` says what a short one would allow.
+    pub(super) fn signing_secret(&mut self, key: &str, risk: &str) -> Option<SecretString> {
+        let secret = self.secret(key)?;
+        if secret.expose_secret().len() < MIN_SECRET {
+            self.mistake(format!("`{key}`"), format!("is shorter than {MIN_SECRET} bytes: {risk}"));
+        }
+        Some(secret)
+    }
+
+    /// `env:NAME`, `file:/path`, or the value itself. A reference that leads to nothing is no secret: anybody knows the empty one.
     pub(super) fn resolve(&mut self, name: &str, value: &str) -> Option<SecretString> {
         if let Some(variable) = value.strip_prefix("env:") {
-            let found = (self.env)(variable);
-            if found.is_none() {
-                self.mistake(name, format!("the environment variable `{variable}` it refers to is not set"));
-            }
-            return found.map(SecretString::from);
+            let problem = match (self.env)(variable) {
+                None => "is not set",
+                Some(found) if found.trim().is_empty() => "is empty",
+                Some(found) => return Some(SecretString::from(found)),
+            };
+            self.mistake(name, format!("the environment variable `{variable}` it refers to {problem}"));
+            return None;
         }
         if let Some(path) = value.strip_prefix("file:") {
-            return match std::fs::read_to_string(path) {
-                Ok(text) => Some(SecretString::from(text.trim().to_owned())),
-                Err(error) => {
-                    self.mistake(name, format!("the file `{path}` it refers to cannot be read: {error}"));
-                    None
-                }
+            let problem = match std::fs::read_to_string(path) {
+                Err(error) => format!("cannot be read: {error}"),
+                Ok(text) if text.trim().is_empty() => "is empty".to_owned(),
+                Ok(text) => return Some(SecretString::from(text.trim().to_owned())),
             };
+            self.mistake(name, format!("the file `{path}` it refers to {problem}"));
+            return None;
         }
         Some(SecretString::from(value.to_owned()))
     }

@@ -298,7 +298,7 @@ const GENERAL: &[Setting] = &[
         "tracker.webhook_secret",
         &["REGREEN_WEBHOOK_SECRET"],
         "",
-        "What the tracker signs its webhooks to `/api/webhooks/tracker` with; without it they are refused.",
+        "What the tracker signs its webhooks to `/api/webhooks/tracker` with, at least 16 bytes; without it they are refused.",
     ),
     s(
         "openshift.url",

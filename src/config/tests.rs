@@ -149,6 +149,36 @@ fn a_policy_that_cannot_be_read_and_a_secret_that_is_too_short_are_mistakes() {
 }
 
 #[test]
+fn a_reference_that_leads_to_nothing_is_a_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, " \n").unwrap();
+    let reference = format!("file:{}", file.display());
+    let tracker = [("MCP_GITEA_URL", "http://g/mcp"), ("GITEA_OWNER", "o"), ("GITEA_REPO", "r")];
+    let with = |more: &[(&'static str, &str)]| {
+        let env: Vec<_> = tracker.iter().chain(more).map(|(name, value)| (*name, *value)).collect();
+        load("", &env).map_err(|mistakes| mistakes.to_string())
+    };
+    let empty_file = with(&[("REGREEN_WEBHOOK_SECRET", &reference)]).unwrap_err();
+    let said = format!(
+        "`tracker.webhook_secret` (REGREEN_WEBHOOK_SECRET): the file `{}` it refers to is empty",
+        file.display()
+    );
+    assert!(empty_file.contains(&said), "{empty_file}");
+    let empty_variable = with(&[("REGREEN_WEBHOOK_SECRET", "env:HOOK"), ("HOOK", "")]).unwrap_err();
+    assert!(
+        empty_variable.contains("the environment variable `HOOK` it refers to is empty"),
+        "{empty_variable}"
+    );
+    let short = with(&[("REGREEN_WEBHOOK_SECRET", "between-us")]).unwrap_err();
+    assert!(short.contains("`tracker.webhook_secret`: is shorter than 16 bytes"), "{short}");
+    std::fs::write(&file, "between-the-two-of-us\n").unwrap();
+    assert!(
+        with(&[("REGREEN_WEBHOOK_SECRET", &reference)]).unwrap().tracker.unwrap().webhook_secret.is_some()
+    );
+}
+
+#[test]
 fn the_table_in_the_readme_is_this_one() {
     let readme = include_str!("../../README.md");
     assert!(

@@ -44,6 +44,6 @@ pub(super) fn read(r: &mut Reader<'_>, mcp: &[McpServer]) -> Option<Tracker> {
         create_tool: r.required_text("tracker.create_tool"),
         list_tool: r.required_text("tracker.list_tool"),
         comment_tool: r.required_text("tracker.comment_tool"),
-        webhook_secret: r.secret("tracker.webhook_secret"),
+        webhook_secret: r.signing_secret("tracker.webhook_secret", "events could be forged"),
     })
 }

@@ -126,7 +126,13 @@ async fn hook(app: &TestApp, kind: &str, delivery: &str, body: &Value, secret: &
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_issue_resolves_its_incident() {
-    let app = Setup::whole().await.set("REGREEN_WEBHOOK_SECRET", "between-us").start().await.read_up().await;
+    let app = Setup::whole()
+        .await
+        .set("REGREEN_WEBHOOK_SECRET", "between-the-two-of-us")
+        .start()
+        .await
+        .read_up()
+        .await;
     app.report("dns").await;
     let id = incident(&app).await["id"].as_str().unwrap().to_owned();
     let event = |action: &str, number: i64, repository: &str, sender: &str| {
@@ -145,21 +151,32 @@ async fn a_closed_issue_resolves_its_incident() {
         ("issues", event("closed", 1, "platform/other", "carol")),
         ("push", json!({"ref": "main"})),
     ] {
-        assert_eq!(hook(&app, kind, "2", &body, "between-us").await, (200, ignored.clone()), "{kind} {body}");
+        assert_eq!(
+            hook(&app, kind, "2", &body, "between-the-two-of-us").await,
+            (200, ignored.clone()),
+            "{kind} {body}"
+        );
     }
-    assert_eq!(hook(&app, "issues", "3", &json!({"action": 1}), "between-us").await.0, 400);
+    assert_eq!(hook(&app, "issues", "3", &json!({"action": 1}), "between-the-two-of-us").await.0, 400);
     let mut comment = event("created", 1, ours, "regreen");
     comment["comment"] = json!({"body": "Seen again", "html_url": "https://git.example.com/c/1"});
-    assert_eq!(hook(&app, "issue_comment", "4", &comment, "between-us").await.1, ignored, "our own words");
+    assert_eq!(
+        hook(&app, "issue_comment", "4", &comment, "between-the-two-of-us").await.1,
+        ignored,
+        "our own words"
+    );
     comment["sender"]["login"] = json!("dave");
     comment["comment"]["body"] = json!("The snorkel of the resolver was blocked.");
-    assert_eq!(hook(&app, "issue_comment", "5", &comment, "between-us").await.1["status"], "noted");
+    assert_eq!(
+        hook(&app, "issue_comment", "5", &comment, "between-the-two-of-us").await.1["status"],
+        "noted"
+    );
     assert_eq!(incident(&app).await["status"], "open");
     let mut closed = closed;
     closed["commit_id"] = json!("4f2a91c");
-    assert_eq!(hook(&app, "issues", "6", &closed, "between-us").await.1["status"], "resolved");
+    assert_eq!(hook(&app, "issues", "6", &closed, "between-the-two-of-us").await.1["status"], "resolved");
     assert_eq!(
-        hook(&app, "issues", "6", &closed, "between-us").await.1,
+        hook(&app, "issues", "6", &closed, "between-the-two-of-us").await.1,
         ignored,
         "delivered twice, stored once"
     );
