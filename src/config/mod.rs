@@ -44,6 +44,9 @@ use std::time::Duration;
 /// Shortest secret that something is signed with, in bytes.
 const MIN_SECRET: usize = 16;
 
+/// Shortest time between two signs of life: less would be nothing but signs of life.
+const SHORTEST_BEAT: Duration = Duration::from_millis(100);
+
 /// The whole configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -455,8 +458,8 @@ fn audit(r: &mut Reader<'_>) -> Audit {
 fn queue(r: &mut Reader<'_>) -> Queue {
     let queue = Queue {
         concurrency: r.bounded("queue.concurrency", 1, 2048),
-        heartbeat: r.duration("queue.heartbeat"),
-        lease: r.duration("queue.lease"),
+        heartbeat: r.duration_from("queue.heartbeat", SHORTEST_BEAT),
+        lease: r.duration_from("queue.lease", SHORTEST_BEAT),
     };
     if queue.lease < queue.heartbeat * 2 {
         r.mistake(

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Longest time of a setting: moments that far away can still be reckoned with.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 /// Reads an environment variable; injected so that tests need no process environment.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -146,10 +149,31 @@ impl<'a> Reader<'a> {
         let (value, name) = self.lookup(key);
         let value = value.unwrap_or_default();
         let parsed = value.parse::<u64>().map(Duration::from_secs).ok();
-        parsed.or_else(|| humantime::parse_duration(&value).ok()).unwrap_or_else(|| {
+        let Some(time) = parsed.or_else(|| humantime::parse_duration(&value).ok()) else {
             self.mistake(name, format!("`{value}` is not a time such as `30s`, `5m` or `500ms`"));
-            Duration::ZERO
-        })
+            return Duration::ZERO;
+        };
+        self.not_too_long(&name, time)
+    }
+
+    /// A time that can be added to any moment there is.
+    pub(super) fn not_too_long(&mut self, name: &str, time: Duration) -> Duration {
+        if time <= MAX_DURATION {
+            return time;
+        }
+        self.mistake(name, "is longer than 100 years");
+        MAX_DURATION
+    }
+
+    /// A time of at least this.
+    pub(super) fn duration_from(&mut self, key: &str, low: Duration) -> Duration {
+        let before = self.mistakes.len();
+        let time = self.duration(key);
+        if time < low && self.mistakes.len() == before {
+            let (_, name) = self.lookup(key);
+            self.mistake(name, format!("is shorter than {}", humantime::format_duration(low)));
+        }
+        time.max(low)
     }
 
     pub(super) fn url(&mut self, key: &str) -> Option<String> {

@@ -189,8 +189,10 @@ fn secrets(
 }
 
 fn duration(r: &mut Reader<'_>, name: &str, field: &str, value: &str) -> Duration {
-    humantime::parse_duration(value).unwrap_or_else(|_| {
-        r.mistake(format!("{name} {field}"), format!("`{value}` is not a time such as `30s`"));
-        Duration::from_secs(10)
-    })
+    let name = format!("{name} {field}");
+    let Ok(time) = humantime::parse_duration(value) else {
+        r.mistake(name, format!("`{value}` is not a time such as `30s`"));
+        return Duration::from_secs(10);
+    };
+    r.not_too_long(&name, time)
 }

@@ -179,6 +179,30 @@ fn a_reference_that_leads_to_nothing_is_a_mistake() {
 }
 
 #[test]
+fn times_have_their_bounds() {
+    let said = mistakes(
+        "[queue]\nheartbeat = \"0s\"\nlease = \"50ms\"\n[server]\nwait = \"18446744073709551615\"\n",
+        &[],
+    );
+    for words in [
+        "`queue.heartbeat` (file): is shorter than 100ms",
+        "`queue.lease` (file): is shorter than 100ms",
+        "`server.wait` (file): is longer than 100 years",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let table = "[[mcp]]\nname = \"x\"\ntransport = \"sse\"\nurl = \"http://x/\"\ncall_timeout = \"18446744073709551615s\"\n";
+    assert!(
+        mistakes(table, &[]).contains("call_timeout: is longer than 100 years"),
+        "{}",
+        mistakes(table, &[])
+    );
+    let shortest = load("[queue]\nheartbeat = \"100ms\"\nlease = \"200ms\"\n", &[]).unwrap().queue;
+    assert_eq!(shortest.lease, shortest.heartbeat * 2);
+    assert!(mistakes("[queue]\nheartbeat = \"100ms\"\nlease = \"150ms\"\n", &[]).contains("at least twice"));
+}
+
+#[test]
 fn the_table_in_the_readme_is_this_one() {
     let readme = include_str!("../../README.md");
     assert!(
