@@ -9,12 +9,15 @@ use crate::shutdown::Shutdown;
 use crate::web::Templates;
 use crate::{chat, clock, db, http, jobs, telemetry};
 use anyhow::Context as _;
+use futures::FutureExt as _;
 use serde_json::json;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Time the rest of a stop gets after the grace.
@@ -144,14 +147,26 @@ async fn keep(app: Arc<App>) {
     app.live.keep(&app.pool, app.shutdown.token()).await;
 }
 
-/// Works until the stop; a database that goes away ends the worker, which then begins anew.
+/// Works until the stop.
 async fn work(app: Arc<App>) {
     let stop = app.shutdown.token().clone();
-    while let Err(error) = jobs::work(Arc::clone(&app)).await {
+    again(&stop, || jobs::work(Arc::clone(&app))).await;
+}
+
+/// Lets the worker begin anew, however it ends, until the stop: a database that goes away ends it with an error, a panic in
+/// one of its loops as if it had been stopped.
+async fn again<F: Future<Output = anyhow::Result<()>>>(stop: &CancellationToken, worker: impl Fn() -> F) {
+    loop {
+        let ended = AssertUnwindSafe(worker()).catch_unwind().await;
         if stop.is_cancelled() {
             return;
         }
-        tracing::error!(error = format!("{error:#}"), "the worker ended; beginning anew");
+        let reason = match ended {
+            Ok(Err(error)) => format!("{error:#}"),
+            Ok(Ok(())) => "it stopped although nobody stopped it".to_owned(),
+            Err(_) => "it panicked".to_owned(),
+        };
+        tracing::error!(error = reason, "the worker ended; beginning anew");
         tokio::select! {
             () = tokio::time::sleep(WORK_AGAIN) => {}
             () = stop.cancelled() => return,
@@ -235,5 +250,27 @@ impl Service {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_begins_anew_however_it_ends() {
+        let (stop, tries) = (CancellationToken::new(), AtomicU32::new(0));
+        again(&stop, async || match tries.fetch_add(1, Ordering::Relaxed) {
+            0 => Ok(()),
+            1 => anyhow::bail!("the database is away"),
+            2 => panic!("of the test"),
+            _ => {
+                stop.cancel();
+                Ok(())
+            }
+        })
+        .await;
+        assert_eq!(tries.into_inner(), 4);
     }
 }
