@@ -88,25 +88,17 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     if let Some(private) = &connected.private {
         shutdown.spawn(private.keep(shutdown.token().clone()));
     }
-    tokio::select! {
-        there = db::there(&connected.pool, config.database.wait) => there?,
-        () = shutdown.token().cancelled() => anyhow::bail!("stopped while the database did not answer"),
-    }
-    connected.migrate().await?;
+    let there = db::there(&connected.pool, config.database.wait);
+    unless_stopped(&shutdown, "the database did not answer", there).await?;
+    // Another process may be at it, and long.
+    unless_stopped(&shutdown, "the schema was being brought up to date", connected.migrate()).await?;
     let app = App::build(config, connected.pool, shutdown.clone())?;
-    app.sync_servers().await?;
-    // Before the first row: one that comes in a month without a partition keeps the whole month out of it.
-    if let Err(error) = audit::add_months(&app.pool, clock::now()).await {
-        tracing::warn!(%error, "the months of the audit record cannot be made ready now");
-    }
     let id = Uuid::now_v7().to_string();
-    let began = audit::add_all(&app.pool, &[started(&app, &id, roles)]).await;
-    began.context("what is done here cannot be put on record")?;
+    unless_stopped(&shutdown, "the start was being put on record", begin(&app, &id, roles)).await?;
     shutdown.spawn(jobs::record::keep(Arc::clone(&app)));
     shutdown.spawn(ingest(Arc::clone(&app)));
     shutdown.spawn(jobs::announce(Arc::clone(&app)));
     if roles != Roles::Work {
-        chat::ship(&app.pool).await?;
         shutdown.spawn(keep(Arc::clone(&app)));
         shutdown.spawn(chat::take_up(Arc::clone(&app)));
     }
@@ -124,6 +116,33 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
         shutdown.spawn(http::serve(listener, router, limits, shutdown.token().clone()));
     }
     Ok(Service { app, address, metrics, private: connected.private, id })
+}
+
+/// What a start waits for, unless it is stopped meanwhile.
+async fn unless_stopped<T>(
+    shutdown: &Shutdown,
+    meanwhile: &str,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = shutdown.token().cancelled() => anyhow::bail!("stopped while {meanwhile}"),
+    }
+}
+
+/// The first reads and writes of a process.
+async fn begin(app: &App, id: &str, roles: Roles) -> anyhow::Result<()> {
+    app.sync_servers().await?;
+    // Before the first row: one that comes in a month without a partition keeps the whole month out of it.
+    if let Err(error) = audit::add_months(&app.pool, clock::now()).await {
+        tracing::warn!(%error, "the months of the audit record cannot be made ready now");
+    }
+    let began = audit::add_all(&app.pool, &[started(app, id, roles)]).await;
+    began.context("what is done here cannot be put on record")?;
+    if roles != Roles::Work {
+        chat::ship(&app.pool).await?;
+    }
+    Ok(())
 }
 
 /// That a process began, with a digest of its settings: a change of them shows.

@@ -8,6 +8,7 @@ use crate::support::wire::Wire;
 use crate::support::{Setup, eventually, pool};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use sqlx::migrate::Migrate as _;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::Notify;
@@ -242,6 +243,25 @@ async fn a_start_that_waits_for_its_database_can_be_stopped() {
     let (status, said) = waiting.terminate().await;
     assert!(status.code().is_some(), "it ended by itself: {status}");
     assert!(said.contains("stopped while the database did not answer"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_waits_for_another_ones_migration_can_be_stopped() {
+    let setup = Setup::bare().await;
+    let pool = pool(&setup.env()["DATABASE_URL"]).await;
+    let mut other = pool.acquire().await.unwrap();
+    other.lock().await.unwrap();
+    let waiting = Replica::serve(&setup);
+    eventually("it waits for the lock", async || {
+        let waits = "select exists (select from pg_locks join pg_database on pg_database.oid = database \
+                     where locktype = 'advisory' and not granted and datname = current_database())";
+        sqlx::query_scalar::<_, bool>(waits).fetch_one(&pool).await.unwrap().then_some(())
+    })
+    .await;
+    let (status, said) = waiting.terminate().await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("stopped while the schema was being brought up to date"), "{said}");
+    other.unlock().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
