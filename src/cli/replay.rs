@@ -1,6 +1,7 @@
 //! `replay`: investigations are run again from what is stored, and their conclusions compared.
 
 use crate::app::{self, App};
+use crate::clock;
 use crate::config::Config;
 use crate::db::recordings;
 use crate::llm::Model;
@@ -47,7 +48,8 @@ pub(super) struct Arguments {
 
 fn time(text: &str) -> Result<DateTime<Utc>, String> {
     let day = text.parse::<NaiveDate>().map(|day| day.and_time(chrono::NaiveTime::MIN).and_utc());
-    day.or_else(|_| text.parse())
+    day.or_else(|_| text.parse().map_err(drop))
+        .and_then(|time| if clock::can_be_stored(time) { Ok(time) } else { Err(()) })
         .map_err(|_| "neither a day such as 2026-11-01 nor an RFC 3339 time".to_owned())
 }
 

@@ -1,5 +1,6 @@
 //! `/api/audit`: what was done, by whom.
 
+use super::fields::time;
 use super::problem::Problem;
 use super::reports::{bad_query, cut, page_size};
 use crate::app::App;
@@ -43,8 +44,10 @@ pub struct AuditQuery {
     /// Only what ended like this: `done`, `failed`, `refused` or `stopped`.
     outcome: Option<String>,
     /// Not before then (RFC 3339).
+    #[serde(default, deserialize_with = "time")]
     since: Option<DateTime<Utc>>,
     /// Not after then (RFC 3339).
+    #[serde(default, deserialize_with = "time")]
     until: Option<DateTime<Utc>>,
     /// The `next` of the page before.
     before: Option<i64>,

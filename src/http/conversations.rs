@@ -1,6 +1,6 @@
 //! `/api/conversations`: what was said, about incidents and otherwise.
 
-use super::fields::{Fields, Shape};
+use super::fields::{Fields, Shape, time};
 use super::problem::{FieldError, Problem};
 use super::reports::{bad_query, cut, kept_text, known_id, missing, page_size, position};
 use super::search::limit;
@@ -68,8 +68,10 @@ pub struct ListQuery {
     /// Only about this incident.
     incident_id: Option<Uuid>,
     /// Only with a word since then (RFC 3339).
+    #[serde(default, deserialize_with = "time")]
     since: Option<DateTime<Utc>>,
     /// Only with no word after (RFC 3339).
+    #[serde(default, deserialize_with = "time")]
     until: Option<DateTime<Utc>>,
     /// Only with these words in title or messages.
     text: Option<String>,

@@ -1,11 +1,24 @@
 //! Reads fields of a JSON body and query strings, naming each one that is wrong. Unknown fields are ignored.
 
 use super::problem::{FieldError, Problem};
+use crate::clock;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use serde::de::Error as _;
+use serde::{Deserialize as _, Deserializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
+
+/// A time of a query string (RFC 3339), if there is one.
+pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let time: Option<DateTime<Utc>> = Option::deserialize(from)?;
+    match time {
+        Some(time) if !clock::can_be_stored(time) => Err(D::Error::custom("is too long ago")),
+        _ => Ok(time),
+    }
+}
 
 /// The fields of one request.
 pub(super) struct Fields {

@@ -300,9 +300,11 @@ async fn by_own_name(State(app): State<Arc<App>>, request: Request, next: Next) 
 
 /// No name or word has a NUL, and the database's texts cannot hold one.
 async fn without_nul(request: Request, next: Next) -> Response {
-    if request.uri().query().is_some_and(|query| query.contains("%00")) {
-        return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the query has a NUL character (%00)")
-            .into_response();
+    // Nothing else than `%00` decodes to one, and it always does.
+    let parts = [("path", Some(request.uri().path())), ("query", request.uri().query())];
+    if let Some((part, _)) = parts.iter().find(|(_, text)| text.is_some_and(|text| text.contains("%00"))) {
+        let detail = format!("the {part} has a NUL character (%00)");
+        return Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).into_response();
     }
     next.run(request).await
 }

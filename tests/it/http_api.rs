@@ -1,5 +1,6 @@
 //! The HTTP edge: what callers get, and how errors read.
 
+use crate::support::replica::Replica;
 use crate::support::{Setup, TestApp};
 use regreen::demo::samples::sample;
 use serde_json::json;
@@ -27,6 +28,32 @@ async fn wrong_requests_get_problem_details() {
     assert_eq!(app.get("/api/reports?limit=0").await.status, 422);
     assert_eq!(app.get("/nowhere").await.body["status"], 404);
     assert_eq!(app.get("/report-failure").await.status, 405);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_cannot_hold_is_the_callers_mistake() {
+    let app = Setup::bare().await.start().await;
+    for path in ["/api/keys/a%00b", "/api/mcp-servers/%00"] {
+        let answer = TestApp::read(app.http.delete(format!("{}{path}", app.base))).await;
+        assert_eq!(answer.status, 422, "{path}: {answer:?}");
+        assert_eq!(answer.body["detail"], "the path has a NUL character (%00)", "{path}");
+    }
+    assert_eq!(app.get("/api/audit?actor=%00").await.status, 422);
+    assert_eq!(app.get("/api/keys/%2500").await.status, 405, "this is no NUL");
+    for path in ["/api/audit", "/api/conversations", "/api/audit/export"] {
+        for field in ["since", "until"] {
+            for time in ["-200000-01-01T00:00:00Z", "-4713-11-23T00:00:00Z"] {
+                let answer = app.get(&format!("{path}?{field}={time}")).await;
+                assert_eq!(answer.status, 422, "{path} {field}: {answer:?}");
+                assert!(answer.body["detail"].as_str().unwrap().contains("is too long ago"), "{answer:?}");
+            }
+            for time in ["-4711-01-01T00:00:00Z", "2026-11-01T00:00:00Z", "%2B262142-12-31T23:59:59Z"] {
+                let answer = TestApp::read(app.http.get(format!("{}{path}?{field}={time}", app.base))).await;
+                assert_eq!(answer.status, 200, "{path} {field} {time}: {answer:?}");
+            }
+        }
+    }
     app.stop().await;
 }
 
