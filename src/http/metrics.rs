@@ -12,12 +12,16 @@ use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
 /// The text format of Prometheus.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Held from the first figure that is set to the end of the text: some are taken out and put in again, and another reader would
+/// miss them in between.
+static WRITING: Mutex<()> = Mutex::new(());
 
 /// Counts a request, by the template of its route: what was asked for is anybody's word.
 pub(super) async fn count(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
@@ -48,12 +52,11 @@ pub(super) fn known(method: &axum::http::Method) -> &'static str {
     responses((status = 200, description = "Text format 0.0.4 of Prometheus", body = String, content_type = "text/plain"))
 )]
 pub async fn tell(State(app): State<Arc<App>>) -> Response {
-    look(&app).await;
-    ([(header::CONTENT_TYPE, FORMAT)], metrics().text()).into_response()
+    ([(header::CONTENT_TYPE, FORMAT)], look(&app).await).into_response()
 }
 
-/// Looks at what is not counted but is: the queue, connections.
-async fn look(app: &App) {
+/// The text, after a look at what is not counted but is: the queue, connections.
+async fn look(app: &App) -> String {
     let metrics = metrics();
     // A database that is away is told by what is missing, not by an old figure.
     let now = clock::now();
@@ -62,6 +65,7 @@ async fn look(app: &App) {
     let (depth, oldest) = waiting.map_or((f64::NAN, f64::NAN), |(count, oldest)| {
         (count as f64, oldest.map_or(0.0, |age| age.as_seconds_f64()))
     });
+    let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     metrics.queue_depth.set(depth);
     metrics.queue_oldest.set(oldest);
     metrics.key_expires.reset();
@@ -80,6 +84,7 @@ async fn look(app: &App) {
     for (state, connections) in [("idle", idle), ("used", open.saturating_sub(idle)), ("max", most)] {
         metrics.database_connections.with_label_values(&[state]).set(connections as f64);
     }
+    metrics.text()
 }
 
 /// What an address of its own answers (`server.metrics_bind`): metrics and health, to everybody who reaches it.

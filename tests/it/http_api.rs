@@ -58,6 +58,21 @@ async fn what_the_database_cannot_hold_is_the_callers_mistake() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn measurements_at_the_same_time_miss_nothing() {
+    let setup = Setup::whole().await;
+    let replica = Replica::serve(&setup).ready().await;
+    let scrapes = (0..32).map(|_| async {
+        let http = reqwest::Client::new();
+        for _ in 0..50 {
+            let scraped = http.get(format!("{}/metrics", replica.base)).send().await.unwrap();
+            let text = scraped.text().await.unwrap();
+            assert_eq!(text.matches("regreen_mcp_server_up{").count(), 2, "{text}");
+        }
+    });
+    futures::future::join_all(scrapes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_key_gives_the_same_report() {
     let app = Setup::whole().await.start().await;
     let pod = sample("go-vet").unwrap().pod;
