@@ -200,7 +200,7 @@ impl Metrics {
     fn begin(&self) {
         for (counters, values) in [
             (&self.reports, &["done", "failed"][..]),
-            (&self.alerts, &["accepted", "repeated", "ignored"]),
+            (&self.alerts, &["accepted", "repeated", "ignored", "truncated"]),
             (&self.evidence_lines, &["read", "shown"]),
             (&self.claims, &["true", "false"]),
             (&self.issues, &["created", "commented", "counted"]),
@@ -272,6 +272,11 @@ impl Metrics {
     /// What became of an alert: `accepted`, `repeated` or `ignored`.
     pub fn alert(&self, outcome: &str) {
         self.alerts.with_label_values(&[outcome]).inc();
+    }
+
+    /// So many alerts were cut off before they came.
+    pub fn alerts_truncated(&self, alerts: u32) {
+        self.alerts.with_label_values(&["truncated"]).inc_by(alerts.into());
     }
 
     /// A report ended, so long after it came in.

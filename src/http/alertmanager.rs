@@ -27,8 +27,12 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// A notification of Alertmanager's, version 4, as far as it matters here.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Notification {
     alerts: Vec<Alert>,
+    /// How many the receiver's `max_alerts` cut off.
+    #[serde(default)]
+    truncated_alerts: u32,
 }
 
 /// One of its alerts.
@@ -134,7 +138,23 @@ async fn hear(
     match foreign {
         // Alertmanager tells its log of a refusal, and nobody of an answer.
         Some(refused) if alerted.accepted.is_empty() => Err(Problem::new(StatusCode::FORBIDDEN, refused)),
-        _ => Ok((StatusCode::ACCEPTED, Json(alerted))),
+        _ => {
+            truncated(notification.truncated_alerts, &caller);
+            Ok((StatusCode::ACCEPTED, Json(alerted)))
+        }
+    }
+}
+
+/// Alerts that never came: nobody else tells of them.
+fn truncated(alerts: u32, caller: &Caller) {
+    if alerts > 0 {
+        metrics().alerts_truncated(alerts);
+        let caller = &caller.name;
+        tracing::warn!(
+            alerts,
+            caller,
+            "Alertmanager cut alerts off; raise `max_alerts` of the receiver's `webhook_configs`, or group by more labels"
+        );
     }
 }
 

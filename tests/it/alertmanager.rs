@@ -95,6 +95,25 @@ async fn what_is_no_pods_trouble_is_ignored_and_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn alerts_that_were_cut_off_are_counted() {
+    let app = Setup::bare().await.start().await;
+    let mut cut = notification(&[]);
+    cut["truncatedAlerts"] = json!(100_000_007);
+    let count = async || {
+        let counted = app.get("/metrics").await.body.as_str().unwrap().to_owned();
+        let count = counted
+            .lines()
+            .find_map(|line| line.strip_prefix("regreen_alerts_total{outcome=\"truncated\"} "));
+        count.unwrap().parse::<u64>().unwrap()
+    };
+    let before = count().await;
+    let answer = TestApp::read(app.http.post(format!("{}/webhooks/alertmanager", app.base)).json(&cut)).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    assert_eq!(count().await - before, 100_000_007);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_no_notification_are_refused() {
     let app = Setup::bare().await.start().await;
     let post = |body: String| {
