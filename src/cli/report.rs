@@ -3,6 +3,9 @@
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
+use reqwest::Response;
+use reqwest::header::LOCATION;
+use reqwest::redirect::Policy;
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -77,8 +80,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         "pipeline": arguments.pipeline, "run_url": arguments.run_url, "log": log,
         "good_log": good_log, "last_good_run": arguments.last_good_run,
     });
-    let http =
-        reqwest::Client::builder().timeout(TIMEOUT).connect_timeout(Duration::from_secs(10)).build()?;
+    let http = reqwest::Client::builder()
+        .timeout(TIMEOUT)
+        .connect_timeout(Duration::from_secs(10))
+        // One that is followed makes a GET of the report, and sends the token along.
+        .redirect(Policy::none())
+        .build()?;
     let mut request =
         http.post(format!("{}/report-failure", arguments.server.trim_end_matches('/'))).json(&body);
     let token = match &arguments.token_file {
@@ -105,17 +112,32 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     let status = response.status().as_u16();
-    let answer: Value = response
-        .json()
-        .await
-        .unwrap_or_else(|_| json!({"detail": format!("HTTP {status} without a readable answer")}));
+    let answer: Value = match elsewhere(&response) {
+        Some(detail) => json!({ "detail": detail }),
+        None => response
+            .json()
+            .await
+            .unwrap_or_else(|_| json!({"detail": format!("HTTP {status} without a readable answer")})),
+    };
     print_answer(&arguments, status, &answer);
     Ok(ExitCode::from(match status {
         200 => 0,
         202 => 4,
-        500..=599 => 1,
+        // Only of a report that was taken and worked on.
+        502 => 1,
         _ => 2,
     }))
+}
+
+/// Where to report instead, when the answer is a redirect.
+fn elsewhere(response: &Response) -> Option<String> {
+    let location = response.headers().get(LOCATION).filter(|_| response.status().is_redirection())?;
+    let location = response.url().join(location.to_str().ok()?).ok()?;
+    let advice = match location.as_str().strip_suffix("/report-failure") {
+        Some(server) => format!("use `--server {server}`"),
+        None => "name the URL of the server itself with `--server`".to_owned(),
+    };
+    Some(format!("the server redirects to {location}, and a report is not sent on; {advice}"))
 }
 
 fn spinner(arguments: &Arguments) -> ProgressBar {

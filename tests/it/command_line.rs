@@ -4,6 +4,7 @@ use crate::support::Setup;
 use regreen::demo::samples::sample;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn regreen(arguments: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_regreen"));
@@ -151,6 +152,50 @@ async fn report_prints_the_outcome_and_its_exit_code_says_which() {
     let away = regreen(&["report", "--namespace", "ci", "--pod", "p", "--server", "http://127.0.0.1:9"], &[]);
     assert_eq!(away.status.code(), Some(3));
     app.stop().await;
+}
+
+/// Answers every connection with this.
+async fn answering(said: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            // The body is an object: it ends like one.
+            while !asked.ends_with(b"}") {
+                assert!(stream.read_buf(&mut asked).await.unwrap() > 0);
+            }
+            stream.write_all(said.as_bytes()).await.unwrap();
+        }
+    });
+    base
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_tells_a_refusal_and_a_redirect_from_a_failure() {
+    let full = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 26\r\nconnection: close\r\n\r\n{\"detail\":\"it is full up\"}";
+    let moved = "HTTP/1.1 301 Moved\r\nlocation: https://ci.example/x/report-failure\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let login =
+        "HTTP/1.1 302 Found\r\nlocation: /login?to=1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    for (said, words) in [
+        (full, "it is full up"),
+        (
+            moved,
+            "redirects to https://ci.example/x/report-failure, and a report is not sent on; use `--server https://ci.example/x`",
+        ),
+        (
+            login,
+            "/login?to=1, and a report is not sent on; name the URL of the server itself with `--server`",
+        ),
+    ] {
+        let base = answering(said).await;
+        let arguments = ["report", "--namespace", "ci", "--pod", "p", "--server"];
+        let output = tokio::task::spawn_blocking(move || regreen(&[&arguments[..], &[&base]].concat(), &[]));
+        let output = output.await.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert!(text(&output).contains(words), "{}", text(&output));
+    }
 }
 
 #[test]
