@@ -3,7 +3,7 @@
 use crate::app::{self, App};
 use crate::config::Config;
 use crate::db::{audit, queue};
-use crate::journal::{self, Note};
+use crate::journal::Note;
 use crate::knowledge::Knowledge;
 use crate::shutdown::Shutdown;
 use crate::web::Templates;
@@ -153,12 +153,9 @@ fn started(app: &App, id: &str, roles: Roles) -> Note {
         Roles::Work => "works",
     };
     let version = env!("CARGO_PKG_VERSION");
-    // Without secrets: settings that are some are shown as set, and servers do not print theirs.
-    let settings = serde_json::to_string(&app.config.effective).unwrap_or_default();
-    let digest = journal::hash(format!("{settings}\n{:?}", app.config.mcp));
     Note::new("server.start", ("process", id), "done")
         .detail(format!("version {version}, {does}"))
-        .data(json!({ "version": version, "settings": digest }))
+        .data(json!({ "version": version, "settings": app.config.digest }))
 }
 
 /// Keeps what happens in answers, for readers that come back.

@@ -3,6 +3,7 @@
 mod added;
 mod auth;
 mod budget;
+mod digest;
 mod knowledge;
 mod limits;
 mod mcp;
@@ -100,6 +101,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Every setting as it is in effect, for people.
     pub effective: Vec<Effective>,
+    /// Over these, the tables and the files they name: a change shows.
+    pub digest: String,
 }
 
 /// Listening.
@@ -326,6 +329,7 @@ impl Config {
             telemetry: telemetry::read(&mut r),
             log: telemetry::log(&mut r),
             effective: r.effective(),
+            digest: digest::of(&r, file),
         };
         if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
     }

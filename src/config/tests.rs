@@ -203,6 +203,40 @@ fn times_have_their_bounds() {
 }
 
 #[test]
+fn every_change_of_what_is_configured_changes_the_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (policy, prompts) = (path("policy.toml"), path("prompts"));
+    std::fs::create_dir_all(folder.path().join("prompts/..data")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("policy.toml", "[[rule]]\ndecision = \"deny\"\n");
+    write("prompts/issue.md", "One");
+    let digest = |file: &str| {
+        let env =
+            [("REGREEN_POLICY_FILE", &*policy), ("REGREEN_PROMPTS", &*prompts), ("REGREEN_PAGES", &*prompts)];
+        load(file, &env).unwrap().digest
+    };
+    let mut seen = vec![digest("")];
+    let mut changed = |digest: String| {
+        assert!(!seen.contains(&digest), "it is the digest of something else");
+        seen.push(digest);
+    };
+    changed(digest("[server]\nport = 1\n"));
+    let notify = "[[notify]]\nname = \"a\"\nchannel = \"slack\"\nurl = \"https://hooks.example/";
+    changed(digest(&format!("{notify}one\"\n")));
+    changed(digest(&format!("{notify}two\"\n")));
+    changed(digest("[[price]]\nmodel = \"m\"\ninput = 1\noutput = 2\n"));
+    changed(digest("[[mcp]]\nname = \"x\"\ntransport = \"sse\"\nurl = \"http://x/\"\n"));
+    write("policy.toml", "[[rule]]\ndecision = \"approve\"\n");
+    changed(digest(""));
+    write("prompts/issue.md", "Two");
+    changed(digest(""));
+    write("prompts/brief.md", "Two");
+    changed(digest(""));
+    assert_eq!(seen.last(), Some(&digest("")), "the same is the same");
+}
+
+#[test]
 fn the_table_in_the_readme_is_this_one() {
     let readme = include_str!("../../README.md");
     assert!(
