@@ -1,5 +1,6 @@
 //! Accepting connections: how many at the same time, how long one may take to say what it wants, and their end in a stop.
 
+use super::progress::Progress;
 use crate::config::Server;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -25,6 +26,9 @@ const OUT_OF_FILES: Duration = Duration::from_millis(200);
 
 /// Time that a connection gets in a stop to say what it has begun to say.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Longest time that a peer may take nothing of what it is sent.
+pub(super) const UNREAD: Duration = Duration::from_secs(30);
 
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +84,10 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             }
         });
         let connection = builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
+            .serve_connection_with_upgrades(
+                TokioIo::new(Progress::new(stream, UNREAD)),
+                TowerToHyperService::new(service),
+            )
             .into_owned();
         let stop = stop.clone();
         connections.spawn(async move {
@@ -151,5 +158,38 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                 tokio::time::sleep(OUT_OF_FILES).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_gives_its_place_to_the_next() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        // More than the system takes for a peer.
+        let router = Router::new().route("/large", get(|| async { vec![0_u8; 64 << 20] }));
+        let limits = Limits { connections: 1, header: Duration::from_secs(75) };
+        let ask = async |path: &str| {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            (stream, String::from_utf8_lossy(&answer).into_owned())
+        };
+        let clients = async {
+            let begun = Instant::now();
+            let (_unread, answer) = ask("/large").await;
+            assert_eq!(answer, "HTTP/1.1 200");
+            assert_eq!(ask("/small").await.1, "HTTP/1.1 404", "it got the only place");
+            assert!((UNREAD..UNREAD * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+            stop.cancel();
+        };
+        tokio::join!(serve(listener, router, limits, stop.clone()), clients);
     }
 }

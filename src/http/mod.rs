@@ -21,6 +21,7 @@ pub(crate) mod mcp_servers;
 mod metrics;
 mod openai;
 mod problem;
+mod progress;
 mod report_failure;
 mod reports;
 pub(crate) mod resolutions;
