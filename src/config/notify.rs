@@ -42,6 +42,12 @@ pub enum Channel {
 }
 
 impl Channel {
+    /// Whether all messages go to one place, which takes the next no sooner than the last.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        !matches!(self, Self::PullRequest(_))
+    }
+
     /// Its name in the configuration.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
@@ -64,9 +70,11 @@ pub struct Forge {
     pub api: String,
     /// Host of its repositories' addresses.
     pub host: String,
+    /// What their paths begin with, without a trailing slash: empty, unless the forge is below a path.
+    pub base: String,
     /// Of an account that may read pull requests and comment on them.
     pub token: SecretString,
-    /// Only of these repositories, as `owner/name`.
+    /// Only of these repositories, as `owner/name` in small letters: forges do not tell them apart.
     pub repositories: GlobSet,
 }
 
@@ -228,15 +236,19 @@ fn forge(r: &mut Reader<'_>, name: &str, raw: &RawTarget, url: &str) -> Option<F
         return None;
     };
     let token = r.resolve(&format!("{name} token"), token)?;
-    let host = Url::parse(url).ok()?.host_str()?.to_owned();
-    let base = url.trim_end_matches('/');
+    let parsed = Url::parse(url).ok()?;
+    let host = parsed.host_str()?.to_owned();
+    let (base, below) = (url.trim_end_matches('/'), parsed.path().trim_end_matches('/').to_owned());
     let (kind, api) = match (raw.channel.as_str(), host.as_str()) {
         ("github", "github.com") => (ForgeKind::GitHub, "https://api.github.com".to_owned()),
+        ("github", host) if host.ends_with(".ghe.com") => (ForgeKind::GitHub, format!("https://api.{host}")),
         ("github", _) => (ForgeKind::GitHub, format!("{base}/api/v3")),
         _ => (ForgeKind::Gitea, format!("{base}/api/v1")),
     };
+    let repositories: Vec<String> = raw.repositories.iter().map(|glob| glob.to_ascii_lowercase()).collect();
+    let repositories = globs(&repositories);
     for glob in raw.repositories.iter().filter(|glob| Glob::new(glob).is_err()) {
         r.mistake(format!("{name} repositories"), format!("`{glob}` is not a pattern such as `team/*`"));
     }
-    Some(Forge { kind, api, host, token, repositories: globs(&raw.repositories) })
+    Some(Forge { kind, api, host, base: below, token, repositories })
 }

@@ -20,20 +20,22 @@ pub struct Notification {
     pub at: DateTime<Utc>,
 }
 
-/// Keeps something to be told to a target.
+/// Keeps that reports are to be told of to a target.
 pub async fn add(
     db: impl PgExecutor<'_>,
     target: &str,
     novelty: Novelty,
-    report: Uuid,
+    reports: &[Uuid],
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
+    let ids: Vec<Uuid> = reports.iter().map(|_| Uuid::now_v7()).collect();
     sqlx::query!(
-        "insert into notifications (id, target, event, report_id, created_at) values ($1, $2, $3, $4, $5)",
-        Uuid::now_v7(),
+        "insert into notifications (id, target, event, report_id, created_at)
+         select id, $2, $3, report, $5 from unnest($1::uuid[], $4::uuid[]) as new (id, report)",
+        &ids,
         target,
         novelty.as_str(),
-        report,
+        reports,
         now
     )
     .execute(db)
@@ -41,17 +43,26 @@ pub async fn add(
     Ok(())
 }
 
-/// How long the target has to be left alone, by the database's clock.
-pub async fn rests(db: impl PgExecutor<'_>, target: &str, every: Duration) -> sqlx::Result<Duration> {
+/// How long the target has to be left alone, by the database's clock: it was told something not so long ago, or did not take
+/// it, `alike` whatever else there is. `None` when nothing is left to tell.
+pub async fn rests(
+    db: impl PgExecutor<'_>,
+    target: &str,
+    every: Duration,
+    alike: bool,
+) -> sqlx::Result<Option<Duration>> {
     let seconds = sqlx::query_scalar!(
-        r#"select coalesce(extract(epoch from max(sent_at) + make_interval(secs => $2) - now()), 0)::float8 as "seconds!"
-           from notifications where target = $1 and sent_at is not null"#,
+        r#"select extract(epoch from greatest(
+                      (select max(sent_at) + make_interval(secs => $2) from notifications where target = $1 and sent_at is not null),
+                      case when $3 then max(not_before) else min(coalesce(not_before, now())) end, now()) - now())::float8 as seconds
+           from notifications where target = $1 and sent_at is null and refused is null having count(*) > 0"#,
         target,
-        every.as_secs_f64()
+        every.as_secs_f64(),
+        alike
     )
-    .fetch_one(db)
+    .fetch_optional(db)
     .await?;
-    Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+    Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default()))
 }
 
 /// Takes what is due, oldest first, for so long.
@@ -65,7 +76,7 @@ pub async fn claim(
         "update notifications set claimed_until = now() + make_interval(secs => $3)
          where id in (select id from notifications
                       where target = $1 and sent_at is null and refused is null
-                            and (claimed_until is null or claimed_until < now())
+                            and (claimed_until is null or claimed_until < now()) and (not_before is null or not_before <= now())
                       order by created_at, id limit $2 for update skip locked)
          returning id, event, report_id, created_at",
         target,
@@ -85,18 +96,6 @@ pub async fn claim(
     Ok(claimed)
 }
 
-/// How long until something may be claimed, by the database's clock; `None` when nothing is left to tell.
-pub async fn due(db: impl PgExecutor<'_>, target: &str) -> sqlx::Result<Option<Duration>> {
-    let seconds = sqlx::query_scalar!(
-        r#"select extract(epoch from min(greatest(coalesce(claimed_until, now()), now())) - now())::float8 as seconds
-           from notifications where target = $1 and sent_at is null and refused is null"#,
-        target
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()))
-}
-
 /// They were sent, or never will be and why.
 pub async fn close(db: impl PgExecutor<'_>, ids: &[Uuid], refused: Option<&str>) -> sqlx::Result<()> {
     sqlx::query!(
@@ -110,9 +109,17 @@ pub async fn close(db: impl PgExecutor<'_>, ids: &[Uuid], refused: Option<&str>)
     Ok(())
 }
 
-/// They are to be sent after all.
-pub async fn give_back(db: impl PgExecutor<'_>, ids: &[Uuid]) -> sqlx::Result<()> {
-    sqlx::query!("update notifications set claimed_until = null where id = any($1)", ids).execute(db).await?;
+/// They are to be sent after all, after a pause of at least so long, which doubles with each try to an hour at most.
+pub async fn give_back(db: impl PgExecutor<'_>, ids: &[Uuid], least: Duration) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update notifications set tries = tries + 1, claimed_until = null, not_before = now()
+             + greatest(make_interval(secs => $2), least(make_interval(secs => 2 ^ least(tries + 1, 20)), interval '1 hour'))
+         where id = any($1)",
+        ids,
+        least.as_secs_f64()
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }
 

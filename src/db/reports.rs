@@ -159,18 +159,12 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Repor
     Ok(row.map(Report::from))
 }
 
-/// Reports of a commit that have a cause, the latest first.
-pub async fn of_commit(
-    db: impl PgExecutor<'_>,
-    repository: &str,
-    commit: &str,
-    most: i64,
-) -> sqlx::Result<Vec<Uuid>> {
+/// Reports that have a cause and whose commit begins as this one does, in any repository, the latest first.
+pub async fn of_commit(db: impl PgExecutor<'_>, commit: &str, most: i64) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "select id from reports
-         where failure ->> 'commit' = $2 and failure ->> 'repository' = $1 and incident_id is not null and status = 'done'
-         order by id desc limit $3",
-        repository,
+         where left(lower(failure ->> 'commit'), 7) = left(lower($1), 7) and incident_id is not null and status = 'done'
+         order by id desc limit $2",
         commit,
         most
     )
@@ -383,23 +377,34 @@ pub async fn finish(
     Ok(ended == 1)
 }
 
+/// A report that ended with another.
+#[derive(Debug)]
+pub struct EndedToo {
+    /// Which one.
+    pub id: Uuid,
+    /// Where its pod is.
+    pub namespace: String,
+}
+
 /// Ends the reports that waited for this incident's leader, with its outcome.
 pub async fn finish_waiting(
     db: impl PgExecutor<'_>,
     incident: Uuid,
     result: &str,
     now: DateTime<Utc>,
-) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
+) -> sqlx::Result<Vec<EndedToo>> {
+    sqlx::query_as!(
+        EndedToo,
         r#"with ended as (
                update reports set status = 'done', result = $2, finished_at = $3
-               where incident_id = $1 and status = 'waiting' returning id)
-           select count(pg_notify('regreen_report', id::text)) as "count!" from ended"#,
+               where incident_id = $1 and status = 'waiting' returning id, failure ->> 'namespace' as namespace),
+           told as (select id, pg_notify('regreen_report', id::text)::text from ended)
+           select ended.id as "id!", coalesce(namespace, '') as "namespace!" from ended join told using (id) order by id"#,
         incident,
         result,
         now
     )
-    .fetch_one(db)
+    .fetch_all(db)
     .await
 }
 

@@ -56,8 +56,13 @@ impl Wanted {
     /// Whether this is wanted.
     #[must_use]
     pub fn fits(&self, novelty: Novelty, namespace: &str, class: Option<FailureClass>) -> bool {
-        self.novelties.contains(&novelty)
-            && self.namespaces.is_match(namespace)
+        self.novelties.contains(&novelty) && self.concerns(namespace, class)
+    }
+
+    /// Whether it is of what is wanted, however new.
+    #[must_use]
+    pub fn concerns(&self, namespace: &str, class: Option<FailureClass>) -> bool {
+        self.namespaces.is_match(namespace)
             && (self.classes.is_empty() || class.is_some_and(|class| self.classes.contains(&class)))
     }
 }

@@ -70,11 +70,15 @@ pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
 
 /// Gives reports that are not done and have no job a new one, until the shutdown token fires. A job may get lost: a worker
 /// that was believed dead ends one that another has taken over and then dies itself, or a job is given up after many tries.
+/// The same for what is left to be told.
 pub async fn reclaim(app: Arc<App>) {
     let stop = app.shutdown.token();
     let look = async {
         loop {
             tokio::time::sleep(app.config.queue.lease).await;
+            if let Err(error) = crate::notify::reclaim(&app).await {
+                tracing::warn!(%error, "what is left to be told cannot be looked for");
+            }
             match db::queue::reclaim(&app.pool).await {
                 Ok(0) => {}
                 Ok(reports) => tracing::warn!(reports, "reports without a job got a new one"),

@@ -16,6 +16,10 @@ use uuid::Uuid;
 const SHOWN: usize = 10;
 /// Longest title, in characters.
 const MAX_TITLE: usize = 200;
+/// Longest facts, in characters. Five times as many when all are escaped, as with titles: a section of Slack's has 3,000.
+const MAX_FACTS: usize = 250;
+/// Longest address that is linked, in bytes.
+const MAX_URL: usize = 400;
 
 /// Something that is told.
 pub(super) struct Item {
@@ -49,7 +53,7 @@ impl Item {
     }
 
     fn is_link(url: &str) -> bool {
-        url.starts_with("https://") || url.starts_with("http://")
+        url.len() <= MAX_URL && (url.starts_with("https://") || url.starts_with("http://"))
     }
 
     /// The issue, or else the report.
@@ -81,7 +85,7 @@ impl Item {
                 facts.push(format!("seen {} times", incident.occurrences));
             }
         }
-        facts.join(" · ")
+        facts.join(" · ").chars().take(MAX_FACTS).collect()
     }
 }
 
@@ -97,13 +101,14 @@ fn summary(items: &[Item]) -> String {
 /// Slack's own characters, and nothing of its markup: `<!channel>` stays text.
 fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    // An address in plain text would be made a link of.
-    text.replace("://", ":\u{200b}//").replace(['*', '_', '~', '`', '|'], " ")
+    // An address in plain text would be made a link of, and a name call somebody.
+    text.replace("://", ":\u{200b}//").replace('@', "@\u{200b}").replace(['*', '_', '~', '`', '|'], " ")
 }
 
 /// For an incoming webhook of Slack.
 pub(super) fn slack(items: &[Item]) -> Message {
-    let section = |text: String| json!({"type": "section", "text": {"type": "mrkdwn", "text": text}});
+    let section =
+        |text: String| json!({"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": true}});
     let mut blocks = Vec::new();
     if items.len() > 1 {
         blocks.push(section(format!("*{}*", summary(items))));
@@ -255,6 +260,18 @@ mod tests {
         let text = card["body"][1]["text"].as_str().unwrap();
         assert!(text.starts_with("**New cause**: ") && !text.contains("](https://evil"), "{text}");
         assert_eq!(card["actions"][0]["url"], "https://git.example/o/r/issues/7");
+    }
+
+    #[test]
+    fn a_section_fits_slack_whatever_is_told() {
+        let mut item = item(&"&".repeat(300));
+        item.report.failure.pipeline = Some("&".repeat(253));
+        item.report.failure.task = Some("<".repeat(253));
+        let slack: Value = serde_json::from_str(&slack(&[item]).body).unwrap();
+        let section = &slack["blocks"][0]["text"];
+        let text = section["text"].as_str().unwrap();
+        assert!(text.chars().count() <= 3_000 && text.contains("&amp;&amp;"), "{}", text.len());
+        assert_eq!(section["verbatim"], true, "names of channels and people stay text");
     }
 
     #[test]

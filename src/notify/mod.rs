@@ -14,53 +14,95 @@ use crate::domain::{FailureClass, Incident, Novelty, Report};
 use crate::metrics::metrics;
 use message::{Item, Message};
 use reqwest::StatusCode;
+use reqwest::header::HeaderMap;
 use secrecy::ExposeSecret as _;
 use sqlx::PgConnection;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Most that one message tells of; the rest comes with the next one.
+/// Most that one message tells of in full; the rest comes with the next one.
 const MOST: i64 = 50;
+/// The same where most of it is only counted.
+const MOST_COUNTED: i64 = 1_000;
 /// Longest wait for a target's answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long what is being sent is nobody else's.
 const LEASE: Duration = Duration::from_mins(2);
+/// Longest pause that a target may ask for.
+const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 /// How long it is kept what was told.
 const KEPT: chrono::TimeDelta = chrono::TimeDelta::days(7);
 
-/// Notes that a report ended for all who want to know, within the transaction that ends it.
+/// Notes that reports ended, each given with its namespace, for all who want to know; within the transaction that ends them.
 ///
 /// # Errors
 /// The database is away.
 pub async fn note(
     transaction: &mut PgConnection,
     app: &App,
-    novelty: Novelty,
-    report: &Report,
-    class: Option<FailureClass>,
+    (novelty, class): (Novelty, Option<FailureClass>),
+    reports: &[(Uuid, &str)],
 ) -> sqlx::Result<()> {
-    for target in &app.config.notify {
-        if target.wanted.fits(novelty, &report.failure.namespace, class) {
-            notifications::add(&mut *transaction, &target.name, novelty, report.id, clock::now()).await?;
-            let rest = notifications::rests(&mut *transaction, &target.name, target.wanted.every).await?;
-            queue::add_notify(&mut *transaction, &target.name, rest).await?;
+    for Target { name, wanted, channel, .. } in &app.config.notify {
+        let fits = reports.iter().filter(|(_, namespace)| wanted.fits(novelty, namespace, class));
+        let ids: Vec<Uuid> = fits.map(|(id, _)| *id).collect();
+        if !ids.is_empty() {
+            notifications::add(&mut *transaction, name, novelty, &ids, clock::now()).await?;
+            let rest = notifications::rests(&mut *transaction, name, wanted.every, channel.is_one()).await?;
+            queue::add_notify(&mut *transaction, name, rest.unwrap_or_default()).await?;
         }
     }
     Ok(())
 }
 
+/// Sees to it that what is left to be told has a job: one that a process took which does not know its target is gone, and so is
+/// one that was tried too often.
+///
+/// # Errors
+/// The database is away.
+pub async fn reclaim(app: &App) -> sqlx::Result<()> {
+    for target in &app.config.notify {
+        follow(app, target).await?;
+    }
+    Ok(())
+}
+
+async fn rests(app: &App, target: &Target) -> sqlx::Result<Option<Duration>> {
+    notifications::rests(&app.pool, &target.name, target.wanted.every, target.channel.is_one()).await
+}
+
+/// What is left to be told gets its turn.
+async fn follow(app: &App, target: &Target) -> sqlx::Result<()> {
+    match rests(app, target).await? {
+        Some(rest) => queue::add_notify(&app.pool, &target.name, rest).await,
+        None => Ok(()),
+    }
+}
+
 /// Why a message was not taken.
 enum Refusal {
-    /// It may be later.
-    Retry(String),
+    /// It may be later, after a pause of at least so long.
+    Retry(String, Duration),
     /// It never will be.
     Final(String),
+}
+
+impl Refusal {
+    fn away(error: sqlx::Error) -> Self {
+        Self::Retry(format!("the database is away: {error}"), Duration::ZERO)
+    }
+}
+
+/// What was told at once, and what came of it.
+struct Part {
+    ids: Vec<Uuid>,
+    sent: Result<(), Refusal>,
 }
 
 /// Tells a target what there is to tell. What is not of the configuration any more stays untold.
 ///
 /// # Errors
-/// Why not now, for the log; the queue tries again.
+/// The database is away; the queue tries again.
 pub async fn tell(app: &App, name: &str) -> Result<(), String> {
     let Some(target) = app.config.notify.iter().find(|target| target.name == name) else {
         tracing::warn!(
@@ -69,66 +111,73 @@ pub async fn tell(app: &App, name: &str) -> Result<(), String> {
         );
         return Ok(());
     };
-    let away = |error: sqlx::Error| format!("the database is away: {error}");
-    let rest = notifications::rests(&app.pool, name, target.wanted.every).await.map_err(away)?;
-    if !rest.is_zero() {
-        return queue::add_notify(&app.pool, name, rest).await.map_err(away);
-    }
-    let claimed = notifications::claim(&app.pool, name, MOST, LEASE).await.map_err(away)?;
-    if claimed.is_empty() {
-        // What a process that died was sending is somebody else's when its lease is over.
-        return follow(app, name, Duration::ZERO).await.map_err(away);
-    }
-    let ids: Vec<Uuid> = claimed.iter().map(|notification| notification.id).collect();
-    let sent = match items(app, &claimed).await {
-        Ok(items) => send(app, target, &items).await,
-        Err(error) => Err(Refusal::Retry(away(error))),
-    };
-    let outcome = match &sent {
-        Ok(()) => "done",
-        Err(_) => "failed",
-    };
-    metrics().notifications.with_label_values(&[name, outcome]).inc();
-    match sent {
-        Ok(()) => notifications::close(&app.pool, &ids, None).await.map_err(away)?,
-        Err(Refusal::Retry(reason)) => {
-            notifications::give_back(&app.pool, &ids).await.map_err(away)?;
-            return Err(format!("`{name}` could not be told: {reason}"));
-        }
-        Err(Refusal::Final(reason)) => {
-            tracing::error!(
-                target = name,
-                reason,
-                "a target does not take what it is told; it is not told again"
-            );
-            notifications::close(&app.pool, &ids, Some(&reason)).await.map_err(away)?;
-        }
-    }
-    settle(app, target, claimed.len(), outcome).await.map_err(away)
+    tell_known(app, target).await.map_err(|error| format!("the database is away: {error}"))
 }
 
-/// What was told goes on record, what is long over is forgotten, and what came meanwhile gets its turn.
-async fn settle(app: &App, target: &Target, told: usize, outcome: &str) -> sqlx::Result<()> {
+async fn tell_known(app: &App, target: &Target) -> sqlx::Result<()> {
+    let name = &target.name;
+    match rests(app, target).await? {
+        None => return Ok(()),
+        Some(Duration::ZERO) => {}
+        Some(rest) => return queue::add_notify(&app.pool, name, rest).await,
+    }
+    let counts = matches!(target.channel, Channel::Slack(_) | Channel::Teams(_));
+    let most = if counts { MOST_COUNTED } else { MOST };
+    let claimed = notifications::claim(&app.pool, name, most, LEASE).await?;
+    if claimed.is_empty() {
+        // What a process that died was sending is somebody else's when its lease is over.
+        return queue::add_notify(&app.pool, name, LEASE).await;
+    }
+    let parts = match items(app, &claimed).await {
+        Ok(items) => send(app, target, &items).await,
+        Err(error) => {
+            let ids = claimed.iter().map(|notification| notification.id).collect();
+            vec![Part { ids, sent: Err(Refusal::away(error)) }]
+        }
+    };
+    let (mut told, mut untold) = (0, 0);
+    for part in parts {
+        match part.sent {
+            Ok(()) => told += part.ids.len(),
+            Err(_) => untold += part.ids.len(),
+        }
+        conclude(app, name, part).await?;
+    }
+    settle(app, target, (told, untold)).await
+}
+
+/// Keeps what came of telling something.
+async fn conclude(app: &App, target: &str, Part { ids, sent }: Part) -> sqlx::Result<()> {
+    let outcome = if sent.is_ok() { "done" } else { "failed" };
+    metrics().notifications.with_label_values(&[target, outcome]).inc();
+    match sent {
+        Ok(()) => notifications::close(&app.pool, &ids, None).await,
+        Err(Refusal::Retry(reason, pause)) => {
+            tracing::warn!(target, reason, "a target could not be told; it is tried again");
+            notifications::give_back(&app.pool, &ids, pause.min(LONGEST_PAUSE)).await
+        }
+        Err(Refusal::Final(reason)) => {
+            tracing::error!(target, reason, "a target does not take what it is told; it is not told again");
+            notifications::close(&app.pool, &ids, Some(&reason)).await
+        }
+    }
+}
+
+/// How many were told goes on record, what is long over is forgotten, and what is left gets its turn.
+async fn settle(app: &App, target: &Target, (told, untold): (usize, usize)) -> sqlx::Result<()> {
     let now = clock::now();
-    let detail = format!("{told} told");
+    let not = if untold == 0 { String::new() } else { format!(", {untold} not told") };
+    let detail = format!("{told} told{not}");
     let deed = Deed {
         actor: "regreen",
         action: "notify",
         object: ("target", &target.name),
-        outcome,
+        outcome: if untold == 0 { "done" } else { "failed" },
         detail: &detail,
     };
     audit::add(&app.pool, &deed, now).await?;
     notifications::prune(&app.pool, now - KEPT).await?;
-    follow(app, &target.name, target.wanted.every).await
-}
-
-/// What is left to be told gets its turn, at the earliest after a while.
-async fn follow(app: &App, name: &str, least: Duration) -> sqlx::Result<()> {
-    match notifications::due(&app.pool, name).await? {
-        Some(wait) => queue::add_notify(&app.pool, name, wait.max(least)).await,
-        None => Ok(()),
-    }
+    follow(app, target).await
 }
 
 /// A report and its cause.
@@ -157,33 +206,53 @@ async fn items(app: &App, claimed: &[Notification]) -> sqlx::Result<Vec<Item>> {
     Ok(items)
 }
 
-async fn send(app: &App, target: &Target, items: &[Item]) -> Result<(), Refusal> {
+async fn send(app: &App, target: &Target, items: &[Item]) -> Vec<Part> {
     let (url, Message { body, headers }) = match &target.channel {
-        Channel::PullRequest(forge) => return pull_request::comment(app, forge, items).await,
+        Channel::PullRequest(forge) => return pull_request::comment(app, (target, forge), items).await,
         Channel::Slack(url) => (url, message::slack(items)),
         Channel::Teams(url) => (url, message::teams(items, &app.config.privacy.links)),
         Channel::Webhook { url, secret } => (url, message::webhook(items, clock::now(), secret)),
     };
     let request = app.http().post(url.expose_secret()).timeout(PATIENCE);
     let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
-    let sent = request.header("content-type", "application/json").body(body).send().await;
-    answered(sent).map(|_| ()).map_err(|(_, refusal)| refusal)
+    let answer = request.header("content-type", "application/json").body(body).send().await;
+    let sent = answered(answer).await.map(|_| ()).map_err(|(_, refusal)| refusal);
+    vec![Part { ids: items.iter().map(|item| item.id).collect(), sent }]
 }
 
 /// The answer if it is a success, or else its status and whether to try again.
-fn answered(
+async fn answered(
     sent: reqwest::Result<reqwest::Response>,
 ) -> Result<reqwest::Response, (Option<StatusCode>, Refusal)> {
     // Without the address: whoever knows it may write there.
-    let response = sent
-        .map_err(|error| (None, Refusal::Retry(format!("{:#}", anyhow::Error::new(error.without_url())))))?;
+    let failed = |error: reqwest::Error| format!("{:#}", anyhow::Error::new(error.without_url()));
+    let response = sent.map_err(|error| (None, Refusal::Retry(failed(error), Duration::ZERO)))?;
     let status = response.status();
     if status.is_success() {
         return Ok(response);
     }
     let reason = format!("it answered {status}");
-    let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    let pause = pause(response.headers());
+    let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
+        || status.is_server_error()
+        || (status == StatusCode::FORBIDDEN && (pause.is_some() || is_rate_limit(response).await));
     let refusal =
-        if later || status.is_server_error() { Refusal::Retry(reason) } else { Refusal::Final(reason) };
+        if later { Refusal::Retry(reason, pause.unwrap_or_default()) } else { Refusal::Final(reason) };
     Err((Some(status), refusal))
+}
+
+/// How long to leave whoever answered alone: `Retry-After` in seconds, or GitHub's time at which its limit begins anew.
+fn pause(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let anew = || {
+        let left = number("x-ratelimit-reset")?.saturating_sub(clock::now().timestamp().unsigned_abs());
+        (number("x-ratelimit-remaining")? == 0).then_some(left)
+    };
+    number("retry-after").or_else(anew).map(Duration::from_secs)
+}
+
+/// GitHub says so of some of its limits in words alone.
+async fn is_rate_limit(mut response: reqwest::Response) -> bool {
+    let begin = response.chunk().await.ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&begin).to_lowercase().contains("rate limit")
 }

@@ -1,9 +1,9 @@
 //! The pull request whose commit failed: one comment on it, brought up to date with each failure.
 
 use super::message::Item;
-use super::{PATIENCE, Refusal};
+use super::{PATIENCE, Part, Refusal};
 use crate::app::App;
-use crate::config::{Forge, ForgeKind};
+use crate::config::{Forge, ForgeKind, Target};
 use crate::db::reports;
 use crate::domain::{Failure, Incident, Report};
 use crate::evidence::untrusted::links::Links;
@@ -13,7 +13,9 @@ use reqwest::{Method, StatusCode, Url};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use uuid::Uuid;
 
 /// Most failures of a commit that a comment tells of, the latest.
 const MOST: usize = 10;
@@ -26,27 +28,48 @@ const MAX_CAUSE: usize = 1_500;
 /// Steps that are shown.
 const MAX_STEPS: usize = 5;
 
-/// A commit in a repository of the forge.
+/// Reports of a commit that are looked at for those that are told of.
+const LOOKED_AT: i64 = 200;
+
+/// A commit in a repository of the forge. Names and digits are small letters: forges do not tell them apart.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Commit {
-    /// As the reporter gave it.
-    address: String,
     owner: String,
     repo: String,
     sha: String,
 }
 
-/// Comments on the pull requests of the commits that failed; a commit without one has nobody to be told.
-pub(super) async fn comment(app: &App, forge: &Forge, items: &[Item]) -> Result<(), Refusal> {
-    let commits: BTreeSet<Commit> =
-        items.iter().filter_map(|item| commit(forge, &item.report.failure)).collect();
-    for commit in commits {
-        let client = Client { app, forge, path: format!("repos/{}/{}", commit.owner, commit.repo) };
-        if let Some(number) = client.pull_request(&commit.sha).await? {
-            let marker = marker(forge, &commit, number);
-            let text = text(app, &commit, &marker).await?;
-            client.put(number, &marker, &text).await?;
-        }
+impl Commit {
+    /// Whether it is the same one, of which one may have been given in short.
+    fn is(&self, other: &Self) -> bool {
+        (&self.owner, &self.repo) == (&other.owner, &other.repo)
+            && (self.sha.starts_with(&other.sha) || other.sha.starts_with(&self.sha))
+    }
+}
+
+/// Comments on the pull requests of the commits that failed; a commit without one has nobody to be told. What came of each.
+pub(super) async fn comment(app: &App, of: (&Target, &Forge), items: &[Item]) -> Vec<Part> {
+    let mut commits: BTreeMap<Option<Commit>, Vec<Uuid>> = BTreeMap::new();
+    for item in items {
+        commits.entry(commit(of.1, &item.report.failure)).or_default().push(item.id);
+    }
+    let mut parts = Vec::new();
+    for (commit, ids) in commits {
+        let sent = match commit {
+            Some(commit) => comment_on(app, of, &commit).await,
+            None => Ok(()),
+        };
+        parts.push(Part { ids, sent });
+    }
+    parts
+}
+
+async fn comment_on(app: &App, (target, forge): (&Target, &Forge), commit: &Commit) -> Result<(), Refusal> {
+    let client = Client { app, forge, path: format!("repos/{}/{}", commit.owner, commit.repo) };
+    if let Some(number) = client.pull_request(&commit.sha).await? {
+        let marker = marker(forge, commit, number);
+        let text = text(app, (target, forge), commit, &marker).await?;
+        client.put(number, &marker, &text).await?;
     }
     Ok(())
 }
@@ -55,8 +78,10 @@ pub(super) async fn comment(app: &App, forge: &Forge, items: &[Item]) -> Result<
 fn commit(forge: &Forge, failure: &Failure) -> Option<Commit> {
     let (address, sha) = (failure.repository.as_deref()?, failure.commit.as_deref()?);
     let url = Url::parse(address).ok()?;
-    let mut parts = url.path().trim_matches('/').trim_end_matches(".git").split('/');
-    let (owner, repo) = (parts.next()?, parts.next()?);
+    let below = url.path().strip_prefix(forge.base.as_str()).filter(|below| below.starts_with('/'))?;
+    let mut parts = below.trim_matches('/').trim_end_matches(".git").split('/');
+    let mut name = || parts.next().map(str::to_ascii_lowercase);
+    let (owner, repo) = (name()?, name()?);
     let is_name = |name: &str| {
         !name.is_empty()
             && !name.starts_with('.')
@@ -65,11 +90,10 @@ fn commit(forge: &Forge, failure: &Failure) -> Option<Commit> {
     let is_commit = (7..=64).contains(&sha.len()) && sha.chars().all(|c| c.is_ascii_hexdigit());
     let is_ours = url.host_str() == Some(forge.host.as_str()) && parts.next().is_none();
     let wanted = forge.repositories.is_match(format!("{owner}/{repo}"));
-    (is_ours && is_name(owner) && is_name(repo) && is_commit && wanted).then(|| Commit {
-        address: address.to_owned(),
-        owner: owner.to_owned(),
-        repo: repo.to_owned(),
-        sha: sha.to_owned(),
+    (is_ours && is_name(&owner) && is_name(&repo) && is_commit && wanted).then(|| Commit {
+        owner,
+        repo,
+        sha: sha.to_ascii_lowercase(),
     })
 }
 
@@ -82,17 +106,27 @@ fn marker(forge: &Forge, commit: &Commit, number: i64) -> String {
     format!("<!-- regreen:pull-request:{} -->", &proof[..32])
 }
 
-/// All that is known to have failed for the commit.
-async fn text(app: &App, commit: &Commit, marker: &str) -> Result<String, Refusal> {
-    let away = |error: sqlx::Error| Refusal::Retry(format!("the database is away: {error}"));
-    let ids = reports::of_commit(&app.pool, &commit.address, &commit.sha, MOST as i64).await.map_err(away)?;
+/// All that is known to have failed for the commit, as far as the target wants to hear of it.
+async fn text(
+    app: &App,
+    (target, forge): (&Target, &Forge),
+    of: &Commit,
+    marker: &str,
+) -> Result<String, Refusal> {
+    let ids = reports::of_commit(&app.pool, &of.sha, LOOKED_AT).await.map_err(Refusal::away)?;
     let mut failures = Vec::new();
     for id in ids {
-        if let Some((report, Some(incident))) = super::known(app, id).await.map_err(away)? {
+        if let Some((report, Some(incident))) = super::known(app, id).await.map_err(Refusal::away)?
+            && commit(forge, &report.failure).is_some_and(|other| other.is(of))
+            && target.wanted.concerns(&report.failure.namespace, Some(incident.class))
+        {
             failures.push(shown(app, &report, &incident));
         }
+        if failures.len() == MOST {
+            break;
+        }
     }
-    let values = json!({ "failures": failures, "commit": commit.sha, "marker": marker });
+    let values = json!({ "failures": failures, "commit": of.sha, "marker": marker });
     app.prompts.render("pull-request", values).map_err(|error| Refusal::Final(format!("{error:#}")))
 }
 
@@ -126,6 +160,7 @@ impl Client<'_> {
     /// The answer; `None` when there is no such thing.
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Option<Value>, Refusal> {
         let url = format!("{}/{}/{path}", self.forge.api, self.path);
+        let (url, reads) = (url.trim_end_matches('/'), method == Method::GET);
         let request = self
             .app
             .http()
@@ -138,15 +173,24 @@ impl Client<'_> {
             Some(body) => request.json(body),
             None => request,
         };
-        let answer = super::answered(request.send().await);
-        match answer {
+        match super::answered(request.send().await).await {
             Ok(response) => {
                 let read = response.json().await;
-                read.map(Some).map_err(|_| Refusal::Retry(format!("its answer to {path} cannot be read")))
+                let unread =
+                    |_| Refusal::Retry(format!("its answer to {path} cannot be read"), Duration::ZERO);
+                read.map(Some).map_err(unread)
             }
             Err((Some(StatusCode::NOT_FOUND), _)) => Ok(None),
+            // GitHub says so of a commit that it does not have.
+            Err((Some(StatusCode::UNPROCESSABLE_ENTITY), _)) if reads => Ok(None),
             Err((_, refusal)) => Err(refusal),
         }
+    }
+
+    /// The same, where there has to be something: forges say of what a token may not see that there is no such thing.
+    async fn demand(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Refusal> {
+        let found = self.ask(method, path, body).await?;
+        found.ok_or_else(|| Refusal::Final(format!("it answered 404 Not Found for {}: see that it is there, and that the token may read pull requests and comment on them", self.path)))
     }
 
     /// The open pull request of a commit.
@@ -155,9 +199,10 @@ impl Client<'_> {
             ForgeKind::Gitea => self.pull_request_with_head(sha).await,
             ForgeKind::GitHub => {
                 let path = format!("commits/{sha}/pulls");
-                let Some(Value::Array(found)) = self.ask(Method::GET, &path, None).await? else {
-                    return Ok(None);
+                let Some(found) = self.ask(Method::GET, &path, None).await? else {
+                    return self.demand(Method::GET, "", None).await.map(|_| None);
                 };
+                let found = found.as_array().map(Vec::as_slice).unwrap_or_default();
                 let open = found.iter().find(|found| found["state"] == "open");
                 Ok(open.and_then(|open| open["number"].as_i64()))
             }
@@ -168,7 +213,7 @@ impl Client<'_> {
     async fn pull_request_with_head(&self, sha: &str) -> Result<Option<i64>, Refusal> {
         for page in 1..=PAGES {
             let path = format!("pulls?state=open&sort=recentupdate&limit={PAGE}&page={page}");
-            let Some(Value::Array(open)) = self.ask(Method::GET, &path, None).await? else { break };
+            let Value::Array(open) = self.demand(Method::GET, &path, None).await? else { break };
             let has = |open: &&Value| open["head"]["sha"].as_str().is_some_and(|head| head.starts_with(sha));
             if let Some(found) = open.iter().find(has) {
                 return Ok(found["number"].as_i64());
@@ -190,7 +235,7 @@ impl Client<'_> {
                 return Ok(());
             }
         }
-        self.ask(Method::POST, &format!("issues/{number}/comments"), Some(body)).await.map(|_| ())
+        self.demand(Method::POST, &format!("issues/{number}/comments"), Some(body)).await.map(|_| ())
     }
 
     async fn find(&self, number: i64, marker: &str) -> Result<Option<i64>, Refusal> {
@@ -222,6 +267,7 @@ mod tests {
             kind: ForgeKind::GitHub,
             api: "https://api.github.com".into(),
             host: "github.com".into(),
+            base: String::new(),
             token: SecretString::from("t"),
             repositories: globs(&["team/*".into()]),
         };
@@ -242,6 +288,29 @@ mod tests {
             ("git@github.com:team/app", "0a1b2c3d"),
         ] {
             assert_eq!(of(repository, sha), None, "{repository} {sha}");
+        }
+    }
+
+    #[test]
+    fn a_forge_below_a_path_has_its_repositories_there() {
+        let forge = Forge {
+            kind: ForgeKind::Gitea,
+            api: "https://dev.example/git/api/v1".into(),
+            host: "dev.example".into(),
+            base: "/git".into(),
+            token: SecretString::from("t"),
+            repositories: globs(&["*".into()]),
+        };
+        let of = |repository: &str, sha: &str| {
+            let (repository, sha) = (Some(repository.to_owned()), Some(sha.to_owned()));
+            commit(&forge, &Failure { repository, commit: sha, ..Failure::default() })
+        };
+        let known = of("https://dev.example/git/Team/App.git", "0A1B2C3D4E").unwrap();
+        assert!(known.is(&of("https://dev.example/git/team/app/", "0a1b2c3d").unwrap()));
+        assert!(!known.is(&of("https://dev.example/git/team/app", "0a1b2c3e").unwrap()));
+        assert!(!known.is(&of("https://dev.example/git/team/other", "0a1b2c3d").unwrap()));
+        for elsewhere in ["https://dev.example/team/app", "https://dev.example/github/team/app"] {
+            assert_eq!(of(elsewhere, "0a1b2c3d"), None, "{elsewhere}");
         }
     }
 }

@@ -287,16 +287,20 @@ async fn finish(
     if !reports::finish(&mut *transaction, held.report.id, held.token, &End::Done(result), now).await? {
         return Err(Halt::Lost);
     }
-    let mut others = 0;
+    let mut others = Vec::new();
     if let Some(incident) = leads {
         let waiting = result.replacen("Issue created:", "Known cause, just filed:", 1);
         others = reports::finish_waiting(&mut *transaction, incident, &waiting, now).await?;
     }
-    notify::note(&mut transaction, app, ended.novelty, held.report, Some(ended.class)).await?;
+    let own = [(held.report.id, held.report.failure.namespace.as_str())];
+    notify::note(&mut transaction, app, (ended.novelty, Some(ended.class)), &own).await?;
+    let theirs: Vec<(Uuid, &str)> =
+        others.iter().map(|report| (report.id, report.namespace.as_str())).collect();
+    notify::note(&mut transaction, app, (Novelty::Known, Some(ended.class)), &theirs).await?;
     journal::note(end(held.report, "done", detail));
     audit::commit(transaction).await?;
     metrics().report("done", age(held.report));
-    metrics().reports.with_label_values(&["done"]).inc_by(others.unsigned_abs());
+    metrics().reports.with_label_values(&["done"]).inc_by(others.len() as u64);
     tracing::info!(report = %held.report.id, "report done");
     Ok(())
 }
@@ -329,7 +333,8 @@ async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<()> {
             queue::add_triage(&mut *transaction, waiting).await?;
         }
     }
-    notify::note(&mut transaction, app, Novelty::Failed, held.report, None).await?;
+    let own = [(held.report.id, held.report.failure.namespace.as_str())];
+    notify::note(&mut transaction, app, (Novelty::Failed, None), &own).await?;
     journal::note(end(held.report, "failed", reason));
     audit::commit(transaction).await?;
     metrics().report("failed", age(held.report));

@@ -46,10 +46,11 @@ async fn take(
     Path(who): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> StatusCode {
+) -> (StatusCode, [(&'static str, &'static str); 1]) {
     kept.got.lock().unwrap().push((who, headers, body));
     kept.holds.subscribe().wait_for(|holds| !holds).await.unwrap();
-    kept.answer.lock().unwrap().unwrap_or(StatusCode::OK)
+    let answer = kept.answer.lock().unwrap().unwrap_or(StatusCode::OK);
+    (answer, [("retry-after", if answer == StatusCode::TOO_MANY_REQUESTS { "300" } else { "0" })])
 }
 
 impl Receiver {
@@ -300,9 +301,11 @@ async fn forge(State(forge): State<Arc<Forge>>, request: Request) -> Response {
     assert_eq!(authorization, "Bearer token-of-the-forge");
     let body = to_bytes(request.into_body(), usize::MAX).await.unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let (path, is_github) = match path.strip_prefix("/api/v3/repos/team/app/") {
-        Some(path) => (path.to_owned(), true),
-        None => (path.strip_prefix("/api/v1/repos/team/app/").unwrap().to_owned(), false),
+    let is_github = path.starts_with("/api/v3/");
+    let Some(path) =
+        path[7..].strip_prefix("/repos/team/app").map(|path| path.trim_start_matches('/').to_owned())
+    else {
+        return StatusCode::NOT_FOUND.into_response();
     };
     forge.asked.lock().unwrap().push(format!("{method} {path}"));
     let other =
@@ -317,7 +320,14 @@ async fn forge(State(forge): State<Arc<Forge>>, request: Request) -> Response {
             _ => json!([]),
         })
         .into_response(),
-        ("GET", "commits/0a1b2c3d/pulls", true) => Json(json!([pull])).into_response(),
+        ("GET", "", _) => Json(json!({"full_name": "team/app"})).into_response(),
+        ("GET", "commits/bad0bad0/pulls", true) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        ("GET", "commits/bad1bad1/pulls", true) => StatusCode::UNPROCESSABLE_ENTITY.into_response(),
+        ("GET", "commits/bad2bad2/pulls", true) => {
+            (StatusCode::FORBIDDEN, "You have exceeded a secondary rate limit.").into_response()
+        }
+        ("GET", "commits/bad3bad3/pulls", true) => StatusCode::FORBIDDEN.into_response(),
+        ("GET", path, true) if path.starts_with("commits/0a1b2c3d") => Json(json!([pull])).into_response(),
         ("GET", "issues/7/comments", _) => Json(comments.clone()).into_response(),
         ("POST", "issues/7/comments", _) => {
             let made = json!({"id": 100 + comments.len(), "body": body["body"]});
@@ -336,47 +346,166 @@ async fn forge(State(forge): State<Arc<Forge>>, request: Request) -> Response {
     }
 }
 
-/// Fails in a commit of the forge's repository.
-async fn report_commit(app: &TestApp, url: &str, (slug, task, commit): (&str, &str, &str)) {
-    let mut body = failed(slug);
-    body["repository"] = json!(format!("{url}/team/app.git"));
-    (body["commit"], body["task"]) = (json!(commit), json!(task));
-    assert_eq!(app.post(&body, &[]).await.status, 200);
-    all_told(app).await;
+/// A service that comments on pull requests of the forge.
+struct Commenting {
+    forge: Arc<Forge>,
+    url: String,
+    app: TestApp,
+    server: JoinHandle<()>,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pull_request_has_one_comment_that_is_kept_up_to_date() {
-    for kind in ["gitea", "github"] {
-        let stranger = json!({"id": 1, "body": "<!-- regreen:pull-request:00000000000000000000000000000000 --> me first"});
-        let known = Arc::new(Forge { comments: Mutex::new(vec![stranger.clone()]), ..Forge::default() });
-        let router = axum::Router::new().fallback(forge).with_state(Arc::clone(&known));
+impl Commenting {
+    async fn start(kind: &str, more: &str) -> Self {
+        let forge_ = Arc::new(Forge::default());
+        let router = axum::Router::new().fallback(forge).with_state(Arc::clone(&forge_));
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         #[expect(clippy::disallowed_methods, reason = "a test's own server")]
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         let table = format!(
             "[[notify]]\nname = \"forge\"\nchannel = \"{kind}\"\nurl = \"{url}\"\ntoken = \"token-of-the-forge\"\n\
-             on = [\"new\", \"known\"]\nrepositories = [\"team/*\"]\n"
+             on = [\"new\", \"known\"]\nrepositories = [\"team/*\"]\n{more}\n"
         );
         let app = Setup::whole().await.file(&table).start().await;
-        report_commit(&app, &url, ("dns", "build", "0a1b2c3d")).await;
-        report_commit(&app, &url, ("oom", "test", "0a1b2c3d")).await;
-        report_commit(&app, &url, ("dns", "build", "ffffffffff")).await;
-        let comments = known.comments.lock().unwrap().clone();
+        Self { forge: forge_, url, app, server }
+    }
+
+    fn comments(&self) -> Vec<Value> {
+        self.forge.comments.lock().unwrap().clone()
+    }
+
+    /// Fails in a commit of a repository.
+    async fn fails(&self, repository: &str, commit: &str, more: Value) {
+        let mut body = failed("dns");
+        body["repository"] = json!(format!("{}/{repository}", self.url));
+        body["commit"] = json!(commit);
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        assert_eq!(self.app.post(&body, &[]).await.status, 200);
+    }
+
+    async fn stop(self) {
+        self.app.stop().await;
+        self.server.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_request_has_one_comment_that_is_kept_up_to_date() {
+    for kind in ["gitea", "github"] {
+        let stranger = json!({"id": 1, "body": "<!-- regreen:pull-request:00000000000000000000000000000000 --> me first"});
+        let commenting = Commenting::start(kind, "").await;
+        commenting.forge.comments.lock().unwrap().push(stranger.clone());
+        let app = &commenting.app;
+        commenting.fails("team/app.git", "0a1b2c3d", json!({"task": "build"})).await;
+        all_told(app).await;
+        // However the same commit of the same repository is written.
+        let oom = failed("oom");
+        commenting
+            .fails("Team/App", "0A1B2C3D00", json!({"pod_name": oom["pod_name"], "task": "test"}))
+            .await;
+        all_told(app).await;
+        commenting.fails("team/app.git", "ffffffffff", json!({"task": "build"})).await;
+        all_told(app).await;
+        let comments = commenting.comments();
         assert_eq!(comments[0], stranger);
         assert_eq!(comments.len(), 2, "{comments:#?}");
         let body = comments[1]["body"].as_str().unwrap();
         assert!(body.contains("; build)") && body.contains("; test)") && body.contains("/issues/"), "{body}");
-        assert!(body.contains("for commit `0a1b2c3d`") && !body.contains("token-of-the-forge"), "{body}");
+        assert!(body.contains("for commit `0a1b2c3d00`") && !body.contains("token-of-the-forge"), "{body}");
         insta::assert_snapshot!(format!("pull-request-{kind}"), shown(body));
         // Somebody removes it.
-        known.comments.lock().unwrap().pop();
-        report_commit(&app, &url, ("oom", "test", "0a1b2c3d")).await;
-        assert_eq!(known.comments.lock().unwrap().len(), 2);
-        app.stop().await;
-        server.abort();
+        commenting.forge.comments.lock().unwrap().pop();
+        commenting.fails("team/app.git", "0a1b2c3d", json!({"task": "test"})).await;
+        all_told(app).await;
+        assert_eq!(commenting.comments().len(), 2);
+        commenting.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_the_forge_chokes_on_keeps_no_other_from_its_comment() {
+    let commenting = Commenting::start("github", "").await;
+    for commit in ["bad0bad0", "bad1bad1", "bad2bad2", "bad3bad3", "0a1b2c3d"] {
+        commenting.fails("team/app", commit, json!({})).await;
+    }
+    commenting.fails("team/gone", "0a1b2c3d", json!({})).await;
+    let pool = commenting.app.pool().await;
+    let told = eventually("each has its outcome", async || {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "select left(failure ->> 'repository', -1) || left(failure ->> 'commit', 4),
+                    coalesce(refused, case when sent_at is not null then 'told' when tries > 0 then 'later' end)
+             from notifications join reports on reports.id = report_id
+             where refused is not null or sent_at is not null or tries > 0 order by notifications.created_at",
+        )
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+        (rows.len() == 6).then_some(rows)
+    })
+    .await;
+    let outcomes: Vec<&str> = told.iter().map(|(_, outcome)| outcome.as_str()).collect();
+    assert_eq!(outcomes[..5], ["later", "told", "later", "it answered 403 Forbidden", "told"], "{told:?}");
+    assert!(outcomes[5].contains("404") && outcomes[5].contains("the token may"), "{told:?}");
+    assert_eq!(commenting.comments().len(), 1);
+    commenting.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comment_tells_of_no_namespace_that_its_target_does_not_want() {
+    let commenting = Commenting::start("gitea", "namespaces = [\"ci\"]").await;
+    let hidden =
+        json!({"namespace": "vault", "log": "step\nFATAL: the vault of delta broke\n", "task": "hidden"});
+    commenting.fails("team/app", "0a1b2c3d", hidden).await;
+    commenting.fails("team/app", "0a1b2c3d", json!({"task": "build"})).await;
+    all_told(&commenting.app).await;
+    let comments = commenting.comments();
+    let body = comments[0]["body"].as_str().unwrap();
+    assert!(body.contains("; build)") && !body.contains("hidden") && !body.contains("vault"), "{body}");
+    commenting.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_report_of_a_burst_is_told_of() {
+    use futures::StreamExt as _;
+    let receiver = Receiver::start().await;
+    let more = format!("secret = \"{SECRET}\"\nevery = \"0s\"\non = [\"new\", \"known\"]");
+    let app = Setup::whole().await.file(&receiver.table("team", "webhook", &more)).start().await;
+    let body = failed("dns");
+    let posts = (0..40).map(|_| app.post(&body, &[]));
+    let answers: Vec<_> = futures::stream::iter(posts).buffer_unordered(40).collect().await;
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    all_told(&app).await;
+    let told: Vec<String> = receiver.messages("team").iter().flat_map(told).collect();
+    assert_eq!(told.len(), 40);
+    assert_eq!(told.iter().filter(|told| *told == "new ci").count(), 1, "{told:?}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_pause_gets_it_whatever_happens_meanwhile() {
+    let receiver = Receiver::start().await;
+    let table = receiver.table("team", "slack", "every = \"0s\"\non = [\"new\", \"known\"]");
+    let app = Setup::whole().await.file(&table).start().await;
+    receiver.answers(StatusCode::TOO_MANY_REQUESTS);
+    app.report("dns").await;
+    receiver.wait_for("team", 1).await;
+    let pool = app.pool().await;
+    is_put_off(&pool).await;
+    for _ in 0..3 {
+        app.report("dns").await;
+    }
+    is_put_off(&pool).await;
+    assert_eq!(receiver.messages("team").len(), 1, "it asked for five minutes");
+    // They are over; and the job got lost.
+    receiver.answers(StatusCode::OK);
+    for statement in
+        ["update notifications set not_before = now()", "delete from graphile_worker._private_jobs"]
+    {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    let messages = receiver.wait_for("team", 2).await;
+    assert!(messages[1]["text"].as_str().unwrap().starts_with("4 failures: 1 new, 3 known"), "{messages:?}");
+    app.stop().await;
 }
 
 /// The comment without what differs from run to run.
