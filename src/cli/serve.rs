@@ -88,13 +88,14 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     if let Some(private) = &connected.private {
         shutdown.spawn(private.keep(shutdown.token().clone()));
     }
-    let there = db::there(&connected.pool, config.database.wait);
+    let there = Box::pin(db::there(&connected.pool, config.database.wait));
     unless_stopped(&shutdown, "the database did not answer", there).await?;
     // Another process may be at it, and long.
-    unless_stopped(&shutdown, "the schema was being brought up to date", connected.migrate()).await?;
+    unless_stopped(&shutdown, "the schema was being brought up to date", Box::pin(connected.migrate()))
+        .await?;
     let app = App::build(config, connected.pool, shutdown.clone())?;
     let id = Uuid::now_v7().to_string();
-    unless_stopped(&shutdown, "the start was being put on record", begin(&app, &id, roles)).await?;
+    unless_stopped(&shutdown, "the start was being put on record", Box::pin(begin(&app, &id, roles))).await?;
     shutdown.spawn(jobs::record::keep(Arc::clone(&app)));
     shutdown.spawn(ingest(Arc::clone(&app)));
     shutdown.spawn(jobs::announce(Arc::clone(&app)));

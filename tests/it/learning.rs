@@ -113,6 +113,9 @@ async fn solved_incidents_rank_above_open_ones() {
     app.stop().await;
 }
 
+/// What the forge and we share.
+const OURS: &str = "between-the-two-of-us";
+
 async fn hook(app: &TestApp, kind: &str, delivery: &str, body: &Value, secret: &str) -> (u16, Value) {
     let bytes = body.to_string();
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
@@ -126,13 +129,7 @@ async fn hook(app: &TestApp, kind: &str, delivery: &str, body: &Value, secret: &
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_issue_resolves_its_incident() {
-    let app = Setup::whole()
-        .await
-        .set("REGREEN_WEBHOOK_SECRET", "between-the-two-of-us")
-        .start()
-        .await
-        .read_up()
-        .await;
+    let app = Setup::whole().await.set("REGREEN_WEBHOOK_SECRET", OURS).start().await.read_up().await;
     app.report("dns").await;
     let id = incident(&app).await["id"].as_str().unwrap().to_owned();
     let event = |action: &str, number: i64, repository: &str, sender: &str| {
@@ -151,35 +148,20 @@ async fn a_closed_issue_resolves_its_incident() {
         ("issues", event("closed", 1, "platform/other", "carol")),
         ("push", json!({"ref": "main"})),
     ] {
-        assert_eq!(
-            hook(&app, kind, "2", &body, "between-the-two-of-us").await,
-            (200, ignored.clone()),
-            "{kind} {body}"
-        );
+        assert_eq!(hook(&app, kind, "2", &body, OURS).await, (200, ignored.clone()), "{kind} {body}");
     }
-    assert_eq!(hook(&app, "issues", "3", &json!({"action": 1}), "between-the-two-of-us").await.0, 400);
+    assert_eq!(hook(&app, "issues", "3", &json!({"action": 1}), OURS).await.0, 400);
     let mut comment = event("created", 1, ours, "regreen");
     comment["comment"] = json!({"body": "Seen again", "html_url": "https://git.example.com/c/1"});
-    assert_eq!(
-        hook(&app, "issue_comment", "4", &comment, "between-the-two-of-us").await.1,
-        ignored,
-        "our own words"
-    );
+    assert_eq!(hook(&app, "issue_comment", "4", &comment, OURS).await.1, ignored, "our own words");
     comment["sender"]["login"] = json!("dave");
     comment["comment"]["body"] = json!("The snorkel of the resolver was blocked.");
-    assert_eq!(
-        hook(&app, "issue_comment", "5", &comment, "between-the-two-of-us").await.1["status"],
-        "noted"
-    );
+    assert_eq!(hook(&app, "issue_comment", "5", &comment, OURS).await.1["status"], "noted");
     assert_eq!(incident(&app).await["status"], "open");
     let mut closed = closed;
     closed["commit_id"] = json!("4f2a91c");
-    assert_eq!(hook(&app, "issues", "6", &closed, "between-the-two-of-us").await.1["status"], "resolved");
-    assert_eq!(
-        hook(&app, "issues", "6", &closed, "between-the-two-of-us").await.1,
-        ignored,
-        "delivered twice, stored once"
-    );
+    assert_eq!(hook(&app, "issues", "6", &closed, OURS).await.1["status"], "resolved");
+    assert_eq!(hook(&app, "issues", "6", &closed, OURS).await.1, ignored, "delivered twice, stored once");
     let detail = app.get(&format!("/api/incidents/{id}")).await.body;
     assert_eq!(detail["status"], "resolved");
     let said = detail["resolutions"].as_array().unwrap();
