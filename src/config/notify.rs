@@ -174,6 +174,7 @@ fn target(r: &mut Reader<'_>, raw: RawTarget) -> Option<Target> {
         r.mistake(format!("{name} every"), format!("`{every}` is not a time such as `5m`"));
         Duration::ZERO
     });
+    let every = r.not_too_long(&format!("{name} every"), every);
     let wanted = Wanted { namespaces: globs(&raw.namespaces), classes, novelties, every };
     let channel = channel.filter(|_| r.mistakes.len() == before)?;
     Some(Target { name: raw.name, channel, wanted, namespaces: raw.namespaces })

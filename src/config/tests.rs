@@ -197,6 +197,8 @@ fn times_have_their_bounds() {
         "{}",
         mistakes(table, &[])
     );
+    let table = "[[notify]]\nname = \"x\"\nchannel = \"slack\"\nurl = \"http://x/\"\nevery = \"18446744073709551615s\"\n";
+    assert!(mistakes(table, &[]).contains("`x` every: is longer than 100 years"), "{}", mistakes(table, &[]));
     let shortest = load("[queue]\nheartbeat = \"100ms\"\nlease = \"200ms\"\n", &[]).unwrap().queue;
     assert_eq!(shortest.lease, shortest.heartbeat * 2);
     assert!(mistakes("[queue]\nheartbeat = \"100ms\"\nlease = \"150ms\"\n", &[]).contains("at least twice"));

@@ -67,6 +67,25 @@ pub async fn add_notify(db: impl PgExecutor<'_>, target: &str, after: Duration) 
     Ok(())
 }
 
+/// Whether a target has a job that will run, or runs: another one would take the key of one whose worker died, which then is
+/// never done nor removed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the queue's crate owns this schema, so the macros cannot check it"
+)]
+pub async fn has_notify(db: impl PgExecutor<'_>, target: &str) -> sqlx::Result<bool> {
+    use sqlx::Row as _;
+    let row = sqlx::query(
+        "select exists (select from graphile_worker._private_jobs
+                        where key = 'notify-' || $1 and attempts < max_attempts
+                              or locked_by is not null and payload ->> 'target' = $1) as has",
+    )
+    .bind(target)
+    .fetch_one(db)
+    .await?;
+    row.try_get("has")
+}
+
 /// Adds the job of every report that is not done, that nobody has under a lease, and that has none. Returns how many.
 #[expect(
     clippy::disallowed_methods,

@@ -62,7 +62,9 @@ pub async fn note(
 /// The database is away.
 pub async fn reclaim(app: &App) -> sqlx::Result<()> {
     for target in &app.config.notify {
-        follow(app, target).await?;
+        if !queue::has_notify(&app.pool, &target.name).await? {
+            follow(app, target).await?;
+        }
     }
     Ok(())
 }
