@@ -21,7 +21,7 @@ pub struct Replacement {
 ///
 /// # Errors
 /// The folder or a file cannot be read, or a file is named like none of what is built in.
-pub fn replacements(folder: &Path, built_in: &[&str]) -> anyhow::Result<Vec<Replacement>> {
+pub fn replacements(folder: &Path, built_in: &[String]) -> anyhow::Result<Vec<Replacement>> {
     let unread = || format!("cannot read {}", folder.display());
     let mut found = Vec::new();
     for file in std::fs::read_dir(folder).with_context(unread)? {
@@ -30,7 +30,7 @@ pub fn replacements(folder: &Path, built_in: &[&str]) -> anyhow::Result<Vec<Repl
         if name.starts_with('.') {
             continue;
         }
-        let known = built_in.contains(&name.as_str());
+        let known = built_in.contains(&name);
         anyhow::ensure!(
             known,
             "{}: takes the place of nothing; there is {}",
@@ -58,7 +58,6 @@ pub fn replace_templates(
 ) -> anyhow::Result<()> {
     let mut names: Vec<String> = environment.templates().map(|(name, _)| format!("{name}{suffix}")).collect();
     names.sort();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut common: HashSet<String> = environment.globals().map(|(name, _)| name.to_owned()).collect();
     common.extend(layout.map(|layout| asked_by(environment, layout)).unwrap_or_default());
     for file in replacements(folder, &names)? {

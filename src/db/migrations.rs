@@ -33,17 +33,15 @@ impl Migrations {
         let mut migrations = Self::default();
         let Some(folder) = folder else { return Ok(migrations) };
         let names: Vec<String> = BUILT_IN.iter().map(file_name).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let all = migrations.0.migrations.to_mut();
         for file in replacements(folder, &names)? {
-            for migration in migrations.0.migrations.to_mut() {
-                if file_name(migration) == file.name {
-                    let no_tx = file.text.starts_with("-- no-transaction");
-                    // Whoever mounts files into the program's folder may run any program there, let alone a statement.
-                    let sql = AssertSqlSafe(file.text.clone()).into_sql_str();
-                    let description = migration.description.clone();
-                    *migration =
-                        Migration::new(migration.version, description, migration.migration_type, sql, no_tx);
-                }
+            if let Some(replaced) = all.iter_mut().find(|migration| file_name(migration) == file.name) {
+                let no_tx = file.text.starts_with("-- no-transaction");
+                // Whoever mounts files into the program's folder may run any program there, let alone a statement.
+                let sql = AssertSqlSafe(file.text).into_sql_str();
+                let description = replaced.description.clone();
+                *replaced =
+                    Migration::new(replaced.version, description, replaced.migration_type, sql, no_tx);
             }
         }
         Ok(migrations)

@@ -16,7 +16,7 @@ use message::{Item, Message};
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use secrecy::ExposeSecret as _;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -43,13 +43,13 @@ pub async fn note(
     (novelty, class): (Novelty, Option<FailureClass>),
     reports: &[(Uuid, &str)],
 ) -> sqlx::Result<()> {
-    for Target { name, wanted, channel, .. } in &app.config.notify {
-        let fits = reports.iter().filter(|(_, namespace)| wanted.fits(novelty, namespace, class));
+    for target in &app.config.notify {
+        let fits = reports.iter().filter(|(_, namespace)| target.wanted.fits(novelty, namespace, class));
         let ids: Vec<Uuid> = fits.map(|(id, _)| *id).collect();
         if !ids.is_empty() {
-            notifications::add(&mut *transaction, name, novelty, &ids, clock::now()).await?;
-            let rest = notifications::rests(&mut *transaction, name, wanted.every, channel.is_one()).await?;
-            queue::add_notify(&mut *transaction, name, rest.unwrap_or_default()).await?;
+            notifications::add(&mut *transaction, &target.name, novelty, &ids, clock::now()).await?;
+            let rest = rests(&mut *transaction, target).await?;
+            queue::add_notify(&mut *transaction, &target.name, rest.unwrap_or_default()).await?;
         }
     }
     Ok(())
@@ -69,13 +69,13 @@ pub async fn reclaim(app: &App) -> sqlx::Result<()> {
     Ok(())
 }
 
-async fn rests(app: &App, target: &Target) -> sqlx::Result<Option<Duration>> {
-    notifications::rests(&app.pool, &target.name, target.wanted.every, target.channel.is_one()).await
+async fn rests(db: impl PgExecutor<'_>, target: &Target) -> sqlx::Result<Option<Duration>> {
+    notifications::rests(db, &target.name, target.wanted.every, target.channel.is_one()).await
 }
 
 /// What is left to be told gets its turn.
 async fn follow(app: &App, target: &Target) -> sqlx::Result<()> {
-    match rests(app, target).await? {
+    match rests(&app.pool, target).await? {
         Some(rest) => queue::add_notify(&app.pool, &target.name, rest).await,
         None => Ok(()),
     }
@@ -118,7 +118,7 @@ pub async fn tell(app: &App, name: &str) -> Result<(), String> {
 
 async fn tell_known(app: &App, target: &Target) -> sqlx::Result<()> {
     let name = &target.name;
-    match rests(app, target).await? {
+    match rests(&app.pool, target).await? {
         None => return Ok(()),
         Some(Duration::ZERO) => {}
         Some(rest) => return queue::add_notify(&app.pool, name, rest).await,
