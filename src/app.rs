@@ -6,6 +6,7 @@ pub use room::{Incoming, Place, Room};
 
 use crate::agent::{Outcome, was_kept_back};
 use crate::auth::Auth;
+use crate::blocking::BlockingPool;
 use crate::budget::Ledger;
 use crate::config::{Config, ModelEndpoint, process_env};
 use crate::db;
@@ -68,6 +69,8 @@ pub struct App {
     pub room: Room,
     /// What models used, and may use.
     pub ledger: Arc<Ledger>,
+    /// Threads for what takes more than a few milliseconds.
+    pub blocking: BlockingPool,
     http: reqwest::Client,
     syncing: tokio::sync::Mutex<()>,
 }
@@ -147,6 +150,7 @@ impl App {
             live: Live::default(),
             room: Room::new(&config.limits),
             ledger,
+            blocking: BlockingPool::default(),
             http,
             syncing: tokio::sync::Mutex::default(),
             config,

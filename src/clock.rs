@@ -1,6 +1,9 @@
 //! The one place that reads the time.
 
 use chrono::{DateTime, Datelike as _, Utc};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// The current time.
 #[must_use]
@@ -13,4 +16,47 @@ pub fn now() -> DateTime<Utc> {
 #[must_use]
 pub fn can_be_stored(time: DateTime<Utc>) -> bool {
     time.year() > -4712
+}
+
+/// Until when a piece of work may go on. Loops over lines or chunks look at it; cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Deadline {
+    at: Option<Instant>,
+    given_up: Arc<AtomicBool>,
+}
+
+impl Deadline {
+    /// That far from now.
+    #[must_use]
+    pub fn within(limit: Duration) -> Self {
+        Self { at: Instant::now().checked_add(limit), given_up: Arc::default() }
+    }
+
+    /// Never: for whoever works for a person at a terminal, and for tests.
+    #[must_use]
+    pub fn never() -> Self {
+        Self { at: None, given_up: Arc::default() }
+    }
+
+    /// Whether to stop.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed) || self.at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// A guard that ends the deadline when it is dropped.
+    #[must_use]
+    pub fn over_on_drop(self) -> OverOnDrop {
+        OverOnDrop(self)
+    }
+}
+
+/// Ends a [`Deadline`] when it is dropped.
+#[derive(Debug)]
+pub struct OverOnDrop(Deadline);
+
+impl Drop for OverOnDrop {
+    fn drop(&mut self) {
+        self.0.given_up.store(true, Ordering::Relaxed);
+    }
 }

@@ -4,12 +4,13 @@
 //! `cli` parses and runs; `http`, `web` (the pages) and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
 //! failure report to a filed issue, `chat` answers questions; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server, `auth` who calls,
 //! `knowledge` the runbooks and past failures, `live` the answers in the making; `agent` is the loop; `llm` the models, `budget` what they may use and used, `db` all SQL, `prompts`, `config`, `telemetry`,
-//! `shutdown`, `journal` what a piece of work did until it is on record, `metrics` what is counted; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time,
+//! `shutdown`, `blocking` the bounded threads for long work, `journal` what a piece of work did until it is on record, `metrics` what is counted; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time,
 //! `mounted` files that take the places of what is built in.
 
 pub mod agent;
 pub mod app;
 pub mod auth;
+pub mod blocking;
 pub mod budget;
 pub mod chat;
 pub mod cli;

@@ -14,7 +14,7 @@ const LADDER: &[&[&str]] = &[
     &["app"],
     &["mcp", "knowledge", "live", "auth"],
     &["agent"],
-    &["llm", "budget", "db", "prompts", "config", "telemetry", "shutdown", "journal", "metrics"],
+    &["llm", "budget", "db", "prompts", "config", "telemetry", "shutdown", "journal", "metrics", "blocking"],
     &["domain", "evidence", "clock", "mounted"],
 ];
 const MAX_LINES: usize = 500;

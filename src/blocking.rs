@@ -1,0 +1,126 @@
+//! Work that takes more than a few milliseconds: on a bounded number of blocking threads, with a deadline that the work itself
+//! looks at between lines or chunks. The async threads do none of it, so that health, signals and leases go on.
+
+use crate::clock::Deadline;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Threads that work at the same time, at least: a search that uses its time up must not keep a report waiting.
+const LEAST: usize = 2;
+
+/// Why there is no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BlockingError {
+    /// The deadline passed, while it waited for a thread or while it ran.
+    #[error("it took longer than {}", humantime::format_duration(*.limit))]
+    Overran {
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// The work panicked; the panic's hook has written why.
+    #[error("an internal error broke it off")]
+    Panicked,
+}
+
+/// The threads; cloning shares them.
+#[derive(Debug, Clone)]
+pub struct BlockingPool {
+    threads: Arc<Semaphore>,
+}
+
+impl Default for BlockingPool {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(LEAST, NonZeroUsize::get);
+        Self::new(cores.max(LEAST))
+    }
+}
+
+impl BlockingPool {
+    /// With so many threads.
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
+        Self { threads: Arc::new(Semaphore::new(threads)) }
+    }
+
+    /// Runs the work on a thread as soon as one is free. Its deadline begins when it is asked for, so that waiting counts; when
+    /// the caller no longer waits, the deadline is over at once. The thread stays taken until the work has ended.
+    ///
+    /// # Errors
+    /// Those of [`BlockingError`]. The work is given its deadline to look at; what it returns after it passed is not used.
+    pub async fn run<T, F>(&self, limit: Duration, work: F) -> Result<T, BlockingError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Deadline) -> T + Send + 'static,
+    {
+        let deadline = Deadline::within(limit);
+        let overran = BlockingError::Overran { limit };
+        // Dropped with the caller: whoever still works for it sees that nobody waits.
+        let _given_up = deadline.clone().over_on_drop();
+        let bounded = async {
+            let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(|_| overran)?;
+            let own = deadline.clone();
+            let done = tokio::task::spawn_blocking(move || {
+                let _thread = thread;
+                work(&own)
+            });
+            done.await.map_err(|_| BlockingError::Panicked)
+        };
+        let result = tokio::time::timeout(limit, bounded).await.map_err(|_| overran)??;
+        if deadline.is_over() { Err(overran) } else { Ok(result) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn work_that_overruns_is_answered_and_sees_its_deadline() {
+        let pool = BlockingPool::new(1);
+        let (told, heard) = mpsc::channel();
+        let limit = Duration::from_millis(20);
+        let overran = pool
+            .run(limit, move |deadline| {
+                while !deadline.is_over() {
+                    std::thread::yield_now();
+                }
+                told.send(()).unwrap();
+            })
+            .await;
+        assert_eq!(overran, Err(BlockingError::Overran { limit }));
+        heard.recv().unwrap();
+        assert_eq!(pool.run(LONG, |_| 7).await, Ok(7), "its thread is free again");
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_ends() {
+        let pool = BlockingPool::new(1);
+        let (told, heard) = mpsc::channel();
+        let (begun, mut begins) = tokio::sync::oneshot::channel();
+        let work = pool.run(LONG, move |deadline| {
+            begun.send(()).unwrap();
+            while !deadline.is_over() {
+                std::thread::yield_now();
+            }
+            told.send(()).unwrap();
+        });
+        tokio::select! {
+            _ = work => panic!("it ends only when nobody waits"),
+            begun = &mut begins => begun.unwrap(),
+        }
+        heard.recv().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_and_takes_no_thread_away() {
+        let pool = BlockingPool::new(1);
+        let broken: Result<(), _> = pool.run(LONG, |_| panic!("for the test")).await;
+        assert_eq!(broken, Err(BlockingError::Panicked));
+        assert_eq!(pool.run(LONG, |_| 7).await, Ok(7));
+    }
+}
