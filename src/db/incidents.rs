@@ -189,7 +189,7 @@ pub async fn set_issue(
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "update incidents set issue_url = $2, issue_number = $3, commented_at = $4 where id = $1",
+        "update incidents set issue_url = $2, issue_number = $3, commented_at = $4, issue_unsure_until = null where id = $1",
         id,
         url,
         number,
@@ -197,6 +197,22 @@ pub async fn set_issue(
     )
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// Until when the issue may turn up that a tracker was asked for; none when it is known whether it was filed.
+pub async fn issue_unsure_until(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let until = sqlx::query_scalar!("select issue_unsure_until from incidents where id = $1", id);
+    until.fetch_optional(db).await.map(Option::flatten)
+}
+
+/// Stores until when the issue may turn up.
+pub async fn set_issue_unsure_until(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    until: Option<DateTime<Utc>>,
+) -> sqlx::Result<()> {
+    sqlx::query!("update incidents set issue_unsure_until = $2 where id = $1", id, until).execute(db).await?;
     Ok(())
 }
 
@@ -219,24 +235,24 @@ pub async fn claim_comment(
     .await
 }
 
-/// Claims the right to ask the tracker whether the issue of an open cause is still open: at most once per interval.
+/// Claims the right to ask the tracker whether the issue of an open cause is still open: at most once per interval. Returns the
+/// incident, and when it was first seen.
 pub async fn claim_check(
     db: impl PgExecutor<'_>,
     fingerprint: &Fingerprint,
     now: DateTime<Utc>,
     not_since: DateTime<Utc>,
-) -> sqlx::Result<Option<Uuid>> {
-    sqlx::query_scalar!(
+) -> sqlx::Result<Option<(Uuid, DateTime<Utc>)>> {
+    let claimed = sqlx::query!(
         "update incidents set issue_checked_at = $2
          where fingerprint = $1 and status = 'open' and issue_url is not null
                and coalesce(issue_checked_at, commented_at, first_seen) < $3
-         returning id",
+         returning id, first_seen",
         fingerprint.0,
         now,
         not_since
-    )
-    .fetch_optional(db)
-    .await
+    );
+    Ok(claimed.fetch_optional(db).await?.map(|row| (row.id, row.first_seen)))
 }
 
 /// Its issue was closed: the next report of the cause opens another incident.

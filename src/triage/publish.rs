@@ -2,9 +2,10 @@
 
 use super::issue;
 use super::run::{Halt, Held};
-use super::tracker::{self, Issue};
+use super::tracker::{self, Issue, TrackerError};
 use crate::app::App;
 use crate::clock;
+use crate::config::Tracker;
 use crate::db::audit::{self, Deed};
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, resolutions};
@@ -22,6 +23,9 @@ const MAX_LINES: usize = 12;
 const RECHECK: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
 /// Longest word of a person about an earlier incident, in characters.
 const MAX_SAID: usize = 600;
+/// How late a tracker may answer and still have filed the issue that it was asked for. Meanwhile the report is tried again with
+/// growing pauses, and each time the issue is looked for; the queue's pauses are longer in all.
+const UNSURE: chrono::TimeDelta = chrono::TimeDelta::seconds(75);
 /// Longest title.
 const MAX_TITLE: usize = 200;
 
@@ -40,20 +44,28 @@ pub(super) async fn publish(
         return Ok(format!("Issue created: {url}"));
     }
     let marker = marker(incident.id);
+    let unsure = incidents::issue_unsure_until(&app.pool, incident.id).await?;
     // Whoever came before may have filed it and died before it could say so.
-    let found = if held.report.attempts > 1 || held.retry > 0 || incident.diagnosis.is_some() {
-        tracker::find(app, tracker, &marker, cancel).await?
+    let before = held.report.attempts > 1 || held.retry > 0 || incident.diagnosis.is_some();
+    let found = if before || unsure.is_some() {
+        tracker::find(app, tracker, (&marker, incident.first_seen), cancel).await?
     } else {
         None
     };
-    let issue = match found {
-        Some(issue) => issue,
-        None => {
+    let issue = match (found, unsure.filter(|until| *until > clock::now())) {
+        (Some(issue), _) => issue,
+        (None, Some(until)) => {
+            let (tool, until) = (&tracker.create_tool, until.format("%H:%M:%S UTC"));
+            return Err(Halt::Retry(format!(
+                "whether the issue was filed is not known yet: `{tool}` did not answer in time; it is looked for until {until}, then filed again"
+            )));
+        }
+        (None, None) => {
             let body = body(app, held, incident, diagnosis, &marker).await?;
             let title: String = diagnosis.title.chars().take(MAX_TITLE).collect();
             let title = markdown::defused_title(&title, &app.config.privacy.links);
             held.renew(app).await?;
-            tracker::create(app, tracker, &title, &body, cancel).await?
+            file(app, tracker, incident.id, (&title, &body), cancel).await?
         }
     };
     let Issue { url, number, .. } = issue;
@@ -66,6 +78,32 @@ pub(super) async fn publish(
     audit::commit(transaction).await?;
     metrics().issue("created");
     Ok(format!("Issue created: {url}"))
+}
+
+/// Files the issue. Until the tracker has answered, nobody knows whether it is filed: that is noted before, so that it holds
+/// after a crash too, and taken back only when the tracker refused.
+async fn file(
+    app: &App,
+    tracker: &Tracker,
+    incident: Uuid,
+    (title, body): (&str, &str),
+    cancel: &CancellationToken,
+) -> Result<Issue, Halt> {
+    let timeout = app.config.mcp.iter().find(|server| server.name == tracker.server);
+    let timeout = timeout.and_then(|server| chrono::TimeDelta::from_std(server.call_timeout).ok());
+    let until = |late: chrono::TimeDelta| clock::now().checked_add_signed(late + UNSURE);
+    let unsure = until(timeout.unwrap_or_default());
+    incidents::set_issue_unsure_until(&app.pool, incident, unsure).await?;
+    let error = match tracker::create(app, tracker, title, body, cancel).await {
+        Ok(issue) => return Ok(issue),
+        Err(error) => error,
+    };
+    let unsure = match &error {
+        TrackerError::Refused(_) => None,
+        TrackerError::Unsure(_) => until(chrono::TimeDelta::zero()),
+    };
+    incidents::set_issue_unsure_until(&app.pool, incident, unsure).await?;
+    Err(error.into())
 }
 
 /// Stands in an issue's text, so that it is found again.
@@ -83,10 +121,9 @@ pub(super) async fn recheck(
     let Some(tracker) = &app.config.tracker else { return Ok(()) };
     let now = clock::now();
     let not_since = now - RECHECK;
-    let Some(incident) = incidents::claim_check(&app.pool, fingerprint, now, not_since).await? else {
-        return Ok(());
-    };
-    match tracker::find(app, tracker, &marker(incident), cancel).await {
+    let claimed = incidents::claim_check(&app.pool, fingerprint, now, not_since).await?;
+    let Some((incident, first_seen)) = claimed else { return Ok(()) };
+    match tracker::find(app, tracker, (&marker(incident), first_seen), cancel).await {
         Ok(Some(Issue { closed: true, url, .. })) => {
             tracing::info!(url, "the issue of a known cause was closed, and the cause is back");
             // Who closed it, only a webhook says.

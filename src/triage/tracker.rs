@@ -5,16 +5,25 @@ use super::run::Halt;
 use crate::app::App;
 use crate::config::Tracker;
 use crate::domain::policy::{Asker, Ruling};
-use crate::mcp::{CallResult, Registry};
+use crate::mcp::{CallError, CallResult, Registry};
+use chrono::{DateTime, TimeDelta, Utc};
 use regex::Regex;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 use tokio_util::sync::CancellationToken;
 
-/// Pages looked through for a marker; the newest issues come first.
-const MAX_PAGES: u32 = 10;
+/// Most pages looked through for a marker. Trackers list the newest issues first; then it ends where older ones begin.
+const MAX_PAGES: u32 = 200;
+/// How far the clocks of a tracker and of this service may differ.
+const SKEW: TimeDelta = TimeDelta::days(1);
 /// Issues per page.
 const ISSUES: u32 = 50;
+
+/// How tools say that what they called did not answer.
+static NO_ANSWER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)time[d-]?[ -]?out|deadline|\b50[234]\b|gateway|connection (?:was )?(?:reset|closed|aborted)|\bEOF\b|hang ?up|ECONNRESET|ETIMEDOUT")
+        .expect("a fixed pattern")
+});
 
 static ISSUE_URL: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"https?://[^\s"'<>\\]+/issues/(\d+)"#).expect("a fixed pattern"));
@@ -30,6 +39,43 @@ pub(super) struct Issue {
     pub(super) closed: bool,
 }
 
+/// Why a call of the tracker has no result.
+#[derive(Debug)]
+pub(super) enum TrackerError {
+    /// Nothing was sent, or it was refused: nothing was done.
+    Refused(Halt),
+    /// There is no answer: it may have been done, or may be done yet.
+    Unsure(Halt),
+}
+
+impl From<TrackerError> for Halt {
+    fn from(error: TrackerError) -> Self {
+        match error {
+            TrackerError::Refused(halt) | TrackerError::Unsure(halt) => halt,
+        }
+    }
+}
+
+impl TrackerError {
+    fn of(error: &CallError) -> Self {
+        let halt = Halt::Retry(error.to_string());
+        match error {
+            CallError::TimedOut { .. } | CallError::Cancelled | CallError::Lost { .. } => Self::Unsure(halt),
+            CallError::UnknownTool { .. }
+            | CallError::Changed { .. }
+            | CallError::NoToken { .. }
+            | CallError::NotConnected { .. }
+            | CallError::Refused { .. } => Self::Refused(halt),
+        }
+    }
+
+    /// What the tool said of its failure. One that waited for the tracker in vain does not know either.
+    fn of_tool(tool: &str, server: &str, said: &str) -> Self {
+        let halt = Halt::Retry(format!("the tool `{tool}` of `{server}` failed: {said}"));
+        if NO_ANSWER.is_match(said) { Self::Unsure(halt) } else { Self::Refused(halt) }
+    }
+}
+
 /// Files an issue. The call is never repeated blindly: whoever retries looks for the marker first.
 pub(super) async fn create(
     app: &App,
@@ -37,19 +83,20 @@ pub(super) async fn create(
     title: &str,
     body: &str,
     cancel: &CancellationToken,
-) -> Result<Issue, Halt> {
+) -> Result<Issue, TrackerError> {
     let wanted: &[Argument<'_>] = &[(TITLE, json!(title)), (BODY, json!(body))];
     let result = call(&app.mcp, tracker, &tracker.create_tool, wanted, cancel).await?;
     values(&result).iter().find_map(issue).or_else(|| from_text(&result.text)).ok_or_else(|| {
-        Halt::Failed(format!("the tool `{}` filed an issue but did not say where", tracker.create_tool))
+        let tool = &tracker.create_tool;
+        TrackerError::Unsure(Halt::Failed(format!("the tool `{tool}` filed an issue but did not say where")))
     })
 }
 
-/// The issue that bears the marker, if there is one.
+/// The issue that bears the marker, if there is one among those since a time.
 pub(super) async fn find(
     app: &App,
     tracker: &Tracker,
-    marker: &str,
+    (marker, since): (&str, DateTime<Utc>),
     cancel: &CancellationToken,
 ) -> Result<Option<Issue>, Halt> {
     if app.mcp.is_connected(&tracker.server) && app.mcp.find(&tracker.server, &tracker.list_tool).is_none() {
@@ -68,12 +115,26 @@ pub(super) async fn find(
             return Ok(Some(found));
         }
         // An empty page is the end; the same page again is a server without pages.
-        if values.is_empty() || values == before {
-            break;
+        if values.is_empty() || values == before || are_older(&values, since) {
+            return Ok(None);
         }
         before = values;
     }
+    tracing::warn!(pages = MAX_PAGES, "the tracker has more issues than are looked through for a marker");
     Ok(None)
+}
+
+/// Whether this page, and with it all that follow, holds issues from before a time: newest first, and the newest is older.
+fn are_older(page: &[Value], since: DateTime<Utc>) -> bool {
+    let created = |value: &Value| {
+        let text = ["created_at", "createdAt"].iter().find_map(|key| value[*key].as_str())?;
+        Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc())
+    };
+    let times: Option<Vec<DateTime<Utc>>> = page.iter().map(created).collect();
+    times.is_some_and(|times| {
+        // One issue alone shows no order, and neither do several of the same moment.
+        times.is_sorted_by(|a, b| a >= b) && times.first() > times.last() && times[0] < since - SKEW
+    })
 }
 
 /// Comments on an issue.
@@ -85,7 +146,8 @@ pub(super) async fn comment(
     cancel: &CancellationToken,
 ) -> Result<(), Halt> {
     let wanted: &[Argument<'_>] = &[(ISSUE, json!(number)), (COMMENT, json!(body))];
-    call(&app.mcp, tracker, &tracker.comment_tool, wanted, cancel).await.map(|_| ())
+    call(&app.mcp, tracker, &tracker.comment_tool, wanted, cancel).await?;
+    Ok(())
 }
 
 /// A page of so many issues, the newest first.
@@ -96,7 +158,7 @@ pub(super) async fn list(
     cancel: &CancellationToken,
 ) -> Result<CallResult, Halt> {
     let wanted: &[Argument<'_>] = &[(STATE, json!("all")), (PAGE, json!(page)), (PAGE_SIZE, json!(size))];
-    call(mcp, tracker, &tracker.list_tool, wanted, cancel).await
+    Ok(call(mcp, tracker, &tracker.list_tool, wanted, cancel).await?)
 }
 
 async fn call(
@@ -105,32 +167,29 @@ async fn call(
     tool: &str,
     wanted: &[Argument<'_>],
     cancel: &CancellationToken,
-) -> Result<CallResult, Halt> {
+) -> Result<CallResult, TrackerError> {
     let server = &tracker.server;
+    let refused = |reason: String| TrackerError::Refused(Halt::Failed(reason));
     let Some(known) = mcp.find(server, tool) else {
         return Err(if mcp.is_connected(server) {
-            Halt::Failed(format!(
-                "the MCP server `{server}` has no tool `{tool}`; see the `tracker.…` settings"
-            ))
+            refused(format!("the MCP server `{server}` has no tool `{tool}`; see the `tracker.…` settings"))
         } else {
-            Halt::Retry(format!("the MCP server `{server}` cannot be reached"))
+            TrackerError::Refused(Halt::Retry(format!("the MCP server `{server}` cannot be reached")))
         });
     };
     let pinned: [Argument<'_>; 2] = [(OWNER, json!(tracker.owner)), (REPO, json!(tracker.repo))];
     let all: Vec<Argument<'_>> = pinned.into_iter().chain(wanted.iter().cloned()).collect();
     let arguments = fitting(known.schema(), &all);
     let ruling = mcp.rule_on(&Asker::service(), server, tool, arguments);
-    let permit = match ruling.map_err(|error| Halt::Retry(error.to_string()))? {
+    let permit = match ruling.map_err(|error| TrackerError::of(&error))? {
         Ruling::Allowed(permit) => permit,
-        Ruling::Denied(denied) => return Err(Halt::Failed(format!("`{tool}` of `{server}`: {denied}"))),
-        Ruling::Waits(_) => {
-            return Err(Halt::Failed(format!("`{tool}` of `{server}` needs a person's approval")));
-        }
+        Ruling::Denied(denied) => return Err(refused(format!("`{tool}` of `{server}`: {denied}"))),
+        Ruling::Waits(_) => return Err(refused(format!("`{tool}` of `{server}` needs a person's approval"))),
     };
-    let result = mcp.call(permit, cancel.clone()).await.map_err(|error| Halt::Retry(error.to_string()))?;
+    let result = mcp.call(permit, cancel.clone()).await.map_err(|error| TrackerError::of(&error))?;
     if result.is_error {
         let said: String = result.text.chars().take(300).collect();
-        return Err(Halt::Retry(format!("the tool `{tool}` of `{server}` failed: {said}")));
+        return Err(TrackerError::of_tool(tool, server, &said));
     }
     Ok(result)
 }

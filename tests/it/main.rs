@@ -60,5 +60,6 @@ mod replay;
 mod reports;
 mod search;
 mod signatures;
+mod slow_tracker;
 mod traces;
 mod usage;
