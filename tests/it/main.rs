@@ -50,6 +50,7 @@ mod pages;
 mod policy;
 mod policy_property;
 mod policy_real_servers;
+mod postgres_upgrade;
 mod private_postgres;
 mod prune;
 mod real_servers;

@@ -1,14 +1,16 @@
 //! The private PostgreSQL of a machine without one: on a Unix socket in the data folder, owned by whoever holds the
 //! folder's lock. A second process joins as a guest; after a crash the next owner adopts or restarts the server.
 
+mod folder;
 mod place;
 mod programs;
 
 use anyhow::{Context as _, bail};
-use place::Place;
+use place::{Folders, Place};
 use programs::Programs;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,14 @@ const START: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(15);
 /// Name of the database and of its owner.
 const NAME: &str = "regreen";
+/// Held by the process that started the server.
+const LOCK: &str = "owner.lock";
+/// The server's log.
+const LOG: &str = "postgres.log";
+/// How much of the end of the log is read, in bytes.
+const LAST_WORDS: u64 = 16 * 1024;
+/// A cluster in the making.
+const HALF_MADE: &str = "cluster.new";
 
 /// How often the owner looks whether its server runs, and the longest pause when it does not stay up.
 const REVIVE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -32,6 +42,7 @@ pub struct PrivatePostgres(Arc<Server>);
 
 struct Server {
     place: Place,
+    folders: Folders,
     programs: Programs,
     owned: Mutex<Owned>,
 }
@@ -52,8 +63,8 @@ impl PrivatePostgres {
     pub async fn start(data_dir: &Path, programs: Option<&Path>) -> anyhow::Result<Self> {
         let place = Place::prepare(data_dir)?;
         let programs = Programs::find(programs, &place)?;
-        let lock = File::create(place.dir.join("owner.lock"))
-            .context("cannot create the lock of the data folder")?;
+        let folders = place.open()?;
+        let lock = folders.control.file(LOCK)?;
         let owned = match lock.try_lock() {
             Ok(()) => true,
             Err(TryLockError::WouldBlock) => false,
@@ -61,7 +72,7 @@ impl PrivatePostgres {
         };
         let held = Owned { lock: owned.then_some(lock), child: None };
         // Stopped by whatever way this is left.
-        let server = Self(Arc::new(Server { place, programs, owned: Mutex::new(held) }));
+        let server = Self(Arc::new(Server { place, folders, programs, owned: Mutex::new(held) }));
         if owned && !server.0.answers().await {
             server.0.initialise()?;
             let child = server.0.spawn()?;
@@ -176,13 +187,16 @@ impl Server {
 
     /// Makes the cluster beside its final place, so that a crash in the middle leaves nothing half-made.
     fn initialise(&self) -> anyhow::Result<()> {
-        let cluster = self.place.cluster();
-        if cluster.join("PG_VERSION").exists() {
-            return Ok(());
+        let server = &self.folders.server;
+        if let Some(version) = server.head("cluster/PG_VERSION", 16) {
+            return self.check_version(version.trim());
         }
-        let fresh = self.place.dir.join("cluster.new");
-        if fresh.exists() {
-            std::fs::remove_dir_all(&fresh).context("cannot remove a half-made cluster")?;
+        let fresh = self.place.dir.join(HALF_MADE);
+        if server.has(HALF_MADE) {
+            // As the server's user: whatever lies there, nothing goes that is not this user's own.
+            let removed = self.as_server("rm").arg("-rf").arg("--").arg(&fresh).output();
+            let removed = removed.is_ok_and(|output| output.status.success());
+            anyhow::ensure!(removed, "cannot remove the half-made cluster {}", fresh.display());
         }
         let output = self
             .command("initdb")
@@ -204,11 +218,29 @@ impl Server {
         if !output.status.success() {
             bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        std::fs::rename(&fresh, &cluster).context("cannot move the new cluster to its place")
+        server.rename(HALF_MADE, "cluster").context("cannot move the new cluster to its place")
+    }
+
+    /// A server reads data of its own major version alone: says what to do instead of leaving it to its log.
+    fn check_version(&self, made_by: &str) -> anyhow::Result<()> {
+        let output = self.command("postgres").arg("--version").output().context("cannot run postgres")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let is_version = made_by.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        if let Some(programs) = programs::major(&said).filter(|programs| is_version && *programs != made_by) {
+            let (dir, bin) = (self.place.dir.display(), self.programs.bin.display());
+            bail!(
+                "the private database in {dir} was made by PostgreSQL {made_by}, and the programs in {bin} are of \
+                 PostgreSQL {programs}; nothing was changed. Either set `database.programs` to the folder of a PostgreSQL \
+                 {made_by} with pgvector, or move the data to PostgreSQL {programs}: docs/operate.md, \
+                 \"A new major version of the private PostgreSQL\""
+            );
+        }
+        Ok(())
     }
 
     fn spawn(&self) -> anyhow::Result<Child> {
-        let log = File::create(self.place.log()).context("cannot create the server's log")?;
+        let log = self.folders.control.file(LOG)?;
+        log.set_len(0).context("cannot empty the server's log")?;
         self.command("postgres")
             .arg("-D")
             .arg(self.place.cluster())
@@ -235,7 +267,12 @@ impl Server {
     }
 
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.programs.bin.join(program));
+        self.as_server(self.programs.bin.join(program))
+    }
+
+    /// A program that runs as the server does.
+    fn as_server(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command.current_dir("/").env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
         if let Some((user, group)) = self.place.run_as {
             command.uid(user).gid(group);
@@ -277,7 +314,7 @@ impl Server {
     }
 
     fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(self.place.log()).unwrap_or_default();
+        let log = self.folders.control.tail(LOG, LAST_WORDS).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(5).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }

@@ -1,8 +1,10 @@
 //! Where the private server lives and as whom it runs: PostgreSQL refuses root, so root lends it another user.
 
+use super::folder::Folder;
 use super::{absolute, is_reachable, short_hash};
 use anyhow::Context as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// Longest socket folder: the kernel takes 107 bytes with the file name.
@@ -13,65 +15,75 @@ pub(super) const SHARED: &str = "/var/lib/regreen";
 /// Folders of one private server.
 #[derive(Debug)]
 pub(super) struct Place {
+    /// Of the server's user: the cluster is in it.
     pub(super) dir: PathBuf,
+    /// Of the server's user too, and often the same.
     pub(super) socket: PathBuf,
+    /// Of this process' user: the lock and the server's log. Where root lends the server another user, that user must not
+    /// choose what root opens, so it is another folder than the server's.
+    control: PathBuf,
     /// User and group, when we are root.
     pub(super) run_as: Option<(u32, u32)>,
 }
 
+/// The folders, open.
+#[derive(Debug)]
+pub(super) struct Folders {
+    /// The server's.
+    pub(super) server: Folder,
+    /// Ours.
+    pub(super) control: Folder,
+}
+
 impl Place {
-    /// Makes the folders, closed to everybody else.
+    /// Where they are, with the data folder made: whether another user can reach it shows then.
     pub(super) fn prepare(data_dir: &Path) -> anyhow::Result<Self> {
-        let data_dir = absolute(data_dir)?;
-        std::fs::create_dir_all(&data_dir)
-            .with_context(|| format!("cannot create the data folder {}", data_dir.display()))?;
-        let place = Self::of(&data_dir)?;
-        own(&place.dir, place.run_as)?;
-        if place.socket != place.dir {
-            own(&place.socket, place.run_as)?;
-        }
-        Ok(place)
+        make(&absolute(data_dir)?)?;
+        Self::of(data_dir)
     }
 
     /// Where they are, whether or not they are there.
     pub(super) fn of(data_dir: &Path) -> anyhow::Result<Self> {
-        let mut dir = absolute(data_dir)?;
+        let mut base = absolute(data_dir)?;
         let run_as = is_root().then(other_user);
-        if run_as.is_some() && !is_reachable(&dir.join("postgres")) {
+        if run_as.is_some() && !is_reachable(&base.join("postgres")) {
             // Below a closed folder such as /root: the server's part goes where its user can reach it.
-            dir = Path::new(SHARED).join(format!("data-{}", short_hash(&dir)));
+            base = Path::new(SHARED).join(format!("data-{}", short_hash(&base)));
         }
-        let dir = dir.join("postgres");
-        let socket = if dir.as_os_str().len() <= MAX_SOCKET_DIR {
-            dir.clone()
-        } else {
-            std::env::temp_dir().join(format!("regreen-{}", short_hash(&dir)))
+        let dir = base.join("postgres");
+        let control = if run_as.is_some() { base.join("postgres-control") } else { dir.clone() };
+        let socket = match run_as {
+            _ if dir.as_os_str().len() <= MAX_SOCKET_DIR => dir.clone(),
+            // Anybody may take a name in the folder for temporary files.
+            Some(_) => Path::new(SHARED).join(format!("socket-{}", short_hash(&dir))),
+            None => std::env::temp_dir().join(format!("regreen-{}", short_hash(&dir))),
         };
-        Ok(Self { dir, socket, run_as })
+        Ok(Self { dir, socket, control, run_as })
+    }
+
+    /// Makes the folders, closed to everybody else, and opens them.
+    pub(super) fn open(&self) -> anyhow::Result<Folders> {
+        for path in [&self.dir, &self.socket] {
+            make(path.parent().unwrap_or(path))?;
+        }
+        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let user = self.run_as.unwrap_or(own);
+        if self.socket != self.dir {
+            Folder::open(&self.socket, user)?;
+        }
+        Ok(Folders { server: Folder::open(&self.dir, user)?, control: Folder::open(&self.control, own)? })
     }
 
     /// The cluster's folder.
     pub(super) fn cluster(&self) -> PathBuf {
         self.dir.join("cluster")
     }
-
-    /// The server's log.
-    pub(super) fn log(&self) -> PathBuf {
-        self.dir.join("postgres.log")
-    }
 }
 
-/// A folder of our own, or of the user we lend it to, closed to others.
-fn own(dir: &Path, run_as: Option<(u32, u32)>) -> anyhow::Result<()> {
-    let context = || format!("cannot prepare the folder {}", dir.display());
-    std::fs::create_dir_all(dir).with_context(context)?;
-    if let Some((user, group)) = run_as {
-        chown(dir, Some(user), Some(group)).with_context(context)?;
-    } else {
-        let foreign = std::fs::metadata(dir)?.uid() != std::fs::metadata("/proc/self")?.uid();
-        anyhow::ensure!(!foreign, "the folder {} belongs to somebody else", dir.display());
-    }
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).with_context(context)
+/// Makes a folder and those above it. Others pass through, and no mask lets them write.
+fn make(path: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.with_context(|| format!("cannot create the data folder {}", path.display()))
 }
 
 /// Whether this process runs as root.

@@ -3,6 +3,8 @@
 use super::place::{Place, SHARED};
 use super::{absolute, is_reachable, short_hash};
 use anyhow::{Context as _, bail};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use uuid::Uuid;
@@ -42,6 +44,13 @@ pub(super) fn folder(configured: Option<&Path>) -> anyhow::Result<PathBuf> {
                  (Debian 13: `apt install postgresql-17 postgresql-17-pgvector`), or set DATABASE_URL to a server you have",
             ),
     }
+}
+
+/// The major version in what `postgres --version` says.
+pub(super) fn major(said: &str) -> Option<&str> {
+    let version = said.split_once("(PostgreSQL) ")?.1;
+    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    Some(&version[..end]).filter(|major| !major.is_empty())
 }
 
 fn is_usable(bin: &Path) -> bool {
@@ -99,7 +108,8 @@ fn lend(bin: &Path, shared: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn copy(root: &Path, fresh: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(fresh).with_context(|| format!("cannot create {}", fresh.display()))?;
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(fresh);
+    made.with_context(|| format!("cannot create {}", fresh.display()))?;
     let copied = Command::new("cp").arg("-a").arg(root.join(".")).arg(fresh).status();
     anyhow::ensure!(
         copied.is_ok_and(|status| status.success()),
@@ -112,6 +122,14 @@ fn copy(root: &Path, fresh: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_major_version_is_the_first_number() {
+        assert_eq!(major("postgres (PostgreSQL) 18.4\n"), Some("18"));
+        assert_eq!(major("postgres (PostgreSQL) 17.6 (Debian 17.6-1.pgdg13+1)\n"), Some("17"));
+        assert_eq!(major("postgres (PostgreSQL) 19beta1\n"), Some("19"));
+        assert_eq!(major("postgres: something else"), None);
+    }
 
     #[test]
     fn starts_at_the_same_time_share_one_whole_copy() {
