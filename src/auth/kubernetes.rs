@@ -2,6 +2,7 @@
 
 use super::jwt::{Expected, Keys};
 use super::oidc::read;
+use super::reviews::Reviews;
 use super::{Unknown, hash};
 use crate::config;
 use crate::domain::{Caller, Role, Way};
@@ -9,25 +10,15 @@ use anyhow::Context as _;
 use jsonwebtoken::jwk::JwkSet;
 use serde::Deserialize;
 use serde_json::json;
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
-/// How long an answer of the API server about a token is believed: a deleted account may call for so long.
-const BELIEVED: Duration = Duration::from_secs(60);
-/// Answers that are kept.
-const MAX_ANSWERS: usize = 10_000;
-
-/// When the API server was asked about a token, and whose it is, or why it is not taken.
-type Reviewed = (Instant, Result<Account, String>);
+use std::net::IpAddr;
+use std::time::Duration;
 
 /// A cluster.
 pub(super) struct Kubernetes {
     config: config::Kubernetes,
     http: reqwest::Client,
     keys: Keys,
-    /// What was said of tokens, by their hashes.
-    reviewed: Mutex<HashMap<[u8; 32], Reviewed>>,
+    reviews: Reviews<Account>,
 }
 
 /// A service account.
@@ -85,7 +76,7 @@ impl Kubernetes {
             builder = builder.tls_certs_only(certificates);
         }
         let http = builder.build().context("cannot set up the client for the API server")?;
-        Ok(Self { config, http, keys: Keys::default(), reviewed: Mutex::default() })
+        Ok(Self { config, http, keys: Keys::default(), reviews: Reviews::default() })
     }
 
     /// Whether a token of this issuer is worth checking.
@@ -93,11 +84,11 @@ impl Kubernetes {
         self.config.issuer.as_ref().is_none_or(|own| own == issuer)
     }
 
-    /// Who calls with a token.
-    pub(super) async fn caller(&self, token: &str) -> Result<Caller, Unknown> {
+    /// Who calls with a token, from an address.
+    pub(super) async fn caller(&self, token: &str, address: Option<IpAddr>) -> Result<Caller, Unknown> {
         let account = match &self.config.issuer {
             Some(issuer) => self.by_keys(token, issuer).await?,
-            None => self.by_review(token).await?,
+            None => self.by_review(token, address).await?,
         };
         let path = format!("{}/{}", account.namespace, account.name);
         let role = self.config.roles.of(&path).ok_or_else(|| {
@@ -139,28 +130,33 @@ impl Kubernetes {
         Ok(request.bearer_auth(token.trim()))
     }
 
-    async fn by_review(&self, token: &str) -> Result<Account, Unknown> {
+    async fn by_review(&self, token: &str, address: Option<IpAddr>) -> Result<Account, Unknown> {
         let key = hash(token);
-        let known = self.reviewed.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some((at, answer)) = known
-            && at.elapsed() < BELIEVED
-        {
-            return answer.map_err(Unknown::Refused);
+        if let Some(known) = self.reviews.known(&key) {
+            return known.map_err(Unknown::Refused);
         }
-        let status = self.review(token).await.map_err(|error| {
-            let error = format!("{error:#}");
-            tracing::warn!(error, "the API server cannot be asked about a token");
-            Unknown::Away(
-                "the cluster's API server cannot be asked about the token; try again in a moment".to_owned(),
-            )
-        })?;
+        let turn = self.reviews.turn(address).await.map_err(Unknown::TooMany)?;
+        // It may have been asked about while this one waited.
+        if let Some(known) = self.reviews.known(&key) {
+            turn.settle();
+            return known.map_err(Unknown::Refused);
+        }
+        let status = match self.review(token).await {
+            Ok(status) => status,
+            Err(error) => {
+                turn.settle();
+                let error = format!("{error:#}");
+                tracing::warn!(error, "the API server cannot be asked about a token");
+                return Err(Unknown::Away(
+                    "the cluster's API server cannot be asked about the token; try again in a moment"
+                        .to_owned(),
+                ));
+            }
+        };
         let answer = self.judge(&status);
-        let mut reviewed = self.reviewed.lock().unwrap_or_else(PoisonError::into_inner);
-        if reviewed.len() >= MAX_ANSWERS {
-            reviewed.retain(|_, (at, _)| at.elapsed() < BELIEVED);
-        }
-        if reviewed.len() < MAX_ANSWERS {
-            reviewed.insert(key, (Instant::now(), answer.clone()));
+        self.reviews.keep(key, &answer);
+        if answer.is_ok() {
+            turn.settle();
         }
         answer.map_err(Unknown::Refused)
     }

@@ -1,10 +1,12 @@
 //! Who calls: by an API key, by a token of the OIDC issuer, by a Kubernetes service account's token, or logged in to the
 //! pages. What callers may do is decided at the routes.
 
+mod discovery;
 mod jwt;
 mod key;
 mod kubernetes;
 mod oidc;
+mod reviews;
 mod secret;
 
 pub use key::{NewKey, NotMade, make as make_key, revoke as revoke_key};
@@ -19,6 +21,7 @@ use kubernetes::Kubernetes;
 use oidc::Oidc;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::PgPool;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Longest token that is looked at, in bytes.
@@ -31,6 +34,8 @@ pub struct Credentials {
     pub bearer: Option<SecretString>,
     /// Of the pages' cookie.
     pub cookie: Option<SecretString>,
+    /// Where the request comes from, as rates are counted: what is made up counts against it.
+    pub address: Option<IpAddr>,
 }
 
 /// Why it is not known who calls, or that they may do nothing.
@@ -45,6 +50,9 @@ pub enum Unknown {
     /// They are known, and nothing is allowed to them.
     #[error("{0}")]
     NoRole(String),
+    /// Too many bad tokens came from their address; how long to wait.
+    #[error("too many tokens from your address were not taken; try again in {} s", seconds(*.0))]
+    TooMany(Duration),
     /// It cannot be found out now.
     #[error("{0}")]
     Away(String),
@@ -58,6 +66,12 @@ impl From<sqlx::Error> for Unknown {
         tracing::error!(%error, "who calls cannot be looked up");
         Self::Database
     }
+}
+
+/// Whole seconds, at least one, after which it is over.
+pub(crate) fn seconds(wait: Duration) -> u32 {
+    let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 /// Finds out who calls.
@@ -125,7 +139,7 @@ impl Auth {
             return Ok(Caller::anyone());
         }
         match (&credentials.bearer, &credentials.cookie) {
-            (Some(bearer), _) => self.by_token(bearer).await,
+            (Some(bearer), _) => self.by_token(bearer, credentials.address).await,
             (None, Some(cookie)) => self.by_cookie(cookie).await,
             (None, None) => Err(Unknown::Silent(
                 "say who you are: send `Authorization: Bearer` with an API key or a token",
@@ -133,7 +147,7 @@ impl Auth {
         }
     }
 
-    async fn by_token(&self, token: &SecretString) -> Result<Caller, Unknown> {
+    async fn by_token(&self, token: &SecretString, address: Option<IpAddr>) -> Result<Caller, Unknown> {
         let text = token.expose_secret();
         if text.len() > MAX_TOKEN {
             return Err(Unknown::Refused("the token is longer than 16 KiB".to_owned()));
@@ -148,7 +162,7 @@ impl Auth {
         };
         match (&self.oidc, &self.kubernetes) {
             (Some(oidc), _) if oidc.is(&issuer) => oidc.caller(token).await,
-            (_, Some(kubernetes)) if kubernetes.may_be(&issuer) => kubernetes.caller(text).await,
+            (_, Some(kubernetes)) if kubernetes.may_be(&issuer) => kubernetes.caller(text, address).await,
             _ => Err(Unknown::Refused("the token is of an issuer that is not trusted here".to_owned())),
         }
     }

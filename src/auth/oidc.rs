@@ -1,5 +1,6 @@
 //! An OIDC issuer: its tokens, and logins by the code flow with PKCE (OpenID Connect Core 1.0, RFC 7636, RFC 9700).
 
+use super::discovery::{Discovered, Discovery};
 use super::jwt::{Expected, Keys};
 use super::secret::challenge;
 use super::{Secret, Unknown, hash};
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sqlx::PgPool;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest wait for the issuer.
@@ -29,15 +31,7 @@ pub(super) struct Oidc {
     callback: Option<String>,
     http: reqwest::Client,
     keys: Keys,
-}
-
-/// Where an issuer has what (OpenID Connect Discovery 1.0).
-#[derive(Debug, Deserialize)]
-struct Discovered {
-    issuer: String,
-    jwks_uri: String,
-    authorization_endpoint: Option<String>,
-    token_endpoint: Option<String>,
+    discovery: Discovery,
 }
 
 /// Somebody who is sent to log in.
@@ -56,7 +50,7 @@ struct Tokens {
 
 impl Oidc {
     pub(super) fn new(config: config::Oidc, callback: Option<String>, http: reqwest::Client) -> Self {
-        Self { config, callback, http, keys: Keys::default() }
+        Self { config, callback, http, keys: Keys::default(), discovery: Discovery::default() }
     }
 
     pub(super) fn is(&self, issuer: &str) -> bool {
@@ -80,10 +74,16 @@ impl Oidc {
 
     async fn jwks(&self) -> anyhow::Result<JwkSet> {
         let found = self.discover().await?;
-        self.get(&found.jwks_uri).await.context("the issuer's keys")
+        let keys = self.get(&found.jwks_uri).await.context("the issuer's keys");
+        keys.inspect_err(|_| self.discovery.doubt())
     }
 
-    async fn discover(&self) -> anyhow::Result<Discovered> {
+    /// What the issuer says of itself: asked seldom, whoever comes.
+    async fn discover(&self) -> anyhow::Result<Arc<Discovered>> {
+        self.discovery.get(|| self.ask()).await
+    }
+
+    async fn ask(&self) -> anyhow::Result<Discovered> {
         let url = format!("{}/.well-known/openid-configuration", self.config.issuer.trim_end_matches('/'));
         let found: Discovered = self.get(&url).await.context("the issuer's configuration")?;
         anyhow::ensure!(
@@ -96,7 +96,7 @@ impl Oidc {
 
     /// Reads what logins and tokens need of the issuer; says how many keys it publishes.
     pub(super) async fn look(&self) -> anyhow::Result<String> {
-        let found = self.discover().await?;
+        let found = self.ask().await?;
         let keys = self.jwks().await?.keys.len();
         anyhow::ensure!(keys > 0, "the issuer publishes no keys");
         let endpoints = found.authorization_endpoint.is_some() && found.token_endpoint.is_some();
@@ -145,7 +145,7 @@ impl Oidc {
     /// Sends somebody to log in.
     pub(super) async fn send(&self, pool: &PgPool, next: &str) -> Result<Sent, Unknown> {
         let found = self.discover().await.map_err(away)?;
-        let endpoint = found.authorization_endpoint.unwrap_or_default();
+        let endpoint = found.authorization_endpoint.as_deref().unwrap_or_default();
         let (state, nonce, verifier) = (Secret::new(), Secret::new(), Secret::new());
         let pairs = [
             ("response_type", "code"),
@@ -157,7 +157,7 @@ impl Oidc {
             ("code_challenge", &challenge(verifier.expose())),
             ("code_challenge_method", "S256"),
         ];
-        let url = reqwest::Url::parse_with_params(&endpoint, pairs)
+        let url = reqwest::Url::parse_with_params(endpoint, pairs)
             .map_err(|_| away(anyhow::anyhow!("the issuer names no endpoint to log in at")))?;
         let now = clock::now();
         let login = Login {
@@ -187,12 +187,13 @@ impl Oidc {
             ("redirect_uri", self.callback.as_deref().unwrap_or_default()),
             ("code_verifier", &login.verifier),
         ];
-        let mut request = self.http.post(found.token_endpoint.unwrap_or_default());
+        let mut request = self.http.post(found.token_endpoint.as_deref().unwrap_or_default());
         match &self.config.client_secret {
             Some(secret) => request = request.basic_auth(client, Some(secret.expose_secret())),
             None => form.push(("client_id", client)),
         }
-        let tokens: Tokens = read(request.form(&form)).await.map_err(away)?;
+        let tokens = read(request.form(&form)).await.inspect_err(|_| self.discovery.doubt());
+        let tokens: Tokens = tokens.map_err(away)?;
         let token = tokens.id_token.ok_or_else(|| away(anyhow::anyhow!("the issuer gave no ID token")))?;
         let claims = self.check(&token, client).await?;
         if claims["nonce"].as_str() != Some(&login.nonce) {

@@ -1,8 +1,9 @@
 //! Who calls: found out once for a request, judged at its route, and handed to its handler.
 
+use super::limits;
 use super::problem::Problem;
 use crate::app::App;
-use crate::auth::{Credentials, Unknown};
+use crate::auth::{self, Credentials, Unknown};
 use crate::domain::{Caller, Role};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -48,7 +49,10 @@ pub(super) async fn enter(State(app): State<Arc<App>>, mut request: Request, nex
     let open = path.starts_with("/static/") || path.starts_with("/health/");
     let entered = match credentials(request.headers()) {
         _ if open => Err(Unknown::Silent("say who you are")),
-        Ok(credentials) => app.auth.caller(&credentials).await,
+        Ok(credentials) => {
+            let address = request.extensions().get::<limits::Key>().and_then(limits::Key::address);
+            app.auth.caller(&Credentials { address, ..credentials }).await
+        }
         Err(refused) if app.auth.is_on() => Err(refused),
         Err(_) => Ok(Caller::anyone()),
     };
@@ -76,7 +80,7 @@ fn credentials(headers: &HeaderMap) -> Result<Credentials, Unknown> {
         }
     };
     let cookie = CookieJar::from_headers(headers).get(COOKIE).map(|cookie| cookie.value().to_owned());
-    Ok(Credentials { bearer, cookie: cookie.map(SecretString::from) })
+    Ok(Credentials { bearer, cookie: cookie.map(SecretString::from), address: None })
 }
 
 /// In which way a refusal is told.
@@ -120,10 +124,15 @@ pub(crate) fn problem(unknown: &Unknown) -> Problem {
     let status = match unknown {
         Unknown::Silent(_) | Unknown::Refused(_) => StatusCode::UNAUTHORIZED,
         Unknown::NoRole(_) => StatusCode::FORBIDDEN,
+        Unknown::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
         Unknown::Away(_) | Unknown::Database => StatusCode::SERVICE_UNAVAILABLE,
     };
     let problem = Problem::new(status, unknown.to_string());
-    if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(5) } else { problem }
+    match unknown {
+        Unknown::TooMany(wait) => problem.retry_after(auth::seconds(*wait)),
+        _ if status == StatusCode::SERVICE_UNAVAILABLE => problem.retry_after(5),
+        _ => problem,
+    }
 }
 
 fn turned_away(unknown: &Unknown, telling: Telling, request: &Request) -> Response {

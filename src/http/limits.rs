@@ -43,6 +43,16 @@ pub(super) enum Key {
     Crowd(u64),
 }
 
+impl Key {
+    /// The address, where one is counted.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::Caller(_) | Self::Crowd(_) => None,
+        }
+    }
+}
+
 /// What a request counts as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {

@@ -428,6 +428,47 @@ async fn a_service_account_is_known_by_the_api_servers_word() {
     app.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn made_up_tokens_have_the_api_server_asked_a_few_times_by_address() {
+    let issuer = Issuer::start().await;
+    let (app, _folder) = kubernetes(&issuer, &[("REGREEN_TRUSTED_PROXIES", "127.0.0.0/8, ::1")]).await;
+    let token = |account: &str| issuer.key.sign(&issuer.claims("regreen", &json!({"sub": account})));
+    let known = |account: &str| json!({"authenticated": true, "user": {"username": format!("system:serviceaccount:{account}")}, "audiences": ["regreen"]});
+    let from = async |client: &str, token: &str| {
+        let request = app.http.get(format!("{}/api/reports", app.base)).header("x-forwarded-for", client);
+        TestApp::read(request.bearer_auth(token)).await
+    };
+    let good = token("good");
+    issuer.account(&good, known("team-a:pipeline"));
+    assert_eq!(from("192.0.2.1", &good).await.status, 200);
+    // One after another, and all at once from an address that chooses among those of its subscriber.
+    let mut refused = 0;
+    for number in 0..30 {
+        let answer = from("192.0.2.1", &token(&format!("made-up-{number}"))).await;
+        assert!([401, 429].contains(&answer.status), "{answer:?}");
+        refused += usize::from(answer.status == 401);
+    }
+    assert_eq!((refused, issuer.reviews().len()), (10, 11));
+    let before = issuer.reviews().len();
+    let (clients, tokens): (Vec<String>, Vec<String>) =
+        (0..30).map(|number| (format!("2001:db8::{number:x}"), token(&format!("burst-{number}")))).unzip();
+    futures::future::join_all(clients.iter().zip(&tokens).map(|(client, token)| from(client, token))).await;
+    let asked = issuer.reviews().len() - before;
+    assert!((10..=13).contains(&asked), "those that were open already are ended: {asked}");
+    // Who is known goes on, and so does everybody from elsewhere. What was refused a moment ago costs no question.
+    assert_eq!(from("192.0.2.1", &good).await.status, 200);
+    assert_eq!(from("192.0.2.1", &token("made-up-0")).await.status, 401);
+    let other = token("other");
+    issuer.account(&other, known("team-b:pipeline"));
+    let told = from("192.0.2.1", &other).await;
+    assert_eq!((told.status, &told.body["title"]), (429, &json!("Too Many Requests")), "{told:?}");
+    let wait: u64 = told.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait) && detail(&told).contains("from your address"), "{told:?}");
+    assert_eq!(from("192.0.2.2", &other).await.status, 200);
+    assert_eq!(from("192.0.2.1", &other).await.status, 200, "it is known by now");
+    app.stop().await;
+}
+
 /// A client that goes nowhere by itself.
 fn browserless() -> reqwest::Client {
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
@@ -502,6 +543,31 @@ async fn a_person_logs_in_at_the_issuer_and_out_again() {
     assert_eq!(location(&page(&app, &back, &state).await), "/");
     assert_eq!(location(&logout().send().await.unwrap()), "/login");
     assert_eq!(page(&app, "/incidents", &session).await.status(), 303);
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_wants_to_log_in_does_not_have_the_issuer_asked_each_time() {
+    let issuer = Issuer::start().await;
+    let app = with_login(&issuer).await;
+    let sent = futures::future::join_all((0..20).map(|_| page(&app, "/login/issuer", ""))).await;
+    assert!(sent.iter().all(|sent| sent.status() == 303));
+    assert_eq!(issuer.times_discovered(), 1, "one asks, the others wait for it");
+    // It comes back with a code for the endpoint that is known, and its keys are read where it said they are.
+    issuer.person(json!({"email": "alice@example.com", "roles": ["operator"]}));
+    let (back, state) = at_issuer(&app, "/incidents").await;
+    assert_eq!(location(&page(&app, &back, &state).await), "/incidents");
+    assert_eq!(issuer.times_discovered(), 1);
+    issuer.away(true);
+    assert_eq!(page(&app, "/login/issuer", "").await.status(), 303);
+    app.stop().await;
+
+    // While it is away from the start, it is asked once in a while, however many come.
+    let app = with_login(&issuer).await;
+    for _ in 0..20 {
+        assert_eq!(page(&app, "/login/issuer", "").await.status(), 503);
+    }
+    assert_eq!(issuer.times_discovered(), 2);
     app.stop().await;
 }
 

@@ -68,6 +68,8 @@ struct Known {
     away: bool,
     /// Times the keys were asked for.
     read: usize,
+    /// Times its configuration was asked for.
+    discovered: usize,
     /// The claims of whoever logs in next.
     person: Value,
     /// Codes that were given out: challenge, nonce, redirect URL, claims.
@@ -144,6 +146,10 @@ impl Issuer {
         self.known.lock().unwrap().read
     }
 
+    pub fn times_discovered(&self) -> usize {
+        self.known.lock().unwrap().discovered
+    }
+
     /// Whoever logs in next has these claims besides the usual ones.
     pub fn person(&self, claims: Value) {
         self.known.lock().unwrap().person = claims;
@@ -160,7 +166,9 @@ impl Issuer {
 }
 
 async fn discovery(State(own): State<Own>) -> Response {
-    if own.known.lock().unwrap().away {
+    let mut known = own.known.lock().unwrap();
+    known.discovered += 1;
+    if known.away {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let at = |path: &str| format!("{}{path}", own.url);
