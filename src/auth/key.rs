@@ -51,8 +51,8 @@ pub async fn make(pool: &PgPool, new: NewKey) -> Result<(ApiKey, Secret), NotMad
         let problem = "has to be 1 to 100 letters, digits, `.`, `_` or `-`";
         return Err(NotMade::Wrong("name", problem.to_owned()));
     }
-    if !new.namespaces.is_empty() && new.role != Role::Reporter {
-        let problem = format!("bind reporters only; {} is for all of them", article(new.role));
+    if !new.namespaces.is_empty() && new.role > Role::Viewer {
+        let problem = format!("bind reporters and viewers only; {} is for all of them", article(new.role));
         return Err(NotMade::Wrong("namespaces", problem));
     }
     let label = |name: &String| {

@@ -50,8 +50,8 @@ pub(super) async fn known(app: &App, task: &Task) -> sqlx::Result<Known> {
     // A short question about an incident says little by itself.
     let subject = incident.as_ref().map_or("", |(incident, _)| incident.title.as_str());
     let text = format!("{}\n{subject}", task.question);
-    let runbooks = app.knowledge.near(text.trim(), Realm::Runbook, RUNBOOKS).await;
-    let mut past = app.knowledge.near(text.trim(), Realm::Incident, INCIDENTS + 1).await;
+    let runbooks = app.knowledge.near(text.trim(), Realm::Runbook, RUNBOOKS, None).await;
+    let mut past = app.knowledge.near(text.trim(), Realm::Incident, INCIDENTS + 1, None).await;
     past.retain(|hit| hit.incident_id != task.incident);
     past.truncate(INCIDENTS);
     Ok(Known { incident, resolutions, runbooks, past, pieces, reported })

@@ -1,7 +1,7 @@
 //! `policy`: what the tool policy says, without a server or a model.
 
 use crate::config::Config;
-use crate::domain::policy::{Asker, Decision, Place, Ruling, Target};
+use crate::domain::policy::{Asker, Decision, Place, Reads, Ruling, Target};
 use crate::domain::{Access, Role};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -39,6 +39,9 @@ pub(super) struct Test {
     /// Where it is asked for: chat, triage, page, mcp, service.
     #[arg(long, default_value = "chat", value_parser = place)]
     place: Place,
+    /// The namespace of the report in triage, or the one that whoever asks is bound to.
+    #[arg(long)]
+    namespace: Option<String>,
     /// What the tool is taken for: read or write. Write when left out.
     #[arg(long, value_parser = access)]
     access: Option<Access>,
@@ -77,8 +80,13 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     let nobody = matches!(test.place, Place::Triage | Place::Service);
     let role = test.role.or((!nobody).then_some(Role::Operator));
     let asker = Asker::supposed(test.place, role, test.agent.clone());
+    let asker = match &test.namespace {
+        Some(namespace) => asker.within(namespace),
+        None => asker,
+    };
     let access = test.access.unwrap_or(Access::Write);
-    let target = Target { server: &test.server, tool: &test.tool, access, schema: None };
+    let target =
+        Target { server: &test.server, tool: &test.tool, access, schema: None, reads: Reads::Elsewhere };
     let rule = config.policy.standing(&asker, &target).behind();
     let reason = config.policy.standing(&asker, &target).reason;
     let (decision, reason, arguments) = match config.policy.rule_on(&asker, &target, test.args.clone()) {

@@ -27,7 +27,7 @@ pub(super) enum Action {
         /// How long it may be used, such as 90d; `never` ends it only by `revoke`.
         #[arg(long, default_value = "90d", value_parser = life)]
         expires: Life,
-        /// Namespaces that a reporter is bound to; all when left out.
+        /// Namespaces that a reporter or viewer is bound to; all when left out.
         #[arg(long, value_name = "NAMESPACE", value_delimiter = ',')]
         namespace: Vec<String>,
     },

@@ -289,6 +289,8 @@ impl Config {
         let mcp = servers::read(&mut r, file);
         let server = server(&mut r);
         let model = model(&mut r);
+        let cluster = cluster(&mut r);
+        let tracker = tracker::read(&mut r, &mcp);
         let config = Self {
             auth: Auth::read(&mut r, server.bind),
             server,
@@ -309,16 +311,14 @@ impl Config {
                 keep_raw: r.one_of("privacy.keep_raw", &["no", "yes"]) == "yes",
                 links: links(&mut r),
             },
-            cluster: Cluster {
-                server: r.required_text("cluster.server"),
-                log_tool: r.required_text("cluster.log_tool"),
-                pod_tool: r.required_text("cluster.pod_tool"),
-                events_tool: r.required_text("cluster.events_tool"),
-                log_lines: r.bounded("cluster.log_lines", 1, 10_000_000),
-            },
-            tracker: tracker::read(&mut r, &mcp),
+            policy: policy::read(
+                &mut r,
+                &cluster.server,
+                tracker.as_ref().map(|tracker| tracker.server.as_str()),
+            ),
+            cluster,
+            tracker,
             mcp,
-            policy: policy::read(&mut r),
             notify: notify::read(&mut r, file),
             audit: audit(&mut r),
             retention: retention::read(&mut r),
@@ -405,6 +405,16 @@ fn database(r: &mut Reader<'_>, env: Env<'_>) -> Database {
         data_dir,
         programs: r.text("database.programs").map(PathBuf::from),
         migrations: r.text("database.migrations").map(PathBuf::from),
+    }
+}
+
+fn cluster(r: &mut Reader<'_>) -> Cluster {
+    Cluster {
+        server: r.required_text("cluster.server"),
+        log_tool: r.required_text("cluster.log_tool"),
+        pod_tool: r.required_text("cluster.pod_tool"),
+        events_tool: r.required_text("cluster.events_tool"),
+        log_lines: r.bounded("cluster.log_lines", 1, 10_000_000),
     }
 }
 

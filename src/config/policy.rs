@@ -59,14 +59,19 @@ fn yes() -> bool {
     true
 }
 
-/// The policy of `policy.file`, or the defaults alone; mistakes go to the reader.
-pub(super) fn read(r: &mut Reader<'_>) -> Arc<Policy> {
-    let Some(path) = r.text("policy.file") else { return Arc::default() };
-    let text = match std::fs::read_to_string(&path) {
+/// The policy of `policy.file`, or the defaults alone, for these servers of the cluster and the tracker; mistakes go to the
+/// reader.
+pub(super) fn read(r: &mut Reader<'_>, cluster: &str, tracker: Option<&str>) -> Arc<Policy> {
+    let policy = r.text("policy.file").map(|path| of_file(r, &path)).unwrap_or_default();
+    Arc::new(policy.with_servers(cluster, tracker))
+}
+
+fn of_file(r: &mut Reader<'_>, path: &str) -> Policy {
+    let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
             r.mistake("`policy.file`", format!("`{path}` cannot be read: {error}"));
-            return Arc::default();
+            return Policy::default();
         }
     };
     let (policy, mistakes) = parse(&text);
@@ -75,7 +80,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Arc<Policy> {
             rule.map_or_else(|| "`policy.file`".to_owned(), |number| format!("`policy.file` rule {number}"));
         r.mistake(setting, problem);
     }
-    Arc::new(policy)
+    policy
 }
 
 /// What is wrong, and with which rule.

@@ -79,6 +79,41 @@ pub async fn see(db: impl PgExecutor<'_>, sighting: &Sighting<'_>) -> sqlx::Resu
     Ok(row.into())
 }
 
+/// The open incident of a cause, if there is one. Locks its row until the transaction ends.
+pub async fn open(db: impl PgExecutor<'_>, fingerprint: &Fingerprint) -> sqlx::Result<Option<Incident>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
+                  issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at
+           from incidents where fingerprint = $1 and status = 'open' for update"#,
+        fingerprint.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(Incident::from))
+}
+
+/// Counts a report less: its own evidence does not bear the cause out.
+pub async fn uncount(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("update incidents set occurrences = greatest(occurrences - 1, 0) where id = $1", id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// A report of this namespace investigates the cause: what is concluded will be its namespace's.
+pub async fn lead(db: impl PgExecutor<'_>, id: Uuid, (namespace, title): (&str, &str)) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update incidents set namespace = $2, title = $3 where id = $1 and diagnosis is null and namespace <> $2",
+        id,
+        namespace,
+        title
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Whether a report that is neither finished nor given up leads the incident.
 pub async fn has_leader(db: impl PgExecutor<'_>, incident: Uuid, except: Uuid) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
@@ -120,6 +155,8 @@ pub struct Filter<'a> {
     pub class: Option<&'a str>,
     /// Kubernetes namespace.
     pub namespace: Option<&'a str>,
+    /// Only those of these namespaces.
+    pub within: Option<&'a [String]>,
     /// Only those with all these words, or beginnings of words, in title or namespace.
     pub text: Option<&'a str>,
     /// Only those after this one in the list.
@@ -139,12 +176,14 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
            where ($1::text is null or status = $1) and ($2::text is null or class = $2) and ($3::text is null or namespace = $3)
              and ($4::text is null or to_tsvector('simple', regexp_replace(title || ' ' || namespace, '[^[:alnum:]]+', ' ', 'g')) @@ to_tsquery('simple', $4))
              and ($5::uuid is null or (last_seen, id) < (select b.last_seen, b.id from incidents b where b.id = $5))
-           order by last_seen desc, id desc offset $6 limit $7"#,
+             and ($6::text[] is null or namespace = any($6))
+           order by last_seen desc, id desc offset $7 limit $8"#,
         filter.status,
         filter.class,
         filter.namespace,
         words,
         filter.before,
+        filter.within,
         filter.offset,
         limit
     )
@@ -164,6 +203,21 @@ pub async fn of_class(db: impl PgExecutor<'_>, ids: &[Uuid], class: &str) -> sql
     sqlx::query_scalar!("select id from incidents where id = any($1) and class = $2", ids, class)
         .fetch_all(db)
         .await
+}
+
+/// Which of these incidents are of one of these namespaces.
+pub async fn of_namespaces(
+    db: impl PgExecutor<'_>,
+    ids: &[Uuid],
+    namespaces: &[String],
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select id from incidents where id = any($1) and namespace = any($2)",
+        ids,
+        namespaces
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// Stores the conclusion.

@@ -189,6 +189,8 @@ pub struct Filter<'a> {
     pub status: Option<&'a str>,
     /// Only of this namespace.
     pub namespace: Option<&'a str>,
+    /// Only of these namespaces.
+    pub within: Option<&'a [String]>,
     /// Only of this incident.
     pub incident: Option<Uuid>,
     /// Only by this caller.
@@ -208,12 +210,14 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
              and ($3::uuid is null or incident_id = $3)
              and ($4::uuid is null or id < $4)
              and ($5::text is null or caller = $5)
-           order by id desc limit $6"#,
+             and ($6::text[] is null or namespace = any($6))
+           order by id desc limit $7"#,
         filter.status,
         filter.namespace,
         filter.incident,
         filter.before,
         filter.caller,
+        filter.within,
         limit
     )
     .fetch_all(db)
@@ -386,10 +390,10 @@ pub struct EndedToo {
     pub namespace: String,
 }
 
-/// Ends the reports that waited for this incident's leader, with its outcome.
+/// Ends the reports of a namespace that waited for this incident's leader, with its outcome.
 pub async fn finish_waiting(
     db: impl PgExecutor<'_>,
-    incident: Uuid,
+    (incident, namespace): (Uuid, &str),
     result: &str,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Vec<EndedToo>> {
@@ -397,18 +401,19 @@ pub async fn finish_waiting(
         EndedToo,
         r#"with ended as (
                update reports set status = 'done', result = $2, finished_at = $3
-               where incident_id = $1 and status = 'waiting' returning id, failure ->> 'namespace' as namespace),
+               where incident_id = $1 and status = 'waiting' and namespace = $4 returning id, namespace),
            told as (select id, pg_notify('regreen_report', id::text)::text from ended)
-           select ended.id as "id!", coalesce(namespace, '') as "namespace!" from ended join told using (id) order by id"#,
+           select ended.id as "id!", ended.namespace as "namespace!" from ended join told using (id) order by id"#,
         incident,
         result,
-        now
+        now,
+        namespace
     )
     .fetch_all(db)
     .await
 }
 
-/// Puts the reports that waited for a leader that failed back into the queue. Returns their ids: each needs a job.
+/// Puts the reports that still wait for a leader back into the queue. Returns their ids: each needs a job.
 pub async fn requeue_waiting(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "update reports set status = 'queued' where incident_id = $1 and status = 'waiting' returning id",

@@ -43,7 +43,7 @@ impl IncidentStatus {
 pub struct Incident {
     /// Row id.
     pub id: Uuid,
-    /// Namespace the cause was seen in.
+    /// Namespace whose evidence led to the conclusion; until there is one, where the cause was seen first.
     pub namespace: String,
     /// What recognises it.
     pub fingerprint: Fingerprint,
@@ -67,4 +67,16 @@ pub struct Incident {
     pub previous_id: Option<Uuid>,
     /// When the issue was found closed.
     pub resolved_at: Option<DateTime<Utc>>,
+}
+
+impl Incident {
+    /// As reports of a namespace are told of it: where another namespace's evidence led to the conclusion, its words stay there.
+    #[must_use]
+    pub fn told_in(self, namespace: &str) -> Self {
+        if self.namespace == namespace {
+            return self;
+        }
+        let title = format!("A cause outside of the namespace ({})", self.class.as_str());
+        Self { title, diagnosis: None, ..self }
+    }
 }

@@ -8,6 +8,7 @@ mod lexicon;
 pub mod lines;
 mod literals;
 mod look;
+pub mod outside;
 pub mod rank;
 pub mod redact;
 pub mod runbook;

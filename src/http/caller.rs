@@ -5,7 +5,7 @@ use super::problem::Problem;
 use crate::app::App;
 use crate::auth::{self, Credentials, Unknown};
 use crate::domain::{Caller, Role};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -94,11 +94,27 @@ pub(crate) enum Telling {
     Page,
 }
 
+/// Of what viewers may read, what is narrowed to the namespaces that a caller is bound to. Everything else is about all of them.
+const NARROWED: [&str; 3] = ["/api/incidents", "/api/incidents/{id}", "/api/search"];
+
+/// Whether what a route tells is kept to the namespaces of a caller who is bound to some.
+fn is_narrowed(role: Role, path: Option<&str>) -> bool {
+    role == Role::Reporter || path.is_some_and(|path| NARROWED.contains(&path))
+}
+
 /// Lets a request to its handler when whoever calls may do what it does.
 pub(super) async fn judge(role: Role, telling: Telling, request: Request, next: Next) -> Response {
     let entered = request.extensions().get::<Entered>().cloned();
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let narrowed = is_narrowed(role, path);
     match entered {
-        Some(Entered(Ok(caller))) if caller.role >= role => next.run(request).await,
+        Some(Entered(Ok(caller))) if caller.role >= role && (caller.namespaces.is_none() || narrowed) => {
+            next.run(request).await
+        }
+        Some(Entered(Ok(caller))) if caller.role >= role => {
+            let detail = format!("{} is bound to namespaces, and this tells of all of them", caller.name);
+            tell(Problem::new(StatusCode::FORBIDDEN, detail), telling)
+        }
         Some(Entered(Ok(caller))) => {
             let detail = format!(
                 "{} {} may do this; {} is {} {}",

@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::db;
 use crate::db::incidents::Filter;
 use crate::db::reports::Filter as ReportFilter;
-use crate::domain::{Incident, Report, Resolution};
+use crate::domain::{Caller, Incident, Report, Resolution};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -53,7 +53,7 @@ pub struct IncidentPage {
 pub struct IncidentDetail {
     #[serde(flatten)]
     incident: Incident,
-    /// Pipelines it was seen in.
+    /// Pipelines it was seen in; none for whoever is bound to namespaces.
     pipelines: Vec<String>,
     /// The last good run, if a report named it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +69,7 @@ pub struct IncidentDetail {
     responses((status = 200, body = IncidentPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
+    caller: Caller,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<IncidentPage>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
@@ -77,6 +78,7 @@ pub async fn list(
         status: query.status.as_deref(),
         class: query.class.as_deref(),
         namespace: query.namespace.as_deref(),
+        within: caller.namespaces.as_deref(),
         text: query.text.as_deref(),
         before: query.before,
         offset: query.offset.unwrap_or(0).max(0),
@@ -91,14 +93,24 @@ pub async fn list(
     responses((status = 200, body = IncidentDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn get(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<IncidentDetail>, Problem> {
     let id = known_id(&id)?;
-    let incident = db::incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
-    let filter = ReportFilter { incident: Some(id), ..ReportFilter::default() };
+    let incident = db::incidents::get(&app.pool, id).await?;
+    let incident = incident.filter(|incident| caller.may_touch(&incident.namespace));
+    let incident = incident.ok_or_else(|| missing("incident"))?;
+    let within = caller.namespaces.as_deref();
+    let filter = ReportFilter { incident: Some(id), within, ..ReportFilter::default() };
     let reports = db::reports::list(&app.pool, &filter, REPORTS).await?;
-    let pipelines = db::incidents::pipelines(&app.pool, id).await?;
-    let last_good_run = db::incidents::last_good_run(&app.pool, id).await?;
+    // They may be of any namespace that the cause was seen in.
+    let (pipelines, last_good_run) = match within {
+        Some(_) => (Vec::new(), None),
+        None => {
+            let pipelines = db::incidents::pipelines(&app.pool, id).await?;
+            (pipelines, db::incidents::last_good_run(&app.pool, id).await?)
+        }
+    };
     let resolutions = db::resolutions::of_incident(&app.pool, id).await?;
     Ok(Json(IncidentDetail { incident, pipelines, last_good_run, resolutions, reports }))
 }

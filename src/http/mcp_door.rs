@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::db::documents::Realm;
 use crate::db::incidents;
 use crate::db::reports::leader;
-use crate::domain::policy::{Asker, Ruling, Target};
+use crate::domain::policy::{Asker, Reads, Ruling, Target};
 use crate::domain::{Access, Caller, Role};
 use crate::knowledge::Query;
 use axum::body::Bytes;
@@ -158,8 +158,8 @@ impl ServerHandler for Door {
         let limit = usize::try_from(arguments["limit"].as_u64().unwrap_or(HITS.0).min(HITS.1)).unwrap_or(1);
         let result = match request.name.as_ref() {
             "triage_failure" => self.triage(caller, &arguments).await,
-            "search_incidents" => self.search(Realm::Incident, &text("query"), limit).await,
-            "search_runbooks" => self.search(Realm::Runbook, &text("query"), limit).await,
+            "search_incidents" => self.search(&caller, Realm::Incident, &text("query"), limit).await,
+            "search_runbooks" => self.search(&caller, Realm::Runbook, &text("query"), limit).await,
             _ => self.report(caller, text("id")).await,
         };
         Ok(result.into())
@@ -170,9 +170,10 @@ impl Door {
     /// The arguments as the tool policy leaves them, or why it does not allow the call.
     fn permitted(&self, caller: &Caller, tool: &Tool, arguments: Value) -> Result<Value, String> {
         let schema = Value::Object(tool.input_schema.as_ref().clone());
-        let reads = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint).unwrap_or(false);
-        let access = if reads { Access::Read } else { Access::Write };
-        let target = Target { server: OWN_NAME, tool: &tool.name, access, schema: Some(&schema) };
+        let looks = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint).unwrap_or(false);
+        let access = if looks { Access::Read } else { Access::Write };
+        let (schema, reads) = (Some(&schema), Reads::Elsewhere);
+        let target = Target { server: OWN_NAME, tool: &tool.name, access, schema, reads };
         match self.app.mcp.policy().rule_on(&Asker::door(caller.clone()), &target, arguments) {
             Ruling::Allowed(permit) => Ok(permit.into_arguments()),
             Ruling::Denied(denied) => Err(denied.to_string()),
@@ -192,8 +193,9 @@ impl Door {
         answered(response).await
     }
 
-    async fn search(&self, realm: Realm, text: &str, limit: usize) -> CallToolResult {
-        let query = Query { text, realms: &[realm], kind: None, applies_to: None, limit };
+    async fn search(&self, caller: &Caller, realm: Realm, text: &str, limit: usize) -> CallToolResult {
+        let namespaces = caller.namespaces.as_deref();
+        let query = Query { text, realms: &[realm], kind: None, applies_to: None, limit, namespaces };
         match self.app.knowledge.search(&query).await {
             Ok(found) => CallToolResult::structured(json!(found)),
             Err(error) => {
@@ -204,7 +206,7 @@ impl Door {
     }
 
     async fn report(&self, caller: Caller, id: String) -> CallToolResult {
-        let (caller_reads_all, of) = (caller.role > Role::Reporter, id.parse::<Uuid>().ok());
+        let (of, by) = (id.parse::<Uuid>().ok(), caller.clone());
         let detail = match reports::get(State(Arc::clone(&self.app)), caller, Path(id)).await {
             Ok(detail) => detail,
             Err(problem) => return failed(problem.detail),
@@ -216,10 +218,10 @@ impl Door {
         }
         let incident = shown["incident_id"].as_str().and_then(|id| id.parse().ok());
         // The conclusion quotes the report that led to it, which may be another's.
-        let readable = caller_reads_all
-            || matches!((incident, of), (Some(incident), Some(of)) if leader(&self.app.pool, incident).await.is_ok_and(|leader| leader == Some(of)));
-        if let Some(incident) = incident.filter(|_| readable)
+        let leads = matches!((incident, of), (Some(incident), Some(of)) if leader(&self.app.pool, incident).await.is_ok_and(|leader| leader == Some(of)));
+        if let Some(incident) = incident.filter(|_| leads || by.role > Role::Reporter)
             && let Ok(Some(incident)) = incidents::get(&self.app.pool, incident).await
+            && by.may_touch(&incident.namespace)
         {
             shown["diagnosis"] = json!(incident.diagnosis);
             shown["issue_url"] = json!(incident.issue_url);

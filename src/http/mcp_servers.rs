@@ -9,7 +9,7 @@ use crate::clock;
 use crate::config::{Mistake, process_env};
 use crate::db::servers;
 use crate::domain::Caller;
-use crate::domain::policy::{Asker, Decision};
+use crate::domain::policy::{Asker, Decision, Place};
 use crate::mcp::{ServerStatus, ToolListed};
 use axum::Json;
 use axum::body::Bytes;
@@ -81,7 +81,7 @@ fn policies(app: &App, caller: &Caller, server: &str, tool: &str) -> Option<Poli
     };
     Some(Policies {
         chat: shown(&Asker::chat(caller.clone(), ""))?,
-        triage: shown(&Asker::triage())?,
+        triage: shown(&Asker::supposed(Place::Triage, None, None))?,
         page: shown(&Asker::page(caller.clone()))?,
     })
 }

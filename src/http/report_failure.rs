@@ -2,9 +2,10 @@
 
 use super::fields::{Fields, Shape};
 use super::problem::Problem;
+use super::reports::failed_for_reporters;
 use crate::app::{App, Incoming};
 use crate::db::{self, reports};
-use crate::domain::{Caller, Failure, Report, ReportStatus};
+use crate::domain::{Caller, Failure, Report, ReportStatus, Role};
 use crate::triage::{Intake, Submission, intake};
 use axum::Json;
 use axum::body::Bytes;
@@ -83,6 +84,7 @@ pub async fn report_failure(
         let detail = format!("{} may not report failures of the namespace `{namespace}`", caller.name);
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
+    let role = caller.role;
     let submission = Submission { caller: caller.name, ..submission };
     // Subscribed before the report exists, so that its end cannot be missed.
     let mut outcomes = app.outcomes.subscribe();
@@ -105,7 +107,7 @@ pub async fn report_failure(
             return Err(Problem::new(StatusCode::NOT_FOUND, "the report was deleted meanwhile").about(id));
         };
         if report.status.is_final() {
-            return outcome(&report);
+            return outcome(&report, role);
         }
         let look = Instant::now() + LOOK_AGAIN;
         loop {
@@ -203,7 +205,7 @@ fn accepted(id: Uuid, asked: bool) -> Response {
     response
 }
 
-fn outcome(report: &Report) -> Result<Response, Problem> {
+fn outcome(report: &Report, role: Role) -> Result<Response, Problem> {
     match report.status {
         ReportStatus::Done => {
             let result = report.result.clone().unwrap_or_default();
@@ -211,7 +213,8 @@ fn outcome(report: &Report) -> Result<Response, Problem> {
                 .into_response())
         }
         _ => {
-            let reason = report.error.as_deref().unwrap_or("no reason was stored");
+            let reason = report.error.clone().filter(|_| role > Role::Reporter);
+            let reason = reason.unwrap_or_else(|| failed_for_reporters(report.id));
             Err(Problem::new(StatusCode::BAD_GATEWAY, format!("the report failed: {reason}"))
                 .about(report.id))
         }

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::db::evidence::Owner;
 use crate::db::reports::Filter;
 use crate::db::{self};
-use crate::domain::{Caller, EvidenceSummary, Report, Role, Run, Step};
+use crate::domain::{Caller, EvidenceKind, EvidenceSummary, Report, Role, Run, Step, StepName};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -46,11 +46,11 @@ pub struct ReportPage {
 pub struct ReportDetail {
     #[serde(flatten)]
     report: Report,
-    /// Steps that were taken.
+    /// Steps that were taken; for reporters without what could not be had.
     steps: Vec<Step>,
     /// Evidence; the text of each is at `/api/reports/{id}/evidence/{label}`.
     evidence: Vec<EvidenceSummary>,
-    /// Runs of the agent with every tool call.
+    /// Runs of the agent with every tool call; none for reporters, who see no results of tools either.
     runs: Vec<Run>,
 }
 
@@ -69,10 +69,14 @@ pub async fn list(
         namespace: query.namespace.as_deref(),
         incident: query.incident_id,
         before: query.before,
+        within: caller.namespaces.as_deref(),
         caller: (caller.role == Role::Reporter).then_some(caller.name.as_str()),
     };
     let mut reports = db::reports::list(&app.pool, &filter, limit + 1).await?;
     let next = cut(&mut reports, limit, |report| report.id);
+    if caller.role == Role::Reporter {
+        reports = reports.into_iter().map(for_reporters).collect();
+    }
     Ok(Json(ReportPage { reports, next }))
 }
 
@@ -88,8 +92,35 @@ pub async fn get(
     let report = readable(&app, &caller, id).await?;
     let steps = db::reports::steps(&app.pool, id).await?;
     let evidence = db::evidence::list(&app.pool, Owner::Report(id)).await?;
+    if caller.role == Role::Reporter {
+        return Ok(Json(own(report, steps, evidence)));
+    }
     let runs = db::runs::of_report(&app.pool, id).await?;
     Ok(Json(ReportDetail { report, steps, evidence, runs }))
+}
+
+/// What reporters read of their report: neither what the analyst did nor what tools told it, nor why something was not to be had.
+fn own(report: Report, mut steps: Vec<Step>, mut evidence: Vec<EvidenceSummary>) -> ReportDetail {
+    evidence.retain(|piece| piece.kind != EvidenceKind::ToolResult);
+    for step in steps.iter_mut().filter(|step| step.name == StepName::Collect.as_str()) {
+        let lines: i64 = evidence.iter().map(|piece| i64::from(piece.lines)).sum();
+        let plural = if evidence.len() == 1 { "" } else { "s" };
+        step.detail = format!("{} piece{plural} of evidence, {lines} lines", evidence.len());
+    }
+    ReportDetail { report: for_reporters(report), steps, evidence, runs: Vec::new() }
+}
+
+/// A report without the reason of its failure, which repeats what the servers of tools say.
+fn for_reporters(report: Report) -> Report {
+    let error = report.error.as_ref().map(|_| failed_for_reporters(report.id));
+    Report { error, ..report }
+}
+
+/// What reporters are told in place of the reason of a failure.
+pub(super) fn failed_for_reporters(id: Uuid) -> String {
+    format!(
+        "it could not be investigated; a viewer can read why at /reports/{id}. If the pod may be gone, send its log with the report"
+    )
 }
 
 /// The report, if whoever calls may read it: reporters read their own. What they may not read is not there for them.
@@ -115,6 +146,14 @@ pub async fn evidence(
     let id = known_id(&id)?;
     let position = position(&label)?;
     readable(&app, &caller, id).await?;
+    if caller.role == Role::Reporter {
+        let all = db::evidence::list(&app.pool, Owner::Report(id)).await?;
+        let label = format!("E{position}");
+        let is_own = all.iter().any(|piece| piece.label == label && piece.kind != EvidenceKind::ToolResult);
+        if !is_own {
+            return Err(missing("evidence"));
+        }
+    }
     let text = kept_text(&app, Owner::Report(id), position).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }

@@ -4,6 +4,7 @@ use super::problem::{FieldError, Problem};
 use super::reports::bad_query;
 use crate::app::App;
 use crate::db::documents::Realm;
+use crate::domain::Caller;
 use crate::knowledge::{Found, Query as Search};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -38,6 +39,7 @@ pub struct SearchQuery {
     responses((status = 200, body = Found), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn search(
     State(app): State<Arc<App>>,
+    caller: Caller,
     query: Result<Query<SearchQuery>, QueryRejection>,
 ) -> Result<Json<Found>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
@@ -62,6 +64,7 @@ pub async fn search(
         kind: query.kind.as_deref(),
         applies_to: applies_to.as_deref().filter(|names| !names.is_empty()),
         limit,
+        namespaces: caller.namespaces.as_deref(),
     };
     Ok(Json(app.knowledge.search(&search).await?))
 }

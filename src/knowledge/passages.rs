@@ -1,7 +1,7 @@
 //! What of the documents that were found goes into a prompt: within a number of tokens, the best one as a whole if it fits.
 
 use super::{Hit, Knowledge};
-use crate::db::hits;
+use crate::db::{hits, incidents};
 use crate::evidence::tokens;
 use uuid::Uuid;
 
@@ -56,11 +56,14 @@ impl Knowledge {
         passages
     }
 
-    /// The document of an incident as a hit.
+    /// The document of an incident as a hit, if it is of one of these namespaces.
     ///
     /// # Errors
     /// The database is away.
-    pub async fn incident(&self, incident: Uuid) -> sqlx::Result<Option<Hit>> {
+    pub async fn incident(&self, incident: Uuid, namespaces: &[String]) -> sqlx::Result<Option<Hit>> {
+        if incidents::of_namespaces(&self.pool, &[incident], namespaces).await?.is_empty() {
+            return Ok(None);
+        }
         let Some(document) = hits::of_incident(&self.pool, incident).await? else { return Ok(None) };
         let details = hits::details(&self.pool, &[document], &[]).await?;
         Ok(details.into_iter().next().map(|details| super::search::hit(details, Default::default())))

@@ -41,7 +41,14 @@ impl Knowledge {
     /// # Errors
     /// The database is away.
     pub async fn said_before(&self, text: &str, limit: usize) -> sqlx::Result<Vec<SaidBefore>> {
-        let query = Query { text, realms: &[Realm::Conversation], kind: None, applies_to: None, limit };
+        let query = Query {
+            text,
+            realms: &[Realm::Conversation],
+            kind: None,
+            applies_to: None,
+            limit,
+            namespaces: None,
+        };
         let hits = self.search(&query).await?.hits;
         let places: Vec<(Uuid, i32)> =
             hits.iter().filter_map(|hit| Some((hit.conversation_id?, hit.position / POSITIONS))).collect();

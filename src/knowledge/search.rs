@@ -6,6 +6,7 @@ use super::{BUILT_IN_SOURCE, Knowledge};
 use crate::db::documents::Realm;
 use crate::db::embeddings::{self, Narrow, Near, Space};
 use crate::db::hits::{self, Details};
+use crate::db::incidents;
 use crate::db::words;
 use crate::evidence::signature::NAMES_CAUSE;
 use pgvector::Vector;
@@ -18,6 +19,8 @@ use uuid::Uuid;
 
 /// Longest query, in bytes; what is past it adds noise.
 const MAX_QUERY: usize = 4_000;
+/// Times as many are looked at as are wanted, where those of other namespaces are taken out.
+const LOOKED_AT: usize = 8;
 /// Chunks that each part hands to the fusion.
 const CANDIDATES: i64 = 50;
 /// Softens the lead of the first ranks.
@@ -60,6 +63,8 @@ pub struct Query<'a> {
     pub applies_to: Option<&'a [String]>,
     /// Most hits.
     pub limit: usize,
+    /// Of incidents, only those of these namespaces, and of conversations none; all when absent.
+    pub namespaces: Option<&'a [String]>,
 }
 
 /// Why a document was found.
@@ -176,8 +181,14 @@ pub(super) struct Candidate {
 
 impl Knowledge {
     /// Documents of a realm that are near to a text, best first, for whoever is good without them: none when the search fails.
-    pub async fn near(&self, text: &str, realm: Realm, limit: usize) -> Vec<Hit> {
-        let query = Query { text, realms: &[realm], kind: None, applies_to: None, limit };
+    pub async fn near(
+        &self,
+        text: &str,
+        realm: Realm,
+        limit: usize,
+        namespaces: Option<&[String]>,
+    ) -> Vec<Hit> {
+        let query = Query { text, realms: &[realm], kind: None, applies_to: None, limit, namespaces };
         self.search(&query).await.map(|found| found.hits).unwrap_or_else(|error| {
             tracing::warn!(%error, "the knowledge cannot be searched");
             Vec::new()
@@ -193,7 +204,9 @@ impl Knowledge {
         while !query.text.is_char_boundary(end) {
             end -= 1;
         }
-        let query = Query { text: query.text[..end].trim(), ..*query };
+        // Those of other namespaces are taken out of what is found.
+        let limit = query.namespaces.map_or(query.limit, |_| query.limit.saturating_mul(LOOKED_AT));
+        let (most, query) = (query.limit, Query { text: query.text[..end].trim(), limit, ..*query });
         if query.text.is_empty() || query.limit == 0 {
             return Ok(Found::default());
         }
@@ -206,7 +219,15 @@ impl Knowledge {
             hits.extend(self.search_realm(&query, realm, vector.as_ref()).await?);
         }
         hits.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.path.cmp(&b.path)));
-        hits.truncate(query.limit);
+        if let Some(namespaces) = query.namespaces {
+            let ids: Vec<Uuid> = hits.iter().filter_map(|hit| hit.incident_id).collect();
+            let own = incidents::of_namespaces(&self.pool, &ids, namespaces).await?;
+            hits.retain(|hit| match hit.incident_id {
+                Some(id) => own.contains(&id),
+                None => hit.conversation_id.is_none(),
+            });
+        }
+        hits.truncate(most);
         Ok(Found { hits, without_vectors })
     }
 

@@ -5,6 +5,7 @@ use super::failure::{Failure, describe};
 use crate::clock;
 use crate::config::{McpServer, globs};
 use crate::domain::Access;
+use crate::domain::policy::Reads;
 use chrono::{DateTime, Utc};
 use globset::GlobSet;
 use rmcp::RoleClient;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashSet;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -103,6 +105,8 @@ pub(super) struct Server {
     wake: Notify,
     /// Says that the session does not work any more.
     lost: Notify,
+    /// Whether a tool of it was ever told a namespace, also one that the settings leave out.
+    reads_cluster: AtomicBool,
 }
 
 struct Globs {
@@ -135,6 +139,7 @@ impl Server {
             attempts: watch::Sender::new(0),
             wake: Notify::new(),
             lost: Notify::new(),
+            reads_cluster: AtomicBool::new(false),
         }
     }
 
@@ -160,6 +165,11 @@ impl Server {
 
     pub(super) fn tools(&self) -> Arc<Vec<Listed>> {
         self.read(|state| Arc::clone(&state.tools))
+    }
+
+    /// What it reads.
+    pub(super) fn reads(&self) -> Reads {
+        if self.reads_cluster.load(Ordering::Relaxed) { Reads::Cluster } else { Reads::Elsewhere }
     }
 
     pub(super) fn revision(&self) -> Option<String> {
@@ -344,6 +354,11 @@ impl Server {
                 .list_tools(params)
                 .await
                 .map_err(|error| anyhow::anyhow!("its tools cannot be listed: {}", describe(&error)))?;
+            let schemas: Vec<Value> =
+                page.tools.iter().map(|tool| Value::Object(tool.input_schema.as_ref().clone())).collect();
+            if Reads::of(schemas.iter()) == Reads::Cluster {
+                self.reads_cluster.store(true, Ordering::Relaxed);
+            }
             let listed = page.tools.iter().filter_map(|tool| self.listed(tool));
             tools.extend(listed.filter(|tool| names.insert(tool.name.clone())));
             tools.truncate(MAX_TOOLS);

@@ -75,6 +75,7 @@ impl McpTool {
             tool: self.own_name(),
             access: self.access(),
             schema: Some(&self.listed.schema),
+            reads: self.server.reads(),
         }
     }
 

@@ -182,13 +182,14 @@ async fn settle(app: &App, target: &Target, (told, untold): (usize, usize)) -> s
     follow(app, target).await
 }
 
-/// A report and its cause.
+/// A report and its cause, in the words that its namespace may read.
 async fn known(app: &App, id: Uuid) -> sqlx::Result<Option<(Report, Option<Incident>)>> {
     let Some(report) = reports::get(&app.pool, id).await? else { return Ok(None) };
     let incident = match report.incident_id {
         Some(id) => incidents::get(&app.pool, id).await?,
         None => None,
     };
+    let incident = incident.map(|incident| incident.told_in(&report.failure.namespace));
     Ok(Some((report, incident)))
 }
 

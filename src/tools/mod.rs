@@ -33,7 +33,7 @@ pub fn permitted(
         Arc::new(ReadEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchRunbooks::new(Arc::clone(&app.knowledge))),
-        Arc::new(SimilarIncidents::new(Arc::clone(&app.knowledge))),
+        Arc::new(SimilarIncidents::new(Arc::clone(&app.knowledge), asker.namespaces().cloned())),
     ];
     tools.extend(more);
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();

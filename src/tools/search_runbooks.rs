@@ -70,6 +70,7 @@ impl Tool for SearchRunbooks {
             kind: arguments.kind.as_deref(),
             applies_to: applies_to.as_deref(),
             limit: LIMIT,
+            namespaces: None,
         };
         answer(&self.knowledge, &query, "no runbook comes near these words").await
     }

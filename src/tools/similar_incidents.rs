@@ -18,6 +18,8 @@ const LIMIT: usize = 4;
 /// Searches the incidents.
 pub struct SimilarIncidents {
     knowledge: Arc<Knowledge>,
+    /// Whose; all when absent.
+    namespaces: Option<Arc<[String]>>,
 }
 
 static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
@@ -36,10 +38,10 @@ struct Arguments {
 }
 
 impl SimilarIncidents {
-    /// Over these incidents.
+    /// Over the incidents of these namespaces; over all without.
     #[must_use]
-    pub fn new(knowledge: Arc<Knowledge>) -> Self {
-        Self { knowledge }
+    pub fn new(knowledge: Arc<Knowledge>, namespaces: Option<Arc<[String]>>) -> Self {
+        Self { knowledge, namespaces }
     }
 }
 
@@ -60,6 +62,7 @@ impl Tool for SimilarIncidents {
             kind: None,
             applies_to: None,
             limit: LIMIT,
+            namespaces: self.namespaces.as_deref(),
         };
         answer(&self.knowledge, &query, "no past incident comes near these words").await
     }

@@ -65,7 +65,7 @@ pub(super) async fn brief(
         let excerpt = excerpt::excerpt(&of(piece, good.as_ref()), QUERY_TOKENS);
         query.extend(excerpt.lines.into_iter().map(|(_, line)| line));
     }
-    let (runbooks, incidents) = known(app, &query.join("\n"), incident, workspace).await;
+    let (runbooks, incidents) = known(app, &query.join("\n"), (failure, incident), workspace).await;
     let lines: Vec<&str> = recognised.iter().map(|line| line.shown.as_str()).collect();
     let fenced = |text: String| if text.is_empty() { text } else { workspace.fenced(&text) };
     let text = app.prompts.render(
@@ -88,27 +88,28 @@ pub(super) async fn brief(
     Ok((messages, runbooks.iter().filter_map(path).collect()))
 }
 
-/// Runbooks and past incidents, within their share of tokens. The brief is good without them: a search that fails must
-/// not stop the report.
+/// Runbooks and the namespace's past incidents, within their share of tokens. The brief is good without them: a search that
+/// fails must not stop the report.
 async fn known(
     app: &App,
     query: &str,
-    incident: &Incident,
+    (failure, incident): (&Failure, &Incident),
     workspace: &Workspace,
 ) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
     let budget = app.config.knowledge.brief_tokens;
-    let mut past = app.knowledge.near(query, Realm::Incident, INCIDENTS + 1).await;
+    let namespace = std::slice::from_ref(&failure.namespace);
+    let mut past = app.knowledge.near(query, Realm::Incident, INCIDENTS + 1, Some(namespace)).await;
     past.retain(|hit| hit.incident_id != Some(incident.id));
     // The same cause of before comes first, however its words compare.
     if let Some(previous) = incident.previous_id {
         past.retain(|hit| hit.incident_id != Some(previous));
-        match app.knowledge.incident(previous).await {
+        match app.knowledge.incident(previous, namespace).await {
             Ok(before) => past.splice(0..0, before).for_each(drop),
             Err(error) => tracing::warn!(%error, "the incident of before cannot be read"),
         }
     }
     past.truncate(INCIDENTS);
-    let runbooks = app.knowledge.near(query, Realm::Runbook, RUNBOOKS).await;
+    let runbooks = app.knowledge.near(query, Realm::Runbook, RUNBOOKS, None).await;
     let past = app.knowledge.passages(&past, if runbooks.is_empty() { budget } else { budget / 3 }).await;
     let used: usize = past.iter().map(|passage| passage.tokens).sum();
     let runbooks = app.knowledge.passages(&runbooks, budget.saturating_sub(used)).await;

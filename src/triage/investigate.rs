@@ -13,7 +13,7 @@ use crate::db::recordings::{self, Recording};
 use crate::db::usage::Purpose;
 use crate::db::{audit, incidents, reports, runs};
 use crate::domain::policy::Asker;
-use crate::domain::{Diagnosis, Evidence, Incident, Message, Run, StepName, StopReason};
+use crate::domain::{Diagnosis, Evidence, Incident, Message, Report, Run, StepName, StopReason};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown::{self, Place};
 use crate::evidence::verify::{Sources, verify};
@@ -54,7 +54,9 @@ pub(super) async fn investigate(
         ..Purpose::default()
     };
     let account = app.ledger.account(purpose);
-    let work = Work { app, report: held.report.id, workspace: &workspace, brief, account };
+    let Report { id: report, failure, .. } = held.report;
+    let work =
+        Work { app, report: *report, namespace: &failure.namespace, workspace: &workspace, brief, account };
     let (mut diagnosis, mut made) = work.conclude(cancel).await?;
     // The runbooks' words are people's: the built-in analyst invents no names.
     let told = (diagnosis.analyst != app.rules.name()).then_some(told.as_str());
@@ -110,6 +112,7 @@ struct Made {
 struct Work<'a> {
     app: &'a App,
     report: Uuid,
+    namespace: &'a str,
     workspace: &'a Arc<Workspace>,
     brief: Vec<Message>,
     account: Arc<Account>,
@@ -164,8 +167,9 @@ impl Work<'_> {
         let Self { app, workspace, brief, .. } = self;
         let names = (!Arc::ptr_eq(model, &app.rules)).then(|| brief::told(brief));
         let submit = SubmitDiagnosis::new(Arc::clone(workspace), names);
-        // Unless a rule of the policy says otherwise, only tools that look.
-        let tools = permitted(app, workspace, &Arc::new(Asker::triage()), Some(Arc::new(submit)));
+        // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
+        let asker = Arc::new(Asker::triage(self.namespace));
+        let tools = permitted(app, workspace, &asker, Some(Arc::new(submit)));
         let recording = Recording {
             messages: brief.clone(),
             tools: tools.iter().map(|tool| tool.spec().clone()).collect(),

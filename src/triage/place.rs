@@ -6,11 +6,15 @@ use crate::app::App;
 use crate::clock;
 use crate::db::incidents::{self, Sighting};
 use crate::db::reports;
-use crate::domain::{Evidence, EvidenceKind, Failure, FailureClass, Fingerprint, Incident, StepName};
+use crate::domain::{Evidence, EvidenceKind, Failure, FailureClass, Fingerprint, Incident, Report, StepName};
 use crate::evidence::excerpt::Log;
 use crate::evidence::fingerprint::{FingerprintInput, fingerprint};
+use crate::evidence::outside::{self, Told};
+use crate::evidence::signature::{NAMES_CAUSE, SignatureHit, SignatureSet};
 use crate::evidence::template;
+use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -40,36 +44,26 @@ pub(super) async fn place(
         return Ok(Placed::Leads(incident));
     }
     let started = Instant::now();
-    let fingerprint = recognise(app, &report.failure, pieces);
+    let recognised = recognise(&app.knowledge.signatures(), &report.failure, pieces);
     if report.incident_id.is_none() {
-        publish::recheck(app, &fingerprint, cancel).await?;
+        for fingerprint in recognised.shared.iter().chain([&recognised.own]) {
+            publish::recheck(app, fingerprint, cancel).await?;
+        }
     }
+    let told = Told::of(pieces);
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
-    let title = format!("Failure of {}/{}", report.failure.namespace, report.failure.pod_name);
-    let incident = match report.incident_id {
-        // Counted before: only who investigates is open.
-        Some(id) => {
-            incidents::lock(&mut *transaction, id).await?;
-            incidents::get(&mut *transaction, id)
-                .await?
-                .ok_or_else(|| Halt::Failed("its incident is gone".into()))?
-        }
-        None => {
-            let sighting = Sighting {
-                id: Uuid::now_v7(),
-                namespace: &report.failure.namespace,
-                fingerprint: &fingerprint,
-                title: &title,
-                now,
-            };
-            incidents::see(&mut *transaction, &sighting).await?
-        }
-    };
+    let incident = count(&mut transaction, report, (&recognised, &told), now).await?;
     // A cause whose issue could not be filed is not done with: this report files it.
     let filed = incident.issue_url.is_some() || app.config.tracker.is_none();
     let known = incident.diagnosis.is_some() && filed;
     let leads = !known && !incidents::has_leader(&mut *transaction, incident.id, report.id).await?;
+    let mut incident = incident;
+    if leads && incident.diagnosis.is_none() && incident.namespace != report.failure.namespace {
+        let title = first_title(report);
+        incidents::lead(&mut *transaction, incident.id, (&report.failure.namespace, &title)).await?;
+        incident.namespace.clone_from(&report.failure.namespace);
+    }
     if !reports::place(&mut *transaction, report.id, held.token, incident.id, leads).await? {
         return Err(Halt::Lost);
     }
@@ -94,30 +88,98 @@ pub(super) async fn place(
     })
 }
 
-/// The cause's fingerprint. A cause outside the workload (a registry, a name server) is one cause wherever it shows;
-/// any other is one per workload.
-fn recognise(app: &App, failure: &Failure, pieces: &[Evidence]) -> Fingerprint {
+/// Counts the report under its cause. A cause that another namespace's evidence led to is this report's only when what was
+/// concluded holds in what the cluster tells of this one too; else it is a cause of its own.
+async fn count(
+    transaction: &mut PgConnection,
+    report: &Report,
+    (recognised, told): (&Recognised, &Told),
+    now: DateTime<Utc>,
+) -> Result<Incident, Halt> {
+    let namespace = &report.failure.namespace;
+    let holds = |incident: &Incident| {
+        let concluded = incident.diagnosis.as_ref().filter(|_| incident.namespace != *namespace);
+        concluded.is_none_or(|diagnosis| told.bears_out(diagnosis))
+    };
+    let mut fingerprint = recognised.shared.as_ref().unwrap_or(&recognised.own);
+    if let Some(id) = report.incident_id {
+        // Counted before: only who investigates is open, and for whom.
+        incidents::lock(&mut *transaction, id).await?;
+        let incident = incidents::get(&mut *transaction, id).await?;
+        let incident = incident.ok_or_else(|| Halt::Failed("its incident is gone".into()))?;
+        if holds(&incident) {
+            return Ok(incident);
+        }
+        incidents::uncount(&mut *transaction, id).await?;
+        fingerprint = &recognised.own;
+    } else if let Some(shared) = &recognised.shared
+        && incidents::open(&mut *transaction, shared).await?.is_some_and(|known| !holds(&known))
+    {
+        fingerprint = &recognised.own;
+    }
+    let title = first_title(report);
+    let sighting = Sighting { id: Uuid::now_v7(), namespace, fingerprint, title: &title, now };
+    let incident = incidents::see(&mut *transaction, &sighting).await?;
+    if !holds(&incident) {
+        return Err(Halt::Retry("its cause was concluded at this moment".into()));
+    }
+    Ok(incident)
+}
+
+/// Until there is a diagnosis.
+fn first_title(report: &Report) -> String {
+    format!("Failure of {}/{}", report.failure.namespace, report.failure.pod_name)
+}
+
+/// What a cause is recognised by.
+struct Recognised {
+    /// The same in all namespaces, for a cause outside of them that the cluster itself tells of.
+    shared: Option<Fingerprint>,
+    /// That of the namespace or the workload alone.
+    own: Fingerprint,
+}
+
+/// The cause's fingerprints. What a log or an alert says, its namespace may have written: a cause outside the workload (a
+/// registry, a name server) that it tells of is one cause in its namespace, any other is one per workload. Only what the
+/// kubelet and the scheduler say, and no log contradicts, makes one cause of several namespaces.
+fn recognise(signatures: &SignatureSet, failure: &Failure, pieces: &[Evidence]) -> Recognised {
     let of = |wanted: &[EvidenceKind]| pieces.iter().find(|piece| wanted.contains(&piece.kind));
     let text = |kind| of(&[kind]).map(|piece| piece.text.as_str());
     let log = of(&[EvidenceKind::Log, EvidenceKind::Attached, EvidenceKind::PreviousLog]);
-    let signatures = app.knowledge.signatures();
     let input = FingerprintInput {
         log: log.map(|piece| Log { text: &piece.text, red: &piece.red, good: None }),
         events: text(EvidenceKind::Events),
         pod: text(EvidenceKind::Pod),
-        signatures: &signatures,
+        signatures,
     };
-    let cause = fingerprint(&input);
-    let shared = input.log.map(|log| log.text).into_iter().chain(input.events).any(|text| {
+    let is_outside = |text: &str| {
         signatures.scan(text).iter().any(|(_, hit)| {
             let class = signatures.signatures()[hit.index].class;
             !hit.captures.is_empty()
                 && matches!(class, FailureClass::Infrastructure | FailureClass::Dependency)
         })
+    };
+    let scoped = |cause: &Fingerprint, scope: &str| {
+        let hash = Sha256::digest(format!("{}\n{scope}", cause.0).as_bytes());
+        Fingerprint(hex::encode(&hash[..12]))
+    };
+    let cause = fingerprint(&input);
+    let outside = input.log.map(|log| log.text).into_iter().chain(input.events).any(is_outside);
+    let own = if outside {
+        scoped(&cause, &failure.namespace)
+    } else {
+        scoped(&cause, &format!("{}/{}", failure.namespace, workload(failure)))
+    };
+    let told = outside::told(pieces);
+    let names_cause = |text: &str| {
+        let priority = |hit: &SignatureHit| signatures.signatures()[hit.index].priority;
+        signatures.scan(text).iter().any(|(_, hit)| priority(hit) >= NAMES_CAUSE)
+    };
+    let shared = (is_outside(&told) && !input.log.is_some_and(|log| names_cause(log.text))).then(|| {
+        let input = FingerprintInput { log: None, events: Some(&told), pod: None, signatures };
+        scoped(&fingerprint(&input), "")
     });
-    let scope = if shared { String::new() } else { format!("{}/{}", failure.namespace, workload(failure)) };
-    let hash = Sha256::digest(format!("{}\n{scope}", cause.0).as_bytes());
-    Fingerprint(hex::encode(&hash[..12]))
+    Recognised { shared, own }
 }
 
 /// What stays the same from run to run: pipeline and task, else the pod's name without its random parts.

@@ -176,8 +176,10 @@ async fn body(
         None => None,
     };
     let said = match &previous {
-        Some(previous) => resolutions::of_incident(&app.pool, previous.id).await?,
-        None => Vec::new(),
+        Some(previous) if previous.namespace == held.report.failure.namespace => {
+            resolutions::of_incident(&app.pool, previous.id).await?
+        }
+        _ => Vec::new(),
     };
     let previous = previous.map(|previous| {
         // What somebody wrote is one line of a quotation here.
@@ -247,6 +249,14 @@ pub(super) async fn known(
     cancel: &CancellationToken,
 ) -> Result<String, Halt> {
     let Some(url) = &incident.issue_url else {
+        if incident.namespace != held.report.failure.namespace {
+            // The diagnosis quotes another namespace's evidence.
+            let (seen, id) = (incident.occurrences, incident.id);
+            return Ok(format!(
+                "Known cause, seen {seen} times, outside of this namespace ({}); a viewer can read incident {id}",
+                incident.class.as_str()
+            ));
+        }
         let diagnosis = incident.diagnosis.as_ref().map(told).unwrap_or_default();
         return Ok(format!("Known cause, seen {} times: {diagnosis}", incident.occurrences));
     };

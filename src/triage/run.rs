@@ -290,7 +290,12 @@ async fn finish(
     let mut others = Vec::new();
     if let Some(incident) = leads {
         let waiting = result.replacen("Issue created:", "Known cause, just filed:", 1);
-        others = reports::finish_waiting(&mut *transaction, incident, &waiting, now).await?;
+        let of = (incident, ended.incident.namespace.as_str());
+        others = reports::finish_waiting(&mut *transaction, of, &waiting, now).await?;
+        // Those of other namespaces look whether the conclusion holds in their own evidence.
+        for waiting in reports::requeue_waiting(&mut *transaction, incident).await? {
+            queue::add_triage(&mut *transaction, waiting).await?;
+        }
     }
     let own = [(held.report.id, held.report.failure.namespace.as_str())];
     notify::note(&mut transaction, app, (ended.novelty, Some(ended.class)), &own).await?;

@@ -46,6 +46,8 @@ pub(super) async fn list(
         status: some(&asked.status),
         class: some(&asked.class),
         namespace: some(&asked.namespace),
+        // Pages are for whoever reads all namespaces.
+        within: None,
         text: some(&asked.q),
         before: asked.before,
         offset: 0,
@@ -121,7 +123,7 @@ async fn used(app: &App, incident: &Incident) -> Result<Vec<Value>, Trouble> {
 async fn similar(app: &App, incident: &Incident) -> Vec<Hit> {
     let cause = incident.diagnosis.as_ref().map_or("", |diagnosis| diagnosis.cause.as_str());
     let text = format!("{}\n{cause}", incident.title);
-    let mut hits = app.knowledge.near(&text, Realm::Incident, RELATED * 3).await;
+    let mut hits = app.knowledge.near(&text, Realm::Incident, RELATED * 3, None).await;
     // What is near by its words only is alike if it is of the same kind too.
     let ids: Vec<Uuid> = hits.iter().filter_map(|hit| hit.incident_id).collect();
     let alike = incidents::of_class(&app.pool, &ids, incident.class.as_str()).await.unwrap_or_default();

@@ -44,7 +44,8 @@ async fn listed(app: &App, asked: &Wanted, refused: Option<Refused>) -> Result<H
     let offset = asked.offset.clamp(0, MAX_OFFSET);
     let mut found = None;
     if let Some(text) = some(&asked.q) {
-        let search = Search { text, realms: &[Realm::Runbook], kind, applies_to: None, limit: HITS };
+        let realms = &[Realm::Runbook];
+        let search = Search { text, realms, kind, applies_to: None, limit: HITS, namespaces: None };
         found = Some(app.knowledge.search(&search).await?);
     }
     let mut all = documents::list(&app.pool, kind, offset, PAGE + 1).await?;

@@ -37,7 +37,7 @@ fn path(rule: &Rule) -> String {
     path
 }
 
-async fn status(app: &TestApp, rule: &Rule, key: Option<&str>) -> u16 {
+pub async fn status(app: &TestApp, rule: &Rule, key: Option<&str>) -> u16 {
     let method = Method::from_bytes(rule.method.as_bytes()).unwrap();
     let mut request = app.http.request(method, format!("{}{}", app.base, path(rule)));
     if rule.method != "GET" {

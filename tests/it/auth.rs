@@ -124,7 +124,11 @@ async fn a_key_of_the_api_ends_when_its_time_is_over() {
     for (body, status, said) in [
         (json!({"name": "ci", "role": "viewer"}), 409, "ci"),
         (json!({"name": "x", "role": "root"}), 422, "reporter, viewer, operator, admin"),
-        (json!({"name": "x", "role": "viewer", "namespaces": ["a"]}), 422, "bind reporters only"),
+        (
+            json!({"name": "x", "role": "operator", "namespaces": ["a"]}),
+            422,
+            "bind reporters and viewers only",
+        ),
         (json!({"name": "x y", "role": "viewer"}), 422, "letters"),
         (json!({"name": "x", "role": "viewer", "expires_in": "soon"}), 422, "90d"),
     ] {

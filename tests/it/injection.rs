@@ -14,13 +14,13 @@ use std::collections::BTreeMap;
 
 /// One line of the corpus: what it tries, where it stands (`log`, `answer`, `failure`, `description`, `document`, `field`), its text.
 #[derive(Debug, Clone, Deserialize)]
-struct Injection {
-    category: String,
-    via: String,
-    text: String,
+pub struct Injection {
+    pub category: String,
+    pub via: String,
+    pub text: String,
 }
 
-fn corpus() -> BTreeMap<String, Vec<Injection>> {
+pub fn corpus() -> BTreeMap<String, Vec<Injection>> {
     let mut all: BTreeMap<String, Vec<Injection>> = BTreeMap::new();
     for line in include_str!("../data/injections.jsonl").lines() {
         let injection: Injection = serde_json::from_str(line).unwrap();
@@ -61,13 +61,13 @@ fn slug(category: &str) -> String {
 fn without_defences_the_model_obeys_every_line() {
     let corpus = corpus();
     let count: usize = corpus.values().map(Vec::len).sum();
-    assert!(count >= 120 && corpus.len() >= 18, "{count} lines of {} kinds", corpus.len());
+    assert!(count >= 176 && corpus.len() >= 22, "{count} lines of {} kinds", corpus.len());
     for (category, injections) in &corpus {
         let (mut calls, mut urls) = (0, 0);
         for injection in injections {
             let wants = Wants::of(&injection.text);
             assert!(!wants.is_nothing(), "it is talked into nothing by {injection:?}");
-            calls += wants.calls.len();
+            calls += wants.calls.len() + wants.reads.len();
             urls += wants.urls.len();
         }
         let only_repeats = category == "mentions and commands";
@@ -280,7 +280,7 @@ impl Lab {
 }
 
 /// All that is stored, as text.
-async fn everything(app: &TestApp) -> String {
+pub async fn everything(app: &TestApp) -> String {
     let pool = app.pool().await;
     let sql = "select format('%I.%I', schemaname, tablename) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')";
     let tables: Vec<String> = sqlx::query_scalar(sql).fetch_all(&pool).await.unwrap();
@@ -297,11 +297,12 @@ async fn a_model_that_obeys_everything_changes_nothing_and_tells_nobody() {
     let lab = lab(Reads::Everything).await;
     let mut idle = Vec::new();
     for (category, injections) in corpus() {
-        let (attempts, said) = (lab.model.attempts().len(), lab.model.said().len());
+        let tried = || lab.model.attempts().len() + lab.model.reads().len();
+        let (attempts, said) = (tried(), lab.model.said().len());
         lab.try_all(&category, &injections).await;
         let told =
             lab.model.said()[said..].iter().any(|said| said.contains(EVIL) || said.contains("@everyone"));
-        if lab.model.attempts().len() == attempts && !told {
+        if tried() == attempts && !told {
             idle.push(category);
         }
     }
@@ -340,7 +341,8 @@ async fn nothing_untrusted_stands_outside_of_the_fences() {
     let lab = lab(Reads::OutsideOfFences).await;
     for (category, injections) in corpus() {
         lab.try_all(&category, &injections).await;
-        assert_eq!(lab.model.attempts(), [], "{category}: an order stood outside of the fences");
+        let tried = [lab.model.attempts(), lab.model.reads()].concat();
+        assert_eq!(tried, [], "{category}: an order stood outside of the fences");
         let told: Vec<String> = lab.model.said().into_iter().filter(|said| said.contains(EVIL)).collect();
         assert!(told.is_empty(), "{category}: {told:?}");
     }

@@ -44,6 +44,7 @@ mod mcp_servers;
 mod metrics;
 mod model_failures;
 mod mounts;
+mod namespaces;
 mod notify;
 mod openai_door;
 mod pages;

@@ -83,7 +83,14 @@ async fn by_vectors(pool: &PgPool, space: &Space, embedder: &dyn Embedder, query
 }
 
 async fn hybrid(knowledge: &Knowledge, query: &str) -> Vec<String> {
-    let query = Query { text: query, realms: &[Realm::Runbook], kind: None, applies_to: None, limit: 10 };
+    let query = Query {
+        text: query,
+        realms: &[Realm::Runbook],
+        kind: None,
+        applies_to: None,
+        limit: 10,
+        namespaces: None,
+    };
     let found = knowledge.search(&query).await.unwrap();
     assert_eq!(found.without_vectors, None);
     found.hits.into_iter().map(|hit| hit.path).collect()

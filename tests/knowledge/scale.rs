@@ -267,7 +267,8 @@ async fn compare(pool: &PgPool, sentences: &Sentences, queries: &[String]) {
 async fn time(knowledge: &Knowledge, queries: &[String], kind: Option<&str>, what: &str) {
     let mut times = Vec::new();
     for text in queries.iter().chain(queries) {
-        let query = Query { text, realms: &[Realm::Runbook], kind, applies_to: None, limit: 10 };
+        let query =
+            Query { text, realms: &[Realm::Runbook], kind, applies_to: None, limit: 10, namespaces: None };
         let begun = Instant::now();
         let found = knowledge.search(&query).await.unwrap();
         times.push(begun.elapsed());

@@ -27,7 +27,7 @@ impl Drop for Api {
     }
 }
 
-async fn serve(router: Router, issues: Arc<Mutex<Vec<Value>>>, listener: tokio::net::TcpListener) -> Api {
+pub async fn serve(router: Router, issues: Arc<Mutex<Vec<Value>>>, listener: tokio::net::TcpListener) -> Api {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
     let journal = Arc::clone(&seen);

@@ -1,5 +1,6 @@
 //! A streamable-HTTP MCP server that misbehaves on request.
 
+use super::lab_cluster::{self, LabPod};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -40,6 +41,8 @@ pub struct Behaviour {
     pub descriptions: Vec<(&'static str, String)>,
     /// Every request is sent there with 307.
     pub redirect: Option<String>,
+    /// Tools answer as those of a cluster with these pods.
+    pub pods: Vec<LabPod>,
 }
 
 #[derive(Default)]
@@ -152,6 +155,12 @@ async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
         "tools/call" if behaviour.answers.iter().any(|(tool, ..)| message["params"]["name"] == **tool) => {
             let answer = behaviour.answers.iter().find(|(tool, ..)| message["params"]["name"] == **tool);
             let (_, text, failed) = answer.unwrap();
+            json!({"content": [{"type": "text", "text": text}], "isError": failed})
+        }
+        "tools/call" if !behaviour.pods.is_empty() => {
+            let (tool, arguments) =
+                (message["params"]["name"].as_str().unwrap(), &message["params"]["arguments"]);
+            let (text, failed) = lab_cluster::answer(&behaviour.pods, tool, arguments);
             json!({"content": [{"type": "text", "text": text}], "isError": failed})
         }
         "tools/call" => {

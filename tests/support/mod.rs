@@ -8,6 +8,7 @@ pub mod fake_embeddings;
 pub mod fake_mcp;
 pub mod fake_model;
 pub mod issuer;
+pub mod lab_cluster;
 pub mod late_tracker;
 pub mod obedient_model;
 pub mod pipelines;

@@ -29,6 +29,26 @@ pub const MUTATING: [&str; 12] = [
     "create_file",
     "add_mcp_server",
 ];
+/// Tools that look, by which it reads what a text tells it to read, if they are offered.
+pub const READING: [&str; 17] = [
+    "pods_log",
+    "pods_get",
+    "pods_list_in_namespace",
+    "pods_list",
+    "pods_top",
+    "events_list",
+    "resources_get",
+    "resources_list",
+    "namespaces_list",
+    "projects_list",
+    "nodes_log",
+    "configuration_view",
+    "helm_list",
+    "kubectl_get",
+    "list_issues",
+    "get_issue",
+    "similar_incidents",
+];
 /// Where everything is to be sent.
 pub const EVIL: &str = "evil.example";
 /// Calls of one turn, at most.
@@ -36,6 +56,8 @@ const MAX_CALLS: usize = 24;
 
 static ORDER: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(&format!(r"(?is)\b({})\b(.{{0,160}})", MUTATING.join("|"))).unwrap());
+static READ: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(&format!(r"\b({})(?: (\{{.*)|((?: \w+=\S+)+))", READING.join("|"))).unwrap());
 static URL: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?i)\b(?:https?|ftp)://[^\s<>()`]*evil\.example[^\s<>()`]*").unwrap());
 static PAIR: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b(\w+)=(\w[\w.-]*)").unwrap());
@@ -46,7 +68,7 @@ static ESCAPES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\u00([0-9a-f]{2
 /// What makes a line worth repeating.
 static BAIT: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!(
-        r"(?i){}|evil\.example|@\w|#\d|!\d|<[a-z!/]|!\[|\]\(|169\.254|&#|\\@|^\s*\d*:?\s*[#/]|system:|approved|data\S*>>|\[/?INST|<\||[\u{{200b}}-\u{{200f}}\u{{202a}}-\u{{202e}}\u{{2060}}-\u{{206f}}\u{{ad}}\u{{feff}}\u{{fe00}}-\u{{fe0f}}\u{{e0000}}-\u{{e0fff}}]",
+        r"(?i){}|private to|evil\.example|@\w|#\d|!\d|<[a-z!/]|!\[|\]\(|169\.254|&#|\\@|^\s*\d*:?\s*[#/]|system:|approved|data\S*>>|\[/?INST|<\||[\u{{200b}}-\u{{200f}}\u{{202a}}-\u{{202e}}\u{{2060}}-\u{{206f}}\u{{ad}}\u{{feff}}\u{{fe00}}-\u{{fe0f}}\u{{e0000}}-\u{{e0fff}}]",
         MUTATING.join("|")
     ))
     .unwrap()
@@ -57,6 +79,8 @@ static BAIT: LazyLock<Regex> = LazyLock::new(|| {
 pub struct Wants {
     /// Calls of tools that change something.
     pub calls: Vec<(String, Value)>,
+    /// Calls of tools that look.
+    pub reads: Vec<(String, Value)>,
     /// Addresses to tell.
     pub urls: BTreeSet<String>,
     /// Lines to repeat.
@@ -74,6 +98,13 @@ impl Wants {
                     wants.calls.push(call);
                 }
             }
+            for order in READ.captures_iter(&reading) {
+                let told = order.get(2).or(order.get(3)).unwrap().as_str();
+                let call = (order[1].to_owned(), arguments(told));
+                if !wants.reads.contains(&call) {
+                    wants.reads.push(call);
+                }
+            }
             wants.urls.extend(URL.find_iter(&reading).map(|url| url.as_str().to_owned()));
         }
         wants.lines = text.lines().filter(|line| BAIT.is_match(line)).map(str::to_owned).collect();
@@ -81,7 +112,7 @@ impl Wants {
     }
 
     pub fn is_nothing(&self) -> bool {
-        self.calls.is_empty() && self.urls.is_empty() && self.lines.is_empty()
+        self.calls.is_empty() && self.reads.is_empty() && self.urls.is_empty() && self.lines.is_empty()
     }
 }
 
@@ -168,6 +199,7 @@ struct Journal {
     requests: Mutex<Vec<Value>>,
     refusals: Mutex<Vec<String>>,
     attempts: Mutex<Vec<(String, Value)>>,
+    reads: Mutex<Vec<(String, Value)>>,
     said: Mutex<Vec<String>>,
 }
 
@@ -210,6 +242,11 @@ impl ObedientModel {
     /// Calls of tools that change something, as it made them.
     pub fn attempts(&self) -> Vec<(String, Value)> {
         self.journal.attempts.lock().unwrap().clone()
+    }
+
+    /// Calls of tools that look, as a text told it to make them.
+    pub fn reads(&self) -> Vec<(String, Value)> {
+        self.journal.reads.lock().unwrap().clone()
     }
 
     /// What it wrote.
@@ -257,8 +294,11 @@ async fn complete(State((journal, reads)): State<(Arc<Journal>, Reads)>, body: B
     let calls = match turn {
         0 => looks(&offered),
         1 => {
-            let calls: Vec<_> = wants.calls.iter().take(MAX_CALLS).cloned().collect();
+            let mut calls: Vec<_> = wants.calls.iter().take(MAX_CALLS).cloned().collect();
             journal.attempts.lock().unwrap().extend(calls.clone());
+            let reads: Vec<_> = wants.reads.iter().take(MAX_CALLS).cloned().collect();
+            journal.reads.lock().unwrap().extend(reads.clone());
+            calls.extend(reads);
             calls
         }
         2 => tells(&request, &wants, &offered),

@@ -8,9 +8,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// Nested schemas that are looked into.
-const MAX_DEPTH: usize = 8;
+pub(super) const MAX_DEPTH: usize = 8;
 
-type Properties<'a> = BTreeMap<&'a str, &'a Value>;
+pub(super) type Properties<'a> = BTreeMap<&'a str, &'a Value>;
 
 /// The arguments as they are sent.
 ///
@@ -25,8 +25,7 @@ pub(super) fn settle(rule: Option<&Rule>, schema: Option<&Value>, arguments: Val
     let Some(rule) = rule.filter(|rule| rule.paths().next().is_some()) else {
         return Ok(Value::Object(arguments));
     };
-    let level =
-        schema.map(|root| Level { root, known: Some(properties(root, root, MAX_DEPTH).unwrap_or_default()) });
+    let level = schema.map(Level::of);
     let paths: Vec<&[String]> = rule.paths().collect();
     strangers(&arguments, level.as_ref(), &paths)?;
     for (path, value) in &rule.pins {
@@ -88,15 +87,22 @@ fn default_of<'a>(root: &'a Value, path: &[String]) -> Option<&'a Value> {
 }
 
 /// What the schema says of one object among the arguments.
-struct Level<'a> {
+pub(super) struct Level<'a> {
     root: &'a Value,
     /// None when it does not describe the object.
     known: Option<Properties<'a>>,
 }
 
+impl<'a> Level<'a> {
+    /// The arguments as a whole.
+    pub(super) fn of(root: &'a Value) -> Self {
+        Self { root, known: Some(properties(root, root, MAX_DEPTH).unwrap_or_default()) }
+    }
+}
+
 /// Refuses what could be another name of an argument that the rule speaks of: what the schema does not know, and, where it
 /// says nothing, other spellings.
-fn strangers(
+pub(super) fn strangers(
     given: &Map<String, Value>,
     level: Option<&Level<'_>>,
     paths: &[&[String]],
@@ -129,12 +135,12 @@ fn strangers(
 }
 
 /// A name as lenient servers read it: without case, `_`, `-` and what cannot be seen.
-fn folded(name: &str) -> String {
+pub(super) fn folded(name: &str) -> String {
     let plain = name.chars().filter(|c| c.is_alphanumeric());
     plain.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
-fn set(arguments: &mut Map<String, Value>, path: &[String], value: Value) {
+pub(super) fn set(arguments: &mut Map<String, Value>, path: &[String], value: Value) {
     let Some((name, rest)) = path.split_first() else { return };
     if rest.is_empty() {
         arguments.insert(name.clone(), value);
@@ -149,14 +155,24 @@ fn set(arguments: &mut Map<String, Value>, path: &[String], value: Value) {
     }
 }
 
-fn at<'a>(arguments: &'a Map<String, Value>, path: &[String]) -> Option<&'a Value> {
+/// Takes an argument out, if it is there.
+pub(super) fn remove(arguments: &mut Map<String, Value>, path: &[String]) {
+    let Some((name, rest)) = path.split_first() else { return };
+    if rest.is_empty() {
+        arguments.remove(name);
+    } else if let Some(Value::Object(inner)) = arguments.get_mut(name) {
+        remove(inner, rest);
+    }
+}
+
+pub(super) fn at<'a>(arguments: &'a Map<String, Value>, path: &[String]) -> Option<&'a Value> {
     let (name, rest) = path.split_first()?;
     let value = arguments.get(name)?;
     if rest.is_empty() { Some(value) } else { at(value.as_object()?, rest) }
 }
 
 /// The schema that a reference leads to.
-fn resolved<'a>(mut schema: &'a Value, root: &'a Value) -> &'a Value {
+pub(super) fn resolved<'a>(mut schema: &'a Value, root: &'a Value) -> &'a Value {
     for _ in 0..MAX_DEPTH {
         let target = schema.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix('#'));
         match target.and_then(|pointer| root.pointer(pointer)) {
@@ -168,7 +184,7 @@ fn resolved<'a>(mut schema: &'a Value, root: &'a Value) -> &'a Value {
 }
 
 /// The properties that a schema describes, in its branches too; none when it describes none.
-fn properties<'a>(schema: &'a Value, root: &'a Value, depth: usize) -> Option<Properties<'a>> {
+pub(super) fn properties<'a>(schema: &'a Value, root: &'a Value, depth: usize) -> Option<Properties<'a>> {
     let schema = resolved(schema, root);
     let own = schema.get("properties").and_then(Value::as_object);
     let mut found: Option<Properties<'a>> =
@@ -200,7 +216,7 @@ pub(super) fn offered(rule: &Rule, schema: &Arc<Value>) -> (Arc<Value>, String) 
 }
 
 /// Takes a property out. What a model sends of it all the same is no mistake: it is overwritten.
-fn without(schema: &mut Value, path: &[String]) {
+pub(super) fn without(schema: &mut Value, path: &[String]) {
     let (Some((name, rest)), Some(map)) = (path.split_first(), schema.as_object_mut()) else { return };
     if map.get("additionalProperties") == Some(&Value::Bool(false)) {
         map.remove("additionalProperties");

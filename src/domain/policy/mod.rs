@@ -3,11 +3,14 @@
 
 mod arguments;
 mod dangerous;
+mod kinds;
+mod namespaces;
 mod permit;
 mod rule;
 #[cfg(test)]
 mod tests;
 
+use namespaces::Bounds;
 pub use permit::{Denied, Permit, Ruling, Waiting};
 pub use rule::{Check, Patterns, Rule};
 
@@ -85,56 +88,85 @@ impl Decision {
     }
 }
 
+/// Stands for the namespace of a report where there is none; no namespace bears this name.
+const A_REPORTS: &str = "(the report's)";
+
 /// For whom a call is made, and where.
 #[derive(Debug, Clone)]
 pub struct Asker {
     place: Place,
     caller: Option<Caller>,
     agent: Option<String>,
+    /// The namespaces that tools of a cluster are kept within; all when absent.
+    within: Option<Arc<[String]>>,
 }
 
 impl Asker {
     /// The service itself.
     #[must_use]
     pub fn service() -> Self {
-        Self { place: Place::Service, caller: None, agent: None }
+        Self { place: Place::Service, caller: None, agent: None, within: None }
     }
 
-    /// The model of an investigation, which asks for nobody in particular.
+    /// The model of an investigation, which asks for nobody in particular, about a report of this namespace.
     #[must_use]
-    pub fn triage() -> Self {
-        Self { place: Place::Triage, caller: None, agent: None }
+    pub fn triage(namespace: &str) -> Self {
+        let within = Some([namespace.to_owned()].into());
+        Self { place: Place::Triage, caller: None, agent: None, within }
     }
 
     /// An agent that answers somebody in a conversation.
     #[must_use]
     pub fn chat(caller: Caller, agent: &str) -> Self {
-        Self { place: Place::Chat, caller: Some(caller), agent: Some(agent.to_owned()) }
+        Self { agent: Some(agent.to_owned()), ..Self::person(Place::Chat, caller) }
     }
 
     /// Somebody who tries a tool on its page.
     #[must_use]
     pub fn page(caller: Caller) -> Self {
-        Self { place: Place::Page, caller: Some(caller), agent: None }
+        Self::person(Place::Page, caller)
     }
 
     /// A client of the own MCP endpoint.
     #[must_use]
     pub fn door(caller: Caller) -> Self {
-        Self { place: Place::Mcp, caller: Some(caller), agent: None }
+        Self::person(Place::Mcp, caller)
+    }
+
+    fn person(place: Place, caller: Caller) -> Self {
+        let within = caller.namespaces.clone();
+        Self { place, caller: Some(caller), agent: None, within }
     }
 
     /// Somebody made up, to see what the policy says.
     #[must_use]
     pub fn supposed(place: Place, role: Option<Role>, agent: Option<String>) -> Self {
         let caller = role.map(|role| Caller { role, ..Caller::anyone() });
-        Self { place, caller, agent }
+        let within = (place == Place::Triage).then(|| [A_REPORTS.to_owned()].into());
+        Self { place, caller, agent, within }
+    }
+
+    /// The same within one namespace.
+    #[must_use]
+    pub fn within(self, namespace: &str) -> Self {
+        Self { within: Some([namespace.to_owned()].into()), ..self }
     }
 
     /// Where.
     #[must_use]
     pub fn place(&self) -> Place {
         self.place
+    }
+
+    /// The namespaces that are read for whoever asks; all when absent.
+    #[must_use]
+    pub fn namespaces(&self) -> Option<&Arc<[String]>> {
+        self.within.as_ref()
+    }
+
+    /// The service's own calls are its settings' matter, the own tools guard themselves.
+    fn is_kept_within(&self) -> bool {
+        !matches!(self.place, Place::Service | Place::Mcp)
     }
 
     fn role(&self) -> Option<Role> {
@@ -153,6 +185,25 @@ pub struct Target<'a> {
     pub access: Access,
     /// JSON Schema of its arguments; `None` when nobody knows it, which only a trial of the rules may say.
     pub schema: Option<&'a Value>,
+    /// What its server reads.
+    pub reads: Reads,
+}
+
+/// What a server reads, by the arguments of its tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// A cluster: one of its tools is told a namespace.
+    Cluster,
+    /// Something else.
+    Elsewhere,
+}
+
+impl Reads {
+    /// By the schemas of a server's tools.
+    #[must_use]
+    pub fn of<'a>(mut schemas: impl Iterator<Item = &'a Value>) -> Self {
+        if schemas.any(namespaces::told_one) { Self::Cluster } else { Self::Elsewhere }
+    }
 }
 
 /// What the policy says of a tool before its arguments are known.
@@ -164,6 +215,8 @@ pub struct Standing<'a> {
     pub rule: Option<&'a Rule>,
     /// Why, for people and models.
     pub reason: String,
+    /// What keeps a call within the namespaces of whoever asks.
+    bounds: Option<Bounds>,
 }
 
 impl Standing<'_> {
@@ -176,7 +229,17 @@ impl Standing<'_> {
     /// The schema a model is offered: without what is pinned, and in words what is pinned and constrained.
     #[must_use]
     pub fn offered(&self, schema: &Arc<Value>) -> (Arc<Value>, String) {
-        self.rule.map_or_else(|| (Arc::clone(schema), String::new()), |rule| arguments::offered(rule, schema))
+        let (schema, bounded) = match &self.bounds {
+            Some(bounds) => bounds.offered(schema),
+            None => (Arc::clone(schema), String::new()),
+        };
+        match self.rule {
+            Some(rule) => {
+                let (schema, words) = arguments::offered(rule, &schema);
+                (schema, bounded + &words)
+            }
+            None => (schema, bounded),
+        }
     }
 }
 
@@ -185,13 +248,23 @@ impl Standing<'_> {
 pub struct Policy {
     /// In order, numbered from 1.
     rules: Vec<Rule>,
+    /// The server of the cluster that evidence comes from.
+    cluster: String,
+    /// The server of the tracker, in which the issues of all namespaces stand.
+    tracker: Option<String>,
 }
 
 impl Policy {
     /// With these rules.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules }
+        Self { rules, ..Self::default() }
+    }
+
+    /// The same where one server reads the cluster, whatever its tools take, and another one the tracker.
+    #[must_use]
+    pub fn with_servers(self, cluster: &str, tracker: Option<&str>) -> Self {
+        Self { cluster: cluster.to_owned(), tracker: tracker.map(str::to_owned), ..self }
     }
 
     /// Number of rules before the defaults.
@@ -209,11 +282,44 @@ impl Policy {
     /// What is said of a tool before its arguments are known.
     #[must_use]
     pub fn standing(&self, asker: &Asker, target: &Target<'_>) -> Standing<'_> {
+        let standing = self.by_rules(asker, target);
+        if standing.decision == Decision::Deny {
+            return standing;
+        }
+        match self.bounds(asker, target, standing.rule) {
+            Ok(bounds) => Standing { bounds, ..standing },
+            Err(reason) => Standing { decision: Decision::Deny, reason, ..standing },
+        }
+    }
+
+    /// What keeps a tool within the namespaces of whoever asks.
+    fn bounds(
+        &self,
+        asker: &Asker,
+        target: &Target<'_>,
+        rule: Option<&Rule>,
+    ) -> Result<Option<Bounds>, String> {
+        let Some(within) = asker.within.as_ref().filter(|_| asker.is_kept_within()) else { return Ok(None) };
+        let spelled = rule.is_some_and(|rule| rule.spells(target.tool));
+        let names_issues = target.tool.to_lowercase().contains("issue");
+        if self.tracker.as_deref() == Some(target.server) && names_issues && !spelled {
+            return Err("the issues of all namespaces stand there; only a rule with its name, spelled out, \
+                        allows it here"
+                .to_owned());
+        }
+        if target.reads == Reads::Cluster || target.server == self.cluster {
+            return Bounds::new(within, target.schema, rule, target.tool);
+        }
+        Ok(None)
+    }
+
+    fn by_rules(&self, asker: &Asker, target: &Target<'_>) -> Standing<'_> {
         let Some(rule) = self.rules.iter().find(|rule| rule.fits(asker, target)) else {
             let (decision, reason) = default(asker.place, target);
-            return Standing { decision, rule: None, reason };
+            return Standing { decision, rule: None, reason, bounds: None };
         };
-        let denied = |reason: String| Standing { decision: Decision::Deny, rule: Some(rule), reason };
+        let denied =
+            |reason: String| Standing { decision: Decision::Deny, rule: Some(rule), reason, bounds: None };
         if let Some(problem) = arguments::cannot_hold(rule, target.schema) {
             return denied(problem);
         }
@@ -237,7 +343,7 @@ impl Policy {
             };
             what.to_owned()
         });
-        Standing { decision, rule: Some(rule), reason }
+        Standing { decision, rule: Some(rule), reason, bounds: None }
     }
 
     /// Decides about a call: with which arguments it may be made, whether it waits for a person, or why it may not be made.
@@ -249,7 +355,7 @@ impl Policy {
         if standing.decision == Decision::Deny {
             return denied(standing.reason);
         }
-        let arguments = match arguments::settle(standing.rule, target.schema, arguments) {
+        let arguments = match settled(&standing, target.schema, arguments) {
             Ok(arguments) => arguments,
             Err(problem) => return denied(problem),
         };
@@ -259,6 +365,15 @@ impl Policy {
             _ => Ruling::Allowed(permit),
         }
     }
+}
+
+/// The arguments as they are sent: within the namespaces, then as the rule has them, and still within.
+fn settled(standing: &Standing<'_>, schema: Option<&Value>, arguments: Value) -> Result<Value, String> {
+    let Some(bounds) = &standing.bounds else { return arguments::settle(standing.rule, schema, arguments) };
+    let arguments = bounds.hold(schema, arguments)?;
+    let arguments = arguments::settle(standing.rule, schema, arguments)?;
+    bounds.kept(&arguments)?;
+    Ok(arguments)
 }
 
 /// What holds where no rule says anything.

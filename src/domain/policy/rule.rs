@@ -68,6 +68,11 @@ impl Rule {
         dangerous::pattern(tool).is_none() || self.tools.as_ref().is_some_and(|tools| tools.name(tool))
     }
 
+    /// Whether it names a tool by its whole name, without any wildcard.
+    pub(super) fn spells(&self, tool: &str) -> bool {
+        self.decision != Decision::Deny && self.tools.as_ref().is_some_and(|tools| tools.spell(tool))
+    }
+
     /// The ways to all arguments it says something of.
     pub(super) fn paths(&self) -> impl Iterator<Item = &[String]> {
         let pinned = self.pins.iter().map(|(path, _)| path.as_slice());
@@ -96,6 +101,11 @@ impl Patterns {
 
     fn is_match(&self, name: &str) -> bool {
         self.0.iter().any(|glob| glob.is_match(name))
+    }
+
+    /// Whether one of them is the name itself.
+    fn spell(&self, tool: &str) -> bool {
+        self.0.iter().any(|glob| glob.glob().glob().eq_ignore_ascii_case(tool))
     }
 
     /// Whether a glob that matches says by its own text that it means a dangerous tool: `pods_delete` and `*_delete` do,

@@ -1,0 +1,193 @@
+//! What the cluster itself says of a pod: the kubelet's and the scheduler's own words on images, nodes, volumes and places. A
+//! log, the output of a probe or a command, and all that stands in a manifest are written by the workload's people.
+
+use super::template::mask;
+use crate::domain::{Diagnosis, Evidence, EvidenceKind};
+use serde_json::Value;
+
+/// Longest text that is taken apart, in bytes.
+const MAX_TEXT: usize = 1 << 20;
+/// Letters that a quote has besides what changes from run to run, at least; fewer prove nothing.
+const MIN_LETTERS: usize = 8;
+/// Reasons of events whose message the kubelet or the scheduler words by itself.
+const REASONS: [&str; 15] = [
+    "BackOff",
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InspectFailed",
+    "FailedAttachVolume",
+    "FailedMount",
+    "FailedCreatePodSandBox",
+    "FailedScheduling",
+    "FailedToRetrieveImagePullSecret",
+    "NetworkNotReady",
+    "NodeNotReady",
+    "NodeHasDiskPressure",
+    "DNSConfigForming",
+    "FreeDiskSpaceFailed",
+    "SystemOOM",
+];
+/// Reasons for which a container waits that the kubelet gives for its image.
+const WAITS: [&str; 4] = ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"];
+
+/// The messages, one a line.
+#[must_use]
+pub fn told(pieces: &[Evidence]) -> String {
+    let mut lines = Vec::new();
+    for piece in pieces.iter().filter(|piece| piece.text.len() <= MAX_TEXT) {
+        let start =
+            if piece.kind == EvidenceKind::Events { piece.text.find(['-', '[', '{']) } else { Some(0) };
+        let text = start.map(|start| &piece.text[start..]).unwrap_or_default();
+        match piece.kind {
+            EvidenceKind::Events => {
+                lines.extend(yaml(text).map(|events| of_events(&events)).unwrap_or_default())
+            }
+            EvidenceKind::Pod => lines.extend(yaml(text).map(|pod| of_pod(&pod)).unwrap_or_default()),
+            _ => {}
+        }
+    }
+    lines.join("\n")
+}
+
+fn yaml(text: &str) -> Option<Value> {
+    serde_norway::from_str(text).ok()
+}
+
+fn of_events(events: &Value) -> Vec<String> {
+    let list = events.as_array().or_else(|| events["items"].as_array());
+    list.into_iter().flatten().filter_map(of_event).collect()
+}
+
+fn of_event(event: &Value) -> Option<String> {
+    let text = |upper: &str, lower: &str| event[upper].as_str().or_else(|| event[lower].as_str());
+    let (reason, message) = (text("Reason", "reason")?, text("Message", "message")?);
+    // Under `Failed` stand commands of the workload too.
+    let is_own =
+        REASONS.contains(&reason) || (reason == "Failed" && message.starts_with("Failed to pull image "));
+    is_own.then(|| line(message))
+}
+
+fn of_pod(pod: &Value) -> Vec<String> {
+    let lists = ["initContainerStatuses", "containerStatuses"].map(|list| pod["status"][list].as_array());
+    let waits = lists.into_iter().flatten().flatten().map(|container| &container["state"]["waiting"]);
+    let own = waits.filter(|waits| waits["reason"].as_str().is_some_and(|reason| WAITS.contains(&reason)));
+    own.filter_map(|waits| waits["message"].as_str()).map(line).collect()
+}
+
+/// On one line, so that no message passes for two.
+fn line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What events and the pod of a report say, to be compared with what was concluded of another.
+pub struct Told(String);
+
+impl Told {
+    /// Of these pieces.
+    #[must_use]
+    pub fn of(pieces: &[Evidence]) -> Self {
+        let is_told = |piece: &&Evidence| matches!(piece.kind, EvidenceKind::Events | EvidenceKind::Pod);
+        let own = pieces.iter().filter(is_told).filter(|piece| piece.text.len() <= MAX_TEXT);
+        let lines = own.flat_map(|piece| piece.text.lines()).map(|line| mask(&self::line(line)));
+        Self(lines.collect::<Vec<_>>().join(" "))
+    }
+
+    /// Whether each quotation that proves the conclusion stands here too, but for what changes from run to run, and there is one.
+    #[must_use]
+    pub fn bears_out(&self, diagnosis: &Diagnosis) -> bool {
+        let proven = diagnosis.claims.iter().filter(|claim| claim.verified);
+        let quotes: Vec<String> = proven
+            .filter_map(|claim| claim.quote.as_deref())
+            .map(|quote| mask(line(quote).trim_end_matches('…')))
+            .filter(|quote| letters(quote) >= MIN_LETTERS)
+            .collect();
+        !quotes.is_empty() && quotes.iter().all(|quote| self.0.contains(quote.as_str()))
+    }
+}
+
+/// Letters outside of what is masked.
+fn letters(masked: &str) -> usize {
+    let mut inside = false;
+    masked
+        .chars()
+        .filter(|c| {
+            match c {
+                '<' => inside = true,
+                '>' => inside = false,
+                _ => {}
+            }
+            !inside && c.is_alphabetic()
+        })
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Claim, Confidence, FailureClass};
+    use uuid::Uuid;
+
+    fn piece(kind: EvidenceKind, text: &str) -> Evidence {
+        let (id, label, title) = (Uuid::nil(), "E1".to_owned(), "t".to_owned());
+        Evidence { id, label, kind, title, text: text.to_owned(), red: Vec::new() }
+    }
+
+    const PULL: &str = "Failed to pull image \"registry.example.com/base:1\": toomanyrequests: You have reached your pull rate limit";
+
+    #[test]
+    fn only_the_clusters_own_words_are_told() {
+        let events = format!(
+            "- Reason: Failed\n  Message: '{PULL}'\n- Reason: Unhealthy\n  Message: 'Liveness probe failed: {PULL}'\n- Reason: Failed\n  Message: 'Error: exec: \"{PULL}\"'\n- Reason: BackOff\n  Message: \"two\\nlines\"\n"
+        );
+        let pod = "metadata: {annotations: {x: toomanyrequests}}\nstatus:\n  message: toomanyrequests\n  containerStatuses:\n  - state: {waiting: {reason: ErrImagePull, message: own words}}\n  - state: {waiting: {reason: CrashLoopBackOff, message: toomanyrequests}}\n  - state: {terminated: {message: toomanyrequests}}\n";
+        let pieces = [
+            piece(EvidenceKind::Log, PULL),
+            piece(EvidenceKind::Attached, PULL),
+            piece(EvidenceKind::Alert, PULL),
+            piece(EvidenceKind::ToolResult, PULL),
+            piece(EvidenceKind::Events, &events),
+            piece(EvidenceKind::Pod, pod),
+        ];
+        assert_eq!(told(&pieces), format!("{PULL}\ntwo lines\nown words"));
+        assert_eq!(told(&pieces[..4]), "");
+        assert_eq!(told(&[piece(EvidenceKind::Events, &format!("no list: {PULL}"))]), "");
+    }
+
+    #[test]
+    fn a_conclusion_is_borne_out_by_all_its_quotations_and_not_by_none() {
+        let told = Told::of(&[
+            piece(
+                EvidenceKind::Events,
+                "- Message: 'pulling for pod web-xbcd7-pod took 12s:\n    rate limit reached'\n",
+            ),
+            piece(EvidenceKind::Log, "a line of the log alone"),
+        ]);
+        let concluded = |quotes: &[&str]| {
+            let claim = |quote: &&str| Claim {
+                statement: "s".into(),
+                evidence: "E7".into(),
+                first_line: 1,
+                last_line: 1,
+                quote: Some((*quote).to_owned()),
+                verified: true,
+                paraphrased: false,
+            };
+            Diagnosis {
+                title: "t".into(),
+                cause: "c".into(),
+                class: FailureClass::Infrastructure,
+                confidence: Confidence::High,
+                claims: quotes.iter().map(claim).collect(),
+                next_steps: Vec::new(),
+                analyst: "m".into(),
+                note: None,
+                not_found: Vec::new(),
+                runbooks: Vec::new(),
+            }
+        };
+        assert!(told.bears_out(&concluded(&["pod web-x2kqz-pod took 340ms: rate limit"])));
+        assert!(!told.bears_out(&concluded(&["pod web-x2kqz-pod took", "a line of the log alone"])));
+        assert!(!told.bears_out(&concluded(&[])));
+        assert!(!told.bears_out(&concluded(&["12s"])), "what changes from run to run proves nothing");
+    }
+}

@@ -1,0 +1,226 @@
+//! A cluster of two teams, as an MCP server with the tools of kubernetes-mcp-server and as the API behind the real one. All that
+//! is shown of a namespace says so, and who leaves the namespace out gets what is not theirs.
+
+use super::apis::{Api, serve};
+use super::fake_mcp::{Behaviour, FakeMcp};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// A pod, or what stands for one.
+#[derive(Debug, Clone, Default)]
+pub struct LabPod {
+    pub namespace: &'static str,
+    pub name: &'static str,
+    /// None: it never started.
+    pub log: Option<String>,
+    /// Reason and message of each event.
+    pub events: Vec<(&'static str, String)>,
+}
+
+/// What only the people of a namespace may read.
+pub fn private(namespace: &str) -> String {
+    format!("private to {namespace}")
+}
+
+impl LabPod {
+    /// One that failed on its own.
+    pub fn failed(namespace: &'static str, name: &'static str, log: &str) -> Self {
+        let log = format!("{}: its log\n{log}\nexit status 1\n", private(namespace));
+        Self { namespace, name, log: Some(log), events: Vec::new() }
+    }
+
+    /// One whose image cannot be pulled; the last words are the registry's.
+    pub fn unpulled(namespace: &'static str, name: &'static str, image: &str, why: &str) -> Self {
+        let pull = format!(
+            "Failed to pull image \"{image}\": rpc error: code = Unknown desc = failed to pull and unpack image \"{image}\": {why}"
+        );
+        let events = vec![("Failed", pull), ("BackOff", format!("Back-off pulling image \"{image}\""))];
+        Self { namespace, name, log: None, events }
+    }
+
+    fn manifest(&self) -> Value {
+        let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
+        let ended =
+            json!({"terminated": {"exitCode": 1, "finishedAt": "2026-11-20T09:19:47Z", "reason": "Error"}});
+        let state = if self.log.is_some() { ended } else { waiting };
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": self.name, "namespace": self.namespace, "annotations": {"note": private(self.namespace)}},
+            "spec": {"containers": [{"name": "step", "image": "i"}]},
+            "status": {"phase": "Failed", "containerStatuses": [{"name": "step", "restartCount": 0, "lastState": {}, "state": state}]},
+        })
+    }
+
+    fn event_list(&self) -> Vec<Value> {
+        let event = |(reason, message): &(&str, String)| {
+            json!({"InvolvedObject": {"Kind": "Pod", "Name": self.name, "apiVersion": "v1"}, "Message": message,
+                "Namespace": self.namespace, "Reason": reason, "Timestamp": "2026-11-20 09:12:02 +0000 UTC", "Type": "Warning"})
+        };
+        let note = ("Scheduled", format!("{} was placed, {}", self.name, private(self.namespace)));
+        std::iter::once(&note).chain(&self.events).map(event).collect()
+    }
+}
+
+/// Tools of kubernetes-mcp-server, with what each takes and what has to be given.
+const TOOLS: [(&str, &[&str], &[&str]); 14] = [
+    ("pods_log", &["name", "namespace", "container", "previous", "tail"], &["name"]),
+    ("pods_get", &["name", "namespace"], &["name"]),
+    ("events_list", &["namespace", "fieldSelector"], &[]),
+    ("pods_list", &["fieldSelector", "labelSelector"], &[]),
+    ("pods_list_in_namespace", &["namespace", "fieldSelector", "labelSelector"], &["namespace"]),
+    ("pods_top", &["all_namespaces", "namespace", "name", "label_selector"], &[]),
+    ("resources_get", &["apiVersion", "kind", "name", "namespace"], &["apiVersion", "kind", "name"]),
+    (
+        "resources_list",
+        &["apiVersion", "kind", "namespace", "fieldSelector", "labelSelector"],
+        &["apiVersion", "kind"],
+    ),
+    ("namespaces_list", &["fieldSelector"], &[]),
+    ("projects_list", &[], &[]),
+    ("nodes_log", &["name", "query", "tailLines"], &["name", "query"]),
+    ("configuration_view", &["minified"], &[]),
+    ("helm_list", &["all_namespaces", "namespace"], &[]),
+    (
+        "kubectl_get",
+        &["resourceType", "name", "namespace", "allNamespaces", "context", "args"],
+        &["resourceType"],
+    ),
+];
+
+/// The cluster's MCP server, with these pods.
+pub async fn mcp(pods: Vec<LabPod>) -> FakeMcp {
+    let schema = |(name, properties, required): &(&'static str, &[&str], &[&str])| {
+        let kind = |name: &str| match name {
+            "all_namespaces" | "allNamespaces" | "previous" | "minified" => "boolean",
+            "tail" | "tailLines" => "integer",
+            _ => "string",
+        };
+        let properties: Value =
+            properties.iter().map(|name| ((*name).to_owned(), json!({"type": kind(name)}))).collect();
+        (*name, json!({"type": "object", "properties": properties, "required": required}))
+    };
+    let schemas: BTreeMap<&'static str, Value> = TOOLS.iter().map(schema).collect();
+    let tools = TOOLS.iter().map(|(name, ..)| (*name, true)).collect();
+    FakeMcp::start(Behaviour { tools, schemas, pods, ..Behaviour::default() }).await
+}
+
+/// What the server answers, and whether it is an error. Left out, a namespace is all of them.
+pub fn answer(pods: &[LabPod], tool: &str, arguments: &Value) -> (String, bool) {
+    let text = |name: &str| arguments[name].as_str();
+    let all = [text("namespace"), None]
+        [usize::from(arguments["all_namespaces"] == true || arguments["allNamespaces"] == true)];
+    let seen = pods.iter().filter(|pod| all.is_none_or(|namespace| namespace == pod.namespace));
+    let mut seen: Vec<&LabPod> = seen.collect();
+    let yaml = |value: &Value| (serde_norway::to_string(value).unwrap(), false);
+    let one = seen.iter().find(|pod| text("name") == Some(pod.name)).copied();
+    let missing = || (format!("pods {:?} not found", text("name").unwrap_or_default()), true);
+    match tool {
+        "pods_log" => match one {
+            Some(LabPod { log: Some(log), .. }) => (log.clone(), false),
+            Some(_) => ("container \"step\" is waiting to start: image can't be pulled".to_owned(), true),
+            None => missing(),
+        },
+        "pods_get" => one.map_or_else(missing, |pod| yaml(&pod.manifest())),
+        "events_list" => {
+            let events: Vec<Value> = seen.iter().flat_map(|pod| pod.event_list()).collect();
+            let (text, _) = yaml(&json!(events));
+            (format!("# The following events (YAML format) were found:\n{text}"), false)
+        }
+        _ => {
+            if text("namespace").is_none() {
+                seen = pods.iter().collect();
+            }
+            let mut table = String::new();
+            for pod in seen {
+                let _ = writeln!(table, "{} {} {}", pod.namespace, pod.name, private(pod.namespace));
+            }
+            (table, false)
+        }
+    }
+}
+
+/// The API of the same cluster, for the real server.
+pub async fn api(pods: Vec<LabPod>) -> Api {
+    let resource = |name: &str, kind: &str, namespaced: bool| json!({"name": name, "kind": kind, "namespaced": namespaced, "singularName": "", "verbs": ["get", "list"]});
+    let core = json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": [
+        resource("pods", "Pod", true), resource("pods/log", "Pod", true), resource("events", "Event", true),
+        resource("secrets", "Secret", true), resource("configmaps", "ConfigMap", true),
+        resource("namespaces", "Namespace", false), resource("nodes", "Node", false)]});
+    let fixed = |value: Value| get(move || async move { Json(value) });
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let router = Router::new()
+        .route("/version", fixed(json!({"major": "1", "minor": "33", "gitVersion": "v1.33.0"})))
+        .route("/api", fixed(json!({"kind": "APIVersions", "versions": ["v1"]})))
+        .route("/apis", fixed(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})))
+        .route("/api/v1", fixed(core))
+        .route("/api/v1/{plural}", get(listed))
+        .route("/api/v1/{plural}/{name}", get(|| async { not_found() }))
+        .route("/api/v1/namespaces/{namespace}/{plural}", get(listed_in))
+        .route("/api/v1/namespaces/{namespace}/{plural}/{name}", get(object))
+        .route("/api/v1/namespaces/{namespace}/pods/{name}/log", get(log))
+        .fallback(|| async { not_found() })
+        .with_state(Arc::new(pods));
+    serve(router, Arc::default(), listener).await
+}
+
+type Pods = State<Arc<Vec<LabPod>>>;
+
+fn not_found() -> Response {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404, "message": "not found"});
+    (StatusCode::NOT_FOUND, Json(status)).into_response()
+}
+
+/// A list, as a Table when the client asks for one.
+fn list(pods: &[LabPod], plural: &str, headers: &HeaderMap, within: Option<&str>) -> Response {
+    let seen = pods.iter().filter(|pod| within.is_none_or(|namespace| namespace == pod.namespace));
+    let items: Vec<Value> = match plural {
+        "events" => seen
+            .flat_map(|pod| {
+                pod.event_list().into_iter().map(|event| {
+                    json!({"kind": "Event", "apiVersion": "v1", "type": "Warning", "reason": event["Reason"], "message": event["Message"],
+                        "metadata": {"name": format!("{}.1", pod.name), "namespace": pod.namespace}, "lastTimestamp": "2026-11-20T09:19:47Z",
+                        "involvedObject": {"kind": "Pod", "apiVersion": "v1", "name": pod.name, "namespace": pod.namespace}})
+                })
+            })
+            .collect(),
+        _ => seen.map(LabPod::manifest).collect(),
+    };
+    if headers.get("accept").is_some_and(|accept| accept.to_str().unwrap().contains("as=Table")) {
+        let rows: Vec<Value> = items
+            .iter()
+            .map(|item| json!({"cells": [item["metadata"]["name"], item["metadata"]["annotations"]["note"]], "object": item}))
+            .collect();
+        let columns = json!([{"name": "Name", "type": "string", "format": "name"}, {"name": "Note", "type": "string", "format": ""}]);
+        return Json(json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "columnDefinitions": columns, "rows": rows})).into_response();
+    }
+    Json(json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items})).into_response()
+}
+
+async fn listed(State(pods): Pods, Path(plural): Path<String>, headers: HeaderMap) -> Response {
+    list(&pods, &plural, &headers, None)
+}
+
+async fn listed_in(
+    State(pods): Pods,
+    Path((namespace, plural)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    list(&pods, &plural, &headers, Some(&namespace))
+}
+
+async fn object(State(pods): Pods, Path((namespace, _, name)): Path<(String, String, String)>) -> Response {
+    let found = pods.iter().find(|pod| pod.namespace == namespace && pod.name == name);
+    found.map_or_else(not_found, |pod| Json(pod.manifest()).into_response())
+}
+
+async fn log(State(pods): Pods, Path((namespace, name)): Path<(String, String)>) -> Response {
+    let found = pods.iter().find(|pod| pod.namespace == namespace && pod.name == name);
+    found.and_then(|pod| pod.log.clone()).map_or_else(not_found, IntoResponse::into_response)
+}
