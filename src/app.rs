@@ -19,7 +19,7 @@ use crate::domain::{Money, Profile, Run};
 use crate::knowledge::Knowledge;
 use crate::live::Live;
 use crate::llm::{Model, OpenAi, OpenAiSettings, Rules};
-use crate::mcp::Registry;
+use crate::mcp::{Connector, Registry};
 use crate::metrics::metrics;
 use crate::prompts::Prompts;
 use crate::shutdown::Shutdown;
@@ -132,7 +132,9 @@ impl App {
         let knowledge = Arc::new(Knowledge::new(&config, pool.clone(), http.clone())?);
         let model = config.model.as_ref().map(|endpoint| model(endpoint, http.clone()));
         let connections = Shutdown::new();
-        let mcp = Registry::start(config.mcp.clone(), Arc::clone(&config.policy), http.clone(), &connections);
+        let blocking = BlockingPool::default();
+        let connector = Connector { http: http.clone(), blocking: blocking.clone() };
+        let mcp = Registry::start(config.mcp.clone(), Arc::clone(&config.policy), connector, &connections);
         let (outcomes, _) = broadcast::channel(OUTCOME_BUFFER);
         let auth = Auth::new(&config, pool.clone(), http.clone())?;
         Ok(Arc::new(Self {
@@ -150,7 +152,7 @@ impl App {
             live: Live::default(),
             room: Room::new(&config.limits),
             ledger,
-            blocking: BlockingPool::default(),
+            blocking,
             http,
             syncing: tokio::sync::Mutex::default(),
             config,

@@ -1,6 +1,7 @@
 //! One call: its time-out, its cancellation, and what to do when the session is lost.
 
 use super::failure::Failure;
+use super::oversize::MAX_MESSAGE;
 use super::server::{Listed, Server};
 use crate::domain::Access;
 use crate::journal;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a call waits for a server that is being reconnected.
 const RECONNECT: Duration = Duration::from_secs(3);
-/// Most of a result that is kept, in bytes.
+/// Longest text of a result, in bytes.
 const MAX_TEXT: usize = 32 << 20;
 
 /// What a tool returned.
@@ -84,6 +85,18 @@ pub enum CallError {
         server: String,
         /// Tool.
         tool: String,
+    },
+    /// The call was carried out, and its result is larger than is taken. The session goes on.
+    #[error(
+        "the result of `{tool}` of `{server}` is larger than {limit} MiB and was not taken; ask for less, for example with a smaller `tail`"
+    )]
+    TooLarge {
+        /// Server.
+        server: String,
+        /// Tool.
+        tool: String,
+        /// The limit, in MiB.
+        limit: usize,
     },
     /// The server, or what stands before it, refused the call.
     #[error("`{server}` refused `{tool}`: {message}")]
@@ -186,7 +199,10 @@ async fn attempt(
         () = cancel.cancelled() => return Attempt::Failed(CallError::Cancelled),
     };
     let error = match outcome {
-        Ok(result) => return Attempt::Done(read(result)),
+        Ok(result) => match read(result) {
+            Some(result) => return Attempt::Done(result),
+            None => return Attempt::Failed(too_large(server, tool, MAX_TEXT)),
+        },
         Err(error) => error,
     };
     // The session had ended before this call was sent.
@@ -201,6 +217,7 @@ async fn attempt(
         Failure::Refused(message) | Failure::Protocol(message) => {
             Attempt::Failed(CallError::Refused { server: server_name, tool: tool_name, message })
         }
+        Failure::TooLarge => Attempt::Failed(too_large(server, tool, MAX_MESSAGE)),
         Failure::Lost(reason) => {
             server.report_lost(&reason);
             Attempt::Failed(CallError::Lost { server: server_name, tool: tool_name })
@@ -208,7 +225,12 @@ async fn attempt(
     }
 }
 
-fn read(result: CallToolResult) -> CallResult {
+fn too_large(server: &Server, tool: &Listed, limit: usize) -> CallError {
+    CallError::TooLarge { server: server.config.name.clone(), tool: tool.name.clone(), limit: limit >> 20 }
+}
+
+/// The result, unless its text is longer than is taken: the end of a log, where it says what failed, must not be cut off.
+fn read(result: CallToolResult) -> Option<CallResult> {
     let parts: Vec<String> = result.content.iter().map(part).collect();
     let mut text = parts.join("\n");
     if text.is_empty()
@@ -216,16 +238,8 @@ fn read(result: CallToolResult) -> CallResult {
     {
         text = structured.to_string();
     }
-    if text.len() > MAX_TEXT {
-        let mut end = MAX_TEXT;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let left_out = text.len() - end;
-        text.truncate(end);
-        text.push_str(&format!("\n… {left_out} bytes left out: the result is larger than is kept"));
-    }
-    CallResult { text, is_error: result.is_error.unwrap_or(false), structured: result.structured_content }
+    let (is_error, structured) = (result.is_error.unwrap_or(false), result.structured_content);
+    (text.len() <= MAX_TEXT).then_some(CallResult { text, is_error, structured })
 }
 
 /// A part as text; what is not text is named.

@@ -2,7 +2,10 @@
 
 use super::failure::describe;
 use super::guard;
+use super::http::Connector;
+use super::oversize::MAX_MESSAGE;
 use super::sse::SseWorker;
+use super::stdio::ChildTransport;
 use super::websocket;
 use crate::config::{McpServer, Transport};
 use anyhow::{Context as _, anyhow};
@@ -10,18 +13,14 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use rmcp::handler::client::ClientHandler;
 use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
 use rmcp::service::{ClientInitializeError, NotificationContext, RunningService};
+use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
-use rmcp::transport::{StreamableHttpClientTransport, TokioChildProcess};
 use rmcp::{RoleClient, ServiceExt as _};
 use secrecy::ExposeSecret as _;
 use std::collections::HashMap;
-use std::process::Stdio;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::Notify;
-
-/// Largest answer of a server: a log of 50,000 lines fits.
-pub(super) const MAX_EVENT: usize = 64 << 20;
 
 /// Our side of a session: hears when the list of tools changes, refuses what servers ask of clients.
 #[derive(Debug, Clone)]
@@ -48,27 +47,28 @@ pub(super) type Session = RunningService<RoleClient, Listener>;
 /// Connects and initialises.
 pub(super) async fn connect(
     config: &McpServer,
-    http: reqwest::Client,
+    connector: Connector,
     listener: Listener,
 ) -> anyhow::Result<Session> {
-    let http = if config.guarded { guard::client()? } else { http };
+    let http = if config.guarded { guard::client()? } else { connector.http };
+    let connector = Connector { http, ..connector };
     match &config.transport {
-        Transport::Stdio { command } => stdio(config, command, listener).await,
+        Transport::Stdio { command } => stdio(config, command, connector, listener).await,
         Transport::StreamableHttp { url } => {
             let mut settings = StreamableHttpClientTransportConfig::with_uri(url.as_str());
             settings.custom_headers = headers(config)?
                 .into_iter()
                 .filter_map(|(name, value)| Some((name?, value)))
                 .collect::<HashMap<_, _>>();
-            settings.max_sse_event_size = MAX_EVENT;
+            settings.max_sse_event_size = MAX_MESSAGE;
             // A lost session is ours to rebuild: the transport would send a mutating call a second time.
             settings.reinit_on_expired_session = false;
-            let transport = StreamableHttpClientTransport::with_client(http, settings);
+            let transport = StreamableHttpClientTransport::with_client(connector, settings);
             listener.serve(transport).await.map_err(refused)
         }
         Transport::Sse { url } => {
-            let worker =
-                SseWorker { http, url: url.parse().context("its URL is wrong")?, headers: headers(config)? };
+            let url = url.parse().context("its URL is wrong")?;
+            let worker = SseWorker { http: connector.http, url, headers: headers(config)? };
             listener.serve(worker).await.map_err(refused)
         }
         Transport::WebSocket { url } => {
@@ -80,10 +80,15 @@ pub(super) async fn connect(
     }
 }
 
-async fn stdio(config: &McpServer, command: &[String], listener: Listener) -> anyhow::Result<Session> {
+async fn stdio(
+    config: &McpServer,
+    command: &[String],
+    connector: Connector,
+    listener: Listener,
+) -> anyhow::Result<Session> {
     let (program, arguments) = command.split_first().context("its command is empty")?;
     let mut child = tokio::process::Command::new(program);
-    child.args(arguments).env_clear().kill_on_drop(true);
+    child.args(arguments).env_clear();
     for name in ["PATH", "HOME"] {
         if let Some(value) = crate::config::process_env(name) {
             child.env(name, value);
@@ -92,10 +97,8 @@ async fn stdio(config: &McpServer, command: &[String], listener: Listener) -> an
     for (name, value) in &config.env {
         child.env(name, value.expose_secret());
     }
-    let (transport, stderr) = TokioChildProcess::builder(child)
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start `{program}`"))?;
+    let started = ChildTransport::start(child, connector.blocking);
+    let (transport, stderr) = started.with_context(|| format!("cannot start `{program}`"))?;
     let name = config.name.clone();
     let drain = async move {
         let Some(stderr) = stderr else { return };

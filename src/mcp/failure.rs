@@ -1,5 +1,6 @@
 //! Reads rmcp's errors. What matters to a caller is whether the call may have reached the server.
 
+use super::oversize::is_too_large;
 use super::sse::SseError;
 use rmcp::service::ServiceError;
 use rmcp::transport::streamable_http_client::StreamableHttpError;
@@ -18,11 +19,14 @@ pub(super) enum Failure {
     Refused(String),
     /// A JSON-RPC error, or an answer of the wrong kind. The session goes on.
     Protocol(String),
+    /// The answer was larger than is read. The session goes on.
+    TooLarge,
 }
 
 impl Failure {
     pub(super) fn of(error: &ServiceError) -> Self {
         match error {
+            ServiceError::McpError(error) if is_too_large(error) => Self::TooLarge,
             ServiceError::McpError(error) => Self::Protocol(cut(&error.message)),
             ServiceError::TransportSend(error) => Self::of_send(error.error.as_ref()),
             ServiceError::TransportClosed => Self::Lost("the connection was closed".to_owned()),

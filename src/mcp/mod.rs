@@ -3,16 +3,21 @@
 
 mod call;
 mod connect;
+mod events;
 mod failure;
 mod guard;
+mod http;
 mod names;
+mod oversize;
 mod passthrough;
 mod server;
 mod sse;
+mod stdio;
 mod tool;
 mod websocket;
 
 pub use call::{CallError, CallResult};
+pub use http::Connector;
 pub use server::{Phase, ServerStatus};
 pub use tool::{McpTool, Offered};
 
@@ -32,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone)]
 pub struct Registry {
     policy: Arc<Policy>,
-    http: reqwest::Client,
+    connector: Connector,
     shutdown: Shutdown,
     own: Arc<Sessions>,
     entries: Arc<RwLock<Vec<Entry>>>,
@@ -74,12 +79,12 @@ impl Registry {
     pub fn start(
         servers: Vec<McpServer>,
         policy: Arc<Policy>,
-        http: reqwest::Client,
+        connector: Connector,
         shutdown: &Shutdown,
     ) -> Self {
         let registry = Self {
             policy,
-            http,
+            connector,
             shutdown: shutdown.clone(),
             own: Arc::default(),
             entries: Arc::default(),
@@ -96,8 +101,8 @@ impl Registry {
         let stop = self.shutdown.token().child_token();
         let entry = Entry { server: Arc::clone(&server), stop: stop.clone(), added };
         self.entries.write().unwrap_or_else(PoisonError::into_inner).push(entry);
-        let http = self.http.clone();
-        self.shutdown.spawn(async move { server.keep_connected(http, stop).await });
+        let connector = self.connector.clone();
+        self.shutdown.spawn(async move { server.keep_connected(connector, stop).await });
     }
 
     fn entries(&self) -> Vec<Entry> {
@@ -277,7 +282,7 @@ impl Registry {
         match permit.caller().filter(|_| found.config.passthrough) {
             None => call::call(&found, &listed, permit.into_arguments(), &cancel).await,
             Some(caller) => {
-                let opening = self.own.of(&found, caller, &self.http, &self.shutdown);
+                let opening = self.own.of(&found, caller, &self.connector, &self.shutdown);
                 let own = tokio::select! {
                     own = opening => own?,
                     () = cancel.cancelled() => return Err(CallError::Cancelled),

@@ -2,6 +2,7 @@
 //! never another caller's. Kept for a while after the last call, a bounded number of them; tokens live in memory alone.
 
 use super::call::CallError;
+use super::http::Connector;
 use super::server::Server;
 use crate::domain::Caller;
 use crate::shutdown::Shutdown;
@@ -60,18 +61,19 @@ impl Sessions {
         self: &Arc<Self>,
         server: &Arc<Server>,
         caller: &Caller,
-        http: &reqwest::Client,
+        connector: &Connector,
         shutdown: &Shutdown,
     ) -> Result<Arc<Own>, CallError> {
         let name = &server.config.name;
         let token = caller.token.as_ref().ok_or_else(|| CallError::NoToken { server: name.clone() })?;
         let (own, is_new) = self.claim(server, token, shutdown)?;
         if is_new {
-            let (session, sessions, http) = (Arc::downgrade(&own), Arc::clone(self), http.clone());
+            let (session, sessions) = (Arc::downgrade(&own), Arc::clone(self));
+            let connector = connector.clone();
             let (server, stop) = (Arc::clone(&own.server), own.stop.clone());
             shutdown.spawn(async move {
                 tokio::select! {
-                    () = server.connect_once(http) => {}
+                    () = server.connect_once(connector) => {}
                     () = idle(&session) => {}
                     () = stop.cancelled() => {}
                 }

@@ -2,6 +2,7 @@
 
 use super::connect::{Listener, connect};
 use super::failure::{Failure, describe};
+use super::http::Connector;
 use crate::clock;
 use crate::config::{McpServer, globs};
 use crate::domain::Access;
@@ -208,11 +209,11 @@ impl Server {
     }
 
     /// Connects and reconnects until `stop`.
-    pub(super) async fn keep_connected(&self, http: reqwest::Client, stop: CancellationToken) {
+    pub(super) async fn keep_connected(&self, connector: Connector, stop: CancellationToken) {
         let mut failures = 0u32;
         while !stop.is_cancelled() {
             let ended = tokio::select! {
-                ended = self.session(http.clone(), &mut failures) => ended,
+                ended = self.session(connector.clone(), &mut failures) => ended,
                 () = stop.cancelled() => return,
             };
             let reason = format!("{ended:#}");
@@ -244,8 +245,8 @@ impl Server {
     }
 
     /// Connects once, until the session ends.
-    pub(super) async fn connect_once(&self, http: reqwest::Client) {
-        let ended = self.session(http, &mut 0).await;
+    pub(super) async fn connect_once(&self, connector: Connector) {
+        let ended = self.session(connector, &mut 0).await;
         self.update(|state| {
             state.peer = None;
             state.phase = Phase::Connecting;
@@ -255,12 +256,12 @@ impl Server {
     }
 
     /// One session from its beginning to its end; returns why it ended.
-    async fn session(&self, http: reqwest::Client, failures: &mut u32) -> anyhow::Error {
+    async fn session(&self, connector: Connector, failures: &mut u32) -> anyhow::Error {
         let changed = Arc::new(Notify::new());
         let listener = Listener { changed: Arc::clone(&changed) };
         let limit = self.config.connect_timeout;
         let open = async {
-            let session = connect(&self.config, http, listener).await?;
+            let session = connect(&self.config, connector, listener).await?;
             let begun = Instant::now();
             let tools = self.list(session.peer()).await?;
             anyhow::Ok((session, tools, begun))

@@ -1,15 +1,12 @@
 //! The older HTTP+SSE transport (MCP 2024-11-05): one event stream down, one POST per message up.
 
-use super::connect::MAX_EVENT;
+use super::events::events;
 use futures::StreamExt as _;
 use reqwest::Url;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use rmcp::RoleClient;
 use rmcp::model::ServerJsonRpcMessage;
 use rmcp::transport::worker::{Worker, WorkerContext, WorkerQuitReason, WorkerSendRequest};
-use sse_stream::SseStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::JoinSet;
 
 /// What can go wrong; texts carry no header and no body.
@@ -79,15 +76,7 @@ impl Worker for SseWorker {
         if !response.status().is_success() {
             return Err(connecting(SseError::Status(response.status().as_u16())));
         }
-        // Bytes since the last event that was whole.
-        let pending = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&pending);
-        let bytes = response.bytes_stream().map(move |bytes| {
-            let bytes = bytes.map_err(std::io::Error::other)?;
-            let read = counter.fetch_add(bytes.len(), Ordering::Relaxed) + bytes.len();
-            if read > MAX_EVENT { Err(std::io::Error::other("an event is too large")) } else { Ok(bytes) }
-        });
-        let mut events = Box::pin(SseStream::from_bytes_stream(bytes));
+        let mut events = events(response.bytes_stream(), None);
         let mut endpoint = None;
         let mut posts = JoinSet::new();
         loop {
@@ -95,7 +84,6 @@ impl Worker for SseWorker {
             tokio::select! {
                 () = context.cancellation_token.cancelled() => return Err(WorkerQuitReason::Cancelled),
                 event = events.next() => {
-                    pending.store(0, Ordering::Relaxed);
                     let Some(Ok(event)) = event else { return Err(WorkerQuitReason::TransportClosed) };
                     let data = event.data.unwrap_or_default();
                     match event.event.as_deref() {

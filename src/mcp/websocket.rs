@@ -2,12 +2,21 @@
 //! specification; some servers have it.
 
 use super::guard;
+use super::oversize::{self, Incoming, MAX_MESSAGE};
 use futures::{Sink, SinkExt as _, Stream, StreamExt as _};
 use reqwest::header::HeaderMap;
 use reqwest_websocket::{Error, Message, Upgrade as _};
 use rmcp::RoleClient;
+use rmcp::model::{ClientNotification, JsonRpcMessage, RequestId};
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
+use std::collections::HashSet;
+use std::future::ready;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tungstenite::protocol::WebSocketConfig;
+
+/// Largest frame that is read. The protocol's library holds a frame as a whole, so that beyond this the connection ends.
+const MAX_FRAME: usize = 2 * MAX_MESSAGE;
 
 /// What can go wrong with a message.
 #[derive(Debug, thiserror::Error)]
@@ -39,23 +48,83 @@ pub(super) async fn open(url: &str, headers: HeaderMap, guarded: bool) -> anyhow
         .connect_timeout(Duration::from_secs(10))
         .redirect(reqwest::redirect::Policy::none())
         .build()?;
-    let answer = http.get(url).headers(headers).upgrade().protocols(["mcp"]).send().await?;
+    let limits = WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
+    let upgrade = http.get(url).headers(headers).upgrade().web_socket_config(limits).protocols(["mcp"]);
+    let answer = upgrade.send().await?;
     let (write, read) = answer.into_websocket().await?.split();
-    let write = write.sink_map_err(SocketError::from).with(|message: TxJsonRpcMessage<RoleClient>| {
-        std::future::ready(serde_json::to_string(&message).map(Message::Text).map_err(SocketError::from))
+    let asked = Asked::default();
+    let awaited = asked.clone();
+    let write = write.sink_map_err(SocketError::from).with(move |message: TxJsonRpcMessage<RoleClient>| {
+        asked.sent(&message);
+        ready(serde_json::to_string(&message).map(Message::Text).map_err(SocketError::from))
     });
     // The end of the connection, however it comes, ends the session, which is then built anew.
-    let messages = read
-        .take_while(|frame| {
-            std::future::ready(matches!(frame, Ok(frame) if !matches!(frame, Message::Close { .. })))
+    let messages = read.scan(false, move |is_over, frame| {
+        ready(match frame {
+            _ if *is_over => None,
+            Ok(Message::Close { .. }) => None,
+            Ok(frame) => {
+                Some(read_frame(&frame).inspect(|message| awaited.came(message)).into_iter().collect())
+            }
+            Err(error) => {
+                *is_over = true;
+                let is_too_large = matches!(error, Error::Tungstenite(tungstenite::Error::Capacity(_)));
+                Some(if is_too_large { awaited.too_large() } else { Vec::new() })
+            }
         })
-        .filter_map(|frame| std::future::ready(frame.ok().and_then(|frame| read_frame(&frame))));
-    Ok((Box::new(write), Box::new(messages)))
+    });
+    Ok((Box::new(write), Box::new(messages.flat_map(futures::stream::iter))))
+}
+
+/// Requests that wait for their answers.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<HashSet<RequestId>>>);
+
+impl Asked {
+    fn lock(&self) -> MutexGuard<'_, HashSet<RequestId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sent(&self, message: &TxJsonRpcMessage<RoleClient>) {
+        match message {
+            JsonRpcMessage::Request(request) => drop(self.lock().insert(request.id.clone())),
+            JsonRpcMessage::Notification(notification) => {
+                if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
+                    && let Some(id) = &cancelled.params.request_id
+                {
+                    self.lock().remove(id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn came(&self, message: &RxJsonRpcMessage<RoleClient>) {
+        let id = match message {
+            JsonRpcMessage::Response(response) => Some(&response.id),
+            JsonRpcMessage::Error(error) => error.id.as_ref(),
+            _ => None,
+        };
+        if let Some(id) = id {
+            self.lock().remove(id);
+        }
+    }
+
+    /// A frame was so large that the connection ends. Whose answer it was is not known, so that each is asked for less.
+    fn too_large(&self) -> Vec<RxJsonRpcMessage<RoleClient>> {
+        self.lock().drain().map(oversize::answer).collect()
+    }
 }
 
 /// The message of a frame; pings and what is no message are passed over.
 fn read_frame(frame: &Message) -> Option<RxJsonRpcMessage<RoleClient>> {
     let Message::Text(text) = frame else { return None };
+    if text.len() > MAX_MESSAGE {
+        let mut incoming = Incoming::new(MAX_MESSAGE);
+        incoming.push(text.as_bytes());
+        let oversize::Message::TooLarge(id) = incoming.take() else { return None };
+        return id.map(oversize::answer);
+    }
     let message = serde_json::from_str(text);
     if message.is_err() {
         tracing::debug!(bytes = text.len(), "an MCP server sent a frame that is no message");

@@ -24,6 +24,11 @@ pub(super) const STATE: Names = &["state"];
 pub(super) const PAGE: Names = &["page"];
 pub(super) const PAGE_SIZE: Names = &["limit", "per_page", "perPage", "page_size", "pageSize"];
 
+/// Whether a tool takes a value of these names.
+pub(super) fn takes(schema: &Value, names: Names) -> bool {
+    fitting(schema, &[(names, Value::Null)]).as_object().is_some_and(|given| !given.is_empty())
+}
+
 /// The object that fits the schema. A name the schema does not know is left out; without properties the first names are used.
 pub(super) fn fitting(schema: &Value, wanted: &[Argument<'_>]) -> Value {
     let properties = schema.get("properties").and_then(Value::as_object);

@@ -1,6 +1,6 @@
 //! Collect: what every investigation needs, fetched without asking a model, redacted and stored whole.
 
-use super::arguments::{Argument, CONTAINER, NAMESPACE, POD, PREVIOUS, TAIL, fitting};
+use super::arguments::{Argument, CONTAINER, NAMESPACE, POD, PREVIOUS, TAIL, fitting, takes};
 use super::run::Halt;
 use crate::app::App;
 use crate::clock;
@@ -36,10 +36,17 @@ struct Suspect {
     never_started: bool,
 }
 
+/// Fewest lines of a log that are asked for when more is too large.
+const LEAST_LINES: u32 = 100;
+
 /// What came of asking the cluster for something.
 pub enum Fetched {
     /// It, as the tool says it.
     Text(String),
+    /// The end of it, and why not all.
+    Part(String, String),
+    /// It is larger than is taken, in words.
+    TooLarge(String),
     /// It cannot be had, and why.
     Gap(String),
     /// Its server does not answer.
@@ -143,12 +150,8 @@ async fn fetch_all(
     };
     let container = failure.container_name.clone().or_else(|| suspect.container.clone());
     let log = |previous| {
-        fetch(
-            &app.mcp,
-            (server, &cluster.log_tool),
-            log_arguments(failure, container.as_deref(), previous, cluster.log_lines),
-            cancel,
-        )
+        let wanted = log_arguments(failure, container.as_deref(), previous);
+        fetch_log(&app.mcp, (server, &cluster.log_tool), wanted, cluster.log_lines, cancel)
     };
     let (current, previous) =
         tokio::join!(async { if suspect.never_started { None } else { Some(log(false).await) } }, async {
@@ -188,7 +191,11 @@ fn sort(
             None => {}
             Some(Fetched::Text(text)) if text.trim().is_empty() => gaps.push(format!("{title}: none")),
             Some(Fetched::Text(text)) => texts.push((kind, title, text)),
-            Some(Fetched::Gap(reason)) => gaps.push(format!("{title}: {reason}")),
+            Some(Fetched::Part(text, reason)) => {
+                gaps.push(format!("{title}: {reason}"));
+                texts.push((kind, title, text));
+            }
+            Some(Fetched::Gap(reason) | Fetched::TooLarge(reason)) => gaps.push(format!("{title}: {reason}")),
             Some(Fetched::Unreachable(reason)) => unreachable = Some(reason),
         }
     }
@@ -196,6 +203,32 @@ fn sort(
         Some(reason) if !attached => Err(Halt::Retry(reason)),
         Some(reason) => Ok((texts, [gaps, vec![reason]].concat())),
         None => Ok((texts, gaps)),
+    }
+}
+
+/// Asks for a log's last lines; for fewer when that is too large and the tool takes their number.
+async fn fetch_log(
+    mcp: &Registry,
+    tool: (&str, &str),
+    wanted: Vec<Argument<'_>>,
+    lines: u32,
+    cancel: &CancellationToken,
+) -> Fetched {
+    let mut tail = lines;
+    loop {
+        let asked = [wanted.clone(), vec![(TAIL, json!(tail))]].concat();
+        let fetched = fetch(mcp, tool, asked, cancel).await;
+        let takes_tail = || mcp.find(tool.0, tool.1).is_some_and(|known| takes(known.schema(), TAIL));
+        match fetched {
+            Fetched::TooLarge(_) if tail > LEAST_LINES && takes_tail() => tail = (tail / 4).max(LEAST_LINES),
+            Fetched::Text(text) if tail < lines => {
+                let reason = format!(
+                    "only its last {tail} lines were read: with the {lines} that are asked for it is too large"
+                );
+                return Fetched::Part(text, reason);
+            }
+            other => return other,
+        }
     }
 }
 
@@ -225,6 +258,7 @@ pub(super) async fn fetch(
         Ok(result) if result.is_error => Fetched::Gap(first_line(&result.text)),
         Ok(result) => Fetched::Text(result.text),
         Err(CallError::Refused { message, .. }) => Fetched::Gap(first_line(&message)),
+        Err(error @ CallError::TooLarge { .. }) => Fetched::TooLarge(error.to_string()),
         Err(error) => Fetched::Unreachable(error.to_string()),
     }
 }
@@ -241,14 +275,8 @@ fn events_arguments(failure: &Failure) -> Vec<Argument<'static>> {
     vec![(NAMESPACE, json!(failure.namespace))]
 }
 
-fn log_arguments(
-    failure: &Failure,
-    container: Option<&str>,
-    previous: bool,
-    lines: u32,
-) -> Vec<Argument<'static>> {
+fn log_arguments(failure: &Failure, container: Option<&str>, previous: bool) -> Vec<Argument<'static>> {
     let mut wanted = pod_arguments(failure);
-    wanted.push((TAIL, json!(lines)));
     if let Some(container) = container {
         wanted.push((CONTAINER, json!(container)));
     }

@@ -1,9 +1,10 @@
 //! The product's MCP client as the official conformance suite drives it: `client URL`, scenario in the environment.
 
+use regreen::blocking::BlockingPool;
 use regreen::config::{McpServer, Transport};
 use regreen::domain::Access;
 use regreen::domain::policy::{Asker, Ruling};
-use regreen::mcp::Registry;
+use regreen::mcp::{Connector, Registry};
 use regreen::shutdown::Shutdown;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -34,7 +35,8 @@ async fn main() -> ExitCode {
     };
     let shutdown = Shutdown::new();
     let http = reqwest::Client::builder().build().expect("a client without options");
-    let registry = Registry::start(vec![server], Arc::default(), http, &shutdown);
+    let connector = Connector { http, blocking: BlockingPool::default() };
+    let registry = Registry::start(vec![server], Arc::default(), connector, &shutdown);
     registry.settled().await;
     let mut good = registry.is_connected("suite");
     for tool in registry.known(None) {

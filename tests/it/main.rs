@@ -47,6 +47,7 @@ mod mounts;
 mod namespaces;
 mod notify;
 mod openai_door;
+mod oversize;
 mod pages;
 mod policy;
 mod policy_property;

@@ -1,4 +1,4 @@
-"""An MCP server over WebSocket, made of the official Python SDK: one reading tool. Argument: its port."""
+"""An MCP server over WebSocket, made of the official Python SDK: one reading tool, whose answer may be long. Argument: its port."""
 
 import sys
 
@@ -14,14 +14,14 @@ server = Server("socket")
 
 @server.list_tools()
 async def list_tools() -> list[types.Tool]:
-    schema = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+    schema = {"type": "object", "properties": {"text": {"type": "string"}, "times": {"type": "integer"}}, "required": ["text"]}
     reads = types.ToolAnnotations(readOnlyHint=True)
     return [types.Tool(name="echo", description="Says it again", inputSchema=schema, annotations=reads)]
 
 
 @server.call_tool()
 async def call_tool(name: str, arguments: dict) -> list[types.TextContent]:
-    return [types.TextContent(type="text", text=f"{name}: {arguments['text']}")]
+    return [types.TextContent(type="text", text=f"{name}: {arguments['text'] * arguments.get('times', 1)}")]
 
 
 async def endpoint(socket) -> None:

@@ -43,6 +43,27 @@ pub struct Behaviour {
     pub redirect: Option<String>,
     /// Tools answer as those of a cluster with these pods.
     pub pods: Vec<LabPod>,
+    /// What `pods_log` answers.
+    pub log: Option<Log>,
+    /// This tool answers when it is released.
+    pub held: Option<&'static str>,
+}
+
+/// A log of any size, and how it is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Log {
+    /// Its bytes, by the lines that are asked for.
+    pub size: fn(u64) -> usize,
+    /// Without a length.
+    pub chunked: bool,
+    /// As an event stream instead of JSON.
+    pub events: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { size: |_| 1_000, chunked: false, events: false }
+    }
 }
 
 #[derive(Default)]
@@ -51,6 +72,7 @@ struct Shared {
     sessions: Mutex<BTreeSet<String>>,
     messages: watch::Sender<Vec<Value>>,
     requests: Mutex<Vec<(HeaderMap, Value)>>,
+    released: watch::Sender<bool>,
 }
 
 /// The server.
@@ -105,6 +127,11 @@ impl FakeMcp {
         self.shared.sessions.lock().unwrap().clear();
     }
 
+    /// Lets the tool answer that is held.
+    pub fn release(&self) {
+        self.shared.released.send_replace(true);
+    }
+
     /// Every message of that method so far.
     pub fn seen(&self, method: &str) -> Vec<Value> {
         self.shared.messages.borrow().iter().filter(|message| message["method"] == method).cloned().collect()
@@ -151,6 +178,13 @@ async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
         }
         "tools/list" => listed(&behaviour),
         "tools/call" if behaviour.hang => std::future::pending().await,
+        "tools/call" if behaviour.log.is_some() && message["params"]["name"] == "pods_log" => {
+            return log(behaviour.log.unwrap(), &message);
+        }
+        "tools/call" if behaviour.held.is_some_and(|held| message["params"]["name"] == held) => {
+            shared.released.subscribe().wait_for(|released| *released).await.unwrap();
+            json!({"content": [{"type": "text", "text": format!("did {}", message["params"]["name"])}]})
+        }
         "tools/call" if behaviour.misbehaves() => return misbehaved(behaviour, &message["id"]),
         "tools/call" if behaviour.answers.iter().any(|(tool, ..)| message["params"]["name"] == **tool) => {
             let answer = behaviour.answers.iter().find(|(tool, ..)| message["params"]["name"] == **tool);
@@ -169,6 +203,28 @@ async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
         _ => return StatusCode::ACCEPTED.into_response(),
     };
     Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response()
+}
+
+fn log(log: Log, message: &Value) -> Response {
+    const LINE: &str = "a line of a log, as long as lines are\\n";
+    let size = (log.size)(message["params"]["arguments"]["tail"].as_u64().unwrap_or(0));
+    let text = LINE.repeat(size.div_ceil(LINE.len() - 1));
+    let id = &message["id"];
+    let answer = format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"text","text":"{text}error: it is broken"}}]}}}}"#
+    );
+    let (kind, body) = if log.events {
+        ("text/event-stream", format!("data: {answer}\n\n"))
+    } else {
+        ("application/json", answer)
+    };
+    let body = if log.chunked {
+        let chunks: Vec<_> = body.into_bytes().chunks(1 << 20).map(Bytes::copy_from_slice).collect();
+        axum::body::Body::from_stream(futures::stream::iter(chunks.into_iter().map(Ok::<_, std::io::Error>)))
+    } else {
+        body.into()
+    };
+    ([("content-type", kind)], body).into_response()
 }
 
 fn listed(behaviour: &Behaviour) -> Value {

@@ -65,7 +65,11 @@ async fn log(mcp: &Registry, cluster: &Cluster, (namespace, pods): (&str, &[Stri
 
 fn reason(fetched: Fetched) -> String {
     match fetched {
-        Fetched::Text(text) | Fetched::Gap(text) | Fetched::Unreachable(text) => text,
+        Fetched::Text(text)
+        | Fetched::Part(text, _)
+        | Fetched::TooLarge(text)
+        | Fetched::Gap(text)
+        | Fetched::Unreachable(text) => text,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::finding::Finding;
 use super::within;
+use crate::blocking::BlockingPool;
 use crate::config::{Config, McpServer, Mistake, Transport, process_env};
 use crate::domain::Access;
 use crate::domain::policy::{Asker, Decision};
-use crate::mcp::{Registry, ServerStatus};
+use crate::mcp::{Connector, Registry, ServerStatus};
 use crate::shutdown::Shutdown;
 use crate::triage::{self, Need};
 use futures::future::join_all;
@@ -50,7 +51,8 @@ impl Servers {
             }
         }
         let shutdown = Shutdown::new();
-        let registry = Registry::start(all.clone(), Arc::clone(&config.policy), http, &shutdown);
+        let connector = Connector { http, blocking: BlockingPool::default() };
+        let registry = Registry::start(all.clone(), Arc::clone(&config.policy), connector, &shutdown);
         Self { all, mistakes, registry, shutdown, began: Instant::now() }
     }
 
