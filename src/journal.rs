@@ -12,6 +12,7 @@ use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::Instrument as _;
@@ -23,6 +24,8 @@ const MAX_ARGUMENTS: usize = 2_000;
 const MAX_REASON: usize = 500;
 /// Most notes that one piece of work gathers before they are written; what comes then is counted.
 const MAX_NOTES: usize = 10_000;
+/// Stands in the place of what is visible to one person alone.
+const WITHHELD: &str = "(visible to one person alone)";
 
 tokio::task_local! {
     static CURRENT: Arc<Journal>;
@@ -97,6 +100,7 @@ impl Note {
 pub struct Journal {
     trace: String,
     actor: String,
+    withholds: AtomicBool,
     notes: Mutex<Notes>,
 }
 
@@ -111,7 +115,8 @@ impl Journal {
     /// Of work that `actor` does, found by `trace`.
     #[must_use]
     pub fn new(actor: &str, trace: &str) -> Arc<Self> {
-        Arc::new(Self { trace: trace.to_owned(), actor: actor.to_owned(), notes: Mutex::default() })
+        let (trace, actor) = (trace.to_owned(), actor.to_owned());
+        Arc::new(Self { trace, actor, withholds: AtomicBool::new(false), notes: Mutex::default() })
     }
 
     /// Does work whose notes go here; what it logs is found by the same name.
@@ -167,6 +172,18 @@ pub fn note(note: Note) {
     if let Some(journal) = current() {
         journal.add(note);
     }
+}
+
+/// From now on the work that is done here knows what is visible to one person alone: of its calls it is noted that they were
+/// made, how they ended, and hashes, but neither arguments nor what a server said.
+pub fn withhold() {
+    if let Some(journal) = current() {
+        journal.withholds.store(true, Ordering::SeqCst);
+    }
+}
+
+fn withholds() -> bool {
+    current().is_some_and(|journal| journal.withholds.load(Ordering::SeqCst))
 }
 
 /// How many notes there were so far: what comes after belongs to the run that begins.
@@ -296,6 +313,7 @@ impl Begun {
                 String::new(),
                 || json!({ "result_hash": hash(text), "result_bytes": text.len() }),
             ),
+            Err(_) if withholds() => self.end("failed", WITHHELD.to_owned(), || json!({})),
             Err(reason) => self.end("failed", cut(reason, MAX_REASON), || json!({})),
         }
     }
@@ -345,8 +363,9 @@ pub fn calling(server: &str, tool: &str, arguments: &Value) -> Begun {
     );
     Begun::new(Counted::Call(server.to_owned()), span, || {
         let arguments = Redactor::new().redact(&sorted(arguments.clone()).to_string());
+        let shown = if withholds() { WITHHELD.to_owned() } else { cut(&arguments, MAX_ARGUMENTS) };
         let data = json!({
-            "server": server, "tool": tool, "arguments": cut(&arguments, MAX_ARGUMENTS), "arguments_hash": hash(&arguments),
+            "server": server, "tool": tool, "arguments": shown, "arguments_hash": hash(&arguments),
         });
         Note::new("tool.call", ("tool", &format!("{server} {tool}")), "stopped").data(data)
     })

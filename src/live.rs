@@ -1,10 +1,12 @@
 //! Answers in the making: what happened in each so far, for any number of readers, and kept for those that come back.
 
 use crate::db::turns::{self, Batch};
+use crate::domain::{ConversationMessage, Reader, withheld};
 use futures::Stream;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -25,6 +27,8 @@ pub struct Happened {
     pub name: Arc<str>,
     /// JSON.
     pub data: Arc<str>,
+    /// Who alone may read it.
+    pub visible_to: Option<Arc<str>>,
 }
 
 impl Happened {
@@ -35,7 +39,41 @@ impl Happened {
             id: i32::try_from(kept["id"].as_i64()?).ok()?,
             name: kept["name"].as_str()?.into(),
             data: kept["data"].as_str()?.into(),
+            visible_to: kept["visible_to"].as_str().map(Into::into),
         })
+    }
+
+    fn kept(&self) -> Value {
+        let mut kept = json!({"id": self.id, "name": &*self.name, "data": &*self.data});
+        if let Some(owner) = &self.visible_to {
+            kept["visible_to"] = json!(&**owner);
+        }
+        kept
+    }
+
+    /// As this reader may see it; nothing when it says nothing without what is kept from them.
+    #[must_use]
+    pub fn for_reader(self, reader: &Reader) -> Option<Self> {
+        let Some(owner) = self.visible_to.clone().filter(|owner| !reader.may_read(Some(owner))) else {
+            return Some(self);
+        };
+        let mut data: Value = serde_json::from_str(&self.data).unwrap_or_default();
+        let hidden = withheld(&owner);
+        match &*self.name {
+            "message.start" | "failed" => {}
+            "tool.started" => data["arguments"] = json!(hidden),
+            "tool.finished" => data["result"] = json!(hidden),
+            "approval.required" => data["arguments"] = json!({ "withheld": hidden }),
+            "done" => {
+                let message = serde_json::from_value::<ConversationMessage>(data["message"].take());
+                data["message"] = json!(message.ok().map(|message| message.for_reader(reader)));
+                data["approvals"] = json!([]);
+                data["usage"] = Value::Null;
+            }
+            // Text, what it cost, and whatever else there will be.
+            _ => return None,
+        }
+        Some(Self { data: data.to_string().into(), ..self })
     }
 
     /// Whether nothing comes after it.
@@ -52,6 +90,9 @@ pub struct Answer {
     pub turn: Uuid,
     /// Fires when somebody wants it stopped.
     pub stop: CancellationToken,
+    /// Whom it answers.
+    owner: Arc<str>,
+    is_own: AtomicBool,
     log: Mutex<Log>,
     length: watch::Sender<usize>,
 }
@@ -64,9 +105,27 @@ struct Log {
 }
 
 impl Answer {
-    fn new(turn: Uuid, stop: CancellationToken) -> Self {
+    fn new(turn: Uuid, owner: &str, stop: CancellationToken) -> Self {
         let (length, _) = watch::channel(0);
-        Self { turn, stop, log: Mutex::default(), length }
+        Self {
+            turn,
+            stop,
+            owner: owner.into(),
+            is_own: AtomicBool::new(false),
+            log: Mutex::default(),
+            length,
+        }
+    }
+
+    /// From now on whoever it answers alone may read what happens.
+    pub fn make_own(&self) {
+        self.is_own.store(true, Ordering::SeqCst);
+    }
+
+    /// Who alone may read what happens now; everybody when there is none.
+    #[must_use]
+    pub fn visible_to(&self) -> Option<&str> {
+        self.is_own.load(Ordering::SeqCst).then_some(&*self.owner)
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -75,9 +134,10 @@ impl Answer {
 
     /// Tells all readers.
     pub fn tell(&self, name: &str, data: &Value) {
+        let visible_to = self.visible_to().map(|_| Arc::clone(&self.owner));
         let mut log = self.log();
         let id = i32::try_from(log.events.len() + 1).unwrap_or(i32::MAX);
-        log.events.push(Happened { id, name: name.into(), data: data.to_string().into() });
+        log.events.push(Happened { id, name: name.into(), data: data.to_string().into(), visible_to });
         let length = log.events.len();
         drop(log);
         self.length.send_replace(length);
@@ -96,7 +156,7 @@ impl Answer {
     ) -> impl Stream<Item = Happened> + Send {
         self.log().readers += 1;
         let length = self.length.subscribe();
-        let reader = Reader { answer: self, abandoned: Some(abandoned) };
+        let reader = Listener { answer: self, abandoned: Some(abandoned) };
         let next = usize::try_from(after).unwrap_or(0);
         futures::stream::unfold(
             (reader, length, next, false),
@@ -119,12 +179,12 @@ impl Answer {
     }
 }
 
-struct Reader<F: FnOnce(&Answer)> {
+struct Listener<F: FnOnce(&Answer)> {
     answer: Arc<Answer>,
     abandoned: Option<F>,
 }
 
-impl<F: FnOnce(&Answer)> Drop for Reader<F> {
+impl<F: FnOnce(&Answer)> Drop for Listener<F> {
     fn drop(&mut self) {
         let mut log = self.answer.log();
         log.readers -= 1;
@@ -145,9 +205,9 @@ impl Live {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an answer, which stops with `stop` at the latest.
-    pub fn begin(&self, turn: Uuid, stop: &CancellationToken) -> Arc<Answer> {
-        let answer = Arc::new(Answer::new(turn, stop.child_token()));
+    /// Begins an answer to this caller, which stops with `stop` at the latest.
+    pub fn begin(&self, turn: Uuid, owner: &str, stop: &CancellationToken) -> Arc<Answer> {
+        let answer = Arc::new(Answer::new(turn, owner, stop.child_token()));
         self.answers().insert(turn, Arc::clone(&answer));
         answer
     }
@@ -188,9 +248,7 @@ impl Live {
             lengths.push(log.events.len());
             let fresh = &log.events[log.kept..];
             if let Some(first) = fresh.first() {
-                let shown =
-                    |event: &Happened| json!({"id": event.id, "name": &*event.name, "data": &*event.data});
-                let events = fresh.iter().map(shown).collect();
+                let events = fresh.iter().map(Happened::kept).collect();
                 batches.push(Batch { turn: answer.turn, first: first.id, events: Value::Array(events) });
             }
         }
@@ -223,7 +281,7 @@ mod unit {
     #[tokio::test]
     async fn readers_get_everything_after_their_last_event_once() {
         let live = Live::default();
-        let answer = live.begin(Uuid::now_v7(), &CancellationToken::new());
+        let answer = live.begin(Uuid::now_v7(), "user", &CancellationToken::new());
         answer.tell("message.start", &json!({}));
         let early = Arc::clone(&answer).read(0, |_| {});
         let late = Arc::clone(&answer).read(1, |_| {});
@@ -237,7 +295,7 @@ mod unit {
     #[tokio::test]
     async fn only_the_last_reader_that_leaves_early_abandons() {
         let abandoned = Arc::new(AtomicUsize::new(0));
-        let answer = Live::default().begin(Uuid::now_v7(), &CancellationToken::new());
+        let answer = Live::default().begin(Uuid::now_v7(), "user", &CancellationToken::new());
         let reader = || {
             let count = Arc::clone(&abandoned);
             Box::pin(Arc::clone(&answer).read(0, move |_| {
@@ -253,5 +311,27 @@ mod unit {
         answer.tell("done", &json!({}));
         drop(third);
         assert_eq!(abandoned.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn what_is_somebodys_own_is_told_to_nobody_else_and_kept_as_such() {
+        let answer = Live::default().begin(Uuid::now_v7(), "oidc:alice", &CancellationToken::new());
+        answer.tell("text.delta", &json!({"text": "I ask payroll."}));
+        answer.make_own();
+        answer.tell("tool.finished", &json!({"call": "1.1", "tool": "payroll_look", "result": "5000"}));
+        answer.tell("text.delta", &json!({"text": "It is 5000."}));
+        answer.tell("something.new", &json!({"text": "5000"}));
+        answer.tell("done", &json!({"message": {"text": "5000"}, "usage": {"output_tokens": 5000}}));
+        let kept: Vec<Value> = answer.log().events.iter().map(Happened::kept).collect();
+        let told = |reader: &Reader| -> Vec<Happened> {
+            kept.iter().filter_map(Happened::read).filter_map(|event| event.for_reader(reader)).collect()
+        };
+        let (alice, bob) = (told(&Reader::named("oidc:alice")), told(&Reader::named("oidc:bob")));
+        assert_eq!(alice, answer.log().events);
+        let names: Vec<&str> = bob.iter().map(|event| &*event.name).collect();
+        assert_eq!(names, ["text.delta", "tool.finished", "done"]);
+        assert!(bob[1].data.contains("(visible to oidc:alice alone)"), "{bob:?}");
+        assert!(bob.iter().all(|event| !event.data.contains("5000")) && bob[2].ends(), "{bob:?}");
+        assert_eq!(told(&Reader::nobody()), bob);
     }
 }

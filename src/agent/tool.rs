@@ -36,6 +36,11 @@ pub trait Tool: Send + Sync {
         false
     }
 
+    /// The MCP server, where calls go with the own token of whoever asks.
+    fn passthrough(&self) -> Option<&str> {
+        None
+    }
+
     /// Calls it with arguments that fit its schema. Ends soon after `cancel` fires; dropping the future cancels too.
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer;
 }

@@ -6,11 +6,13 @@ mod jwt;
 mod key;
 mod kubernetes;
 mod oidc;
+mod refusals;
 mod reviews;
 mod secret;
 
 pub use key::{NewKey, NotMade, make as make_key, revoke as revoke_key};
 pub use oidc::Sent;
+pub use refusals::{LeftOut, Refusals};
 pub use secret::{KEY_PREFIX, Secret, hash};
 
 use crate::clock;
@@ -81,6 +83,8 @@ pub struct Auth {
     oidc: Option<Oidc>,
     kubernetes: Option<Kubernetes>,
     session_expires: Duration,
+    /// Log-ins that were refused, on their way to the record.
+    pub refusals: Refusals,
 }
 
 impl Auth {
@@ -97,6 +101,7 @@ impl Auth {
             oidc: auth.oidc.clone().map(|oidc| Oidc::new(oidc, callback, http)),
             kubernetes: auth.kubernetes.clone().map(Kubernetes::new).transpose()?,
             session_expires: auth.session_expires,
+            refusals: Refusals::default(),
         })
     }
 

@@ -4,6 +4,7 @@ use super::approve::{self, Asking};
 use super::brief::{self, Known};
 use super::carry::{self, Carried};
 use super::history::{self, History};
+use super::own_access::{self, OwnAccess};
 use super::{begin, cite, command, decide, librarian, profiles};
 use crate::agent::{Agent, Event, Outcome, Tool, Workspace};
 use crate::app::App;
@@ -16,7 +17,7 @@ use crate::db::runs::Work;
 use crate::db::usage::Purpose;
 use crate::db::{queue, turns};
 use crate::domain::policy::Asker;
-use crate::domain::{Approval, Caller, Citation, Message, Profile, Run, StopReason, Usage};
+use crate::domain::{Approval, Caller, Citation, Message, Profile, Reader, Run, StopReason, Usage};
 use crate::evidence::untrusted::markdown::{self, Defuser, Place};
 use crate::evidence::verify;
 use crate::journal::{self, Journal, Note};
@@ -25,6 +26,7 @@ use crate::llm::Model;
 use crate::telemetry::trace::Span;
 use crate::tools;
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -42,17 +44,27 @@ pub(super) struct Task {
     pub(super) title: String,
     pub(super) incident: Option<Uuid>,
     pub(super) profile: Profile,
-    /// Who asked; for decided calls whoever asked for these.
+    /// Who asked; for decided calls whoever asked for these, without their token.
     pub(super) caller: Caller,
+    /// By which name they speak: their words are orders to the model, those of others are data.
+    pub(super) speaker: String,
+    /// Who said the question: they, or whoever decided last.
     pub(super) author: String,
     pub(super) question: String,
     /// What people decided about earlier calls; the approved ones are carried out before anybody thinks.
     pub(super) decided: Vec<Approval>,
+    /// The token of whoever asked, if they themselves decided just now: for the calls that they approved.
+    pub(super) token: Option<SecretString>,
 }
 
 impl Task {
+    /// Who the answer is for: it knows of nothing that is visible to others alone.
+    pub(super) fn reader(&self) -> Reader {
+        Reader::from(&self.caller)
+    }
+
     /// What its requests to models are charged to.
-    fn charged(&self, kind: &'static str) -> Purpose {
+    pub(super) fn charged(&self, kind: &'static str) -> Purpose {
         let (conversation, turn) = (Some(self.conversation), Some(self.turn));
         Purpose { kind, caller: self.caller.name.clone(), report: None, conversation, turn }
     }
@@ -120,21 +132,23 @@ async fn make(app: &Arc<App>, task: &Task, answer: &Arc<Answer>) -> anyhow::Resu
     let what = if task.decided.is_empty() { "chat.ask" } else { "chat.go_on" };
     let asked = Note::new(what, ("conversation", &task.conversation.to_string()), "done");
     journal::note(Note { actor: task.caller.name.clone(), ..asked });
+    if answer.visible_to().is_some() {
+        journal::withhold();
+    }
     let model = app.model_of(&task.profile).filter(|_| commanded.is_none());
     let known = brief::known(app, task).await?;
     let workspace = Arc::new(known.workspace());
     let begun = (clock::now(), Instant::now());
     let watching = watcher(app, answer, &Arc::default(), app.rules.name());
     let carried = carry::out(app, task, answer, &workspace, &*watching).await?;
-    let history =
-        history::history(app, task.conversation, model.as_ref().zip(Some(task.charged("summary")))).await?;
+    let history = history::history(app, task, model.as_ref()).await?;
     let making = Making { app, task, answer, known, workspace, history, carried, begun };
     let mut concluded = match commanded {
         Some(text) => making.say(text),
         None => making.conclude(model).await?,
     };
     let asked = making.name_what_waits(&mut concluded).await?;
-    let Some(message) = store(app, task, &making.workspace, &concluded).await? else {
+    let Some(message) = store(app, task, answer, (&making.workspace, &concluded)).await? else {
         answer.tell(
             "failed",
             &json!({ "run": task.turn, "detail": "The conversation was deleted meanwhile." }),
@@ -228,15 +242,19 @@ impl Making<'_> {
     /// Runs the loop. Beside what came of it, what there is to know about its end.
     async fn think(&self, model: &Arc<dyn Model>) -> anyhow::Result<(Concluded, Option<String>)> {
         let Self { app, task, answer, known, workspace, history, carried, .. } = self;
-        let (system, context) = known.texts(app, task, workspace).await?;
-        let mut messages = history::messages((system, &context), history, &task.question, workspace.fence());
+        let (system, mut context) = known.texts(app, task, workspace).await?;
+        let (tools, note) = tools(app, task, answer, workspace).await?;
+        if let Some(note) = note {
+            context = format!("{}\n\n{note}", context.trim());
+        }
+        let mut messages = history::messages((system, &context), history, task, workspace.fence());
         messages.extend(carry::messages(carried));
         let told = messages.iter().map(Message::text).collect::<Vec<_>>().join("\n");
         let said: Arc<Mutex<String>> = Arc::default();
         let agent = Agent {
             name: task.profile.name.clone(),
             model: Arc::clone(model),
-            tools: tools(app, task, answer, workspace)?,
+            tools,
             finishing_tool: None,
             budget: profiles::budget(app.config.agent, &task.profile),
             workspace: Arc::clone(workspace),
@@ -296,15 +314,17 @@ impl Task {
     }
 }
 
-/// What the agent may call: at once, or behind a person's approval.
-fn tools(
+/// What the agent may call: at once, or behind a person's approval. Beside it what there is to say of tools that are missing.
+async fn tools(
     app: &App,
     task: &Task,
     answer: &Arc<Answer>,
     workspace: &Arc<Workspace>,
-) -> anyhow::Result<Vec<Arc<dyn Tool>>> {
+) -> anyhow::Result<(Vec<Arc<dyn Tool>>, Option<String>)> {
     let asker = task.asker();
-    let mut tools = tools::permitted(app, workspace, &asker, None);
+    let permitted = tools::permitted(app, workspace, &asker, None);
+    let mut tools: Vec<Arc<dyn Tool>> =
+        permitted.into_iter().map(|tool| own_access::kept_apart(app, task, answer, tool)).collect();
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
     let waiting = approve::guarded(app, &asker, &Asking::new(app, task.conversation, answer));
     tools.extend(waiting.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
@@ -312,7 +332,9 @@ fn tools(
         let globs = profiles::globs(&task.profile.tools)?;
         tools.retain(|tool| globs.is_match(&tool.spec().name));
     }
-    Ok(tools)
+    let own = OwnAccess::of(app, task).await?;
+    let missing = own.keep_permitted(&task.question, &mut tools);
+    Ok((tools, own.note(&missing)))
 }
 
 /// Tells readers what happens. They render Markdown as it comes, so what would load or lead elsewhere is defused on its way;
@@ -375,11 +397,12 @@ fn review(workspace: &Arc<Workspace>) -> Arc<crate::agent::Review> {
 async fn store(
     app: &App,
     task: &Task,
-    workspace: &Workspace,
-    concluded: &Concluded,
+    answer: &Answer,
+    (workspace, concluded): (&Workspace, &Concluded),
 ) -> anyhow::Result<Option<serde_json::Value>> {
-    let now = clock::now();
-    let added: Vec<NewEvidence> = workspace.added().iter().map(|piece| NewEvidence::of(piece)).collect();
+    let (now, own) = (clock::now(), answer.visible_to());
+    let added = workspace.added();
+    let added: Vec<NewEvidence> = added.iter().map(|piece| NewEvidence::of(piece).visible_to(own)).collect();
     let mut transaction = app.pool.begin().await?;
     if !conversations::lock(&mut *transaction, task.conversation).await? {
         return Ok(None);
@@ -396,6 +419,8 @@ async fn store(
         author: &concluded.author,
         text: &concluded.text,
         answer: Some(Answered { turn: task.turn, citations: &citations, not_found: &concluded.not_found }),
+        speaker: Some(&task.speaker),
+        visible_to: own,
     };
     let position = conversations::length(&mut *transaction, task.conversation).await?;
     app.knowledge
@@ -404,13 +429,15 @@ async fn store(
     if let Some(title) = begin::title_with_answer(&task.title, &concluded.text)
         && position == 1
         && task.incident.is_none()
+        && own.is_none()
     {
         conversations::rename(&mut *transaction, task.conversation, &title).await?;
     }
     conversations::touch(&mut *transaction, task.conversation, None, now).await?;
     let state = if concluded.stop == StopReason::Cancelled { "cancelled" } else { "done" };
     turns::finish(&mut *transaction, task.turn, state, now).await?;
-    let stored = conversations::messages(&mut *transaction, task.conversation, position).await?;
+    let stored =
+        conversations::messages(&mut *transaction, task.conversation, position, &task.reader()).await?;
     queue::add_index(&mut *transaction).await?;
     audit::commit(transaction).await?;
     Ok(stored.first().map(serde_json::to_value).transpose()?)

@@ -36,6 +36,7 @@ pub(super) struct Asking {
     conversation: Uuid,
     expires: Duration,
     public_url: Option<String>,
+    four_eyes: bool,
 }
 
 impl Asking {
@@ -46,6 +47,7 @@ impl Asking {
             conversation,
             expires: app.config.chat.approval_expires,
             public_url: app.config.server.public_url.clone(),
+            four_eyes: app.config.chat.four_eyes,
         })
     }
 }
@@ -57,7 +59,10 @@ pub(super) fn guarded(app: &App, asker: &Arc<Asker>, asking: &Arc<Asking>) -> Ve
         spec.description = format!("{} {WAITS}", spec.description.trim()).trim().to_owned();
         Arc::new(Guarded { asking: Arc::clone(asking), tool, spec }) as Arc<dyn Tool>
     };
-    app.mcp.offered(asker).into_iter().filter(Offered::waits).map(guarded).collect()
+    // Nobody keeps the token of whoever asks until somebody else has decided.
+    let can_be_made = |tool: &Offered| !(asking.four_eyes && tool.passthrough().is_some());
+    let waiting = app.mcp.offered(asker).into_iter().filter(Offered::waits);
+    waiting.filter(can_be_made).map(guarded).collect()
 }
 
 /// Where a person decides, if the address of this server is known.
@@ -106,6 +111,10 @@ impl Tool for Guarded {
 
     fn tells_others(&self) -> bool {
         true
+    }
+
+    fn passthrough(&self) -> Option<&str> {
+        self.tool.passthrough()
     }
 
     async fn call(&self, arguments: Value, _: CancellationToken) -> ToolAnswer {
@@ -165,6 +174,12 @@ impl Tool for Guarded {
 impl Guarded {
     async fn ask(&self, arguments: &Value) -> sqlx::Result<Asked> {
         let Asking { pool, answer, conversation, expires, .. } = &*self.asking;
+        if self.asking.four_eyes && answer.visible_to().is_some() {
+            return Ok(Asked::Refused(
+                "this answer is visible to whoever asked alone, so nobody else can approve its calls; they have to be asked for in \
+                 another conversation",
+            ));
+        }
         let (now, id) = (clock::now(), Uuid::now_v7());
         // As the database keeps it, so that everybody is told the same moment.
         let until = (now + *expires).trunc_subsecs(6);

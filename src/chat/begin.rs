@@ -5,7 +5,8 @@ use super::profiles;
 use crate::app::{App, Place};
 use crate::clock;
 use crate::db::conversations::{self, NewMessage};
-use crate::db::{incidents, queue, turns};
+use crate::db::turns::{self, NewTurn, Opened};
+use crate::db::{incidents, queue};
 use crate::domain::Caller;
 use crate::evidence::redact::Redactor;
 use crate::live::Answer;
@@ -99,43 +100,98 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
         }
         (None, None) => {
             let (id, title) = (Uuid::now_v7(), title(&question));
-            conversations::open(&mut *transaction, id, &title, now).await?;
+            conversations::open(&mut *transaction, id, (&title, &ask.caller.name), now).await?;
             (id, title, None, ask.agent)
         }
     };
     // With this connection: were all of them in the hands of transactions that wait for another one, nobody would go on.
     let profile = profiles::choose(&mut *transaction, agent, incident.is_some()).await?;
     let profile = profile.ok_or(Refusal::Missing("agent"))?;
-    let turn = Uuid::now_v7();
-    if !turns::open(&mut transaction, turn, id, &ask.caller, now).await? {
-        return Err(Refusal::Busy);
-    }
-    let before: Vec<(&str, String, String)> = match ask.conversation {
+    let before = match ask.conversation {
         Some(_) => Vec::new(),
-        None => {
-            let before = ask.before.into_iter().filter(|(_, _, text)| !text.trim().is_empty());
-            before.map(|(role, who, text)| (role, who, redactor.redact(&text))).collect()
-        }
+        None => brought(&mut transaction, &ask, &mut redactor).await?,
     };
-    let message = |role, author, text| NewMessage { role, author, text, answer: None };
-    let mut messages: Vec<NewMessage<'_>> =
-        before.iter().map(|(role, author, text)| message(role, author, text)).collect();
-    messages.push(message("user", &ask.author, &question));
+    let turn = Uuid::now_v7();
+    let new = NewTurn {
+        id: turn,
+        conversation: id,
+        caller: &ask.caller,
+        speaker: &ask.author,
+        is_own: before.iter().any(|brought| brought.is_own),
+    };
+    let Some(opened) = turns::open(&mut transaction, &new, now).await? else {
+        return Err(Refusal::Busy);
+    };
+    let mut messages: Vec<NewMessage<'_>> = before.iter().map(|brought| brought.message(&ask)).collect();
+    messages.push(NewMessage {
+        role: "user",
+        author: &ask.author,
+        text: &question,
+        answer: None,
+        speaker: Some(&ask.author),
+        visible_to: None,
+    });
     app.knowledge.say(&mut transaction, (id, &title, incident), &messages, now).await?;
     conversations::touch(&mut *transaction, id, Some(profile.id), now).await?;
     queue::add_index(&mut *transaction).await?;
     transaction.commit().await?;
-    let author = ask.author.clone();
-    let decided = Vec::new();
-    let caller = ask.caller;
-    let task = Task { turn, conversation: id, title, incident, profile, caller, author, question, decided };
-    Ok(answer_now(app, task, Some(place)))
+    let (author, speaker) = (ask.author.clone(), ask.author.clone());
+    let (decided, token, caller) = (Vec::new(), None, ask.caller);
+    let task = Task {
+        turn,
+        conversation: id,
+        title,
+        incident,
+        profile,
+        caller,
+        speaker,
+        author,
+        question,
+        decided,
+        token,
+    };
+    Ok(answer_now(app, task, opened, Some(place)))
+}
+
+/// A message that was said elsewhere.
+struct Brought {
+    role: &'static str,
+    author: String,
+    text: String,
+    /// Whether it holds an answer that is visible to whoever asks alone.
+    is_own: bool,
+}
+
+impl Brought {
+    fn message<'a>(&'a self, ask: &'a Ask) -> NewMessage<'a> {
+        let visible_to = self.is_own.then_some(ask.caller.name.as_str());
+        let (author, text, speaker) = (&self.author, &self.text, Some(ask.author.as_str()));
+        NewMessage { role: self.role, author, text, answer: None, speaker, visible_to }
+    }
+}
+
+/// What was said before, elsewhere, without secrets. What was visible to whoever asks alone stays so.
+async fn brought(
+    db: &mut sqlx::PgConnection,
+    ask: &Ask,
+    redactor: &mut Redactor,
+) -> sqlx::Result<Vec<Brought>> {
+    let before: Vec<_> = ask.before.iter().filter(|(_, _, text)| !text.trim().is_empty()).collect();
+    let texts: Vec<String> = before.iter().map(|(_, _, text)| redactor.redact(text)).collect();
+    let own = conversations::quoting_own(db, &ask.caller.name, &texts).await?;
+    let brought = before.into_iter().zip(texts).zip(own);
+    Ok(brought
+        .map(|(((role, author, _), text), is_own)| Brought { role, author: author.clone(), text, is_own })
+        .collect())
 }
 
 /// Begins to answer in a turn that was opened; in a place of its own, or beside all others.
-pub(super) fn answer_now(app: &Arc<App>, task: Task, place: Option<Place>) -> Begun {
+pub(super) fn answer_now(app: &Arc<App>, task: Task, opened: Opened, place: Option<Place>) -> Begun {
     let (turn, conversation) = (task.turn, task.conversation);
-    let answer = app.live.begin(turn, &app.drain);
+    let answer = app.live.begin(turn, &task.caller.name, &app.drain);
+    if opened == Opened::Own {
+        answer.make_own();
+    }
     let made = answer::run(Arc::clone(app), task, Arc::clone(&answer)).with_current_context();
     app.shutdown.spawn(async move {
         made.await;

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::db::documents::Realm;
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, reports, resolutions};
-use crate::domain::{Evidence, Incident, Resolution};
+use crate::domain::{Evidence, Incident, Reader, Resolution};
 use crate::evidence::redact::Redactor;
 use crate::knowledge::{Hit, Passage};
 use serde_json::json;
@@ -40,13 +40,14 @@ pub(super) async fn known(app: &App, task: &Task) -> sqlx::Result<Known> {
     {
         let report = reports::leader(&app.pool, id).await?;
         if let Some(report) = report {
-            pieces = evidence::of(&app.pool, Owner::Report(report)).await?;
+            pieces = evidence::of(&app.pool, Owner::Report(report), &Reader::nobody()).await?;
         }
         resolutions = resolutions::of_incident(&app.pool, id).await?;
         incident = Some((found, report));
     }
     let reported = pieces.len();
-    pieces.extend(evidence::of(&app.pool, Owner::Conversation(task.conversation)).await?);
+    let own = Owner::Conversation(task.conversation);
+    pieces.extend(evidence::of(&app.pool, own, &task.reader()).await?);
     // A short question about an incident says little by itself.
     let subject = incident.as_ref().map_or("", |(incident, _)| incident.title.as_str());
     let text = format!("{}\n{subject}", task.question);

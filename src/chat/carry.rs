@@ -1,6 +1,7 @@
 //! Carrying out what a person approved: each call once, as it was shown, its result kept as evidence of the conversation.
 
 use super::answer::Task;
+use super::own_access;
 use crate::agent::{Single, Tool, ToolAnswer, Watcher, Workspace};
 use crate::app::App;
 use crate::clock;
@@ -9,7 +10,8 @@ use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::{approvals, conversations};
 use crate::domain::policy::{Asker, Permit, Ruling};
 use crate::domain::{
-    Access, Approval, ApprovalState, Budget, Evidence, Message, ToolCall, ToolCallRecord, ToolSpec, call_hash,
+    Access, Approval, ApprovalState, Budget, Caller, Evidence, Message, ToolCall, ToolCallRecord, ToolSpec,
+    call_hash,
 };
 use crate::journal::{self, Note};
 use crate::live::Answer;
@@ -131,8 +133,12 @@ pub(super) async fn out(
         if !approvals::is_running(&app.pool, approval.id, task.turn).await? {
             continue;
         }
-        let (stop, asker) = (answer.stop.clone(), task.asker());
-        let tool = Arc::new(Approved::new(app.mcp.clone(), asker, approval.clone(), stop));
+        let caller = lent(task, approval);
+        if caller.token.is_some() && app.mcp.is_passthrough(&approval.server) {
+            own_access::make_own(&app.pool, answer).await?;
+        }
+        let asker = Arc::new(Asker::chat(caller, &task.profile.name));
+        let tool = Arc::new(Approved::new(app.mcp.clone(), asker, approval.clone(), answer.stop.clone()));
         let call = ToolCall {
             id: format!("0.{number}"),
             name: approval.tool.clone(),
@@ -148,7 +154,7 @@ pub(super) async fn out(
             let said: String = workspace.redact(&said).chars().take(MAX_ERROR).collect();
             said.replace('\0', "\u{fffd}")
         });
-        settle(app, approval, &outcome).await?;
+        settle(app, approval, &outcome, answer.visible_to()).await?;
         let failed = outcome.as_ref().err();
         tracing::info!(approval = %approval.id, server = approval.server, tool = approval.server_tool, failed = failed.is_some(), "an approved call was carried out");
         all.push(Carried { approval: approval.clone(), record, outcome });
@@ -156,8 +162,20 @@ pub(super) async fn out(
     Ok(all)
 }
 
+/// For whom a call is made: whoever asked for it, with their own token where they themselves approved it. Nobody's word lends the
+/// token of another.
+fn lent(task: &Task, approval: &Approval) -> Caller {
+    let is_own_word = approval.decided_by.as_ref() == Some(&task.caller.name);
+    Caller { token: task.token.clone().filter(|_| is_own_word), ..task.caller.clone() }
+}
+
 /// At once and not with the end of the answer: what was done is known even when the process ends now.
-async fn settle(app: &App, approval: &Approval, outcome: &Result<Arc<Evidence>, String>) -> sqlx::Result<()> {
+async fn settle(
+    app: &App,
+    approval: &Approval,
+    outcome: &Result<Arc<Evidence>, String>,
+    visible_to: Option<&str>,
+) -> sqlx::Result<()> {
     let mut transaction = app.pool.begin().await?;
     // Whatever was deleted: that it was done stays on record.
     let is_kept = conversations::lock(&mut *transaction, approval.conversation_id).await?;
@@ -165,7 +183,8 @@ async fn settle(app: &App, approval: &Approval, outcome: &Result<Arc<Evidence>, 
         Ok(piece) => {
             let owner = Owner::Conversation(approval.conversation_id);
             if is_kept {
-                evidence::insert(&mut *transaction, owner, &[NewEvidence::of(piece)], clock::now()).await?;
+                let piece = NewEvidence::of(piece).visible_to(visible_to);
+                evidence::insert(&mut *transaction, owner, &[piece], clock::now()).await?;
             }
             Ok(Some(piece.label.as_str()))
         }

@@ -7,16 +7,18 @@ use super::begin::{Begun, answer_now};
 use super::profiles;
 use crate::app::App;
 use crate::clock;
-use crate::db::approvals::{self, Filter};
+use crate::db::approvals::{self, Asker, Filter};
 use crate::db::audit::{self, Deed};
 use crate::db::conversations::{self, NewMessage};
-use crate::db::{queue, turns};
-use crate::domain::{Approval, ApprovalState, Caller};
+use crate::db::turns::{self, NewTurn};
+use crate::db::{keys, queue};
+use crate::domain::{Approval, ApprovalState, Caller, Reader, Role};
 use crate::evidence::redact::Redactor;
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
@@ -33,10 +35,32 @@ pub struct Decision {
     pub choice: Choice,
     /// Who decides, by name.
     pub author: String,
-    /// Who decides. Calls that go with the asker's own token can be carried out when these are the same.
+    /// Who decides, as far as it is known. Calls that go with the asker's own token can be carried out when these are the same.
     pub caller: Option<Caller>,
     /// What else they say.
     pub note: Option<String>,
+    /// The link by which they decide, if by one.
+    pub link: Option<LinkUsed>,
+}
+
+/// A signed link that was used.
+#[derive(Debug, Clone)]
+pub struct LinkUsed {
+    /// Who made it.
+    pub made_by: String,
+    /// For whom.
+    pub issued_to: String,
+    /// Where it was opened.
+    pub address: Option<IpAddr>,
+}
+
+impl LinkUsed {
+    /// For the record.
+    fn told(&self) -> String {
+        let from =
+            self.address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
+        format!("by a signed link made by {}, issued to {}, used from {from}", self.made_by, self.issued_to)
+    }
 }
 
 /// Yes or no.
@@ -81,6 +105,9 @@ pub enum NotDecided {
     /// Nothing of that id.
     #[error("there is no such approval")]
     Missing,
+    /// Somebody else has to, or alone may.
+    #[error("{0}")]
+    NotTheirs(String),
     /// It was decided, or it is too late.
     #[error("{}", over(.0))]
     Over(Box<Approval>),
@@ -106,27 +133,69 @@ fn over(approval: &Approval) -> String {
 /// # Errors
 /// See [`NotDecided`].
 pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Decided, NotDecided> {
-    let Decision { choice, author, caller, note } = decision;
+    let Decision { choice, author, caller, note, link } = decision;
     let state = if choice == Choice::Approve { ApprovalState::Approved } else { ApprovalState::Denied };
+    let action = if choice == Choice::Approve { "approval.approve" } else { "approval.deny" };
     let note = note.map(|note| Redactor::new().redact(note.trim()));
-    let now = clock::now();
+    let (row, now) = (id.to_string(), clock::now());
+    let deed = |outcome, detail| Deed { actor: &author, action, object: ("approval", &row), outcome, detail };
+    let known = approvals::get(&app.pool, id, now).await?.ok_or(NotDecided::Missing)?;
+    if let Some(why) = not_theirs(app, &known, choice, caller.as_ref()).await? {
+        // Whoever is known: of others, anybody with the link could fill the record.
+        if caller.is_some() {
+            audit::add(&app.pool, &deed("refused", &why), now).await?;
+        }
+        return Err(NotDecided::NotTheirs(why));
+    }
     let mut transaction = app.pool.begin().await?;
     let decided = approvals::decide(&mut *transaction, id, state, (&author, note.as_deref()), now).await?;
     let approval = approvals::get(&mut *transaction, id, now).await?.ok_or(NotDecided::Missing)?;
     if !decided {
         return Err(NotDecided::Over(Box::new(approval)));
     }
-    let action = if choice == Choice::Approve { "approval.approve" } else { "approval.deny" };
-    let (row, detail) =
-        (id.to_string(), format!("{} {}, {}", approval.server, approval.server_tool, approval.hash));
-    let deed = Deed { actor: &author, action, object: ("approval", &row), outcome: "done", detail: &detail };
-    audit::add(&mut *transaction, &deed, now).await?;
+    let mut detail = format!("{} {}, {}", approval.server, approval.server_tool, approval.hash);
+    if let Some(link) = &link {
+        let _ = write!(detail, "; {}", link.told());
+    }
+    audit::add(&mut *transaction, &deed("done", &detail), now).await?;
     transaction.commit().await?;
     tracing::info!(approval = %id, server = approval.server, tool = approval.server_tool, state = state.as_str(), author, "a call was decided");
-    let turn = go_on(app, approval.conversation_id, caller).await;
+    // A link is not the word of whoever is known to have used it: it lends nobody's token.
+    let turn = go_on(app, approval.conversation_id, caller.filter(|_| link.is_none())).await;
     // It may have been taken up meanwhile.
     let approval = approvals::get(&app.pool, id, now).await?.unwrap_or(approval);
     Ok(Decided { approval, turn })
+}
+
+/// Why this person may not say this of a call, in words for them.
+async fn not_theirs(
+    app: &App,
+    approval: &Approval,
+    choice: Choice,
+    caller: Option<&Caller>,
+) -> sqlx::Result<Option<String>> {
+    let reader = caller.map_or_else(Reader::nobody, Reader::from);
+    if let Some(owner) = approval.visible_to.as_ref().filter(|owner| !reader.may_read(Some(owner))) {
+        return Ok(Some(format!(
+            "what this call sends is visible to {owner} alone, who alone can decide it"
+        )));
+    }
+    if choice == Choice::Deny || !app.config.chat.four_eyes {
+        return Ok(None);
+    }
+    let Some(caller) = caller.filter(|caller| caller.role >= Role::Operator) else {
+        return Ok(Some(
+            "four eyes have to see a call here (`chat.four_eyes`): log in as an operator who did not ask for it".to_owned(),
+        ));
+    };
+    let asked_by = approval.asked_by.as_str();
+    // Whoever made a key can use it.
+    let is_one = caller.name == asked_by
+        || keys::was_made_by(&app.pool, &caller.name, asked_by).await?
+        || keys::was_made_by(&app.pool, asked_by, &caller.name).await?;
+    Ok(is_one.then(|| {
+        format!("four eyes have to see a call here (`chat.four_eyes`): {asked_by} asked for this one, so somebody else has to approve it")
+    }))
 }
 
 /// Lets a conversation go on, if something of it was decided and nothing waits. Returns the turn that began. `decider` is who
@@ -164,13 +233,16 @@ fn carry_on(
         }
         approvals::end_late(&mut transaction, conversation, now).await?;
         let turn = Uuid::now_v7();
-        let mut caller = turns::asker(&mut *transaction, conversation).await?;
+        let first = decider.as_ref().map(|decider| decider.name.as_str());
+        let Some(asker) = approvals::next_asker(&mut *transaction, conversation, first).await? else {
+            return Ok(None);
+        };
+        let Asker { caller, speaker, is_own } = asker;
         // Tokens are not stored: whoever asked brings theirs again by deciding.
-        caller.token =
-            decider.filter(|decider| decider.name == caller.name).and_then(|decider| decider.token);
-        if !turns::open(&mut transaction, turn, conversation, &caller, now).await?
-            || !approvals::take(&mut *transaction, conversation, turn).await?
-        {
+        let token = decider.filter(|decider| decider.name == caller.name).and_then(|decider| decider.token);
+        let new = NewTurn { id: turn, conversation, caller: &caller, speaker: &speaker, is_own };
+        let Some(opened) = turns::open(&mut transaction, &new, now).await? else { return Ok(None) };
+        if !approvals::take(&mut *transaction, conversation, turn, &caller.name).await? {
             return Ok(None);
         }
         let filter = Filter { told_in: Some(turn), ..Filter::default() };
@@ -184,23 +256,33 @@ fn carry_on(
         let latest = decided.iter().max_by_key(|approval| approval.decided_at);
         let author = latest.and_then(|approval| approval.decided_by.clone()).unwrap_or_default();
         let question = said(&decided);
-        let message = NewMessage { role: "user", author: &author, text: &question, answer: None };
+        let visible_to = is_own.then_some(caller.name.as_str());
+        let message = NewMessage { visible_to, ..NewMessage::of_program("user", &author, &question) };
         app.knowledge.say(&mut transaction, (conversation, &title, incident), &[message], now).await?;
         conversations::touch(&mut *transaction, conversation, None, now).await?;
         queue::add_index(&mut *transaction).await?;
         transaction.commit().await?;
-        let task = Task { turn, conversation, title, incident, profile, caller, author, question, decided };
-        Ok(Some(answer_now(app, task, None)))
+        let task = Task {
+            turn,
+            conversation,
+            title,
+            incident,
+            profile,
+            caller,
+            speaker,
+            author,
+            question,
+            decided,
+            token,
+        };
+        Ok(Some(answer_now(app, task, opened, None)))
     }
     .boxed()
 }
 
-/// What every message about decisions begins with.
-pub(super) const DECISIONS: &str = "Decisions on what waited for approval.";
-
 /// What was decided, in words.
 fn said(decided: &[Approval]) -> String {
-    let mut text = DECISIONS.to_owned();
+    let mut text = "Decisions on what waited for approval.".to_owned();
     for approval in decided {
         let by = approval.decided_by.as_deref().unwrap_or("Nobody");
         let call = format!("this call of `{}` (MCP server `{}`)", approval.tool, approval.server);

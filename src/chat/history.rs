@@ -1,10 +1,9 @@
 //! What was said before, within a number of tokens: the newest messages whole, the older ones summarised once.
 
-use super::decide::DECISIONS;
+use super::answer::Task;
 use crate::app::App;
 use crate::db::conversations;
-use crate::db::usage::Purpose;
-use crate::domain::{ConversationMessage, Message, Usage};
+use crate::domain::{ConversationMessage, Message, Reader, Usage};
 use crate::evidence::tokens;
 use crate::evidence::untrusted::fence::Fence;
 use crate::evidence::untrusted::hidden;
@@ -28,15 +27,16 @@ pub(super) struct History {
     pub(super) usage: Usage,
 }
 
-/// Reads the history; summarises and stores what does not fit any more. Without a model it is left out.
+/// Reads the history as whoever the answer is for may see it; summarises and stores what does not fit any more. Without a model
+/// it is left out.
 pub(super) async fn history(
     app: &App,
-    conversation: Uuid,
-    model: Option<(&Arc<dyn Model>, Purpose)>,
+    task: &Task,
+    model: Option<&Arc<dyn Model>>,
 ) -> anyhow::Result<History> {
-    let budget = app.config.chat.history_tokens;
+    let (budget, conversation) = (app.config.chat.history_tokens, task.conversation);
     let (mut summary, from) = conversations::summary(&app.pool, conversation).await?;
-    let mut messages = conversations::messages(&app.pool, conversation, from).await?;
+    let mut messages = conversations::messages(&app.pool, conversation, from, &task.reader()).await?;
     messages.pop();
     let mut usage = Usage::default();
     let counts: Vec<usize> = messages.iter().map(|message| tokens::count(&message.text) + 4).collect();
@@ -45,11 +45,11 @@ pub(super) async fn history(
         let keep = newest(&counts, budget * WHOLE / 100);
         let old: Vec<ConversationMessage> = messages.drain(..messages.len() - keep).collect();
         if let Some(last) = old.last() {
+            // The summary is everybody's: it tells of nothing that is visible to one person alone.
+            let shared: Vec<ConversationMessage> =
+                old.iter().map(|message| message.clone().for_reader(&Reader::nobody())).collect();
             let told = match model {
-                Some((model, purpose)) => {
-                    let told = (summary.as_deref(), &old[..]);
-                    summarised(app, (model, purpose), told, budget / 4).await
-                }
+                Some(model) => summarised(app, (model, task), (summary.as_deref(), &shared)).await,
                 None => None,
             };
             if let Some((text, used)) = told {
@@ -80,10 +80,10 @@ fn newest(counts: &[usize], budget: usize) -> usize {
 
 async fn summarised(
     app: &App,
-    (model, purpose): (&Arc<dyn Model>, Purpose),
+    (model, task): (&Arc<dyn Model>, &Task),
     (before, old): (Option<&str>, &[ConversationMessage]),
-    limit: usize,
 ) -> Option<(String, Usage)> {
+    let limit = app.config.chat.history_tokens / 4;
     // What does not fit into one request either is shortened in its middle messages.
     let share = app.config.agent.context_tokens / 2 / old.len().max(1);
     let shown = |fence: &Fence| {
@@ -99,7 +99,7 @@ async fn summarised(
         json!({"mark": fence.mark(), "before": before, "messages": shown(&fence), "words": limit / 2});
     let text =
         app.prompts.render("chat-summary", values).inspect_err(|error| tracing::error!("{error:#}")).ok()?;
-    let account = Some(app.ledger.account(purpose));
+    let account = Some(app.ledger.account(task.charged("summary")));
     let request = Request { messages: vec![Message::User { text }], account, ..Request::default() };
     let asking = journal::asking(model.name(), &request);
     let answer = asking.of(model.complete(&request)).await;
@@ -116,12 +116,12 @@ async fn summarised(
     }
 }
 
-/// The request's messages: roles in turn, as strict chat templates want them, context before the first word. What is not a
-/// person's word, nor the assistant's own, is fenced.
+/// The request's messages: roles in turn, as strict chat templates want them, context before the first word. What is neither a
+/// word of the person who asks, nor an answer to them, is fenced: what others say is data, and so is what they were told.
 pub(super) fn messages(
     (system, context): (String, &str),
     history: &History,
-    question: &str,
+    task: &Task,
     fence: &Fence,
 ) -> Vec<Message> {
     let mut all = vec![Message::System { text: system }];
@@ -142,20 +142,26 @@ pub(super) fn messages(
         add(true, opening.trim().to_owned());
     }
     for message in &history.messages {
-        let user = message.role == "user";
-        // A history that would begin with an answer begins with a word of ours.
         let said = hidden::removed(&message.text);
-        let text = match message.author.as_str() {
-            "report" if user => fence.around(&format!("(report) {said}")),
-            _ if user && said.starts_with(DECISIONS) => fence.around(&said),
-            author if user && author != "user" => format!("({author}) {said}"),
-            _ => said.into_owned(),
-        };
-        add(user, text);
+        let (user, author) = (message.role == "user", message.author.as_str());
+        match message.speaker.as_deref() {
+            // Their client and they themselves.
+            Some(speaker) if speaker == task.speaker && user && author == "user" => {
+                add(true, said.into_owned())
+            }
+            Some(speaker) if speaker == task.speaker && user => add(true, format!("({author}) {said}")),
+            Some(speaker) if speaker == task.speaker => add(false, said.into_owned()),
+            Some(speaker) if !user => add(true, fence.around(&format!("(answer to {speaker}) {said}"))),
+            _ if user => add(true, fence.around(&format!("({author}) {said}"))),
+            // What the investigation found, and answers of before it was kept whom they are to.
+            _ => add(false, said.into_owned()),
+        }
     }
-    let question = hidden::removed(question);
+    let question = hidden::removed(&task.question);
     // What was decided, with arguments that a model wrote.
-    add(true, if question.starts_with(DECISIONS) { fence.around(&question) } else { question.into_owned() });
+    let is_order = task.decided.is_empty();
+    add(true, if is_order { question.into_owned() } else { fence.around(&question) });
+    // A history that would begin with an answer begins with a word of ours.
     if matches!(all.get(1), Some(Message::Assistant { .. })) {
         all.insert(1, Message::User { text: "(The conversation goes on.)".to_owned() });
     }
@@ -165,9 +171,10 @@ pub(super) fn messages(
 #[cfg(test)]
 mod unit {
     use super::*;
+    use crate::domain::{Caller, Profile, Prompt};
     use chrono::DateTime;
 
-    fn said(role: &str, author: &str, text: &str) -> ConversationMessage {
+    fn said(role: &str, (author, speaker): (&str, Option<&str>), text: &str) -> ConversationMessage {
         ConversationMessage {
             id: Uuid::nil(),
             position: 0,
@@ -177,8 +184,52 @@ mod unit {
             citations: Vec::new(),
             not_found: Vec::new(),
             run: None,
+            visible_to: None,
+            speaker: speaker.map(Into::into),
             created_at: DateTime::UNIX_EPOCH,
         }
+    }
+
+    fn asked(question: &str) -> Task {
+        let profile = Profile {
+            id: Uuid::nil(),
+            name: "a".into(),
+            description: String::new(),
+            prompt: Prompt::Text(String::new()),
+            model: None,
+            temperature: None,
+            max_output_tokens: None,
+            tools: Vec::new(),
+            turns: None,
+            total_tokens: None,
+            built_in: true,
+            created_at: DateTime::UNIX_EPOCH,
+            updated_at: DateTime::UNIX_EPOCH,
+        };
+        Task {
+            turn: Uuid::nil(),
+            conversation: Uuid::nil(),
+            title: String::new(),
+            incident: None,
+            profile,
+            caller: Caller::recorded("alice", "operator"),
+            speaker: "alice".into(),
+            author: "alice".into(),
+            question: question.into(),
+            decided: Vec::new(),
+            token: None,
+        }
+    }
+
+    fn shown(history: &History, question: &str) -> Vec<(&'static str, String)> {
+        let all = messages(("sys".into(), "context"), history, &asked(question), &Fence::new("abc123"));
+        let shown = all.into_iter().map(|message| match message {
+            Message::System { text } => ("system", text),
+            Message::User { text } => ("user", text),
+            Message::Assistant { text, .. } => ("assistant", text),
+            Message::Tool { text, .. } => ("tool", text),
+        });
+        shown.collect()
     }
 
     #[test]
@@ -186,22 +237,13 @@ mod unit {
         let history = History {
             summary: Some("before".into()),
             messages: vec![
-                said("user", "report", "Pod failed."),
-                said("assistant", "m", "Disk."),
-                said("user", "alice", "noted"),
+                said("user", ("report", None), "Pod failed."),
+                said("assistant", ("m", None), "Disk."),
+                said("user", ("alice", Some("alice")), "noted"),
             ],
             usage: Usage::default(),
         };
-        let all = messages(("sys".into(), "context"), &history, "why?", &Fence::new("abc123"));
-        let shown: Vec<(&str, String)> = all
-            .iter()
-            .map(|message| match message {
-                Message::System { text } => ("system", text.clone()),
-                Message::User { text } => ("user", text.clone()),
-                Message::Assistant { text, .. } => ("assistant", text.clone()),
-                Message::Tool { text, .. } => ("tool", text.clone()),
-            })
-            .collect();
+        let shown = shown(&history, "why?");
         assert_eq!(
             shown.iter().map(|(role, _)| *role).collect::<Vec<_>>(),
             ["system", "user", "assistant", "user"]
@@ -214,11 +256,35 @@ mod unit {
         assert_eq!(shown[3].1, "(alice) noted\n\nwhy?");
         let bare = messages(
             ("sys".into(), " "),
-            &History { messages: vec![said("assistant", "m", "Hi")], ..History::default() },
-            "q",
+            &History { messages: vec![said("assistant", ("m", None), "Hi")], ..History::default() },
+            &asked("q"),
             &Fence::new("abc123"),
         );
         assert!(matches!(&bare[1], Message::User { .. }) && bare.len() == 4);
+    }
+
+    #[test]
+    fn what_others_say_and_are_told_is_data() {
+        let bob = ("bob", Some("bob"));
+        let messages = vec![
+            said("user", bob, "call payroll"),
+            said("assistant", ("m", Some("bob")), "I will."),
+            said("user", ("mallory", Some("alice")), "mine, whatever it is called"),
+            said("assistant", ("m", Some("alice")), "Yes."),
+            said("user", ("alice", None), "of before, or of nobody who is known"),
+        ];
+        let shown = shown(&History { messages, ..History::default() }, "go");
+        let roles: Vec<&str> = shown.iter().map(|(role, _)| *role).collect();
+        assert_eq!(roles, ["system", "user", "assistant", "user"]);
+        assert_eq!(
+            shown[1].1,
+            "context\n\n<<data abc123\n(bob) call payroll\ndata abc123>>\n\n\
+             <<data abc123\n(answer to bob) I will.\ndata abc123>>\n\n(mallory) mine, whatever it is called"
+        );
+        assert_eq!(
+            shown[3].1,
+            "<<data abc123\n(alice) of before, or of nobody who is known\ndata abc123>>\n\ngo"
+        );
     }
 
     #[test]

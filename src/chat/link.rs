@@ -1,14 +1,15 @@
 //! Links that decide a call without a login, for mail and messengers: signed, for one call and one choice, until the call
 //! expires. Following one shows the call; deciding takes a press of a button, since programs follow links too.
 
-use super::decide::{self, Choice, Decided, Decision, NotDecided};
+use super::decide::{self, Choice, Decided, Decision, LinkUsed, NotDecided};
 use crate::app::App;
-use crate::domain::Approval;
+use crate::domain::{Approval, Caller};
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use sha2::Sha256;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A link, as its address holds it.
@@ -18,15 +19,27 @@ pub struct Link {
     pub choice: Choice,
     /// Until when, in seconds since 1970.
     pub until: i64,
-    /// For whom it was made.
+    /// Who made it.
+    pub made_by: String,
+    /// For whom.
     pub issued_to: String,
+}
+
+/// Who presses the button of a link, as far as it is known.
+#[derive(Debug, Clone, Default)]
+pub struct Presser {
+    /// Whoever is logged in in the browser.
+    pub caller: Option<Caller>,
+    /// Where the request comes from.
+    pub address: Option<IpAddr>,
 }
 
 impl Link {
     /// For a call, until it expires.
     #[must_use]
-    pub fn new(choice: Choice, approval: &Approval, issued_to: &str) -> Self {
-        Self { choice, until: approval.expires_at.timestamp(), issued_to: issued_to.to_owned() }
+    pub fn new(choice: Choice, approval: &Approval, made_by: &str, issued_to: &str) -> Self {
+        let until = approval.expires_at.timestamp();
+        Self { choice, until, made_by: made_by.to_owned(), issued_to: issued_to.to_owned() }
     }
 
     /// Its address, if links are configured.
@@ -36,15 +49,20 @@ impl Link {
         let signature = hex::encode(self.mac(app, approval)?.finalize().into_bytes());
         let place = format!("{base}/links/{}/{}", approval.id, self.choice.as_str());
         let until = self.until.to_string();
-        let query = [("until", until.as_str()), ("for", &self.issued_to), ("signature", &signature)];
+        let query = [
+            ("until", until.as_str()),
+            ("by", &self.made_by),
+            ("for", &self.issued_to),
+            ("signature", &signature),
+        ];
         reqwest::Url::parse_with_params(&place, query).ok().map(Into::into)
     }
 
     /// Over all that it says, and the call's own hash: it is for these arguments and no others.
     fn mac(&self, app: &App, approval: &Approval) -> Option<Hmac<Sha256>> {
         let secret = app.config.chat.link_secret.as_ref()?;
-        let said =
-            json!(["approval", approval.id, approval.hash, self.choice.as_str(), self.until, self.issued_to]);
+        let (id, hash, choice) = (approval.id, &approval.hash, self.choice.as_str());
+        let said = json!(["approval", id, hash, choice, self.until, self.made_by, self.issued_to]);
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).ok()?;
         mac.update(said.to_string().as_bytes());
         Some(mac)
@@ -63,9 +81,19 @@ impl Link {
     ///
     /// # Errors
     /// See [`NotDecided`].
-    pub async fn decide(&self, app: &Arc<App>, approval: &Approval) -> Result<Decided, NotDecided> {
-        let author = format!("signed link (issued to {})", self.issued_to);
-        let decision = Decision { choice: self.choice, author, caller: None, note: None };
+    pub async fn decide(
+        &self,
+        app: &Arc<App>,
+        approval: &Approval,
+        presser: Presser,
+    ) -> Result<Decided, NotDecided> {
+        let Self { choice, made_by, issued_to, .. } = self.clone();
+        let mut author = format!("signed link (made by {made_by}, issued to {issued_to})");
+        if let Some(caller) = &presser.caller {
+            author = format!("{} by {author}", caller.name);
+        }
+        let link = Some(LinkUsed { made_by, issued_to, address: presser.address });
+        let decision = Decision { choice, author, caller: presser.caller, note: None, link };
         decide::decide(app, approval.id, decision).await
     }
 }

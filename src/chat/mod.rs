@@ -11,9 +11,10 @@ mod decide;
 mod history;
 mod librarian;
 mod link;
+mod own_access;
 mod profiles;
 
 pub use begin::{Ask, Begun, Refusal, begin};
-pub use decide::{Choice, Decided, Decision, NotDecided, decide, take_up};
-pub use link::Link;
+pub use decide::{Choice, Decided, Decision, LinkUsed, NotDecided, decide, take_up};
+pub use link::{Link, Presser};
 pub use profiles::{check_prompt, check_tools, ship, usual};

@@ -183,6 +183,8 @@ pub struct Chat {
     pub approval_expires: Duration,
     /// What links that decide an approval are signed with; without it there are none.
     pub link_secret: Option<SecretString>,
+    /// Whoever asked for a call does not approve it.
+    pub four_eyes: bool,
 }
 
 /// Triage.
@@ -331,6 +333,12 @@ impl Config {
             effective: r.effective(),
             digest: digest::of(&r, file),
         };
+        if config.chat.four_eyes && !config.auth.is_on() {
+            r.mistake(
+                "`chat.four_eyes`",
+                "needs `auth.ways`: nobody is told apart where nobody has to show who they are",
+            );
+        }
         if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
     }
 }
@@ -450,6 +458,7 @@ fn chat(r: &mut Reader<'_>) -> Chat {
         history_tokens: r.bounded("chat.history_tokens", 0, 200_000),
         stop_on_disconnect: r.one_of("chat.on_disconnect", &["finish", "stop"]) == "stop",
         approval_expires,
+        four_eyes: r.one_of("chat.four_eyes", &["no", "yes"]) == "yes",
     }
 }
 

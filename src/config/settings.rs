@@ -222,6 +222,12 @@ const GENERAL: &[Setting] = &[
         "",
         "What links that decide an approval without a login are signed with, at least 16 bytes; unset: there are none.",
     ),
+    s(
+        "chat.four_eyes",
+        &["REGREEN_CHAT_FOUR_EYES"],
+        "no",
+        "`yes`: whoever asked for a call does not approve it; somebody else has to, and a signed link needs a login. Needs `auth.ways`.",
+    ),
     s("triage.excerpt_tokens", &["REGREEN_EXCERPT_TOKENS"], "6000", "Tokens of log excerpts in the brief."),
     s(
         "triage.comment_interval",

@@ -1,7 +1,7 @@
 //! Calls that wait for a person's approval, and what became of them.
 
 use super::audit;
-use crate::domain::{Approval, ApprovalState};
+use crate::domain::{Approval, ApprovalState, Caller};
 use crate::journal::Note;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -125,8 +125,9 @@ pub async fn list(
 ) -> sqlx::Result<Vec<Approval>> {
     let rows = sqlx::query!(
         r#"select a.id, a.conversation_id, a.turn_id, a.server, a.tool, a.server_tool, a.arguments, a.hash, s.state as "state!",
-                  a.asked_at, a.expires_at, a.decided_at, a.decided_by, a.note, a.told_in, a.evidence, a.error
-           from approvals a
+                  a.asked_at, a.expires_at, a.decided_at, a.decided_by, a.note, a.told_in, a.evidence, a.error,
+                  t.caller as asked_by, t.visible_to, d.visible_to as "result_visible_to?"
+           from approvals a join turns t on t.id = a.turn_id left join turns d on d.id = a.told_in
            cross join lateral (select case when a.state = 'pending' and a.expires_at <= $1 then 'expired' else a.state end as state) s
            where ($2::uuid is null or a.id = $2) and ($3::uuid is null or a.conversation_id = $3)
                  and ($4::uuid is null or a.turn_id = $4) and ($5::uuid is null or a.told_in = $5)
@@ -147,6 +148,7 @@ pub async fn list(
         id: row.id,
         conversation_id: row.conversation_id,
         run: row.turn_id,
+        asked_by: row.asked_by,
         server: row.server,
         tool: row.tool,
         server_tool: row.server_tool,
@@ -161,6 +163,8 @@ pub async fn list(
         told_in: row.told_in,
         evidence: row.evidence,
         error: row.error,
+        visible_to: row.visible_to,
+        result_visible_to: row.result_visible_to,
     });
     Ok(approvals.collect())
 }
@@ -260,18 +264,63 @@ pub async fn expire(
     audit::add_all(db, &notes.collect::<Vec<_>>()).await
 }
 
-/// Gives a turn what was decided: allowed calls are its to carry out, no other turn's. `false` when there is nothing, or
-/// something waits still.
-pub async fn take(db: impl PgExecutor<'_>, conversation: Uuid, turn: Uuid) -> sqlx::Result<bool> {
+/// Whose decided calls of a conversation come next.
+#[derive(Debug)]
+pub struct Asker {
+    /// Whoever asked for them, without their token.
+    pub caller: Caller,
+    /// By which name they speak.
+    pub speaker: String,
+    /// Whether what is sent is visible to them alone.
+    pub is_own: bool,
+}
+
+/// Whose decided calls come next: of whoever asked for the one that waits longest to be acted on. Nobody's when nothing is
+/// decided, or something waits still. First come those of whoever decided just now: their token is here.
+pub async fn next_asker(
+    db: impl PgExecutor<'_>,
+    conversation: Uuid,
+    decider: Option<&str>,
+) -> sqlx::Result<Option<Asker>> {
+    let row = sqlx::query!(
+        r#"select t.caller, t.role, coalesce(t.speaker, t.caller) as "speaker!",
+                  exists (select from approvals o join turns s on s.id = o.turn_id
+                          where o.conversation_id = $1 and o.told_in is null and o.state <> 'pending'
+                                and s.caller = t.caller and s.visible_to is not null) as "is_own!"
+           from approvals a join turns t on t.id = a.turn_id
+           where a.conversation_id = $1 and a.told_in is null and a.state in ('approved', 'denied', 'failed')
+                 and not exists (select from approvals w where w.conversation_id = $1 and w.state = 'pending')
+           order by t.caller is not distinct from $2 desc, a.id limit 1"#,
+        conversation,
+        decider
+    );
+    Ok(row.fetch_optional(db).await?.map(|row| Asker {
+        caller: Caller::recorded(&row.caller, &row.role),
+        speaker: row.speaker,
+        is_own: row.is_own,
+    }))
+}
+
+/// Gives a turn what was decided of the calls that this person asked for: allowed calls are its to carry out, no other turn's,
+/// and no other person's. `false` when there is nothing, or something waits still.
+pub async fn take(
+    db: impl PgExecutor<'_>,
+    conversation: Uuid,
+    turn: Uuid,
+    asker: &str,
+) -> sqlx::Result<bool> {
     let taken = sqlx::query!(
-        "update approvals set told_in = $2, state = case when state = 'approved' then 'running' else state end
-         where conversation_id = $1 and told_in is null and state in ('approved', 'denied', 'failed', 'expired')
+        "with own as (select a.id, a.state from approvals a join turns t on t.id = a.turn_id
+                      where a.conversation_id = $1 and a.told_in is null and t.caller = $3
+                            and a.state in ('approved', 'denied', 'failed', 'expired'))
+         update approvals set told_in = $2, state = case when approvals.state = 'approved' then 'running' else approvals.state end
+         where id in (select id from own)
                -- What expired is told along, and is no reason by itself.
-               and exists (select from approvals o where o.conversation_id = $1 and o.told_in is null
-                           and o.state in ('approved', 'denied', 'failed'))
+               and exists (select from own where state in ('approved', 'denied', 'failed'))
                and not exists (select from approvals w where w.conversation_id = $1 and w.state = 'pending')",
         conversation,
-        turn
+        turn,
+        asker
     );
     Ok(taken.execute(db).await?.rows_affected() > 0)
 }

@@ -1,6 +1,6 @@
 //! Conversations and their messages.
 
-use crate::domain::{Conversation, ConversationMessage};
+use crate::domain::{Conversation, ConversationMessage, Reader};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
@@ -17,6 +17,18 @@ pub struct NewMessage<'a> {
     pub text: &'a str,
     /// What it rests on, when an analyst said it.
     pub answer: Option<Answered<'a>>,
+    /// The person who says it, or whom it answers; none of what the program says.
+    pub speaker: Option<&'a str>,
+    /// Who alone may read it.
+    pub visible_to: Option<&'a str>,
+}
+
+impl<'a> NewMessage<'a> {
+    /// What the program says, or has from elsewhere, of no speaker that it knows.
+    #[must_use]
+    pub fn of_program(role: &'a str, author: &'a str, text: &'a str) -> Self {
+        Self { role, author, text, answer: None, speaker: None, visible_to: None }
+    }
 }
 
 /// What an answer rests on.
@@ -71,8 +83,9 @@ pub async fn add_message(
     let answer = message.answer.as_ref();
     let none = Value::Array(Vec::new());
     sqlx::query!(
-        "insert into messages (id, conversation_id, position, role, author, text, created_at, turn_id, citations, not_found)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "insert into messages (id, conversation_id, position, role, author, text, created_at, turn_id, citations, not_found,
+                               speaker, visible_to)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         Uuid::now_v7(),
         conversation,
         position,
@@ -82,7 +95,9 @@ pub async fn add_message(
         now,
         answer.map(|answer| answer.turn),
         answer.map_or(&none, |answer| answer.citations),
-        answer.map_or(&[][..], |answer| answer.not_found)
+        answer.map_or(&[][..], |answer| answer.not_found),
+        message.speaker,
+        message.visible_to
     )
     .execute(db)
     .await?;
@@ -119,12 +134,18 @@ pub async fn messages_at(db: impl PgExecutor<'_>, places: &[(Uuid, i32)]) -> sql
     .await
 }
 
-/// Opens a conversation about no incident.
-pub async fn open(db: impl PgExecutor<'_>, id: Uuid, title: &str, now: DateTime<Utc>) -> sqlx::Result<()> {
+/// Opens a conversation about no incident, for whoever begins it.
+pub async fn open(
+    db: impl PgExecutor<'_>,
+    id: Uuid,
+    (title, opened_by): (&str, &str),
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into conversations (id, title, created_at, updated_at) values ($1, $2, $3, $3)",
+        "insert into conversations (id, title, opened_by, created_at, updated_at) values ($1, $2, $3, $4, $4)",
         id,
         title,
+        opened_by,
         now
     )
     .execute(db)
@@ -192,7 +213,7 @@ pub async fn list(
 ) -> sqlx::Result<Vec<Conversation>> {
     sqlx::query_as!(
         Conversation,
-        r#"select c.id, c.title, c.incident_id, c.agent_id, c.created_at, c.updated_at,
+        r#"select c.id, c.title, c.incident_id, c.agent_id, c.opened_by, c.created_at, c.updated_at,
                   (select count(*) from messages m where m.conversation_id = c.id) as "messages!",
                   (select t.id from turns t where t.conversation_id = c.id and t.state = 'running' and t.lease_until > now()) as "running?"
            from conversations c
@@ -220,7 +241,7 @@ pub async fn list(
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Conversation>> {
     sqlx::query_as!(
         Conversation,
-        r#"select c.id, c.title, c.incident_id, c.agent_id, c.created_at, c.updated_at,
+        r#"select c.id, c.title, c.incident_id, c.agent_id, c.opened_by, c.created_at, c.updated_at,
                   (select count(*) from messages m where m.conversation_id = c.id) as "messages!",
                   (select t.id from turns t where t.conversation_id = c.id and t.state = 'running' and t.lease_until > now()) as "running?"
            from conversations c where c.id = $1"#,
@@ -230,32 +251,61 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Conve
     .await
 }
 
-/// Its messages from this position on, in order.
+/// Its messages from this position on, in order, as this reader may see them.
 pub async fn messages(
     db: impl PgExecutor<'_>,
     id: Uuid,
     from: i32,
+    reader: &Reader,
 ) -> sqlx::Result<Vec<ConversationMessage>> {
     let rows = sqlx::query!(
-        "select id, position, role, author, text, citations, not_found, turn_id, created_at
+        "select id, position, role, author, text, citations, not_found, turn_id, speaker, visible_to, created_at
          from messages where conversation_id = $1 and position >= $2 order by position",
         id,
         from
     )
     .fetch_all(db)
     .await?;
-    let said = rows.into_iter().map(|row| ConversationMessage {
-        id: row.id,
-        position: row.position,
-        role: row.role,
-        author: row.author,
-        text: row.text,
-        citations: serde_json::from_value(row.citations).unwrap_or_default(),
-        not_found: row.not_found,
-        run: row.turn_id,
-        created_at: row.created_at,
+    let said = rows.into_iter().map(|row| {
+        let message = ConversationMessage {
+            id: row.id,
+            position: row.position,
+            role: row.role,
+            author: row.author,
+            text: row.text,
+            citations: serde_json::from_value(row.citations).unwrap_or_default(),
+            not_found: row.not_found,
+            run: row.turn_id,
+            visible_to: row.visible_to,
+            speaker: row.speaker,
+            created_at: row.created_at,
+        };
+        message.for_reader(reader)
     });
     Ok(said.collect())
+}
+
+/// Whether anybody else than this person has a say in a conversation. What nobody is known to have said counts as others'.
+pub async fn others_speak(db: impl PgExecutor<'_>, id: Uuid, speaker: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from messages where conversation_id = $1 and role = 'user' and speaker is distinct from $2) as "others!""#,
+        id,
+        speaker
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Which of these texts hold an answer that is visible to this person alone.
+pub async fn quoting_own(db: impl PgExecutor<'_>, owner: &str, texts: &[String]) -> sqlx::Result<Vec<bool>> {
+    sqlx::query_scalar!(
+        r#"select exists (select from messages m where m.visible_to = $1 and m.text <> '' and strpos(brought.text, m.text) > 0) as "own!"
+           from unnest($2::text[]) with ordinality as brought (text, place) order by place"#,
+        owner,
+        texts
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// The place of the message that a turn made, if it made one.

@@ -1,6 +1,6 @@
 //! Evidence, whole and redacted.
 
-use crate::domain::{Evidence, EvidenceKind, EvidenceSummary};
+use crate::domain::{Evidence, EvidenceKind, EvidenceSummary, Reader};
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use uuid::Uuid;
@@ -24,6 +24,8 @@ pub struct NewEvidence {
     pub raw: Option<String>,
     /// Secrets replaced in it.
     pub redactions: i32,
+    /// Who alone may read it.
+    pub visible_to: Option<String>,
 }
 
 impl NewEvidence {
@@ -39,7 +41,14 @@ impl NewEvidence {
             red: piece.red.clone(),
             raw: None,
             redactions: 0,
+            visible_to: None,
         }
+    }
+
+    /// The same, readable by this person alone, if by one.
+    #[must_use]
+    pub fn visible_to(self, owner: Option<&str>) -> Self {
+        Self { visible_to: owner.map(ToOwned::to_owned), ..self }
     }
 
     /// Its text as it is stored: Postgres text cannot hold a NUL.
@@ -89,11 +98,13 @@ pub async fn insert(
     let raws: Vec<Option<String>> =
         pieces.iter().map(|piece| piece.raw.as_ref().map(|raw| raw.replace('\0', "\u{fffd}"))).collect();
     let redactions: Vec<i32> = pieces.iter().map(|piece| piece.redactions).collect();
+    let owners: Vec<Option<String>> = pieces.iter().map(|piece| piece.visible_to.clone()).collect();
     sqlx::query!(
-        "insert into evidence (id, report_id, conversation_id, position, kind, title, text, lines, bytes, redactions, created_at, red, raw)
-         select id, $2, $13, position, kind, title, text, lines, bytes, redactions, $10, red::int[], raw
-         from unnest($1::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::int[], $11::text[], $12::text[])
-              as piece (id, position, kind, title, text, lines, bytes, redactions, red, raw)
+        "insert into evidence (id, report_id, conversation_id, position, kind, title, text, lines, bytes, redactions, created_at, red, raw, visible_to)
+         select id, $2, $13, position, kind, title, text, lines, bytes, redactions, $10, red::int[], raw, visible_to
+         from unnest($1::uuid[], $3::int[], $4::text[], $5::text[], $6::text[], $7::int[], $8::int[], $9::int[], $11::text[], $12::text[],
+                     $14::text[])
+              as piece (id, position, kind, title, text, lines, bytes, redactions, red, raw, visible_to)
          on conflict do nothing",
         &ids,
         report,
@@ -107,31 +118,35 @@ pub async fn insert(
         now,
         &reds,
         &raws as &[Option<String>],
-        conversation
+        conversation,
+        &owners as &[Option<String>]
     )
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// All pieces of a report or conversation with their texts.
-pub async fn of(db: impl PgExecutor<'_>, owner: Owner) -> sqlx::Result<Vec<Evidence>> {
+/// All pieces of a report or conversation with their texts, as this reader may see them.
+pub async fn of(db: impl PgExecutor<'_>, owner: Owner, reader: &Reader) -> sqlx::Result<Vec<Evidence>> {
     let (report, conversation) = owner.ids();
     let rows = sqlx::query!(
-        r#"select id, position, kind, title || case when pruned_at is null then '' else ' (no longer kept)' end as "title!", text, red
+        r#"select id, position, kind, title || case when pruned_at is null then '' else ' (no longer kept)' end as "title!", text, red, visible_to
            from evidence where report_id = $1 or conversation_id = $2 order by position"#,
         report,
         conversation
     )
     .fetch_all(db)
     .await?;
-    let pieces = rows.into_iter().map(|row| Evidence {
-        id: row.id,
-        label: format!("E{}", row.position),
-        kind: EvidenceKind::parse(&row.kind),
-        title: row.title,
-        text: row.text,
-        red: row.red.into_iter().filter_map(|number| u32::try_from(number).ok()).collect(),
+    let pieces = rows.into_iter().map(|row| {
+        let piece = Evidence {
+            id: row.id,
+            label: format!("E{}", row.position),
+            kind: EvidenceKind::parse(&row.kind),
+            title: row.title,
+            text: row.text,
+            red: row.red.into_iter().filter_map(|number| u32::try_from(number).ok()).collect(),
+        };
+        piece.for_reader(row.visible_to.as_deref(), reader)
     });
     Ok(pieces.collect())
 }
@@ -142,57 +157,88 @@ fn array(numbers: &[u32]) -> String {
     format!("{{{}}}", numbers.join(","))
 }
 
-/// The list of a report's or conversation's pieces.
-pub async fn list(db: impl PgExecutor<'_>, owner: Owner) -> sqlx::Result<Vec<EvidenceSummary>> {
+/// The list of a report's or conversation's pieces, as this reader may see them.
+pub async fn list(
+    db: impl PgExecutor<'_>,
+    owner: Owner,
+    reader: &Reader,
+) -> sqlx::Result<Vec<EvidenceSummary>> {
     let (report, conversation) = owner.ids();
     let rows = sqlx::query!(
-        "select id, position, kind, title, lines, bytes, redactions, created_at, pruned_at
+        "select id, position, kind, title, lines, bytes, redactions, created_at, pruned_at, visible_to
          from evidence where report_id = $1 or conversation_id = $2 order by position",
         report,
         conversation
     )
     .fetch_all(db)
     .await?;
-    let summary = rows.into_iter().map(|row| EvidenceSummary {
-        id: row.id,
-        label: format!("E{}", row.position),
-        kind: EvidenceKind::parse(&row.kind),
-        title: row.title,
-        lines: row.lines,
-        bytes: row.bytes,
-        redactions: row.redactions,
-        created_at: row.created_at,
-        pruned_at: row.pruned_at,
+    let summary = rows.into_iter().map(|row| {
+        let summary = EvidenceSummary {
+            id: row.id,
+            label: format!("E{}", row.position),
+            kind: EvidenceKind::parse(&row.kind),
+            title: row.title,
+            lines: row.lines,
+            bytes: row.bytes,
+            redactions: row.redactions,
+            created_at: row.created_at,
+            pruned_at: row.pruned_at,
+            visible_to: row.visible_to,
+        };
+        summary.for_reader(reader)
     });
     Ok(summary.collect())
 }
 
-/// The id of one piece whose text is kept.
-pub async fn id(db: impl PgExecutor<'_>, owner: Owner, position: i32) -> sqlx::Result<Option<Uuid>> {
-    let (report, conversation) = owner.ids();
-    sqlx::query_scalar!(
-        "select id from evidence
-         where (report_id = $1 or conversation_id = $2) and position = $3 and pruned_at is null",
-        report,
-        conversation,
-        position
-    )
-    .fetch_optional(db)
-    .await
-}
-
-/// The text of a piece, or when it was removed as past its time.
-pub type Text = Result<String, DateTime<Utc>>;
-
-/// The whole text of one piece.
-pub async fn text(db: impl PgExecutor<'_>, owner: Owner, position: i32) -> sqlx::Result<Option<Text>> {
+/// The id of one piece whose text is kept, if this reader may see it.
+pub async fn id(
+    db: impl PgExecutor<'_>,
+    owner: Owner,
+    position: i32,
+    reader: &Reader,
+) -> sqlx::Result<Option<Uuid>> {
     let (report, conversation) = owner.ids();
     let row = sqlx::query!(
-        "select text, pruned_at from evidence where (report_id = $1 or conversation_id = $2) and position = $3",
+        "select id, visible_to from evidence
+         where (report_id = $1 or conversation_id = $2) and position = $3 and pruned_at is null",
         report,
         conversation,
         position
     );
     let row = row.fetch_optional(db).await?;
-    Ok(row.map(|row| row.pruned_at.map_or(Ok(row.text), Err)))
+    Ok(row.filter(|row| reader.may_read(row.visible_to.as_deref())).map(|row| row.id))
+}
+
+/// What there is to read of a piece.
+#[derive(Debug)]
+pub enum Text {
+    /// The whole text.
+    Kept(String),
+    /// It was removed then as past its time.
+    Pruned(DateTime<Utc>),
+    /// Somebody else alone may read it.
+    Withheld(String),
+}
+
+/// The whole text of one piece, if this reader may see it.
+pub async fn text(
+    db: impl PgExecutor<'_>,
+    owner: Owner,
+    position: i32,
+    reader: &Reader,
+) -> sqlx::Result<Option<Text>> {
+    let (report, conversation) = owner.ids();
+    let row = sqlx::query!(
+        "select text, pruned_at, visible_to from evidence
+         where (report_id = $1 or conversation_id = $2) and position = $3",
+        report,
+        conversation,
+        position
+    );
+    let row = row.fetch_optional(db).await?;
+    Ok(row.map(|row| match (row.visible_to, row.pruned_at) {
+        (Some(owner), _) if !reader.may_read(Some(&owner)) => Text::Withheld(owner),
+        (_, Some(at)) => Text::Pruned(at),
+        _ => Text::Kept(row.text),
+    }))
 }

@@ -51,6 +51,20 @@ pub async fn add(db: impl PgExecutor<'_>, key: &ApiKey, hash: &[u8]) -> sqlx::Re
     Ok(done.execute(db).await?.rows_affected() == 1)
 }
 
+/// Whether a caller is a key that this other caller made, or a key of theirs did.
+pub async fn was_made_by(db: impl PgExecutor<'_>, caller: &str, maker: &str) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"with recursive made as (
+               select name, created_by from api_keys where 'key:' || name = $1
+               union select k.name, k.created_by from api_keys k join made on 'key:' || k.name = made.created_by)
+           select exists (select from made where created_by = $2) as "made!""#,
+        caller,
+        maker
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// The key of this hash, if it may be used now; that it was used is kept to the minute.
 pub async fn used(
     db: impl PgExecutor<'_> + Copy,

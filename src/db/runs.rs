@@ -1,7 +1,8 @@
 //! Runs of the agent and every tool call they made.
 
-use crate::domain::{Run, ToolCallRecord, Usage};
+use crate::domain::{Reader, Run, ToolCallRecord, Usage};
 use sqlx::{PgConnection, PgExecutor};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// What a run works on.
@@ -75,21 +76,34 @@ pub async fn of_report(db: impl PgExecutor<'_> + Copy, report: Uuid) -> sqlx::Re
     Ok(read(db, Some(report), &[]).await?.into_iter().map(|(_, run)| run).collect())
 }
 
-/// The runs of these turns, oldest first, each with its turn and its calls.
-pub async fn of_turns(db: impl PgExecutor<'_> + Copy, turns: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Run)>> {
-    let runs = read(db, None, turns).await?;
-    Ok(runs.into_iter().filter_map(|(turn, run)| Some((turn?, run))).collect())
+/// The runs of these turns, oldest first, each with its turn and its calls, as this reader may see them.
+pub async fn of_turns(
+    db: impl PgExecutor<'_> + Copy,
+    turns: &[Uuid],
+    reader: &Reader,
+) -> sqlx::Result<Vec<(Uuid, Run)>> {
+    let owners = sqlx::query!(
+        r#"select id, visible_to as "owner!" from turns where id = any($1) and visible_to is not null"#,
+        turns
+    );
+    let owners: HashMap<Uuid, String> =
+        owners.fetch_all(db).await?.into_iter().map(|row| (row.id, row.owner)).collect();
+    let runs = read(db, None, turns).await?.into_iter().filter_map(|(turn, run)| {
+        let turn = turn?;
+        Some((turn, run.for_reader(owners.get(&turn).map(String::as_str), reader)))
+    });
+    Ok(runs.collect())
 }
 
-/// The runs of all turns of a conversation, oldest first, each with its turn and its calls.
+/// The runs of all turns of a conversation, oldest first, each with its turn and its calls, as this reader may see them.
 pub async fn of_conversation(
     db: impl PgExecutor<'_> + Copy,
     conversation: Uuid,
+    reader: &Reader,
 ) -> sqlx::Result<Vec<(Uuid, Run)>> {
     let turns = sqlx::query_scalar!("select id from turns where conversation_id = $1", conversation);
     let turns: Vec<Uuid> = turns.fetch_all(db).await?;
-    let runs = read(db, None, &turns).await?;
-    Ok(runs.into_iter().filter_map(|(turn, run)| Some((turn?, run))).collect())
+    of_turns(db, &turns, reader).await
 }
 
 async fn read(

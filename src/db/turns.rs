@@ -33,45 +33,67 @@ pub struct Batch {
     pub events: Value,
 }
 
-/// Opens a turn. `false` when another one of the conversation is running; one that nobody answers any more is given up.
+/// A turn to open.
+#[derive(Debug)]
+pub struct NewTurn<'a> {
+    /// Row id.
+    pub id: Uuid,
+    /// Where.
+    pub conversation: Uuid,
+    /// Whom it answers.
+    pub caller: &'a Caller,
+    /// By which name they speak.
+    pub speaker: &'a str,
+    /// Whether what it is given is visible to them alone, as far as is known.
+    pub is_own: bool,
+}
+
+/// A turn that was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// Everybody may read it.
+    Shared,
+    /// Whoever it answers alone may read it.
+    Own,
+}
+
+/// Opens a turn. `None` when another one of the conversation is running; one that nobody answers any more is given up. Once
+/// something of a conversation is visible to somebody alone, so is every answer to them in it: the model knows of it.
 pub async fn open(
     db: &mut sqlx::PgConnection,
-    id: Uuid,
-    conversation: Uuid,
-    caller: &Caller,
+    new: &NewTurn<'_>,
     now: DateTime<Utc>,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Option<Opened>> {
     sqlx::query!(
         "update turns set state = 'failed', finished_at = $2
          where conversation_id = $1 and state = 'running' and lease_until < now()",
-        conversation,
+        new.conversation,
         now
     )
     .execute(&mut *db)
     .await?;
-    let opened = sqlx::query!(
-        "insert into turns (id, conversation_id, lease_until, started_at, caller, role)
-         values ($1, $2, now() + make_interval(secs => $4::bigint::double precision), $3, $5, $6)
-         on conflict do nothing",
-        id,
-        conversation,
+    let opened = sqlx::query_scalar!(
+        "insert into turns (id, conversation_id, lease_until, started_at, caller, role, speaker, visible_to)
+         values ($1, $2, now() + make_interval(secs => $4::bigint::double precision), $3, $5, $6, $7,
+                 case when $8 or exists (select from turns o where o.conversation_id = $2 and o.visible_to = $5) then $5 end)
+         on conflict do nothing returning visible_to",
+        new.id,
+        new.conversation,
         now,
         LEASE_SECONDS,
-        caller.name,
-        caller.role.as_str()
+        new.caller.name,
+        new.caller.role.as_str(),
+        new.speaker,
+        new.is_own
     );
-    Ok(opened.execute(db).await?.rows_affected() == 1)
+    let opened = opened.fetch_optional(db).await?;
+    Ok(opened.map(|visible_to| if visible_to.is_some() { Opened::Own } else { Opened::Shared }))
 }
 
-/// Whoever asked in a conversation last, without their token: who the calls are for that were decided.
-pub async fn asker(db: impl PgExecutor<'_>, conversation: Uuid) -> sqlx::Result<Caller> {
-    let last = sqlx::query!(
-        "select caller, role from turns where conversation_id = $1 order by started_at desc, id desc limit 1",
-        conversation
-    );
-    // No turn, no asker: what cannot be told may do the least.
-    let last = last.fetch_optional(db).await?;
-    Ok(last.map_or_else(|| Caller::recorded("user", ""), |last| Caller::recorded(&last.caller, &last.role)))
+/// From now on whoever it answers alone may read a turn.
+pub async fn make_own(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("update turns set visible_to = caller where id = $1", id).execute(db).await?;
+    Ok(())
 }
 
 /// Says that these turns are still being answered.

@@ -67,6 +67,8 @@ pub struct Approval {
     pub conversation_id: Uuid,
     /// The run that asked.
     pub run: Uuid,
+    /// Whose message it was that the run answered.
+    pub asked_by: String,
     /// The MCP server.
     pub server: String,
     /// The tool, as the model knows it.
@@ -96,6 +98,12 @@ pub struct Approval {
     pub evidence: Option<String>,
     /// What went wrong.
     pub error: Option<String>,
+    /// Who alone may see what is sent: they asked with their own access. Everybody may when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visible_to: Option<String>,
+    /// Who alone may see what came of it.
+    #[serde(skip)]
+    pub result_visible_to: Option<String>,
 }
 
 /// What a call is known by: where it goes and what is sent, whatever the order of its keys. SHA-256, in hexadecimal.

@@ -16,6 +16,9 @@ pub struct Conversation {
     pub incident_id: Option<Uuid>,
     /// Who answers.
     pub agent_id: Option<Uuid>,
+    /// Who began it; absent where it began with an incident.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opened_by: Option<String>,
     /// Number of messages.
     pub messages: i64,
     /// The run that is answering now.
@@ -45,6 +48,12 @@ pub struct ConversationMessage {
     pub not_found: Vec<String>,
     /// The run that made an answer.
     pub run: Option<Uuid>,
+    /// Who alone may read it: tools were called for it with their own token. Everybody may when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visible_to: Option<String>,
+    /// The person who said it, or whom it answers; none of what the program says.
+    #[serde(skip)]
+    pub speaker: Option<String>,
     /// When.
     pub created_at: DateTime<Utc>,
 }

@@ -104,4 +104,7 @@ pub struct EvidenceSummary {
     /// When its text was removed as past `retention.evidence`; absent while it is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pruned_at: Option<DateTime<Utc>>,
+    /// Who alone may read it: a tool told it to their own token. Everybody may when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visible_to: Option<String>,
 }

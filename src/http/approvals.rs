@@ -1,14 +1,14 @@
 //! `/api/approvals`: calls that change something, which a person allows or not.
 
-use super::audit::record;
 use super::fields::{Fields, Shape};
 use super::problem::Problem;
-use super::reports::{bad_query, cut, known_id, missing, page_size};
+use super::reports::{bad_query, cut, known_id, missing, page_size, withheld};
 use crate::app::App;
 use crate::chat::{self, Choice, Decision, Link, NotDecided};
 use crate::clock;
 use crate::db::approvals::{self, Filter};
-use crate::domain::{Approval, ApprovalState, Caller};
+use crate::db::audit::{self, Deed};
+use crate::domain::{Approval, ApprovalState, Caller, Reader};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -79,6 +79,7 @@ pub struct DecisionMade {
     responses((status = 200, body = ApprovalPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
+    caller: Caller,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<ApprovalPage>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
@@ -90,22 +91,29 @@ pub async fn list(
         ..Filter::default()
     };
     let mut approvals = approvals::list(&app.pool, &filter, clock::now(), limit + 1).await?;
-    let next = cut(&mut approvals, limit, |approval| approval.id);
+    let (next, reader) = (cut(&mut approvals, limit, |approval| approval.id), Reader::from(&caller));
+    let approvals = approvals.into_iter().map(|approval| approval.for_reader(&reader)).collect();
     Ok(Json(ApprovalPage { approvals, next }))
 }
 
 /// One call, with everything that is sent when it is approved.
 #[utoipa::path(get, path = "/api/approvals/{id}", tag = "approvals", params(("id" = Uuid, Path)),
     responses((status = 200, body = Approval), (status = 404, body = Problem), (status = 503, body = Problem)))]
-pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Approval>, Problem> {
+pub async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Approval>, Problem> {
     let approval = approvals::get(&app.pool, known_id(&id)?, clock::now()).await?;
-    approval.map(Json).ok_or_else(|| missing("approval"))
+    let approval = approval.map(|approval| Json(approval.for_reader(&Reader::from(&caller))));
+    approval.ok_or_else(|| missing("approval"))
 }
 
 /// Approves or denies a call. When nothing else of the conversation waits, it goes on at once: what was approved is carried
-/// out, each call once, and the model reads what came of it.
+/// out, each call once, and the model reads what came of it. With `chat.four_eyes` whoever asked for a call does not approve it.
 #[utoipa::path(post, path = "/api/approvals/{id}", tag = "approvals", params(("id" = Uuid, Path)), request_body = NewDecision,
-    responses((status = 200, body = DecisionMade), (status = 400, body = Problem), (status = 404, body = Problem),
+    responses((status = 200, body = DecisionMade), (status = 400, body = Problem),
+        (status = 403, body = Problem, description = "Somebody else has to decide it"), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "It was decided already, or has expired"),
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn decide(
@@ -117,10 +125,21 @@ pub async fn decide(
     let id = known_id(&id)?;
     let decision = decision(&caller, body)?;
     match chat::decide(&app, id, decision).await {
-        Ok(decided) => Ok(Json(DecisionMade { approval: decided.approval, run: decided.turn })),
-        Err(NotDecided::Missing) => Err(missing("approval")),
-        Err(over @ NotDecided::Over(_)) => Err(Problem::new(StatusCode::CONFLICT, over.to_string())),
-        Err(NotDecided::Database(error)) => Err(error.into()),
+        Ok(decided) => {
+            let approval = decided.approval.for_reader(&Reader::from(&caller));
+            Ok(Json(DecisionMade { approval, run: decided.turn }))
+        }
+        Err(refused) => Err(not_decided(refused)),
+    }
+}
+
+/// Why a call was not decided.
+pub(crate) fn not_decided(refused: NotDecided) -> Problem {
+    match refused {
+        NotDecided::Missing => missing("approval"),
+        NotDecided::Over(_) => Problem::new(StatusCode::CONFLICT, refused.to_string()),
+        NotDecided::NotTheirs(why) => Problem::new(StatusCode::FORBIDDEN, why),
+        NotDecided::Database(error) => error.into(),
     }
 }
 
@@ -146,10 +165,12 @@ pub struct Links {
     expires_at: DateTime<Utc>,
 }
 
-/// Signed links that decide a call, for mail and messengers: whoever has one may decide, so they go to those who may. Needs
-/// `chat.link_secret` and `server.public_url`.
+/// Signed links that decide a call, for mail and messengers: whoever has one may decide, so they go to those who may. With
+/// `chat.four_eyes` a link approves for an operator alone who is logged in and did not ask for the call. Needs `chat.link_secret` and
+/// `server.public_url`.
 #[utoipa::path(get, path = "/api/approvals/{id}/links", tag = "approvals", params(("id" = Uuid, Path), LinksQuery),
-    responses((status = 200, body = Links), (status = 404, body = Problem),
+    responses((status = 200, body = Links),
+        (status = 403, body = Problem, description = "What it sends is visible to one person alone"), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "It was decided already, or has expired"),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn links(
@@ -169,12 +190,23 @@ pub async fn links(
     if approval.state != ApprovalState::Pending {
         return Err(Problem::new(StatusCode::CONFLICT, NotDecided::Over(Box::new(approval)).to_string()));
     }
-    let link = |choice| Link::new(choice, &approval, &issued_to).url(&app, &approval);
+    if let Some(owner) = &approval.visible_to {
+        return Err(withheld(owner));
+    }
+    let link = |choice| Link::new(choice, &approval, &caller.name, &issued_to).url(&app, &approval);
     let (Some(approve), Some(deny)) = (link(Choice::Approve), link(Choice::Deny)) else {
         let detail = "links are not made: `chat.link_secret` and `server.public_url` have to be set";
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
-    record(&app, &caller.name, "approval.link", ("approval", &id)).await;
+    let detail = format!("issued to {issued_to}");
+    let deed = Deed {
+        actor: &caller.name,
+        action: "approval.link",
+        object: ("approval", &id),
+        outcome: "done",
+        detail: &detail,
+    };
+    audit::add(&app.pool, &deed, clock::now()).await?;
     Ok(Json(Links { approve, deny, issued_to, expires_at: approval.expires_at }))
 }
 
@@ -195,5 +227,5 @@ fn decision(caller: &Caller, body: Result<Bytes, BytesRejection>) -> Result<Deci
     }
     let author = caller.author(fields.optional("author", Shape::Line(100)));
     fields.finish()?;
-    Ok(Decision { choice, author, caller: Some(caller.clone()), note })
+    Ok(Decision { choice, author, caller: Some(caller.clone()), note, link: None })
 }

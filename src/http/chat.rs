@@ -6,7 +6,7 @@ use super::reports::{known_id, missing};
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
 use crate::db::{runs, turns};
-use crate::domain::{Approval, Caller, ConversationMessage, ToolCallRecord, Usage};
+use crate::domain::{Approval, Caller, ConversationMessage, Reader, ToolCallRecord, Usage};
 use crate::live::{Answer, Happened};
 use axum::Json;
 use axum::body::Bytes;
@@ -128,6 +128,7 @@ pub async fn ask(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ChatAnswer>, Problem> {
+    let reader = Reader::from(&caller);
     let Begun { turn, conversation, answer } = begin(&app, caller, body).await?;
     let mut events = Box::pin(answer.read(0, abandoned(&app)));
     let mut last = None;
@@ -140,7 +141,7 @@ pub async fn ask(
         let detail = data["detail"].as_str().unwrap_or("there is no answer; the log has more");
         return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
     };
-    let made = runs::of_turns(&app.pool, &[turn]).await?;
+    let made = runs::of_turns(&app.pool, &[turn], &reader).await?;
     let tool_calls = made.into_iter().flat_map(|(_, run)| run.tool_calls);
     Ok(Json(ChatAnswer {
         conversation_id: conversation,
@@ -170,18 +171,21 @@ pub async fn stream(
     Ok(respond(events, turn, conversation))
 }
 
-/// Reads the events of a run again, those after the `Last-Event-ID`, and goes on to its end.
+/// Reads the events of a run again, those after the `Last-Event-ID`, and goes on to its end. Of what is visible to whoever asked
+/// alone, others are told that it happened.
 #[utoipa::path(get, path = "/api/chat/{run}/events", tag = "chat",
     params(("run" = Uuid, Path), ("Last-Event-ID" = Option<i32>, Header)),
     responses((status = 200, body = StreamEvent, content_type = "text/event-stream"), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn events(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(run): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let run = known_id(&run)?;
     let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
-    Ok(respond(read(&app, run, last_event(&headers)), run, turn.conversation_id))
+    let events = read(&app, run, last_event(&headers), Reader::from(&caller));
+    Ok(respond(events, run, turn.conversation_id))
 }
 
 /// The `Last-Event-ID` of a reader that comes back; 0 of one that is new.
@@ -189,12 +193,13 @@ pub(crate) fn last_event(headers: &HeaderMap) -> i32 {
     headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// The events of a run after this one, wherever it is made or was.
-pub(crate) fn read(app: &Arc<App>, run: Uuid, after: i32) -> BoxStream<'static, Happened> {
-    match app.live.get(run) {
+/// The events of a run after this one, wherever it is made or was, as this reader may see them.
+pub(crate) fn read(app: &Arc<App>, run: Uuid, after: i32, reader: Reader) -> BoxStream<'static, Happened> {
+    let events = match app.live.get(run) {
         Some(answer) => answer.read(after, abandoned(app)).boxed(),
         None => elsewhere(Arc::clone(app), run, after).boxed(),
-    }
+    };
+    events.filter_map(move |event| std::future::ready(event.for_reader(&reader))).boxed()
 }
 
 /// Stops an answer; what was written of it is kept.
@@ -252,7 +257,8 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = Happene
             let ends = turn.as_ref().is_some_and(|turn| turn.state != "running");
             if !running && (!ends || looks > LAST_LOOKS) {
                 let data = serde_json::json!({"run": run, "detail": "The answer broke off: the process that made it ended."});
-                let lost = Happened { id: after + 1, name: "failed".into(), data: data.to_string().into() };
+                let data = data.to_string().into();
+                let lost = Happened { id: after + 1, name: "failed".into(), data, visible_to: None };
                 return Some((futures::stream::iter(vec![lost]), (app, after + 1, true)));
             }
             tokio::time::sleep(LOOK_EVERY).await;

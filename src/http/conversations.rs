@@ -11,7 +11,9 @@ use crate::db::audit::{self, Deed};
 use crate::db::conversations::{self, Filter};
 use crate::db::evidence::{self, Owner};
 use crate::db::runs;
-use crate::domain::{Approval, Caller, Conversation, ConversationMessage, EvidenceSummary, Run};
+use crate::domain::{
+    Approval, Caller, Conversation, ConversationMessage, EvidenceSummary, Reader, Role, Run,
+};
 use crate::evidence::redact::Redactor;
 use crate::knowledge::SaidBefore;
 use axum::Json;
@@ -138,27 +140,29 @@ pub async fn list(
     Ok(Json(ConversationPage { conversations, next }))
 }
 
-async fn detail(app: &App, id: &str) -> Result<ConversationDetail, Problem> {
-    let id = known_id(id)?;
+async fn detail(app: &App, caller: &Caller, id: &str) -> Result<ConversationDetail, Problem> {
+    let (id, reader) = (known_id(id)?, Reader::from(caller));
     let conversation = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
-    let messages = conversations::messages(&app.pool, id, 0).await?;
-    let runs = runs::of_conversation(&app.pool, id).await?;
+    let messages = conversations::messages(&app.pool, id, 0, &reader).await?;
+    let runs = runs::of_conversation(&app.pool, id, &reader).await?;
     let runs = runs.into_iter().map(|(run, made)| TurnRun { run, made }).collect();
-    let evidence = evidence::list(&app.pool, Owner::Conversation(id)).await?;
+    let evidence = evidence::list(&app.pool, Owner::Conversation(id), &reader).await?;
     let filter = approvals::Filter { conversation: Some(id), ..approvals::Filter::default() };
-    let mut approvals = approvals::list(&app.pool, &filter, clock::now(), MAX_APPROVALS).await?;
-    approvals.reverse();
+    let approvals = approvals::list(&app.pool, &filter, clock::now(), MAX_APPROVALS).await?;
+    let approvals = approvals.into_iter().rev().map(|approval| approval.for_reader(&reader)).collect();
     Ok(ConversationDetail { conversation, messages, runs, evidence, approvals })
 }
 
-/// One conversation with its messages, runs and tool calls.
+/// One conversation with its messages, runs and tool calls. What was told to somebody's own access is visible to them alone;
+/// for others it is named.
 #[utoipa::path(get, path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
     responses((status = 200, body = ConversationDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn get(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<ConversationDetail>, Problem> {
-    detail(&app, &id).await.map(Json)
+    detail(&app, &caller, &id).await.map(Json)
 }
 
 /// A new title.
@@ -169,12 +173,30 @@ pub struct NewTitle {
     title: String,
 }
 
-/// Gives a conversation another title.
+/// Whether somebody may rename and delete a conversation: whoever began it, and administrators.
+pub(crate) fn may_change(caller: &Caller, conversation: &Conversation) -> bool {
+    caller.role >= Role::Admin || conversation.opened_by.as_ref() == Some(&caller.name)
+}
+
+/// The conversation, if whoever calls may change it.
+async fn changeable(app: &App, caller: &Caller, id: Uuid) -> Result<Conversation, Problem> {
+    let known = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
+    if may_change(caller, &known) {
+        return Ok(known);
+    }
+    let whose = known.opened_by.as_deref().map_or_else(|| "an incident".to_owned(), |by| format!("{by}'s"));
+    let detail =
+        format!("this conversation is {whose}: whoever began it may rename or delete it, or an admin");
+    Err(Problem::new(StatusCode::FORBIDDEN, detail))
+}
+
+/// Gives a conversation another title: one's own, or as an administrator any.
 #[utoipa::path(patch, path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)), request_body = NewTitle,
-    responses((status = 200, body = Conversation), (status = 400, body = Problem), (status = 404, body = Problem),
+    responses((status = 200, body = Conversation), (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn rename(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Conversation>, Problem> {
@@ -182,6 +204,7 @@ pub async fn rename(
     let mut fields = Fields::parse(body)?;
     let title = fields.required("title", Shape::Line(200));
     fields.finish()?;
+    changeable(&app, &caller, id).await?;
     if !conversations::rename(&app.pool, id, &Redactor::new().redact(title.trim())).await? {
         return Err(missing("conversation"));
     }
@@ -189,16 +212,16 @@ pub async fn rename(
     conversation.map(Json).ok_or_else(|| missing("conversation"))
 }
 
-/// Removes a conversation with its messages, runs and evidence.
+/// Removes a conversation with its messages, runs and evidence: one's own, or as an administrator any.
 #[utoipa::path(delete, path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
-    responses((status = 204), (status = 404, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     let id = known_id(&id)?;
-    let running = conversations::get(&app.pool, id).await?.and_then(|known| known.running);
+    let running = changeable(&app, &caller, id).await?.running;
     let mut transaction = app.pool.begin().await?;
     if !conversations::remove(&mut *transaction, id).await? {
         return Err(missing("conversation"));
@@ -234,11 +257,12 @@ pub struct ExportQuery {
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn export(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
     query: Result<Query<ExportQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
-    let detail = detail(&app, &id).await?;
+    let detail = detail(&app, &caller, &id).await?;
     let name = |ending: &str| {
         let name = format!("attachment; filename=\"conversation-{}.{ending}\"", detail.conversation.id);
         [(header::CONTENT_DISPOSITION, name)]
@@ -275,14 +299,16 @@ fn markdown(detail: &ConversationDetail) -> String {
 /// The whole text of what a tool told a conversation.
 #[utoipa::path(get, path = "/api/conversations/{id}/evidence/{label}", tag = "conversations",
     params(("id" = Uuid, Path), ("label" = String, Path, description = "E1, E2, …")),
-    responses((status = 200, body = String, content_type = "text/plain"), (status = 404, body = Problem),
+    responses((status = 200, body = String, content_type = "text/plain"),
+        (status = 403, body = Problem, description = "It was told to somebody's own access"), (status = 404, body = Problem),
         (status = 410, body = Problem, description = "Past `retention.evidence`"), (status = 503, body = Problem)))]
 pub async fn evidence(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path((id, label)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let id = known_id(&id)?;
     let position = position(&label)?;
-    let text = kept_text(&app, Owner::Conversation(id), position).await?;
+    let text = kept_text(&app, Owner::Conversation(id), position, &Reader::from(&caller)).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }

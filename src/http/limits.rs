@@ -300,11 +300,17 @@ fn key(address: IpAddr) -> Key {
     })
 }
 
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
+
 /// Counts requests by address; outside of everything that costs more.
 pub(super) async fn by_address(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    let key = key(client(peer, request.headers(), &gate.trusted));
+    let address = client(peer, request.headers(), &gate.trusted);
+    request.extensions_mut().insert(ClientAddress(address));
+    let key = key(address);
     let left = gate.count(&request, &key);
     if let Some(left) = left.filter(|left| left.wait.is_some()) {
         return refused(&request, left);

@@ -32,10 +32,11 @@ mod webhook;
 
 pub(crate) use access::Pages;
 pub use access::Rule;
+pub(crate) use limits::ClientAddress;
 pub use listen::{Limits, serve};
 pub use metrics::beside;
 pub use problem::Problem;
-pub(crate) use reports::{cut, kept_text, known_id, missing, position};
+pub(crate) use reports::{cut, kept_text, known_id, missing, position, withheld};
 
 use crate::app::App;
 use crate::domain::Role;

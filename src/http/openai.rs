@@ -1,7 +1,7 @@
 //! `/v1`: the agents as models of an OpenAI-compatible endpoint, for chat clients and SDKs.
 //!
-//! Clients send the whole history each time. A history that ends as a stored answer did goes on in that conversation; any
-//! other one opens a conversation with what it brings.
+//! Clients send the whole history each time. A history that ends as a stored answer to the same person did goes on in that
+//! conversation; any other one opens a conversation with what it brings.
 
 use super::chat::{RETRY_AFTER, StreamEvent, abandoned};
 use super::problem::Problem;
@@ -44,7 +44,7 @@ pub struct Completion {
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     stream_options: Option<StreamOptions>,
-    /// Who asks.
+    /// Who asks. Histories of different users of one caller are told apart.
     #[serde(default)]
     user: Option<String>,
 }
@@ -169,10 +169,10 @@ pub async fn complete(
         return Err(bad("the last message says nothing".into()));
     }
     let agent = called(&app, &request.model).await?;
-    let thread = if before.is_empty() { None } else { Some(thread(agent.id, before, None)) };
-    let conversation = match &thread {
-        Some(thread) => conversations::of_thread(&app.pool, thread).await?,
-        None => None,
+    let client = Client::new(agent.id, &caller, request.user.as_deref());
+    let conversation = match before {
+        [] => None,
+        _ => conversations::of_thread(&app.pool, &client.thread(before, None)).await?,
     };
     let ask = Ask {
         message: question.text(),
@@ -187,8 +187,7 @@ pub async fn complete(
     };
     let Begun { turn, conversation, answer } = chat::begin(&app, ask).await.map_err(refused)?;
     let events = answer.read(0, abandoned(&app));
-    let open =
-        Open { app, turn, conversation, agent: agent.id, model: request.model, messages: request.messages };
+    let open = Open { app, turn, conversation, client, model: request.model, messages: request.messages };
     if request.stream {
         let usage = request.stream_options.unwrap_or_default().include_usage;
         return Ok(open.stream(events, usage));
@@ -218,21 +217,43 @@ fn refused(refusal: Refusal) -> ApiError {
     }
 }
 
-/// What a history is recognised by: agent and messages, with the answer if there is one.
-fn thread(agent: Uuid, messages: &[Turn], answer: Option<&str>) -> String {
-    let mut hash = Sha256::new();
-    hash.update(agent.as_bytes());
-    let mut add = |role: &str, text: &str| {
-        hash.update(role.as_bytes());
-        hash.update([0]);
-        hash.update(text.trim().as_bytes());
-        hash.update([0]);
-    };
-    messages.iter().for_each(|turn| add(&turn.role, &turn.text()));
-    if let Some(answer) = answer {
-        add("assistant", answer);
+/// Whose history it is: the agent that is asked, the caller, and whom the caller asks for. The same words of two people are
+/// two conversations.
+struct Client {
+    agent: Uuid,
+    caller: String,
+    user: Option<String>,
+}
+
+impl Client {
+    fn new(agent: Uuid, caller: &Caller, user: Option<&str>) -> Self {
+        Self { agent, caller: caller.name.clone(), user: user.map(ToOwned::to_owned) }
     }
-    hex::encode(hash.finalize())
+
+    /// What a history is recognised by: whose it is, and its messages, with the answer if there is one. Each field goes with
+    /// its length, so that none can pass for a part of another.
+    fn thread(&self, messages: &[Turn], answer: Option<&str>) -> String {
+        let mut hash = Sha256::new();
+        let mut field = |text: &str| {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text.as_bytes());
+        };
+        field("regreen thread 2");
+        field(&self.agent.to_string());
+        field(&self.caller);
+        // Nobody named is not the same as somebody without a name.
+        field(if self.user.is_some() { "user" } else { "" });
+        field(self.user.as_deref().unwrap_or_default());
+        for turn in messages {
+            field(&turn.role);
+            field(turn.text().trim());
+        }
+        if let Some(answer) = answer {
+            field("assistant");
+            field(answer.trim());
+        }
+        hex::encode(hash.finalize())
+    }
 }
 
 /// An answer on its way to a client.
@@ -240,7 +261,7 @@ struct Open {
     app: Arc<App>,
     turn: Uuid,
     conversation: Uuid,
-    agent: Uuid,
+    client: Client,
     model: String,
     messages: Vec<Turn>,
 }
@@ -255,7 +276,7 @@ impl Open {
 
     /// The next request whose history ends with this answer goes on here.
     async fn remember(&self, answer: &str) {
-        let thread = thread(self.agent, &self.messages, Some(answer));
+        let thread = self.client.thread(&self.messages, Some(answer));
         if let Err(error) = conversations::set_thread(&self.app.pool, self.conversation, &thread).await {
             tracing::warn!(%error, "the conversation will not be recognised");
         }

@@ -2,10 +2,10 @@
 
 use super::problem::Problem;
 use crate::app::App;
-use crate::db::evidence::Owner;
+use crate::db::evidence::{Owner, Text};
 use crate::db::reports::Filter;
 use crate::db::{self};
-use crate::domain::{Caller, EvidenceKind, EvidenceSummary, Report, Role, Run, Step, StepName};
+use crate::domain::{Caller, EvidenceKind, EvidenceSummary, Reader, Report, Role, Run, Step, StepName};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -91,7 +91,7 @@ pub async fn get(
     let id = known_id(&id)?;
     let report = readable(&app, &caller, id).await?;
     let steps = db::reports::steps(&app.pool, id).await?;
-    let evidence = db::evidence::list(&app.pool, Owner::Report(id)).await?;
+    let evidence = db::evidence::list(&app.pool, Owner::Report(id), &Reader::nobody()).await?;
     if caller.role == Role::Reporter {
         return Ok(Json(own(report, steps, evidence)));
     }
@@ -147,25 +147,40 @@ pub async fn evidence(
     let position = position(&label)?;
     readable(&app, &caller, id).await?;
     if caller.role == Role::Reporter {
-        let all = db::evidence::list(&app.pool, Owner::Report(id)).await?;
+        let all = db::evidence::list(&app.pool, Owner::Report(id), &Reader::nobody()).await?;
         let label = format!("E{position}");
         let is_own = all.iter().any(|piece| piece.label == label && piece.kind != EvidenceKind::ToolResult);
         if !is_own {
             return Err(missing("evidence"));
         }
     }
-    let text = kept_text(&app, Owner::Report(id), position).await?;
+    let text = kept_text(&app, Owner::Report(id), position, &Reader::nobody()).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }
 
-/// The text of a piece of evidence, while it is kept.
-pub(crate) async fn kept_text(app: &App, owner: Owner, position: i32) -> Result<String, Problem> {
-    let text = db::evidence::text(&app.pool, owner, position).await?.ok_or_else(|| missing("evidence"))?;
-    text.map_err(|at| {
-        let detail =
-            format!("it is no longer kept: it was past `retention.evidence` on {}", at.format("%Y-%m-%d"));
-        Problem::new(StatusCode::GONE, detail)
-    })
+/// The text of a piece of evidence, while it is kept, for whom may read it.
+pub(crate) async fn kept_text(
+    app: &App,
+    owner: Owner,
+    position: i32,
+    reader: &Reader,
+) -> Result<String, Problem> {
+    let text = db::evidence::text(&app.pool, owner, position, reader).await?;
+    match text.ok_or_else(|| missing("evidence"))? {
+        Text::Kept(text) => Ok(text),
+        Text::Pruned(at) => {
+            let at = at.format("%Y-%m-%d");
+            let detail = format!("it is no longer kept: it was past `retention.evidence` on {at}");
+            Err(Problem::new(StatusCode::GONE, detail))
+        }
+        Text::Withheld(owner) => Err(withheld(&owner)),
+    }
+}
+
+/// Somebody else's alone.
+pub(crate) fn withheld(owner: &str) -> Problem {
+    let detail = format!("this is visible to {owner} alone: a tool told it to their own access");
+    Problem::new(StatusCode::FORBIDDEN, detail)
 }
 
 /// An id that is none is not found, like one that nobody has.

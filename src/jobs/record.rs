@@ -1,8 +1,10 @@
 //! Keeps the record of what was done: seals it, makes room for the months that come, drops those that are past their time.
 
 use crate::app::App;
+use crate::auth::LeftOut;
 use crate::clock;
-use crate::db::audit::{self, Head};
+use crate::db::audit::{self, Deed, Head};
+use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,7 @@ pub async fn keep(app: Arc<App>) {
                 }
                 months = Some(Instant::now());
             }
+            put_down_refusals(&app, Some(clock::now())).await;
             match audit::seal(&app.pool).await {
                 Ok(_) => is_away = false,
                 // Once, not each second.
@@ -47,6 +50,23 @@ pub async fn keep(app: Arc<App>) {
     tokio::select! {
         () = keep => {}
         () = stop.cancelled() => {}
+    }
+}
+
+/// Puts on record how many log-ins were refused that have no row of their own.
+async fn put_down_refusals(app: &App, now: Option<DateTime<Utc>>) {
+    let Some(LeftOut { since, count }) = app.auth.refusals.end(now) else { return };
+    let since = since.format("%Y-%m-%d %H:%M:%S UTC");
+    let detail = format!("{count} more within a minute of {since}, without a row of their own");
+    let deed = Deed {
+        actor: "unknown",
+        action: "login",
+        object: ("session", ""),
+        outcome: "refused",
+        detail: &detail,
+    };
+    if let Err(error) = audit::add(&app.pool, &deed, clock::now()).await {
+        tracing::error!(%error, count, "log-ins that were refused cannot be put on record");
     }
 }
 
@@ -88,6 +108,7 @@ async fn tell(app: &App, last: i64) -> i64 {
 
 /// Seals the last rows and tells the end of the chain, for a process that stops.
 pub async fn close(app: &App) {
+    put_down_refusals(app, None).await;
     if let Err(error) = audit::seal(&app.pool).await {
         tracing::warn!(%error, "the last rows of the audit record get their seal from the next process");
     }

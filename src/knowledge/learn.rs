@@ -71,14 +71,10 @@ impl Knowledge {
             failure.pod_name,
             failure.pipeline.as_ref().map_or_else(String::new, |pipeline| format!(" in pipeline {pipeline}"))
         );
+        let found = conclusion(diagnosis);
         let messages = [
-            NewMessage { role: "user", author: "report", text: &asked, answer: None },
-            NewMessage {
-                role: "assistant",
-                author: &diagnosis.analyst,
-                text: &conclusion(diagnosis),
-                answer: None,
-            },
+            NewMessage::of_program("user", "report", &asked),
+            NewMessage::of_program("assistant", &diagnosis.analyst, &found),
         ];
         self.converse(db, (*incident, &diagnosis.title), &messages, now).await?;
         queue::add_index(db).await
@@ -116,7 +112,7 @@ impl Knowledge {
         }
         self.rewrite(&mut transaction, incident, now).await?;
         let text = told(&resolution);
-        let message = NewMessage { role: "user", author: &resolution.author, text: &text, answer: None };
+        let message = NewMessage::of_program("user", &resolution.author, &text);
         self.converse(&mut transaction, (incident, &known.title), &[message], now).await?;
         queue::add_index(&mut *transaction).await?;
         let (action, row) = (format!("incident.{}", resolution.verdict.as_str()), incident.to_string());
@@ -172,7 +168,7 @@ impl Knowledge {
         self.say(db, (conversation, title, Some(incident)), messages, now).await
     }
 
-    /// Appends messages to a conversation, which the caller holds locked, and makes them searchable.
+    /// Appends messages to a conversation, which the caller holds locked, and makes those searchable that everybody may read.
     ///
     /// # Errors
     /// The database is away.
@@ -204,6 +200,10 @@ impl Knowledge {
         let document = documents::open(db, &new, now).await?;
         for (position, message) in (first..).zip(messages) {
             conversations::add_message(&mut *db, conversation, position, message, now).await?;
+            // A search is everybody's.
+            if message.visible_to.is_some() {
+                continue;
+            }
             let mut chunks = self.cut(&path, title, message.text, Layout::Text);
             chunks.truncate(MESSAGE_CHUNKS);
             documents::add_chunks(db, document, position * POSITIONS, &chunks).await?;

@@ -141,6 +141,10 @@ impl Tool for Offered {
         true
     }
 
+    fn passthrough(&self) -> Option<&str> {
+        self.tool.server.config.passthrough.then(|| self.tool.server())
+    }
+
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer {
         let permit = match self.rule_on(arguments) {
             Ok(Ruling::Allowed(permit)) => permit,

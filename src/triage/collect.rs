@@ -8,7 +8,7 @@ use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::reports;
 use crate::domain::policy::{Asker, Ruling};
-use crate::domain::{Evidence, EvidenceKind, Failure, Report, StepName};
+use crate::domain::{Evidence, EvidenceKind, Failure, Reader, Report, StepName};
 use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::redact::Redactor;
 use crate::journal::{self, Note};
@@ -59,7 +59,7 @@ pub(super) async fn collect(
     report: &Report,
     cancel: &CancellationToken,
 ) -> Result<Collected, Halt> {
-    let stored = evidence::of(&app.pool, Owner::Report(report.id)).await?;
+    let stored = evidence::of(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?;
     let collected = reports::steps(&app.pool, report.id).await?;
     if collected.iter().any(|step| step.name == StepName::Collect.as_str()) {
         return Ok(Collected { pieces: stored, gaps: Vec::new(), redactor: redactor(app) });
@@ -114,7 +114,17 @@ fn redacted(app: &App, texts: Texts, stored: usize) -> (Vec<NewEvidence>, Redact
         let text = redactor.redact(&text);
         let redactions = i32::try_from(redactor.count() - before).unwrap_or(i32::MAX);
         let position = i32::try_from(position).unwrap_or(i32::MAX);
-        pieces.push(NewEvidence { id: Uuid::now_v7(), position, kind, title, text, red, raw, redactions });
+        pieces.push(NewEvidence {
+            id: Uuid::now_v7(),
+            position,
+            kind,
+            title,
+            text,
+            red,
+            raw,
+            redactions,
+            visible_to: None,
+        });
     }
     (pieces, redactor)
 }

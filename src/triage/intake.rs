@@ -111,6 +111,7 @@ fn attached(submission: &Submission, privacy: &Privacy) -> Vec<NewEvidence> {
             red,
             raw: privacy.keep_raw.then(|| received.to_owned()),
             redactions: i32::try_from(redactor.count() - before).unwrap_or(i32::MAX),
+            visible_to: None,
         });
     }
     pieces

@@ -9,7 +9,7 @@ use crate::config::Tracker;
 use crate::db::audit::{self, Deed};
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, resolutions};
-use crate::domain::{Diagnosis, Evidence, Fingerprint, Incident, Verdict};
+use crate::domain::{Diagnosis, Evidence, Fingerprint, Incident, Reader, Verdict};
 use crate::evidence::untrusted::markdown;
 use crate::knowledge::{self, Said};
 use crate::metrics::metrics;
@@ -187,7 +187,7 @@ async fn body(
         let url = previous.issue_url.as_deref().map(|url| issue::address(url, links));
         json!({ "url": url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
     });
-    let pieces = evidence::of(&app.pool, Owner::Report(held.report.id)).await?;
+    let pieces = evidence::of(&app.pool, Owner::Report(held.report.id), &Reader::nobody()).await?;
     let claims: Vec<Value> = diagnosis
         .claims
         .iter()

@@ -9,7 +9,7 @@ use crate::clock;
 use crate::db::audit;
 use crate::db::evidence::{self, Owner};
 use crate::db::recordings::{self, Recorded};
-use crate::domain::{Diagnosis, Evidence, Message, Run, StopReason, ToolSpec, Usage, sorted};
+use crate::domain::{Diagnosis, Evidence, Message, Reader, Run, StopReason, ToolSpec, Usage, sorted};
 use crate::evidence::redact::Redactor;
 use crate::evidence::template;
 use crate::evidence::verify::verify;
@@ -123,7 +123,7 @@ pub async fn replay(
         Some(recorded) => recorded,
         None => anyhow::bail!(missing(app, id).await?),
     };
-    let pieces = evidence::of(&app.pool, Owner::Report(recorded.report)).await?;
+    let pieces = evidence::of(&app.pool, Owner::Report(recorded.report), &Reader::nobody()).await?;
     let redactor = Redactor::new().and_emails(app.config.privacy.redact_emails);
     let workspace = Arc::new(Workspace::new(pieces.clone(), redactor).fenced_with(&recorded.recording.fence));
     let again = again(app, &recorded, &workspace, replay, cancel).await?;

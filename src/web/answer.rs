@@ -6,6 +6,7 @@ use super::{chat, markdown};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals;
+use crate::domain::Caller;
 use crate::http::caller::seen_by_the_same;
 use crate::live::Happened;
 use futures::stream::BoxStream;
@@ -22,6 +23,8 @@ const GATHER: Duration = Duration::from_millis(80);
 
 struct Teller {
     app: Arc<App>,
+    /// Who reads.
+    caller: Caller,
     /// The run and its conversation.
     turn: (Uuid, Uuid),
     events: BoxStream<'static, Happened>,
@@ -35,12 +38,12 @@ struct Teller {
 
 /// The pieces of a run's answer, each with the id of the event it ends with.
 pub(super) fn pieces(
-    app: Arc<App>,
+    (app, caller): (Arc<App>, Caller),
     turn: (Uuid, Uuid),
     events: BoxStream<'static, Happened>,
     seen: i32,
 ) -> impl Stream<Item = (i32, String)> + Send {
-    let teller = Teller { app, turn, events, seen, said: String::new(), untold: None, over: false };
+    let teller = Teller { app, caller, turn, events, seen, said: String::new(), untold: None, over: false };
     let pieces = |mut teller: Teller| async { teller.next().await.map(|piece| (piece, teller)) };
     made_of_the_same(seen_by_the_same(futures::stream::unfold(teller, pieces)))
 }
@@ -98,13 +101,17 @@ impl Teller {
             "approval.required" if fresh => {
                 let id = data["approval"].as_str()?.parse().ok()?;
                 let asked = approvals::get(&self.app.pool, id, clock::now()).await.ok()??;
-                render("asked.html", context! { call => super::approvals::card(&asked) }).ok()
+                render(
+                    "asked.html",
+                    context! { call => super::approvals::card(&self.app, asked, &self.caller) },
+                )
+                .ok()
             }
             "done" | "failed" => {
                 self.over = true;
                 self.untold = None;
                 let why = (&*event.name == "failed").then(|| data["detail"].as_str().unwrap_or_default());
-                chat::ended(&self.app, self.turn, why).await.ok()
+                chat::ended((&self.app, &self.caller), self.turn, why).await.ok()
             }
             _ => None,
         }

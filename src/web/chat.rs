@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::chat;
 use crate::db::conversations::{self, Filter};
 use crate::db::{agents, incidents, reports, runs, turns};
-use crate::domain::{Caller, Citation, Claim, Conversation, ConversationMessage, Profile, Run};
+use crate::domain::{Caller, Citation, Claim, Conversation, ConversationMessage, Profile, Reader, Run};
 use crate::http::{self, Problem, known_id, missing};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -93,14 +93,20 @@ async fn beside(app: &App, own: Option<Uuid>) -> Result<Value, Trouble> {
 
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Html<String>, Trouble> {
-    conversation(&app, known_id(&id)?, None).await
+    conversation(&app, &caller, known_id(&id)?, None).await
 }
 
-async fn conversation(app: &App, id: Uuid, refused: Option<Value>) -> Result<Html<String>, Trouble> {
+async fn conversation(
+    app: &App,
+    caller: &Caller,
+    id: Uuid,
+    refused: Option<Value>,
+) -> Result<Html<String>, Trouble> {
     let conversation = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
-    let messages = messages(app, &conversation, 0).await?;
+    let messages = messages(app, &conversation, 0, &Reader::from(caller)).await?;
     let incident = match conversation.incident_id {
         Some(incident) => incidents::get(&app.pool, incident).await?,
         None => None,
@@ -109,7 +115,8 @@ async fn conversation(app: &App, id: Uuid, refused: Option<Value>) -> Result<Htm
         conversation => value(&conversation),
         messages => value(&messages),
         incident => incident.map(value),
-        approvals => approvals::waiting_in(app, id).await?,
+        approvals => approvals::waiting_in(app, id, caller).await?,
+        may_change => http::conversations::may_change(caller, &conversation),
         agent => value(conversation.agent_id.unwrap_or(chat::usual(conversation.incident_id.is_some()))),
         refused,
         ..beside(app, Some(id)).await?
@@ -118,11 +125,11 @@ async fn conversation(app: &App, id: Uuid, refused: Option<Value>) -> Result<Htm
 }
 
 /// The messages of a conversation from a position on, each with the runs that made it.
-async fn messages(app: &App, of: &Conversation, from: i32) -> Result<Vec<Shown>, Trouble> {
-    let messages = conversations::messages(&app.pool, of.id, from).await?;
+async fn messages(app: &App, of: &Conversation, from: i32, reader: &Reader) -> Result<Vec<Shown>, Trouble> {
+    let messages = conversations::messages(&app.pool, of.id, from, reader).await?;
     let turns: Vec<Uuid> = messages.iter().filter_map(|message| message.run).collect();
     let mut made: HashMap<Uuid, Vec<Run>> = HashMap::new();
-    for (turn, run) in runs::of_turns(&app.pool, &turns).await? {
+    for (turn, run) in runs::of_turns(&app.pool, &turns, reader).await? {
         made.entry(turn).or_default().push(run);
     }
     let claims = match of.incident_id {
@@ -164,7 +171,7 @@ pub(super) async fn ask(
 ) -> Result<Response, Trouble> {
     let names = ["message", "conversation_id", "agent_id", "incident_id"];
     let body = forms::body(&sent, &names.map(|name| (name, Kind::Text)));
-    let refused = match http::chat::begin(&app, caller, Ok(body)).await {
+    let refused = match http::chat::begin(&app, caller.clone(), Ok(body)).await {
         Ok(begun) => {
             return Ok(Redirect::to(&format!("/chat/{}#end", begun.conversation)).into_response());
         }
@@ -173,7 +180,7 @@ pub(super) async fn ask(
     let status = refused.code();
     let shown = context! { message => field(&sent, "message"), problem => value(&refused) };
     let page = match field(&sent, "conversation_id").parse() {
-        Ok(id) => conversation(&app, id, Some(shown)).await?,
+        Ok(id) => conversation(&app, &caller, id, Some(shown)).await?,
         Err(_) => {
             let about = About {
                 incident: field(&sent, "incident_id").parse().ok(),
@@ -202,15 +209,16 @@ pub(super) async fn stop(State(app): State<Arc<App>>, Path(id): Path<String>) ->
 /// The pieces of an answer in the making, as they come; after a lost connection those that were missed.
 pub(super) async fn live(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(run): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
     let run = known_id(&run)?;
     let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
     // Texts grow from their beginning, so all events are read, and those that were seen are not told again.
-    let events = http::chat::read(&app, run, 0);
+    let events = http::chat::read(&app, run, 0, Reader::from(&caller));
     let seen = http::chat::last_event(&headers);
-    let pieces = super::answer::pieces(app, (run, turn.conversation_id), events, seen);
+    let pieces = super::answer::pieces((app, caller), (run, turn.conversation_id), events, seen);
     let events = futures::StreamExt::map(pieces, |(id, html)| {
         Ok::<_, Infallible>(Event::default().id(id.to_string()).data(html))
     });
@@ -220,13 +228,13 @@ pub(super) async fn live(
 /// What a conversation shows when a turn ended: its message and what was said since, calls that wait, the answer that is
 /// made now, if one is. `why` there is no message, when the turn failed; one that was stored is shown all the same.
 pub(super) async fn ended(
-    app: &App,
+    (app, caller): (&App, &Caller),
     (run, conversation): (Uuid, Uuid),
     why: Option<&str>,
 ) -> Result<String, Trouble> {
     let known = conversations::get(&app.pool, conversation).await?;
     let messages = match (&known, conversations::position_of(&app.pool, run).await?) {
-        (Some(known), Some(position)) => messages(app, known, position).await?,
+        (Some(known), Some(position)) => messages(app, known, position, &Reader::from(caller)).await?,
         _ => Vec::new(),
     };
     let running = known.and_then(|known| known.running);
@@ -234,7 +242,7 @@ pub(super) async fn ended(
         failed => why.filter(|_| messages.is_empty()),
         messages => value(messages),
         running => value(running.filter(|running| *running != run)),
-        approvals => approvals::waiting_in(app, conversation).await?,
+        approvals => approvals::waiting_in(app, conversation, caller).await?,
         conversation_id => value(conversation),
     };
     render("answered.html", values)

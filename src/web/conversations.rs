@@ -73,6 +73,6 @@ pub(super) async fn change(
         return Ok(Redirect::to("/conversations"));
     }
     let body = forms::body(&sent, &[("title", Kind::Text)]);
-    http::conversations::rename(State(app), Path(id.clone()), Ok(body)).await.map(drop)?;
+    http::conversations::rename(State(app), caller, Path(id.clone()), Ok(body)).await.map(drop)?;
     Ok(Redirect::to(&format!("/chat/{id}")))
 }

@@ -6,7 +6,8 @@ use super::logs::Logs;
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::evidence::{self, Owner};
-use crate::http::{Problem, kept_text, known_id, missing};
+use crate::domain::{Caller, Reader};
+use crate::http::{Problem, kept_text, known_id, missing, withheld};
 use axum::extract::{Path, State};
 use axum::response::Html;
 use axum::{Extension, Json};
@@ -58,27 +59,31 @@ pub(super) async fn of_report(
     Path((id, label)): Path<(String, String)>,
     Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
-    show((&app, &logs), Owner::Report(known_id(&id)?), &label, &asked).await
+    show((&app, &logs), (Owner::Report(known_id(&id)?), &Reader::nobody()), &label, &asked).await
 }
 
 pub(super) async fn of_conversation(
     State(app): State<Arc<App>>,
     Extension(logs): Extension<Arc<Logs>>,
+    caller: Caller,
     Path((id, label)): Path<(String, String)>,
     Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
-    show((&app, &logs), Owner::Conversation(known_id(&id)?), &label, &asked).await
+    show((&app, &logs), (Owner::Conversation(known_id(&id)?), &Reader::from(&caller)), &label, &asked).await
 }
 
 async fn show(
     (app, logs): (&App, &Logs),
-    owner: Owner,
+    (owner, reader): (Owner, &Reader),
     label: &str,
     asked: &Wanted,
 ) -> Result<Html<String>, Trouble> {
-    let pieces = evidence::list(&app.pool, owner).await?;
+    let pieces = evidence::list(&app.pool, owner, reader).await?;
     let label = label.to_uppercase();
     let known = pieces.iter().find(|piece| piece.label == label).ok_or_else(|| missing("evidence"))?;
+    if let Some(owner) = known.visible_to.as_deref().filter(|owner| !reader.may_read(Some(owner))) {
+        return Err(withheld(owner).into());
+    }
     // The section, the page that the evidence belongs to, and what it is called.
     let (section, name, path, what) = match owner {
         Owner::Report(id) => ("/incidents", "Incidents", format!("/reports/{id}"), "report"),
@@ -89,7 +94,7 @@ async fn show(
         let values = context! { trail, label, title => known.title.clone(), gone => value(gone), lines => known.lines, bytes => known.bytes };
         return page::show(app, section, "evidence-gone.html", values).await;
     }
-    let log = logs.read(app, owner, (known, pieces.len())).await?;
+    let log = logs.read(app, (owner, reader), (known, pieces.len())).await?;
     let (piece, told) = (&log.piece, &log.told);
     let all: Vec<&str> = piece.text.lines().collect();
     let cited = range(&asked.lines);
@@ -196,26 +201,27 @@ pub(super) async fn lines_of_report(
     Path((id, label)): Path<(String, String)>,
     Asked(window): Asked<Window>,
 ) -> Result<Json<Lines>, Problem> {
-    lines((&app, &logs), Owner::Report(known_id(&id)?), &label, &window).await
+    lines((&app, &logs), (Owner::Report(known_id(&id)?), &Reader::nobody()), &label, &window).await
 }
 
 pub(super) async fn lines_of_conversation(
     State(app): State<Arc<App>>,
     Extension(logs): Extension<Arc<Logs>>,
+    caller: Caller,
     Path((id, label)): Path<(String, String)>,
     Asked(window): Asked<Window>,
 ) -> Result<Json<Lines>, Problem> {
-    lines((&app, &logs), Owner::Conversation(known_id(&id)?), &label, &window).await
+    lines((&app, &logs), (Owner::Conversation(known_id(&id)?), &Reader::from(&caller)), &label, &window).await
 }
 
 async fn lines(
     (app, logs): (&App, &Logs),
-    owner: Owner,
+    (owner, reader): (Owner, &Reader),
     label: &str,
     window: &Window,
 ) -> Result<Json<Lines>, Problem> {
     let position = crate::http::position(label)?;
-    let id = evidence::id(&app.pool, owner, position).await?;
+    let id = evidence::id(&app.pool, owner, position, reader).await?;
     let (held, fetched);
     let text = match id.and_then(|id| logs.get(id)) {
         Some(log) => {
@@ -223,7 +229,7 @@ async fn lines(
             &held.piece.text
         }
         None => {
-            fetched = kept_text(app, owner, position).await?;
+            fetched = kept_text(app, owner, position, reader).await?;
             &fetched
         }
     };

@@ -8,7 +8,7 @@ use crate::db::documents::{self, Realm};
 use crate::db::evidence::Owner;
 use crate::db::reports::Filter as ReportFilter;
 use crate::db::{evidence, incidents, reports, resolutions, runs};
-use crate::domain::{Caller, FailureClass, Incident, Report};
+use crate::domain::{Caller, FailureClass, Incident, Reader, Report};
 use crate::http::{self, known_id, missing};
 use crate::knowledge::Hit;
 use axum::extract::{Path, State};
@@ -102,7 +102,7 @@ async fn work(app: &App, report: &Report) -> sqlx::Result<Value> {
     Ok(context! {
         report => value(report),
         steps => value(reports::steps(&app.pool, report.id).await?),
-        evidence => value(evidence::list(&app.pool, Owner::Report(report.id)).await?),
+        evidence => value(evidence::list(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?),
         runs => value(runs::of_report(&app.pool, report.id).await?),
     })
 }

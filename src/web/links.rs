@@ -3,11 +3,13 @@
 use super::asked::Asked;
 use super::page::{self, Trouble, value};
 use crate::app::App;
-use crate::chat::{Choice, Link, NotDecided};
+use crate::chat::{Choice, Link, NotDecided, Presser};
 use crate::clock;
 use crate::db::approvals;
-use crate::domain::{Approval, ApprovalState};
-use crate::http::{Problem, known_id, missing};
+use crate::domain::{Approval, ApprovalState, Caller, Way};
+use crate::http::approvals::not_decided;
+use crate::http::{ClientAddress, Problem, known_id, missing};
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Response};
@@ -19,6 +21,8 @@ use std::sync::Arc;
 #[derive(Debug, Deserialize)]
 pub(super) struct Signed {
     until: i64,
+    #[serde(default, rename = "by")]
+    made_by: String,
     #[serde(rename = "for")]
     issued_to: String,
     signature: String,
@@ -36,8 +40,9 @@ async fn open(app: &App, (Path((id, choice)), Asked(signed)): Address) -> Result
     let choice = Choice::parse(&choice).ok_or_else(|| missing("link"))?;
     let now = clock::now();
     let approval = approvals::get(&app.pool, known_id(&id)?, now).await?.ok_or_else(refused)?;
-    let link = Link { choice, until: signed.until, issued_to: signed.issued_to };
-    if link.is_genuine(app, &approval, &signed.signature, now) {
+    let Signed { until, made_by, issued_to, signature } = signed;
+    let link = Link { choice, until, made_by, issued_to };
+    if approval.visible_to.is_none() && link.is_genuine(app, &approval, &signature, now) {
         Ok((link, approval))
     } else {
         Err(refused())
@@ -50,35 +55,49 @@ pub(super) async fn show(
     signed: Asked<Signed>,
 ) -> Result<Html<String>, Trouble> {
     let (link, approval) = open(&app, (place, signed)).await?;
-    shown(&link, &approval, None)
+    shown(&app, &link, approval, None)
 }
 
 pub(super) async fn decide(
     State(app): State<Arc<App>>,
+    caller: Option<Extension<Caller>>,
+    address: Option<Extension<ClientAddress>>,
     place: Path<(String, String)>,
     signed: Asked<Signed>,
 ) -> Result<Response, Trouble> {
     let (link, approval) = open(&app, (place, signed)).await?;
-    match link.decide(&app, &approval).await {
-        Ok(decided) => Ok(shown(&link, &decided.approval, None)?.into_response()),
-        Err(NotDecided::Missing) => Err(missing("approval").into()),
-        Err(over @ NotDecided::Over(_)) => {
-            let problem = Problem::new(StatusCode::CONFLICT, over.to_string());
+    // Where nobody has to show who they are, nobody is known.
+    let caller = caller.map(|Extension(caller)| caller).filter(|caller| caller.way != Way::Open);
+    let address = address.map(|Extension(ClientAddress(address))| address);
+    match link.decide(&app, &approval, Presser { caller, address }).await {
+        Ok(decided) => Ok(shown(&app, &link, decided.approval, None)?.into_response()),
+        Err(refused @ (NotDecided::Over(_) | NotDecided::NotTheirs(_))) => {
+            let problem = not_decided(refused);
             let now = approvals::get(&app.pool, approval.id, clock::now()).await?.unwrap_or(approval);
-            Ok((StatusCode::CONFLICT, shown(&link, &now, Some(problem))?).into_response())
+            Ok((problem.code(), shown(&app, &link, now, Some(problem))?).into_response())
         }
-        Err(NotDecided::Database(error)) => Err(error.into()),
+        Err(refused) => Err(not_decided(refused).into()),
     }
 }
 
-fn shown(link: &Link, approval: &Approval, problem: Option<Problem>) -> Result<Html<String>, Trouble> {
+fn shown(
+    app: &App,
+    link: &Link,
+    approval: Approval,
+    problem: Option<Problem>,
+) -> Result<Html<String>, Trouble> {
+    let is_open = approval.state == ApprovalState::Pending;
+    // A link shows what everybody may see.
+    let nobody = Caller::recorded("", "");
     let values = context! {
         section => "",
         waiting => 0,
-        call => super::approvals::card(approval),
+        call => super::approvals::card(app, approval, &nobody),
         choice => link.choice.as_str(),
+        made_by => link.made_by.clone(),
         issued_to => link.issued_to.clone(),
-        open => approval.state == ApprovalState::Pending,
+        four_eyes => app.config.chat.four_eyes,
+        open => is_open,
         problem => problem.map(value),
     };
     page::render("link.html", values).map(Html)

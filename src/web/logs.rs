@@ -3,7 +3,7 @@
 
 use crate::app::App;
 use crate::db::evidence::{self, Owner};
-use crate::domain::{Evidence, EvidenceSummary};
+use crate::domain::{Evidence, EvidenceSummary, Reader};
 use crate::http::{Problem, missing};
 use crate::triage::Room;
 use axum::http::StatusCode;
@@ -56,17 +56,17 @@ impl Logs {
         });
     }
 
-    /// A piece of somebody's evidence.
+    /// A piece of somebody's evidence, which this reader may see.
     pub(super) async fn read(
         &self,
         app: &App,
-        owner: Owner,
+        (owner, reader): (Owner, &Reader),
         (known, among): (&EvidenceSummary, usize),
     ) -> Result<Arc<Shown>, Problem> {
         if let Some(shown) = self.get(known.id).filter(|shown| shown.among == among) {
             return Ok(shown);
         }
-        let pieces = evidence::of(&app.pool, owner).await?;
+        let pieces = evidence::of(&app.pool, owner, reader).await?;
         let shown = Arc::new(ranked(Room::of(&app.config), pieces, known.id).await?);
         self.put(&shown);
         Ok(shown)

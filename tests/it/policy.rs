@@ -329,7 +329,9 @@ async fn a_conversation_uses_the_token_of_whoever_asks_and_keeps_it_nowhere() {
 async fn settled_by(app: &TestApp, approval: &Value, caller: Caller) -> Value {
     let id = approval["id"].as_str().unwrap().parse().unwrap();
     let (choice, author) = (Choice::Approve, caller.name.clone());
-    let decided = decide(app.app(), id, Decision { choice, author, caller: Some(caller), note: None }).await;
+    let decided =
+        decide(app.app(), id, Decision { choice, author, caller: Some(caller), note: None, link: None })
+            .await;
     let url = format!("{}/api/chat/{}/events", app.base, decided.unwrap().turn.unwrap());
     app.events(app.http.get(url)).await.until("done").await;
     settled(app, approval).await
@@ -384,7 +386,7 @@ async fn a_signed_link_decides_once_after_a_restart_too_and_nothing_by_being_fol
     model.push(vec![Reply::Text("Done.")]);
     assert_eq!(post(&app, &approve).await.status, 200);
     assert_eq!(settled(&app, &approval).await["state"], "done");
-    assert_eq!(state().await["decided_by"], "signed link (issued to oncall@example.com)");
+    assert_eq!(state().await["decided_by"], "signed link (made by user, issued to oncall@example.com)");
     assert_eq!(sent(&lab), [json!({"name": "checkout"})]);
     for link in [&approve, &deny] {
         assert_eq!(post(&app, link).await.status, 409);

@@ -357,6 +357,7 @@ fn an_approval_is_for_the_call_that_was_shown() {
         id: Uuid::nil(),
         conversation_id: Uuid::nil(),
         run: Uuid::nil(),
+        asked_by: String::new(),
         server: "s".to_owned(),
         tool: "scale".to_owned(),
         server_tool: "scale".to_owned(),
@@ -371,6 +372,8 @@ fn an_approval_is_for_the_call_that_was_shown() {
         told_in: None,
         evidence: None,
         error: None,
+        visible_to: None,
+        result_visible_to: None,
     };
     let waiting = || match Policy::default().rule_on(&asker(Place::Chat), &target, shown.clone()) {
         Ruling::Waits(waiting) => waiting,
