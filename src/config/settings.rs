@@ -52,7 +52,7 @@ const GENERAL: &[Setting] = &[
         "server.body_limit",
         &["REGREEN_BODY_LIMIT"],
         "33554432",
-        "Largest request body, in bytes; larger ones get 413.",
+        "Largest request body, in bytes; larger ones get 413. Routes that take no logs take less: the description of the API says how much.",
     ),
     s(
         "server.wait",

@@ -1,5 +1,8 @@
-//! Who may do what: no route without its role. The table that is printed from here is the one that holds.
+//! Who may do what, and how much they may send: no route without its role and its limit. The table that is printed from here is
+//! the one that holds.
 
+use super::bodies::{self, Door};
+use super::body_limit::BodyLimit;
 use super::caller::{Telling, judge};
 use crate::app::App;
 use crate::domain::Role;
@@ -22,15 +25,19 @@ pub struct Rule {
     pub method: String,
     /// The least role that may; everybody when absent.
     pub role: Option<Role>,
+    /// The largest body.
+    pub body: BodyLimit,
 }
 
-/// Lets only those to these handlers who may.
-pub(super) fn guarded<S>(routes: MethodRouter<S>, role: Option<Role>, telling: Telling) -> MethodRouter<S>
+/// Lets only those to these handlers who may, and reads what they send.
+pub(super) fn guarded<S>(routes: MethodRouter<S>, door: Door) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let Some(role) = role else { return routes };
-    routes.route_layer(from_fn(move |request: Request, next: Next| judge(role, telling, request, next)))
+    let routes = routes.route_layer(from_fn(move |request, next| bodies::read(door, request, next)));
+    let Some(role) = door.role else { return routes };
+    // Around it: who may not be here is not read.
+    routes.route_layer(from_fn(move |request: Request, next: Next| judge(role, door.telling, request, next)))
 }
 
 /// The routes of the API, each with who may call it.
@@ -46,24 +53,36 @@ impl Doors {
 
     /// Open to everybody.
     pub(super) fn open(self, routes: UtoipaMethodRouter<Arc<App>>) -> Self {
-        self.add(None, routes)
+        self.add(None, BodyLimit::SMALL, routes)
     }
 
     /// Open to this role and those above it.
     pub(super) fn to(self, role: Role, routes: UtoipaMethodRouter<Arc<App>>) -> Self {
-        self.add(Some(role), routes)
+        self.add(Some(role), BodyLimit::SMALL, routes)
     }
 
-    fn add(mut self, role: Option<Role>, (schemas, paths, routes): UtoipaMethodRouter<Arc<App>>) -> Self {
+    /// Open to this role and those above it, who may send that much.
+    pub(super) fn taking(self, limit: BodyLimit, role: Role, routes: UtoipaMethodRouter<Arc<App>>) -> Self {
+        self.add(Some(role), limit, routes)
+    }
+
+    fn add(
+        mut self,
+        role: Option<Role>,
+        limit: BodyLimit,
+        (schemas, paths, routes): UtoipaMethodRouter<Arc<App>>,
+    ) -> Self {
         let mut telling = Telling::Problem;
         for (path, item) in &paths.paths {
             if path.starts_with("/v1/") {
                 telling = Telling::OpenAi;
             }
-            let rule = |method: &str| Rule { path: path.clone(), method: method.to_owned(), role };
+            let rule =
+                |method: &str| Rule { path: path.clone(), method: method.to_owned(), role, body: limit };
             self.rules.extend(methods(item).into_iter().map(rule));
         }
-        self.router = self.router.routes((schemas, paths, guarded(routes, role, telling)));
+        let door = Door { role, limit, telling };
+        self.router = self.router.routes((schemas, paths, guarded(routes, door)));
         self
     }
 }
@@ -97,7 +116,7 @@ impl Pages {
         role: impl Into<Option<Role>>,
         handler: H,
     ) -> Self {
-        self.add("GET", path, role.into(), get(handler))
+        self.add(("GET", path), role.into(), BodyLimit::SMALL, get(handler))
     }
 
     /// What a form is sent to.
@@ -107,12 +126,30 @@ impl Pages {
         role: impl Into<Option<Role>>,
         handler: H,
     ) -> Self {
-        self.add("POST", path, role.into(), post(handler))
+        self.add(("POST", path), role.into(), BodyLimit::SMALL, post(handler))
     }
 
-    fn add(mut self, method: &str, path: &str, role: Option<Role>, routes: MethodRouter<Arc<App>>) -> Self {
-        self.rules.push(Rule { path: path.to_owned(), method: method.to_owned(), role });
-        self.router = self.router.route(path, guarded(routes, role, Telling::Page));
+    /// What a form with a long text is sent to, by those of a role.
+    pub(crate) fn post_long<H: Handler<T, Arc<App>>, T: 'static>(
+        self,
+        limit: BodyLimit,
+        path: &str,
+        role: Role,
+        handler: H,
+    ) -> Self {
+        self.add(("POST", path), Some(role), limit, post(handler))
+    }
+
+    fn add(
+        mut self,
+        (method, path): (&str, &str),
+        role: Option<Role>,
+        limit: BodyLimit,
+        routes: MethodRouter<Arc<App>>,
+    ) -> Self {
+        self.rules.push(Rule { path: path.to_owned(), method: method.to_owned(), role, body: limit });
+        let door = Door { role, limit, telling: Telling::Page };
+        self.router = self.router.route(path, guarded(routes, door));
         self
     }
 }

@@ -2,6 +2,7 @@
 
 use super::audit::record;
 use super::fields::{Fields, Shape};
+use super::json::Known;
 use super::problem::{FieldError, Problem};
 use super::reports::{known_id, missing};
 use crate::app::App;
@@ -19,6 +20,19 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+/// Settings of an agent.
+const FIELDS: Known = Known::Of(&[
+    "name",
+    "description",
+    "prompt_file",
+    "prompt",
+    "model",
+    "temperature",
+    "max_output_tokens",
+    "tools",
+    "turns",
+    "total_tokens",
+]);
 /// Most tool globs of an agent.
 const MAX_GLOBS: usize = 100;
 /// Longest prompt, in bytes.
@@ -97,7 +111,7 @@ pub async fn add(
         created_at: now,
         updated_at: now,
     };
-    let profile = read(&app, empty, body)?;
+    let profile = read(&app, empty, Fields::of_body(&app, body, FIELDS).await?)?;
     put(&app, &caller, profile).await.map(|profile| (StatusCode::CREATED, Json(profile)))
 }
 
@@ -113,7 +127,8 @@ pub async fn change(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Profile>, Problem> {
     let known = changeable(&app, &id).await?;
-    let profile = read(&app, Profile { updated_at: clock::now(), ..known }, body)?;
+    let known = Profile { updated_at: clock::now(), ..known };
+    let profile = read(&app, known, Fields::of_body(&app, body, FIELDS).await?)?;
     put(&app, &caller, profile).await.map(Json)
 }
 
@@ -156,8 +171,7 @@ async fn put(app: &App, caller: &Caller, profile: Profile) -> Result<Profile, Pr
 }
 
 /// The settings of the body over those that are known.
-fn read(app: &App, known: Profile, body: Result<Bytes, BytesRejection>) -> Result<Profile, Problem> {
-    let mut fields = Fields::parse(body)?;
+fn read(app: &App, known: Profile, mut fields: Fields) -> Result<Profile, Problem> {
     let mut profile = known;
     if profile.name.is_empty() || fields.has("name") {
         profile.name = fields.required("name", Shape::Line(100)).trim().to_owned();

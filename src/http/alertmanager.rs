@@ -1,5 +1,7 @@
 //! `POST /webhooks/alertmanager`: firing alerts about pods become reports. What is no pod's trouble is left alone.
 
+use super::bodies::parsed;
+use super::body_limit::BodyLimit;
 use super::fields::{Fields, Shape};
 use super::problem::Problem;
 use super::report_failure::take;
@@ -9,8 +11,8 @@ use crate::metrics::metrics;
 use crate::triage::{Intake, Submission};
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
@@ -18,12 +20,11 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
-use utoipa_axum::router::UtoipaMethodRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 /// Largest notification; thousands of alerts fit.
-const MAX_BODY: usize = 1024 * 1024;
+pub(super) const LIMIT: BodyLimit =
+    BodyLimit::kib(1024).remedy("set `max_alerts` of the receiver's `webhook_configs`");
 
 /// A notification of Alertmanager's, version 4, as far as it matters here.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -79,12 +80,6 @@ pub struct IgnoredAlert {
     reason: String,
 }
 
-/// Its route, with a limit of its own for bodies.
-pub(super) fn route() -> UtoipaMethodRouter<Arc<App>> {
-    let (schemas, paths, route) = routes!(hear);
-    (schemas, paths, route.layer(DefaultBodyLimit::max(MAX_BODY)))
-}
-
 /// Alertmanager's webhook: a report for each firing alert with the labels `namespace` and `pod`.
 ///
 /// Answers without waiting for the outcome. The same alert (fingerprint and start) is reported once, however often it is sent. Its labels and
@@ -100,12 +95,13 @@ pub(super) fn route() -> UtoipaMethodRouter<Arc<App>> {
         (status = 503, description = "The database is away, or too many reports wait; see Retry-After", body = Problem)
     )
 )]
-async fn hear(
+pub async fn hear(
     State(app): State<Arc<App>>,
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Alerted>), Problem> {
-    let notification = notification(body)?;
+    let body = body.map_err(|rejection| Problem::new(rejection.status(), "the body could not be read"))?;
+    let notification = parsed(&app.blocking, body, notification).await??;
     let mut alerted = Alerted::default();
     let mut foreign = None;
     for alert in notification.alerts {
@@ -158,17 +154,8 @@ fn truncated(alerts: u32, caller: &Caller) {
     }
 }
 
-fn notification(body: Result<Bytes, BytesRejection>) -> Result<Notification, Problem> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let detail = format!(
-                "the notification is larger than {MAX_BODY} bytes; set `max_alerts` of the receiver's `webhook_configs`"
-            );
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-        }
-        status => Problem::new(status, "the body could not be read"),
-    })?;
-    serde_json::from_slice(&body).map_err(|error| {
+fn notification(body: &[u8]) -> Result<Notification, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
         let (status, what) = if error.is_data() {
             (StatusCode::UNPROCESSABLE_ENTITY, "a notification of Alertmanager's")
         } else {

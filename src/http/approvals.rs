@@ -1,6 +1,7 @@
 //! `/api/approvals`: calls that change something, which a person allows or not.
 
 use super::fields::{Fields, Shape};
+use super::json::Known;
 use super::problem::Problem;
 use super::reports::{bad_query, cut, known_id, missing, page_size, withheld};
 use crate::app::App;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+const FIELDS: Known = Known::Of(&["decision", "note", "author"]);
 /// Longest note, in bytes.
 const MAX_NOTE: usize = 4_000;
 /// Longest name that a link is made for, in characters.
@@ -123,7 +125,7 @@ pub async fn decide(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<DecisionMade>, Problem> {
     let id = known_id(&id)?;
-    let decision = decision(&caller, body)?;
+    let decision = decision(&caller, Fields::of_body(&app, body, FIELDS).await?)?;
     match chat::decide(&app, id, decision).await {
         Ok(decided) => {
             let approval = decided.approval.for_reader(&Reader::from(&caller));
@@ -210,8 +212,7 @@ pub async fn links(
     Ok(Json(Links { approve, deny, issued_to, expires_at: approval.expires_at }))
 }
 
-fn decision(caller: &Caller, body: Result<Bytes, BytesRejection>) -> Result<Decision, Problem> {
-    let mut fields = Fields::parse(body)?;
+fn decision(caller: &Caller, mut fields: Fields) -> Result<Decision, Problem> {
     let choice = match fields.required("decision", Shape::Line(20)).as_str() {
         "approve" => Choice::Approve,
         // A missing one is complained about already.

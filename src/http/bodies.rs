@@ -1,7 +1,14 @@
-//! Bodies of requests: how slowly one may come, and how much all of them may hold in memory at the same time.
+//! Bodies of requests: how slowly one may come, how large it may get at its route, and that it is read there in whole, within
+//! the memory that there is for bodies, once it is known that the caller may be there.
 
+use super::body_limit::BodyLimit;
+use super::body_memory::{Memory, Room, Senders};
+use super::caller::{Telling, tell};
+use super::limits::Key;
 use super::problem::Problem;
+use crate::blocking::BlockingPool;
 use crate::config::Server;
+use crate::domain::Role;
 use crate::shutdown::Shutdown;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
 use axum::extract::{Request, State};
@@ -10,48 +17,46 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use std::io;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// A body that gets this many bytes further may take a second longer.
 const PACE: u32 = 64 * 1024;
-/// Bodies up to this size are not counted: as many as there are connections fit.
-const SMALL: usize = 64 * 1024;
-/// What all others may hold together, in KiB.
-const TOGETHER: usize = 512 * 1024;
 /// How long the rest of a body is read that nobody wants.
 const LINGER: Duration = Duration::from_secs(10);
 /// Seconds after which a body that had no place may be sent again.
 const AGAIN: u32 = 5;
+/// First piece of memory for a body, in bytes.
+const FIRST: usize = 8 * 1024;
+/// Bodies up to this size take a millisecond to parse.
+const PARSED_AT_ONCE: usize = 64 * 1024;
+/// How long a larger one may wait for a thread and be parsed.
+const PARSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// A route, as far as bodies care.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Door {
+    pub(super) role: Option<Role>,
+    pub(super) limit: BodyLimit,
+    pub(super) telling: Telling,
+}
 
 /// What bodies may take.
 #[derive(Clone)]
 pub(super) struct Bodies {
     timeout: Duration,
     most: usize,
-    /// KiB that are free.
-    free: Arc<Semaphore>,
+    memory: Memory,
     shutdown: Shutdown,
 }
 
 impl Bodies {
     pub(super) fn new(server: &Server, shutdown: &Shutdown) -> Self {
-        // The largest one has to fit.
-        let together = TOGETHER.max(server.body_limit / 1024 + 1);
-        let free = Arc::new(Semaphore::new(together));
-        Self { timeout: server.body_timeout, most: server.body_limit, free, shutdown: shutdown.clone() }
-    }
-
-    /// KiB to be kept for a request; one that does not tell its size may be as large as any.
-    fn needed(&self, headers: &HeaderMap) -> u32 {
-        let told = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let chunked = headers.contains_key(header::TRANSFER_ENCODING);
-        let bytes: usize = told.unwrap_or(if chunked { self.most } else { 0 });
-        // No more than that is read of a larger one, which is then refused.
-        let bytes = bytes.min(self.most);
-        if bytes <= SMALL { 0 } else { u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX) }
+        let memory = Memory::new(server.body_limit);
+        Self { timeout: server.body_timeout, most: server.body_limit, memory, shutdown: shutdown.clone() }
     }
 
     /// Reads what nobody wants, for a while: a client that is still sending would find its connection closed instead of the
@@ -66,17 +71,25 @@ impl Bodies {
     }
 }
 
-/// Lets a request in when there is room for its body, and gives up on one that does not come.
+/// The memory that the body of a request holds, for a handler that goes on for long without it.
+#[derive(Debug, Clone)]
+pub(crate) struct Held(Arc<std::sync::Mutex<Option<Room>>>);
+
+impl Held {
+    fn new(room: Room) -> Self {
+        Self(Arc::new(std::sync::Mutex::new(Some(room))))
+    }
+
+    /// Nothing is left of the body.
+    pub(super) fn release(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// Gives up on a body that does not come, and reads the rest of one that nobody wanted.
 pub(super) async fn bound(State(bodies): State<Bodies>, request: Request, next: Next) -> Response {
-    let needed = bodies.needed(request.headers());
-    // Held until the request is answered: its body is part of what it works on.
-    let Ok(_room) = bodies.free.try_acquire_many(needed) else {
-        let unwanted = Paced::new(request.into_body(), bodies.timeout);
-        bodies.drain(unwanted);
-        let detail = "too many large requests are being read at the moment; send it again";
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(AGAIN).into_response();
-    };
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(bodies.clone());
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, body)).await;
     }
@@ -95,6 +108,102 @@ pub(super) async fn bound(State(bodies): State<Bodies>, request: Request, next: 
         bodies.drain(paced);
     }
     response
+}
+
+/// Reads the body of a request that was let in, and holds its memory until the request is answered.
+pub(super) async fn read(door: Door, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let Some(bodies) = parts.extensions.get::<Bodies>().cloned() else {
+        let detail = "nobody said what bodies may take";
+        return tell(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail), door.telling);
+    };
+    let told = length(&parts.headers);
+    let most = door.limit.bytes(bodies.most);
+    if told.is_some_and(|told| told > most) {
+        return tell(door.limit.refusal(bodies.most), door.telling);
+    }
+    if body.is_end_stream() {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let senders = if door.role.is_some() { Senders::Guarded } else { Senders::Open };
+    let address = parts.extensions.get::<Key>().cloned();
+    let address = address.unwrap_or(Key::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+    let mut room = bodies.memory.room(senders, address);
+    let whole = whole(body.into_data_stream(), (told, most), &mut room).await;
+    let refused = match whole {
+        Ok(whole) => {
+            // What is parsed of it lives as long as the request, as a rule.
+            let held = Held::new(room);
+            parts.extensions.insert(held.clone());
+            let response = next.run(Request::from_parts(parts, Body::from(whole))).await;
+            held.release();
+            return response;
+        }
+        Err(refused) => refused,
+    };
+    let problem = match refused {
+        Refused::TooLarge => door.limit.refusal(bodies.most),
+        Refused::NoRoom => {
+            let detail = "too many large requests are being read at the moment; send it again";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(AGAIN)
+        }
+        Refused::Broken => Problem::new(StatusCode::BAD_REQUEST, "the body could not be read"),
+    };
+    tell(problem, door.telling)
+}
+
+/// The length that a request tells.
+fn length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    TooLarge,
+    NoRoom,
+    Broken,
+}
+
+/// The whole body. Memory is taken for what has arrived, never for what is announced; at most twice as much.
+async fn whole(
+    mut pieces: BodyDataStream,
+    (told, most): (Option<usize>, usize),
+    room: &mut Room,
+) -> Result<Bytes, Refused> {
+    let (mut whole, end) = (Vec::new(), told.unwrap_or(most));
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| Refused::Broken)?;
+        let needed = whole.len() + piece.len();
+        if needed > most {
+            return Err(Refused::TooLarge);
+        }
+        if needed > whole.capacity() {
+            let capacity = (whole.capacity() * 2).clamp(FIRST, end.max(FIRST)).max(needed);
+            if !room.grow_to(capacity) {
+                return Err(Refused::NoRoom);
+            }
+            whole.reserve_exact(capacity - whole.len());
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(Bytes::from(whole))
+}
+
+/// Parses a body: a large one on a blocking thread.
+pub(crate) async fn parsed<T: Send + 'static>(
+    threads: &BlockingPool,
+    body: Bytes,
+    parse: impl FnOnce(&[u8]) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    if body.len() <= PARSED_AT_ONCE {
+        return Ok(parse(&body));
+    }
+    threads.run(PARSE_LIMIT, move |_| parse(&body)).await.map_err(|error| {
+        tracing::warn!(%error, "a body is not parsed");
+        let detail = "the body could not be parsed in time; send it again";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(AGAIN)
+    })
 }
 
 /// A body that has to keep its pace.

@@ -180,12 +180,18 @@ fn turned_away(unknown: &Unknown, telling: Telling, request: &Request) -> Respon
     response
 }
 
-fn tell(problem: Problem, telling: Telling) -> Response {
-    match telling {
+/// A refusal in that way.
+pub(super) fn tell(problem: Problem, telling: Telling) -> Response {
+    let wait = problem.wait();
+    let mut response = match telling {
         Telling::Problem => problem.into_response(),
         Telling::OpenAi => super::openai::refusal(&problem),
         Telling::Page => crate::web::trouble(problem),
+    };
+    if let Some(seconds) = wait {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    response
 }
 
 fn nobody_asked() -> Problem {

@@ -1,6 +1,7 @@
 //! `/api/chat`: questions, answered whole or as they come.
 
 use super::fields::{Fields, Shape};
+use super::json::Known;
 use super::problem::Problem;
 use super::reports::{known_id, missing};
 use crate::app::App;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+const FIELDS: Known = Known::Of(&["message", "conversation_id", "agent_id", "incident_id", "author"]);
 /// Longest question, in bytes.
 const MAX_QUESTION: usize = 100_000;
 /// How often an answer that another replica makes is looked at.
@@ -88,12 +90,12 @@ pub(crate) async fn begin(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Begun, Problem> {
-    chat::begin(app, question(caller, body)?).await.map_err(refused)
+    let question = question(caller, Fields::of_body(app, body, FIELDS).await?)?;
+    chat::begin(app, question).await.map_err(refused)
 }
 
 /// What is asked.
-fn question(caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<Ask, Problem> {
-    let mut fields = Fields::parse(body)?;
+fn question(caller: Caller, mut fields: Fields) -> Result<Ask, Problem> {
     let message = fields.required("message", Shape::Text);
     if message.len() > MAX_QUESTION {
         fields.error("message", format!("has to be at most {MAX_QUESTION} bytes"));

@@ -1,6 +1,7 @@
 //! `/api/conversations`: what was said, about incidents and otherwise.
 
 use super::fields::{Fields, Shape, time};
+use super::json::Known;
 use super::problem::{FieldError, Problem};
 use super::reports::{bad_query, cut, kept_text, known_id, missing, page_size, position};
 use super::search::limit;
@@ -201,7 +202,7 @@ pub async fn rename(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Conversation>, Problem> {
     let id = known_id(&id)?;
-    let mut fields = Fields::parse(body)?;
+    let mut fields = Fields::of_body(&app, body, Known::Of(&["title"])).await?;
     let title = fields.required("title", Shape::Line(200));
     fields.finish()?;
     changeable(&app, &caller, id).await?;

@@ -2,6 +2,7 @@
 
 use super::audit::record;
 use super::fields::{Fields, Shape};
+use super::json::Known;
 use super::problem::{FieldError, Problem};
 use super::reports::{bad_query, known_id, missing, page_size};
 use crate::app::App;
@@ -139,7 +140,7 @@ pub async fn add(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let mut fields = Fields::parse(body)?;
+    let mut fields = Fields::of_body(&app, body, Known::Of(&["path", "content"])).await?;
     let path = fields.required("path", Shape::Line(500));
     let content = fields.required("content", Shape::Text);
     fields.finish()?;

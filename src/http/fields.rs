@@ -1,6 +1,9 @@
 //! Reads fields of a JSON body and query strings, naming each one that is wrong. Unknown fields are ignored.
 
+use super::bodies::parsed;
+use super::json::{self, Known, MAX_VALUES};
 use super::problem::{FieldError, Problem};
+use crate::app::App;
 use crate::clock;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -9,6 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize as _, Deserializer};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// A time of a query string (RFC 3339), if there is one.
@@ -21,8 +25,11 @@ pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime
 }
 
 /// The fields of one request.
+#[derive(Default)]
 pub(super) struct Fields {
     values: Map<String, Value>,
+    /// Those that hold more values than any field may.
+    too_many: BTreeSet<String>,
     errors: Vec<FieldError>,
 }
 
@@ -42,34 +49,46 @@ pub(super) enum Shape {
 }
 
 impl Fields {
-    /// The body as a JSON object.
-    pub(super) fn parse(body: Result<Bytes, BytesRejection>) -> Result<Self, Problem> {
-        let body = body.map_err(|rejection| {
-            let status = rejection.status();
-            let detail = if status == StatusCode::PAYLOAD_TOO_LARGE {
-                "the body is larger than `server.body_limit` allows".to_owned()
-            } else {
-                "the body could not be read".to_owned()
-            };
-            Problem::new(status, detail)
-        })?;
-        let value: Value = serde_json::from_slice(&body).map_err(|error| {
+    /// These fields of the body, a JSON object; a large one is parsed on a blocking thread.
+    pub(super) async fn of_body(
+        app: &App,
+        body: Result<Bytes, BytesRejection>,
+        known: Known,
+    ) -> Result<Self, Problem> {
+        let body =
+            body.map_err(|rejection| Problem::new(rejection.status(), "the body could not be read"))?;
+        parsed(&app.blocking, body, move |body| Self::parse(body, known)).await?
+    }
+
+    pub(super) fn parse(body: &[u8], known: Known) -> Result<Self, Problem> {
+        let object = json::object(body, known).map_err(|error| {
             Problem::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {error}"))
         })?;
-        match value {
-            Value::Object(values) => Ok(Self::of(values)),
-            _ => Err(Problem::new(StatusCode::BAD_REQUEST, "the body has to be a JSON object")),
-        }
+        let detail = "the body has to be a JSON object";
+        let object = object.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, detail))?;
+        Ok(Self { values: object.values, too_many: object.too_many, errors: Vec::new() })
     }
 
     /// Values that were read already.
     pub(super) fn of(values: Map<String, Value>) -> Self {
-        Self { values, errors: Vec::new() }
+        Self { values, ..Self::default() }
     }
 
     /// All of them, as they came.
-    pub(super) fn into_value(self) -> Value {
-        Value::Object(self.values)
+    pub(super) fn into_value(mut self) -> Result<Value, Problem> {
+        for field in std::mem::take(&mut self.too_many) {
+            self.error(&field, too_many());
+        }
+        let values = std::mem::take(&mut self.values);
+        self.finish().map(|()| Value::Object(values))
+    }
+
+    /// The value of a field, if it is there and not `null`.
+    fn take(&mut self, field: &str) -> Option<Value> {
+        if self.too_many.contains(field) {
+            self.error(field, too_many());
+        }
+        self.values.remove(field).filter(|value| !value.is_null())
     }
 
     pub(super) fn error(&mut self, field: &str, problem: impl Into<String>) {
@@ -78,11 +97,9 @@ impl Fields {
 
     /// A text that may be missing, null or empty.
     pub(super) fn optional(&mut self, field: &str, shape: Shape) -> Option<String> {
-        let text = match self.values.remove(field) {
-            None | Some(Value::Null) => return None,
-            // The database's texts cannot hold a NUL.
-            Some(Value::String(text)) => text.replace('\0', "\u{fffd}"),
-            Some(other) => {
+        let text = match self.take(field)? {
+            Value::String(text) => text,
+            other => {
                 self.error(field, format!("has to be a string, not {}", kind(&other)));
                 return None;
             }
@@ -121,7 +138,7 @@ impl Fields {
 
     /// A number within bounds that may be missing; `null` counts as missing.
     pub(super) fn number(&mut self, field: &str, least: f64, most: f64) -> Option<f64> {
-        let value = self.values.remove(field).filter(|value| !value.is_null())?;
+        let value = self.take(field)?;
         let number = value.as_f64().filter(|number| (least..=most).contains(number));
         if number.is_none() {
             self.error(field, format!("has to be a number from {least} to {most}"));
@@ -131,7 +148,7 @@ impl Fields {
 
     /// A list of lines that may be missing.
     pub(super) fn lines(&mut self, field: &str, most: usize) -> Option<Vec<String>> {
-        let value = self.values.remove(field).filter(|value| !value.is_null())?;
+        let value = self.take(field)?;
         let lines: Option<Vec<String>> = value
             .as_array()
             .filter(|lines| lines.len() <= most)
@@ -152,6 +169,10 @@ impl Fields {
     pub(super) fn finish(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::fields(self.errors)) }
     }
+}
+
+fn too_many() -> String {
+    format!("holds more than {MAX_VALUES} values")
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -184,8 +205,8 @@ fn check(text: &str, shape: Shape) -> Result<(), String> {
         }
         Shape::Line(limit) if text.len() <= limit && !text.contains(char::is_control) => Ok(()),
         Shape::Line(limit) => Err(format!("has to be one line of at most {limit} bytes")),
-        Shape::Url => match reqwest::Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && text.len() <= 2_000 => Ok(()),
+        Shape::Url => match (text.len() <= 2_000).then(|| reqwest::Url::parse(text)) {
+            Some(Ok(url)) if matches!(url.scheme(), "http" | "https") => Ok(()),
             _ => Err("has to be an http or https URL".to_owned()),
         },
         Shape::Text => Ok(()),

@@ -1,6 +1,7 @@
 //! `/api/keys`: API keys.
 
 use super::fields::{Fields, Shape};
+use super::json::Known;
 use super::problem::{FieldError, Problem};
 use super::reports::missing;
 use crate::app::App;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 
+const FIELDS: Known = Known::Of(&["name", "role", "namespaces", "expires_in"]);
 /// Namespaces of one key, at most.
 const MAX_NAMESPACES: usize = 100;
 
@@ -69,7 +71,7 @@ pub async fn create(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<MadeKey>), Problem> {
-    let new = wanted(caller, body)?;
+    let new = wanted(caller, Fields::of_body(&app, body, FIELDS).await?)?;
     let (key, secret) = auth::make_key(&app.pool, new).await.map_err(|error| match error {
         NotMade::Wrong(field, problem) => {
             Problem::fields(vec![FieldError { field: field.to_owned(), problem }])
@@ -80,8 +82,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(MadeKey { key, secret: secret.expose().to_owned() })))
 }
 
-fn wanted(caller: Caller, body: Result<Bytes, BytesRejection>) -> Result<NewKey, Problem> {
-    let mut fields = Fields::parse(body)?;
+fn wanted(caller: Caller, mut fields: Fields) -> Result<NewKey, Problem> {
     let name = fields.required("name", Shape::Line(100));
     let said = fields.required("role", Shape::Line(20));
     let role = Role::parse(&said).unwrap_or_else(|| {

@@ -1,5 +1,8 @@
 //! `/mcp`: Regreen itself as an MCP server (streamable HTTP), for editors and other agents.
 
+use super::body_limit::BodyLimit;
+use super::json;
+use super::problem::Problem;
 use super::report_failure::report_failure;
 use super::reports;
 use crate::app::App;
@@ -9,10 +12,11 @@ use crate::db::reports::leader;
 use crate::domain::policy::{Asker, Reads, Ruling, Target};
 use crate::domain::{Access, Caller, Role};
 use crate::knowledge::Query;
-use axum::body::Bytes;
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject,
@@ -26,6 +30,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Largest message. Logs that are longer are reported at `/report-failure`.
+pub(super) const LIMIT: BodyLimit = BodyLimit::kib(1024);
+/// Values of a message: the library builds a tree of them.
+const MAX_VALUES: usize = 10_000;
 /// Largest answer of an own handler, in bytes.
 const MAX_ANSWER: usize = 4 << 20;
 /// The own tools in the rules of the tool policy.
@@ -39,13 +47,27 @@ pub(super) fn service(app: &Arc<App>) -> StreamableHttpService<Door, NeverSessio
     let mut config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
-        .with_max_request_body_bytes(app.config.server.body_limit)
+        .with_max_request_body_bytes(LIMIT.bytes(app.config.server.body_limit))
         .with_cancellation_token(app.shutdown.token().clone());
     // Behind a service's name any host is right; on loopback only its own names are, against rebinding of names.
     if !app.config.server.bind.is_loopback() {
         config = config.disable_allowed_hosts();
     }
     StreamableHttpService::new(move || Ok(door.clone()), Arc::default(), config)
+}
+
+/// Refuses messages of very many values before trees are built of them. What is no JSON the library answers.
+pub(super) async fn modest(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let limit = LIMIT.bytes(usize::MAX);
+    let Ok(body) = axum::body::to_bytes(body, limit).await else {
+        return LIMIT.refusal(usize::MAX).into_response();
+    };
+    if json::count(&body).is_ok_and(|values| values > MAX_VALUES) {
+        let detail = format!("the message holds more than {MAX_VALUES} values");
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
+    }
+    next.run(Request::from_parts(parts, Body::from(body))).await
 }
 
 /// Answers MCP requests.
@@ -186,7 +208,7 @@ impl Door {
     async fn triage(&self, caller: Caller, arguments: &Value) -> CallToolResult {
         let body = Bytes::from(arguments.to_string());
         let app = State(Arc::clone(&self.app));
-        let response = match report_failure(app, caller, HeaderMap::new(), Ok(body)).await {
+        let response = match report_failure(app, caller, HeaderMap::new(), None, Ok(body)).await {
             Ok(response) => response,
             Err(problem) => problem.into_response(),
         };

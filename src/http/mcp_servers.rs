@@ -2,6 +2,7 @@
 
 use super::audit::record;
 use super::fields::Fields;
+use super::json::Known;
 use super::problem::{FieldError, Problem};
 use super::reports::missing;
 use crate::app::App;
@@ -152,7 +153,7 @@ pub async fn add(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<ServerDetail>), Problem> {
-    let settings = without_nulls(Fields::parse(body)?.into_value());
+    let settings = without_nulls(Fields::of_body(&app, body, Known::All).await?.into_value()?);
     let server = app.config.added.server(&settings, &process_env).map_err(|mistakes| {
         Problem::fields(mistakes.into_iter().map(|mistake| wrong(&settings, mistake)).collect())
     })?;

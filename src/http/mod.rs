@@ -6,6 +6,8 @@ mod alertmanager;
 pub(crate) mod approvals;
 pub(crate) mod audit;
 mod bodies;
+mod body_limit;
+mod body_memory;
 pub(crate) mod caller;
 pub(crate) mod chat;
 pub(crate) mod conversations;
@@ -13,6 +15,7 @@ pub(crate) mod documents;
 mod fields;
 mod health;
 mod incidents;
+mod json;
 pub(crate) mod keys;
 mod limits;
 mod listen;
@@ -32,6 +35,8 @@ mod webhook;
 
 pub(crate) use access::Pages;
 pub use access::Rule;
+pub(crate) use bodies::parsed;
+pub use body_limit::BodyLimit;
 pub(crate) use limits::ClientAddress;
 pub use listen::{Limits, serve};
 pub use metrics::beside;
@@ -77,6 +82,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     roles_by_their_rules(&mut api, &rules);
     problems_by_their_type(&mut api);
     limits::describe(&mut api);
+    body_limit::describe(&mut api, &rules);
     api
 }
 
@@ -134,25 +140,25 @@ fn roles_by_their_rules(api: &mut utoipa::openapi::OpenApi, rules: &[Rule]) {
     }
 }
 
-/// Every route with its description, and who may call it: the least role.
+/// Every route with its description, who may call it (the least role), and how much it takes: 64 KiB where nothing else is said.
 fn routes() -> Doors {
     use Role::{Admin, Operator, Reporter, Viewer};
     Doors::new(OpenApiRouter::with_openapi(Api::openapi()))
-        .to(Reporter, routes!(report_failure::report_failure))
-        .to(Reporter, alertmanager::route())
+        .taking(BodyLimit::CONFIGURED, Reporter, routes!(report_failure::report_failure))
+        .taking(alertmanager::LIMIT, Reporter, routes!(alertmanager::hear))
         .to(Reporter, routes!(reports::list))
         .to(Reporter, routes!(reports::get))
         .to(Reporter, routes!(reports::evidence))
         .to(Viewer, routes!(incidents::list))
         .to(Viewer, routes!(incidents::get))
-        .to(Operator, routes!(resolutions::resolve))
+        .taking(BodyLimit::kib(128), Operator, routes!(resolutions::resolve))
         // Signed by the tracker.
         .open(routes!(webhook::hear))
         .to(Viewer, routes!(search::search))
         .to(Operator, routes!(openai::models))
-        .to(Operator, routes!(openai::complete))
-        .to(Operator, routes!(chat::ask))
-        .to(Operator, routes!(chat::stream))
+        .taking(BodyLimit::kib(4 * 1024), Operator, routes!(openai::complete))
+        .taking(BodyLimit::kib(512), Operator, routes!(chat::ask))
+        .taking(BodyLimit::kib(512), Operator, routes!(chat::stream))
         .to(Viewer, routes!(chat::events))
         .to(Operator, routes!(chat::stop))
         .to(Viewer, routes!(approvals::list))
@@ -166,11 +172,11 @@ fn routes() -> Doors {
         .to(Viewer, routes!(conversations::export))
         .to(Viewer, routes!(conversations::evidence))
         .to(Viewer, routes!(agents::list))
-        .to(Admin, routes!(agents::add))
+        .taking(BodyLimit::kib(256), Admin, routes!(agents::add))
         .to(Viewer, routes!(agents::get))
-        .to(Admin, routes!(agents::change, agents::remove))
+        .taking(BodyLimit::kib(256), Admin, routes!(agents::change, agents::remove))
         .to(Viewer, routes!(documents::list))
-        .to(Admin, routes!(documents::add))
+        .taking(BodyLimit::kib(8 * 1024), Admin, routes!(documents::add))
         .to(Viewer, routes!(documents::get))
         .to(Admin, routes!(documents::remove))
         .to(Viewer, routes!(mcp_servers::list))
@@ -190,18 +196,21 @@ fn routes() -> Doors {
         .open(routes!(health::ready))
 }
 
+/// What is beside the API and the pages: path, method, the least role, and the largest body.
+const BESIDE: [(&str, &str, Role, BodyLimit); 3] = [
+    ("/docs", "GET", Role::Viewer, BodyLimit::SMALL),
+    ("/openapi.json", "GET", Role::Viewer, BodyLimit::SMALL),
+    ("/mcp", "POST", Role::Reporter, mcp_door::LIMIT),
+];
+
 /// Who may call what, for every route there is: those of the API, of the pages, and the few beside them.
 #[must_use]
 pub fn access() -> Vec<Rule> {
-    let beside = [
-        ("/docs", "GET", Role::Viewer),
-        ("/openapi.json", "GET", Role::Viewer),
-        ("/mcp", "POST", Role::Reporter),
-    ];
-    let beside = beside.map(|(path, method, role)| Rule {
+    let beside = BESIDE.map(|(path, method, role, body)| Rule {
         path: path.to_owned(),
         method: method.to_owned(),
         role: Some(role),
+        body,
     });
     let mut rules = [routes().rules, web::pages().rules, beside.to_vec()].concat();
     rules.sort();
@@ -210,19 +219,27 @@ pub fn access() -> Vec<Rule> {
 
 /// The whole service.
 pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
-    let limit = app.config.server.body_limit;
     let bodies = bodies::Bodies::new(&app.config.server, &app.shutdown);
     let gate = limits::Gate::new(&app.config.limits);
     let api = openapi();
     let docs = Router::from(SwaggerUi::new("/docs").url("/openapi.json", api));
     let judged = |role| from_fn(move |request, next| judge(role, Telling::Problem, request, next));
-    let mcp = Router::new().route_service("/mcp", mcp_door::service(&app));
+    let read = |role, limit| {
+        let door = bodies::Door { role: Some(role), limit, telling: Telling::Problem };
+        from_fn(move |request, next| bodies::read(door, request, next))
+    };
+    let docs = docs.route_layer(read(Role::Viewer, BodyLimit::SMALL)).route_layer(judged(Role::Viewer));
+    let mcp = Router::new()
+        .route_service("/mcp", mcp_door::service(&app))
+        .route_layer(from_fn(mcp_door::modest))
+        .route_layer(read(Role::Reporter, mcp_door::LIMIT))
+        .route_layer(judged(Role::Reporter));
     routes()
         .router
         .split_for_parts()
         .0
-        .merge(docs.route_layer(judged(Role::Viewer)))
-        .merge(mcp.route_layer(judged(Role::Reporter)))
+        .merge(docs)
+        .merge(mcp)
         .merge(web::router())
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
@@ -233,7 +250,8 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&app), by_own_name))
         // A page of somebody else's cannot make a reader's browser do anything here.
         .layer(CsrfLayer::new().with_rejection_response(foreign))
-        .layer(DefaultBodyLimit::max(limit))
+        // Each route has its own.
+        .layer(DefaultBodyLimit::disable())
         // Before anything is looked up for it.
         .layer(from_fn_with_state(gate, limits::by_address))
         // Around everything that may refuse a request before its body came.

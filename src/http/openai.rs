@@ -3,7 +3,9 @@
 //! Clients send the whole history each time. A history that ends as a stored answer to the same person did goes on in that
 //! conversation; any other one opens a conversation with what it brings.
 
+use super::bodies::parsed;
 use super::chat::{RETRY_AFTER, StreamEvent, abandoned};
+use super::json::Words;
 use super::problem::Problem;
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
@@ -28,6 +30,8 @@ use uuid::Uuid;
 
 /// Longest history, in bytes.
 const MAX_HISTORY: usize = 1_000_000;
+/// Most messages of a history.
+const MAX_MESSAGES: usize = 10_000;
 
 /// A request for a completion; other fields of the API are accepted and ignored.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -61,21 +65,14 @@ pub struct StreamOptions {
 pub struct Turn {
     role: String,
     #[serde(default)]
-    content: Value,
+    content: Words,
 }
 
 impl Turn {
-    /// Its text: as it is, or the text parts of a list.
+    /// Its text.
     fn text(&self) -> String {
-        let text = match &self.content {
-            Value::String(text) => text.clone(),
-            Value::Array(parts) => {
-                parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join("\n")
-            }
-            _ => String::new(),
-        };
         // The database's texts cannot hold a NUL.
-        text.replace('\0', "\u{fffd}")
+        self.content.0.replace('\0', "\u{fffd}")
     }
 
     /// As a message of a conversation.
@@ -116,6 +113,7 @@ pub(super) fn refusal(problem: &Problem) -> Response {
     let code = match problem.status {
         401 => "invalid_api_key",
         403 => "insufficient_permissions",
+        400 | 413 => "bad_request",
         429 => "rate_limit_exceeded",
         _ => "unavailable",
     };
@@ -156,9 +154,15 @@ pub async fn complete(
     let body = body.map_err(|rejection| {
         ApiError(rejection.status(), "the body could not be read".into(), "bad_request")
     })?;
-    let request: Completion =
-        serde_json::from_slice(&body).map_err(|error| bad(format!("the body is not understood: {error}")))?;
-    if request.messages.iter().map(|turn| turn.text().len()).sum::<usize>() > MAX_HISTORY {
+    let read = |body: &[u8]| serde_json::from_slice::<Completion>(body);
+    let request = parsed(&app.blocking, body, read)
+        .await
+        .map_err(|busy| ApiError(busy.code(), busy.detail, FULL))?
+        .map_err(|error| bad(format!("the body is not understood: {error}")))?;
+    if request.messages.len() > MAX_MESSAGES {
+        return Err(bad(format!("there are more than {MAX_MESSAGES} messages")));
+    }
+    if request.messages.iter().map(|turn| turn.content.0.len()).sum::<usize>() > MAX_HISTORY {
         return Err(bad(format!("the messages are longer than {MAX_HISTORY} bytes together")));
     }
     let Some((question, before)) = request.messages.split_last().filter(|(last, _)| last.role == "user")

@@ -66,6 +66,11 @@ impl Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
+    /// Seconds after which another try is worth it.
+    pub(super) fn wait(&self) -> Option<u32> {
+        self.retry_after
+    }
+
     /// Worth another try after so many seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {

@@ -1,18 +1,20 @@
 //! `POST /report-failure`: the door of pipelines. Answers as the agent it replaces did.
 
+use super::bodies::Held;
 use super::fields::{Fields, Shape};
+use super::json::Known;
 use super::problem::Problem;
 use super::reports::failed_for_reporters;
 use crate::app::{App, Incoming};
 use crate::db::{self, reports};
 use crate::domain::{Caller, Failure, Report, ReportStatus, Role};
 use crate::triage::{Intake, Submission, intake};
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,22 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Seconds after which a report that found no room may be sent again.
 const RETRY_AFTER: u32 = 30;
+
+/// Fields of a report.
+const FIELDS: Known = Known::Of(&[
+    "namespace",
+    "pod_name",
+    "container_name",
+    "pipeline",
+    "task",
+    "run",
+    "run_url",
+    "last_good_run",
+    "repository",
+    "commit",
+    "log",
+    "good_log",
+]);
 
 /// What a pipeline sends.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -76,9 +94,10 @@ pub async fn report_failure(
     State(app): State<Arc<App>>,
     caller: Caller,
     headers: HeaderMap,
+    held: Option<Extension<Held>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let submission = submission(&headers, body)?;
+    let submission = submission(&headers, Fields::of_body(&app, body, FIELDS).await?)?;
     let namespace = &submission.failure.namespace;
     if !caller.may_touch(namespace) {
         let detail = format!("{} may not report failures of the namespace `{namespace}`", caller.name);
@@ -95,6 +114,11 @@ pub async fn report_failure(
             return Err(Problem::new(StatusCode::CONFLICT, detail).about(id));
         }
     };
+    // Nothing of the body is needed while somebody waits for the outcome.
+    drop(submission);
+    if let Some(Extension(held)) = held {
+        held.release();
+    }
     if prefers_async(&headers) {
         return Ok(accepted(id, true));
     }
@@ -153,8 +177,7 @@ async fn room<'a>(app: &'a App, submission: &Submission) -> Result<Option<Incomi
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER))
 }
 
-fn submission(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Submission, Problem> {
-    let mut fields = Fields::parse(body)?;
+fn submission(headers: &HeaderMap, mut fields: Fields) -> Result<Submission, Problem> {
     let failure = Failure {
         namespace: fields.required("namespace", Shape::Label),
         pod_name: fields.required("pod_name", Shape::Subdomain),
@@ -237,10 +260,10 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_named() {
-        let body = Bytes::from_static(
-            br#"{"namespace": "Not OK", "pod_name": 5, "run_url": "javascript:alert(1)", "surprise": 1}"#,
-        );
-        let problem = submission(&HeaderMap::new(), Ok(body)).unwrap_err();
+        let body =
+            br#"{"namespace": "Not OK", "pod_name": 5, "run_url": "javascript:alert(1)", "surprise": 1}"#;
+        let fields = Fields::parse(body, FIELDS).unwrap_or_else(|problem| panic!("{problem:?}"));
+        let problem = submission(&HeaderMap::new(), fields).unwrap_err();
         assert_eq!(problem.status, 422);
         let named: Vec<&str> = problem.errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(named, ["namespace", "pod_name", "run_url"]);

@@ -1,6 +1,7 @@
 //! `POST /api/incidents/{id}/resolution`: a person says how it was.
 
 use super::fields::{Fields, Shape};
+use super::json::Known;
 use super::problem::Problem;
 use super::reports::{known_id, missing};
 use crate::app::App;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
+const FIELDS: Known = Known::Of(&["verdict", "cause", "fix", "link", "author"]);
 /// Longest text of a field, in bytes.
 const MAX_TEXT: usize = 8_000;
 
@@ -53,13 +55,12 @@ pub async fn resolve(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Resolution>), Problem> {
     let id = known_id(&id)?;
-    let said = said(&caller, body)?;
+    let said = said(&caller, Fields::of_body(&app, body, FIELDS).await?)?;
     let resolution = app.knowledge.resolve(id, said).await?.ok_or_else(|| missing("incident"))?;
     Ok((StatusCode::CREATED, Json(resolution)))
 }
 
-fn said(caller: &Caller, body: Result<Bytes, BytesRejection>) -> Result<Said, Problem> {
-    let mut fields = Fields::parse(body)?;
+fn said(caller: &Caller, mut fields: Fields) -> Result<Said, Problem> {
     let verdict = fields.required("verdict", Shape::Line(20));
     let cause = fields.optional("cause", Shape::Text);
     let fix = fields.optional("fix", Shape::Text);

@@ -1,13 +1,14 @@
 //! What a page is asked for and what a form sends; what cannot be read is said on a page.
 
-use super::forms::Sent;
+use super::forms::{Sent, pairs, too_many};
 use super::page::Trouble;
-use crate::http::Problem;
-use axum::Form;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use crate::app::App;
+use crate::http::{Problem, parsed};
+use axum::extract::{FromRequest, FromRequestParts, Query, RawForm, Request};
 use axum::http::{StatusCode, Uri, request::Parts};
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 
 /// The query of a page. A field that was left empty in a form was not asked for.
 pub(super) struct Asked<T>(pub(super) T);
@@ -17,8 +18,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Trouble> {
         let wrong = |detail: String| Trouble(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
-        let Query(mut pairs) =
-            Query::<Sent>::try_from_uri(&parts.uri).map_err(|error| wrong(error.body_text()))?;
+        let mut pairs = pairs(parts.uri.query().unwrap_or_default().as_bytes()).ok_or_else(too_many)?;
         pairs.retain(|(_, value)| !value.trim().is_empty());
         let given = reqwest::Url::parse_with_params("http://x/", pairs);
         let uri: Option<Uri> = given.ok().and_then(|url| url.as_str().parse().ok());
@@ -31,14 +31,15 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
 /// The fields of a form.
 pub(super) struct Posted(pub(super) Sent);
 
-impl<S: Send + Sync> FromRequest<S> for Posted {
+impl FromRequest<Arc<App>> for Posted {
     type Rejection = Trouble;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Trouble> {
-        match Form::from_request(request, state).await {
-            Ok(Form(sent)) => Ok(Self(sent)),
-            Err(rejection) => Err(Trouble(Problem::new(rejection.status(), rejection.body_text()))),
-        }
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Trouble> {
+        let RawForm(body) = RawForm::from_request(request, app)
+            .await
+            .map_err(|rejection| Trouble(Problem::new(rejection.status(), rejection.body_text())))?;
+        let sent = parsed(&app.blocking, body, pairs).await?;
+        sent.map(Self).ok_or_else(|| too_many().into())
     }
 }
 

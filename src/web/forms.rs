@@ -2,10 +2,27 @@
 
 use crate::http::Problem;
 use axum::body::Bytes;
+use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
 /// The fields of a form that was sent.
 pub(super) type Sent = Vec<(String, String)>;
+
+/// Fields that a form or a query may have: a tool's arguments are the most.
+const MAX_FIELDS: usize = 500;
+
+/// The fields of a form or a query; `None` when there are more than any has.
+pub(super) fn pairs(text: &[u8]) -> Option<Sent> {
+    let mut pairs = form_urlencoded::parse(text).map(|(name, value)| (name.into_owned(), value.into_owned()));
+    let sent: Sent = pairs.by_ref().take(MAX_FIELDS).collect();
+    pairs.next().is_none().then_some(sent)
+}
+
+/// What is said of too many.
+pub(super) fn too_many() -> Problem {
+    let detail = format!("there are more than {MAX_FIELDS} fields");
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+}
 
 /// The last value of a field, trimmed; empty when there is none.
 pub(super) fn field<'a>(sent: &'a Sent, name: &str) -> &'a str {
@@ -70,6 +87,14 @@ impl Refused {
 #[cfg(test)]
 mod unit {
     use super::*;
+
+    #[test]
+    fn a_form_has_so_many_fields_and_no_more() {
+        let sent = pairs(b"a=1&b=%C3%A9+x&&c").unwrap();
+        assert_eq!((sent.len(), field(&sent, "b"), field(&sent, "c")), (3, "\u{e9} x", ""));
+        assert_eq!(pairs("a&".repeat(MAX_FIELDS).as_bytes()).map(|sent| sent.len()), Some(MAX_FIELDS));
+        assert_eq!(pairs("a&".repeat(MAX_FIELDS + 1).as_bytes()), None);
+    }
 
     #[test]
     fn fields_become_the_body_the_api_takes() {

@@ -32,7 +32,7 @@ pub(crate) use page::{Templates, made_of, not_found, trouble};
 
 use crate::app::App;
 use crate::domain::Role;
-use crate::http::Pages;
+use crate::http::{BodyLimit, Pages};
 use axum::http::{HeaderValue, header};
 use axum::{Extension, Router};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Every page, and who may see or send it: the least role.
+/// Every page, who may see or send it (the least role), and how much may be sent: 64 KiB where nothing else is said.
 pub(crate) fn pages() -> Pages {
     use Role::{Admin, Operator, Viewer};
     Pages::new()
@@ -64,7 +64,7 @@ pub(crate) fn pages() -> Pages {
         .get("/conversations/{id}/evidence/{label}", Viewer, evidence::of_conversation)
         .get("/conversations/{id}/evidence/{label}/lines", Viewer, evidence::lines_of_conversation)
         .get("/chat", Operator, chat::begin)
-        .post("/chat", Operator, chat::ask)
+        .post_long(BodyLimit::kib(512), "/chat", Operator, chat::ask)
         .get("/chat/{id}", Viewer, chat::show)
         .post("/chat/{id}/stop", Operator, chat::stop)
         .get("/chat/turns/{run}", Viewer, chat::live)
@@ -77,9 +77,9 @@ pub(crate) fn pages() -> Pages {
         .get("/conversations", Viewer, conversations::list)
         .post("/conversations/{id}", Operator, conversations::change)
         .get("/agents", Viewer, agents::list)
-        .post("/agents", Admin, agents::add)
+        .post_long(BodyLimit::kib(256), "/agents", Admin, agents::add)
         .get("/agents/{id}", Viewer, agents::show)
-        .post("/agents/{id}", Admin, agents::change)
+        .post_long(BodyLimit::kib(256), "/agents/{id}", Admin, agents::change)
         .get("/mcp-servers", Viewer, servers::list)
         .post("/mcp-servers", Admin, servers::add)
         .get("/mcp-servers/{name}", Viewer, servers::show)
@@ -87,7 +87,7 @@ pub(crate) fn pages() -> Pages {
         .get("/mcp-servers/{name}/tools/{tool}", Viewer, servers::tool)
         .post("/mcp-servers/{name}/tools/{tool}", Operator, servers::try_tool)
         .get("/runbooks", Viewer, runbooks::list)
-        .post("/runbooks", Admin, runbooks::add)
+        .post_long(BodyLimit::kib(1024), "/runbooks", Admin, runbooks::add)
         .get("/runbooks/{id}", Viewer, runbooks::show)
         .post("/runbooks/{id}", Admin, runbooks::change)
         .get("/usage", Viewer, usage::show)

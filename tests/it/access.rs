@@ -20,7 +20,7 @@ pub async fn key(app: &TestApp, role: Role, namespaces: &[&str]) -> String {
 }
 
 /// The path with something in the place of its parameters that nothing is called.
-fn path(rule: &Rule) -> String {
+pub fn path(rule: &Rule) -> String {
     let nobody = uuid::Uuid::nil().to_string();
     let mut path = rule.path.clone();
     for (parameter, value) in [
@@ -53,8 +53,9 @@ pub async fn status(app: &TestApp, rule: &Rule, key: Option<&str>) -> u16 {
 #[test]
 fn the_table_of_roles_and_routes() {
     let mut table = String::new();
-    for Rule { path, method, role } in access() {
-        let _ = writeln!(table, "{:<9} {method:<6} {path}", role.map_or("everybody", Role::as_str));
+    for Rule { path, method, role, body } in access() {
+        let (role, body) = (role.map_or("everybody", Role::as_str), body.to_string());
+        let _ = writeln!(table, "{role:<9} {method:<6} {body:<19} {path}");
     }
     insta::assert_snapshot!(table);
 }

@@ -113,37 +113,6 @@ async fn connections_are_as_many_as_are_allowed() {
     assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
-/// Announces a large body: `100` when it may come.
-async fn announce(replica: &Replica) -> (TcpStream, String) {
-    let head = format!("{HEAD}expect: 100-continue\r\ncontent-length: 33000000\r\n\r\n");
-    let mut stream = connect(replica, &head).await;
-    let mut answer = [0; 12];
-    timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
-    let status = String::from_utf8_lossy(&answer[9..]).into_owned();
-    (stream, status)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn large_bodies_together_are_bounded_and_small_ones_get_through() {
-    let replica = Replica::serve(&Setup::bare().await).ready().await;
-    let (mut held, mut refused) = (Vec::new(), 0);
-    for _ in 0..24 {
-        match announce(&replica).await {
-            (stream, status) if status == "100" => held.push(stream),
-            (_, status) => {
-                assert_eq!(status, "503");
-                refused += 1;
-            }
-        }
-    }
-    assert_eq!((held.len(), refused), (16, 8));
-    let small =
-        replica.report(&json!({"namespace": "ci", "pod_name": "p", "log": "error: x\n"}), "small").await;
-    assert_eq!(small.unwrap().status, 202);
-    drop(held);
-    eventually("there is room again", async || (announce(&replica).await.1 == "100").then_some(())).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_over_the_limit_is_refused_in_words() {
     let replica = Replica::serve(&Setup::bare().await.set("REGREEN_BODY_LIMIT", "100000")).ready().await;

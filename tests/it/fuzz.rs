@@ -138,7 +138,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 }
 
 /// Every operation that takes JSON: its method, its path and the names of its fields.
-fn operations() -> Vec<(reqwest::Method, String, Vec<String>)> {
+pub fn operations() -> Vec<(reqwest::Method, String, Vec<String>)> {
     let api = serde_json::to_value(regreen::http::openapi()).unwrap();
     let mut found = Vec::new();
     for (path, item) in api["paths"].as_object().unwrap() {
@@ -150,11 +150,15 @@ fn operations() -> Vec<(reqwest::Method, String, Vec<String>)> {
             let name = schema["$ref"].as_str().and_then(|to| to.rsplit('/').next()).unwrap_or_default();
             let mut fields = BTreeSet::new();
             properties(&api, &api["components"]["schemas"][name], &mut fields);
-            let path = path.replace("{id}", "01a20002-ce71-73fb-ae3e-7ffcf5c8eeeb").replace(['{', '}'], "");
-            found.push((method.to_uppercase().parse().unwrap(), path, fields.into_iter().collect()));
+            found.push((method.to_uppercase().parse().unwrap(), called(path), fields.into_iter().collect()));
         }
     }
     found
+}
+
+/// A path with something in the place of its parameters.
+pub fn called(path: &str) -> String {
+    path.replace("{id}", "01a20002-ce71-73fb-ae3e-7ffcf5c8eeeb").replace(['{', '}'], "")
 }
 
 fn properties(api: &Value, schema: &Value, found: &mut BTreeSet<String>) {

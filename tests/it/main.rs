@@ -12,6 +12,7 @@ mod approvals;
 mod audit;
 mod audit_chain;
 mod auth;
+mod bodies;
 mod browser;
 mod chaos_clients;
 mod chaos_disk;

@@ -1,0 +1,107 @@
+//! The largest body that a route takes: declared with the route, told in its description and in every refusal.
+
+use super::problem::Problem;
+use axum::http::StatusCode;
+use serde::Serialize;
+use std::fmt;
+
+/// The largest body that a route takes; never more than `server.body_limit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct BodyLimit {
+    /// In KiB; as much as `server.body_limit` when absent.
+    kib: Option<usize>,
+    /// What helps whoever sent more.
+    #[serde(skip)]
+    remedy: Option<&'static str>,
+}
+
+impl BodyLimit {
+    /// Of every route that declares no other: a form, a signed event, a few short fields.
+    pub const SMALL: Self = Self::kib(64);
+    /// As much as `server.body_limit`: where logs come in.
+    pub const CONFIGURED: Self = Self { kib: None, remedy: None };
+
+    /// So many KiB.
+    #[must_use]
+    pub const fn kib(kib: usize) -> Self {
+        Self { kib: Some(kib), remedy: None }
+    }
+
+    /// Told to whoever sends more.
+    #[must_use]
+    pub const fn remedy(mut self, remedy: &'static str) -> Self {
+        self.remedy = Some(remedy);
+        self
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub fn bytes(self, configured: usize) -> usize {
+        self.kib.map_or(configured, |kib| (kib * 1024).min(configured))
+    }
+
+    /// 413, with the limit in words.
+    pub(super) fn refusal(self, configured: usize) -> Problem {
+        let bytes = self.bytes(configured);
+        let mut detail = if bytes < configured {
+            format!("the body is larger than {self}, the most that is taken here")
+        } else {
+            format!("the body is larger than the {bytes} bytes that `server.body_limit` allows")
+        };
+        if let Some(remedy) = self.remedy {
+            detail = format!("{detail}; {remedy}");
+        }
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+}
+
+impl fmt::Display for BodyLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kib {
+            None => f.write_str("`server.body_limit`"),
+            Some(kib) if kib % 1024 == 0 => write!(f, "{} MiB", kib / 1024),
+            Some(kib) => write!(f, "{kib} KiB"),
+        }
+    }
+}
+
+/// Says of each operation that takes a body how large it may be.
+pub(super) fn describe(api: &mut utoipa::openapi::OpenApi, rules: &[super::Rule]) {
+    use utoipa::openapi::RefOr;
+    use utoipa::openapi::response::ResponseBuilder;
+    for rule in rules {
+        let Some(item) = api.paths.paths.get_mut(&rule.path) else { continue };
+        let operation = match rule.method.as_str() {
+            "POST" => &mut item.post,
+            "PUT" => &mut item.put,
+            "PATCH" => &mut item.patch,
+            _ => continue,
+        };
+        let Some(operation) = operation else { continue };
+        let description = format!("The body is larger than {}", rule.body);
+        let known = operation.responses.responses.entry("413".to_owned());
+        let response = known.or_insert_with(|| ResponseBuilder::new().build().into());
+        if let RefOr::T(response) = response {
+            response.description = description;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_limit_that_was_met() {
+        let detail = |limit: BodyLimit, configured| limit.refusal(configured).detail;
+        let form = BodyLimit::SMALL.remedy("send less");
+        assert_eq!(
+            detail(form, 1 << 20),
+            "the body is larger than 64 KiB, the most that is taken here; send less"
+        );
+        let configured = "the body is larger than the 2048 bytes that `server.body_limit` allows";
+        assert_eq!(detail(BodyLimit::CONFIGURED, 2048), configured);
+        assert_eq!(detail(BodyLimit::SMALL, 2048), configured, "no route takes more than that");
+        assert_eq!(BodyLimit::kib(4096).to_string(), "4 MiB");
+    }
+}
