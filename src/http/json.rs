@@ -33,7 +33,7 @@ pub(super) struct Object {
 /// It is no JSON, or nested deeper than 128.
 pub(super) fn object(text: &[u8], known: Known) -> serde_json::Result<Option<Object>> {
     if text.trim_ascii_start().first() != Some(&b'{') {
-        return count(text).map(|_| None);
+        return count(text).1.map(|()| None);
     }
     // First what is there is counted, then what is wanted of it is read: nothing large is built to be thrown away.
     let too_many = whole(text, Sizes(known))?;
@@ -41,14 +41,11 @@ pub(super) fn object(text: &[u8], known: Known) -> serde_json::Result<Option<Obj
     Ok(Some(Object { values, too_many }))
 }
 
-/// How many values a text of JSON holds.
-///
-/// # Errors
-/// It is no JSON, or nested deeper than 128.
-pub(super) fn count(text: &[u8]) -> serde_json::Result<usize> {
+/// How many values a text of JSON holds, as far as it is one: to its end, if it is, and nested no deeper than 128.
+pub(super) fn count(text: &[u8]) -> (usize, serde_json::Result<()>) {
     let mut values = 0;
-    whole(text, Counted(&mut values))?;
-    Ok(values)
+    let read = whole(text, Counted(&mut values));
+    (values, read)
 }
 
 fn whole<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> serde_json::Result<S::Value> {
@@ -375,7 +372,12 @@ mod tests {
         let object = read(&format!("{{\"a\":{many},\"b\":\"kept\",\"c\":{many}}}")).unwrap();
         assert_eq!(json!(object.values), json!({"a": null, "b": "kept"}));
         assert_eq!(object.too_many, BTreeSet::from(["a".to_owned()]));
-        assert!(count(many.as_bytes()).unwrap() > MAX_VALUES);
+        assert!(matches!(count(many.as_bytes()), (values, Ok(())) if values > MAX_VALUES));
+        let broken = &many.as_bytes()[..many.len() - 1];
+        assert!(
+            matches!(count(broken), (values, Err(_)) if values > MAX_VALUES),
+            "counted to where it breaks off"
+        );
     }
 
     #[test]

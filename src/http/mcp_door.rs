@@ -63,7 +63,7 @@ pub(super) async fn modest(request: Request, next: Next) -> Response {
     let Ok(body) = axum::body::to_bytes(body, limit).await else {
         return LIMIT.refusal(usize::MAX).into_response();
     };
-    if json::count(&body).is_ok_and(|values| values > MAX_VALUES) {
+    if json::count(&body).0 > MAX_VALUES {
         let detail = format!("the message holds more than {MAX_VALUES} values");
         return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
     }
