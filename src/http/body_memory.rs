@@ -150,7 +150,8 @@ mod tests {
         assert!(!room(&pool, 1).grow_to(20));
         assert!(room(&pool, 1).grow_to(10), "small ones are not counted");
         drop((greedy, second));
-        assert_eq!((pool.held().all, pool.held().by.len()), (0, 0));
+        let held = pool.held();
+        assert_eq!((held.all, held.by.len()), (0, 0));
     }
 
     #[test]
