@@ -2,7 +2,7 @@
 
 use super::clean;
 use super::look::{self, Look, mark};
-use super::redact::{Block, Redactor};
+use super::redact::{Position, Redactor};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead};
 
@@ -84,9 +84,9 @@ impl Lines {
     /// The reader fails.
     pub fn read(reader: impl BufRead, good: Option<&Templates>, redactor: &mut Redactor) -> io::Result<Self> {
         let mut lines = Self::default();
-        let mut block = Block::default();
+        let mut position = Position::default();
         clean::each_line(reader, |number, line, red| {
-            lines.push(number, &redactor.line(line, &mut block), red, good);
+            lines.push(number, &redactor.line(line, &mut position), red, good);
         })?;
         Ok(lines)
     }

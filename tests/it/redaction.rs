@@ -47,7 +47,7 @@ fn fill(line: &str, random: &mut fastrand::Rng) -> (String, Vec<String>) {
         rest = tail;
     }
     text.push_str(rest);
-    (text, filled)
+    (text.replace('⏎', "\n"), filled)
 }
 
 fn corpus(text: &str) -> impl Iterator<Item = &str> {
@@ -58,7 +58,7 @@ fn corpus(text: &str) -> impl Iterator<Item = &str> {
 fn no_secret_of_the_corpus_leaks() {
     let mut random = fastrand::Rng::with_seed(7);
     let lines: Vec<&str> = corpus(include_str!("../data/secrets.txt")).collect();
-    assert!(lines.len() >= 60, "{}", lines.len());
+    assert!(lines.len() >= 160, "{}", lines.len());
     let mut leaks = Vec::new();
     for line in lines {
         for _ in 0..FILLINGS {
@@ -89,7 +89,7 @@ fn what_only_looks_like_a_secret_stays() {
             }
         }
     }
-    assert!(all >= 200, "{all}");
+    assert!(all >= 3 * 230, "{all}");
     assert!(wrong.len() * 50 < all, "{} of {all} are taken for secrets:\n{}", wrong.len(), wrong.join("\n"));
 }
 

@@ -1,26 +1,27 @@
 //! Replaces secrets by stable placeholders: the same secret gets the same one within a report.
 
+mod flow;
+mod manifest;
+mod names;
 mod rules;
 
+use manifest::Manifest;
+use memchr::memchr2;
+use memchr::memmem::Finder;
 use regex::{Captures, Regex};
+use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::LazyLock;
 
-/// `key: value` or `"key": "value"` in a Secret's data.
-static ENTRY: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"^(?P<head>\s+"?[A-Za-z0-9._-]+"?:\s+"?)(?P<secret>[^"\s|>][^"\s]*)"#)
-        .expect("a fixed pattern")
-});
-/// Opens a Secret's data, as YAML or as JSON over many lines.
-static DATA: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r#"^(?P<indent>\s*)"?(?:data|stringData)"?:\s*\{?\s*$"#).expect("a fixed pattern")
-});
-/// A Secret in one line of JSON.
-static JSON_DATA: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r#""(?:data|stringData)"\s*:\s*\{[^{}]*\}"#).expect("a fixed pattern"));
-static JSON_VALUE: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r#"":\s*"(?P<secret>[^"]+)""#).expect("a fixed pattern"));
+/// Names in one line that turn out to be none of a secret, and are not taken with their values.
+const MAX_REFUSED: usize = 64;
+
+/// Opens an object's data, as YAML or as JSON over many lines.
+static DATA: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r#"^\s*"?(?:data|stringData)"?:\s*\{?\s*$"#).expect("a fixed pattern"));
+static SECRET: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("Secret"));
 static IS_SECRET: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"(?m)^\s*"?kind"?:\s*"?Secret"?,?\s*$|"kind"\s*:\s*"Secret""#).expect("a fixed pattern")
 });
@@ -28,23 +29,47 @@ static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"\b(?P<secret>[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,})\b")
         .expect("a fixed pattern")
 });
+static BEGIN: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("-----BEGIN "));
 
-/// Values that stand for a secret without being one.
-static HARMLESS: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)^(?:\*+|x{3,}|\.{3,}|<[^>]*>|\$\{?[\w.()]+\}?|\$\(.*|\{\{.*|%\w+%?|null|none|nil|true|false|undefined|empty|required|missing|invalid|changeme|example|redacted|\[?masked\]?|\[redacted.*|not[ _-].*|was|is|has|expired|read|write|file:.*|env:.*|vault:.*|secretKeyRef.*|valueFrom.*|/[\w./-]+|[0-9]{1,6})$")
-        .expect("a fixed pattern")
-});
+/// A text by itself with its secrets replaced: for what comes from outside and is neither log nor part of a run.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    Redactor::new().redact(text)
+}
 
-/// Where a text stands that is more than a line.
+/// An identifier that a caller chose, as it is stored: one that holds a secret by its SHA-256, which finds it again as well.
+#[must_use]
+pub fn identifier(text: &str) -> String {
+    if plain(text) == text { text.to_owned() } else { hex::encode(Sha256::digest(text)) }
+}
+
+/// What a line is part of: carried from each line of a text to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Block {
-    /// Nowhere.
+pub struct Position {
+    block: Block,
+    manifest: Manifest,
+}
+
+/// A part of a text that is more than a line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Block {
+    /// None.
     #[default]
     None,
-    /// Within the data of a Kubernetes object, which are indented deeper than this. Secrets hide all, others what is base64.
-    Data(usize),
-    /// Within a PEM block.
+    /// The data of a Kubernetes object.
+    Data(Data),
+    /// A PEM block.
     Pem,
+}
+
+/// The data of a Kubernetes object. Secrets hide all, others what is base64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Data {
+    /// They are indented deeper than this.
+    outer: usize,
+    secret: bool,
+    /// A text of many lines goes on while they are indented deeper than this.
+    text: Option<usize>,
 }
 
 /// Replaces secrets within one report.
@@ -79,28 +104,50 @@ impl Redactor {
     /// The text with its secrets replaced. Its number of lines does not change.
     #[must_use]
     pub fn redact(&mut self, text: &str) -> String {
-        let secret = IS_SECRET.is_match(text);
+        let secret = SECRET.find(text.as_bytes()).is_some() && IS_SECRET.is_match(text);
         let mut redacted = String::with_capacity(text.len());
-        let mut block = Block::None;
-        for line in text.split_inclusive('\n') {
-            let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
-            redacted.push_str(&self.of_line(line, &mut block, secret));
-            redacted.push_str(end);
+        let mut position = Position::default();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest.as_bytes());
+            let (line, after) = rest.split_at(end.unwrap_or(rest.len()));
+            redacted.push_str(&self.of_line(line, after, &mut position, secret));
+            rest = after;
+            if end.is_some() {
+                redacted.push('\n');
+                rest = &after[1..];
+            }
         }
         redacted
     }
 
-    /// The same line by line; `block` is carried from one to the next.
-    pub fn line<'a>(&mut self, line: &'a str, block: &mut Block) -> Cow<'a, str> {
-        self.of_line(line, block, false)
+    /// The same line by line; `position` is carried from one to the next. A name that follows its value is not seen, nor what
+    /// kind of object data belong to.
+    pub fn line<'a>(&mut self, line: &'a str, position: &mut Position) -> Cow<'a, str> {
+        self.of_line(line, "", position, false)
     }
 
-    fn of_line<'a>(&mut self, line: &'a str, block: &mut Block, secret: bool) -> Cow<'a, str> {
-        if *block == Block::Pem || line.contains("-----BEGIN ") {
-            return self.pem(line, block);
+    fn of_line<'a>(
+        &mut self,
+        line: &'a str,
+        after: &str,
+        position: &mut Position,
+        secret: bool,
+    ) -> Cow<'a, str> {
+        if position.block == Block::Pem || BEGIN.find(line.as_bytes()).is_some() {
+            return self.pem(line, after, position);
         }
-        let mut text = self.data(line, block, secret);
-        for rule in rules::ALL.for_line(line) {
+        let mut text = Cow::Borrowed(line);
+        if let Some(range) = position.manifest.secret(line, after) {
+            text = self.replaced(text, range, "password");
+        } else if let Some(range) = position.block.secret(line, secret) {
+            text = self.replaced(text, range, "secret-data");
+        }
+        let wanted = rules::ALL.wanted(line);
+        if wanted.names() && memchr2(b'{', b'[', line.as_bytes()).is_some() {
+            text = self.flow(text);
+        }
+        for rule in rules::ALL.of(wanted) {
             if rule.pattern().is_match(&text) {
                 text = Cow::Owned(self.apply(rule.kind, rule.pattern(), &text));
             }
@@ -111,12 +158,42 @@ impl Redactor {
         text
     }
 
+    /// What stands in a manifest as a value, and is no reference.
+    fn replaced<'a>(&mut self, line: Cow<'a, str>, range: Range<usize>, kind: &'static str) -> Cow<'a, str> {
+        let value = &line[range.clone()];
+        if names::is_reference(value) || value.contains("[redacted:") {
+            return line;
+        }
+        let placeholder = self.placeholder(kind, value);
+        Cow::Owned(format!("{}{placeholder}{}", &line[..range.start], &line[range.end..]))
+    }
+
+    /// Objects and lists in one line.
+    fn flow<'a>(&mut self, line: Cow<'a, str>) -> Cow<'a, str> {
+        let mut replaced = String::new();
+        let mut from = 0;
+        for flow::Found { range, kind, by_key } in flow::secrets(&line) {
+            let value = &line[range.clone()];
+            let stays = names::is_reference(value) || value.contains("[redacted:");
+            if stays || by_key && (names::is_harmless(value) || names::is_code(value)) {
+                continue;
+            }
+            replaced.push_str(&line[from..range.start]);
+            replaced.push_str(&self.placeholder(kind, value));
+            from = range.end;
+        }
+        if from == 0 {
+            return line;
+        }
+        replaced.push_str(&line[from..]);
+        Cow::Owned(replaced)
+    }
+
     /// A line that begins, continues or ends a PEM block; keys go, certificates and public keys stay.
-    fn pem<'a>(&mut self, line: &'a str, block: &mut Block) -> Cow<'a, str> {
+    fn pem<'a>(&mut self, line: &'a str, after: &str, position: &mut Position) -> Cow<'a, str> {
         const END: &str = "-----END ";
-        if *block == Block::None
-            && let Some((head, rest)) = line.split_once("-----BEGIN ")
-        {
+        let inside = position.block == Block::Pem;
+        if !inside && let Some((head, rest)) = line.split_once("-----BEGIN ") {
             let Some((label, body)) = rest.split_once("-----") else { return Cow::Borrowed(line) };
             if !label.ends_with("PRIVATE KEY") && !label.ends_with("PRIVATE KEY BLOCK") {
                 return Cow::Borrowed(line);
@@ -126,16 +203,12 @@ impl Redactor {
                 let placeholder = self.placeholder("private-key", key);
                 return Cow::Owned(format!("{head}-----BEGIN {label}-----{placeholder}{END}{tail}"));
             }
-            *block = Block::Pem;
+            position.block = Block::Pem;
             let placeholder = self.placeholder("private-key", body);
             return Cow::Owned(format!("{head}-----BEGIN {label}-----{placeholder}"));
         }
-        if let Block::Data(_) = block {
-            *block = Block::None;
-            return self.pem(line, block);
-        }
         if let Some((_, tail)) = line.split_once(END) {
-            *block = Block::None;
+            position.block = Block::None;
             return Cow::Owned(format!("{END}{tail}"));
         }
         // A log that was cut within the key goes on with something else.
@@ -144,53 +217,38 @@ impl Redactor {
             ["Proc-Type: ", "DEK-Info: ", "Version: ", "Comment: "].iter().any(|name| body.starts_with(name));
         let of_key = header || !body.contains(' ');
         if !of_key {
-            *block = Block::None;
-            return self.of_line(line, block, false);
+            position.block = Block::None;
+            return self.of_line(line, after, position, false);
         }
         Cow::Borrowed("")
     }
 
-    /// A line of a Kubernetes object's data.
-    fn data<'a>(&mut self, line: &'a str, block: &mut Block, secret: bool) -> Cow<'a, str> {
-        if line.contains("\"Secret\"") && line.contains("ata\"") {
-            let replace = |found: &Captures<'_>| self.apply("secret-data", &JSON_VALUE, &found[0]);
-            return Cow::Owned(JSON_DATA.replace_all(line, replace).into_owned());
-        }
-        let indent = line.len() - line.trim_start().len();
-        if let Some(found) = DATA.captures(line) {
-            *block = Block::Data(found["indent"].len());
-            return Cow::Borrowed(line);
-        }
-        let Block::Data(outer) = *block else { return Cow::Borrowed(line) };
-        if indent <= outer && !line.trim().is_empty() {
-            *block = Block::None;
-            return Cow::Borrowed(line);
-        }
-        let Some(value) = ENTRY.captures(line).and_then(|entry| entry.name("secret")) else {
-            return Cow::Borrowed(line);
-        };
-        if secret || base64(value.as_str()) {
-            return Cow::Owned(self.apply("secret-data", &ENTRY, line));
-        }
-        Cow::Borrowed(line)
-    }
-
     fn apply(&mut self, kind: &'static str, pattern: &Regex, text: &str) -> String {
-        let replace = |found: &Captures<'_>| {
+        let mut applied = String::with_capacity(text.len());
+        let (mut from, mut at, mut refused) = (0, 0, 0);
+        while let Some(found) = pattern.captures_at(text, at) {
             let whole = found.get(0).expect("group 0 always matches");
-            let Some(secret) = found.name("secret") else {
-                return whole.as_str().to_owned();
-            };
-            let value = secret.as_str().trim_matches(['"', '\'', '`', '\\']);
-            let named = matches!(kind, "password" | "connection-string" | "api-key-header" | "cookie");
-            if HARMLESS.is_match(value) || value.contains("[redacted:") || (named && is_code(value)) {
-                return whole.as_str().to_owned();
+            at = whole.end().max(at + 1);
+            match secret(kind, &found) {
+                Some(range) => {
+                    applied.push_str(&text[from..range.start]);
+                    applied.push_str(&self.placeholder(kind, &text[range.clone()]));
+                    from = range.end;
+                }
+                // What looked like its value may be a name with a value of its own.
+                None if refused < MAX_REFUSED => {
+                    refused += 1;
+                    at = found.name("name").map_or(at, |name| name.end().max(whole.start() + 1));
+                }
+                None => {}
             }
-            let placeholder = self.placeholder(kind, value);
-            let (before, after) = (secret.start() - whole.start(), secret.end() - whole.start());
-            format!("{}{placeholder}{}", &whole.as_str()[..before], &whole.as_str()[after..])
-        };
-        pattern.replace_all(text, replace).into_owned()
+            if at > text.len() {
+                break;
+            }
+            at = text.ceil_char_boundary(at);
+        }
+        applied.push_str(&text[from..]);
+        applied
     }
 
     fn placeholder(&mut self, kind: &'static str, value: &str) -> String {
@@ -206,6 +264,43 @@ impl Redactor {
     }
 }
 
+impl Block {
+    /// What is secret in a line of an object's data; `secret` when some of the text is of a Secret.
+    fn secret(&mut self, line: &str, secret: bool) -> Option<Range<usize>> {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        if text.trim_start_matches('"').starts_with(['d', 's']) && DATA.is_match(line) {
+            let secret = text.trim_start_matches('"').starts_with('s');
+            *self = Self::Data(Data { outer: indent, secret, text: None });
+            return None;
+        }
+        let Self::Data(data) = self else { return None };
+        if text.trim().is_empty() {
+            return None;
+        }
+        if indent <= data.outer {
+            *self = Self::None;
+            return None;
+        }
+        let secret = secret || data.secret;
+        if data.text.is_some_and(|outer| indent > outer) {
+            return secret.then(|| indent..line.trim_end().len());
+        }
+        data.text = None;
+        let value = manifest::entry(line, indent, false)?.value;
+        if manifest::opens_text(&line[value.clone()]) {
+            data.text = Some(indent);
+            return None;
+        }
+        let (range, closed) = manifest::scalar(line, value);
+        if !closed {
+            data.text = Some(indent);
+        }
+        let hidden = !range.is_empty() && (secret || base64(&line[range.clone()]));
+        hidden.then_some(range)
+    }
+}
+
 /// Base64 that is more than a word.
 fn base64(value: &str) -> bool {
     let body = value.trim_end_matches('=');
@@ -218,32 +313,43 @@ fn base64(value: &str) -> bool {
                 && body.bytes().any(|byte| byte.is_ascii_lowercase()))
 }
 
-/// `token: string` of a type, `password = getPassword()` of a program, `token: EOF` of a parser: code, not a value.
-fn is_code(value: &str) -> bool {
-    let word = value.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_');
-    let lower_word = word && !value.bytes().any(|b| b.is_ascii_uppercase()) && value.len() <= 8;
-    let type_or_constant =
-        word && (value.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') || camel(value));
-    // `self.config.token`, `os.environ`, `pkg::name`
-    let path = value.contains("::") || value.split('.').count() > 1 && value.split('.').all(identifier);
-    lower_word || type_or_constant || path
-}
-
-/// `SecretKeySelector`: words with a capital each, and no more capitals than words have.
-fn camel(value: &str) -> bool {
-    let capitals = value.bytes().filter(u8::is_ascii_uppercase).count();
-    let humps = value
-        .as_bytes()
-        .windows(2)
-        .filter(|pair| pair[0].is_ascii_uppercase() && pair[1].is_ascii_lowercase())
-        .count();
-    value.is_ascii() && (1..=4).contains(&capitals) && humps == capitals && value.len() >= capitals * 4
-}
-
-fn identifier(part: &str) -> bool {
-    part.len() <= 24
-        && part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && part.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
+/// What of a match is to be replaced, if it is a secret.
+fn secret(kind: &str, found: &Captures<'_>) -> Option<Range<usize>> {
+    let (group, literal) = found
+        .name("secret")
+        .map(|group| (group, false))
+        .or_else(|| found.name("literal").map(|group| (group, true)))?;
+    let signs = ['"', '\'', '`', '\\'];
+    let text = group.as_str();
+    let value = text.trim_start_matches(signs);
+    let start = group.end() - value.len();
+    let value = value.trim_end_matches(signs);
+    let quoted = start > group.start();
+    if value.is_empty() || value.contains("[redacted:") || names::is_reference(value) {
+        return None;
+    }
+    let named =
+        matches!(kind, "password" | "connection-string" | "api-key-header" | "cookie" | "url-parameter");
+    if let Some(name) = found.name("name") {
+        let between = &found.get(0)?.as_str()[name.end() - found.get(0)?.start()..];
+        // `PASS: TestLogin` is a test that passed.
+        let pass = name.as_str() == "pass" && (between.starts_with(['=', '"', '\'']));
+        if !pass && !names::is_secret(name.as_str()) {
+            return None;
+        }
+    }
+    let short = if quoted { 4 } else { 6 };
+    // The end of a sentence, or of what it quotes.
+    let said = value.trim_end_matches(['`', '\'', '"', '.', ',', ';', ')']);
+    let harmless = match (named, literal) {
+        (_, true) => names::is_path(value) || names::is_reference(said),
+        (true, false) => names::is_harmless(said) || names::is_code(value),
+        (false, false) => names::is_harmless(said),
+    };
+    if harmless || found.name("name").is_some() && !literal && value.len() < short {
+        return None;
+    }
+    Some(start..start + value.len())
 }
 
 #[cfg(test)]

@@ -5,6 +5,18 @@ use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 use regex::Regex;
 use std::sync::{LazyLock, OnceLock};
 
+/// What rules by name are called.
+const NAMED: &str = "password";
+/// Each name of a secret has one of these.
+const NAMES: &str = "pass pwd secret token key cred _auth _pat _jwt cookie";
+
+/// A value in quotes, in escaped quotes, or up to the end of a line that was cut.
+macro_rules! quoted {
+    () => {
+        r#"\\"(?:[^"\\]|\\\\\\?.)*(?:\\"|$)|"(?:[^"\\]|\\.)*(?:"|$)|'[^']*(?:'|$)"#
+    };
+}
+
 /// Name, triggers in lower case separated by blanks, expression.
 #[rustfmt::skip]
 const RULES: &[(&str, &str, &str)] = &[
@@ -77,16 +89,24 @@ const RULES: &[(&str, &str, &str)] = &[
     ("cookie", "cookie", r"(?i)\b(?:set-)?cookie:\s*(?P<secret>\S.{7,})"),
     ("api-key-header", "x-api-key x-auth-token x-vault-token private-token job-token x-gitlab-token x-goog-api-key apikey", r#"(?i)\b(?:x-api-key|x-auth-token|x-vault-token|private-token|job-token|x-gitlab-token|x-goog-api-key|apikey)["']?\s*[:=]\s*["']?(?P<secret>[^\s"',;]{8,})"#),
     ("bearer-token", "bearer", r"(?i)\bbearer\s+(?P<secret>[A-Za-z0-9+/=._~-]{16,})"),
-    ("url-password", "://", r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@'\x22]*:(?P<secret>[^\s/@'\x22]{2,})@"),
+    ("url-parameter", "token= sig= signature= key= apikey= password= passwd= pwd= pass= secret= auth= sas= ticket= session= sessionid= credential=", r"(?i)[?&;](?:amp;)?(?:(?:private|access|refresh|id|job|auth|api|session|security)?[_-]?token|x-(?:amz|goog)-(?:signature|credential|security-token)|sig|signature|api[_-]?key|apikey|password|passwd|pwd|pass|client[_-]?secret|secret|auth|sas|ticket|session(?:_?id)?)=(?P<literal>[^\s&;#\x22'<>\\)\]}]{2,})"),
+    ("url-parameter", "key= code=", r"(?i)[?&](?:key|code)=(?P<secret>[A-Za-z0-9_-]{16,})(?:[&#\s\x22')>]|$)"),
+    ("url-password", "://", r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@'\x22]*:(?P<secret>[^\s/'\x22]{2,})@"),
     ("url-token", "://", r"\b[a-zA-Z][a-zA-Z0-9+.-]*://(?P<secret>[A-Za-z0-9_~.-]{20,})@"),
     ("connection-string", "password= pwd=", r"(?i)\b(?:password|pwd)=(?P<secret>[^\s;,'\x22&]{3,})"),
     ("netrc-password", "machine", r"(?i)\bmachine\s+\S+\s+login\s+\S+\s+password\s+(?P<secret>\S+)"),
     ("login-option", "curl wget docker podman skopeo buildah mysql psql sshpass svn http helm", r#"(?i)\b(?:curl|wget|http)\b.*?\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']+:(?P<secret>[^\s"'@]{3,})"#),
     ("login-option", "docker podman skopeo buildah helm oras crane login", r#"(?i)\b(?:docker|podman|skopeo|buildah|helm|oras|crane|oc)\b.*?\blogin\b.*?\s-p[ =]?["']?(?P<secret>[^\s"'-][^\s"']{3,})"#),
     ("login-option", "mysql mysqldump sshpass mariadb", r#"(?i)\b(?:mysql|mysqldump|mariadb|sshpass)\b.*?\s-p ?["']?(?P<secret>[^\s"'-][^\s"']{3,})"#),
-    ("password", "password passwd passphrase passwort pwd secret key token credential", r#"(?i)(?:\b|_)(?:password|passwd|passphrase|passwort|pwd|secret|client[_-]?secret|access[_-]?key|secret[_-]?key|secret[_-]?access[_-]?key|private[_-]?key|encryption[_-]?key|signing[_-]?key|master[_-]?key|account[_-]?key|api[_-]?key|apikey|(?:access|auth|refresh|api|deploy|session|id|private|bot|webhook|registry|csrf)[_-]?token|token|credentials?)\\?["']?\s*(?:=|:|=>|:=)\s*(?P<secret>\\?"[^"\r\n]{4,}"|'[^'\r\n]{4,}'|[^\s"'<>,;(){}\[\]]{6,})"#),
-    ("password", "password= passwd= secret token key cred", r"\b(?:[A-Z][A-Z0-9_]*_)?(?:PASSWORD|PASSWD|SECRET|TOKEN|APIKEY|API_KEY|SECRET_KEY|PRIVATE_KEY|ACCESS_KEY|CREDENTIALS?)(?:_(?:BASE|PROD|DEV|STAGING|TEST|CI|VALUE|KEY|HASH|SALT|[0-9]+))?=(?P<secret>[^\s;,\x22']{6,})"),
-    ("password", "password passwd token secret api-key pass", r"(?i)(?:^|\s)--?(?:password|passwd|token|secret|api-key|access-token|auth-token|storepass|keypass|passphrase|db-password)[ =](?P<secret>[^\s-][^\s]{5,})"),
+    (NAMED, NAMES, concat!(r"\b(?P<name>[A-Z][A-Z0-9_]*(?:PASS(?:W(?:OR)?D|WORT|PHRASE)?|PWD|SECRET|TOKEN|KEY|CRED(?:ENTIAL)?S?|AUTH|PAT|JWT|COOKIE)(?:_[A-Z0-9]+)*)=(?P<literal>", quoted!(), r#"|[^\s;,"']{3,})"#)),
+    (NAMED, NAMES, concat!(r#"(?i)(?P<name>[A-Z0-9_.-]*(?:pass(?:w(?:or)?d|wort|phrase)?|pwd|secret|token|key|cred(?:ential)?s?|_auth|_pat|_jwt|cookie)(?:[_.-]?(?:base(?:64)?|b64|prod|dev|staging|test|ci|value|hash|salt|old|new|primary|secondary|current|previous|encoded|plain|[0-9]+))*)\\*["']?\s*(?:=>|:=|=|:)\s*(?P<secret>"#, quoted!(), r#"|[^\s"'<>,;(){}\[\]]{3,})"#)),
+    (NAMED, NAMES, r#"(?i)(?:^|[\s"'\[(,=])--?(?P<name>[A-Z][A-Z0-9_.-]*)=["']?(?P<literal>[^\s"'-][^\s"',]{3,})"#),
+    (NAMED, NAMES, r#"(?i)(?:^|[\s"'\[(,=])--?(?P<name>[A-Z][A-Z0-9_.-]*)\s+["']?(?P<secret>[^\s"'-][^\s"',]{3,})"#),
+    (NAMED, NAMES, r#"(?i)--?[a-z0-9_.-]*(?:pass(?:word|wd|phrase)?|secret|token|key)\\*["'],\s*\\*["'](?P<literal>[^"'\\\s-][^"'\\]*)"#),
+    (NAMED, NAMES, r"\bName:(?P<name>[A-Za-z0-9_.-]+),? Value:(?P<literal>[^\s{}]{3,})"),
+    (NAMED, NAMES, r"(?i)<(?:name|key)>(?P<name>[A-Za-z0-9_.-]+)</(?:name|key)>\s*<value>(?P<literal>[^<]+)</value>"),
+    (NAMED, NAMES, r"(?i)<(?P<name>[A-Za-z0-9_.-]+)>(?P<secret>[^<>\s]{3,})</"),
+    (NAMED, "pass:", r"(?:^|\s)-pass(?:in|out)?\s+pass:(?P<literal>[^\s'\x22]+)"),
 ];
 
 /// A kind of secret.
@@ -107,33 +127,67 @@ impl Rule {
 pub(super) struct Rules {
     rules: Vec<Rule>,
     triggers: AhoCorasick,
-    /// The rule of each trigger.
-    of_trigger: Vec<usize>,
+    /// The rules of each trigger, as bits.
+    of_trigger: Vec<u128>,
+    /// Those that go by the name of a value.
+    named: u128,
 }
 
 pub(super) static ALL: LazyLock<Rules> = LazyLock::new(|| {
-    let mut words = Vec::new();
-    let mut of_trigger = Vec::new();
+    let (mut words, mut of_trigger, mut named): (Vec<&str>, Vec<u128>, u128) = (Vec::new(), Vec::new(), 0);
     for (index, (_, triggers, _)) in RULES.iter().enumerate() {
         for word in triggers.split(' ') {
-            words.push(word);
-            of_trigger.push(index);
+            // Many rules share their words; each is looked for once.
+            match words.iter().position(|known| *known == word) {
+                Some(known) => of_trigger[known] |= 1 << index,
+                None => {
+                    words.push(word);
+                    of_trigger.push(1 << index);
+                }
+            }
+        }
+        if *triggers == NAMES {
+            named |= 1 << index;
         }
     }
     let triggers = AhoCorasickBuilder::new().ascii_case_insensitive(true).build(words).expect("fixed words");
     let rules =
         RULES.iter().map(|(kind, _, expression)| Rule { kind, expression, compiled: OnceLock::new() });
-    Rules { rules: rules.collect(), triggers, of_trigger }
+    Rules { rules: rules.collect(), triggers, of_trigger, named }
 });
 
+/// The rules worth trying on a line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    rules: u128,
+    named: u128,
+}
+
+impl Wanted {
+    /// Whether the line has a word that names of secrets have.
+    pub(super) fn names(self) -> bool {
+        self.rules & self.named != 0
+    }
+}
+
 impl Rules {
-    /// The rules worth trying on a line, in order.
-    pub(super) fn for_line(&self, line: &str) -> impl Iterator<Item = &Rule> {
-        let mut wanted = 0u128;
+    /// The rules one of whose triggers stands in a line.
+    pub(super) fn wanted(&self, line: &str) -> Wanted {
+        let mut rules = 0u128;
         for found in self.triggers.find_overlapping_iter(line) {
-            wanted |= 1 << self.of_trigger[found.pattern().as_usize()];
+            rules |= self.of_trigger[found.pattern().as_usize()];
         }
-        self.rules.iter().enumerate().filter(move |(index, _)| wanted >> index & 1 == 1).map(|(_, rule)| rule)
+        Wanted { rules, named: self.named }
+    }
+
+    /// These, in order.
+    pub(super) fn of(&self, wanted: Wanted) -> impl Iterator<Item = &Rule> {
+        let mut left = wanted.rules;
+        std::iter::from_fn(move || {
+            let index = left.trailing_zeros() as usize;
+            left &= left.checked_sub(1)?;
+            self.rules.get(index)
+        })
     }
 }
 
@@ -146,12 +200,17 @@ mod tests {
         // The rules of a line are kept in one word of bits.
         assert!(RULES.len() < 128);
         for rule in &ALL.rules {
-            assert!(rule.pattern().capture_names().flatten().any(|name| name == "secret"), "{}", rule.kind);
+            assert!(
+                rule.pattern().capture_names().flatten().any(|name| matches!(name, "secret" | "literal")),
+                "{}",
+                rule.kind
+            );
         }
     }
 
     #[test]
     fn a_common_line_tries_no_expression() {
-        assert_eq!(ALL.for_line("Downloading the archive from the mirror, 42 of 100").count(), 0);
+        let wanted = ALL.wanted("Downloading the archive from the mirror, 42 of 100");
+        assert_eq!(ALL.of(wanted).count(), 0);
     }
 }
