@@ -81,6 +81,8 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     let place = app.room.answer().ok_or(Refusal::Full)?;
     let mut redactor = Redactor::new();
     let question = redactor.redact(ask.message.trim());
+    let title_of = title(&question);
+    let question = noted(question, redactor.count());
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
     let (id, title, incident, agent) = match (ask.conversation, ask.incident) {
@@ -99,7 +101,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
             (id, known.title, Some(incident), ask.agent)
         }
         (None, None) => {
-            let (id, title) = (Uuid::now_v7(), title(&question));
+            let (id, title) = (Uuid::now_v7(), title_of);
             conversations::open(&mut *transaction, id, (&title, &ask.caller.name), now).await?;
             (id, title, None, ask.agent)
         }
@@ -183,6 +185,17 @@ async fn brought(
     Ok(brought
         .map(|(((role, author, _), text), is_own)| Brought { role, author: author.clone(), text, is_own })
         .collect())
+}
+
+/// What is said, and below it how many secrets were taken out: whoever pasted one learns so where they look.
+fn noted(question: String, secrets: usize) -> String {
+    if secrets == 0 {
+        return question;
+    }
+    let what = if secrets == 1 { "1 secret was".to_owned() } else { format!("{secrets} secrets were") };
+    format!(
+        "{question}\n\n({what} removed from this message before it was stored or sent to a model. Rotate what was pasted.)"
+    )
 }
 
 /// Begins to answer in a turn that was opened; in a place of its own, or beside all others.

@@ -13,7 +13,7 @@ use crate::db::conversations::{self, NewMessage};
 use crate::db::turns::{self, NewTurn};
 use crate::db::{keys, queue};
 use crate::domain::{Approval, ApprovalState, Caller, Reader, Role};
-use crate::evidence::redact::Redactor;
+use crate::evidence::redact;
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -136,7 +136,8 @@ pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Deci
     let Decision { choice, author, caller, note, link } = decision;
     let state = if choice == Choice::Approve { ApprovalState::Approved } else { ApprovalState::Denied };
     let action = if choice == Choice::Approve { "approval.approve" } else { "approval.deny" };
-    let note = note.map(|note| Redactor::new().redact(note.trim()));
+    let note = note.map(|note| redact::plain(note.trim()));
+    let author = redact::plain(&author);
     let (row, now) = (id.to_string(), clock::now());
     let deed = |outcome, detail| Deed { actor: &author, action, object: ("approval", &row), outcome, detail };
     let known = approvals::get(&app.pool, id, now).await?.ok_or(NotDecided::Missing)?;

@@ -4,6 +4,7 @@ use super::mcp::{McpServer, globs};
 use super::reach;
 use super::reader::{Env, Mistake, Reader};
 use super::servers;
+use crate::evidence::untrusted::leak;
 use globset::Glob;
 
 /// What servers added over the API may do.
@@ -75,6 +76,13 @@ impl Added {
         }
         if let Some(problem) = raw.url.as_ref().and_then(|url| reach::problem(url, &self.urls)) {
             problems.push(Mistake { setting: "url".to_owned(), problem });
+        }
+        // It is stored and shown as it is, so a secret has no place in it.
+        if leak::hold_secret(settings) {
+            problems.push(Mistake {
+                setting: "url".to_owned(),
+                problem: "or another field holds what looks like a secret; give it as a reference such as `env:NAME` in `headers` or `env`".to_owned(),
+            });
         }
         // Nothing is looked up for a caller who may not.
         if !problems.is_empty() {

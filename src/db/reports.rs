@@ -1,6 +1,7 @@
 //! Reports, their leases and their steps.
 
 use crate::domain::{Failure, Report, ReportStatus, Step, StepName};
+use crate::evidence::redact;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgExecutor;
 use sqlx::types::Json;
@@ -364,6 +365,8 @@ pub async fn finish(
     now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
     let (status, result, error) = end.parts();
+    // Words of servers, models and trackers stand in both.
+    let (result, error) = (result.map(redact::plain), error.map(redact::plain));
     let ended = sqlx::query_scalar!(
         r#"with ended as (
                update reports set status = $3, result = $4, error = $5, finished_at = $6, lease_token = null, lease_until = null
@@ -405,7 +408,7 @@ pub async fn finish_waiting(
            told as (select id, pg_notify('regreen_report', id::text)::text from ended)
            select ended.id as "id!", ended.namespace as "namespace!" from ended join told using (id) order by id"#,
         incident,
-        result,
+        redact::plain(result),
         now,
         namespace
     )
@@ -436,7 +439,7 @@ pub async fn add_step(
          on conflict (report_id, name) do nothing",
         report,
         name.as_str(),
-        detail,
+        redact::plain(detail),
         timing.0,
         timing.1
     )

@@ -1,5 +1,6 @@
 //! Who calls, and what they may do.
 
+use crate::evidence::redact;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -97,7 +98,8 @@ impl Caller {
     /// Who is named as the author of something: they themselves; what they say where nobody has to show who they are.
     #[must_use]
     pub fn author(&self, said: Option<String>) -> String {
-        said.filter(|_| self.way == Way::Open).unwrap_or_else(|| self.name.clone())
+        let said = said.filter(|_| self.way == Way::Open);
+        redact::plain(&said.unwrap_or_else(|| self.name.clone()))
     }
 }
 

@@ -33,6 +33,19 @@ pub struct Signature {
     pub runbook: String,
 }
 
+impl Signature {
+    /// With `clean` applied to what is shown of it. Its pattern stays: the names of secrets that it looks for are none.
+    #[must_use]
+    pub fn redacted(self, clean: &mut impl FnMut(&str) -> String) -> Self {
+        Self {
+            title: clean(&self.title),
+            cause: clean(&self.cause),
+            next_steps: self.next_steps.iter().map(|step| clean(step)).collect(),
+            ..self
+        }
+    }
+}
+
 /// A signature that matched, and what it captured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureHit {

@@ -10,6 +10,7 @@ use crate::chat;
 use crate::clock;
 use crate::db::agents;
 use crate::domain::{Caller, Profile, Prompt};
+use crate::evidence::redact::Redactor;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -161,6 +162,19 @@ async fn changeable(app: &App, id: &str) -> Result<Profile, Problem> {
 }
 
 async fn put(app: &App, caller: &Caller, profile: Profile) -> Result<Profile, Problem> {
+    let mut redactor = Redactor::new();
+    let mut plain = |text: &str| redactor.redact(text);
+    let profile = Profile {
+        name: plain(&profile.name),
+        description: plain(&profile.description),
+        prompt: match profile.prompt {
+            Prompt::Text(text) => Prompt::Text(plain(&text)),
+            file @ Prompt::File(_) => file,
+        },
+        model: profile.model.as_deref().map(&mut plain),
+        tools: profile.tools.iter().map(|tool| plain(tool)).collect(),
+        ..profile
+    };
     if !agents::put(&app.pool, &profile).await? {
         let detail = format!("there is another agent called `{}`", profile.name);
         return Err(Problem::new(StatusCode::CONFLICT, detail));

@@ -5,6 +5,7 @@ use super::problem::Problem;
 use crate::app::App;
 use crate::auth::{self, Credentials, Unknown};
 use crate::domain::{Caller, Role};
+use crate::evidence::redact;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -153,7 +154,7 @@ pub(crate) fn problem(unknown: &Unknown) -> Problem {
 
 fn turned_away(unknown: &Unknown, telling: Telling, request: &Request) -> Response {
     if let Unknown::Refused(why) = unknown {
-        tracing::info!(why, path = request.uri().path(), "a caller is refused");
+        tracing::info!(why, path = redact::plain(request.uri().path()), "a caller is refused");
     }
     let wants_page = request
         .headers()

@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::auth::{self, NewKey, NotMade};
 use crate::db::keys;
 use crate::domain::{ApiKey, Caller, Role};
+use crate::evidence::redact;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -100,6 +101,11 @@ fn wanted(caller: Caller, mut fields: Fields) -> Result<NewKey, Problem> {
         }
         read
     });
+    for (field, text) in [("name", name.clone()), ("namespaces", namespaces.join("\n"))] {
+        if redact::plain(&text) != text {
+            fields.error(field, "holds what looks like a secret");
+        }
+    }
     fields.finish()?;
     Ok(NewKey { name, role, namespaces, expires_in, by: caller.name })
 }

@@ -45,6 +45,7 @@ pub(crate) use reports::{cut, kept_text, known_id, missing, position, withheld};
 
 use crate::app::App;
 use crate::domain::Role;
+use crate::evidence::redact;
 use crate::web;
 use access::Doors;
 use axum::Router;
@@ -66,6 +67,11 @@ use utoipa::openapi::{Content, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
+
+/// Leads from an answer to the log and the record.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest that a caller may choose, in bytes.
+const MAX_REQUEST_ID: usize = 200;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -271,8 +277,22 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
         .layer(from_fn(metrics::count))
         .layer(from_fn(trace::traced))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
-        .layer(PropagateRequestIdLayer::new(HeaderName::from_static("x-request-id")))
-        .layer(SetRequestIdLayer::new(HeaderName::from_static("x-request-id"), MakeRequestUuid))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        // What a caller sends as one goes into the log and on record.
+        .layer(from_fn(plain_request_id))
+}
+
+/// The id that a caller gave a request, without a secret in it; one that is too long gives way to one of ours.
+async fn plain_request_id(mut request: Request, next: Next) -> Response {
+    if let Some(id) = request.headers_mut().remove(REQUEST_ID)
+        && let Ok(id) = id.to_str()
+        && id.len() <= MAX_REQUEST_ID
+        && let Ok(id) = HeaderValue::from_str(&redact::plain(id))
+    {
+        request.headers_mut().insert(REQUEST_ID, id);
+    }
+    next.run(request).await
 }
 
 async fn not_found(uri: Uri, headers: HeaderMap) -> Response {

@@ -10,7 +10,7 @@ use crate::db::conversations::{self, NewMessage};
 use crate::db::documents::{self, NewDocument, Realm};
 use crate::db::{incidents, queue, resolutions};
 use crate::domain::{Diagnosis, Failure, Incident, IncidentStatus, Resolution, Verdict};
-use crate::evidence::redact::Redactor;
+use crate::evidence::redact::{self, Redactor};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown;
 use chrono::{DateTime, Utc};
@@ -96,15 +96,16 @@ impl Knowledge {
             verdict: said.verdict,
             cause: clean(said.cause),
             fix: clean(said.fix),
-            link: said.link,
-            author: said.author.replace('\0', "\u{fffd}"),
+            link: clean(said.link),
+            author: clean(Some(said.author)).unwrap_or_default(),
             origin: said.origin.to_owned(),
             created_at: now,
         };
+        let delivery = said.delivery.as_deref().map(redact::identifier);
         let mut transaction = self.pool.begin().await?;
         incidents::lock(&mut *transaction, incident).await?;
         let Some(known) = incidents::get(&mut *transaction, incident).await? else { return Ok(None) };
-        if !resolutions::add(&mut *transaction, incident, &resolution, said.delivery.as_deref()).await? {
+        if !resolutions::add(&mut *transaction, incident, &resolution, delivery.as_deref()).await? {
             return Ok(None);
         }
         if resolution.verdict.resolves() {

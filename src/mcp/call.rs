@@ -4,6 +4,8 @@ use super::failure::Failure;
 use super::oversize::MAX_MESSAGE;
 use super::server::{Listed, Server};
 use crate::domain::Access;
+use crate::evidence::clean::clean;
+use crate::evidence::redact;
 use crate::journal;
 use crate::telemetry::trace;
 use rmcp::RoleClient;
@@ -18,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 const RECONNECT: Duration = Duration::from_secs(3);
 /// Longest text of a result, in bytes.
 const MAX_TEXT: usize = 32 << 20;
+
+/// Most of what a tool says of its failure, in bytes.
+const MAX_FAILURE: usize = 64 << 10;
 
 /// What a tool returned.
 #[derive(Debug, Clone, PartialEq)]
@@ -238,8 +243,13 @@ fn read(result: CallToolResult) -> Option<CallResult> {
     {
         text = structured.to_string();
     }
-    let (is_error, structured) = (result.is_error.unwrap_or(false), result.structured_content);
-    (text.len() <= MAX_TEXT).then_some(CallResult { text, is_error, structured })
+    if result.is_error.unwrap_or(false) {
+        // What a tool says of its failure goes into steps, gaps and logs, and never needs to be long.
+        let said = &text[..text.floor_char_boundary(MAX_FAILURE)];
+        return Some(CallResult { text: redact::plain(&clean(said).text), is_error: true, structured: None });
+    }
+    let structured = result.structured_content;
+    (text.len() <= MAX_TEXT).then_some(CallResult { text, is_error: false, structured })
 }
 
 /// A part as text; what is not text is named.

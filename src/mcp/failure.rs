@@ -2,11 +2,15 @@
 
 use super::oversize::is_too_large;
 use super::sse::SseError;
+use crate::evidence::redact;
 use rmcp::service::ServiceError;
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 
 /// Most of an error's text that is kept, in characters.
 const MAX_WORDS: usize = 300;
+
+/// Most of it that is read, in bytes.
+const MAX_READ: usize = 8 << 10;
 
 /// How one attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +94,10 @@ pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     cut(&line)
 }
 
-fn cut(text: &str) -> String {
-    text.chars().take(MAX_WORDS).collect()
+/// What a server, or what stands before it, says of a failure: without its secrets, and not much of it.
+pub(super) fn cut(text: &str) -> String {
+    let begin = &text[..text.floor_char_boundary(MAX_READ)];
+    redact::plain(begin).chars().take(MAX_WORDS).collect()
 }
 
 fn without_urls(text: &str) -> String {

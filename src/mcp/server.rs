@@ -1,12 +1,13 @@
 //! One server: connects, lists its tools, notices its end, and begins again, for ever.
 
 use super::connect::{Listener, connect};
-use super::failure::{Failure, describe};
+use super::failure::{Failure, cut, describe};
 use super::http::Connector;
 use crate::clock;
 use crate::config::{McpServer, globs};
 use crate::domain::Access;
 use crate::domain::policy::Reads;
+use crate::evidence::redact;
 use chrono::{DateTime, Utc};
 use globset::GlobSet;
 use rmcp::RoleClient;
@@ -203,7 +204,7 @@ impl Server {
         self.update(|state| {
             state.peer = None;
             state.phase = Phase::Connecting;
-            state.last_error = Some(reason.to_owned());
+            state.last_error = Some(cut(reason));
         });
         self.lost.notify_one();
     }
@@ -216,7 +217,7 @@ impl Server {
                 ended = self.session(connector.clone(), &mut failures) => ended,
                 () = stop.cancelled() => return,
             };
-            let reason = format!("{ended:#}");
+            let reason = cut(&format!("{ended:#}"));
             let pause = PAUSE.0.saturating_mul(2u32.saturating_pow(failures.min(16))).min(PAUSE.1);
             let pause = pause.mul_f64(0.5 + fastrand::f64() / 2.0);
             if failures <= 1 {
@@ -250,7 +251,7 @@ impl Server {
         self.update(|state| {
             state.peer = None;
             state.phase = Phase::Connecting;
-            state.last_error = Some(format!("{ended:#}"));
+            state.last_error = Some(cut(&format!("{ended:#}")));
         });
         self.attempts.send_modify(|count| *count += 1);
     }
@@ -385,7 +386,7 @@ impl Server {
         let access = if reads && !self.globs.write.is_match(name) { Access::Read } else { Access::Write };
         Some(Listed {
             name: name.to_owned(),
-            description: tool.description.as_deref().unwrap_or_default().to_owned(),
+            description: redact::plain(tool.description.as_deref().unwrap_or_default()),
             schema: Arc::new(Value::Object(tool.input_schema.as_ref().clone())),
             access,
         })

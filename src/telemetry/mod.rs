@@ -14,8 +14,10 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
 /// What says too much unless the filter names it: rmcp logs whole messages, and each failed attempt as an error (the registry
-/// reports both, without contents); the database says of each table that it exists already.
-const QUIET: [(&str, &str); 2] = [("rmcp", "rmcp=off"), ("sqlx", "sqlx::postgres::notice=warn")];
+/// reports both, without contents); the database says of each table that it exists already; layers of HTTP tell whole addresses
+/// of requests, with their parameters.
+const QUIET: [(&str, &str); 3] =
+    [("rmcp", "rmcp=off"), ("sqlx", "sqlx::postgres::notice=warn"), ("tower_http", "tower_http=info")];
 /// Target of the spans that name, in each line of the log, the work it belongs to.
 pub const WORK: &str = "regreen::work";
 /// What sends the logs and would tell of it in the logs.

@@ -8,7 +8,7 @@ use crate::db::queue;
 use crate::db::reports::{self, NewReport};
 use crate::domain::{EvidenceKind, Failure};
 use crate::evidence::clean::{Cleaned, clean};
-use crate::evidence::redact::Redactor;
+use crate::evidence::redact::{self, Redactor};
 use crate::telemetry::trace;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
@@ -47,12 +47,16 @@ pub enum Intake {
 /// # Errors
 /// The database is away; nothing was stored then.
 pub async fn intake(pool: &PgPool, submission: &Submission, privacy: Privacy) -> sqlx::Result<Intake> {
+    // Over what was sent: two requests that differ in a secret alone are two.
     let hash = hash(submission);
-    let key = submission.idempotency_key.as_deref();
+    let key = submission.idempotency_key.as_deref().map(redact::identifier);
+    let key = key.as_deref();
+    let mut redactor = Redactor::new().and_emails(privacy.redact_emails);
+    let failure = &redacted(&submission.failure, &mut redactor);
     let id = Uuid::now_v7();
     let now = clock::now();
     let mut transaction = pool.begin().await?;
-    let (caller, failure) = (submission.caller.as_str(), &submission.failure);
+    let caller = submission.caller.as_str();
     let traceparent = trace::traceparent();
     let report = NewReport {
         id,
@@ -70,7 +74,7 @@ pub async fn intake(pool: &PgPool, submission: &Submission, privacy: Privacy) ->
         };
         return Ok(if known_hash == hash { Intake::Repeated(known) } else { Intake::KeyReused(known) });
     }
-    let pieces = attached(submission, &privacy);
+    let pieces = attached(submission, &privacy, &mut redactor);
     if !pieces.is_empty() {
         evidence::insert(&mut *transaction, Owner::Report(id), &pieces, now).await?;
     }
@@ -88,14 +92,31 @@ pub async fn intake(pool: &PgPool, submission: &Submission, privacy: Privacy) ->
     Ok(Intake::Accepted(id))
 }
 
+/// A failure without the secrets that callers leave in what they tell of it. The cluster is asked by the names of namespace, pod
+/// and container, whose form has no room for one.
+fn redacted(failure: &Failure, redactor: &mut Redactor) -> Failure {
+    let mut plain = |text: &Option<String>| text.as_deref().map(|text| redactor.redact(text));
+    Failure {
+        namespace: failure.namespace.clone(),
+        pod_name: failure.pod_name.clone(),
+        container_name: failure.container_name.clone(),
+        pipeline: plain(&failure.pipeline),
+        task: plain(&failure.task),
+        run: plain(&failure.run),
+        run_url: plain(&failure.run_url),
+        last_good_run: plain(&failure.last_good_run),
+        repository: plain(&failure.repository),
+        commit: plain(&failure.commit),
+    }
+}
+
 /// What came with the report, cleaned and redacted.
-fn attached(submission: &Submission, privacy: &Privacy) -> Vec<NewEvidence> {
+fn attached(submission: &Submission, privacy: &Privacy, redactor: &mut Redactor) -> Vec<NewEvidence> {
     let texts = [
         (EvidenceKind::Attached, "log attached to the report", &submission.log),
         (EvidenceKind::GoodLog, "log of the last good run", &submission.good_log),
         (EvidenceKind::Alert, "the alert", &submission.alert),
     ];
-    let mut redactor = Redactor::new().and_emails(privacy.redact_emails);
     let mut pieces = Vec::new();
     for (kind, title, text) in texts {
         let Some(received) = text.as_deref().filter(|text| !text.trim().is_empty()) else { continue };

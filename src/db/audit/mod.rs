@@ -61,6 +61,8 @@ pub async fn add_all(db: impl PgExecutor<'_>, notes: &[Note]) -> sqlx::Result<()
     let mut text = |text: &str, bytes: usize| clean(&redactor.redact(text), bytes);
     let details: Vec<String> = notes.iter().map(|note| text(&note.detail, MAX_DETAIL)).collect();
     let names: Vec<String> = notes.iter().map(|note| text(&note.object.1, MAX_NAME)).collect();
+    let actors: Vec<String> = notes.iter().map(|note| text(&note.actor, MAX_NAME)).collect();
+    let traces: Vec<String> = notes.iter().map(|note| text(&note.trace, MAX_NAME)).collect();
     let data: Vec<String> = notes.iter().map(|note| redacted(&note.data, &mut text).to_string()).collect();
     let plain =
         |of: fn(&Note) -> &str| notes.iter().map(|note| clean(of(note), MAX_NAME)).collect::<Vec<_>>();
@@ -71,13 +73,13 @@ pub async fn add_all(db: impl PgExecutor<'_>, notes: &[Note]) -> sqlx::Result<()
                      $9::uuid[], $10::text[], $11::text[])
               as note (at, actor, action, object_kind, object, outcome, duration_ms, trace, run, detail, data)",
         &notes.iter().map(|note| note.at).collect::<Vec<_>>(),
-        &plain(|note| &note.actor),
+        &actors,
         &plain(|note| &note.action),
         &plain(|note| &note.object.0),
         &names,
         &plain(|note| &note.outcome),
         &notes.iter().map(|note| note.duration_ms).collect::<Vec<_>>() as &[Option<i64>],
-        &plain(|note| &note.trace),
+        &traces,
         &notes.iter().map(|note| note.run).collect::<Vec<_>>() as &[Option<Uuid>],
         &details,
         &data

@@ -259,7 +259,14 @@ fn camel(value: &str) -> bool {
 }
 
 fn identifier(part: &str) -> bool {
+    let capitals = part.bytes().filter(u8::is_ascii_uppercase).count();
+    let humps = part
+        .as_bytes()
+        .windows(2)
+        .filter(|pair| pair[0].is_ascii_uppercase() && pair[1].is_ascii_lowercase());
     part.len() <= 24
+        // `accessToken`, `TOKEN`; what was made by chance mixes its letters otherwise.
+        && (humps.count() == capitals || part.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
         && part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && part.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')
 }

@@ -96,7 +96,18 @@ pub fn documents(path: &str, bytes: &[u8]) -> anyhow::Result<Vec<Document>> {
     let mut clean = |text: &str| redactor.redact(text);
     Ok(found
         .into_iter()
-        .map(|document| Document { title: clean(&document.title), body: clean(&document.body), ..document })
+        .map(|document| Document {
+            path: clean(&document.path),
+            title: clean(&document.title),
+            applies_to: document.applies_to.iter().map(|name| clean(name)).collect(),
+            signatures: document
+                .signatures
+                .into_iter()
+                .map(|signature| signature.redacted(&mut clean))
+                .collect(),
+            body: clean(&document.body),
+            ..document
+        })
         .collect())
 }
 
