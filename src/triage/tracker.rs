@@ -60,7 +60,11 @@ impl TrackerError {
     fn of(error: &CallError) -> Self {
         let halt = Halt::Retry(error.to_string());
         match error {
-            CallError::TimedOut { .. } | CallError::Cancelled | CallError::Lost { .. } => Self::Unsure(halt),
+            CallError::TimedOut { .. }
+            | CallError::Cancelled
+            | CallError::Lost { .. }
+            // It was carried out; what it said of the issue is not known.
+            | CallError::TooLarge { .. } => Self::Unsure(halt),
             CallError::UnknownTool { .. }
             | CallError::Changed { .. }
             | CallError::NoToken { .. }
