@@ -170,7 +170,7 @@ async fn body(
     marker: &str,
 ) -> Result<String, Halt> {
     let links = &app.config.privacy.links;
-    let plain = |text: &str| markdown::defused_line(text, links);
+    let plain = |text: &str| issue::unmarked(&markdown::defused_line(text, links));
     let previous = match incident.previous_id {
         Some(id) => incidents::get(&app.pool, id).await?,
         None => None,
@@ -237,8 +237,7 @@ fn lines(piece: &Evidence, first: u32, last: u32) -> String {
     if count > MAX_LINES {
         text.push_str(&format!("        … {} more lines\n", count - MAX_LINES));
     }
-    // A log that brings another incident's marker along must not pass for its issue.
-    markdown::block(&text.replace("regreen:incident:", "regreen incident "))
+    markdown::block(&issue::unmarked(&text))
 }
 
 /// Counts a known cause; at most one comment per interval. Returns the sentence callers get.
