@@ -42,7 +42,7 @@ test: setup tools verify-charts deny ## everything that has to hold
 	.ci/with-postgres .ci/check-sqlx
 	.ci/with-postgres cargo test --locked --all-features
 
-bench: setup ## figures of a release build; ONLY=reports|streams|pages|prune|audit|burst|flight
+bench: setup ## figures of a release build; ONLY=reports|streams|pages|prune|audit|burst|flight|live
 	cargo build --locked --release
 	ulimit -S -n 8192 && REGREEN_BENCH_PROGRAM=target/release/regreen SHARED_BUFFERS=512MB .ci/with-postgres \
 		cargo test --locked --test bench $(ONLY) -- --ignored --nocapture --test-threads 1

@@ -129,7 +129,9 @@ impl App {
         metrics().begin_targets(config.notify.iter().map(|target| target.name.as_str()));
         let http = http_client()?;
         let ledger = Ledger::new(pool.clone(), config.budget.clone(), shutdown.clone());
-        let knowledge = Arc::new(Knowledge::new(&config, pool.clone(), http.clone())?);
+        let blocking = BlockingPool::default();
+        let knowledge = Knowledge::new(&config, pool.clone(), http.clone())?.on(blocking.clone());
+        let knowledge = Arc::new(knowledge);
         let model = config.model.as_ref().map(|endpoint| model(endpoint, http.clone()));
         let connections = Shutdown::new();
         let blocking = BlockingPool::default();
@@ -142,7 +144,7 @@ impl App {
             pool,
             mcp,
             model,
-            rules: Arc::new(Rules::new(knowledge.signature_cell())),
+            rules: Arc::new(Rules::new(knowledge.signature_cell(), blocking.clone())),
             knowledge,
             prompts: Prompts::load(config.prompts.as_deref())?,
             shutdown,

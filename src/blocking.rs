@@ -1,11 +1,12 @@
 //! Work that takes more than a few milliseconds: on a bounded number of blocking threads, with a deadline that the work itself
 //! looks at between lines or chunks. The async threads do none of it, so that health, signals and leases go on.
 
-use crate::clock::Deadline;
+use crate::clock::{Deadline, DeadlinePassed};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Threads that work at the same time, at least: a search that uses its time up must not keep a report waiting.
 const LEAST: usize = 2;
@@ -27,7 +28,12 @@ pub enum BlockingError {
 /// The threads; cloning shares them.
 #[derive(Debug, Clone)]
 pub struct BlockingPool {
+    all: usize,
     threads: Arc<Semaphore>,
+    /// One less than there are threads.
+    all_but_one: Arc<Semaphore>,
+    leaves_one: bool,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Default for BlockingPool {
@@ -41,7 +47,42 @@ impl BlockingPool {
     /// With so many threads.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        Self { threads: Arc::new(Semaphore::new(threads)) }
+        Self {
+            all: threads,
+            threads: Arc::new(Semaphore::new(threads)),
+            all_but_one: Arc::new(Semaphore::new(threads.saturating_sub(1).max(1))),
+            leaves_one: false,
+            waiting: Arc::default(),
+        }
+    }
+
+    /// The same threads for work whose length others decide, such as a search for a model's pattern: together it takes all but one,
+    /// so that what has to be done always finds a thread.
+    #[must_use]
+    pub fn leaving_one(&self) -> Self {
+        Self { leaves_one: true, ..self.clone() }
+    }
+
+    /// Work that waits for a thread.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Work that has a thread.
+    #[must_use]
+    pub fn working(&self) -> usize {
+        self.all - self.threads.available_permits()
+    }
+
+    /// A thread, when one is free.
+    async fn thread(&self) -> Option<(Option<OwnedSemaphorePermit>, OwnedSemaphorePermit)> {
+        let _waits = Waits::begin(&self.waiting);
+        let allowed = match self.leaves_one {
+            true => Some(Arc::clone(&self.all_but_one).acquire_owned().await.ok()?),
+            false => None,
+        };
+        Some((allowed, Arc::clone(&self.threads).acquire_owned().await.ok()?))
     }
 
     /// Runs the work on a thread as soon as one is free. Its deadline begins when it is asked for, so that waiting counts; when
@@ -59,7 +100,7 @@ impl BlockingPool {
         // Dropped with the caller: whoever still works for it sees that nobody waits.
         let _given_up = deadline.clone().over_on_drop();
         let bounded = async {
-            let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(|_| overran)?;
+            let thread = self.thread().await.ok_or(overran)?;
             let own = deadline.clone();
             let done = tokio::task::spawn_blocking(move || {
                 let _thread = thread;
@@ -69,6 +110,34 @@ impl BlockingPool {
         };
         let result = tokio::time::timeout(limit, bounded).await.map_err(|_| overran)??;
         if deadline.is_over() { Err(overran) } else { Ok(result) }
+    }
+
+    /// The same for work that stops by itself when its deadline is over.
+    ///
+    /// # Errors
+    /// Those of [`BlockingError`].
+    pub async fn run_checked<T, F>(&self, limit: Duration, work: F) -> Result<T, BlockingError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Deadline) -> Result<T, DeadlinePassed> + Send + 'static,
+    {
+        self.run(limit, work).await?.map_err(|DeadlinePassed| BlockingError::Overran { limit })
+    }
+}
+
+/// Counts one that waits, until it is dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -114,6 +183,27 @@ mod tests {
             begun = &mut begins => begun.unwrap(),
         }
         heard.recv().unwrap();
+    }
+
+    #[tokio::test]
+    async fn work_of_a_length_that_others_decide_leaves_a_thread() {
+        let pool = BlockingPool::new(2);
+        let (release, released) = mpsc::channel::<()>();
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let searches = pool.leaving_one();
+        let long = searches.run(LONG, move |_| {
+            begun.send(()).unwrap();
+            released.recv().unwrap();
+        });
+        let meanwhile = async {
+            begins.await.unwrap();
+            let limit = Duration::from_millis(20);
+            assert_eq!(searches.run(limit, |_| 7).await, Err(BlockingError::Overran { limit }));
+            assert_eq!(pool.run(LONG, |_| 7).await, Ok(7));
+            release.send(()).unwrap();
+        };
+        let (long, ()) = tokio::join!(long, meanwhile);
+        long.unwrap();
     }
 
     #[tokio::test]

@@ -18,6 +18,11 @@ pub fn can_be_stored(time: DateTime<Utc>) -> bool {
     time.year() > -4712
 }
 
+/// The deadline passed before the work was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the deadline passed before the work was done")]
+pub struct DeadlinePassed;
+
 /// Until when a piece of work may go on. Loops over lines or chunks look at it; cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Deadline {
@@ -42,6 +47,22 @@ impl Deadline {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.given_up.load(Ordering::Relaxed) || self.at.is_some_and(|at| Instant::now() >= at)
+    }
+
+    /// Lets the work go on until it is over.
+    ///
+    /// # Errors
+    /// It is over.
+    pub fn check(&self) -> Result<(), DeadlinePassed> {
+        if self.is_over() { Err(DeadlinePassed) } else { Ok(()) }
+    }
+
+    /// The same, and at most that far from now.
+    #[must_use]
+    pub fn at_most(&self, limit: Duration) -> Self {
+        let own = Self::within(limit).at;
+        let at = [self.at, own].into_iter().flatten().min();
+        Self { at, given_up: Arc::clone(&self.given_up) }
     }
 
     /// A guard that ends the deadline when it is dropped.

@@ -1,11 +1,12 @@
 //! Answers the tool calls of one turn: exactly one answer per call, in order, whatever happens.
 
 use super::event::{Event, Watcher};
-use super::told::{NOT_SENT, Told};
+use super::told::{Held, NOT_SENT, Told, held};
 use super::tool::{Tool, ToolAnswer};
 use super::workspace::Workspace;
+use crate::blocking::BlockingError;
 use crate::domain::{Budget, ToolCall, ToolCallRecord, sorted};
-use crate::evidence::clean::{Cleaned, clean};
+use crate::evidence::clean::Cleaned;
 use crate::evidence::excerpt::{self, Log};
 use crate::evidence::tokens;
 use crate::evidence::untrusted::leak;
@@ -21,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest argument text kept on record.
 const MAX_RECORDED_ARGUMENTS: usize = 4_000;
+/// Longest arguments that are read, in bytes.
+const MAX_ARGUMENTS: usize = 256 << 10;
 
 /// A call that was answered.
 pub(super) struct Answered {
@@ -116,12 +119,20 @@ impl Calls<'_> {
 
     /// Tells the watcher of a call before and after.
     async fn watched(&self, id: String, call: &ToolCall, answer: BoxFuture<'_, Answered>) -> Answered {
-        let Some(watcher) = self.watcher else {
-            return answer.await;
+        let arguments = self.recorded(call).await;
+        let with = |answered: Answered| {
+            let record = ToolCallRecord { arguments: arguments.clone(), ..answered.record };
+            Answered { record, ..answered }
         };
-        let arguments = self.recorded(call);
-        watcher(Event::ToolStarted { call: id.clone(), name: call.name.clone(), arguments });
-        let answered = answer.await;
+        let Some(watcher) = self.watcher else {
+            return with(answer.await);
+        };
+        watcher(Event::ToolStarted {
+            call: id.clone(),
+            name: call.name.clone(),
+            arguments: arguments.clone(),
+        });
+        let answered = with(answer.await);
         let ToolCallRecord { name, result, failed, duration_ms, .. } = answered.record.clone();
         watcher(Event::ToolFinished { call: id, name, failed, duration_ms, result });
         answered
@@ -139,12 +150,12 @@ impl Calls<'_> {
             let problem = format!("there is no tool `{}`; the tools are: {}", call.name, offered.join(", "));
             return self.refused(call, turn, problem);
         };
-        let arguments = match arguments(call, &tool.spec().input_schema) {
-            Ok(arguments) => arguments,
+        let (arguments, held) = match self.read(call, tool.as_ref()).await {
+            Ok(read) => read,
             Err(problem) => return self.refused(call, turn, problem),
         };
-        if tool.tells_others()
-            && let Err(problem) = self.told.check(tool.spec(), &arguments, self.workspace)
+        if let Some(held) = held
+            && let Err(problem) = self.told.check(tool.spec(), held)
         {
             tracing::warn!(tool = call.name, "a call of the model was refused: {problem}");
             return self.answered(call, turn, format!("{NOT_SENT}{problem}"), true);
@@ -155,23 +166,49 @@ impl Calls<'_> {
             ToolAnswer::Finish(value) => {
                 Answered { finish: Some(value), ..self.answered(call, turn, "accepted".to_owned(), false) }
             }
-            ToolAnswer::Ok(text) => {
-                let text = self.shown(tool.as_ref(), call, text);
-                self.answered(call, turn, text, false)
-            }
+            ToolAnswer::Ok(text) => match self.shown(tool.as_ref(), call, text).await {
+                Ok(text) => self.answered(call, turn, text, false),
+                Err(error) => self.not_shown(call, turn, error),
+            },
             ToolAnswer::Note(text) => self.answered(call, turn, text, false),
             ToolAnswer::Revise(value, text) => {
-                let text = self.workspace.redact(&text);
+                let text = self.workspace.redact(&text).await;
                 Answered { draft: Some(value), ..self.answered(call, turn, format!("not yet: {text}"), true) }
             }
-            ToolAnswer::Failed(text) => {
-                let text = self.workspace.redact(&clean(&text).text);
-                let text = cut(&text, self.budget.result_tokens * 2);
-                self.answered(call, turn, format!("failed: {}", self.workspace.fenced(&text)), true)
-            }
+            ToolAnswer::Failed(text) => match self.workspace.cleaned(text).await {
+                Ok(Cleaned { text, .. }) => {
+                    let text = self.workspace.fenced(&cut(&text, self.budget.result_tokens * 2));
+                    self.answered(call, turn, format!("failed: {text}"), true)
+                }
+                Err(error) => self.not_shown(call, turn, error),
+            },
         };
         answered.record.duration_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         answered
+    }
+
+    /// The arguments, and of what leaves with them what they hold, if they leave. Off the async threads: a server's schema may have
+    /// patterns of its own, and what is copied is looked for in all evidence.
+    async fn read(&self, call: &ToolCall, tool: &dyn Tool) -> Result<(Value, Option<Held>), String> {
+        if call.arguments.len() > MAX_ARGUMENTS {
+            let length = call.arguments.len();
+            return Err(format!(
+                "the arguments have {length} bytes, and {MAX_ARGUMENTS} is the most; send less at once"
+            ));
+        }
+        let (call, schema) = (call.clone(), Arc::clone(&tool.spec().input_schema));
+        let pieces = tool.tells_others().then(|| self.workspace.pieces());
+        let read = self.workspace.work(move |deadline| {
+            Ok(match arguments(&call, &schema) {
+                Ok(arguments) => {
+                    let held = pieces.map(|pieces| held(&arguments, &pieces, deadline)).transpose()?;
+                    Ok((arguments, held))
+                }
+                Err(problem) => Err(problem),
+            })
+        });
+        read.await
+            .unwrap_or_else(|error| Err(format!("the arguments could not be checked: {error}; try again")))
     }
 
     async fn call(&self, tool: &dyn Tool, arguments: Value, cancel: &CancellationToken) -> ToolAnswer {
@@ -210,18 +247,22 @@ impl Calls<'_> {
     }
 
     /// The result as the model sees it: whole when it is short, else an excerpt of what is kept whole.
-    fn shown(&self, tool: &dyn Tool, call: &ToolCall, text: String) -> String {
+    async fn shown(&self, tool: &dyn Tool, call: &ToolCall, text: String) -> Result<String, BlockingError> {
         let limit = self.budget.result_tokens;
         if tool.reads_evidence() {
-            return self.workspace.fenced(&self.workspace.redact(&text));
+            return Ok(self.workspace.fenced(&self.workspace.redact(&text).await));
         }
-        let Cleaned { text, red } = clean(&text);
-        let text = self.workspace.redact(&text);
+        let Cleaned { text, red } = self.workspace.cleaned(text).await?;
         if tokens::estimate(&text) <= limit && !self.workspace.keeps_results() {
-            return self.workspace.fenced(&text);
+            return Ok(self.workspace.fenced(&text));
         }
         let piece = self.workspace.add(format!("result of {}", call.name), text, red);
-        let excerpt = excerpt::excerpt(&Log { text: &piece.text, red: &piece.red, good: None }, limit);
+        let kept = Arc::clone(&piece);
+        let excerpt = self.workspace.work(move |deadline| {
+            let log = Log { text: &kept.text, red: &kept.red, good: None };
+            excerpt::excerpt_within(&log, limit, deadline)
+        });
+        let excerpt = excerpt.await?;
         let whole = excerpt.lines.len() >= excerpt.total_lines as usize;
         let (what, more) = if whole {
             ("All of it", "")
@@ -235,7 +276,13 @@ impl Calls<'_> {
             piece.label, call.name, excerpt.total_lines
         );
         shown.push_str(&self.workspace.fenced(&excerpt.text));
-        shown
+        Ok(shown)
+    }
+
+    /// A result that could not be made harmless in time: nobody sees it.
+    fn not_shown(&self, call: &ToolCall, turn: u32, error: BlockingError) -> Answered {
+        let problem = format!("the result could not be cleaned and redacted: {error}; ask for less at once");
+        self.refused(call, turn, problem)
     }
 
     fn repeated(&self, call: &ToolCall, turn: u32, first: &str) -> Answered {
@@ -248,19 +295,26 @@ impl Calls<'_> {
     }
 
     /// The arguments as people may see them.
-    fn recorded(&self, call: &ToolCall) -> String {
-        let arguments = self.workspace.redact(&call.arguments);
-        if leak::holds_secret(&arguments) {
-            return "(left out: they hold what looks like an encoded secret)".to_owned();
+    async fn recorded(&self, call: &ToolCall) -> String {
+        const LEFT_OUT: &str = "(left out: they hold what looks like an encoded secret)";
+        if call.arguments.len() > MAX_ARGUMENTS {
+            return format!("(left out: {} bytes)", call.arguments.len());
         }
-        cut(&arguments, MAX_RECORDED_ARGUMENTS)
+        let arguments = call.arguments.clone();
+        let recorded = self.workspace.redacting(move |redactor, deadline| {
+            let arguments = redactor.redact_within(&arguments, deadline)?;
+            let holds_secret = leak::holds_secret(&arguments);
+            Ok(if holds_secret { LEFT_OUT.to_owned() } else { cut(&arguments, MAX_RECORDED_ARGUMENTS) })
+        });
+        recorded.await.unwrap_or_else(|error| format!("(left out: they could not be redacted, {error})"))
     }
 
+    /// The answer for the model; what is recorded of its arguments comes with the record.
     fn answered(&self, call: &ToolCall, turn: u32, text: String, failed: bool) -> Answered {
         let record = ToolCallRecord {
             turn,
             name: call.name.clone(),
-            arguments: self.recorded(call),
+            arguments: String::new(),
             result: text.clone(),
             failed,
             duration_ms: 0,
@@ -271,6 +325,9 @@ impl Calls<'_> {
 
 /// Tool and arguments with the keys of objects in order, so that spelling does not matter.
 fn key(call: &ToolCall) -> String {
+    if call.arguments.len() > MAX_ARGUMENTS {
+        return format!("{} {}", call.name, call.arguments);
+    }
     let arguments = serde_json::from_str::<Value>(&call.arguments)
         .map_or_else(|_| call.arguments.clone(), |value| sorted(value).to_string());
     format!("{} {arguments}", call.name)

@@ -1,6 +1,7 @@
 //! What happens in a run, for whoever watches it.
 
 use crate::domain::Usage;
+use futures::future::BoxFuture;
 
 /// One thing that happened. Texts are redacted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,4 +50,4 @@ pub type Watcher = dyn Fn(Event) + Send + Sync;
 
 /// Looks at an answer in free text before it ends the run. `Some`: what is wrong with it, in words for the model, which may
 /// answer once more.
-pub type Review = dyn Fn(&str) -> Option<String> + Send + Sync;
+pub type Review = dyn Fn(String) -> BoxFuture<'static, Option<String>> + Send + Sync;

@@ -170,7 +170,7 @@ impl Agent {
             }
             state.messages.push(Message::Assistant { text, tool_calls: tool_calls.clone() });
             if tool_calls.is_empty() {
-                match self.nudge(state, turn) {
+                match self.nudge(state, turn).await {
                     Some(stop) => return stop,
                     None => continue,
                 }
@@ -257,11 +257,13 @@ impl Agent {
 
     /// Free text ends a run without a finishing tool, unless the review asks once for a better one; with one, the model is
     /// asked once to use it.
-    fn nudge(&self, state: &mut State, turn: u32) -> Option<(StopReason, Option<String>)> {
+    async fn nudge(&self, state: &mut State, turn: u32) -> Option<(StopReason, Option<String>)> {
         let Some(name) = self.finishing_tool else {
             let last = state.nudged || turn == self.budget.turns;
-            let problem =
-                self.review.as_ref().filter(|_| !last).and_then(|review| review(&state.outcome.text));
+            let problem = match self.review.as_ref().filter(|_| !last) {
+                Some(review) => review(state.outcome.text.clone()).await,
+                None => None,
+            };
             let Some(problem) = problem else {
                 return Some((StopReason::Answered, None));
             };

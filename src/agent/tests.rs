@@ -1,7 +1,8 @@
 //! The loop against a scripted model: every ending, every way a call can go wrong.
 
 use super::{Agent, Outcome, Tool, ToolAnswer, Workspace};
-use crate::domain::{Access, Budget, Message, StopReason, ToolCall, ToolSpec, Usage};
+use crate::blocking::BlockingPool;
+use crate::domain::{Access, Budget, Evidence, Message, StopReason, ToolCall, ToolSpec, Usage};
 use crate::evidence::redact::Redactor;
 use crate::llm::{Completion, Model, ModelError, Request};
 use async_trait::async_trait;
@@ -95,7 +96,8 @@ fn case(replies: Vec<Result<Completion, ModelError>>, budget: Budget) -> Case {
         false,
     );
     let (finish, _) = tool("finish", json!({"type": "object"}), ToolAnswer::Finish, false);
-    let workspace = Arc::new(Workspace::new(Vec::new(), Redactor::new()));
+    let workspace =
+        Arc::new(Workspace::new(Vec::<Evidence>::new(), Redactor::new(), BlockingPool::default()));
     let agent = Agent {
         name: "tested".to_owned(),
         model: Arc::clone(&model) as Arc<dyn Model>,

@@ -1,10 +1,10 @@
 //! What a run's calls tell others: no secret, and of the evidence what an honest question needs.
 
-use super::workspace::Workspace;
-use crate::domain::{Access, ToolCallRecord, ToolSpec};
+use crate::clock::{Deadline, DeadlinePassed};
+use crate::domain::{Access, Evidence, ToolCallRecord, ToolSpec};
 use crate::evidence::untrusted::leak::{self, MAX_APPROVED, MAX_OF_A_CALL, MAX_OF_A_RUN};
 use serde_json::Value;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the answer to a call begins with that was not sent.
 pub(super) const NOT_SENT: &str = "failed: not sent: ";
@@ -21,21 +21,36 @@ pub(super) struct Told {
     copied: Mutex<usize>,
 }
 
+/// What the arguments of a call hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    secret: bool,
+    /// Letters that are copied from the evidence.
+    copied: usize,
+}
+
+/// Looks through the arguments and, for what is copied, through all evidence: long work.
+pub(super) fn held(
+    arguments: &Value,
+    pieces: &[Arc<Evidence>],
+    deadline: &Deadline,
+) -> Result<Held, DeadlinePassed> {
+    if leak::hold_secret(arguments) {
+        return Ok(Held { secret: true, copied: 0 });
+    }
+    let texts = pieces.iter().map(|piece| piece.text.as_str());
+    Ok(Held { secret: false, copied: leak::copied_within(arguments, texts, deadline)? })
+}
+
 impl Told {
     /// Whether a call may leave; if not, why, in words for the model and the log: without what it holds.
-    pub(super) fn check(
-        &self,
-        tool: &ToolSpec,
-        arguments: &Value,
-        workspace: &Workspace,
-    ) -> Result<(), String> {
-        if leak::hold_secret(arguments) {
+    pub(super) fn check(&self, tool: &ToolSpec, held: Held) -> Result<(), String> {
+        let Held { secret, copied } = held;
+        if secret {
             return Err("the arguments hold what looks like a secret, as it is or encoded; name it by reference, such as the \
                         Kubernetes Secret and key it stands in"
                 .to_owned());
         }
-        let pieces = workspace.pieces();
-        let copied = leak::copied(arguments, pieces.iter().map(|piece| piece.text.as_str()));
         let asks = tool.access == Access::Write;
         let limit = if asks { MAX_APPROVED } else { MAX_OF_A_CALL };
         if copied > limit {
@@ -61,9 +76,8 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::redact::Redactor;
+    use crate::domain::EvidenceKind;
     use serde_json::json;
-    use std::sync::Arc;
 
     fn spec(access: Access) -> ToolSpec {
         ToolSpec { name: "t".into(), description: String::new(), input_schema: Arc::default(), access }
@@ -71,22 +85,30 @@ mod tests {
 
     #[test]
     fn small_pieces_end_too_and_a_person_may_let_more_through() {
-        let workspace = Workspace::new(Vec::new(), Redactor::new());
         let line = |number: usize| {
             format!(
                 "error {number} of step {number} in file number {number}: what stands here is said once. "
             )
         };
-        workspace.add("log".into(), (0..200).map(line).collect(), Vec::new());
+        let pieces = [Arc::new(Evidence {
+            id: uuid::Uuid::nil(),
+            label: "E1".into(),
+            kind: EvidenceKind::ToolResult,
+            title: "log".into(),
+            text: (0..200).map(line).collect(),
+            red: Vec::new(),
+        })];
+        let check = |told: &Told, tool: &ToolSpec, arguments: &Value| {
+            told.check(tool, held(arguments, &pieces, &Deadline::never()).unwrap())
+        };
         let told = Told::default();
         let part = |from: usize| json!({"q": (from..from + 3).map(line).collect::<String>()});
         let (read, write) = (spec(Access::Read), spec(Access::Write));
-        let sent =
-            (0..60).map(|n| told.check(&read, &part(n * 3), &workspace)).take_while(Result::is_ok).count();
+        let sent = (0..60).map(|n| check(&told, &read, &part(n * 3))).take_while(Result::is_ok).count();
         assert!((10..30).contains(&sent), "{sent}");
-        assert!(told.check(&read, &json!({"q": "checkout"}), &workspace).is_ok());
+        assert!(check(&told, &read, &json!({"q": "checkout"})).is_ok());
         let much = json!({"body": (0..20).map(line).collect::<String>()});
-        assert!(Told::default().check(&read, &much, &workspace).unwrap_err().contains("copied"));
-        assert!(told.check(&write, &much, &workspace).is_ok());
+        assert!(check(&Told::default(), &read, &much).unwrap_err().contains("copied"));
+        assert!(check(&told, &write, &much).is_ok());
     }
 }

@@ -1,10 +1,19 @@
 //! The evidence of one run: what the brief was made of and what tools returned since, whole and redacted.
 
+use crate::blocking::{BlockingError, BlockingPool};
+use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Evidence, EvidenceKind};
+use crate::evidence::clean::{Cleaned, clean_within};
 use crate::evidence::redact::Redactor;
 use crate::evidence::untrusted::fence::Fence;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use uuid::Uuid;
+
+/// How long one piece of work over texts may take, with the wait for a thread.
+const WORK_LIMIT: Duration = Duration::from_mins(1);
+/// Bytes that are redacted where they are: a millisecond at most.
+const SHORT: usize = 4 << 10;
 
 /// Shared by the loop and the tools that read evidence.
 #[derive(Debug)]
@@ -12,26 +21,30 @@ pub struct Workspace {
     /// Marks around untrusted text; nobody outside the run can guess them.
     fence: Fence,
     keeps_results: bool,
+    /// Held for moments only.
     inner: Mutex<Inner>,
+    /// The same secret has the same placeholder in all texts of a run: one text at a time. Whoever waits for it holds no thread.
+    redactor: Arc<tokio::sync::Mutex<Redactor>>,
+    blocking: BlockingPool,
 }
 
 #[derive(Debug)]
 struct Inner {
     pieces: Vec<Arc<Evidence>>,
     given: usize,
-    redactor: Redactor,
 }
 
 impl Workspace {
-    /// Begins with the pieces collected so far.
+    /// Begins with the pieces collected so far. What takes long is done on the pool.
     #[must_use]
-    pub fn new(pieces: Vec<Evidence>, redactor: Redactor) -> Self {
+    pub fn new(pieces: Vec<impl Into<Arc<Evidence>>>, redactor: Redactor, blocking: BlockingPool) -> Self {
         let given = pieces.len();
-        let pieces = pieces.into_iter().map(Arc::new).collect();
+        let pieces = pieces.into_iter().map(Into::into).collect();
         // Its first twelve digits are chance alone, the version comes after.
         let fence = Fence::new(&Uuid::new_v4().simple().to_string()[..12]);
-        let inner = Mutex::new(Inner { pieces, given, redactor });
-        Self { fence, keeps_results: false, inner }
+        let inner = Mutex::new(Inner { pieces, given });
+        let redactor = Arc::new(tokio::sync::Mutex::new(redactor));
+        Self { fence, keeps_results: false, inner, redactor, blocking }
     }
 
     /// Keeps every tool result under a label, not only the long ones: what is said of it can be looked up.
@@ -59,10 +72,58 @@ impl Workspace {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The text with its secrets replaced.
+    /// The pool for what takes long.
     #[must_use]
-    pub fn redact(&self, text: &str) -> String {
-        self.lock().redactor.redact(text)
+    pub fn blocking(&self) -> &BlockingPool {
+        &self.blocking
+    }
+
+    /// Does work over texts on the pool.
+    ///
+    /// # Errors
+    /// Those of [`BlockingError`].
+    pub async fn work<T, F>(&self, work: F) -> Result<T, BlockingError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Deadline) -> Result<T, DeadlinePassed> + Send + 'static,
+    {
+        self.blocking.run_checked(WORK_LIMIT, work).await
+    }
+
+    /// The same for work that redacts.
+    ///
+    /// # Errors
+    /// Those of [`BlockingError`].
+    pub async fn redacting<T, F>(&self, work: F) -> Result<T, BlockingError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Redactor, &Deadline) -> Result<T, DeadlinePassed> + Send + 'static,
+    {
+        let mut redactor = Arc::clone(&self.redactor).lock_owned().await;
+        self.work(move |deadline| work(&mut redactor, deadline)).await
+    }
+
+    /// The text with its secrets replaced. One that cannot be redacted in time is left out: nobody sees what it may hold.
+    #[must_use]
+    pub async fn redact(&self, text: &str) -> String {
+        if text.len() <= SHORT {
+            return self.redactor.lock().await.redact(text);
+        }
+        let text = text.to_owned();
+        let redacted = self.redacting(move |redactor, deadline| redactor.redact_within(&text, deadline));
+        redacted.await.unwrap_or_else(|error| format!("(left out: it could not be redacted, {error})"))
+    }
+
+    /// A text of others, cleaned and redacted.
+    ///
+    /// # Errors
+    /// Those of [`BlockingError`].
+    pub async fn cleaned(&self, text: String) -> Result<Cleaned, BlockingError> {
+        let cleaned = self.redacting(move |redactor, deadline| {
+            let Cleaned { text, red } = clean_within(&text, deadline)?;
+            Ok(Cleaned { text: redactor.redact_within(&text, deadline)?, red })
+        });
+        cleaned.await
     }
 
     /// The piece of that label.

@@ -17,7 +17,7 @@ use crate::db::runs::Work;
 use crate::db::usage::Purpose;
 use crate::db::{queue, turns};
 use crate::domain::policy::Asker;
-use crate::domain::{Approval, Caller, Citation, Message, Profile, Reader, Run, StopReason, Usage};
+use crate::domain::{Approval, Caller, Citation, Evidence, Message, Profile, Reader, Run, StopReason, Usage};
 use crate::evidence::untrusted::markdown::{self, Defuser, Place};
 use crate::evidence::verify;
 use crate::journal::{self, Journal, Note};
@@ -136,15 +136,15 @@ async fn make(app: &Arc<App>, task: &Task, answer: &Arc<Answer>) -> anyhow::Resu
         journal::withhold();
     }
     let model = app.model_of(&task.profile).filter(|_| commanded.is_none());
-    let known = brief::known(app, task).await?;
-    let workspace = Arc::new(known.workspace());
+    let mut known = brief::known(app, task).await?;
+    let workspace = Arc::new(known.workspace(app));
     let begun = (clock::now(), Instant::now());
     let watching = watcher(app, answer, &Arc::default(), app.rules.name());
     let carried = carry::out(app, task, answer, &workspace, &*watching).await?;
     let history = history::history(app, task, model.as_ref()).await?;
     let making = Making { app, task, answer, known, workspace, history, carried, begun };
     let mut concluded = match commanded {
-        Some(text) => making.say(text),
+        Some(text) => making.say(text).await?,
         None => making.conclude(model).await?,
     };
     let asked = making.name_what_waits(&mut concluded).await?;
@@ -192,7 +192,8 @@ impl Making<'_> {
                 StopReason::Answered => "its answer was empty".to_owned(),
                 stop => detail.unwrap_or_else(|| stop.as_str().to_owned()),
             };
-            why = self.workspace.redact(&format!("The model {} did not answer ({reason}).", model.name()));
+            let told = format!("The model {} did not answer ({reason}).", model.name());
+            why = self.workspace.redact(&told).await;
             (runs, usage) = (concluded.runs, concluded.usage);
         }
         let text = if self.task.decided.is_empty() {
@@ -204,7 +205,8 @@ impl Making<'_> {
         if runs.is_empty() && !self.carried.is_empty() {
             runs.push(self.record(&self.app.rules, &Outcome::answered()));
         }
-        Ok(Concluded { runs, usage, ..self.say(self.workspace.redact(&text)) })
+        let text = self.workspace.redact(&text).await;
+        Ok(Concluded { runs, usage, ..self.say(text).await? })
     }
 
     /// A run for the record, which began by carrying out what was approved.
@@ -228,15 +230,15 @@ impl Making<'_> {
     }
 
     /// An answer of the program's own.
-    fn say(&self, text: String) -> Concluded {
+    async fn say(&self, text: String) -> anyhow::Result<Concluded> {
         // What is on record quotes logs.
         let text = markdown::defused(&text, &self.app.config.privacy.links, Place::Answer);
         let author = self.app.rules.name().to_owned();
         self.answer.tell("message.start", &json!({ "run": self.task.turn, "turn": 1, "model": author }));
         self.answer.tell("text.delta", &json!({ "text": text }));
-        let citations = cite::citations(&text, &self.workspace, &|label| self.url(label));
+        let citations = self.citations(&text).await?;
         let (not_found, runs, usage) = (Vec::new(), Vec::new(), Usage::default());
-        Concluded { text, author, citations, not_found, runs, usage, stop: StopReason::Answered }
+        Ok(Concluded { text, author, citations, not_found, runs, usage, stop: StopReason::Answered })
     }
 
     /// Runs the loop. Beside what came of it, what there is to know about its end.
@@ -267,21 +269,36 @@ impl Making<'_> {
         let mut run = self.record(model, &outcome);
         journal::ran(mark, &run, ("conversation", &task.conversation.to_string()));
         // The database's texts cannot hold a NUL.
-        let text = workspace.redact(last_words(&outcome, &said).trim()).replace('\0', "\u{fffd}");
+        let text = workspace.redact(last_words(&outcome, &said).trim()).await.replace('\0', "\u{fffd}");
         let text = markdown::defused(&text, &app.config.privacy.links, Place::Answer);
-        let citations = cite::citations(&text, workspace, &|label| self.url(label));
+        let citations = self.citations(&text).await?;
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         run.claims = count(citations.len());
         run.claims_verified = count(citations.iter().filter(|citation| citation.verified).count());
-        let pieces = workspace.pieces();
-        let sources: Vec<&str> =
-            pieces.iter().map(|piece| piece.text.as_str()).chain([told.as_str()]).collect();
-        let not_found = verify::not_found(&text, &sources);
+        let (pieces, answered) = (workspace.pieces(), text.clone());
+        let not_found = workspace.work(move |deadline| {
+            let texts = pieces.iter().map(|piece| piece.text.as_str());
+            let sources: Vec<&str> = texts.chain([told.as_str()]).collect();
+            verify::not_found(&answered, &sources, deadline)
+        });
+        let not_found = not_found.await?;
         let mut usage = history.usage;
         usage += outcome.usage;
         let (author, runs) = (model.name().to_owned(), vec![run]);
         let concluded = Concluded { text, author, citations, not_found, runs, usage, stop: outcome.stop };
         Ok((concluded, outcome.detail))
+    }
+
+    /// The citations of a text, looked up.
+    async fn citations(&self, text: &str) -> anyhow::Result<Vec<Citation>> {
+        let (pieces, text) = (self.workspace.pieces(), text.to_owned());
+        let cited = self.workspace.work(move |_| Ok(cite::citations(&text, &pieces, &|_| None)));
+        let mut citations = cited.await?;
+        for citation in &mut citations {
+            let known = self.workspace.get(&citation.evidence);
+            citation.url = known.and_then(|_| self.url(&citation.evidence));
+        }
+        Ok(citations)
     }
 
     /// Where a piece can be read: with its report, or with the conversation.
@@ -390,7 +407,16 @@ fn held(defuser: &Mutex<Defuser>) -> MutexGuard<'_, Defuser> {
 /// An answer whose citations lead nowhere is given back once.
 fn review(workspace: &Arc<Workspace>) -> Arc<crate::agent::Review> {
     let workspace = Arc::clone(workspace);
-    Arc::new(move |text| cite::problem(&cite::citations(text, &workspace, &|_| None), &workspace))
+    Arc::new(move |text| {
+        let workspace = Arc::clone(&workspace);
+        Box::pin(async move {
+            let pieces = workspace.pieces();
+            let problem = workspace
+                .work(move |_| Ok(cite::problem(&cite::citations(&text, &pieces, &|_| None), &pieces)));
+            // One that cannot be looked through is taken as it is.
+            problem.await.unwrap_or_default()
+        })
+    })
 }
 
 /// One transaction: the message, the run, what tools told, the end of the turn. `None` when the conversation is gone.
@@ -401,8 +427,12 @@ async fn store(
     (workspace, concluded): (&Workspace, &Concluded),
 ) -> anyhow::Result<Option<serde_json::Value>> {
     let (now, own) = (clock::now(), answer.visible_to());
-    let added = workspace.added();
-    let added: Vec<NewEvidence> = added.iter().map(|piece| NewEvidence::of(piece).visible_to(own)).collect();
+    let (pieces, owner) = (workspace.added(), own.map(ToOwned::to_owned));
+    let added = workspace.work(move |_| {
+        let new = |piece: &Arc<Evidence>| NewEvidence::of(piece).visible_to(owner.as_deref());
+        Ok(pieces.iter().map(new).collect::<Vec<NewEvidence>>())
+    });
+    let added = added.await?;
     let mut transaction = app.pool.begin().await?;
     if !conversations::lock(&mut *transaction, task.conversation).await? {
         return Ok(None);

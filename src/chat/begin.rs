@@ -11,11 +11,15 @@ use crate::domain::Caller;
 use crate::evidence::redact::Redactor;
 use crate::live::Answer;
 use crate::telemetry::trace::FutureExt as _;
+use chrono::{DateTime, Utc};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Longest title.
 const MAX_TITLE: usize = 80;
+/// How long a question may be redacted, with the wait for a thread.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A first question of fewer words says too little for a title.
 const MIN_WORDS: usize = 3;
@@ -79,40 +83,17 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
         return Err(Refusal::Stopping);
     }
     let place = app.room.answer().ok_or(Refusal::Full)?;
-    let mut redactor = Redactor::new();
-    let question = redactor.redact(ask.message.trim());
+    let (ask, Redacted { question, secrets, before }) = redacted(app, ask).await?;
     let title_of = title(&question);
-    let question = noted(question, redactor.count());
+    let question = noted(question, secrets);
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
-    let (id, title, incident, agent) = match (ask.conversation, ask.incident) {
-        (Some(id), _) => {
-            if !conversations::lock(&mut *transaction, id).await? {
-                return Err(Refusal::Missing("conversation"));
-            }
-            let known = conversations::get(&mut *transaction, id).await?;
-            let known = known.ok_or(Refusal::Missing("conversation"))?;
-            (id, known.title, known.incident_id, ask.agent.or(known.agent_id))
-        }
-        (None, Some(incident)) => {
-            let known = incidents::get(&mut *transaction, incident).await?;
-            let known = known.ok_or(Refusal::Missing("incident"))?;
-            let id = conversations::of_incident(&mut transaction, incident, &known.title, now).await?;
-            (id, known.title, Some(incident), ask.agent)
-        }
-        (None, None) => {
-            let (id, title) = (Uuid::now_v7(), title_of);
-            conversations::open(&mut *transaction, id, (&title, &ask.caller.name), now).await?;
-            (id, title, None, ask.agent)
-        }
-    };
+    let Conversation { id, title, incident, agent } =
+        conversation(&mut transaction, &ask, title_of, now).await?;
     // With this connection: were all of them in the hands of transactions that wait for another one, nobody would go on.
     let profile = profiles::choose(&mut *transaction, agent, incident.is_some()).await?;
     let profile = profile.ok_or(Refusal::Missing("agent"))?;
-    let before = match ask.conversation {
-        Some(_) => Vec::new(),
-        None => brought(&mut transaction, &ask, &mut redactor).await?,
-    };
+    let before = brought(&mut transaction, &ask, before).await?;
     let turn = Uuid::now_v7();
     let new = NewTurn {
         id: turn,
@@ -155,6 +136,45 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     Ok(answer_now(app, task, opened, Some(place)))
 }
 
+/// Where it is asked.
+struct Conversation {
+    id: Uuid,
+    title: String,
+    incident: Option<Uuid>,
+    agent: Option<Uuid>,
+}
+
+/// The conversation of a question: locked when it is there, else opened, by this title if it is nobody's.
+async fn conversation(
+    transaction: &mut sqlx::PgConnection,
+    ask: &Ask,
+    title: String,
+    now: DateTime<Utc>,
+) -> Result<Conversation, Refusal> {
+    match (ask.conversation, ask.incident) {
+        (Some(id), _) => {
+            if !conversations::lock(&mut *transaction, id).await? {
+                return Err(Refusal::Missing("conversation"));
+            }
+            let known = conversations::get(&mut *transaction, id).await?;
+            let known = known.ok_or(Refusal::Missing("conversation"))?;
+            let agent = ask.agent.or(known.agent_id);
+            Ok(Conversation { id, title: known.title, incident: known.incident_id, agent })
+        }
+        (None, Some(incident)) => {
+            let known = incidents::get(&mut *transaction, incident).await?;
+            let known = known.ok_or(Refusal::Missing("incident"))?;
+            let id = conversations::of_incident(transaction, incident, &known.title, now).await?;
+            Ok(Conversation { id, title: known.title, incident: Some(incident), agent: ask.agent })
+        }
+        (None, None) => {
+            let id = Uuid::now_v7();
+            conversations::open(&mut *transaction, id, (&title, &ask.caller.name), now).await?;
+            Ok(Conversation { id, title, incident: None, agent: ask.agent })
+        }
+    }
+}
+
 /// A message that was said elsewhere.
 struct Brought {
     role: &'static str,
@@ -172,19 +192,21 @@ impl Brought {
     }
 }
 
-/// What was said before, elsewhere, without secrets. What was visible to whoever asks alone stays so.
-async fn brought(
-    db: &mut sqlx::PgConnection,
-    ask: &Ask,
-    redactor: &mut Redactor,
-) -> sqlx::Result<Vec<Brought>> {
-    let before: Vec<_> = ask.before.iter().filter(|(_, _, text)| !text.trim().is_empty()).collect();
-    let texts: Vec<String> = before.iter().map(|(_, _, text)| redactor.redact(text)).collect();
+/// What was said before, elsewhere: `texts` are without secrets. What was visible to whoever asks alone stays so.
+async fn brought(db: &mut sqlx::PgConnection, ask: &Ask, texts: Vec<String>) -> sqlx::Result<Vec<Brought>> {
+    if texts.is_empty() {
+        return Ok(Vec::new());
+    }
     let own = conversations::quoting_own(db, &ask.caller.name, &texts).await?;
-    let brought = before.into_iter().zip(texts).zip(own);
+    let brought = said_before(ask).zip(texts).zip(own);
     Ok(brought
         .map(|(((role, author, _), text), is_own)| Brought { role, author: author.clone(), text, is_own })
         .collect())
+}
+
+/// What a new conversation begins with.
+fn said_before(ask: &Ask) -> impl Iterator<Item = &(&'static str, String, String)> {
+    ask.before.iter().filter(|(_, _, text)| ask.conversation.is_none() && !text.trim().is_empty())
 }
 
 /// What is said, and below it how many secrets were taken out: whoever pasted one learns so where they look.
@@ -196,6 +218,31 @@ fn noted(question: String, secrets: usize) -> String {
     format!(
         "{question}\n\n({what} removed from this message before it was stored or sent to a model. Rotate what was pasted.)"
     )
+}
+
+/// A question without secrets.
+struct Redacted {
+    question: String,
+    /// Secrets in the question.
+    secrets: usize,
+    /// The texts of what was said before.
+    before: Vec<String>,
+}
+
+/// The question, and what was said before it in a new conversation, redacted on the blocking pool.
+async fn redacted(app: &App, ask: Ask) -> Result<(Ask, Redacted), Refusal> {
+    let redacted = app.blocking.run_checked(LIMIT, move |deadline| {
+        let mut redactor = Redactor::new();
+        let question = redactor.redact_within(ask.message.trim(), deadline)?;
+        let secrets = redactor.count();
+        let before = said_before(&ask).map(|(_, _, text)| redactor.redact_within(text, deadline));
+        let before = before.collect::<Result<_, _>>()?;
+        Ok((ask, Redacted { question, secrets, before }))
+    });
+    redacted.await.map_err(|error| {
+        tracing::warn!(%error, "a question could not be redacted");
+        Refusal::Full
+    })
 }
 
 /// Begins to answer in a turn that was opened; in a place of its own, or beside all others.

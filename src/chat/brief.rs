@@ -11,6 +11,7 @@ use crate::domain::{Evidence, Incident, Reader, Resolution};
 use crate::evidence::redact::Redactor;
 use crate::knowledge::{Hit, Passage};
 use serde_json::json;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Documents that are looked at.
@@ -59,14 +60,16 @@ pub(super) async fn known(app: &App, task: &Task) -> sqlx::Result<Known> {
 }
 
 impl Known {
-    /// The evidence as the loop's workspace.
-    pub(super) fn workspace(&self) -> Workspace {
-        let mut pieces = self.pieces.clone();
-        // Labels count on from the report's, whatever was stored meanwhile.
-        for (number, piece) in (1..).zip(&mut pieces) {
-            piece.label = format!("E{number}");
-        }
-        Workspace::new(pieces, Redactor::new()).keeping_results()
+    /// The evidence as the loop's workspace, which has its texts from then on.
+    pub(super) fn workspace(&mut self, app: &App) -> Workspace {
+        // Labels count on from the report's, whatever was stored meanwhile. The texts may be long, and are needed once.
+        let pieces = (1..).zip(&mut self.pieces).map(|(number, piece)| Evidence {
+            label: format!("E{number}"),
+            text: std::mem::take(&mut piece.text),
+            ..piece.clone()
+        });
+        let pieces: Vec<Evidence> = pieces.collect();
+        Workspace::new(pieces, Redactor::new(), app.blocking.clone()).keeping_results()
     }
 
     /// Passages of runbooks and of past incidents, within their share of tokens.
@@ -97,11 +100,14 @@ impl Known {
             None => None,
         };
         let passage = |passage: &Passage| json!({ "solved": passage.solved, "text": workspace.fenced(&passage.titled()) });
-        let pieces: Vec<_> = workspace
-            .pieces()
-            .iter()
-            .map(|piece| json!({"label": piece.label, "title": piece.title, "lines": piece.text.lines().count()}))
-            .collect();
+        let pieces = workspace.pieces();
+        let listed = workspace.work(move |_| {
+            let piece = |piece: &Arc<Evidence>| {
+                json!({"label": piece.label, "title": piece.title, "lines": piece.text.lines().count()})
+            };
+            Ok(pieces.iter().map(piece).collect::<Vec<_>>())
+        });
+        let pieces = listed.await?;
         let context = app.prompts.render(
             "chat-context",
             json!({

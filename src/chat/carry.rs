@@ -149,11 +149,14 @@ pub(super) async fn out(
         // A stop keeps calls from beginning. One that has begun ends: half a change is worse than one too many.
         let record = single.make(&app.drain).await;
         let kept = workspace.added().into_iter().nth(known).filter(|_| !record.failed);
-        let outcome = kept.ok_or_else(|| {
-            let said = tool.otherwise.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let said: String = workspace.redact(&said).chars().take(MAX_ERROR).collect();
-            said.replace('\0', "\u{fffd}")
-        });
+        let outcome = match kept {
+            Some(piece) => Ok(piece),
+            None => {
+                let said = tool.otherwise.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let said: String = workspace.redact(&said).await.chars().take(MAX_ERROR).collect();
+                Err(said.replace('\0', "\u{fffd}"))
+            }
+        };
         settle(app, approval, &outcome, answer.visible_to()).await?;
         let failed = outcome.as_ref().err();
         tracing::info!(approval = %approval.id, server = approval.server, tool = approval.server_tool, failed = failed.is_some(), "an approved call was carried out");

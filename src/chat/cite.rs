@@ -1,9 +1,9 @@
 //! Citations in an answer: `[E2:14]`, `[E2:14-20]`, several in one pair of brackets.
 
-use crate::agent::Workspace;
-use crate::domain::Citation;
+use crate::domain::{Citation, Evidence};
 use regex::Regex;
-use std::sync::LazyLock;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 static GROUP: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\[(?:[Ee]\d+:[^\[\]\n]{1,200})\]").expect("a fixed pattern"));
@@ -20,10 +20,12 @@ const QUOTED_CHARS: usize = 400;
 /// The citations of a text, each looked up, in order, each once. `url` says where a piece can be read.
 pub(super) fn citations(
     text: &str,
-    workspace: &Workspace,
+    pieces: &[Arc<Evidence>],
     url: &dyn Fn(&str) -> Option<String>,
 ) -> Vec<Citation> {
     let mut found: Vec<Citation> = Vec::new();
+    // The lines of a long piece are counted once, however often it is cited.
+    let mut lines_of: HashMap<&str, Vec<&str>> = HashMap::new();
     let marks = GROUP.find_iter(text).flat_map(|group| MARK.captures_iter(group.as_str()));
     for mark in marks.take(MAX) {
         let number = |group: usize| mark.get(group).and_then(|m| m.as_str().parse::<u32>().ok());
@@ -34,15 +36,18 @@ pub(super) fn citations(
         if found.iter().any(|known| known.evidence == evidence && known.mark == mark[0]) {
             continue;
         }
-        let known = workspace.get(&evidence);
-        let lines: Vec<&str> = known.as_ref().map(|piece| piece.text.lines().collect()).unwrap_or_default();
+        let known = pieces.iter().find(|piece| piece.label.eq_ignore_ascii_case(&evidence));
+        let lines: &[&str] = match known {
+            Some(piece) => lines_of.entry(&piece.label).or_insert_with(|| piece.text.lines().collect()),
+            None => &[],
+        };
         let total = u32::try_from(lines.len()).unwrap_or(u32::MAX);
         let in_range = first_line >= 1 && last_line <= total && last_line - first_line < MAX_SPAN;
         let cited = if in_range { &lines[first_line as usize - 1..last_line as usize] } else { &[] };
         let quote: Vec<&str> = cited.iter().take(QUOTED_LINES).copied().collect();
         found.push(Citation {
             mark: mark[0].to_owned(),
-            title: known.as_ref().map(|piece| piece.title.clone()).unwrap_or_default(),
+            title: known.map(|piece| piece.title.clone()).unwrap_or_default(),
             first_line,
             last_line,
             quote: quote.join("\n").chars().take(QUOTED_CHARS).collect(),
@@ -55,7 +60,7 @@ pub(super) fn citations(
 }
 
 /// What is wrong with the citations of an answer, in words for the model; `None` when all hold.
-pub(super) fn problem(citations: &[Citation], workspace: &Workspace) -> Option<String> {
+pub(super) fn problem(citations: &[Citation], pieces: &[Arc<Evidence>]) -> Option<String> {
     let wrong: Vec<&str> = citations
         .iter()
         .filter(|citation| !citation.verified)
@@ -64,8 +69,7 @@ pub(super) fn problem(citations: &[Citation], workspace: &Workspace) -> Option<S
     if wrong.is_empty() {
         return None;
     }
-    let known: Vec<String> = workspace
-        .pieces()
+    let known: Vec<String> = pieces
         .iter()
         .map(|piece| format!("{} ({} lines)", piece.label, piece.text.lines().count()))
         .collect();
@@ -79,8 +83,7 @@ pub(super) fn problem(citations: &[Citation], workspace: &Workspace) -> Option<S
 #[cfg(test)]
 mod unit {
     use super::*;
-    use crate::domain::{Evidence, EvidenceKind};
-    use crate::evidence::redact::Redactor;
+    use crate::domain::EvidenceKind;
     use uuid::Uuid;
 
     #[test]
@@ -93,9 +96,9 @@ mod unit {
             text: "one\n\nthree\n".into(),
             red: Vec::new(),
         };
-        let workspace = Workspace::new(vec![piece], Redactor::new());
+        let pieces = [Arc::new(piece)];
         let text = "It broke [E1:3], see [E1:1-3; e1:2] and [E7:1] or [E1:9], not E1:1 or [1].";
-        let found = citations(text, &workspace, &|label| Some(format!("/{label}")));
+        let found = citations(text, &pieces, &|label| Some(format!("/{label}")));
         let short: Vec<(&str, &str, u32, u32, bool)> = found
             .iter()
             .map(|c| (c.mark.as_str(), c.evidence.as_str(), c.first_line, c.last_line, c.verified))
@@ -112,7 +115,7 @@ mod unit {
         );
         assert_eq!((found[0].quote.as_str(), found[0].url.as_deref()), ("three", Some("/E1")));
         assert_eq!(found[3].url, None);
-        assert!(problem(&found, &workspace).unwrap().contains("e1:2, E7:1, E1:9"));
-        assert_eq!(problem(&found[..2], &workspace), None);
+        assert!(problem(&found, &pieces).unwrap().contains("e1:2, E7:1, E1:9"));
+        assert_eq!(problem(&found[..2], &pieces), None);
     }
 }

@@ -11,10 +11,13 @@ use crate::journal;
 use crate::llm::{Model, Request};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Share of the room that stays with whole messages when older ones have to go, in percent.
 const WHOLE: usize = 60;
+/// How long the tokens of a history may be counted, with the wait for a thread.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The history of a conversation without its last message, the question.
 #[derive(Debug, Default)]
@@ -39,8 +42,16 @@ pub(super) async fn history(
     let mut messages = conversations::messages(&app.pool, conversation, from, &task.reader()).await?;
     messages.pop();
     let mut usage = Usage::default();
-    let counts: Vec<usize> = messages.iter().map(|message| tokens::count(&message.text) + 4).collect();
-    let taken = summary.as_deref().map_or(0, tokens::count);
+    let (counts, taken);
+    (messages, summary, counts, taken) = app
+        .blocking
+        .run(LIMIT, move |_| {
+            let counts: Vec<usize> =
+                messages.iter().map(|message| tokens::count(&message.text) + 4).collect();
+            let taken = summary.as_deref().map_or(0, tokens::count);
+            (messages, summary, counts, taken)
+        })
+        .await?;
     if counts.iter().sum::<usize>() + taken > budget {
         let keep = newest(&counts, budget * WHOLE / 100);
         let old: Vec<ConversationMessage> = messages.drain(..messages.len() - keep).collect();

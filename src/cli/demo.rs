@@ -144,7 +144,7 @@ async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyho
     };
     let submission = Submission { failure, caller: Caller::anyone().name, ..Submission::default() };
     let (Intake::Accepted(id) | Intake::Repeated(id) | Intake::KeyReused(id)) =
-        intake(pool, &submission, Privacy::default()).await?;
+        intake(pool, &service.app.blocking, submission, Privacy::default()).await?;
     println!("Reported as {id}\n");
     let report = follow(service, id).await?;
     if report.status != ReportStatus::Done {

@@ -3,7 +3,7 @@
 use super::reader::Reader;
 use crate::domain::policy::{Check, Decision, Patterns, Place, Policy, Rule};
 use crate::domain::{Access, Role};
-use regex::Regex;
+use crate::evidence::pattern::{self, Case, PatternError};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -236,8 +236,15 @@ fn checks(table: BTreeMap<String, RawCheck>, problems: &mut Vec<String>) -> Vec<
     for (name, raw) in table {
         let regex = raw.regex.and_then(|text| {
             // As a whole: a part that matches says nothing of the rest.
-            Regex::new(&format!(r"\A(?:{text})\z"))
-                .map_err(|_| problems.push(format!("check `{name}`: `{text}` is not a regular expression")))
+            pattern::text(&format!(r"\A(?:{text})\z"), Case::Heeded)
+                .map_err(|error| {
+                    problems.push(match error {
+                        PatternError::Syntax(_) => {
+                            format!("check `{name}`: `{text}` is not a regular expression")
+                        }
+                        error => format!("check `{name}`: `{text}` is not taken: {error}"),
+                    });
+                })
                 .ok()
         });
         if raw.one_of.as_ref().is_some_and(Vec::is_empty) {
@@ -279,7 +286,7 @@ mod unit {
             decision = "approve"
             place = "triage"
             pin = { a = { b = 1 } }
-            check = { "a.b" = {}, x = { regex = "(" }, y = { enum = [] }, z = { min = 2, max = 1 } }
+            check = { "a.b" = {}, x = { regex = "(" }, y = { enum = [] }, z = { min = 2, max = 1 }, w = { regex = "[a-z]{0,3990}x" } }
             [[rule]]
             tool = "x"
         "#;
@@ -300,6 +307,7 @@ mod unit {
         3: agent: is empty; leave it out if the rule is for all
         3: tool: `[x` is not a glob: unclosed character class; missing ']'
         3: denies, so `pin` and `check` say nothing; allow what holds, and deny the rest below
+        4: check `w`: `[a-z]{0,3990}x` is not taken: it is too large: its counts repeat an element 3990 times, and 500 is the most; use `*` or `+` instead of a large count such as `{0,1000}`, and fewer alternatives
         4: check `x`: `(` is not a regular expression
         4: check `y`: `enum` is empty, so nothing would hold
         4: check `z`: `min` is larger than `max`, so nothing would hold

@@ -3,6 +3,7 @@
 use crate::domain::{Evidence, EvidenceKind, EvidenceSummary, Reader};
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
+use std::borrow::Cow;
 use uuid::Uuid;
 
 /// A piece to store.
@@ -18,6 +19,8 @@ pub struct NewEvidence {
     pub title: String,
     /// Redacted text.
     pub text: String,
+    /// Its lines.
+    pub lines: i32,
     /// Numbers of its red lines, ascending.
     pub red: Vec<u32>,
     /// The text as received, where it is to be kept.
@@ -38,6 +41,7 @@ impl NewEvidence {
             kind: piece.kind,
             title: piece.title.clone(),
             text: piece.text.clone(),
+            lines: count_lines(&piece.text),
             red: piece.red.clone(),
             raw: None,
             redactions: 0,
@@ -53,9 +57,23 @@ impl NewEvidence {
 
     /// Its text as it is stored: Postgres text cannot hold a NUL.
     #[must_use]
-    pub fn stored_text(&self) -> String {
-        self.text.replace('\0', "\u{fffd}")
+    pub fn stored_text(&self) -> Cow<'_, str> {
+        storable(&self.text)
     }
+}
+
+/// The number of lines as it is stored.
+#[must_use]
+pub fn count_lines(text: &str) -> i32 {
+    i32::try_from(text.lines().count()).unwrap_or(i32::MAX)
+}
+
+/// A text as Postgres can hold it. Large ones hardly ever hold a NUL, and are not copied.
+fn storable(text: &str) -> Cow<'_, str> {
+    if memchr::memchr(0, text.as_bytes()).is_none() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace('\0', "\u{fffd}"))
 }
 
 /// Whose evidence it is.
@@ -90,13 +108,13 @@ pub async fn insert(
     let positions: Vec<i32> = pieces.iter().map(|piece| piece.position).collect();
     let kinds: Vec<String> = pieces.iter().map(|piece| piece.kind.as_str().to_owned()).collect();
     let titles: Vec<String> = pieces.iter().map(|piece| piece.title.replace('\0', "")).collect();
-    let texts: Vec<String> = pieces.iter().map(NewEvidence::stored_text).collect();
-    let lines: Vec<i32> = pieces.iter().map(|piece| count(piece.text.lines().count())).collect();
+    let texts: Vec<Cow<'_, str>> = pieces.iter().map(NewEvidence::stored_text).collect();
+    let lines: Vec<i32> = pieces.iter().map(|piece| piece.lines).collect();
     let bytes: Vec<i32> = pieces.iter().map(|piece| count(piece.text.len())).collect();
     // An array of arrays of different lengths is none to Postgres: each goes as its text.
     let reds: Vec<String> = pieces.iter().map(|piece| array(&piece.red)).collect();
-    let raws: Vec<Option<String>> =
-        pieces.iter().map(|piece| piece.raw.as_ref().map(|raw| raw.replace('\0', "\u{fffd}"))).collect();
+    let raws: Vec<Option<Cow<'_, str>>> =
+        pieces.iter().map(|piece| piece.raw.as_deref().map(storable)).collect();
     let redactions: Vec<i32> = pieces.iter().map(|piece| piece.redactions).collect();
     let owners: Vec<Option<String>> = pieces.iter().map(|piece| piece.visible_to.clone()).collect();
     sqlx::query!(
@@ -111,13 +129,13 @@ pub async fn insert(
         &positions,
         &kinds,
         &titles,
-        &texts,
+        &texts as &[Cow<'_, str>],
         &lines,
         &bytes,
         &redactions,
         now,
         &reds,
-        &raws as &[Option<String>],
+        &raws as &[Option<Cow<'_, str>>],
         conversation,
         &owners as &[Option<String>]
     )

@@ -1,6 +1,7 @@
 //! Takes out of a log what a terminal or a log collector put in. Line N of the result is line N of the log as received.
 
 use super::untrusted::hidden;
+use crate::clock::{Deadline, DeadlinePassed};
 use serde::Deserialize;
 use std::fmt::Write as _;
 use std::io::{self, BufRead};
@@ -22,8 +23,17 @@ pub struct Cleaned {
 /// The cleaned text, and which lines were red.
 #[must_use]
 pub fn clean(raw: &str) -> Cleaned {
+    clean_within(raw, &Deadline::never()).unwrap_or_default()
+}
+
+/// The same; stops when the deadline is over.
+///
+/// # Errors
+/// It is over.
+pub fn clean_within(raw: &str, deadline: &Deadline) -> Result<Cleaned, DeadlinePassed> {
     let mut cleaned = Cleaned { text: String::with_capacity(raw.len()), red: Vec::new() };
     for (number, line) in (1..).zip(raw.split_inclusive('\n')) {
+        deadline.check()?;
         let end = line.ends_with('\n');
         if push_line(line.strip_suffix('\n').unwrap_or(line), &mut cleaned.text) {
             cleaned.red.push(number);
@@ -32,7 +42,7 @@ pub fn clean(raw: &str) -> Cleaned {
             cleaned.text.push('\n');
         }
     }
-    cleaned
+    Ok(cleaned)
 }
 
 /// Cleans a log of any size line by line: number, cleaned line, whether a part of it was red.

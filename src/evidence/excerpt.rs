@@ -5,6 +5,7 @@ use super::lines::{Lines, Templates};
 use super::look::{Look, mark};
 use super::rank::rank;
 use super::tokens;
+use crate::clock::{Deadline, DeadlinePassed};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
@@ -76,8 +77,21 @@ impl Excerpt {
 /// Excerpts a log into at most `max_tokens` tokens.
 #[must_use]
 pub fn excerpt(log: &Log<'_>, max_tokens: usize) -> Excerpt {
-    let lines = Lines::of(log.text, log.red, log.good);
-    of_lines(&lines, max_tokens)
+    of_lines(&Lines::of(log.text, log.red, log.good), max_tokens)
+}
+
+/// The same; stops when the deadline is over.
+///
+/// # Errors
+/// It is over.
+pub fn excerpt_within(
+    log: &Log<'_>,
+    max_tokens: usize,
+    deadline: &Deadline,
+) -> Result<Excerpt, DeadlinePassed> {
+    let lines = Lines::within(log.text, log.red, log.good, deadline)?;
+    deadline.check()?;
+    Ok(of_lines(&lines, max_tokens))
 }
 
 /// The same of lines that were read already.

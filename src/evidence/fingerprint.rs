@@ -4,8 +4,9 @@ use super::excerpt::Log;
 use super::lines::Lines;
 use super::look::severity;
 use super::rank::rank;
-use super::signature::{NAMES_CAUSE, SignatureSet};
+use super::signature::{NAMES_CAUSE, SignatureHit, SignatureSet};
 use super::template::mask;
+use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::Fingerprint;
 use sha2::{Digest as _, Sha256};
 
@@ -25,46 +26,74 @@ pub struct FingerprintInput<'a> {
 /// The cause's fingerprint: stable across runs, pods and shifted lines.
 #[must_use]
 pub fn fingerprint(input: &FingerprintInput<'_>) -> Fingerprint {
-    let texts = [input.log.map(|log| log.text), input.events, input.pod];
-    let material = texts
-        .iter()
-        .flatten()
-        .find_map(|text| by_signature(text, input.signatures))
-        .or_else(|| input.log.as_ref().and_then(by_line))
-        .or_else(|| input.events.and_then(|events| by_line(&Log::plain(events))))
-        .unwrap_or_else(|| "nothing recognisable".to_owned());
+    fingerprint_within(input, &Deadline::never()).expect("no deadline")
+}
+
+/// The same; stops when the deadline is over.
+///
+/// # Errors
+/// It is over.
+pub fn fingerprint_within(
+    input: &FingerprintInput<'_>,
+    deadline: &Deadline,
+) -> Result<Fingerprint, DeadlinePassed> {
+    let material = material(input, deadline)?.unwrap_or_else(|| "nothing recognisable".to_owned());
     let hash = Sha256::digest(material.as_bytes());
-    Fingerprint(hex::encode(&hash[..12]))
+    Ok(Fingerprint(hex::encode(&hash[..12])))
+}
+
+/// What is hashed.
+fn material(input: &FingerprintInput<'_>, deadline: &Deadline) -> Result<Option<String>, DeadlinePassed> {
+    let texts = [input.log.map(|log| log.text), input.events, input.pod];
+    for text in texts.into_iter().flatten() {
+        if let Some(found) = by_signature(text, input.signatures, deadline)? {
+            return Ok(Some(found));
+        }
+    }
+    for log in [input.log, input.events.map(Log::plain)].into_iter().flatten() {
+        if let Some(found) = by_line(&log, deadline)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 /// The signature nearest to the root, with what it captured on its first match. An echo is met by many causes and tells
 /// none of them.
-fn by_signature(text: &str, signatures: &SignatureSet) -> Option<String> {
-    let hits = signatures.scan(text);
-    let (line, best) = hits
+fn by_signature(
+    text: &str,
+    signatures: &SignatureSet,
+    deadline: &Deadline,
+) -> Result<Option<String>, DeadlinePassed> {
+    let hits = signatures.scan_within(text, deadline)?;
+    let best = hits
         .iter()
         .filter(|(_, hit)| signatures.signatures()[hit.index].priority >= NAMES_CAUSE)
-        .max_by_key(|(line, hit)| (signatures.signatures()[hit.index].priority, std::cmp::Reverse(*line)))?;
+        .max_by_key(|(line, hit)| (signatures.signatures()[hit.index].priority, std::cmp::Reverse(*line)));
+    Ok(best.map(|(line, best)| by_hit(text, signatures, *line, best)))
+}
+
+fn by_hit(text: &str, signatures: &SignatureSet, line: u32, best: &SignatureHit) -> String {
     let captures: Vec<String> =
         best.captures.iter().map(|(name, value)| format!("{name}={}", mask(value))).collect();
     let id = &signatures.signatures()[best.index].id;
     if captures.is_empty() {
         // A signature that captures nothing is met by many causes: its line tells them apart.
-        let line = text.lines().nth(*line as usize - 1).unwrap_or_default();
-        return Some(format!("{id} {}", mask(line)));
+        let line = text.lines().nth(line as usize - 1).unwrap_or_default();
+        return format!("{id} {}", mask(line));
     }
-    Some(format!("{id} {}", captures.join(" ")))
+    format!("{id} {}", captures.join(" "))
 }
 
 /// The line likeliest to tell why, masked. Chances are taken in steps and the first of equals counts, so that a log that
 /// shifts a little from run to run keeps its line. Place alone makes a line likely too, and shifts: unless it is all but
 /// certain, a line that speaks of failure goes before one that does not.
-fn by_line(log: &Log<'_>) -> Option<String> {
+fn by_line(log: &Log<'_>, deadline: &Deadline) -> Result<Option<String>, DeadlinePassed> {
     // More than the end of a step.
     const SPEAKS: u8 = 11;
     const POSSIBLE: f32 = 0.1;
     const CERTAIN: f32 = 0.9;
-    let lines = Lines::of(log.text, log.red, log.good);
+    let lines = Lines::within(log.text, log.red, log.good, deadline)?;
     let chances = rank(&lines);
     let worth =
         |index: usize| (chances[index] * 10.0).round() * if lines.is_telling(index) { 1.0 } else { 0.35 };
@@ -81,7 +110,7 @@ fn by_line(log: &Log<'_>) -> Option<String> {
         })
         .or_else(|| first_of_most(0..lines.len(), heavy))
         .or(likeliest);
-    found.map(|index| mask(lines.text(index)))
+    Ok(found.map(|index| mask(lines.text(index))))
 }
 
 /// The first of those that are worth most; `None` when none is worth anything.

@@ -3,6 +3,7 @@
 use super::clean;
 use super::look::{self, Look, mark};
 use super::redact::{Position, Redactor};
+use crate::clock::{Deadline, DeadlinePassed};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead};
 
@@ -27,7 +28,20 @@ impl Templates {
     /// Those of a cleaned log.
     #[must_use]
     pub fn of(text: &str) -> Self {
-        Self(text.lines().map(|line| look::look(line, false).template).take(MAX_TEMPLATES).collect())
+        Self::within(text, &Deadline::never()).unwrap_or_default()
+    }
+
+    /// The same; stops when the deadline is over.
+    ///
+    /// # Errors
+    /// It is over.
+    pub fn within(text: &str, deadline: &Deadline) -> Result<Self, DeadlinePassed> {
+        let mut templates = Self::default();
+        for line in text.lines().take(MAX_TEMPLATES) {
+            deadline.check()?;
+            templates.0.insert(look::look(line, false).template);
+        }
+        Ok(templates)
     }
 
     /// Those of a log of any size, cleaned on the way.
@@ -69,13 +83,27 @@ impl Lines {
     /// Of a cleaned text; `red` are the numbers of its red lines, ascending.
     #[must_use]
     pub fn of(text: &str, red: &[u32], good: Option<&Templates>) -> Self {
+        Self::within(text, red, good, &Deadline::never()).unwrap_or_default()
+    }
+
+    /// The same; stops when the deadline is over.
+    ///
+    /// # Errors
+    /// It is over.
+    pub fn within(
+        text: &str,
+        red: &[u32],
+        good: Option<&Templates>,
+        deadline: &Deadline,
+    ) -> Result<Self, DeadlinePassed> {
         let mut lines = Self::default();
         let mut red = red.iter().copied().peekable();
         for (number, line) in (1..).zip(text.lines()) {
+            deadline.check()?;
             let is_red = red.next_if(|next| *next <= number).is_some_and(|next| next == number);
             lines.push(number, line, is_red, good);
         }
-        lines
+        Ok(lines)
     }
 
     /// Of a log of any size, cleaned and redacted on the way.

@@ -9,6 +9,7 @@ pub mod lines;
 mod literals;
 mod look;
 pub mod outside;
+pub mod pattern;
 pub mod rank;
 pub mod redact;
 pub mod runbook;

@@ -4,6 +4,7 @@
 use super::template::mask;
 use crate::domain::{Diagnosis, Evidence, EvidenceKind};
 use serde_json::Value;
+use std::borrow::Borrow;
 
 /// Longest text that is taken apart, in bytes.
 const MAX_TEXT: usize = 1 << 20;
@@ -32,9 +33,9 @@ const WAITS: [&str; 4] = ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailab
 
 /// The messages, one a line.
 #[must_use]
-pub fn told(pieces: &[Evidence]) -> String {
+pub fn told(pieces: &[impl Borrow<Evidence>]) -> String {
     let mut lines = Vec::new();
-    for piece in pieces.iter().filter(|piece| piece.text.len() <= MAX_TEXT) {
+    for piece in pieces.iter().map(Borrow::borrow).filter(|piece: &&Evidence| piece.text.len() <= MAX_TEXT) {
         let start =
             if piece.kind == EvidenceKind::Events { piece.text.find(['-', '[', '{']) } else { Some(0) };
         let text = start.map(|start| &piece.text[start..]).unwrap_or_default();
@@ -85,9 +86,10 @@ pub struct Told(String);
 impl Told {
     /// Of these pieces.
     #[must_use]
-    pub fn of(pieces: &[Evidence]) -> Self {
+    pub fn of(pieces: &[impl Borrow<Evidence>]) -> Self {
         let is_told = |piece: &&Evidence| matches!(piece.kind, EvidenceKind::Events | EvidenceKind::Pod);
-        let own = pieces.iter().filter(is_told).filter(|piece| piece.text.len() <= MAX_TEXT);
+        let own =
+            pieces.iter().map(Borrow::borrow).filter(is_told).filter(|piece| piece.text.len() <= MAX_TEXT);
         let lines = own.flat_map(|piece| piece.text.lines()).map(|line| mask(&self::line(line)));
         Self(lines.collect::<Vec<_>>().join(" "))
     }

@@ -1,10 +1,12 @@
 //! Signatures of known failures, written in the runbooks and compiled once.
 
-use super::literals;
+use super::{literals, pattern};
+use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::FailureClass;
 use aho_corasick::AhoCorasick;
 use anyhow::Context as _;
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
+use regex_syntax::hir::Hir;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -43,6 +45,15 @@ impl Signature {
             next_steps: self.next_steps.iter().map(|step| clean(step)).collect(),
             ..self
         }
+    }
+
+    /// Its pattern, within the bounds of [`pattern`].
+    ///
+    /// # Errors
+    /// It is not a regular expression, or so large that it would be slow; the error names signature and runbook.
+    pub fn parsed(&self) -> anyhow::Result<Hir> {
+        let parsed = pattern::bytes(&written(&self.pattern));
+        parsed.with_context(|| format!("signature `{}` of {}", self.id, self.runbook))
     }
 }
 
@@ -109,15 +120,12 @@ impl SignatureSet {
     /// Makes the set.
     ///
     /// # Errors
-    /// A pattern is not a regular expression; the error names signature and runbook.
+    /// A pattern is not a regular expression, or so large that it would be slow; the error names signature and runbook.
     pub fn compile(signatures: Vec<Signature>) -> anyhow::Result<Self> {
         let mut by_literal: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         let mut always = Vec::new();
         for (index, signature) in signatures.iter().enumerate() {
-            let mut parser = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build();
-            let parsed = parser
-                .parse(&written(&signature.pattern))
-                .with_context(|| format!("signature `{}` of {}", signature.id, signature.runbook))?;
+            let parsed = signature.parsed()?;
             match literals::required(&parsed) {
                 Some(texts) => {
                     texts.into_iter().for_each(|text| by_literal.entry(text).or_default().push(index));
@@ -154,7 +162,8 @@ impl SignatureSet {
     }
 
     fn hit(&self, index: usize, line: &str) -> Option<SignatureHit> {
-        let compiled = self.patterns[index].get_or_init(|| pattern(&self.signatures[index]).ok());
+        let compiled = self.patterns[index]
+            .get_or_init(|| pattern::compiled_bytes(&written(&self.signatures[index].pattern)).ok());
         let pattern = compiled.as_ref()?;
         let found = pattern.captures(line.as_bytes())?;
         let named = pattern.capture_names().flatten();
@@ -168,18 +177,56 @@ impl SignatureSet {
     /// All matches of a text, with line numbers from 1.
     #[must_use]
     pub fn scan(&self, text: &str) -> Vec<(u32, SignatureHit)> {
-        let lines = (1..).zip(text.lines());
-        lines
-            .flat_map(|(number, line)| self.matches(line).into_iter().map(move |hit| (number, hit)))
-            .collect()
+        self.scan_within(text, &Deadline::never()).unwrap_or_default()
     }
-}
 
-fn pattern(signature: &Signature) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&written(&signature.pattern)).unicode(false).build()
+    /// The same; stops when the deadline is over.
+    ///
+    /// # Errors
+    /// It is over.
+    pub fn scan_within(
+        &self,
+        text: &str,
+        deadline: &Deadline,
+    ) -> Result<Vec<(u32, SignatureHit)>, DeadlinePassed> {
+        let mut found = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            deadline.check()?;
+            found.extend(self.matches(line).into_iter().map(|hit| (number, hit)));
+        }
+        Ok(found)
+    }
 }
 
 /// A pattern with letters beyond ASCII means them.
 fn written(pattern: &str) -> String {
     if pattern.is_ascii() { pattern.to_owned() } else { format!("(?u:{pattern})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_would_be_slow_is_refused_with_its_signature_and_runbook() {
+        let signature = |pattern: &str| Signature {
+            id: "one".into(),
+            pattern: pattern.into(),
+            class: FailureClass::Unknown,
+            title: String::new(),
+            cause: String::new(),
+            next_steps: Vec::new(),
+            priority: 50,
+            runbook: "book.md".into(),
+        };
+        // The second one is small in its elements, and large in Unicode.
+        for pattern in ["[ -~]{0,3990}[^ -~]", r"größe: \w{200}\pL{200}\w{90}"] {
+            let error = format!("{:#}", SignatureSet::compile(vec![signature(pattern)]).unwrap_err());
+            assert!(error.contains("`one` of book.md") && error.contains("too large"), "{error}");
+        }
+        let set = SignatureSet::compile(vec![signature(".{0,200} refused")]).unwrap();
+        let over = Deadline::within(std::time::Duration::ZERO);
+        assert_eq!(set.scan_within("upload refused", &over), Err(DeadlinePassed));
+        assert_eq!(set.scan("a\nupload refused")[0].0, 2);
+    }
 }

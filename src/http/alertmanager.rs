@@ -117,7 +117,7 @@ pub async fn hear(
         match submission {
             // What was taken before a refusal for want of room is known when the notification is sent again.
             Ok(submission) => {
-                let (report_id, outcome) = match take(&app, &submission).await? {
+                let (report_id, outcome) = match take(&app, submission).await? {
                     Intake::Accepted(id) => (id, "accepted"),
                     // Annotations may change while it fires.
                     Intake::Repeated(id) | Intake::KeyReused(id) => (id, "repeated"),

@@ -19,8 +19,12 @@ use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
+
+/// How long a document may be read, with the wait for a thread.
+const READING: Duration = Duration::from_secs(30);
 
 /// How a list is narrowed and paged.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -145,7 +149,16 @@ pub async fn add(
     let content = fields.required("content", Shape::Text);
     fields.finish()?;
     let wrong = |problem: String| Problem::fields(vec![FieldError { field: "content".to_owned(), problem }]);
-    let documents = read::documents(&path, content.as_bytes())
+    let name = path.clone();
+    let read = app.blocking.run(READING, move |_| read::documents(&name, content.as_bytes()));
+    let documents = read
+        .await
+        .map_err(|error| {
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the document was not read: {error}; send it again"),
+            )
+        })?
         .map_err(|error| wrong(format!("cannot be taken: {error:#}")))?;
     let corpus = Corpus { source: API_SOURCE.to_owned(), documents, ..Corpus::default() };
     let done = app.knowledge.ingest(&corpus, Arc::new(|_: &str| {})).await.map_err(away)?;

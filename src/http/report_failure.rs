@@ -8,7 +8,7 @@ use super::reports::failed_for_reporters;
 use crate::app::{App, Incoming};
 use crate::db::{self, reports};
 use crate::domain::{Caller, Failure, Report, ReportStatus, Role};
-use crate::triage::{Intake, Submission, intake};
+use crate::triage::{Intake, IntakeError, Submission, intake};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
@@ -107,15 +107,14 @@ pub async fn report_failure(
     let submission = Submission { caller: caller.name, ..submission };
     // Subscribed before the report exists, so that its end cannot be missed.
     let mut outcomes = app.outcomes.subscribe();
-    let id = match take(&app, &submission).await? {
+    let id = match take(&app, submission).await? {
         Intake::Accepted(id) | Intake::Repeated(id) => id,
         Intake::KeyReused(id) => {
             let detail = "this `Idempotency-Key` was used for another request; send a new key";
             return Err(Problem::new(StatusCode::CONFLICT, detail).about(id));
         }
     };
-    // Nothing of the body is needed while somebody waits for the outcome.
-    drop(submission);
+    // Nothing of the body is held any more while somebody waits for the outcome.
     if let Some(Extension(held)) = held {
         held.release();
     }
@@ -152,13 +151,27 @@ pub async fn report_failure(
 }
 
 /// Stores it, when there is room.
-pub(super) async fn take(app: &App, submission: &Submission) -> Result<Intake, Problem> {
-    let incoming = room(app, submission).await?;
-    let taken = db::soon(intake(&app.pool, submission, app.config.privacy.clone())).await?;
+pub(super) async fn take(app: &App, submission: Submission) -> Result<Intake, Problem> {
+    let incoming = room(app, &submission).await?;
+    let taken = intake(&app.pool, &app.blocking, submission, app.config.privacy.clone()).await?;
     if let Some(incoming) = incoming {
         incoming.over(matches!(taken, Intake::Accepted(_)));
     }
     Ok(taken)
+}
+
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Database(error) => error.into(),
+            IntakeError::Blocking(error) => {
+                tracing::error!(%error, "a report's texts could not be prepared");
+                let detail =
+                    format!("the report was not stored: preparing its texts failed, {error}; send it again");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
+            }
+        }
+    }
 }
 
 /// Room in the queue; none is needed for what was accepted before under the same key. Refuses what would make it longer than it may be.

@@ -12,12 +12,15 @@ use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Source of documents that came over HTTP.
 pub const API_SOURCE: &str = "api";
 /// Changes with whatever changes how documents are cut or stored.
 const LAYOUT: u32 = 1;
+/// How long a corpus may be cut, with the wait for a thread.
+const CUTTING: Duration = Duration::from_hours(1);
 
 /// What an ingest did.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -55,7 +58,8 @@ impl Knowledge {
         let all = corpus.documents.clone();
         // Cutting takes a while for thousands of documents: beside the tasks that answer requests.
         let cut = move || prepare(all, &known, limit, &*progress);
-        let prepared = tokio::task::spawn_blocking(cut).await.context("cutting the documents broke off")?;
+        let pool = self.blocking.leaving_one();
+        let prepared = pool.run(CUTTING, move |_| cut()).await.context("cutting the documents")?;
         self.store(corpus, prepared).await
     }
 
@@ -120,8 +124,16 @@ impl Knowledge {
     pub async fn reload(&self) -> anyhow::Result<()> {
         let mut all = Vec::new();
         for (source, path, signatures) in documents::signatures(&self.pool).await? {
-            let signatures = serde_json::from_value(signatures)
+            let mut signatures: Vec<Signature> = serde_json::from_value(signatures)
                 .with_context(|| format!("the stored signatures of {path}"))?;
+            // One that was stored before there were bounds must not take the others away.
+            signatures.retain(|signature| match signature.parsed() {
+                Ok(_) => true,
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "a stored signature is left out");
+                    false
+                }
+            });
             all.push(Signed { source, path, signatures });
         }
         let stored: HashSet<&str> = all.iter().map(|document| document.source.as_str()).collect();

@@ -24,6 +24,7 @@ pub use passages::Passage;
 pub use said::SaidBefore;
 pub use search::{Found, Hit, Query, Reason};
 
+use crate::blocking::BlockingPool;
 use crate::budget::Ledger;
 use crate::config::Config;
 use crate::evidence::signature::{SignatureSet, Signatures};
@@ -42,6 +43,7 @@ pub struct Knowledge {
     /// Those of the built-in runbooks and the configured folder, as they were read.
     at_start: Vec<ingest::Signed>,
     answering: search::Cache,
+    blocking: BlockingPool,
     /// Of embeddings, which are written down and never refused.
     ledger: Arc<Ledger>,
 }
@@ -79,7 +81,14 @@ impl Knowledge {
             ledger: Ledger::new(pool.clone(), config.budget.clone(), Shutdown::new()),
             pool,
             answering: search::Cache::default(),
+            blocking: BlockingPool::default(),
         })
+    }
+
+    /// Does what takes long on the threads of others.
+    #[must_use]
+    pub fn on(self, blocking: BlockingPool) -> Self {
+        Self { blocking, ..self }
     }
 
     /// The built-in runbooks and the configured folder.

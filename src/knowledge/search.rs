@@ -21,6 +21,8 @@ use uuid::Uuid;
 const MAX_QUERY: usize = 4_000;
 /// Times as many are looked at as are wanted, where those of other namespaces are taken out.
 const LOOKED_AT: usize = 8;
+/// How long signatures may be looked for in a query, with the wait for a thread.
+const RECOGNISING: Duration = Duration::from_secs(10);
 /// Chunks that each part hands to the fusion.
 const CANDIDATES: i64 = 50;
 /// Softens the lead of the first ranks.
@@ -291,8 +293,14 @@ impl Knowledge {
         candidates: &mut HashMap<Uuid, Candidate>,
     ) -> sqlx::Result<()> {
         let set = self.signatures.current();
+        let (own, text) = (Arc::clone(&set), query.text.to_owned());
+        let found = self.blocking.run_checked(RECOGNISING, move |deadline| own.scan_within(&text, deadline));
+        let found = found.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the signatures of the runbooks were not looked for in a query");
+            Vec::new()
+        });
         let mut recognised: BTreeMap<String, (i32, String)> = BTreeMap::new();
-        for (_, hit) in set.scan(query.text) {
+        for (_, hit) in found {
             let signature = &set.signatures()[hit.index];
             let held = recognised.entry(signature.runbook.clone()).or_insert((i32::MIN, String::new()));
             if signature.priority > held.0 {

@@ -3,6 +3,7 @@
 
 use super::seen::{Line, Seen};
 use super::{Completion, Model, ModelError, Request};
+use crate::blocking::BlockingPool;
 use crate::domain::{FailureClass, ToolCall};
 use crate::evidence::severity;
 use crate::evidence::signature::{NAMES_CAUSE, SignatureHit, SignatureSet, Signatures};
@@ -10,15 +11,19 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Words of failure in general, for what no signature knows.
 const GENERIC: &str = r"\b(?:error|fatal|panic|exception|failed|failure|denied|refused|cannot|could not|unable to|no such|not found|killed|timed out)\b";
 /// Longest piece of evidence in a title or statement.
 const MAX_QUOTE: usize = 200;
+/// How long one completion may take, with the wait for a thread.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The analyst.
 pub struct Rules {
     signatures: Arc<Signatures>,
+    blocking: BlockingPool,
 }
 
 struct Candidate<'a> {
@@ -28,10 +33,10 @@ struct Candidate<'a> {
 }
 
 impl Rules {
-    /// Works from these signatures.
+    /// Works from these signatures, on the pool: their patterns are written by others.
     #[must_use]
-    pub fn new(signatures: Arc<Signatures>) -> Self {
-        Self { signatures }
+    pub fn new(signatures: Arc<Signatures>, blocking: BlockingPool) -> Self {
+        Self { signatures, blocking }
     }
 
     fn candidates<'a>(set: &SignatureSet, seen: &'a Seen) -> Vec<Candidate<'a>> {
@@ -84,6 +89,19 @@ impl Rules {
         })
     }
 
+    fn completion(set: &SignatureSet, request: &Request) -> Completion {
+        let seen = Seen::of(&request.messages);
+        let tool_calls = match Self::look(set, request, &seen) {
+            Some(calls) => calls,
+            None if request.tools.iter().any(|tool| tool.name == "submit_diagnosis") => {
+                numbered("submit_diagnosis", std::iter::once(Self::diagnose(set, &seen)))
+            }
+            None => Vec::new(),
+        };
+        let text = if tool_calls.is_empty() { Self::diagnose(set, &seen).to_string() } else { String::new() };
+        Completion { text, tool_calls, ..Completion::default() }
+    }
+
     /// What to look at next; `None` when it is time to conclude.
     fn look(set: &SignatureSet, request: &Request, seen: &Seen) -> Option<Vec<ToolCall>> {
         let offers = |name: &str| request.tools.iter().any(|tool| tool.name == name);
@@ -113,17 +131,9 @@ impl Model for Rules {
     }
 
     async fn complete(&self, request: &Request) -> Result<Completion, ModelError> {
-        let (set, seen) = (self.signatures.current(), Seen::of(&request.messages));
-        let tool_calls = match Self::look(&set, request, &seen) {
-            Some(calls) => calls,
-            None if request.tools.iter().any(|tool| tool.name == "submit_diagnosis") => {
-                numbered("submit_diagnosis", std::iter::once(Self::diagnose(&set, &seen)))
-            }
-            None => Vec::new(),
-        };
-        let text =
-            if tool_calls.is_empty() { Self::diagnose(&set, &seen).to_string() } else { String::new() };
-        Ok(Completion { text, tool_calls, ..Completion::default() })
+        let (set, request) = (self.signatures.current(), request.clone());
+        let completion = self.blocking.run(LIMIT, move |_| Self::completion(&set, &request));
+        completion.await.map_err(|error| ModelError::Unavailable { attempts: 1, message: error.to_string() })
     }
 }
 

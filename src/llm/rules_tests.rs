@@ -19,7 +19,7 @@ fn rules() -> Rules {
         signature("exit", "exit code (?P<code>\\d+)", "Step ended with {code}", 1),
         signature("dns", "lookup (?P<host>\\S+): no such host", "{host} has no address", 60),
     ]);
-    Rules::new(Arc::new(Signatures::new(set.unwrap())))
+    Rules::new(Arc::new(Signatures::new(set.unwrap())), BlockingPool::default())
 }
 
 fn request(messages: Vec<Message>, tools: &[&str]) -> Request {

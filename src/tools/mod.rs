@@ -10,7 +10,7 @@ pub use read_evidence::ReadEvidence;
 pub use search_evidence::SearchEvidence;
 pub use search_runbooks::SearchRunbooks;
 pub use similar_incidents::SimilarIncidents;
-pub use submit_diagnosis::{NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, Told, diagnosis};
+pub use submit_diagnosis::{NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, diagnosis, verified};
 
 use crate::agent::{Tool, ToolAnswer, Workspace};
 use crate::app::App;

@@ -2,7 +2,7 @@
 
 use super::{no_such_evidence, parse, spec};
 use crate::agent::{Tool, ToolAnswer, Workspace};
-use crate::domain::ToolSpec;
+use crate::domain::{Evidence, ToolSpec};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -68,24 +68,33 @@ impl Tool for ReadEvidence {
         let Some(piece) = self.workspace.get(&arguments.evidence) else {
             return no_such_evidence(&self.workspace, &arguments.evidence);
         };
-        let total = u32::try_from(piece.text.lines().count()).unwrap_or(u32::MAX);
-        let first = arguments.first_line.max(1);
-        if first > total {
-            return ToolAnswer::Failed(format!(
-                "{} has {total} lines; line {first} is past its end",
-                piece.label
-            ));
-        }
-        let last = arguments.last_line.max(first).min(total).min(first.saturating_add(MAX_LINES - 1));
-        let mut text = format!("[{}] {}, lines {first} to {last} of {total}\n", piece.label, piece.title);
-        for (number, line) in (1..=last).zip(piece.text.lines()).skip(first as usize - 1) {
-            if text.len() + line.len() > MAX_CHARS && number > first {
-                let _ = writeln!(text, "… stopped before line {number}: too long; ask for fewer lines");
-                break;
-            }
-            let shown: String = line.chars().take(MAX_CHARS).collect();
-            let _ = writeln!(text, "{number}: {shown}");
-        }
-        ToolAnswer::Ok(text)
+        let (first, last) = (arguments.first_line, arguments.last_line);
+        let read = self.workspace.work(move |_| Ok(lines(&piece, first, last)));
+        read.await.unwrap_or_else(|error| {
+            ToolAnswer::Failed(format!("the evidence could not be read: {error}; try it again"))
+        })
     }
+}
+
+/// The lines of a piece, as many as are shown at once.
+fn lines(piece: &Evidence, first: u32, last: u32) -> ToolAnswer {
+    let total = u32::try_from(piece.text.lines().count()).unwrap_or(u32::MAX);
+    let first = first.max(1);
+    if first > total {
+        return ToolAnswer::Failed(format!(
+            "{} has {total} lines; line {first} is past its end",
+            piece.label
+        ));
+    }
+    let last = last.max(first).min(total).min(first.saturating_add(MAX_LINES - 1));
+    let mut text = format!("[{}] {}, lines {first} to {last} of {total}\n", piece.label, piece.title);
+    for (number, line) in (1..=last).zip(piece.text.lines()).skip(first as usize - 1) {
+        if text.len() + line.len() > MAX_CHARS && number > first {
+            let _ = writeln!(text, "… stopped before line {number}: too long; ask for fewer lines");
+            break;
+        }
+        let shown: String = line.chars().take(MAX_CHARS).collect();
+        let _ = writeln!(text, "{number}: {shown}");
+    }
+    ToolAnswer::Ok(text)
 }

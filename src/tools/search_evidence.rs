@@ -1,14 +1,22 @@
 //! `search_evidence`: a regular expression over stored pieces, with context, grep style.
+//!
+//! The pattern is a model's, and a model writes what a log tells it to. It is compiled within bounds and searched for on the blocking
+//! pool, with a limit that is looked at between lines and between the parts of a long one. Searches that overrun are answered in
+//! words, and after a few of them the run's others are refused.
 
 use super::{no_such_evidence, parse, spec};
 use crate::agent::{Tool, ToolAnswer, Workspace};
+use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Evidence, ToolSpec};
+use crate::evidence::pattern::{self, Case};
 use async_trait::async_trait;
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// Matches shown when the model does not say.
@@ -17,15 +25,28 @@ const DEFAULT_MATCHES: usize = 20;
 const MAX_LINE: usize = 500;
 /// Characters shown at once.
 const MAX_CHARS: usize = 12_000;
+/// How long a search may run, and how long it may wait for a thread before.
+const LIMIT: Duration = Duration::from_secs(3);
+const WAIT: Duration = Duration::from_mins(1);
+/// Searches of a run that may overrun; then there are no others.
+const MAX_OVERRUNS: u32 = 2;
+/// Bytes of a line that are searched at once, and how much two such parts have in common: a longer match across their border is
+/// missed.
+const PART: usize = 8 << 10;
+const OVERLAP: usize = 1 << 10;
 
 /// Searches the workspace's evidence.
 pub struct SearchEvidence {
     workspace: Arc<Workspace>,
+    limit: Duration,
+    /// Searches of this run that overran. Held while one runs: a run takes one thread at most.
+    overruns: Mutex<u32>,
 }
 
 static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
     let description = "Finds lines by regular expression (case-insensitive) in one piece of evidence, or in all. Shows matches as \
-                       `E1:42: text` and context as `E1-41- text`. When there are too many, the first and the last are shown.";
+                       `E1:42: text` and context as `E1-41- text`. When there are too many, the first and the last are shown. \
+                       A pattern has no counts above 500, and a search may run for 3 s.";
     let schema = json!({
         "type": "object",
         "properties": {
@@ -51,7 +72,58 @@ impl SearchEvidence {
     /// Over this workspace.
     #[must_use]
     pub fn new(workspace: Arc<Workspace>) -> Self {
-        Self { workspace }
+        Self { workspace, limit: LIMIT, overruns: Mutex::default() }
+    }
+
+    /// Searches on the pool. The limit begins with the work: what it waits for others is not the pattern's fault.
+    async fn search(&self, wanted: Wanted) -> ToolAnswer {
+        let mut overruns = self.overruns.lock().await;
+        if *overruns >= MAX_OVERRUNS {
+            return ToolAnswer::Failed(format!(
+                "{overruns} searches of this run took too long, so there are no others; read the evidence with read_evidence, or conclude \
+                 from what was shown"
+            ));
+        }
+        let limit = self.limit;
+        let pool = self.workspace.blocking().leaving_one();
+        let found = pool.run(WAIT, move |deadline| wanted.search(&deadline.at_most(limit))).await;
+        match found {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(DeadlinePassed)) => {
+                *overruns += 1;
+                let limit = humantime::format_duration(limit);
+                tracing::warn!(overruns = *overruns, "a search of the model took longer than {limit}");
+                ToolAnswer::Failed(format!(
+                    "the search took longer than {limit} and was stopped; use a simpler pattern, or name one piece of evidence"
+                ))
+            }
+            Err(error) => ToolAnswer::Failed(format!(
+                "the search was not done: {error}; try it again, or read the evidence with read_evidence"
+            )),
+        }
+    }
+}
+
+/// A search.
+struct Wanted {
+    pattern: String,
+    pieces: Vec<Arc<Evidence>>,
+    context: usize,
+    limit: usize,
+}
+
+impl Wanted {
+    fn search(&self, deadline: &Deadline) -> Result<ToolAnswer, DeadlinePassed> {
+        let pattern = match pattern::text(&self.pattern, Case::Ignored) {
+            Ok(pattern) => pattern,
+            Err(error) => return Ok(ToolAnswer::Failed(format!("`pattern` is not taken: {error}"))),
+        };
+        let mut text = String::new();
+        for piece in &self.pieces {
+            let found = matching(&piece.text, &pattern, deadline)?;
+            show(&mut text, piece, &found, (self.context, self.limit));
+        }
+        Ok(ToolAnswer::Ok(text))
     }
 }
 
@@ -66,46 +138,59 @@ impl Tool for SearchEvidence {
     }
 
     async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {
-        let arguments: Arguments = match parse(arguments) {
+        let Arguments { pattern, evidence, context, max_matches } = match parse(arguments) {
             Ok(arguments) => arguments,
             Err(answer) => return answer,
         };
-        let pattern =
-            RegexBuilder::new(&arguments.pattern).case_insensitive(true).size_limit(4 << 20).build();
-        let pattern = match pattern {
-            Ok(pattern) => pattern,
-            Err(error) => {
-                return ToolAnswer::Failed(format!(
-                    "`pattern` is not a regular expression this tool understands: {error}"
-                ));
-            }
-        };
-        let pieces = match &arguments.evidence {
+        let pieces = match &evidence {
             None => self.workspace.pieces(),
             Some(label) => match self.workspace.get(label) {
                 Some(piece) => vec![piece],
                 None => return no_such_evidence(&self.workspace, label),
             },
         };
-        let limit = arguments.max_matches.unwrap_or(DEFAULT_MATCHES).clamp(1, 100);
-        let context = arguments.context.unwrap_or(0).min(10);
-        let mut text = String::new();
-        for piece in pieces {
-            search(&mut text, &piece, &pattern, context, limit);
-        }
-        ToolAnswer::Ok(text)
+        let limit = max_matches.unwrap_or(DEFAULT_MATCHES).clamp(1, 100);
+        self.search(Wanted { pattern, pieces, context: context.unwrap_or(0).min(10), limit }).await
     }
 }
 
-/// Appends a header and the matching lines of one piece.
-fn search(text: &mut String, piece: &Evidence, pattern: &Regex, context: usize, limit: usize) {
+/// The lines that match, by index.
+fn matching(text: &str, pattern: &Regex, deadline: &Deadline) -> Result<Vec<usize>, DeadlinePassed> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        if matches(line, pattern, deadline)? {
+            found.push(index);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a line matches; a long one is looked at in parts.
+fn matches(line: &str, pattern: &Regex, deadline: &Deadline) -> Result<bool, DeadlinePassed> {
+    let mut from = 0;
+    loop {
+        deadline.check()?;
+        let end = line.ceil_char_boundary((from + PART).min(line.len()));
+        // What stands before is seen, for `^` and `\b`. What ends with a part may need what follows, and is found in the next one.
+        let hit = pattern.shortest_match_at(&line[..end], from);
+        if hit.is_some_and(|hit| end == line.len() || hit < end) {
+            return Ok(true);
+        }
+        if end == line.len() {
+            return Ok(false);
+        }
+        from = line.floor_char_boundary(end - OVERLAP);
+    }
+}
+
+/// Appends a header and the lines of one piece that were found.
+fn show(text: &mut String, piece: &Evidence, found: &[usize], (context, limit): (usize, usize)) {
     let lines: Vec<&str> = piece.text.lines().collect();
-    let found: Vec<usize> = (0..lines.len()).filter(|&index| pattern.is_match(lines[index])).collect();
     let _ =
         writeln!(text, "[{}] {}: {} of {} lines match", piece.label, piece.title, found.len(), lines.len());
     // The first occurrences name the cause, the last ones what it ended in.
     let shown: Vec<usize> = if found.len() <= limit {
-        found.clone()
+        found.to_vec()
     } else {
         let head = limit.div_ceil(2);
         found[..head].iter().chain(&found[found.len() - (limit - head)..]).copied().collect()
@@ -141,13 +226,11 @@ fn search(text: &mut String, piece: &Evidence, pattern: &Regex, context: usize, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::blocking::BlockingPool;
     use crate::domain::EvidenceKind;
     use crate::evidence::redact::Redactor;
 
-    async fn answer(arguments: Value) -> ToolAnswer {
-        let text = (1..=30)
-            .map(|n| if n % 10 == 0 { format!("error {n}\n") } else { format!("line {n}\n") })
-            .collect();
+    fn over(text: String) -> SearchEvidence {
         let piece = Evidence {
             id: uuid::Uuid::nil(),
             label: "E1".into(),
@@ -156,8 +239,59 @@ mod tests {
             text,
             red: Vec::new(),
         };
-        let workspace = Arc::new(Workspace::new(vec![piece], Redactor::new()));
-        SearchEvidence::new(workspace).call(arguments, CancellationToken::new()).await
+        SearchEvidence::new(Arc::new(Workspace::new(vec![piece], Redactor::new(), BlockingPool::new(2))))
+    }
+
+    async fn ask(tool: &SearchEvidence, arguments: Value) -> ToolAnswer {
+        tool.call(arguments, CancellationToken::new()).await
+    }
+
+    async fn answer(arguments: Value) -> ToolAnswer {
+        let line = |n| if n % 10 == 0 { format!("error {n}\n") } else { format!("line {n}\n") };
+        ask(&over((1..=30).map(line).collect()), arguments).await
+    }
+
+    #[tokio::test]
+    async fn patterns_with_large_counts_are_refused_with_a_way_to_write_them() {
+        for pattern in ["[ -~]{0,3990}[^ -~]", "(?:x{0,90}){0,90}y", r"\w{400}\p{L}{400}"] {
+            let ToolAnswer::Failed(text) = answer(json!({"pattern": pattern})).await else {
+                panic!("{pattern}")
+            };
+            assert!(text.contains("too large") && text.contains("use `*` or `+`"), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn searches_that_overrun_are_answered_in_words_and_then_refused() {
+        let mut tool = over("x".repeat(3_000) + "\n");
+        tool.limit = Duration::ZERO;
+        for _ in 0..MAX_OVERRUNS {
+            let ToolAnswer::Failed(text) = ask(&tool, json!({"pattern": "y"})).await else { panic!() };
+            assert!(
+                text.contains("the search took longer than 0s") && text.contains("simpler pattern"),
+                "{text}"
+            );
+        }
+        tool.limit = Duration::from_secs(600);
+        let ToolAnswer::Failed(text) = ask(&tool, json!({"pattern": "x"})).await else { panic!() };
+        assert!(text.contains("2 searches of this run took too long"), "{text}");
+    }
+
+    #[test]
+    fn a_long_line_is_searched_in_parts_as_if_it_were_one() {
+        let never = Deadline::never();
+        let hit = |pattern: &str, line: &str| {
+            matches(line, &pattern::text(pattern, Case::Ignored).unwrap(), &never).unwrap()
+        };
+        for at in [0, PART - 3, PART, PART + 7, 3 * PART - OVERLAP, 40_000] {
+            let line = format!("{} fehler: größer {}", "ü".repeat(at / 2), "z".repeat(20_000));
+            assert!(hit("fehler: größer", &line) && hit(r"\bfehler\b.*", &line) && hit("z$", &line), "{at}");
+            assert!(!hit("^fehler", &line));
+            assert!(!hit("größer $", &line) && !hit("fehler: x", &line));
+        }
+        assert!(hit("^$", "") && !hit("^fehler", &format!(" {}fehler", "x".repeat(PART - 1))));
+        let over = Deadline::within(Duration::ZERO);
+        assert_eq!(matches("x", &pattern::text("x", Case::Heeded).unwrap(), &over), Err(DeadlinePassed));
     }
 
     #[tokio::test]

@@ -2,9 +2,12 @@
 
 use super::spec;
 use crate::agent::{Tool, ToolAnswer, Workspace};
+use crate::blocking::BlockingError;
+use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Claim, Confidence, Diagnosis, Evidence, FailureClass, ToolSpec};
+use crate::evidence::redact::Redactor;
 use crate::evidence::untrusted::hidden;
-use crate::evidence::verify::{Sources, verify};
+use crate::evidence::verify::{Sources, verify_within};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,25 +26,17 @@ const MAX_ITEMS: usize = 10;
 pub struct SubmitDiagnosis {
     workspace: Arc<Workspace>,
     /// What else the analyst was told, for its names to be looked up in. Without it names are not checked.
-    told: Option<String>,
+    told: Option<Arc<str>>,
     given_back: AtomicBool,
 }
 
 /// The evidence of a run, with what else the analyst was told.
-pub struct Told<'a> {
+struct Told {
     pieces: Vec<Arc<Evidence>>,
-    told: Option<&'a str>,
+    told: Option<Arc<str>>,
 }
 
-impl<'a> Told<'a> {
-    /// What is in the workspace now; `told` as above.
-    #[must_use]
-    pub fn new(workspace: &Workspace, told: Option<&'a str>) -> Self {
-        Self { pieces: workspace.pieces(), told }
-    }
-}
-
-impl Sources for Told<'_> {
+impl Sources for Told {
     fn text(&self, label: &str) -> Option<&str> {
         self.pieces
             .iter()
@@ -50,7 +45,7 @@ impl Sources for Told<'_> {
     }
 
     fn all(&self) -> Option<Vec<&str>> {
-        let told = self.told?;
+        let told = self.told.as_deref()?;
         Some(self.pieces.iter().map(|piece| piece.text.as_str()).chain([told]).collect())
     }
 }
@@ -100,8 +95,25 @@ impl SubmitDiagnosis {
     /// Over this workspace. `told` is what else the analyst knows; without it names are not checked.
     #[must_use]
     pub fn new(workspace: Arc<Workspace>, told: Option<String>) -> Self {
-        Self { workspace, told, given_back: AtomicBool::new(false) }
+        Self { workspace, told: told.map(Arc::from), given_back: AtomicBool::new(false) }
     }
+}
+
+/// Checks a diagnosis against what is in the workspace now, on its pool; `told` as above. Returns it with what is wrong.
+///
+/// # Errors
+/// Those of [`BlockingError`].
+pub async fn verified(
+    mut diagnosis: Diagnosis,
+    workspace: &Workspace,
+    told: Option<Arc<str>>,
+) -> Result<(Diagnosis, Vec<String>), BlockingError> {
+    let sources = Told { pieces: workspace.pieces(), told };
+    let verified = workspace.work(move |deadline| {
+        let problems = verify_within(&mut diagnosis, &sources, deadline)?;
+        Ok((diagnosis, problems))
+    });
+    verified.await
 }
 
 #[async_trait]
@@ -115,11 +127,22 @@ impl Tool for SubmitDiagnosis {
     }
 
     async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {
-        let mut submitted = match serde_json::from_value(arguments.clone()) {
-            Ok(parsed) => read(parsed, "", &self.workspace),
+        let parsed: Arguments = match serde_json::from_value(arguments.clone()) {
+            Ok(parsed) => parsed,
             Err(error) => return ToolAnswer::Failed(format!("the diagnosis cannot be read: {error}")),
         };
-        let problems = verify(&mut submitted, &Told::new(&self.workspace, self.told.as_deref()));
+        let checked = async {
+            let submitted = read(parsed, "", &self.workspace).await?;
+            verified(submitted, &self.workspace, self.told.clone()).await
+        };
+        let problems = match checked.await {
+            Ok((_, problems)) => problems,
+            Err(error) => {
+                return ToolAnswer::Failed(format!(
+                    "the diagnosis could not be checked: {error}; submit it again"
+                ));
+            }
+        };
         if problems.is_empty() || self.given_back.swap(true, Ordering::Relaxed) {
             return ToolAnswer::Finish(arguments);
         }
@@ -137,32 +160,60 @@ impl Tool for SubmitDiagnosis {
 }
 
 /// The accepted arguments as a diagnosis, redacted and capped. `None` when they are none.
-#[must_use]
-pub fn diagnosis(arguments: Value, analyst: &str, workspace: &Workspace) -> Option<Diagnosis> {
-    Some(read(serde_json::from_value(arguments).ok()?, analyst, workspace))
+///
+/// # Errors
+/// Those of [`BlockingError`].
+pub async fn diagnosis(
+    arguments: Option<Value>,
+    analyst: &str,
+    workspace: &Workspace,
+) -> Result<Option<Diagnosis>, BlockingError> {
+    let Some(arguments) = arguments.and_then(|arguments| serde_json::from_value(arguments).ok()) else {
+        return Ok(None);
+    };
+    read(arguments, analyst, workspace).await.map(Some)
 }
 
-fn read(arguments: Arguments, analyst: &str, workspace: &Workspace) -> Diagnosis {
-    let plain = |text: &str| workspace.redact(&hidden::removed(text.trim()));
-    let line = |text: &str| plain(text).split_whitespace().collect::<Vec<_>>().join(" ");
-    let claims = arguments.claims.into_iter().take(MAX_ITEMS).map(|claim| Claim {
-        statement: line(&claim.statement),
-        evidence: claim.evidence.to_ascii_uppercase(),
-        quote: claim.quote.map(|quote| plain(&quote)),
-        verified: false,
-        paraphrased: false,
-        ..claim
-    });
-    Diagnosis {
-        title: line(&arguments.title).chars().take(MAX_TITLE).collect(),
-        cause: plain(&arguments.cause),
+async fn read(
+    arguments: Arguments,
+    analyst: &str,
+    workspace: &Workspace,
+) -> Result<Diagnosis, BlockingError> {
+    let analyst = analyst.to_owned();
+    workspace.redacting(move |redactor, deadline| redacted(arguments, analyst, redactor, deadline)).await
+}
+
+fn redacted(
+    arguments: Arguments,
+    analyst: String,
+    redactor: &mut Redactor,
+    deadline: &Deadline,
+) -> Result<Diagnosis, DeadlinePassed> {
+    let mut plain = |text: &str| redactor.redact_within(&hidden::removed(text.trim()), deadline);
+    let one_line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut claims = Vec::new();
+    for claim in arguments.claims.into_iter().take(MAX_ITEMS) {
+        claims.push(Claim {
+            statement: one_line(plain(&claim.statement)?),
+            evidence: claim.evidence.to_ascii_uppercase(),
+            quote: claim.quote.as_deref().map(&mut plain).transpose()?,
+            verified: false,
+            paraphrased: false,
+            ..claim
+        });
+    }
+    let steps = arguments.next_steps.iter().take(MAX_ITEMS).map(|step| plain(step).map(one_line));
+    let next_steps = steps.collect::<Result<_, _>>()?;
+    Ok(Diagnosis {
+        title: one_line(plain(&arguments.title)?).chars().take(MAX_TITLE).collect(),
+        cause: plain(&arguments.cause)?,
         class: arguments.class,
         confidence: arguments.confidence,
-        claims: claims.collect(),
-        next_steps: arguments.next_steps.iter().take(MAX_ITEMS).map(|step| line(step)).collect(),
-        analyst: analyst.to_owned(),
+        claims,
+        next_steps,
+        analyst,
         note: None,
         not_found: Vec::new(),
         runbooks: Vec::new(),
-    }
+    })
 }

@@ -4,17 +4,20 @@
 use super::run::Halt;
 use crate::agent::Workspace;
 use crate::app::App;
+use crate::clock::{Deadline, DeadlinePassed};
 use crate::config::Config;
 use crate::db::documents::Realm;
 use crate::domain::{Evidence, EvidenceKind, Failure, Incident, Message};
-use crate::evidence::excerpt::{self, Log};
+use crate::evidence::excerpt::{Log, excerpt_within};
 use crate::evidence::lines::Templates;
 use crate::evidence::signature::SignatureSet;
+use crate::evidence::untrusted::fence::Fence;
 use crate::knowledge::Passage;
 use crate::metrics::metrics;
 use serde::Serialize;
 use serde_json::json;
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 /// Documents in the brief, at most.
 const RUNBOOKS: usize = 3;
@@ -26,9 +29,9 @@ const MAX_LINE: usize = 1_000;
 const QUERY_TOKENS: usize = 120;
 
 #[derive(Serialize)]
-struct Shown<'a> {
-    label: &'a str,
-    title: &'a str,
+struct Shown {
+    label: String,
+    title: String,
     lines: usize,
     #[serde(skip)]
     lines_shown: usize,
@@ -49,23 +52,13 @@ pub(super) async fn brief(
     workspace: &Workspace,
     gaps: &[String],
 ) -> Result<(Vec<Message>, Vec<String>), Halt> {
-    let pieces = workspace.pieces();
-    let good = pieces.iter().find(|piece| piece.kind == EvidenceKind::GoodLog);
-    let good = good.map(|piece| Templates::of(&piece.text));
-    let told: Vec<_> = pieces.iter().filter(|piece| piece.kind != EvidenceKind::GoodLog).collect();
-    let budget = widened(excerpt_budget(&app.config), told.len());
-    let shown: Vec<Shown<'_>> =
-        told.iter().map(|piece| shown(piece, good.as_ref(), budget, workspace)).collect();
-    let lines = |count: fn(&Shown<'_>) -> usize| shown.iter().map(count).sum();
+    let (pieces, signatures) = (workspace.pieces(), app.knowledge.signatures());
+    let (budget, fence) = (excerpt_budget(&app.config), workspace.fence().clone());
+    let read = workspace.work(move |deadline| read(&pieces, &signatures, (budget, &fence), deadline));
+    let Read { shown, recognised, query } = read.await?;
+    let lines = |count: fn(&Shown) -> usize| shown.iter().map(count).sum();
     metrics().evidence(lines(|one| one.lines_shown), lines(|one| one.lines));
-    let recognised = recognised(&app.knowledge.signatures(), told.iter().map(|piece| &***piece));
-    let log = told.iter().find(|piece| piece.kind.is_log());
-    let mut query: Vec<String> = recognised.iter().map(|line| line.text.clone()).collect();
-    if let Some(piece) = log {
-        let excerpt = excerpt::excerpt(&of(piece, good.as_ref()), QUERY_TOKENS);
-        query.extend(excerpt.lines.into_iter().map(|(_, line)| line));
-    }
-    let (runbooks, incidents) = known(app, &query.join("\n"), (failure, incident), workspace).await;
+    let (runbooks, incidents) = known(app, &query, (failure, incident), workspace).await;
     let lines: Vec<&str> = recognised.iter().map(|line| line.shown.as_str()).collect();
     let fenced = |text: String| if text.is_empty() { text } else { workspace.fenced(&text) };
     let text = app.prompts.render(
@@ -86,6 +79,47 @@ pub(super) async fn brief(
     let messages = vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }];
     let path = |runbook: &serde_json::Value| runbook["path"].as_str().map(str::to_owned);
     Ok((messages, runbooks.iter().filter_map(path).collect()))
+}
+
+/// What the brief takes from the evidence.
+struct Read {
+    shown: Vec<Shown>,
+    recognised: Vec<Recognised>,
+    /// What runbooks and past incidents are searched with.
+    query: String,
+}
+
+/// Reads all evidence.
+fn read(
+    pieces: &[Arc<Evidence>],
+    signatures: &SignatureSet,
+    (budget, fence): (usize, &Fence),
+    deadline: &Deadline,
+) -> Result<Read, DeadlinePassed> {
+    let good = good_log(pieces.iter().map(|piece| &**piece), deadline)?;
+    let told: Vec<&Evidence> =
+        pieces.iter().map(|piece| &**piece).filter(|piece| piece.kind != EvidenceKind::GoodLog).collect();
+    let budget = widened(budget, told.len());
+    let mut all = Vec::new();
+    for piece in &told {
+        all.push(shown(piece, good.as_ref(), (budget, fence), deadline)?);
+    }
+    let recognised = recognised(signatures, &told, deadline)?;
+    let mut query: Vec<String> = recognised.iter().map(|line| line.text.clone()).collect();
+    if let Some(piece) = told.iter().find(|piece| piece.kind.is_log()) {
+        let excerpt = excerpt_within(&of(piece, good.as_ref()), QUERY_TOKENS, deadline)?;
+        query.extend(excerpt.lines.into_iter().map(|(_, line)| line));
+    }
+    Ok(Read { shown: all, recognised, query: query.join("\n") })
+}
+
+/// The templates of the last good run's log, if there is one.
+fn good_log<'a>(
+    mut pieces: impl Iterator<Item = &'a Evidence>,
+    deadline: &Deadline,
+) -> Result<Option<Templates>, DeadlinePassed> {
+    let good = pieces.find(|piece| piece.kind == EvidenceKind::GoodLog);
+    good.map(|piece| Templates::within(&piece.text, deadline)).transpose()
 }
 
 /// Runbooks and the namespace's past incidents, within their share of tokens. The brief is good without them: a search that
@@ -133,11 +167,15 @@ fn reported(failure: &Failure) -> String {
 }
 
 /// The lines that signatures recognise, those that name a cause first; the first line of each signature and piece.
-fn recognised<'a>(set: &SignatureSet, pieces: impl Iterator<Item = &'a Evidence>) -> Vec<Recognised> {
+fn recognised(
+    set: &SignatureSet,
+    pieces: &[&Evidence],
+    deadline: &Deadline,
+) -> Result<Vec<Recognised>, DeadlinePassed> {
     let mut found: Vec<Recognised> = Vec::new();
     for piece in pieces {
         let mut seen = Vec::new();
-        for (number, hit) in set.scan(&piece.text) {
+        for (number, hit) in set.scan_within(&piece.text, deadline)? {
             if seen.contains(&hit.index) {
                 continue;
             }
@@ -152,7 +190,7 @@ fn recognised<'a>(set: &SignatureSet, pieces: impl Iterator<Item = &'a Evidence>
     }
     found.sort_by_key(|line| Reverse(line.priority));
     found.truncate(RECOGNISED);
-    found
+    Ok(found)
 }
 
 /// What the analyst was told besides the evidence: the failure, the gaps, passages of runbooks.
@@ -193,18 +231,24 @@ impl Room {
     }
 
     /// The lines of a piece that are shown: first and last of each span.
-    #[must_use]
-    pub fn lines(self, pieces: &[Evidence], index: usize) -> Vec<(u32, u32)> {
+    ///
+    /// # Errors
+    /// The deadline is over.
+    pub fn lines(
+        self,
+        pieces: &[Evidence],
+        index: usize,
+        deadline: &Deadline,
+    ) -> Result<Vec<(u32, u32)>, DeadlinePassed> {
         let piece = &pieces[index];
         let briefed = pieces.iter().filter(|piece| in_brief(piece)).count();
         let budget = match piece.kind {
-            EvidenceKind::GoodLog => return Vec::new(),
+            EvidenceKind::GoodLog => return Ok(Vec::new()),
             EvidenceKind::ToolResult => self.result,
             kind => share(kind, widened(self.brief, briefed)),
         };
-        let good = pieces.iter().find(|piece| piece.kind == EvidenceKind::GoodLog);
-        let good = good.map(|piece| Templates::of(&piece.text));
-        excerpt::excerpt(&of(piece, good.as_ref()), budget).spans()
+        let good = good_log(pieces.iter(), deadline)?;
+        Ok(excerpt_within(&of(piece, good.as_ref()), budget, deadline)?.spans())
     }
 }
 
@@ -224,18 +268,18 @@ fn share(kind: EvidenceKind, budget: usize) -> usize {
     share.max(100)
 }
 
-fn shown<'a>(
-    piece: &'a Evidence,
+fn shown(
+    piece: &Evidence,
     good: Option<&Templates>,
-    budget: usize,
-    workspace: &Workspace,
-) -> Shown<'a> {
-    let excerpt = excerpt::excerpt(&of(piece, good), share(piece.kind, budget));
-    Shown {
-        label: &piece.label,
-        title: &piece.title,
+    (budget, fence): (usize, &Fence),
+    deadline: &Deadline,
+) -> Result<Shown, DeadlinePassed> {
+    let excerpt = excerpt_within(&of(piece, good), share(piece.kind, budget), deadline)?;
+    Ok(Shown {
+        label: piece.label.clone(),
+        title: piece.title.clone(),
         lines: piece.text.lines().count(),
         lines_shown: excerpt.lines.len(),
-        excerpt: workspace.fenced(&excerpt.text),
-    }
+        excerpt: fence.around(&excerpt.text),
+    })
 }

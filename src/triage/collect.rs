@@ -1,19 +1,21 @@
 //! Collect: what every investigation needs, fetched without asking a model, redacted and stored whole.
 
 use super::arguments::{Argument, CONTAINER, NAMESPACE, POD, PREVIOUS, TAIL, fitting, takes};
-use super::run::Halt;
+use super::prepare::{self, Prepared, Received, prepare};
+use super::run::{Halt, unless_stopped};
 use crate::app::App;
+use crate::blocking::BlockingError;
 use crate::clock;
 use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::reports;
 use crate::domain::policy::{Asker, Ruling};
 use crate::domain::{Evidence, EvidenceKind, Failure, Reader, Report, StepName};
-use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::redact::Redactor;
 use crate::journal::{self, Note};
 use crate::mcp::{CallError, Registry};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -21,7 +23,7 @@ use uuid::Uuid;
 /// What was found.
 pub(super) struct Collected {
     /// Stored pieces.
-    pub(super) pieces: Vec<Evidence>,
+    pub(super) pieces: Vec<Arc<Evidence>>,
     /// What could not be had, in words.
     pub(super) gaps: Vec<String>,
     /// Knows the secrets of these pieces by their placeholders.
@@ -62,7 +64,11 @@ pub(super) async fn collect(
     let stored = evidence::of(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?;
     let collected = reports::steps(&app.pool, report.id).await?;
     if collected.iter().any(|step| step.name == StepName::Collect.as_str()) {
-        return Ok(Collected { pieces: stored, gaps: Vec::new(), redactor: redactor(app) });
+        return Ok(Collected {
+            pieces: stored.into_iter().map(Arc::new).collect(),
+            gaps: Vec::new(),
+            redactor: redactor(app),
+        });
     }
     let started = Instant::now();
     let attached = stored.iter().any(|piece| piece.kind.is_log());
@@ -71,9 +77,8 @@ pub(super) async fn collect(
         let reason = gaps.join("; ");
         return Err(Halt::Failed(format!("there is no evidence to look at: {reason}")));
     }
-    let (pieces, redactor) = redacted(app, texts, stored.len());
-    let texts = pieces.iter().map(|piece| &piece.text).chain(stored.iter().map(|piece| &piece.text));
-    let lines: usize = texts.map(|text| text.lines().count()).sum();
+    let Ready { stored, prepared, proofs, lines } = unless_stopped(cancel, ready(app, stored, texts)).await?;
+    let Prepared { pieces, redactor } = prepared;
     let many = pieces.len() + stored.len();
     let plural = if many == 1 { "" } else { "s" };
     let mut detail = format!("{many} piece{plural} of evidence, {lines} lines");
@@ -85,48 +90,46 @@ pub(super) async fn collect(
     evidence::insert(&mut *transaction, Owner::Report(report.id), &pieces, now).await?;
     let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
     reports::add_step(&mut *transaction, report.id, StepName::Collect, &detail, timing).await?;
-    journal::note(kept(report.id, &pieces).detail(&detail).took(started.elapsed()));
+    journal::note(kept(report.id, proofs).detail(&detail).took(started.elapsed()));
     audit::commit(transaction).await?;
     let fresh = pieces.into_iter().map(as_evidence);
-    Ok(Collected { pieces: stored.into_iter().chain(fresh).collect(), gaps, redactor })
+    Ok(Collected { pieces: stored.into_iter().chain(fresh).map(Arc::new).collect(), gaps, redactor })
 }
 
-/// That evidence was stored, with what proves later that it is still the same.
-fn kept(report: Uuid, pieces: &[NewEvidence]) -> Note {
-    let proof =
-        |piece: &NewEvidence| (format!("E{}", piece.position), json!(journal::hash(piece.stored_text())));
-    let proofs: Map<String, Value> = pieces.iter().map(proof).collect();
+/// What is stored next, prepared.
+struct Ready {
+    stored: Vec<Evidence>,
+    prepared: Prepared,
+    /// What proves later that the pieces are still the same.
+    proofs: Map<String, Value>,
+    /// Of all pieces.
+    lines: usize,
+}
+
+/// Cleans, redacts, counts and hashes on the blocking pool.
+async fn ready(app: &App, stored: Vec<Evidence>, texts: Texts) -> Result<Ready, BlockingError> {
+    let privacy = app.config.privacy.clone();
+    let ready = app.blocking.run_checked(prepare::LIMIT, move |deadline| {
+        let prepared = prepare(texts, stored.len(), (&privacy, prepare::redactor(&privacy)), deadline)?;
+        let pieces = &prepared.pieces;
+        let proof = |piece: &NewEvidence| {
+            (format!("E{}", piece.position), json!(journal::hash(piece.stored_text().as_bytes())))
+        };
+        let proofs = pieces.iter().map(proof).collect();
+        let texts = pieces.iter().map(|piece| &piece.text).chain(stored.iter().map(|piece| &piece.text));
+        let lines = texts.map(|text| text.lines().count()).sum();
+        Ok(Ready { stored, prepared, proofs, lines })
+    });
+    ready.await
+}
+
+/// That evidence was stored.
+fn kept(report: Uuid, proofs: Map<String, Value>) -> Note {
     Note::new("report.collect", ("report", &report.to_string()), "done").data(json!({ "evidence": proofs }))
 }
 
 fn redactor(app: &App) -> Redactor {
-    Redactor::new().and_emails(app.config.privacy.redact_emails)
-}
-
-/// Cleaned and redacted, numbered after what is stored already.
-fn redacted(app: &App, texts: Texts, stored: usize) -> (Vec<NewEvidence>, Redactor) {
-    let mut redactor = redactor(app);
-    let mut pieces = Vec::new();
-    for (position, (kind, title, text)) in (stored + 1..).zip(texts) {
-        let before = redactor.count();
-        let raw = app.config.privacy.keep_raw.then(|| text.clone());
-        let Cleaned { text, red } = clean(&text);
-        let text = redactor.redact(&text);
-        let redactions = i32::try_from(redactor.count() - before).unwrap_or(i32::MAX);
-        let position = i32::try_from(position).unwrap_or(i32::MAX);
-        pieces.push(NewEvidence {
-            id: Uuid::now_v7(),
-            position,
-            kind,
-            title,
-            text,
-            red,
-            raw,
-            redactions,
-            visible_to: None,
-        });
-    }
-    (pieces, redactor)
+    prepare::redactor(&app.config.privacy)
 }
 
 fn as_evidence(piece: NewEvidence) -> Evidence {
@@ -134,7 +137,7 @@ fn as_evidence(piece: NewEvidence) -> Evidence {
     Evidence { id: piece.id, label, kind: piece.kind, title: piece.title, text: piece.text, red: piece.red }
 }
 
-type Texts = Vec<(EvidenceKind, String, String)>;
+type Texts = Vec<Received>;
 
 async fn fetch_all(
     app: &App,
@@ -154,10 +157,7 @@ async fn fetch_all(
     let pod = fetch(&app.mcp, (server, &cluster.pod_tool), pod_arguments(failure), cancel);
     let events = fetch(&app.mcp, (server, &cluster.events_tool), events_arguments(failure), cancel);
     let (pod, events) = tokio::join!(pod, events);
-    let suspect = match &pod {
-        Fetched::Text(text) => suspect(text),
-        _ => Suspect::default(),
-    };
+    let (pod, events, suspect) = unless_stopped(cancel, read(app, &failure.pod_name, pod, events)).await?;
     let container = failure.container_name.clone().or_else(|| suspect.container.clone());
     let log = |previous| {
         let wanted = log_arguments(failure, container.as_deref(), previous);
@@ -177,26 +177,41 @@ async fn fetch_all(
         (EvidenceKind::Events, "events".to_owned(), Some(events)),
         (EvidenceKind::Pod, format!("pod {}", failure.pod_name), Some(pod)),
     ];
-    sort(found, &failure.pod_name, attached)
+    sort(found, attached)
+}
+
+/// Reads what the pod's status tells, and leaves of the events its own, on the blocking pool.
+async fn read(
+    app: &App,
+    name: &str,
+    pod: Fetched,
+    events: Fetched,
+) -> Result<(Fetched, Fetched, Suspect), BlockingError> {
+    let name = name.to_owned();
+    let read = app.blocking.run(prepare::LIMIT, move |_| {
+        let suspect = match &pod {
+            Fetched::Text(text) => suspect(text),
+            _ => Suspect::default(),
+        };
+        let events = match events {
+            Fetched::Text(text) => Fetched::Text(events_of_pod(&text, &name)),
+            other => other,
+        };
+        (pod, events, suspect)
+    });
+    read.await
 }
 
 /// Texts and gaps. A server that cannot be reached is no gap: half of the evidence would make a wrong diagnosis, and the
 /// server may be back in a moment.
 fn sort(
     found: [(EvidenceKind, String, Option<Fetched>); 4],
-    pod: &str,
     attached: bool,
 ) -> Result<(Texts, Vec<String>), Halt> {
     let mut texts = Vec::new();
     let mut gaps = Vec::new();
     let mut unreachable = None;
     for (kind, title, fetched) in found {
-        let fetched = match fetched {
-            Some(Fetched::Text(text)) if kind == EvidenceKind::Events => {
-                Some(Fetched::Text(events_of_pod(&text, pod)))
-            }
-            other => other,
-        };
         match fetched {
             None => {}
             Some(Fetched::Text(text)) if text.trim().is_empty() => gaps.push(format!("{title}: none")),
@@ -296,9 +311,17 @@ fn log_arguments(failure: &Failure, container: Option<&str>, previous: bool) -> 
     wanted
 }
 
+/// Longest text of a server that is read as YAML: an object of a cluster has 1.5 MB at most, and a parser knows no deadline.
+const MAX_YAML: usize = 4 << 20;
+
+/// A text as YAML or JSON, when it is any and not too long.
+fn yaml(text: &str) -> Option<Value> {
+    if text.len() > MAX_YAML { None } else { serde_norway::from_str(text).ok() }
+}
+
 /// Which container failed, from the pod as YAML or JSON; init containers count, and the first to fail is the one.
 fn suspect(pod: &str) -> Suspect {
-    let Ok(pod) = serde_norway::from_str::<Value>(pod) else {
+    let Some(pod) = yaml(pod) else {
         return Suspect::default();
     };
     let status = &pod["status"];
@@ -338,7 +361,7 @@ fn events_of_pod(text: &str, pod: &str) -> String {
     let Some(start) = text.find("- ") else {
         return text.to_owned();
     };
-    let Ok(Value::Array(events)) = serde_norway::from_str::<Value>(&text[start..]) else {
+    let Some(Value::Array(events)) = yaml(&text[start..]) else {
         return text.to_owned();
     };
     let own: Vec<&Value> = events.iter().filter(|event| event.to_string().contains(pod)).collect();

@@ -1,17 +1,20 @@
-//! Intake: one transaction writes the report and its job. From here on nothing is lost.
+//! Intake: what came is prepared on the blocking pool; then one transaction writes the report and its job. From there on nothing
+//! is lost.
 
+use super::prepare::{self, Received, prepare};
+use crate::blocking::{BlockingError, BlockingPool};
 use crate::clock;
 use crate::config::Privacy;
 use crate::db::audit::{self, Deed};
 use crate::db::evidence::{self, NewEvidence, Owner};
-use crate::db::queue;
 use crate::db::reports::{self, NewReport};
+use crate::db::{self, queue};
 use crate::domain::{EvidenceKind, Failure};
-use crate::evidence::clean::{Cleaned, clean};
 use crate::evidence::redact::{self, Redactor};
 use crate::telemetry::trace;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// A failure as submitted.
@@ -42,41 +45,89 @@ pub enum Intake {
     KeyReused(Uuid),
 }
 
-/// Stores a report with its job.
+/// Why a report was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// The database is away.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// What came could not be prepared in time.
+    #[error("what came with the report could not be cleaned and redacted: {0}")]
+    Blocking(#[from] BlockingError),
+}
+
+/// Stores a report with its job. What came is hashed, cleaned and redacted before the transaction begins, on a thread of its own:
+/// only the database's own time counts against its limit.
 ///
 /// # Errors
-/// The database is away; nothing was stored then.
-pub async fn intake(pool: &PgPool, submission: &Submission, privacy: Privacy) -> sqlx::Result<Intake> {
+/// Those of [`IntakeError`]; nothing was stored then.
+pub async fn intake(
+    pool: &PgPool,
+    blocking: &BlockingPool,
+    submission: Submission,
+    privacy: Privacy,
+) -> Result<Intake, IntakeError> {
+    let submission = Arc::new(submission);
+    let hashed = Arc::clone(&submission);
     // Over what was sent: two requests that differ in a secret alone are two.
-    let hash = hash(submission);
+    let hash = blocking.run(prepare::LIMIT, move |_| hash(&hashed)).await?;
     let key = submission.idempotency_key.as_deref().map(redact::identifier);
-    let key = key.as_deref();
-    let mut redactor = Redactor::new().and_emails(privacy.redact_emails);
-    let failure = &redacted(&submission.failure, &mut redactor);
+    let from = Request { caller: &submission.caller, key: key.as_deref(), hash: &hash };
+    if let Some(known) = db::soon(known(pool, &from)).await? {
+        return Ok(known);
+    }
+    let received = Arc::clone(&submission);
+    let prepared = blocking.run_checked(prepare::LIMIT, move |deadline| {
+        let mut redactor = prepare::redactor(&privacy);
+        let failure = redacted(&received.failure, &mut redactor);
+        Ok((failure, prepare(texts(&received), 0, (&privacy, redactor), deadline)?.pieces))
+    });
+    let (failure, pieces) = prepared.await?;
+    Ok(db::soon(store(pool, &from, &failure, &pieces)).await?)
+}
+
+/// Whose request it is, and what it is known by.
+struct Request<'a> {
+    caller: &'a str,
+    key: Option<&'a str>,
+    hash: &'a str,
+}
+
+/// What became of the submission when its key was seen before.
+async fn known(pool: &PgPool, from: &Request<'_>) -> sqlx::Result<Option<Intake>> {
+    let Some(key) = from.key else { return Ok(None) };
+    let known = reports::by_key(pool, from.caller, key).await?;
+    Ok(known.map(|(id, hash)| if hash == from.hash { Intake::Repeated(id) } else { Intake::KeyReused(id) }))
+}
+
+/// One transaction: the report, its pieces, its job, and that it was accepted.
+async fn store(
+    pool: &PgPool,
+    from: &Request<'_>,
+    failure: &Failure,
+    pieces: &[NewEvidence],
+) -> sqlx::Result<Intake> {
     let id = Uuid::now_v7();
     let now = clock::now();
-    let mut transaction = pool.begin().await?;
-    let caller = submission.caller.as_str();
+    let caller = from.caller;
     let traceparent = trace::traceparent();
     let report = NewReport {
         id,
         caller,
-        idempotency_key: key,
-        request_hash: &hash,
+        idempotency_key: from.key,
+        request_hash: from.hash,
         failure,
         now,
         traceparent: traceparent.as_deref(),
     };
+    let mut transaction = pool.begin().await?;
     if !reports::insert(&mut *transaction, &report).await? {
-        let known = reports::by_key(&mut *transaction, caller, key.unwrap_or_default()).await?;
-        let Some((known, known_hash)) = known else {
-            return Err(sqlx::Error::RowNotFound);
-        };
-        return Ok(if known_hash == hash { Intake::Repeated(known) } else { Intake::KeyReused(known) });
+        // The same key came a moment before.
+        transaction.rollback().await?;
+        return known(pool, from).await?.ok_or(sqlx::Error::RowNotFound);
     }
-    let pieces = attached(submission, &privacy, &mut redactor);
     if !pieces.is_empty() {
-        evidence::insert(&mut *transaction, Owner::Report(id), &pieces, now).await?;
+        evidence::insert(&mut *transaction, Owner::Report(id), pieces, now).await?;
     }
     queue::add_triage(&mut *transaction, id).await?;
     let (row, detail) = (id.to_string(), format!("{}/{}", failure.namespace, failure.pod_name));
@@ -110,32 +161,18 @@ fn redacted(failure: &Failure, redactor: &mut Redactor) -> Failure {
     }
 }
 
-/// What came with the report, cleaned and redacted.
-fn attached(submission: &Submission, privacy: &Privacy, redactor: &mut Redactor) -> Vec<NewEvidence> {
+/// What came with the report.
+fn texts(submission: &Submission) -> Vec<Received> {
     let texts = [
         (EvidenceKind::Attached, "log attached to the report", &submission.log),
         (EvidenceKind::GoodLog, "log of the last good run", &submission.good_log),
         (EvidenceKind::Alert, "the alert", &submission.alert),
     ];
-    let mut pieces = Vec::new();
-    for (kind, title, text) in texts {
-        let Some(received) = text.as_deref().filter(|text| !text.trim().is_empty()) else { continue };
-        let before = redactor.count();
-        let Cleaned { text, red } = clean(received);
-        let text = redactor.redact(&text);
-        pieces.push(NewEvidence {
-            id: Uuid::now_v7(),
-            position: i32::try_from(pieces.len() + 1).unwrap_or(i32::MAX),
-            kind,
-            title: title.to_owned(),
-            text,
-            red,
-            raw: privacy.keep_raw.then(|| received.to_owned()),
-            redactions: i32::try_from(redactor.count() - before).unwrap_or(i32::MAX),
-            visible_to: None,
-        });
-    }
-    pieces
+    let given = texts.into_iter().filter_map(|(kind, title, text)| {
+        let text = text.as_deref().filter(|text| !text.trim().is_empty())?;
+        Some((kind, title.to_owned(), text.to_owned()))
+    });
+    given.collect()
 }
 
 fn hash(submission: &Submission) -> String {

@@ -2,8 +2,9 @@
 
 use super::brief;
 use super::collect::Collected;
+use super::prepare;
 use super::replay::prompts_hash;
-use super::run::{Halt, Held};
+use super::run::{Halt, Held, unless_stopped};
 use crate::agent::{Agent, Outcome, Workspace};
 use crate::app::App;
 use crate::budget::Account;
@@ -16,12 +17,12 @@ use crate::domain::policy::Asker;
 use crate::domain::{Diagnosis, Evidence, Incident, Message, Report, Run, StepName, StopReason};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown::{self, Place};
-use crate::evidence::verify::{Sources, verify};
+use crate::evidence::verify::{Sources, verify_within};
 use crate::journal::{self, Note};
 use crate::knowledge::Investigated;
 use crate::llm::Model;
 use crate::metrics::metrics;
-use crate::tools::{SUBMIT_DIAGNOSIS, SubmitDiagnosis, Told, diagnosis, permitted};
+use crate::tools::{SUBMIT_DIAGNOSIS, SubmitDiagnosis, diagnosis, permitted, verified};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,14 +39,18 @@ pub(super) async fn investigate(
 ) -> Result<Diagnosis, Halt> {
     if let Some(concluded) = &incident.diagnosis {
         // Maybe from another report's evidence: its claims have to hold in this one's.
-        let mut diagnosis = concluded.clone();
-        verify(&mut diagnosis, &Collection(&collected.pieces));
-        return Ok(diagnosis);
+        let (mut diagnosis, pieces) = (concluded.clone(), collected.pieces);
+        let verified = app.blocking.run_checked(prepare::LIMIT, move |deadline| {
+            verify_within(&mut diagnosis, &Collection(&pieces), deadline)?;
+            Ok(diagnosis)
+        });
+        return unless_stopped(cancel, verified).await;
     }
     let started = Instant::now();
     let Collected { pieces, gaps, redactor } = collected;
-    let workspace = Arc::new(Workspace::new(pieces, redactor));
-    let (brief, runbooks) = brief::brief(app, (&held.report.failure, incident), &workspace, &gaps).await?;
+    let workspace = Arc::new(Workspace::new(pieces, redactor, app.blocking.clone()));
+    let brief = brief::brief(app, (&held.report.failure, incident), &workspace, &gaps);
+    let (brief, runbooks) = unless_stopped(cancel, brief).await?;
     let told = brief::told(&brief);
     let purpose = Purpose {
         kind: "investigation",
@@ -57,10 +62,10 @@ pub(super) async fn investigate(
     let Report { id: report, failure, .. } = held.report;
     let work =
         Work { app, report: *report, namespace: &failure.namespace, workspace: &workspace, brief, account };
-    let (mut diagnosis, mut made) = work.conclude(cancel).await?;
+    let (diagnosis, mut made) = work.conclude(cancel).await?;
     // The runbooks' words are people's: the built-in analyst invents no names.
-    let told = (diagnosis.analyst != app.rules.name()).then_some(told.as_str());
-    verify(&mut diagnosis, &Told::new(&workspace, told));
+    let told = (diagnosis.analyst != app.rules.name()).then(|| Arc::from(told));
+    let (mut diagnosis, _) = verified(diagnosis, &workspace, told).await?;
     defuse(&mut diagnosis, &app.config.privacy.links);
     diagnosis.runbooks = runbooks;
     if let Some(Made { run, recording }) = made.last_mut() {
@@ -90,7 +95,7 @@ pub(super) fn defuse(diagnosis: &mut Diagnosis, links: &Links) {
 }
 
 /// Pieces of another report with the same cause; its names were checked where they came from.
-struct Collection<'a>(&'a [Evidence]);
+struct Collection<'a>(&'a [Arc<Evidence>]);
 
 impl Sources for Collection<'_> {
     fn text(&self, label: &str) -> Option<&str> {
@@ -129,7 +134,7 @@ impl Work<'_> {
             if outcome.stop == StopReason::Cancelled {
                 return Err(Halt::Stopping);
             }
-            let found = outcome.finish.clone().and_then(|value| diagnosis(value, model.name(), workspace));
+            let found = diagnosis(outcome.finish.clone(), model.name(), workspace).await?;
             all.push(made);
             if let Some(found) = found {
                 return Ok((found, all));
@@ -140,17 +145,18 @@ impl Work<'_> {
                 stop = outcome.stop.as_str(),
                 "the model did not conclude: the rules analyst takes over"
             );
-            note = Some(workspace.redact(&format!(
+            let told = format!(
                 "The model {} did not conclude ({why}); the built-in rules analyst did.",
                 model.name()
-            )));
+            );
+            note = Some(workspace.redact(&told).await);
         }
         let (outcome, made) = self.run(&app.rules, None, cancel).await;
         if outcome.stop == StopReason::Cancelled {
             return Err(Halt::Stopping);
         }
         all.push(made);
-        let found = outcome.finish.and_then(|value| diagnosis(value, app.rules.name(), workspace));
+        let found = diagnosis(outcome.finish, app.rules.name(), workspace).await?;
         let mut found = found.ok_or_else(|| {
             Halt::Failed("neither the model nor the rules analyst came to a conclusion".into())
         })?;
@@ -213,7 +219,7 @@ async fn store(
 ) -> Result<(), Halt> {
     let Concluded { diagnosis, made, workspace, started } = concluded;
     let now = clock::now();
-    let added: Vec<NewEvidence> = workspace.added().iter().map(|piece| NewEvidence::of(piece)).collect();
+    let (added, proofs) = added(workspace).await?;
     let calls: usize = made.iter().map(|made| made.run.tool_calls.len()).sum();
     let turns: i32 = made.iter().map(|made| made.run.turns).sum();
     let verified = diagnosis.claims.iter().filter(|claim| claim.verified).count();
@@ -235,19 +241,31 @@ async fn store(
     reports::add_step(&mut *transaction, held.report.id, StepName::Investigate, &found, (now, elapsed))
         .await?;
     reports::add_step(&mut *transaction, held.report.id, StepName::Verify, &checked, (now, 0)).await?;
-    journal::note(diagnosed(held, incident, concluded));
+    journal::note(diagnosed(held, incident, concluded, proofs));
     audit::commit(transaction).await?;
     Ok(())
 }
 
+/// What the tools returned, to be stored, and what proves later that it is still the same.
+async fn added(workspace: &Workspace) -> Result<(Vec<NewEvidence>, Map<String, Value>), Halt> {
+    let pieces = workspace.added();
+    let added = workspace.work(move |_| {
+        let added: Vec<NewEvidence> = pieces.iter().map(|piece| NewEvidence::of(piece)).collect();
+        let hash = |piece: &NewEvidence| json!(journal::hash(piece.stored_text().as_bytes()));
+        let proofs = pieces.iter().zip(&added).map(|(piece, new)| (piece.label.clone(), hash(new))).collect();
+        Ok((added, proofs))
+    });
+    Ok(added.await?)
+}
+
 /// That a cause was found, with what proves later that evidence and conclusion are still the same.
-fn diagnosed(held: &Held<'_>, incident: &Incident, concluded: &Concluded<'_>) -> Note {
-    let Concluded { diagnosis, workspace, made, started } = concluded;
-    let proofs: Map<String, Value> = workspace
-        .added()
-        .iter()
-        .map(|piece| (piece.label.clone(), json!(journal::hash(NewEvidence::of(piece).stored_text()))))
-        .collect();
+fn diagnosed(
+    held: &Held<'_>,
+    incident: &Incident,
+    concluded: &Concluded<'_>,
+    proofs: Map<String, Value>,
+) -> Note {
+    let Concluded { diagnosis, made, started, .. } = concluded;
     let verified = diagnosis.claims.iter().filter(|claim| claim.verified).count();
     let data = json!({
         "incident": incident.id, "class": diagnosis.class.as_str(), "claims": diagnosis.claims.len(), "claims_verified": verified,

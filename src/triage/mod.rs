@@ -8,6 +8,7 @@ mod investigate;
 mod issue;
 mod needs;
 mod place;
+mod prepare;
 mod publish;
 mod replay;
 mod run;
@@ -15,7 +16,7 @@ mod tracker;
 
 pub use brief::Room;
 pub use collect::Fetched;
-pub use intake::{Intake, Submission, intake};
+pub use intake::{Intake, IntakeError, Submission, intake};
 pub use needs::{Need, events, issues, log, needs, pods};
 pub use replay::{Compared, Replay, Side, analyst, replay};
 pub use run::{Ran, run};

@@ -1,20 +1,23 @@
 //! Place: recognise the cause, or open an incident for it.
 
+use super::prepare;
 use super::publish;
-use super::run::{Halt, Held};
+use super::run::{Halt, Held, unless_stopped};
 use crate::app::App;
-use crate::clock;
+use crate::blocking::BlockingError;
+use crate::clock::{self, Deadline, DeadlinePassed};
 use crate::db::incidents::{self, Sighting};
 use crate::db::reports;
 use crate::domain::{Evidence, EvidenceKind, Failure, FailureClass, Fingerprint, Incident, Report, StepName};
 use crate::evidence::excerpt::Log;
-use crate::evidence::fingerprint::{FingerprintInput, fingerprint};
+use crate::evidence::fingerprint::{FingerprintInput, fingerprint_within};
 use crate::evidence::outside::{self, Told};
 use crate::evidence::signature::{NAMES_CAUSE, SignatureHit, SignatureSet};
 use crate::evidence::template;
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -33,7 +36,7 @@ pub(super) enum Placed {
 pub(super) async fn place(
     app: &App,
     held: &Held<'_>,
-    pieces: &[Evidence],
+    pieces: &[Arc<Evidence>],
     cancel: &CancellationToken,
 ) -> Result<Placed, Halt> {
     let report = held.report;
@@ -44,13 +47,12 @@ pub(super) async fn place(
         return Ok(Placed::Leads(incident));
     }
     let started = Instant::now();
-    let recognised = recognise(&app.knowledge.signatures(), &report.failure, pieces);
+    let (recognised, told) = unless_stopped(cancel, recognised(app, &report.failure, pieces)).await?;
     if report.incident_id.is_none() {
         for fingerprint in recognised.shared.iter().chain([&recognised.own]) {
             publish::recheck(app, fingerprint, cancel).await?;
         }
     }
-    let told = Told::of(pieces);
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
     let incident = count(&mut transaction, report, (&recognised, &told), now).await?;
@@ -131,6 +133,19 @@ fn first_title(report: &Report) -> String {
     format!("Failure of {}/{}", report.failure.namespace, report.failure.pod_name)
 }
 
+/// Recognises the cause, and reads what the cluster tells, on the blocking pool.
+async fn recognised(
+    app: &App,
+    failure: &Failure,
+    pieces: &[Arc<Evidence>],
+) -> Result<(Recognised, Told), BlockingError> {
+    let (signatures, failure, pieces) = (app.knowledge.signatures(), failure.clone(), pieces.to_vec());
+    let recognised = app.blocking.run_checked(prepare::LIMIT, move |deadline| {
+        Ok((recognise(&signatures, &failure, &pieces, deadline)?, Told::of(&pieces)))
+    });
+    recognised.await
+}
+
 /// What a cause is recognised by.
 struct Recognised {
     /// The same in all namespaces, for a cause outside of them that the cluster itself tells of.
@@ -142,7 +157,12 @@ struct Recognised {
 /// The cause's fingerprints. What a log or an alert says, its namespace may have written: a cause outside the workload (a
 /// registry, a name server) that it tells of is one cause in its namespace, any other is one per workload. Only what the
 /// kubelet and the scheduler say, and no log contradicts, makes one cause of several namespaces.
-fn recognise(signatures: &SignatureSet, failure: &Failure, pieces: &[Evidence]) -> Recognised {
+fn recognise(
+    signatures: &SignatureSet,
+    failure: &Failure,
+    pieces: &[Arc<Evidence>],
+    deadline: &Deadline,
+) -> Result<Recognised, DeadlinePassed> {
     let of = |wanted: &[EvidenceKind]| pieces.iter().find(|piece| wanted.contains(&piece.kind));
     let text = |kind| of(&[kind]).map(|piece| piece.text.as_str());
     let log = of(&[EvidenceKind::Log, EvidenceKind::Attached, EvidenceKind::PreviousLog]);
@@ -152,34 +172,40 @@ fn recognise(signatures: &SignatureSet, failure: &Failure, pieces: &[Evidence]) 
         pod: text(EvidenceKind::Pod),
         signatures,
     };
-    let is_outside = |text: &str| {
-        signatures.scan(text).iter().any(|(_, hit)| {
+    let is_outside = |text: &str| -> Result<bool, DeadlinePassed> {
+        Ok(signatures.scan_within(text, deadline)?.iter().any(|(_, hit)| {
             let class = signatures.signatures()[hit.index].class;
             !hit.captures.is_empty()
                 && matches!(class, FailureClass::Infrastructure | FailureClass::Dependency)
-        })
+        }))
+    };
+    let names_cause = |text: &str| -> Result<bool, DeadlinePassed> {
+        let priority = |hit: &SignatureHit| signatures.signatures()[hit.index].priority;
+        Ok(signatures.scan_within(text, deadline)?.iter().any(|(_, hit)| priority(hit) >= NAMES_CAUSE))
     };
     let scoped = |cause: &Fingerprint, scope: &str| {
         let hash = Sha256::digest(format!("{}\n{scope}", cause.0).as_bytes());
         Fingerprint(hex::encode(&hash[..12]))
     };
-    let cause = fingerprint(&input);
-    let outside = input.log.map(|log| log.text).into_iter().chain(input.events).any(is_outside);
+    let cause = fingerprint_within(&input, deadline)?;
+    let mut outside = false;
+    for text in input.log.map(|log| log.text).into_iter().chain(input.events) {
+        outside = outside || is_outside(text)?;
+    }
     let own = if outside {
         scoped(&cause, &failure.namespace)
     } else {
         scoped(&cause, &format!("{}/{}", failure.namespace, workload(failure)))
     };
     let told = outside::told(pieces);
-    let names_cause = |text: &str| {
-        let priority = |hit: &SignatureHit| signatures.signatures()[hit.index].priority;
-        signatures.scan(text).iter().any(|(_, hit)| priority(hit) >= NAMES_CAUSE)
-    };
-    let shared = (is_outside(&told) && !input.log.is_some_and(|log| names_cause(log.text))).then(|| {
+    let contradicted = input.log.map(|log| names_cause(log.text)).transpose()?.unwrap_or(false);
+    let shared = if is_outside(&told)? && !contradicted {
         let input = FingerprintInput { log: None, events: Some(&told), pod: None, signatures };
-        scoped(&fingerprint(&input), "")
-    });
-    Recognised { shared, own }
+        Some(scoped(&fingerprint_within(&input, deadline)?, ""))
+    } else {
+        None
+    };
+    Ok(Recognised { shared, own })
 }
 
 /// What stays the same from run to run: pipeline and task, else the pod's name without its random parts.

@@ -1,6 +1,7 @@
 //! Publish: file the issue, or count and comment on the known one. Claims that were not found are not filed.
 
 use super::issue;
+use super::prepare;
 use super::run::{Halt, Held};
 use super::tracker::{self, Issue, TrackerError};
 use crate::app::App;
@@ -9,7 +10,8 @@ use crate::config::Tracker;
 use crate::db::audit::{self, Deed};
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, resolutions};
-use crate::domain::{Diagnosis, Evidence, Fingerprint, Incident, Reader, Verdict};
+use crate::domain::{Claim, Diagnosis, Evidence, Fingerprint, Incident, Reader, Verdict};
+use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown;
 use crate::knowledge::{self, Said};
 use crate::metrics::metrics;
@@ -188,22 +190,8 @@ async fn body(
         json!({ "url": url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
     });
     let pieces = evidence::of(&app.pool, Owner::Report(held.report.id), &Reader::nobody()).await?;
-    let claims: Vec<Value> = diagnosis
-        .claims
-        .iter()
-        .filter(|claim| claim.verified)
-        .filter_map(|claim| {
-            let piece = pieces.iter().find(|piece| piece.label == claim.evidence)?;
-            Some(json!({
-                "statement": plain(&claim.statement),
-                "title": plain(&piece.title),
-                "first_line": claim.first_line,
-                "last_line": claim.last_line,
-                "paraphrased": claim.paraphrased,
-                "block": lines(piece, claim.first_line, claim.last_line),
-            }))
-        })
-        .collect();
+    let (all, own) = (diagnosis.claims.clone(), links.clone());
+    let claims = app.blocking.run(prepare::LIMIT, move |_| shown(&all, &pieces, &own)).await?;
     let dropped = diagnosis.claims.len() - claims.len();
     let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let values = json!({
@@ -219,6 +207,23 @@ async fn body(
         "marker": marker,
     });
     app.prompts.render("issue", values).map_err(|error| Halt::Failed(format!("{error:#}")))
+}
+
+/// The verified claims with the lines they cite.
+fn shown(claims: &[Claim], pieces: &[Evidence], links: &Links) -> Vec<Value> {
+    let plain = |text: &str| markdown::defused_line(text, links);
+    let shown = claims.iter().filter(|claim| claim.verified).filter_map(|claim| {
+        let piece = pieces.iter().find(|piece| piece.label == claim.evidence)?;
+        Some(json!({
+            "statement": plain(&claim.statement),
+            "title": plain(&piece.title),
+            "first_line": claim.first_line,
+            "last_line": claim.last_line,
+            "paraphrased": claim.paraphrased,
+            "block": lines(piece, claim.first_line, claim.last_line),
+        }))
+    });
+    shown.collect()
 }
 
 /// A text on one line, capped.

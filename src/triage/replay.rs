@@ -12,10 +12,9 @@ use crate::db::recordings::{self, Recorded};
 use crate::domain::{Diagnosis, Evidence, Message, Reader, Run, StopReason, ToolSpec, Usage, sorted};
 use crate::evidence::redact::Redactor;
 use crate::evidence::template;
-use crate::evidence::verify::verify;
 use crate::journal;
 use crate::llm::{Model, Request};
-use crate::tools::{ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SubmitDiagnosis, Told, diagnosis};
+use crate::tools::{ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SubmitDiagnosis, diagnosis, verified};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use serde::Serialize;
@@ -125,7 +124,8 @@ pub async fn replay(
     };
     let pieces = evidence::of(&app.pool, Owner::Report(recorded.report), &Reader::nobody()).await?;
     let redactor = Redactor::new().and_emails(app.config.privacy.redact_emails);
-    let workspace = Arc::new(Workspace::new(pieces.clone(), redactor).fenced_with(&recorded.recording.fence));
+    let workspace = Workspace::new(pieces.clone(), redactor, app.blocking.clone());
+    let workspace = Arc::new(workspace.fenced_with(&recorded.recording.fence));
     let again = again(app, &recorded, &workspace, replay, cancel).await?;
     let original = recorded.recording.diagnosis.as_ref();
     Ok(Compared {
@@ -223,10 +223,11 @@ async fn again(
     let outcome = agent.run(messages, cancel).await;
     anyhow::ensure!(outcome.stop != StopReason::Cancelled, "interrupted");
     let run = app.record(&replay.model, &outcome, started_at, started);
-    let mut found = outcome.finish.and_then(|value| diagnosis(value, replay.model.name(), workspace));
-    if let Some(found) = &mut found {
-        verify(found, &Told::new(workspace, told.as_deref()));
-        defuse(found, &app.config.privacy.links);
+    let mut found = diagnosis(outcome.finish, replay.model.name(), workspace).await?;
+    if let Some(concluded) = found.take() {
+        let (mut concluded, _) = verified(concluded, workspace, told.map(Arc::from)).await?;
+        defuse(&mut concluded, &app.config.privacy.links);
+        found = Some(concluded);
     }
     let not_recorded = answers.missed.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(Again { run, diagnosis: found, not_recorded })
@@ -271,7 +272,7 @@ impl Tool for FromRecord {
 
     async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {
         // They were redacted before they were recorded.
-        let key = key(&self.spec.name, &self.workspace.redact(&arguments.to_string()));
+        let key = key(&self.spec.name, &self.workspace.redact(&arguments.to_string()).await);
         if let Some(known) = self.answers.known.get(&key) {
             // As the model was shown it: fenced, and cut where it was.
             return ToolAnswer::Note(known.clone());

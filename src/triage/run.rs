@@ -5,6 +5,7 @@ use super::investigate::investigate;
 use super::place::{Placed, place};
 use super::publish;
 use crate::app::App;
+use crate::blocking::BlockingError;
 use crate::clock;
 use crate::db;
 use crate::db::audit;
@@ -79,6 +80,24 @@ impl Halt {
             }
             other => Self::Retry(format!("the database is away: {other}")),
         }
+    }
+}
+
+/// Long work that changes nothing, given up when the process stops.
+pub(super) async fn unless_stopped<T, E: Into<Halt>>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Halt> {
+    tokio::select! {
+        done = work => done.map_err(Into::into),
+        () = cancel.cancelled() => Err(Halt::Stopping),
+    }
+}
+
+impl From<BlockingError> for Halt {
+    /// The machine is overloaded, or somebody made the work very long: a later try may end.
+    fn from(error: BlockingError) -> Self {
+        Self::Retry(format!("its evidence could not be worked through: {error}"))
     }
 }
 

@@ -2,17 +2,18 @@
 //! Scripts fetch the windows as they scroll; without them the page has links.
 
 use super::asked::{Asked, some};
-use super::logs::Logs;
+use super::logs::{LIMIT, Logs, Shown, overloaded};
 use super::page::{self, Trouble, value};
 use crate::app::App;
+use crate::clock::{Deadline, DeadlinePassed};
 use crate::db::evidence::{self, Owner};
 use crate::domain::{Caller, Reader};
+use crate::evidence::pattern::{self, Case};
 use crate::http::{Problem, kept_text, known_id, missing, withheld};
 use axum::extract::{Path, State};
 use axum::response::Html;
 use axum::{Extension, Json};
 use minijinja::context;
-use regex::RegexBuilder;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ const TOLD: usize = 10_000;
 const MAX_RED: usize = 10_000;
 
 /// What is looked at.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct Wanted {
     /// First line of the window.
     from: Option<usize>,
@@ -95,35 +96,19 @@ async fn show(
         return page::show(app, section, "evidence-gone.html", values).await;
     }
     let log = logs.read(app, (owner, reader), (known, pieces.len())).await?;
-    let (piece, told) = (&log.piece, &log.told);
-    let all: Vec<&str> = piece.text.lines().collect();
-    let cited = range(&asked.lines);
-    let from = asked
-        .from
-        .or(cited.map(|(first, _)| first.saturating_sub(BEFORE)))
-        .unwrap_or(1)
-        .clamp(1, all.len().max(1));
-    let found = some(&asked.q).map_or_else(Vec::new, |query| holding(&piece.text, query, usize::MAX));
-    let within = |number: usize, (first, last): &(usize, usize)| (*first..=*last).contains(&number);
-    let line = |(number, text): (usize, &&str)| Line {
-        number,
-        text: cut(text),
-        cited: cited.is_some_and(|cited| within(number, &cited)),
-        told: told.iter().any(|span| within(number, span)),
-        red: u32::try_from(number).is_ok_and(|number| piece.red.binary_search(&number).is_ok()),
-        hit: found.binary_search(&number).is_ok(),
-    };
-    let shown: Vec<Line> = (1..).zip(&all).skip(from - 1).take(WINDOW).map(line).collect();
-    let hits: Vec<Line> =
-        found.iter().take(LISTED).filter_map(|number| Some(line((*number, all.get(number - 1)?)))).collect();
-    let more_hits = found.len() > LISTED;
+    let wanted = asked.clone();
+    let viewed = Arc::clone(&log);
+    let view = app.blocking.run_checked(LIMIT, move |deadline| View::of(&viewed, &wanted, deadline));
+    let view = view.await.map_err(overloaded)?;
+    let piece = &log.piece;
+    let View { total, from, cited, shown, hits, more_hits } = view;
     let red: Vec<u32> = piece.red.iter().copied().take(MAX_RED).collect();
     let values = context! {
         trail, from, more_hits, red,
         label => label.clone(),
-        told => value(told),
+        told => value(&log.told),
         title => piece.title.clone(),
-        total => all.len(),
+        total,
         window => WINDOW,
         cited => value(cited),
         q => asked.q.clone(),
@@ -138,14 +123,56 @@ async fn show(
     page::show(app, section, "evidence.html", values).await
 }
 
+/// A window of a log, and where in the log a text stands.
+struct View {
+    total: usize,
+    from: usize,
+    cited: Option<(usize, usize)>,
+    shown: Vec<Line>,
+    hits: Vec<Line>,
+    more_hits: bool,
+}
+
+impl View {
+    fn of(log: &Shown, asked: &Wanted, deadline: &Deadline) -> Result<Self, DeadlinePassed> {
+        let (piece, told) = (&log.piece, &log.told);
+        let all: Vec<&str> = piece.text.lines().collect();
+        let cited = range(&asked.lines);
+        let from = asked
+            .from
+            .or(cited.map(|(first, _)| first.saturating_sub(BEFORE)))
+            .unwrap_or(1)
+            .clamp(1, all.len().max(1));
+        let found = match some(&asked.q) {
+            Some(query) => holding(&piece.text, query, usize::MAX, deadline)?,
+            None => Vec::new(),
+        };
+        let within = |number: usize, (first, last): &(usize, usize)| (*first..=*last).contains(&number);
+        let line = |(number, text): (usize, &&str)| Line {
+            number,
+            text: cut(text),
+            cited: cited.is_some_and(|cited| within(number, &cited)),
+            told: told.iter().any(|span| within(number, span)),
+            red: u32::try_from(number).is_ok_and(|number| piece.red.binary_search(&number).is_ok()),
+            hit: found.binary_search(&number).is_ok(),
+        };
+        let shown = (1..).zip(&all).skip(from - 1).take(WINDOW).map(line).collect();
+        let listed =
+            found.iter().take(LISTED).filter_map(|number| Some(line((*number, all.get(number - 1)?))));
+        let (hits, more_hits) = (listed.collect(), found.len() > LISTED);
+        Ok(Self { total: all.len(), from, cited, shown, hits, more_hits })
+    }
+}
+
 /// The numbers of the first lines that hold a text, in capitals or not.
-fn holding(text: &str, find: &str, most: usize) -> Vec<usize> {
+fn holding(text: &str, find: &str, most: usize, deadline: &Deadline) -> Result<Vec<usize>, DeadlinePassed> {
     let mut found = Vec::new();
-    let Ok(find) = RegexBuilder::new(&regex::escape(find)).case_insensitive(true).build() else {
-        return found;
+    let Ok(find) = pattern::text(&regex::escape(find), Case::Ignored) else {
+        return Ok(found);
     };
     let (mut number, mut at) = (1, 0);
     for hit in find.find_iter(text) {
+        deadline.check()?;
         number += memchr::memchr_iter(b'\n', &text.as_bytes()[at..hit.start()]).count();
         at = hit.start();
         if found.last() != Some(&number) {
@@ -155,7 +182,7 @@ fn holding(text: &str, find: &str, most: usize) -> Vec<usize> {
             found.push(number);
         }
     }
-    found
+    Ok(found)
 }
 
 /// `10-12` or `10`.
@@ -173,7 +200,7 @@ fn cut(text: &str) -> String {
 }
 
 /// What a script asks for: a window, or the lines that hold a text.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct Window {
     #[serde(default = "first")]
     from: usize,
@@ -222,27 +249,40 @@ async fn lines(
 ) -> Result<Json<Lines>, Problem> {
     let position = crate::http::position(label)?;
     let id = evidence::id(&app.pool, owner, position, reader).await?;
-    let (held, fetched);
     let text = match id.and_then(|id| logs.get(id)) {
-        Some(log) => {
-            held = log;
-            &held.piece.text
-        }
-        None => {
-            fetched = kept_text(app, owner, position, reader).await?;
-            &fetched
-        }
+        Some(log) => Text::Held(log),
+        None => Text::Fetched(kept_text(app, owner, position, reader).await?),
     };
-    let (mut hits, mut shown) = (Vec::new(), Vec::new());
-    if window.find.is_empty() {
-        let all = text.lines().skip(window.from.saturating_sub(1));
-        shown = all.take(window.count.clamp(1, MAX_LINES)).map(cut).collect();
-    } else {
-        hits = holding(text, &window.find, TOLD + 1);
+    let Window { from, count, find } = window.clone();
+    let lines = app.blocking.run_checked(LIMIT, move |deadline| {
+        let text = text.as_str();
+        let (mut hits, mut lines) = (Vec::new(), Vec::new());
+        if find.is_empty() {
+            let all = text.lines().skip(from.saturating_sub(1));
+            lines = all.take(count.clamp(1, MAX_LINES)).map(cut).collect();
+        } else {
+            hits = holding(text, &find, TOLD + 1, deadline)?;
+        }
+        let more = hits.len() > TOLD;
+        hits.truncate(TOLD);
+        Ok(Lines { lines, hits, more })
+    });
+    lines.await.map(Json).map_err(overloaded)
+}
+
+/// A log at hand, or just fetched.
+enum Text {
+    Held(Arc<Shown>),
+    Fetched(String),
+}
+
+impl Text {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Held(log) => &log.piece.text,
+            Self::Fetched(text) => text,
+        }
     }
-    let more = hits.len() > TOLD;
-    hits.truncate(TOLD);
-    Ok(Json(Lines { lines: shown, hits, more }))
 }
 
 #[cfg(test)]
@@ -258,11 +298,12 @@ mod unit {
     #[test]
     fn lines_that_hold_a_text_are_found_once_each() {
         let text = "Error: no [x]\nfine\r\n\nERROR error\nÄrger (error)";
-        assert_eq!(holding(text, "error", 9), [1, 4, 5]);
-        assert_eq!(holding(text, "error", 2), [1, 4]);
-        assert_eq!(holding(text, "[X]", 9), [1]);
-        assert_eq!(holding(text, "ärger (", 9), [5]);
-        assert!(holding(text, "nowhere", 9).is_empty());
+        let found = |text: &str, find: &str, most| holding(text, find, most, &Deadline::never()).unwrap();
+        assert_eq!(found(text, "error", 9), [1, 4, 5]);
+        assert_eq!(found(text, "error", 2), [1, 4]);
+        assert_eq!(found(text, "[X]", 9), [1]);
+        assert_eq!(found(text, "ärger (", 9), [5]);
+        assert!(found(text, "nowhere", 9).is_empty());
     }
 
     #[test]

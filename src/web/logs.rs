@@ -2,6 +2,7 @@
 //! from the database; the page would rank it each time to mark what the analyst was shown.
 
 use crate::app::App;
+use crate::blocking::BlockingError;
 use crate::db::evidence::{self, Owner};
 use crate::domain::{Evidence, EvidenceSummary, Reader};
 use crate::http::{Problem, missing};
@@ -9,11 +10,15 @@ use crate::triage::Room;
 use axum::http::StatusCode;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Bytes that are held at most, and of a log for which it is worth it.
 const HELD: usize = 48 << 20;
 const LONG: usize = 128 << 10;
+/// How long a log may be worked on for a reader, with the wait for a thread; and after how many seconds to try again.
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
+const RETRY_AFTER: u32 = 10;
 
 /// A piece of evidence, ready to be shown.
 pub(super) struct Shown {
@@ -67,57 +72,28 @@ impl Logs {
             return Ok(shown);
         }
         let pieces = evidence::of(&app.pool, owner, reader).await?;
-        let shown = Arc::new(ranked(Room::of(&app.config), pieces, known.id).await?);
+        let shown = Arc::new(ranked(app, pieces, known.id).await?);
         self.put(&shown);
         Ok(shown)
     }
 }
 
 /// Ranking a long log takes a while, and no worker waits for it.
-async fn ranked(room: Room, mut pieces: Vec<Evidence>, id: Uuid) -> Result<Shown, Problem> {
+async fn ranked(app: &App, mut pieces: Vec<Evidence>, id: Uuid) -> Result<Shown, Problem> {
     let index = pieces.iter().position(|piece| piece.id == id).ok_or_else(|| missing("evidence"))?;
-    let ranked = tokio::task::spawn_blocking(move || {
-        let spans = room.lines(&pieces, index);
+    let room = Room::of(&app.config);
+    let ranked = app.blocking.run_checked(LIMIT, move |deadline| {
+        let spans = room.lines(&pieces, index, deadline)?;
         let told = spans.into_iter().map(|(first, last)| (first as usize, last as usize)).collect();
         let among = pieces.len();
-        Shown { piece: pieces.swap_remove(index), told, among }
+        Ok(Shown { piece: pieces.swap_remove(index), told, among })
     });
-    ranked.await.map_err(|_| {
-        let detail = "the log cannot be ranked; the server's log has more";
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
-    })
+    ranked.await.map_err(overloaded)
 }
 
-#[cfg(test)]
-mod unit {
-    use super::*;
-    use crate::domain::EvidenceKind;
-
-    fn shown(bytes: usize) -> Arc<Shown> {
-        let piece = Evidence {
-            id: Uuid::now_v7(),
-            label: "E1".to_owned(),
-            kind: EvidenceKind::Log,
-            title: String::new(),
-            text: "x".repeat(bytes),
-            red: Vec::new(),
-        };
-        Arc::new(Shown { piece, told: Vec::new(), among: 1 })
-    }
-
-    #[test]
-    fn the_longest_unread_log_goes_first_and_short_ones_are_not_held() {
-        let logs = Logs::default();
-        let (short, one, two, three) = (shown(100), shown(HELD / 2), shown(HELD / 2), shown(LONG));
-        for log in [&short, &one, &two] {
-            logs.put(log);
-        }
-        assert!(logs.get(short.piece.id).is_none());
-        assert!(logs.get(one.piece.id).is_some());
-        logs.put(&three);
-        let held = [&one, &two, &three].map(|log| logs.get(log.piece.id).is_some());
-        assert_eq!(held, [true, false, true]);
-        logs.put(&shown(HELD + 1));
-        assert_eq!(logs.held().len(), 2);
-    }
+/// What a reader is told when a log could not be worked through.
+pub(super) fn overloaded(error: BlockingError) -> Problem {
+    tracing::warn!(%error, "a log could not be worked through for a reader");
+    let detail = format!("the log could not be worked through: {error}; try again in a moment");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
 }

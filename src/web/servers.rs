@@ -3,6 +3,7 @@
 
 use super::asked::Posted;
 use super::forms::{self, Kind, Refused, Sent, field};
+use super::logs::{LIMIT, overloaded};
 use super::page::{self, Trouble, value};
 use super::schema_form;
 use crate::app::App;
@@ -123,10 +124,13 @@ pub(super) async fn try_tool(
         Ok(arguments) => call(&app, &caller, (&server, &tool), arguments).await,
         Err(problem) => (problem, true),
     };
-    let mut text = Redactor::new().redact(&text);
-    let size = text.len();
-    let end = text.floor_char_boundary(MAX_RESULT);
-    text.truncate(end);
+    let redacted = app.blocking.run_checked(LIMIT, move |deadline| {
+        let mut text = Redactor::new().redact_within(&text, deadline)?;
+        let (size, end) = (text.len(), text.floor_char_boundary(MAX_RESULT));
+        text.truncate(end);
+        Ok((text, size, end))
+    });
+    let (text, size, end) = redacted.await.map_err(overloaded)?;
     let came = context! { text, failed, size, cut => size > end };
     tool_page(&app, &Shown { server: &server, tool: &listed, asker: &asker }, &sent, came).await
 }

@@ -12,6 +12,7 @@ mod burst;
 mod endpoint;
 mod flight;
 mod follow;
+mod live;
 mod pages;
 mod program;
 mod prune;

@@ -274,7 +274,7 @@ async fn a_report_whose_job_is_gone_gets_another() {
         ..Default::default()
     };
     let regreen::triage::Intake::Accepted(report) =
-        regreen::triage::intake(&pool, &submission, Default::default()).await.unwrap()
+        regreen::triage::intake(&pool, &Default::default(), submission, Default::default()).await.unwrap()
     else {
         panic!("a new report is accepted")
     };

@@ -16,7 +16,7 @@ async fn submit(setup: &Setup, slug: &str) -> uuid::Uuid {
         ..Default::default()
     };
     let submission = regreen::triage::Submission { failure, ..Default::default() };
-    match regreen::triage::intake(&pool, &submission, Default::default()).await.unwrap() {
+    match regreen::triage::intake(&pool, &Default::default(), submission, Default::default()).await.unwrap() {
         regreen::triage::Intake::Accepted(id) => id,
         other => panic!("{other:?}"),
     }

@@ -64,6 +64,7 @@ mod redaction;
 mod redirects;
 mod replay;
 mod reports;
+mod responsive;
 mod search;
 mod signatures;
 mod slow_tracker;

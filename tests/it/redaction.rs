@@ -175,7 +175,8 @@ async fn a_log_full_of_secrets_goes_through_the_whole_product_and_none_comes_out
     let pool = pool(&setup.env()["DATABASE_URL"]).await;
     regreen::db::migrations::Migrations::default().run(&pool).await.unwrap();
     let submission = regreen::triage::Submission { failure, log: Some(log), ..Default::default() };
-    let intake = regreen::triage::intake(&pool, &submission, Default::default()).await.unwrap();
+    let intake =
+        regreen::triage::intake(&pool, &Default::default(), submission, Default::default()).await.unwrap();
     let regreen::triage::Intake::Accepted(id) = intake else { panic!("{intake:?}") };
     let folder = tempfile::tempdir().unwrap();
     let said = folder.path().join("log");

@@ -115,6 +115,9 @@ impl Patterns {
     }
 }
 
+/// Longest text that a regular expression is asked about; a longer one does not hold. Policies are asked on the async threads.
+const MAX_MATCHED: usize = 16 << 10;
+
 /// What has to hold of an argument.
 #[derive(Debug, Clone)]
 pub struct Check {
@@ -150,7 +153,9 @@ impl Check {
             _ => None,
         };
         self.one_of.as_ref().is_none_or(|all| all.contains(value))
-            && self.regex.as_ref().is_none_or(|regex| value.as_str().is_some_and(|text| regex.is_match(text)))
+            && self.regex.as_ref().is_none_or(|regex| {
+                value.as_str().is_some_and(|text| text.len() <= MAX_MATCHED && regex.is_match(text))
+            })
             && self.min.is_none_or(|min| number.is_some_and(|number| number >= min))
             && self.max.is_none_or(|max| number.is_some_and(|number| number <= max))
             && self.max_length.is_none_or(|max| length.is_some_and(|length| length <= max))

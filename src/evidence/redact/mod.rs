@@ -5,6 +5,7 @@ mod manifest;
 mod names;
 mod rules;
 
+use crate::clock::{Deadline, DeadlinePassed};
 use manifest::Manifest;
 use memchr::memchr2;
 use memchr::memmem::Finder;
@@ -104,11 +105,20 @@ impl Redactor {
     /// The text with its secrets replaced. Its number of lines does not change.
     #[must_use]
     pub fn redact(&mut self, text: &str) -> String {
+        self.redact_within(text, &Deadline::never()).unwrap_or_default()
+    }
+
+    /// The same; stops when the deadline is over.
+    ///
+    /// # Errors
+    /// It is over.
+    pub fn redact_within(&mut self, text: &str, deadline: &Deadline) -> Result<String, DeadlinePassed> {
         let secret = SECRET.find(text.as_bytes()).is_some() && IS_SECRET.is_match(text);
         let mut redacted = String::with_capacity(text.len());
         let mut position = Position::default();
         let mut rest = text;
         while !rest.is_empty() {
+            deadline.check()?;
             let end = memchr::memchr(b'\n', rest.as_bytes());
             let (line, after) = rest.split_at(end.unwrap_or(rest.len()));
             redacted.push_str(&self.of_line(line, after, &mut position, secret));
@@ -118,7 +128,7 @@ impl Redactor {
                 rest = &after[1..];
             }
         }
-        redacted
+        Ok(redacted)
     }
 
     /// The same line by line; `position` is carried from one to the next. A name that follows its value is not seen, nor what

@@ -1,6 +1,7 @@
 //! What must not leave in the arguments of a call: secrets, in plain or in a common encoding, and evidence by the page.
 //! Whoever encrypts or rewrites gets past; what a model copies at somebody's word does not.
 
+use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::each_text;
 use crate::evidence::redact::Redactor;
 use base64::Engine as _;
@@ -60,6 +61,18 @@ fn is_secret(text: &str) -> bool {
 /// Letters and digits of the arguments that stand in the evidence too, in runs too long to be a name.
 #[must_use]
 pub fn copied<'a>(arguments: &Value, evidence: impl Iterator<Item = &'a str>) -> usize {
+    copied_within(arguments, evidence, &Deadline::never()).unwrap_or(usize::MAX)
+}
+
+/// The same; stops when the deadline is over.
+///
+/// # Errors
+/// It is over.
+pub fn copied_within<'a>(
+    arguments: &Value,
+    evidence: impl Iterator<Item = &'a str>,
+    deadline: &Deadline,
+) -> Result<usize, DeadlinePassed> {
     let mut texts: Vec<Vec<String>> = Vec::new();
     each_text(arguments, &mut |text| texts.push(readings(text)));
     // By hash: text, reading, and where in it the window ends.
@@ -78,9 +91,10 @@ pub fn copied<'a>(arguments: &Value, evidence: impl Iterator<Item = &'a str>) ->
         covered.push(of_text);
     }
     if windows.is_empty() {
-        return 0;
+        return Ok(0);
     }
     for content in evidence {
+        deadline.check()?;
         each_window(content, &mut |_, hash| {
             // Found once is enough: its places are marked for good.
             for (text, reading, end) in windows.remove(&hash).unwrap_or_default() {
@@ -89,7 +103,7 @@ pub fn copied<'a>(arguments: &Value, evidence: impl Iterator<Item = &'a str>) ->
         });
     }
     let count = |marks: &Vec<bool>| marks.iter().filter(|mark| **mark).count();
-    covered.iter().map(|readings| readings.iter().map(count).max().unwrap_or(0)).sum()
+    Ok(covered.iter().map(|readings| readings.iter().map(count).max().unwrap_or(0)).sum())
 }
 
 /// Tells where each window of letters and digits ends, counted in these, and its hash: of the text without its form, so that

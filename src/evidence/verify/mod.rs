@@ -2,6 +2,7 @@
 
 mod names;
 
+use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Claim, Diagnosis};
 use std::collections::BTreeSet;
 
@@ -24,15 +25,30 @@ pub trait Sources {
 /// Marks each claim verified or not, and lists the names in title, cause and claims that nobody told the analyst. A quote that stands
 /// elsewhere in the same evidence corrects the lines. Returns what is wrong, in words for the analyst; empty when all holds.
 pub fn verify(diagnosis: &mut Diagnosis, sources: &impl Sources) -> Vec<String> {
+    verify_within(diagnosis, sources, &Deadline::never()).unwrap_or_default()
+}
+
+/// The same; stops when the deadline is over.
+///
+/// # Errors
+/// It is over.
+pub fn verify_within(
+    diagnosis: &mut Diagnosis,
+    sources: &impl Sources,
+    deadline: &Deadline,
+) -> Result<Vec<String>, DeadlinePassed> {
     let mut problems = Vec::new();
     let all = sources.all();
     for (index, claim) in diagnosis.claims.iter_mut().enumerate() {
         (claim.verified, claim.paraphrased) = (false, false);
         let problem = match sources.text(&claim.evidence) {
             None => Some(format!("there is no evidence `{}`", claim.evidence)),
-            Some(text) => check(claim, text).err(),
+            Some(text) => check(claim, text, deadline)?.err(),
         };
-        let invented = all.as_ref().map_or_else(BTreeSet::new, |all| names::unknown(&claim.statement, all));
+        let invented = match &all {
+            Some(all) => names::unknown(&claim.statement, all, deadline)?,
+            None => BTreeSet::new(),
+        };
         let problem = problem.or_else(|| {
             let names = listed(&invented)?;
             claim.verified = false;
@@ -43,19 +59,21 @@ pub fn verify(diagnosis: &mut Diagnosis, sources: &impl Sources) -> Vec<String> 
     diagnosis.not_found.clear();
     if let Some(all) = &all {
         let told = format!("{}\n{}", diagnosis.title, diagnosis.cause);
-        let unknown = names::unknown(&told, all);
+        let unknown = names::unknown(&told, all, deadline)?;
         if let Some(names) = listed(&unknown) {
             problems.push(format!("title or cause name what the evidence does not have: {names}"));
         }
         diagnosis.not_found.extend(unknown.into_iter().take(MAX_NAMES));
     }
-    problems
+    Ok(problems)
 }
 
 /// The names in an answer that no source has.
-#[must_use]
-pub fn not_found(text: &str, sources: &[&str]) -> Vec<String> {
-    names::unknown(text, sources).into_iter().take(MAX_NAMES).collect()
+///
+/// # Errors
+/// The deadline is over.
+pub fn not_found(text: &str, sources: &[&str], deadline: &Deadline) -> Result<Vec<String>, DeadlinePassed> {
+    Ok(names::unknown(text, sources, deadline)?.into_iter().take(MAX_NAMES).collect())
 }
 
 fn listed(names: &BTreeSet<String>) -> Option<String> {
@@ -64,7 +82,8 @@ fn listed(names: &BTreeSet<String>) -> Option<String> {
 }
 
 /// Checks one claim against its evidence; corrects its lines when its quote stands elsewhere.
-fn check(claim: &mut Claim, text: &str) -> Result<(), String> {
+fn check(claim: &mut Claim, text: &str, deadline: &Deadline) -> Result<Result<(), String>, DeadlinePassed> {
+    deadline.check()?;
     let lines: Vec<&str> = text.lines().collect();
     let total = u32::try_from(lines.len()).unwrap_or(u32::MAX);
     if claim.last_line < claim.first_line {
@@ -77,35 +96,46 @@ fn check(claim: &mut Claim, text: &str) -> Result<(), String> {
     if let Some(quote) = quote {
         if cited.is_some_and(|cited| squeeze(&cited.join("\n")).contains(&quote)) {
             claim.verified = true;
-            return Ok(());
+            return Ok(Ok(()));
         }
-        let Some(found) = lines.iter().position(|line| squeeze(line).contains(&quote)) else {
-            return Err(format!("{} has no line with the quoted words", claim.evidence));
+        let Some(found) = quoted(&lines, &quote, deadline)? else {
+            return Ok(Err(format!("{} has no line with the quoted words", claim.evidence)));
         };
         let number = u32::try_from(found + 1).unwrap_or(u32::MAX);
         (claim.first_line, claim.last_line, claim.verified) = (number, number, true);
-        return Ok(());
+        return Ok(Ok(()));
     }
     let Some(cited) = cited else {
-        return Err(if in_range {
+        return Ok(Err(if in_range {
             format!("it cites {} lines; name those that prove it", claim.last_line - claim.first_line + 1)
         } else {
             format!(
                 "{} has {total} lines, so lines {} to {} do not exist",
                 claim.evidence, claim.first_line, claim.last_line
             )
-        });
+        }));
     };
     // Without a quote the lines have to speak of what is claimed.
     let words = significant(&cited.join(" "));
     if significant(&claim.statement).intersection(&words).next().is_none() {
-        return Err(format!(
+        return Ok(Err(format!(
             "nothing in lines {} to {} of {} speaks of it; quote the words that do",
             claim.first_line, claim.last_line, claim.evidence
-        ));
+        )));
     }
     (claim.verified, claim.paraphrased) = (true, true);
-    Ok(())
+    Ok(Ok(()))
+}
+
+/// The first line that has the quoted words, by index.
+fn quoted(lines: &[&str], quote: &str, deadline: &Deadline) -> Result<Option<usize>, DeadlinePassed> {
+    for (index, line) in lines.iter().enumerate() {
+        deadline.check()?;
+        if squeeze(line).contains(quote) {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
 }
 
 /// One space for any white space; models re-wrap what they quote, and leave the ellipsis of a shortened line in.

@@ -1,5 +1,6 @@
 //! Names in a text that can be looked up: files, tests, images, hosts, exit codes. An analyst who invents one is found out.
 
+use crate::clock::{Deadline, DeadlinePassed};
 use regex::Regex;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -39,15 +40,30 @@ const COMMON: [&str; 14] = [
     "crates.io",
 ];
 
+/// Names of one text that are looked up; each is looked for in all evidence.
+const MAX_LOOKED_UP: usize = 200;
+
 /// The names in `text` that `sources` do not have.
-pub(super) fn unknown(text: &str, sources: &[&str]) -> BTreeSet<String> {
+pub(super) fn unknown(
+    text: &str,
+    sources: &[&str],
+    deadline: &Deadline,
+) -> Result<BTreeSet<String>, DeadlinePassed> {
     let found = NAMES.iter().flat_map(|pattern| pattern.captures_iter(text)).filter_map(|found| found.get(1));
-    let mut unknown: BTreeSet<String> = found
+    let names: BTreeSet<&str> = found
         .map(|name| name.as_str().trim_end_matches(['.', ':', ',']))
-        .filter(|name| !harmless(name) && !known(name, sources))
-        .map(ToOwned::to_owned)
+        .filter(|name| !harmless(name))
+        .take(MAX_LOOKED_UP)
         .collect();
-    for found in EXIT.captures_iter(text) {
+    let mut unknown = BTreeSet::new();
+    for name in names {
+        deadline.check()?;
+        if !known(name, sources) {
+            unknown.insert(name.to_owned());
+        }
+    }
+    for found in EXIT.captures_iter(text).take(MAX_LOOKED_UP) {
+        deadline.check()?;
         let code = &found[1];
         let told =
             Regex::new(&format!(r"(?i)(?:exit|code|status|error|returned|terminated)\D{{0,24}}\b{code}\b"));
@@ -55,7 +71,7 @@ pub(super) fn unknown(text: &str, sources: &[&str]) -> BTreeSet<String> {
             unknown.insert(format!("exit code {code}"));
         }
     }
-    unknown
+    Ok(unknown)
 }
 
 fn harmless(name: &str) -> bool {
@@ -97,7 +113,7 @@ mod tests {
     fn of(text: &str) -> Vec<String> {
         let log = "src/main.rs:10: error in auth::login\nimage registry.example.com/app:1.2 pulled\nmake: *** [all] Error 2\n\
                    reason: Error\n    exitCode: 137\nTestCheckout failed in Checkout_test.go\n";
-        unknown(text, &[log]).into_iter().collect()
+        unknown(text, &[log], &Deadline::never()).unwrap().into_iter().collect()
     }
 
     #[test]

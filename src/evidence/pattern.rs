@@ -1,0 +1,177 @@
+//! Regular expressions that others write: a model, a runbook, a policy. They are compiled within bounds, so that no pattern makes
+//! a line take long: an engine without backtracking still steps through every state for every byte.
+
+use regex_syntax::hir::{Hir, HirKind};
+
+/// Longest pattern, in bytes.
+const MAX_LENGTH: usize = 4_000;
+/// Elements of a pattern when its counted repetitions are written out: `[a-z]{0,50}` is 50 of them, `(?:ab{10}){3}` is 33.
+const MAX_ELEMENTS: u64 = 2_000;
+/// How often one element may be repeated by counts, nested ones multiplied.
+const MAX_REPEATS: u64 = 500;
+/// Elements of a pattern whose compiled size needs no look: hundreds of them are loaded at a start.
+const SMALL: u64 = 40;
+/// Bytes of the compiled program, and of the cache of the lazy automaton.
+pub const SIZE_LIMIT: usize = 1 << 20;
+
+/// Why a pattern is not taken; in words that say how to write it instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// It is not one.
+    #[error("it is not a regular expression that is understood here: {0}")]
+    Syntax(String),
+    /// It would be slow.
+    #[error(
+        "it is too large: {reason}; use `*` or `+` instead of a large count such as `{{0,1000}}`, and fewer alternatives"
+    )]
+    TooLarge {
+        /// What is too large.
+        reason: String,
+    },
+}
+
+impl From<regex::Error> for PatternError {
+    fn from(error: regex::Error) -> Self {
+        match error {
+            regex::Error::CompiledTooBig(limit) => {
+                Self::TooLarge { reason: format!("compiled, it takes more than {limit} bytes") }
+            }
+            other => Self::Syntax(other.to_string()),
+        }
+    }
+}
+
+/// A pattern over text, within the bounds.
+///
+/// # Errors
+/// Those of [`PatternError`].
+pub fn text(pattern: &str, case_insensitive: Case) -> Result<regex::Regex, PatternError> {
+    check(pattern, regex_syntax::ParserBuilder::new().build())?;
+    let mut builder = regex::RegexBuilder::new(pattern);
+    builder.case_insensitive(case_insensitive == Case::Ignored);
+    Ok(builder.size_limit(SIZE_LIMIT).dfa_size_limit(SIZE_LIMIT).build()?)
+}
+
+/// Whether capitals make a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Case {
+    /// They do.
+    Heeded,
+    /// They do not.
+    Ignored,
+}
+
+/// A pattern over bytes: its classes are those of ASCII unless it says `(?u)`. Returns how it was read, too.
+///
+/// # Errors
+/// Those of [`PatternError`].
+pub fn bytes(pattern: &str) -> Result<Hir, PatternError> {
+    let parser = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build();
+    let parsed = check(pattern, parser)?;
+    // Most are small and compiled when they are first needed; only these may turn out too large then.
+    if pattern.contains("(?") && elements(&parsed) > SMALL {
+        compiled_bytes(pattern)?;
+    }
+    Ok(parsed)
+}
+
+/// Compiles what [`bytes`] accepted.
+///
+/// # Errors
+/// Those of [`PatternError`].
+pub fn compiled_bytes(pattern: &str) -> Result<regex::bytes::Regex, PatternError> {
+    let mut builder = regex::bytes::RegexBuilder::new(pattern);
+    Ok(builder.unicode(false).size_limit(SIZE_LIMIT).dfa_size_limit(SIZE_LIMIT).build()?)
+}
+
+fn check(pattern: &str, mut parser: regex_syntax::Parser) -> Result<Hir, PatternError> {
+    if pattern.len() > MAX_LENGTH {
+        let reason = format!("{} bytes, and {MAX_LENGTH} is the most", pattern.len());
+        return Err(PatternError::TooLarge { reason });
+    }
+    let parsed = parser.parse(pattern).map_err(|error| PatternError::Syntax(error.to_string()))?;
+    let repeats = repeats(&parsed);
+    if repeats > MAX_REPEATS {
+        let reason = format!("its counts repeat an element {repeats} times, and {MAX_REPEATS} is the most");
+        return Err(PatternError::TooLarge { reason });
+    }
+    let elements = elements(&parsed);
+    if elements > MAX_ELEMENTS {
+        let reason =
+            format!("with its counts written out it has {elements} elements, and {MAX_ELEMENTS} is the most");
+        return Err(PatternError::TooLarge { reason });
+    }
+    Ok(parsed)
+}
+
+/// How often counts write a part out.
+fn count(repetition: &regex_syntax::hir::Repetition) -> u64 {
+    u64::from(repetition.max.unwrap_or(repetition.min).max(1))
+}
+
+/// The largest product of nested counts. Depth is bounded by the parser.
+fn repeats(hir: &Hir) -> u64 {
+    match hir.kind() {
+        HirKind::Repetition(repetition) => count(repetition).saturating_mul(repeats(&repetition.sub)),
+        HirKind::Capture(capture) => repeats(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().map(repeats).max().unwrap_or(1),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => 1,
+    }
+}
+
+/// Characters and classes when all counts are written out.
+fn elements(hir: &Hir) -> u64 {
+    match hir.kind() {
+        HirKind::Empty => 0,
+        HirKind::Literal(literal) => literal.0.len() as u64,
+        HirKind::Class(_) | HirKind::Look(_) => 1,
+        HirKind::Repetition(repetition) => count(repetition).saturating_mul(elements(&repetition.sub)),
+        HirKind::Capture(capture) => elements(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().map(elements).fold(0, u64::saturating_add)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_bounded_alone_nested_and_in_sum() {
+        for pattern in [
+            "[ -~]{0,3990}[^ -~]",
+            "(?:a{0,30}){0,30}",
+            "((((a{5}){5}){5}){5}){5}",
+            "x{1000}",
+            "x{501,}",
+            &"(?:abcdefghij){0,100}".repeat(3),
+            &"[ab]{400}".repeat(6),
+            &"x".repeat(MAX_LENGTH + 1),
+        ] {
+            let error = text(pattern, Case::Ignored).unwrap_err();
+            assert!(matches!(error, PatternError::TooLarge { .. }), "{pattern}: {error}");
+            assert!(error.to_string().contains("instead of a large count"), "{error}");
+            assert!(bytes(pattern).is_err(), "{pattern}");
+        }
+        // Small in its elements, large when it is compiled.
+        let classes = r"\w{100}\p{L}{100}\w{100}\p{L}{100}";
+        assert!(matches!(text(classes, Case::Ignored), Err(PatternError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn what_people_and_models_write_is_taken() {
+        for pattern in [
+            r"error\[E\d{4}\]: .{0,200}",
+            r"(?i)\b(?:error|fatal|panic)\b.*",
+            r"\b[0-9a-f]{40}\b",
+            r"^\s{2,8}at .+\(.+:\d+\)$",
+            r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}:\d{2,5}",
+            r"Überlauf|größer",
+        ] {
+            text(pattern, Case::Ignored).unwrap();
+            bytes(&format!("(?u:{pattern})")).unwrap();
+        }
+        assert!(matches!(text("(", Case::Heeded), Err(PatternError::Syntax(_))));
+    }
+}
