@@ -149,6 +149,16 @@ fn a_policy_that_cannot_be_read_and_a_secret_that_is_too_short_are_mistakes() {
 }
 
 #[test]
+fn four_eyes_need_people_who_are_told_apart() {
+    let env = [("REGREEN_CHAT_FOUR_EYES", "yes")];
+    let problem = mistakes("", &env);
+    assert!(problem.contains("`chat.four_eyes`: needs `auth.ways`"), "{problem}");
+    let env = [("REGREEN_CHAT_FOUR_EYES", "yes"), ("REGREEN_AUTH", "keys")];
+    assert!(load("", &env).unwrap().chat.four_eyes);
+    assert!(!load("", &[]).unwrap().chat.four_eyes);
+}
+
+#[test]
 fn a_reference_that_leads_to_nothing_is_a_mistake() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
