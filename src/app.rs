@@ -136,7 +136,12 @@ impl App {
         let connections = Shutdown::new();
         let blocking = BlockingPool::default();
         let connector = Connector { http: http.clone(), blocking: blocking.clone() };
-        let mcp = Registry::start(config.mcp.clone(), Arc::clone(&config.policy), connector, &connections);
+        let mcp = Registry::start(
+            config.mcp.clone(),
+            (Arc::clone(&config.policy), Some(pool.clone())),
+            connector,
+            &connections,
+        );
         let (outcomes, _) = broadcast::channel(OUTCOME_BUFFER);
         let auth = Auth::new(&config, pool.clone(), http.clone())?;
         Ok(Arc::new(Self {
@@ -180,6 +185,7 @@ impl App {
             }
         }
         self.mcp.sync(wanted);
+        self.mcp.review().await;
         Ok(())
     }
 

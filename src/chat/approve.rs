@@ -140,7 +140,7 @@ impl Tool for Guarded {
         if let Some(problem) = problem(arguments) {
             return ToolAnswer::Failed(format!("nobody was asked and nothing was done: {problem}"));
         }
-        match self.ask(arguments).await {
+        match self.ask(arguments, waiting.definition()).await {
             Ok(Asked::Waits { id, until }) => {
                 let told = json!({"approval": id, "tool": self.spec.name, "server": server, "arguments": arguments, "expires_at": until});
                 self.asking.answer.tell("approval.required", &told);
@@ -172,7 +172,7 @@ impl Tool for Guarded {
 }
 
 impl Guarded {
-    async fn ask(&self, arguments: &Value) -> sqlx::Result<Asked> {
+    async fn ask(&self, arguments: &Value, definition: &str) -> sqlx::Result<Asked> {
         let Asking { pool, answer, conversation, expires, .. } = &*self.asking;
         if self.asking.four_eyes && answer.visible_to().is_some() {
             return Ok(Asked::Refused(
@@ -208,6 +208,7 @@ impl Guarded {
             server_tool,
             arguments,
             hash: &hash,
+            definition,
             asked_at: now,
             expires_at: until,
         };

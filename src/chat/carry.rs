@@ -33,11 +33,14 @@ pub(super) struct Carried {
     approval: Approval,
     record: ToolCallRecord,
     /// The whole result, or what went wrong.
-    outcome: Result<Arc<Evidence>, String>,
+    outcome: Result<Arc<Evidence>, (ApprovalState, String)>,
 }
 
 /// What is said of a call that did not begin.
 const STOPPED: &str = "the answer was stopped before it was carried out";
+
+/// What is said of a call whose tool is not what it was.
+const CHANGED: &str = "the definition of the tool, or its server, changed after this call was asked for; it was not carried out. Ask for it again, so that the call is judged by what the tool says now";
 
 /// An approved call as the loop calls it.
 struct Approved {
@@ -48,8 +51,8 @@ struct Approved {
     spec: ToolSpec,
     /// Of the answer.
     stop: CancellationToken,
-    /// What is to be said when no result comes.
-    otherwise: Mutex<String>,
+    /// How it ended and what is to be said when no result comes.
+    otherwise: Mutex<(ApprovalState, String)>,
 }
 
 impl Approved {
@@ -61,13 +64,29 @@ impl Approved {
             input_schema: Arc::new(json!({"type": "object"})),
             access: Access::Write,
         };
-        Self { registry, asker, approval, spec, stop, otherwise: Mutex::new(STOPPED.to_owned()) }
+        Self {
+            registry,
+            asker,
+            approval,
+            spec,
+            stop,
+            otherwise: Mutex::new((ApprovalState::Failed, STOPPED.to_owned())),
+        }
     }
 
     /// The permit for the call as it was shown, if the policy still gives it.
-    fn permit(&self, arguments: Value) -> Result<Permit, String> {
+    fn permit(&self, arguments: Value) -> Result<Permit, (ApprovalState, String)> {
         let Approval { server, server_tool, hash, .. } = &self.approval;
-        if call_hash(server, server_tool, &arguments) != *hash {
+        let lists_else = |definition: String| !self.approval.is_of(&definition);
+        if self.registry.definition_of(server, server_tool).is_some_and(lists_else) {
+            return Err((ApprovalState::Changed, CHANGED.to_owned()));
+        }
+        self.allowed(arguments, hash).map_err(|problem| (ApprovalState::Failed, problem))
+    }
+
+    fn allowed(&self, arguments: Value, hash: &str) -> Result<Permit, String> {
+        let Approval { server, server_tool, .. } = &self.approval;
+        if call_hash(server, server_tool, &arguments) != hash {
             return Err("the stored call is not the one that was shown; it was not carried out".to_owned());
         }
         let ruling = self.registry.rule_on(&self.asker, server, server_tool, arguments);
@@ -82,7 +101,11 @@ impl Approved {
     }
 
     fn otherwise(&self, text: String) -> ToolAnswer {
-        self.otherwise.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&text);
+        self.ended(ApprovalState::Failed, text)
+    }
+
+    fn ended(&self, state: ApprovalState, text: String) -> ToolAnswer {
+        *self.otherwise.lock().unwrap_or_else(PoisonError::into_inner) = (state, text.clone());
         ToolAnswer::Failed(text)
     }
 }
@@ -99,7 +122,7 @@ impl Tool for Approved {
         }
         let permit = match self.permit(arguments) {
             Ok(permit) => permit,
-            Err(problem) => return self.otherwise(problem),
+            Err((state, problem)) => return self.ended(state, problem),
         };
         self.otherwise("it was stopped in the middle: it is not known whether it was carried out".to_owned());
         match self.registry.call(permit, cancel).await {
@@ -108,6 +131,8 @@ impl Tool for Approved {
             Err(error @ (CallError::TimedOut { .. } | CallError::Cancelled)) => {
                 self.otherwise(format!("{error}; it is not known whether it was carried out"))
             }
+            // Between the look at its definition and the call.
+            Err(CallError::Changed { .. }) => self.ended(ApprovalState::Changed, CHANGED.to_owned()),
             Err(error) => self.otherwise(error.to_string()),
         }
     }
@@ -152,9 +177,9 @@ pub(super) async fn out(
         let outcome = match kept {
             Some(piece) => Ok(piece),
             None => {
-                let said = tool.otherwise.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let (state, said) = tool.otherwise.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let said: String = workspace.redact(&said).await.chars().take(MAX_ERROR).collect();
-                Err(said.replace('\0', "\u{fffd}"))
+                Err((state, said.replace('\0', "\u{fffd}")))
             }
         };
         settle(app, approval, &outcome, answer.visible_to()).await?;
@@ -176,7 +201,7 @@ fn lent(task: &Task, approval: &Approval) -> Caller {
 async fn settle(
     app: &App,
     approval: &Approval,
-    outcome: &Result<Arc<Evidence>, String>,
+    outcome: &Result<Arc<Evidence>, (ApprovalState, String)>,
     visible_to: Option<&str>,
 ) -> sqlx::Result<()> {
     let mut transaction = app.pool.begin().await?;
@@ -191,11 +216,18 @@ async fn settle(
             }
             Ok(Some(piece.label.as_str()))
         }
-        Err(problem) => Err(problem.as_str()),
+        Err((state, problem)) => Err((*state, problem.as_str())),
     };
     approvals::settle(&mut *transaction, approval.id, label).await?;
-    let called = format!("{} {}, {}", approval.server, approval.server_tool, approval.hash);
-    let outcome = if label.is_ok() { "done" } else { "failed" };
+    let mut called = format!("{} {}, {}", approval.server, approval.server_tool, approval.hash);
+    let outcome = match label {
+        Ok(_) => "done",
+        Err((ApprovalState::Changed, problem)) => {
+            called = format!("{called}; {problem}");
+            "refused"
+        }
+        Err(_) => "failed",
+    };
     let row = approval.id.to_string();
     journal::note(Note::new("approval.carry_out", ("approval", &row), outcome).detail(called));
     // With it the call itself, as it was noted when it was made.
@@ -244,8 +276,8 @@ pub(super) fn told(decided: &[Approval], carried: &[Carried], why: &str) -> Stri
                     let _ = write!(text, "\n      {line}");
                 }
             }
-            Err(problem) => {
-                let _ = write!(text, "failed: {}", problem.replace('\n', " "));
+            Err((state, problem)) => {
+                let _ = write!(text, "{}: {}", state.as_str(), problem.replace('\n', " "));
             }
         }
         text.push('\n');

@@ -1,7 +1,7 @@
 //! `policy`: what the tool policy says, without a server or a model.
 
 use crate::config::Config;
-use crate::domain::policy::{Asker, Decision, Place, Reads, Ruling, Target};
+use crate::domain::policy::{Asker, Decision, Place, Ruling, Target};
 use crate::domain::{Access, Role};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -85,8 +85,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         None => asker,
     };
     let access = test.access.unwrap_or(Access::Write);
-    let target =
-        Target { server: &test.server, tool: &test.tool, access, schema: None, reads: Reads::Elsewhere };
+    let target = Target::new(&test.server, &test.tool, access, None);
     let rule = config.policy.standing(&asker, &target).behind();
     let reason = config.policy.standing(&asker, &target).reason;
     let (decision, reason, arguments) = match config.policy.rule_on(&asker, &target, test.args.clone()) {

@@ -29,6 +29,8 @@ pub struct NewApproval<'a> {
     pub arguments: &'a Value,
     /// Over server, tool and arguments.
     pub hash: &'a str,
+    /// Over the tool's definition.
+    pub definition: &'a str,
     /// Now.
     pub asked_at: DateTime<Utc>,
     /// Until when it can be decided.
@@ -39,8 +41,8 @@ pub struct NewApproval<'a> {
 pub async fn add(db: impl PgExecutor<'_>, new: &NewApproval<'_>) -> sqlx::Result<Value> {
     let (conversation, turn) = new.asked_in;
     sqlx::query_scalar!(
-        "insert into approvals (id, conversation_id, turn_id, server, tool, server_tool, arguments, hash, asked_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) returning arguments",
+        "insert into approvals (id, conversation_id, turn_id, server, tool, server_tool, arguments, hash, asked_at, expires_at, definition)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning arguments",
         new.id,
         conversation,
         turn,
@@ -50,7 +52,8 @@ pub async fn add(db: impl PgExecutor<'_>, new: &NewApproval<'_>) -> sqlx::Result
         new.arguments,
         new.hash,
         new.asked_at,
-        new.expires_at
+        new.expires_at,
+        new.definition
     )
     .fetch_one(db)
     .await
@@ -124,7 +127,7 @@ pub async fn list(
     limit: i64,
 ) -> sqlx::Result<Vec<Approval>> {
     let rows = sqlx::query!(
-        r#"select a.id, a.conversation_id, a.turn_id, a.server, a.tool, a.server_tool, a.arguments, a.hash, s.state as "state!",
+        r#"select a.id, a.conversation_id, a.turn_id, a.server, a.tool, a.server_tool, a.arguments, a.hash, a.definition, s.state as "state!",
                   a.asked_at, a.expires_at, a.decided_at, a.decided_by, a.note, a.told_in, a.evidence, a.error,
                   t.caller as asked_by, t.visible_to, d.visible_to as "result_visible_to?"
            from approvals a join turns t on t.id = a.turn_id left join turns d on d.id = a.told_in
@@ -154,6 +157,7 @@ pub async fn list(
         server_tool: row.server_tool,
         arguments: row.arguments,
         hash: row.hash,
+        definition: row.definition,
         state: ApprovalState::parse(&row.state),
         asked_at: row.asked_at,
         expires_at: row.expires_at,
@@ -325,19 +329,19 @@ pub async fn take(
     Ok(taken.execute(db).await?.rows_affected() > 0)
 }
 
-/// What came of a call that was carried out: the label of its result, or what went wrong.
+/// What came of a call that was carried out: the label of its result, or how it ended otherwise and why.
 pub async fn settle(
     db: impl PgExecutor<'_>,
     id: Uuid,
-    outcome: Result<Option<&str>, &str>,
+    outcome: Result<Option<&str>, (ApprovalState, &str)>,
 ) -> sqlx::Result<()> {
-    let state = if outcome.is_ok() { ApprovalState::Done } else { ApprovalState::Failed };
+    let state = outcome.err().map_or(ApprovalState::Done, |(state, _)| state);
     sqlx::query!(
         "update approvals set state = $2, evidence = $3, error = $4 where id = $1 and state = 'running'",
         id,
         state.as_str(),
         outcome.ok().flatten(),
-        outcome.err()
+        outcome.err().map(|(_, problem)| problem)
     )
     .execute(db)
     .await?;

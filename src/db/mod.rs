@@ -5,6 +5,7 @@ pub mod approvals;
 pub mod audit;
 pub mod condition;
 pub mod conversations;
+pub mod definitions;
 pub mod documents;
 pub mod embeddings;
 pub mod evidence;

@@ -36,7 +36,7 @@ pub async fn all(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Value>> {
 }
 
 /// Tells every replica; delivered when the transaction commits.
-async fn announce(db: &mut PgConnection) -> sqlx::Result<()> {
+pub(super) async fn announce(db: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!("select pg_notify('regreen_servers', '')").execute(db).await?;
     Ok(())
 }

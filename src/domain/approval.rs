@@ -26,6 +26,8 @@ pub enum ApprovalState {
     Done,
     /// It was allowed and went wrong; `error` says how, and whether it is known to have been carried out.
     Failed,
+    /// It was allowed, and not carried out: its tool is not any more what was asked for.
+    Changed,
 }
 
 impl ApprovalState {
@@ -40,6 +42,7 @@ impl ApprovalState {
             Self::Running => "running",
             Self::Done => "done",
             Self::Failed => "failed",
+            Self::Changed => "changed",
         }
     }
 
@@ -53,6 +56,7 @@ impl ApprovalState {
             "expired" => Self::Expired,
             "running" => Self::Running,
             "done" => Self::Done,
+            "changed" => Self::Changed,
             _ => Self::Failed,
         }
     }
@@ -80,6 +84,8 @@ pub struct Approval {
     pub arguments: Value,
     /// SHA-256 over server, tool and arguments.
     pub hash: String,
+    /// SHA-256 over the definition of the tool and its server, as they were when it was asked for: only such a tool is called.
+    pub definition: Option<String>,
     /// How far it is.
     pub state: ApprovalState,
     /// When the model asked.
@@ -104,6 +110,14 @@ pub struct Approval {
     /// Who alone may see what came of it.
     #[serde(skip)]
     pub result_visible_to: Option<String>,
+}
+
+impl Approval {
+    /// Whether it was asked for with this definition of the tool. Programs before this one did not keep it.
+    #[must_use]
+    pub fn is_of(&self, definition: &str) -> bool {
+        self.definition.as_ref().is_none_or(|asked| asked == definition)
+    }
 }
 
 /// What a call is known by: where it goes and what is sent, whatever the order of its keys. SHA-256, in hexadecimal.

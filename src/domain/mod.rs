@@ -3,6 +3,7 @@
 mod approval;
 mod caller;
 mod conversation;
+mod definition;
 mod diagnosis;
 mod evidence;
 mod incident;
@@ -20,6 +21,7 @@ mod tool;
 pub use approval::{Approval, ApprovalState, call_hash};
 pub use caller::{ApiKey, Caller, Role, Way};
 pub use conversation::{Citation, Conversation, ConversationMessage};
+pub use definition::{Change, Definition};
 pub use diagnosis::{Claim, Confidence, Diagnosis, FailureClass};
 pub use evidence::{Evidence, EvidenceKind, EvidenceSummary};
 pub use incident::{Fingerprint, Incident, IncidentStatus};

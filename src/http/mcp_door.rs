@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::db::documents::Realm;
 use crate::db::incidents;
 use crate::db::reports::leader;
-use crate::domain::policy::{Asker, Reads, Ruling, Target};
+use crate::domain::policy::{Asker, Ruling, Target};
 use crate::domain::{Access, Caller, Role};
 use crate::knowledge::Query;
 use axum::body::{Body, Bytes};
@@ -192,10 +192,9 @@ impl Door {
     /// The arguments as the tool policy leaves them, or why it does not allow the call.
     fn permitted(&self, caller: &Caller, tool: &Tool, arguments: Value) -> Result<Value, String> {
         let schema = Value::Object(tool.input_schema.as_ref().clone());
-        let looks = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint).unwrap_or(false);
-        let access = if looks { Access::Read } else { Access::Write };
-        let (schema, reads) = (Some(&schema), Reads::Elsewhere);
-        let target = Target { server: OWN_NAME, tool: &tool.name, access, schema, reads };
+        let reads = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint).unwrap_or(false);
+        let access = if reads { Access::Read } else { Access::Write };
+        let target = Target::new(OWN_NAME, &tool.name, access, Some(&schema));
         match self.app.mcp.policy().rule_on(&Asker::door(caller.clone()), &target, arguments) {
             Ruling::Allowed(permit) => Ok(permit.into_arguments()),
             Ruling::Denied(denied) => Err(denied.to_string()),

@@ -1,14 +1,15 @@
 //! `/api/mcp-servers`: which servers there are, how they are, what they offer.
 
 use super::audit::record;
-use super::fields::Fields;
+use super::fields::{Fields, Shape};
 use super::json::Known;
 use super::problem::{FieldError, Problem};
 use super::reports::missing;
 use crate::app::App;
 use crate::clock;
 use crate::config::{Mistake, process_env};
-use crate::db::servers;
+use crate::db::audit::{self, Deed};
+use crate::db::{definitions, servers};
 use crate::domain::Caller;
 use crate::domain::policy::{Asker, Decision, Place};
 use crate::mcp::{ServerStatus, ToolListed};
@@ -213,6 +214,53 @@ pub async fn tools(
         Some(ServerTool { policy, tool })
     };
     Ok(Json(ServerTools { tools: tools.into_iter().filter_map(shown).collect() }))
+}
+
+/// Which definition of a tool is confirmed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "describes the body; it is read field by field")]
+pub struct Confirmation {
+    /// `unconfirmed.hash` of the tool, as it was looked at.
+    hash: String,
+}
+
+/// Confirms a tool's definition that changed since it was judged: it is used from now on. Named by its hash, so that what is
+/// confirmed is what was looked at.
+#[utoipa::path(post, path = "/api/mcp-servers/{name}/tools/{tool}/confirm", tag = "mcp servers",
+    params(("name" = String, Path), ("tool" = String, Path)), request_body = Confirmation,
+    responses((status = 204), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem, description = "Another definition waits, or none"),
+        (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
+pub async fn confirm(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((name, tool)): Path<(String, String)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<StatusCode, Problem> {
+    let mut fields = Fields::of_body(&app, body, Known::Of(&["hash"])).await?;
+    let hash = fields.required("hash", Shape::Line(64));
+    fields.finish()?;
+    let address = app.mcp.address_of(&name).ok_or_else(|| missing("MCP server"))?;
+    if app.mcp.definition_of(&name, &tool).is_none() {
+        return Err(missing("tool"));
+    }
+    let (now, by) = (clock::now(), caller.name.as_str());
+    let mut transaction = app.pool.begin().await?;
+    let key = (name.as_str(), address.as_str(), tool.as_str());
+    if !definitions::confirm(&mut transaction, key, &hash, (by, now)).await? {
+        let detail = format!(
+            "this definition of `{tool}` does not wait for a confirmation any more: it changed again, or was confirmed already; look at it anew"
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
+    let object = format!("{name} {tool}");
+    let object = ("tool", object.as_str());
+    let deed = Deed { actor: by, action: "tool.confirm", object, outcome: "done", detail: &hash };
+    audit::add(&mut *transaction, &deed, now).await?;
+    transaction.commit().await?;
+    app.mcp.review().await;
+    tracing::info!(server = name, tool, "a changed definition of a tool was confirmed");
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Ends the session of a server and connects anew.

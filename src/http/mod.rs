@@ -190,6 +190,7 @@ fn routes() -> Doors {
         .to(Viewer, routes!(mcp_servers::get))
         .to(Admin, routes!(mcp_servers::remove))
         .to(Viewer, routes!(mcp_servers::tools))
+        .to(Admin, routes!(mcp_servers::confirm))
         .to(Operator, routes!(mcp_servers::reconnect))
         .to(Admin, routes!(keys::list, keys::create))
         .to(Admin, routes!(keys::revoke))

@@ -1,8 +1,9 @@
 //! One call: its time-out, its cancellation, and what to do when the session is lost.
 
 use super::failure::Failure;
+use super::listed::Listed;
 use super::oversize::MAX_MESSAGE;
-use super::server::{Listed, Server};
+use super::server::Server;
 use crate::domain::Access;
 use crate::evidence::clean::clean;
 use crate::evidence::redact;

@@ -3,10 +3,12 @@
 
 mod call;
 mod connect;
+mod definitions;
 mod events;
 mod failure;
 mod guard;
 mod http;
+mod listed;
 mod names;
 mod oversize;
 mod passthrough;
@@ -18,6 +20,7 @@ mod websocket;
 
 pub use call::{CallError, CallResult};
 pub use http::Connector;
+pub use listed::Unconfirmed;
 pub use server::{Phase, ServerStatus};
 pub use tool::{McpTool, Offered};
 
@@ -26,17 +29,20 @@ use crate::domain::Access;
 use crate::domain::policy::{Asker, Permit, Policy, Ruling, Standing};
 use crate::journal;
 use crate::shutdown::Shutdown;
+use definitions::Judge;
+use listed::Listed;
 use passthrough::Sessions;
 use serde::Serialize;
 use serde_json::Value;
-use server::{Listed, Server};
+use server::Server;
+use sqlx::PgPool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
 /// All servers, those of the configuration and those that were added. Cloning shares.
 #[derive(Clone)]
 pub struct Registry {
-    policy: Arc<Policy>,
+    judge: Judge,
     connector: Connector,
     shutdown: Shutdown,
     own: Arc<Sessions>,
@@ -69,21 +75,27 @@ pub struct ToolListed {
     pub description: String,
     /// JSON Schema of its arguments.
     pub input_schema: Arc<Value>,
-    /// `read` or `write`.
+    /// `read` or `write`. While a change waits for an admin, the stricter of before and now.
     pub access: Access,
+    /// SHA-256 of the definition as the server lists it.
+    pub hash: String,
+    /// The change that waits for an admin, if one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<Arc<Unconfirmed>>,
 }
 
 impl Registry {
-    /// Begins to connect to all servers at once and returns; each is kept connected until `shutdown`.
+    /// Begins to connect to all servers at once and returns; each is kept connected until `shutdown`. Tools are compared with
+    /// what `judged` keeps of them; without it, they are taken as they are listed.
     #[must_use]
     pub fn start(
         servers: Vec<McpServer>,
-        policy: Arc<Policy>,
+        (policy, judged): (Arc<Policy>, Option<PgPool>),
         connector: Connector,
         shutdown: &Shutdown,
     ) -> Self {
         let registry = Self {
-            policy,
+            judge: Judge { policy, pool: judged },
             connector,
             shutdown: shutdown.clone(),
             own: Arc::default(),
@@ -97,7 +109,7 @@ impl Registry {
     }
 
     fn begin(&self, config: McpServer, added: bool) {
-        let server = Arc::new(Server::new(config));
+        let server = Arc::new(Server::new(config, self.judge.clone()));
         let stop = self.shutdown.token().child_token();
         let entry = Entry { server: Arc::clone(&server), stop: stop.clone(), added };
         self.entries.write().unwrap_or_else(PoisonError::into_inner).push(entry);
@@ -173,8 +185,29 @@ impl Registry {
             description: listed.description.clone(),
             input_schema: Arc::clone(&listed.schema),
             access: listed.access,
+            hash: listed.hash.clone(),
+            unconfirmed: listed.unconfirmed.clone(),
         };
         Some(tools.iter().map(shown).collect())
+    }
+
+    /// What a server is known by besides its name: a hash of its transport and URL or command.
+    #[must_use]
+    pub fn address_of(&self, name: &str) -> Option<String> {
+        self.server(name).map(|server| server.address.clone())
+    }
+
+    /// Reads again what was judged of the tools of all servers, after an admin confirmed a change.
+    pub async fn review(&self) {
+        let entries = self.entries();
+        futures::future::join_all(entries.iter().map(|entry| entry.server.offer(None))).await;
+    }
+
+    /// The hash of a tool's definition as its server lists it now.
+    #[must_use]
+    pub fn definition_of(&self, server: &str, tool: &str) -> Option<String> {
+        let tools = self.server(server)?.tools();
+        tools.iter().find(|listed| listed.name == tool).map(|listed| listed.hash.clone())
     }
 
     /// Ends a server's session and connects anew. `false` when there is no such server.
@@ -243,7 +276,7 @@ impl Registry {
     /// What the policy says of a tool. `None` when there is no such tool.
     #[must_use]
     pub fn standing(&self, asker: &Asker, server: &str, tool: &str) -> Option<Standing<'_>> {
-        Some(self.policy.standing(asker, &self.find(server, tool)?.target()))
+        Some(self.policy().standing(asker, &self.find(server, tool)?.target()))
     }
 
     /// What the policy says of a call, by the names the server gave. What it permits can be made with [`Self::call`]; what it
@@ -260,7 +293,7 @@ impl Registry {
     ) -> Result<Ruling, CallError> {
         let found = self.find(server, tool).ok_or_else(|| unknown(server, tool))?;
         let wanted = arguments.clone();
-        let ruling = self.policy.rule_on(asker, &found.target(), arguments);
+        let ruling = self.policy().rule_on(asker, &found.target(), arguments);
         if let Ruling::Denied(denied) = &ruling {
             journal::calling(server, tool, &wanted).refused(&denied.to_string());
         }
@@ -270,7 +303,7 @@ impl Registry {
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> &Policy {
-        &self.policy
+        &self.judge.policy
     }
 
     /// Makes a call that the policy permits.
@@ -282,7 +315,7 @@ impl Registry {
         let found = self.server(server).ok_or_else(|| unknown(server, tool))?;
         let listed = found.tools().iter().find(|listed| listed.name == tool).cloned();
         let listed = listed.ok_or_else(|| unknown(server, tool))?;
-        if listed.access != permit.access() {
+        if listed.access != permit.access() || listed.hash != permit.definition() {
             return Err(CallError::Changed { server: server.to_owned(), tool: tool.to_owned() });
         }
         match permit.caller().filter(|_| found.config.passthrough) {

@@ -2,6 +2,7 @@
 //! never another caller's. Kept for a while after the last call, a bounded number of them; tokens live in memory alone.
 
 use super::call::CallError;
+use super::definitions::Judge;
 use super::http::Connector;
 use super::server::Server;
 use crate::domain::Caller;
@@ -120,7 +121,8 @@ impl Sessions {
         let bearer = SecretString::from(format!("Bearer {}", token.expose_secret()));
         config.headers = BTreeMap::from([("authorization".to_owned(), bearer)]);
         let own = Arc::new(Own {
-            server: Arc::new(Server::new(config)),
+            // Its list is not used: what may be called is said by the shared one.
+            server: Arc::new(Server::new(config, Judge::default())),
             token: digest,
             used: Mutex::new(Instant::now()),
             stop: shutdown.token().child_token(),
@@ -184,7 +186,7 @@ mod unit {
             passthrough: true,
             guarded: false,
         };
-        Arc::new(Server::new(config))
+        Arc::new(Server::new(config, Judge::default()))
     }
 
     #[tokio::test]

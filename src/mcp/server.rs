@@ -1,8 +1,10 @@
 //! One server: connects, lists its tools, notices its end, and begins again, for ever.
 
-use super::connect::{Listener, connect};
+use super::connect::{Listener, Session, connect};
+use super::definitions::{Judge, address};
 use super::failure::{Failure, cut, describe};
 use super::http::Connector;
+use super::listed::Listed;
 use crate::clock;
 use crate::config::{McpServer, globs};
 use crate::domain::Access;
@@ -20,27 +22,22 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// First and longest pause between attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How often a session is probed, so that a server that vanished is noticed before it is needed.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
+/// How long to wait for what was judged before, and until it is looked for again.
+const JUDGED_WITHIN: Duration = Duration::from_secs(5);
+/// A changed list is read at most so often.
+const LISTED_EVERY: Duration = Duration::from_secs(1);
 /// Pages of tools that are read.
 const MAX_PAGES: usize = 50;
 /// Tools that are kept.
 const MAX_TOOLS: usize = 1_000;
-
-/// A tool as its server lists it.
-#[derive(Debug, Clone)]
-pub(super) struct Listed {
-    pub(super) name: String,
-    pub(super) description: String,
-    pub(super) schema: Arc<Value>,
-    pub(super) access: Access,
-}
 
 /// Where a connection stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,7 +87,12 @@ impl ServerStatus {
 struct State {
     phase: Phase,
     peer: Option<Peer<RoleClient>>,
+    /// As the server lists them; none before it did.
+    listed: Option<Arc<Vec<Listed>>>,
+    /// As they may be used.
     tools: Arc<Vec<Listed>>,
+    /// Whether they were compared with what was judged before.
+    is_judged: bool,
     latency_ms: Option<u64>,
     last_error: Option<String>,
 }
@@ -98,6 +100,11 @@ struct State {
 /// A configured server and its connection.
 pub(super) struct Server {
     pub(super) config: McpServer,
+    /// Another address is another server.
+    pub(super) address: String,
+    judge: Judge,
+    /// One comparison at a time.
+    judging: Mutex<()>,
     globs: Globs,
     state: RwLock<State>,
     /// Counts changes of the phase, for those who wait.
@@ -119,7 +126,7 @@ struct Globs {
 }
 
 impl Server {
-    pub(super) fn new(config: McpServer) -> Self {
+    pub(super) fn new(config: McpServer, judge: Judge) -> Self {
         let globs = Globs {
             allow: globs(&config.allow),
             deny: globs(&config.deny),
@@ -129,12 +136,17 @@ impl Server {
         let state = State {
             phase: Phase::Connecting,
             peer: None,
+            listed: None,
             tools: Arc::default(),
+            is_judged: false,
             latency_ms: None,
             last_error: None,
         };
         Self {
+            address: address(&config),
             config,
+            judge,
+            judging: Mutex::default(),
             globs,
             state: RwLock::new(state),
             changes: watch::Sender::new(0),
@@ -273,18 +285,28 @@ impl Server {
             Err(_) => return anyhow::anyhow!("no answer within {}", humantime::format_duration(limit)),
         };
         *failures = 0;
-        tracing::info!(server = self.config.name, tools = tools.len(), "MCP server connected");
+        let count = tools.len();
+        self.offer(Some(tools)).await;
+        tracing::info!(server = self.config.name, tools = count, "MCP server connected");
         let peer = session.peer().clone();
         let took = u64::try_from(begun.elapsed().as_millis()).ok();
         self.update(|state| {
             state.latency_ms = took;
-            state.peer = Some(peer.clone());
+            state.peer = Some(peer);
             state.phase = Phase::Connected;
-            state.tools = Arc::new(tools);
             state.last_error = None;
         });
         self.attempts.send_modify(|count| *count += 1);
+        self.attend(session, &changed).await
+    }
+
+    /// Looks after a session until it ends; returns why it did.
+    async fn attend(&self, session: Session, changed: &Notify) -> anyhow::Error {
+        let (peer, limit) = (session.peer().clone(), self.config.connect_timeout);
         let mut ended = Box::pin(session.waiting());
+        let mut judged = interval(JUDGED_WITHIN);
+        judged.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut is_stale, mut listed_next) = (false, tokio::time::Instant::now());
         let mut probes = interval(PROBE_EVERY);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         probes.reset();
@@ -310,13 +332,50 @@ impl Server {
                         return anyhow::anyhow!(reason.unwrap_or_else(|| "the session was lost".to_owned()));
                     }
                 }
-                () = changed.notified() => match timeout(limit, self.list(&peer)).await {
-                    Ok(Ok(tools)) => self.update(|state| state.tools = Arc::new(tools)),
-                    Ok(Err(error)) => return error,
-                    Err(_) => return anyhow::anyhow!("the changed list of tools did not come within {}", humantime::format_duration(limit)),
-                },
+                () = changed.notified(), if !is_stale => is_stale = true,
+                () = sleep_until(listed_next), if is_stale => {
+                    is_stale = false;
+                    listed_next = tokio::time::Instant::now() + LISTED_EVERY;
+                    match timeout(limit, self.list(&peer)).await {
+                        Ok(Ok(tools)) => self.offer(Some(tools)).await,
+                        Ok(Err(error)) => return error,
+                        Err(_) => {
+                            let limit = humantime::format_duration(limit);
+                            return anyhow::anyhow!("the changed list of tools did not come within {limit}");
+                        }
+                    }
+                }
+                _ = judged.tick(), if !self.read(|state| state.is_judged) => self.offer(None).await,
             }
         }
+    }
+
+    /// Compares the tools with what was judged before, and offers them as they may be used: those that are listed now, or, with
+    /// none, those that were listed last.
+    pub(super) async fn offer(&self, listed: Option<Vec<Listed>>) {
+        let _turn = self.judging.lock().await;
+        let listed = listed.map(Arc::new).or_else(|| self.read(|state| state.listed.clone()));
+        let Some(listed) = listed else { return };
+        let (name, before) = (&self.config.name, self.tools());
+        let judged = timeout(JUDGED_WITHIN, self.judge.judge(name, &self.address, &listed)).await;
+        let (tools, is_judged) = match judged {
+            Ok(Ok(tools)) => (tools, true),
+            failed => {
+                let error = failed.map(Result::err).ok().flatten();
+                let reason = error.map_or_else(|| "no answer in time".to_owned(), |error| error.to_string());
+                tracing::warn!(
+                    server = name,
+                    reason,
+                    "what was judged of a server's tools cannot be read; trying again"
+                );
+                (self.judge.without_memory(name, &listed, &before), false)
+            }
+        };
+        self.update(|state| {
+            state.listed = Some(listed);
+            state.tools = Arc::new(tools);
+            state.is_judged = is_judged;
+        });
     }
 
     /// A probe was answered after this long, or not in time.
@@ -376,20 +435,28 @@ impl Server {
     fn listed(&self, tool: &Tool) -> Option<Listed> {
         let name = tool.name.as_ref();
         let allowed = self.config.allow.is_empty() || self.globs.allow.is_match(name);
-        if !allowed || self.globs.deny.is_match(name) {
+        // No database keeps a NUL in a text.
+        if !allowed || self.globs.deny.is_match(name) || name.contains('\0') {
             return None;
         }
         let hints = tool.annotations.as_ref();
         let read_only = hints.and_then(|hints| hints.read_only_hint).unwrap_or(false);
         let destructive = hints.and_then(|hints| hints.destructive_hint).unwrap_or(false);
-        let reads = (read_only && !destructive) || self.globs.read.is_match(name);
-        let access = if reads && !self.globs.write.is_match(name) { Access::Read } else { Access::Write };
-        Some(Listed {
+        let reads = read_only && !destructive;
+        let may_read = reads || self.globs.read.is_match(name);
+        let access = if may_read && !self.globs.write.is_match(name) { Access::Read } else { Access::Write };
+        let mut listed = Listed {
             name: name.to_owned(),
             description: redact::plain(tool.description.as_deref().unwrap_or_default()),
             schema: Arc::new(Value::Object(tool.input_schema.as_ref().clone())),
+            reads,
             access,
-        })
+            hash: String::new(),
+            is_held: false,
+            unconfirmed: None,
+        };
+        listed.hash = listed.definition().hash((&self.config.name, &self.address), name);
+        Some(listed)
     }
 }
 

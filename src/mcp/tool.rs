@@ -2,7 +2,8 @@
 
 use super::Registry;
 use super::call::{CallError, CallResult};
-use super::server::{Listed, Server};
+use super::listed::Listed;
+use super::server::Server;
 use crate::agent::{Tool, ToolAnswer};
 use crate::domain::policy::{Asker, Decision, Ruling, Standing, Target};
 use crate::domain::{Access, ToolSpec};
@@ -76,6 +77,8 @@ impl McpTool {
             access: self.access(),
             schema: Some(&self.listed.schema),
             reads: self.server.reads(),
+            definition: &self.listed.hash,
+            is_held: self.listed.is_held,
         }
     }
 
@@ -99,7 +102,7 @@ pub struct Offered {
 impl Offered {
     /// The tool, if the policy does not forbid it to those who ask.
     pub(super) fn new(registry: &Registry, asker: &Arc<Asker>, tool: &Arc<McpTool>) -> Option<Self> {
-        let standing = registry.policy.standing(asker, &tool.target());
+        let standing = registry.policy().standing(asker, &tool.target());
         let waits = match standing.decision {
             Decision::Allow => false,
             Decision::Approve => true,

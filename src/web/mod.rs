@@ -86,6 +86,7 @@ pub(crate) fn pages() -> Pages {
         .post("/mcp-servers/{name}", Admin, servers::change)
         .get("/mcp-servers/{name}/tools/{tool}", Viewer, servers::tool)
         .post("/mcp-servers/{name}/tools/{tool}", Operator, servers::try_tool)
+        .post("/mcp-servers/{name}/tools/{tool}/confirm", Admin, servers::confirm)
         .get("/runbooks", Viewer, runbooks::list)
         .post_long(BodyLimit::kib(1024), "/runbooks", Admin, runbooks::add)
         .get("/runbooks/{id}", Viewer, runbooks::show)

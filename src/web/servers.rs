@@ -7,9 +7,10 @@ use super::logs::{LIMIT, overloaded};
 use super::page::{self, Trouble, value};
 use super::schema_form;
 use crate::app::App;
-use crate::domain::Caller;
 use crate::domain::policy::{Asker, Decision, Ruling};
+use crate::domain::{Caller, Definition};
 use crate::evidence::redact::Redactor;
+use crate::evidence::untrusted::hidden;
 use crate::http::{self, Problem, missing};
 use crate::mcp::ToolListed;
 use axum::extract::{Path, State};
@@ -70,9 +71,44 @@ pub(super) async fn show(
     Path(name): Path<String>,
 ) -> Result<Html<String>, Trouble> {
     let server = http::mcp_servers::get(State(Arc::clone(&app)), Path(name.clone())).await?.0;
+    let server_name = name.clone();
     let tools = http::mcp_servers::tools(State(Arc::clone(&app)), caller, Path(name)).await?.0;
-    let values = context! { server => value(&server), tools => value(&tools) };
+    let changed = changed(&app, &server_name);
+    let values = context! { server => value(&server), tools => value(&tools), changed };
     page::show(&app, "/mcp-servers", "server.html", values).await
+}
+
+/// The tools whose definition waits for an admin: what was judged, and what the server lists now, with its hidden characters
+/// spelled out.
+fn changed(app: &App, server: &str) -> Vec<Value> {
+    let shown = |definition: &Definition| {
+        let schema = serde_json::to_string_pretty(&definition.input_schema).unwrap_or_default();
+        let texts = (hidden::spelled_out(&definition.description), hidden::spelled_out(&schema));
+        context! { access => value(definition.access), reads => definition.reads, description => texts.0, schema => texts.1 }
+    };
+    let tools = app.mcp.tools_of(server).unwrap_or_default();
+    let waiting = tools.iter().filter_map(|tool| Some((tool, tool.unconfirmed.as_ref()?)));
+    let waiting = waiting.map(|(tool, change)| {
+        let difference = change.before.as_ref().map(|before| before.difference(&change.now));
+        context! {
+            name => tool.name.clone(), hash => change.hash.clone(), since => value(change.since), difference,
+            before => change.before.as_ref().map(shown), now => shown(&change.now),
+        }
+    });
+    waiting.collect()
+}
+
+/// Confirms a changed definition, by the hash that the page showed.
+pub(super) async fn confirm(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((server, tool)): Path<(String, String)>,
+    Posted(sent): Posted,
+) -> Result<Redirect, Trouble> {
+    let body = forms::body(&sent, &[("hash", Kind::Text)]);
+    let path = format!("/mcp-servers/{server}");
+    http::mcp_servers::confirm(State(app), caller, Path((server, tool)), Ok(body)).await?;
+    Ok(Redirect::to(&path))
 }
 
 pub(super) async fn change(

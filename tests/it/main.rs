@@ -25,6 +25,7 @@ mod command_line;
 mod conformance;
 mod conversations;
 mod crashes;
+mod definitions;
 mod doctor;
 mod examples;
 mod examples_run;

@@ -45,6 +45,8 @@ pub struct Behaviour {
     pub pods: Vec<LabPod>,
     /// What `pods_log` answers.
     pub log: Option<Log>,
+    /// There is a stream on which it says that its tools changed.
+    pub announces: bool,
     /// This tool answers when it is released.
     pub held: Option<&'static str>,
 }
@@ -73,6 +75,7 @@ struct Shared {
     messages: watch::Sender<Vec<Value>>,
     requests: Mutex<Vec<(HeaderMap, Value)>>,
     released: watch::Sender<bool>,
+    announced: watch::Sender<u64>,
 }
 
 /// The server.
@@ -98,7 +101,7 @@ impl FakeMcp {
         let listener =
             super::eventually("the port is free", async || TcpListener::bind(address).await.ok()).await;
         let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/mcp", post(message)).with_state(Arc::clone(&shared));
+        let router = Router::new().route("/mcp", post(message).get(stream)).with_state(Arc::clone(&shared));
         #[expect(clippy::disallowed_methods, reason = "a test's own server")]
         let server = tokio::spawn(async move {
             axum::serve(listener, router).await.unwrap();
@@ -127,6 +130,11 @@ impl FakeMcp {
         self.shared.sessions.lock().unwrap().clear();
     }
 
+    /// Says that its tools changed.
+    pub fn announce(&self) {
+        self.shared.announced.send_modify(|count| *count += 1);
+    }
+
     /// Lets the tool answer that is held.
     pub fn release(&self) {
         self.shared.released.send_replace(true);
@@ -149,6 +157,24 @@ impl FakeMcp {
         let came = messages.wait_for(|all| all.iter().any(|message| message["method"] == method));
         tokio::time::timeout(super::PATIENCE, came).await.unwrap().unwrap();
     }
+}
+
+/// The server's own stream, for those it has one for.
+async fn stream(State(shared): State<Arc<Shared>>) -> Response {
+    if !shared.behaviour.lock().unwrap().announces {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    let notice = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
+    // What was said before the stream was opened is said again: the list may have been read before it.
+    let announced = shared.announced.subscribe();
+    let notices = futures::stream::unfold((announced, 0), move |(mut announced, told)| {
+        let event = format!("data: {notice}\n\n");
+        async move {
+            let count = *announced.wait_for(|count| *count > told).await.ok()?;
+            Some((Ok::<_, std::io::Error>(Bytes::from(event)), (announced, count)))
+        }
+    });
+    ([("content-type", "text/event-stream")], axum::body::Body::from_stream(notices)).into_response()
 }
 
 async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {

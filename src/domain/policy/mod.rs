@@ -187,6 +187,18 @@ pub struct Target<'a> {
     pub schema: Option<&'a Value>,
     /// What its server reads.
     pub reads: Reads,
+    /// Hash of its definition; empty when nobody knows it.
+    pub definition: &'a str,
+    /// A rule speaks of it, and its definition changed since it was judged.
+    pub is_held: bool,
+}
+
+impl<'a> Target<'a> {
+    /// A tool whose definition nobody compared with another.
+    #[must_use]
+    pub fn new(server: &'a str, tool: &'a str, access: Access, schema: Option<&'a Value>) -> Self {
+        Self { server, tool, access, schema, reads: Reads::Elsewhere, definition: "", is_held: false }
+    }
 }
 
 /// What a server reads, by the arguments of its tools.
@@ -279,17 +291,31 @@ impl Policy {
         self.rules.is_empty()
     }
 
-    /// What is said of a tool before its arguments are known.
+    /// Whether a rule names the tool to let it be called, or says something of its arguments: such a rule judged the tool as it
+    /// was defined.
+    #[must_use]
+    pub fn speaks_of(&self, server: &str, tool: &str) -> bool {
+        self.rules.iter().any(|rule| rule.speaks_of(server, tool))
+    }
+
+    /// What is said of a tool before its arguments are known. One whose definition changed since a rule judged it is not called
+    /// without a person; the service's own calls are its settings' matter.
     #[must_use]
     pub fn standing(&self, asker: &Asker, target: &Target<'_>) -> Standing<'_> {
         let standing = self.by_rules(asker, target);
         if standing.decision == Decision::Deny {
             return standing;
         }
-        match self.bounds(asker, target, standing.rule) {
+        let standing = match self.bounds(asker, target, standing.rule) {
             Ok(bounds) => Standing { bounds, ..standing },
-            Err(reason) => Standing { decision: Decision::Deny, reason, ..standing },
+            Err(reason) => return Standing { decision: Decision::Deny, reason, ..standing },
+        };
+        if !target.is_held || matches!(asker.place, Place::Service | Place::Mcp) {
+            return standing;
         }
+        let decision = if asker.place == Place::Chat { Decision::Approve } else { Decision::Deny };
+        let reason = "its definition changed; an admin has to confirm it on the server's page".to_owned();
+        Standing { decision, reason, ..standing }
     }
 
     /// What keeps a tool within the namespaces of whoever asks.

@@ -64,8 +64,7 @@ fn asked(
     (tool, schema): (&str, &Value),
     arguments: Value,
 ) -> Result<Value, String> {
-    let target =
-        Target { server: "cluster", tool, access: Access::Read, schema: Some(schema), reads: Reads::Cluster };
+    let target = Target { reads: Reads::Cluster, ..Target::new("cluster", tool, Access::Read, Some(schema)) };
     match policy.rule_on(asker, &target, arguments) {
         Ruling::Allowed(permit) => Ok(permit.into_arguments()),
         Ruling::Waits(_) => panic!("nothing here waits"),
@@ -139,8 +138,7 @@ fn what_takes_no_namespace_is_denied_unless_a_rule_spells_its_name() {
 fn the_cluster_is_known_by_its_setting_and_by_what_its_tools_take() {
     let (free, bound) =
         (json!({"properties": {"name": {}}}), json!({"properties": {"kubernetes_namespace": {}}}));
-    let target =
-        |server, reads| Target { server, tool: "look", access: Access::Read, schema: Some(&free), reads };
+    let target = |server, reads| Target { reads, ..Target::new(server, "look", Access::Read, Some(&free)) };
     let policy = Policy::default().with_servers("openshift", Some("gitea"));
     let decided = |server, reads| policy.standing(&Asker::triage("ci"), &target(server, reads)).decision;
     assert_eq!(decided("openshift", Reads::Elsewhere), Decision::Deny);
@@ -288,13 +286,8 @@ fn a_rule_narrows_further_and_leads_out_only_where_it_spells_the_tools_name() {
 #[test]
 fn models_are_offered_what_is_left_and_told_what_holds() {
     let schema = std::sync::Arc::new(schema_of("pods_top"));
-    let target = Target {
-        server: "c",
-        tool: "pods_top",
-        access: Access::Read,
-        schema: Some(&schema),
-        reads: Reads::Cluster,
-    };
+    let target =
+        Target { reads: Reads::Cluster, ..Target::new("c", "pods_top", Access::Read, Some(&schema)) };
     let policy = Policy::default();
     let asker = Asker::triage("team-b");
     let (offered, words) = policy.standing(&asker, &target).offered(&schema);

@@ -21,6 +21,7 @@ pub struct Permit {
     server: String,
     tool: String,
     access: Access,
+    definition: String,
     arguments: Value,
     caller: Option<Caller>,
 }
@@ -28,7 +29,8 @@ pub struct Permit {
 impl Permit {
     pub(super) fn new(target: &Target<'_>, arguments: Value, caller: Option<Caller>) -> Self {
         let (server, tool) = (target.server.to_owned(), target.tool.to_owned());
-        Self { server, tool, access: target.access, arguments, caller }
+        let definition = target.definition.to_owned();
+        Self { server, tool, access: target.access, definition, arguments, caller }
     }
 
     /// The MCP server.
@@ -49,6 +51,12 @@ impl Permit {
         self.access
     }
 
+    /// Hash of the tool's definition that was looked at.
+    #[must_use]
+    pub fn definition(&self) -> &str {
+        &self.definition
+    }
+
     /// The arguments as they are sent.
     #[must_use]
     pub fn arguments(&self) -> &Value {
@@ -67,10 +75,11 @@ impl Permit {
         self.arguments
     }
 
-    /// Whether it is the call that somebody was shown, to the last argument.
+    /// Whether it is the call that somebody was shown, to the last argument, of the tool as it was then.
     #[must_use]
     pub fn is_shown(&self, approval: &Approval) -> bool {
         call_hash(&self.server, &self.tool, &self.arguments) == approval.hash
+            && approval.is_of(&self.definition)
     }
 }
 
@@ -87,6 +96,12 @@ impl Waiting {
     #[must_use]
     pub fn arguments(&self) -> &Value {
         self.0.arguments()
+    }
+
+    /// Hash of the tool's definition that was looked at.
+    #[must_use]
+    pub fn definition(&self) -> &str {
+        self.0.definition()
     }
 
     /// The permit, if this very call was approved and is now its turn's to carry out.

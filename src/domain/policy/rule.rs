@@ -51,6 +51,13 @@ impl Rule {
             && self.reaches(asker.place, target.tool)
     }
 
+    /// Whether it names the tool, and lets it be called or says something of its arguments.
+    pub(super) fn speaks_of(&self, server: &str, tool: &str) -> bool {
+        let is_named = self.tools.as_ref().is_some_and(|tools| tools.is_match(tool))
+            && self.servers.as_ref().is_none_or(|servers| servers.is_match(server));
+        is_named && (self.decision != Decision::Deny || self.paths().next().is_some())
+    }
+
     /// The service's own calls are its settings' matter: a rule that forbids is for them only when it says so, what it pins and
     /// checks is for them too.
     fn is_of(&self, place: Place) -> bool {

@@ -47,7 +47,7 @@ fn asker(place: Place) -> Asker {
 }
 
 fn of(tool: &str, access: Access) -> Target<'_> {
-    Target { server: "s", tool, access, schema: None, reads: Reads::Elsewhere }
+    Target::new("s", tool, access, None)
 }
 
 fn decided(policy: &Policy, place: Place, tool: &str, access: Access) -> (Decision, String) {
@@ -352,7 +352,7 @@ fn an_approval_is_for_the_call_that_was_shown() {
     use crate::domain::{Approval, ApprovalState, call_hash};
     use uuid::Uuid;
     let shown = json!({"name": "a", "n": 1});
-    let target = of("scale", Access::Write);
+    let target = Target { definition: "as it was", ..of("scale", Access::Write) };
     let approval = |state, hash: &str| Approval {
         id: Uuid::nil(),
         conversation_id: Uuid::nil(),
@@ -363,6 +363,7 @@ fn an_approval_is_for_the_call_that_was_shown() {
         server_tool: "scale".to_owned(),
         arguments: shown.clone(),
         hash: hash.to_owned(),
+        definition: Some("as it was".to_owned()),
         state,
         asked_at: chrono::DateTime::UNIX_EPOCH,
         expires_at: chrono::DateTime::UNIX_EPOCH,
@@ -388,6 +389,29 @@ fn an_approval_is_for_the_call_that_was_shown() {
     }
     let other = call_hash("s", "scale", &json!({"name": "a", "n": 2}));
     assert!(waiting().approved(&approval(ApprovalState::Running, &other)).is_none());
+    let changed = Target { definition: "as it is", ..target };
+    let Ruling::Waits(changed) = Policy::default().rule_on(&asker(Place::Chat), &changed, shown.clone())
+    else {
+        panic!("it waits");
+    };
+    assert!(changed.approved(&approval(ApprovalState::Running, &hash)).is_none(), "another tool by now");
+}
+
+#[test]
+fn a_tool_that_changed_since_a_rule_judged_it_is_not_called_without_a_person() {
+    let policy =
+        Policy::new(vec![Rule { servers: patterns(&["s"]), ..rule(1, &["scale"], Decision::Allow) }]);
+    assert!(
+        policy.speaks_of("s", "scale") && !policy.speaks_of("t", "scale") && !policy.speaks_of("s", "look")
+    );
+    let forbids = Policy::new(vec![rule(1, &["scale"], Decision::Deny)]);
+    assert!(!forbids.speaks_of("s", "scale"), "what is forbidden stays so");
+    let target = Target { is_held: true, ..of("scale", Access::Write) };
+    let decisions = Place::ALL.map(|place| policy.standing(&asker(place), &target).decision);
+    let [triage, chat, page, mcp, service] = decisions;
+    assert_eq!([triage, chat, page], [Decision::Deny, Decision::Approve, Decision::Deny]);
+    assert_eq!([mcp, service], [Decision::Allow, Decision::Allow]);
+    assert_eq!(forbids.standing(&asker(Place::Chat), &target).decision, Decision::Deny);
 }
 
 mod whatever_is_asked_for {

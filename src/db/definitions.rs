@@ -1,0 +1,169 @@
+//! What tools said of themselves when they were judged, and the changes that wait for an admin.
+
+use super::servers;
+use crate::domain::Definition;
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, PgExecutor};
+use std::collections::HashMap;
+
+/// A tool: the server's name, its address, the tool's name.
+pub type Tool<'a> = (&'a str, &'a str, &'a str);
+
+/// A definition and its hash.
+#[derive(Debug, Clone)]
+pub struct Hashed {
+    /// SHA-256.
+    pub hash: String,
+    /// The definition.
+    pub definition: Definition,
+}
+
+/// What is stored of a tool.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// What is in force.
+    pub used: Hashed,
+    /// The hash of what waits, and since when.
+    pub pending: Option<(String, DateTime<Utc>)>,
+}
+
+fn written(definition: &Definition) -> sqlx::Result<String> {
+    serde_json::to_string(definition).map_err(|error| sqlx::Error::Encode(error.into()))
+}
+
+fn read(text: &str) -> sqlx::Result<Definition> {
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+/// All tools of a server.
+pub async fn of(
+    db: impl PgExecutor<'_>,
+    (server, address): (&str, &str),
+) -> sqlx::Result<HashMap<String, Stored>> {
+    let rows = sqlx::query!(
+        "select tool, hash, definition, pending_hash, pending_since from tool_definitions where server = $1 and address = $2",
+        server,
+        address
+    )
+    .fetch_all(db)
+    .await?;
+    let stored = rows.into_iter().map(|row| {
+        let used = Hashed { hash: row.hash, definition: read(&row.definition)? };
+        Ok((row.tool, Stored { used, pending: row.pending_hash.zip(row.pending_since) }))
+    });
+    stored.collect()
+}
+
+/// Stores tools as they are first seen; those that are known stay as they are.
+pub async fn remember(
+    db: impl PgExecutor<'_>,
+    (server, address): (&str, &str),
+    tools: &[(&str, Hashed)],
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let names: Vec<String> = tools.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let hashes: Vec<String> = tools.iter().map(|(_, tool)| tool.hash.clone()).collect();
+    let texts: Vec<String> =
+        tools.iter().map(|(_, tool)| written(&tool.definition)).collect::<sqlx::Result<_>>()?;
+    sqlx::query!(
+        "insert into tool_definitions (server, address, tool, hash, definition, first_seen)
+         select $1, $2, tool, hash, definition, $6
+         from unnest($3::text[], $4::text[], $5::text[]) as new (tool, hash, definition)
+         on conflict do nothing",
+        server,
+        address,
+        &names,
+        &hashes,
+        &texts,
+        now
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Puts a definition in force that needs no confirmation. `false` when another replica did.
+pub async fn replace(
+    db: impl PgExecutor<'_>,
+    (server, address, tool): Tool<'_>,
+    old: &str,
+    new: &Hashed,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let replaced = sqlx::query!(
+        "update tool_definitions set hash = $5, definition = $6, first_seen = $7, confirmed_by = null, confirmed_at = null,
+                pending_hash = null, pending_definition = null, pending_since = null
+         where server = $1 and address = $2 and tool = $3 and hash = $4",
+        server,
+        address,
+        tool,
+        old,
+        new.hash,
+        written(&new.definition)?,
+        now
+    );
+    Ok(replaced.execute(db).await?.rows_affected() == 1)
+}
+
+/// Stores a definition that waits, in the place of one that waited before. `false` when it waits already.
+pub async fn propose(
+    db: impl PgExecutor<'_>,
+    (server, address, tool): Tool<'_>,
+    old: &str,
+    new: &Hashed,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let proposed = sqlx::query!(
+        "update tool_definitions set pending_hash = $5, pending_definition = $6, pending_since = $7
+         where server = $1 and address = $2 and tool = $3 and hash = $4 and pending_hash is distinct from $5",
+        server,
+        address,
+        tool,
+        old,
+        new.hash,
+        written(&new.definition)?,
+        now
+    );
+    Ok(proposed.execute(db).await?.rows_affected() == 1)
+}
+
+/// Nothing waits any more: the server lists again what is in force. `false` when another replica wrote so.
+pub async fn withdraw(
+    db: impl PgExecutor<'_>,
+    (server, address, tool): Tool<'_>,
+    hash: &str,
+) -> sqlx::Result<bool> {
+    let withdrawn = sqlx::query!(
+        "update tool_definitions set pending_hash = null, pending_definition = null, pending_since = null
+         where server = $1 and address = $2 and tool = $3 and hash = $4 and pending_hash is not null",
+        server,
+        address,
+        tool,
+        hash
+    );
+    Ok(withdrawn.execute(db).await?.rows_affected() == 1)
+}
+
+/// Puts the definition of that hash in force, if it is the one that waits, and tells every replica.
+pub async fn confirm(
+    db: &mut PgConnection,
+    (server, address, tool): Tool<'_>,
+    hash: &str,
+    (by, now): (&str, DateTime<Utc>),
+) -> sqlx::Result<bool> {
+    let confirmed = sqlx::query!(
+        "update tool_definitions set hash = pending_hash, definition = pending_definition, first_seen = pending_since,
+                confirmed_by = $5, confirmed_at = $6, pending_hash = null, pending_definition = null, pending_since = null
+         where server = $1 and address = $2 and tool = $3 and pending_hash = $4",
+        server,
+        address,
+        tool,
+        hash,
+        by,
+        now
+    )
+    .execute(&mut *db)
+    .await?;
+    servers::announce(db).await?;
+    Ok(confirmed.rows_affected() == 1)
+}

@@ -1,0 +1,197 @@
+//! Compares what a server lists with what was judged before: a tool must not become harmless by its own word. What it says first
+//! is trusted; a change that matters waits for an admin, and until then the stricter of both holds.
+
+use super::listed::{Listed, Unconfirmed};
+use crate::clock;
+use crate::config::{McpServer, Transport};
+use crate::db::audit::{self, Deed};
+use crate::db::definitions::{self, Hashed, Stored};
+use crate::domain::policy::Policy;
+use crate::domain::{Access, Change};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use sqlx::PgPool;
+use std::sync::Arc;
+
+/// What a server is, besides its name.
+pub(super) fn address(config: &McpServer) -> String {
+    let address = match &config.transport {
+        Transport::Stdio { command } => json!(["stdio", command]),
+        Transport::StreamableHttp { url } => json!(["streamable-http", url]),
+        Transport::Sse { url } => json!(["sse", url]),
+        Transport::WebSocket { url } => json!(["websocket", url]),
+    };
+    hex::encode(Sha256::digest(address.to_string().as_bytes()))
+}
+
+/// What was judged before, and the rules that speak of tools.
+#[derive(Clone, Default)]
+pub(super) struct Judge {
+    pub(super) policy: Arc<Policy>,
+    /// Without a database everything is taken as it is listed.
+    pub(super) pool: Option<PgPool>,
+}
+
+impl Judge {
+    /// The tools as they may be used.
+    pub(super) async fn judge(
+        &self,
+        server: &str,
+        address: &str,
+        listed: &[Listed],
+    ) -> sqlx::Result<Vec<Listed>> {
+        let Some(pool) = &self.pool else { return Ok(listed.to_vec()) };
+        let mut known = definitions::of(pool, (server, address)).await?;
+        let new: Vec<(&str, Hashed)> = listed
+            .iter()
+            .filter(|tool| !known.contains_key(&tool.name))
+            .map(|tool| (tool.name.as_str(), tool.hashed()))
+            .collect();
+        if !new.is_empty() {
+            definitions::remember(pool, (server, address), &new, clock::now()).await?;
+            // Another replica may have seen another list first.
+            known = definitions::of(pool, (server, address)).await?;
+        }
+        let mut judged = Vec::new();
+        for tool in listed {
+            let Some(stored) = known.get(&tool.name) else {
+                judged.push(self.unread(server, tool));
+                continue;
+            };
+            judged.push(self.compare(pool, (server, address), tool, stored).await?);
+        }
+        Ok(judged)
+    }
+
+    async fn compare(
+        &self,
+        pool: &PgPool,
+        (server, address): (&str, &str),
+        tool: &Listed,
+        stored: &Stored,
+    ) -> sqlx::Result<Listed> {
+        let (now, is_ruled) = (clock::now(), self.policy.speaks_of(server, &tool.name));
+        let (key, new, old) = ((server, address, tool.name.as_str()), tool.hashed(), &stored.used);
+        let same = old.hash == new.hash;
+        if same && stored.pending.is_none() {
+            return Ok(tool.clone());
+        }
+        let change = old.definition.change(&new.definition, is_ruled);
+        let difference = old.definition.difference(&new.definition);
+        let mut transaction = pool.begin().await?;
+        let (is_news, detail) = if same {
+            let news = definitions::withdraw(&mut *transaction, key, &old.hash).await?;
+            (news, "the server lists again what was judged; nothing waits any more".to_owned())
+        } else if change == Change::Noted {
+            let news = definitions::replace(&mut *transaction, key, &old.hash, &new, now).await?;
+            (news, format!("changed: {difference}; used at once ({})", new.hash))
+        } else {
+            let news = definitions::propose(&mut *transaction, key, &old.hash, &new, now).await?;
+            (news, format!("changed: {difference}; waits for an admin's confirmation ({})", new.hash))
+        };
+        if is_news {
+            let object = format!("{server} {}", tool.name);
+            let object = ("tool", object.as_str());
+            let deed =
+                Deed { actor: "regreen", action: "tool.change", object, outcome: "done", detail: &detail };
+            audit::add(&mut *transaction, &deed, now).await?;
+            tracing::warn!(
+                server,
+                tool = tool.name,
+                difference,
+                "an MCP server changed the definition of a tool"
+            );
+        }
+        transaction.commit().await?;
+        if same || change == Change::Noted {
+            return Ok(tool.clone());
+        }
+        let since =
+            stored.pending.as_ref().filter(|(hash, _)| *hash == new.hash).map_or(now, |(_, since)| *since);
+        let access = old.definition.stricter(&new.definition);
+        let unconfirmed = Unconfirmed {
+            hash: new.hash,
+            since: Some(since),
+            before: Some(old.definition.clone()),
+            now: new.definition,
+        };
+        Ok(Listed { access, is_held: is_ruled, unconfirmed: Some(Arc::new(unconfirmed)), ..tool.clone() })
+    }
+
+    /// The tools while what was judged cannot be read: those that are as they were when it could, and the others as if they had
+    /// changed.
+    pub(super) fn without_memory(&self, server: &str, listed: &[Listed], before: &[Listed]) -> Vec<Listed> {
+        let known =
+            |tool: &Listed| before.iter().find(|known| known.name == tool.name && known.hash == tool.hash);
+        listed.iter().map(|tool| known(tool).cloned().unwrap_or_else(|| self.unread(server, tool))).collect()
+    }
+
+    fn unread(&self, server: &str, tool: &Listed) -> Listed {
+        let Hashed { hash, definition } = tool.hashed();
+        // What only the configuration calls reading is so whatever the server says.
+        let access = if definition.reads { Access::Write } else { tool.access };
+        let unconfirmed = Arc::new(Unconfirmed { hash, since: None, before: None, now: definition });
+        let is_held = self.policy.speaks_of(server, &tool.name);
+        Listed { access, is_held, unconfirmed: Some(unconfirmed), ..tool.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Definition;
+    use crate::domain::policy::{Decision, Patterns, Rule};
+
+    fn tool(name: &str, reads: bool) -> Listed {
+        let definition = Definition {
+            description: String::new(),
+            input_schema: Arc::new(json!({"type": "object"})),
+            reads,
+            access: if reads { Access::Read } else { Access::Write },
+        };
+        Listed {
+            name: name.to_owned(),
+            description: String::new(),
+            schema: Arc::clone(&definition.input_schema),
+            reads,
+            access: definition.access,
+            hash: definition.hash(("lab", "here"), name),
+            is_held: false,
+            unconfirmed: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_not_used_as_if_it_had_been() {
+        let rule = Rule {
+            number: 1,
+            roles: None,
+            agents: None,
+            places: None,
+            servers: None,
+            tools: Some(Patterns::parse(&["scale".to_owned()]).unwrap()),
+            access: None,
+            pins: Vec::new(),
+            checks: Vec::new(),
+            decision: Decision::Allow,
+            reason: None,
+        };
+        let judge = Judge { policy: Arc::new(Policy::new(vec![rule])), pool: None };
+        let by_configuration = Listed { access: Access::Read, ..tool("named", false) };
+        let now = [tool("look", true), tool("known", true), tool("scale", false), by_configuration];
+        let judged = judge.without_memory("lab", &now, &[tool("known", true), tool("look", false)]);
+        let said: Vec<_> = judged
+            .iter()
+            .map(|tool| (tool.name.as_str(), tool.access, tool.unconfirmed.is_some(), tool.is_held))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                ("look", Access::Write, true, false),
+                ("known", Access::Read, false, false),
+                ("scale", Access::Write, true, true),
+                ("named", Access::Read, true, false),
+            ]
+        );
+    }
+}
