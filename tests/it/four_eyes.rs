@@ -85,6 +85,27 @@ impl House {
     }
 }
 
+/// Somebody else approves, on the page and by a link.
+async fn others_approve(house: &House, (alice, bob): (&str, &str), ada: &str) {
+    let app = &house.app;
+    let path = house.asked_by(alice, "one").await;
+    house.model.push(vec![Reply::Text("Done.")]);
+    assert_eq!(house.approve(bob, &path).await.status, 200);
+    house.gone_on(bob, &path).await;
+    assert_eq!(house.state(bob, &path).await["state"], "done");
+    let path = house.asked_by(alice, "two").await;
+    let link = house.link(alice, &path, "approve").await;
+    let viewer = key(app, "viewer", Role::Viewer, "test").await;
+    assert_eq!(call(app, Some(&viewer), Method::POST, &link, &Value::Null).await.status, 403);
+    house.model.push(vec![Reply::Text("Done.")]);
+    let pressed = call(app, Some(bob), Method::POST, &link, &Value::Null).await;
+    assert_eq!(pressed.status, 200, "{:?}", pressed.body);
+    house.gone_on(ada, &path).await;
+    assert_eq!(house.lab.seen("tools/call").len(), 2);
+    let by = house.state(ada, &path).await["decided_by"].clone();
+    assert_eq!(by, "key:bob by signed link (made by key:alice, issued to oncall)");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_approves_their_own_call_where_four_eyes_are_wanted() {
     let house = house("yes").await;
@@ -135,23 +156,7 @@ async fn nobody_approves_their_own_call_where_four_eyes_are_wanted() {
     let refused = refused.body["entries"].as_array().unwrap().clone();
     assert!(refused.iter().all(|row| row["outcome"] == "refused"), "{refused:?}");
     assert!(refused.iter().any(|row| row["actor"] == "key:alice"), "{refused:?}");
-    // Somebody else does, here and by a link.
-    let path = house.asked_by(&alice, "one").await;
-    house.model.push(vec![Reply::Text("Done.")]);
-    assert_eq!(house.approve(&bob, &path).await.status, 200);
-    house.gone_on(&bob, &path).await;
-    assert_eq!(house.state(&bob, &path).await["state"], "done");
-    let path = house.asked_by(&alice, "two").await;
-    let link = house.link(&alice, &path, "approve").await;
-    let viewer = key(app, "viewer", Role::Viewer, "test").await;
-    assert_eq!(call(app, Some(&viewer), Method::POST, &link, &Value::Null).await.status, 403);
-    house.model.push(vec![Reply::Text("Done.")]);
-    let pressed = call(app, Some(&bob), Method::POST, &link, &Value::Null).await;
-    assert_eq!(pressed.status, 200, "{:?}", pressed.body);
-    house.gone_on(&ada, &path).await;
-    assert_eq!(house.lab.seen("tools/call").len(), 2);
-    let by = house.state(&ada, &path).await["decided_by"].clone();
-    assert_eq!(by, "key:bob by signed link (made by key:alice, issued to oncall)");
+    others_approve(&house, (&alice, &bob), &ada).await;
     house.app.stop().await;
 }
 

@@ -125,6 +125,102 @@ fn id(answer: &Value) -> String {
     answer["conversation_id"].as_str().unwrap().to_owned()
 }
 
+/// Nobody else reads it, anywhere, whatever they may do else.
+async fn reads_it_nowhere(house: &House, reader: &str, conversation: &str) {
+    let api = format!("/api/conversations/{conversation}");
+    for path in [
+        api.clone(),
+        format!("{api}/export"),
+        format!("{api}/export?format=json"),
+        format!("/chat/{conversation}"),
+        format!("/api/conversations/search?q={FACT}"),
+        format!("/api/conversations?text={FACT}"),
+        format!("/conversations?q={FACT}"),
+        format!("/api/search?q={FACT}"),
+        "/api/approvals".to_owned(),
+        "/api/audit/export".to_owned(),
+        "/audit".to_owned(),
+    ] {
+        let answer = house.get(reader, &path).await;
+        if path.contains("audit") && reader == "bob" {
+            continue;
+        }
+        assert_eq!(answer.status, 200, "{reader} {path}");
+        assert!(
+            !answer
+                .body
+                .to_string()
+                .replace(&format!("q={FACT}"), "")
+                .replace(&format!("value=\\\"{FACT}"), "")
+                .contains(FACT),
+            "{reader} {path}: {}",
+            answer.body
+        );
+    }
+    for path in [
+        format!("{api}/evidence/E1"),
+        format!("/conversations/{conversation}/evidence/E1"),
+        format!("/conversations/{conversation}/evidence/E1/lines"),
+    ] {
+        let refused = house.get(reader, &path).await;
+        assert!(matches!(refused.status, 403 | 404), "{reader} {path}: {}", refused.status);
+        assert!(!refused.body.to_string().contains(FACT), "{reader} {path}");
+    }
+}
+
+/// That it is there is said.
+async fn sees_that_it_is_there(house: &House, reader: &str, conversation: &str, run: &str) {
+    let api = format!("/api/conversations/{conversation}");
+    let seen = house.get(reader, &api).await.body;
+    let message = &seen["history"][1];
+    assert_eq!((&message["visible_to"], &message["citations"]), (&json!("oidc:alice"), &json!([])), "{seen}");
+    let call = &seen["runs"][0]["made"]["tool_calls"][0];
+    assert_eq!(
+        (&call["name"], &call["result"]),
+        (&json!("look"), &json!("(visible to oidc:alice alone)")),
+        "{seen}"
+    );
+    assert_eq!(
+        (&seen["evidence"][0]["visible_to"], &seen["evidence"][0]["bytes"]),
+        (&json!("oidc:alice"), &json!(0))
+    );
+    let page = house.get(reader, &format!("/chat/{conversation}")).await.body;
+    let page = page.as_str().unwrap();
+    assert!(page.contains("visible to oidc:alice alone") && page.contains("<code>look</code>"), "{page}");
+    let events = house.events(reader, run).await;
+    assert!(events.iter().any(|event| event.name == "tool.finished"), "{events:?}");
+    assert!(events.iter().all(|event| !event.data.to_string().contains(FACT)), "{events:?}");
+}
+
+/// What Bob is answered from, and what Alice is told from then on.
+async fn what_others_go_on_with(house: &House, conversation: &str) {
+    let api = format!("/api/conversations/{conversation}");
+    // What Bob is answered from knows nothing of it, and takes what Alice said for data.
+    house
+        .ask("bob", Some(conversation), "what did you find?", vec![Reply::Text("Nothing that you may see.")])
+        .await;
+    let request = house.model.requests().last().unwrap()["messages"].to_string();
+    assert!(!request.contains(FACT) && request.contains("visible to oidc:alice alone"), "{request}");
+    let fenced = request.split("<<data ").any(|part| {
+        part.split(">>").next().unwrap_or_default().contains("(oidc:alice) what does payroll say of Carol?")
+    });
+    assert!(fenced, "{request}");
+    // Evidence of others keeps its number, and cannot be asked for.
+    let replies = vec![
+        Reply::call("read_evidence", json!({"evidence": "E1", "first_line": 1, "last_line": 1})),
+        Reply::Text("Empty."),
+    ];
+    house.ask("bob", Some(conversation), "read E1", replies).await;
+    assert!(!house.model.requests().last().unwrap().to_string().contains(FACT));
+    // What Alice is told from then on knows of it, and is hers too.
+    let again =
+        house.ask("alice", Some(conversation), "again?", vec![Reply::Text("Still SALARY-5000.")]).await;
+    assert!(house.model.requests().last().unwrap().to_string().contains(FACT));
+    let seen = house.get("bob", &api).await.body.to_string();
+    assert!(!seen.contains(FACT), "{seen}");
+    assert!(!format!("{:?}", house.events("bob", again["run"].as_str().unwrap()).await).contains(FACT));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_tool_told_somebodys_own_token_is_readable_by_nobody_else() {
     let house = House::start(&[]).await;
@@ -142,94 +238,11 @@ async fn what_a_tool_told_somebodys_own_token_is_readable_by_nobody_else() {
     }
     let events = house.events("alice", &run).await;
     assert!(events.iter().any(|event| event.data.to_string().contains(FACT)));
-    // Nobody else does, anywhere, whatever they may do else; that it is there is said.
     for reader in ["bob", "ada"] {
-        for path in [
-            api.clone(),
-            format!("{api}/export"),
-            format!("{api}/export?format=json"),
-            format!("/chat/{conversation}"),
-            format!("/api/conversations/search?q={FACT}"),
-            format!("/api/conversations?text={FACT}"),
-            format!("/conversations?q={FACT}"),
-            format!("/api/search?q={FACT}"),
-            "/api/approvals".to_owned(),
-            "/api/audit/export".to_owned(),
-            "/audit".to_owned(),
-        ] {
-            let answer = house.get(reader, &path).await;
-            if path.contains("audit") && reader == "bob" {
-                continue;
-            }
-            assert_eq!(answer.status, 200, "{reader} {path}");
-            assert!(
-                !answer
-                    .body
-                    .to_string()
-                    .replace(&format!("q={FACT}"), "")
-                    .replace(&format!("value=\\\"{FACT}"), "")
-                    .contains(FACT),
-                "{reader} {path}: {}",
-                answer.body
-            );
-        }
-        for path in [
-            format!("{api}/evidence/E1"),
-            format!("/conversations/{conversation}/evidence/E1"),
-            format!("/conversations/{conversation}/evidence/E1/lines"),
-        ] {
-            let refused = house.get(reader, &path).await;
-            assert!(matches!(refused.status, 403 | 404), "{reader} {path}: {}", refused.status);
-            assert!(!refused.body.to_string().contains(FACT), "{reader} {path}");
-        }
-        let seen = house.get(reader, &api).await.body;
-        let message = &seen["history"][1];
-        assert_eq!(
-            (&message["visible_to"], &message["citations"]),
-            (&json!("oidc:alice"), &json!([])),
-            "{seen}"
-        );
-        let call = &seen["runs"][0]["made"]["tool_calls"][0];
-        assert_eq!(
-            (&call["name"], &call["result"]),
-            (&json!("look"), &json!("(visible to oidc:alice alone)")),
-            "{seen}"
-        );
-        assert_eq!(
-            (&seen["evidence"][0]["visible_to"], &seen["evidence"][0]["bytes"]),
-            (&json!("oidc:alice"), &json!(0))
-        );
-        let page = house.get(reader, &format!("/chat/{conversation}")).await.body;
-        let page = page.as_str().unwrap();
-        assert!(page.contains("visible to oidc:alice alone") && page.contains("<code>look</code>"), "{page}");
-        let events = house.events(reader, &run).await;
-        assert!(events.iter().any(|event| event.name == "tool.finished"), "{events:?}");
-        assert!(events.iter().all(|event| !event.data.to_string().contains(FACT)), "{events:?}");
+        reads_it_nowhere(&house, reader, &conversation).await;
+        sees_that_it_is_there(&house, reader, &conversation, &run).await;
     }
-    // What Bob is answered from knows nothing of it, and takes what Alice said for data.
-    house
-        .ask("bob", Some(&conversation), "what did you find?", vec![Reply::Text("Nothing that you may see.")])
-        .await;
-    let request = house.model.requests().last().unwrap()["messages"].to_string();
-    assert!(!request.contains(FACT) && request.contains("visible to oidc:alice alone"), "{request}");
-    let fenced = request.split("<<data ").any(|part| {
-        part.split(">>").next().unwrap_or_default().contains("(oidc:alice) what does payroll say of Carol?")
-    });
-    assert!(fenced, "{request}");
-    // Evidence of others keeps its number, and cannot be asked for.
-    let replies = vec![
-        Reply::call("read_evidence", json!({"evidence": "E1", "first_line": 1, "last_line": 1})),
-        Reply::Text("Empty."),
-    ];
-    house.ask("bob", Some(&conversation), "read E1", replies).await;
-    assert!(!house.model.requests().last().unwrap().to_string().contains(FACT));
-    // What Alice is told from then on knows of it, and is hers too.
-    let again =
-        house.ask("alice", Some(&conversation), "again?", vec![Reply::Text("Still SALARY-5000.")]).await;
-    assert!(house.model.requests().last().unwrap().to_string().contains(FACT));
-    let seen = house.get("bob", &api).await.body.to_string();
-    assert!(!seen.contains(FACT), "{seen}");
-    assert!(!format!("{:?}", house.events("bob", again["run"].as_str().unwrap()).await).contains(FACT));
+    what_others_go_on_with(&house, &conversation).await;
     // Nothing that everybody searches, reads or is shown was made of it.
     let pool = house.app.pool().await;
     for (table, column) in
