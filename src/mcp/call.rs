@@ -5,10 +5,10 @@ use super::listed::Listed;
 use super::oversize::MAX_MESSAGE;
 use super::server::Server;
 use crate::domain::Access;
-use crate::evidence::clean::clean;
 use crate::evidence::redact;
 use crate::journal;
 use crate::telemetry::trace;
+use anstream::adapter::strip_str;
 use rmcp::RoleClient;
 use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock, ResourceContents};
 use rmcp::service::{Peer, ServiceError};
@@ -247,7 +247,11 @@ fn read(result: CallToolResult) -> Option<CallResult> {
     if result.is_error.unwrap_or(false) {
         // What a tool says of its failure goes into steps, gaps and logs, and never needs to be long.
         let said = &text[..text.floor_char_boundary(MAX_FAILURE)];
-        return Some(CallResult { text: redact::plain(&clean(said).text), is_error: true, structured: None });
+        return Some(CallResult {
+            text: redact::plain(&strip_str(said).to_string()),
+            is_error: true,
+            structured: None,
+        });
     }
     let structured = result.structured_content;
     (text.len() <= MAX_TEXT).then_some(CallResult { text, is_error: false, structured })

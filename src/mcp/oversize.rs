@@ -7,7 +7,7 @@ use rmcp::model::{ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
 /// Largest message of a server, in bytes: a log of 28 MB that is sent as text and as structured content fits.
 pub(super) const MAX_MESSAGE: usize = 64 << 20;
 /// How much of a message that is too large is read to find its end; what goes on beyond has no end.
-const MAX_SKIPPED: usize = 1 << 30;
+const MAX_SKIPPED: usize = 3 * MAX_MESSAGE;
 /// From here on a message is looked at while it arrives: all at once it would take too long for an async thread.
 const LOOKED_AT: usize = 1 << 20;
 /// Longest key or id of a message that is read, in bytes.
