@@ -448,7 +448,7 @@ impl Server {
         let mut listed = Listed {
             name: name.to_owned(),
             description: redact::plain(tool.description.as_deref().unwrap_or_default()),
-            schema: Arc::new(Value::Object(tool.input_schema.as_ref().clone())),
+            schema: Arc::new(redact::json(&Value::Object(tool.input_schema.as_ref().clone()))),
             reads,
             access,
             hash: String::new(),

@@ -53,6 +53,7 @@ mod openai_door;
 mod oversize;
 mod own_access;
 mod pages;
+mod plants;
 mod policy;
 mod policy_property;
 mod policy_real_servers;

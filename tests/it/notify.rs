@@ -29,7 +29,7 @@ struct Kept {
 }
 
 /// Services that are told.
-struct Receiver {
+pub(super) struct Receiver {
     url: String,
     kept: Arc<Kept>,
     server: JoinHandle<()>,
@@ -54,7 +54,7 @@ async fn take(
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let kept = Arc::new(Kept::default());
         let router = axum::Router::new().route("/{who}", post(take)).with_state(Arc::clone(&kept));
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -73,7 +73,7 @@ impl Receiver {
     }
 
     /// A table of the configuration.
-    fn table(&self, name: &str, channel: &str, more: &str) -> String {
+    pub(super) fn table(&self, name: &str, channel: &str, more: &str) -> String {
         format!(
             "[[notify]]\nname = \"{name}\"\nchannel = \"{channel}\"\nurl = \"{}/{name}\"\n{more}\n",
             self.url
@@ -88,11 +88,11 @@ impl Receiver {
             .collect()
     }
 
-    fn messages(&self, who: &str) -> Vec<Value> {
+    pub(super) fn messages(&self, who: &str) -> Vec<Value> {
         self.got(who).iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect()
     }
 
-    async fn wait_for(&self, who: &str, count: usize) -> Vec<Value> {
+    pub(super) async fn wait_for(&self, who: &str, count: usize) -> Vec<Value> {
         eventually("they are told", async || {
             let messages = self.messages(who);
             (messages.len() >= count).then_some(messages)

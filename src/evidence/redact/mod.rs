@@ -10,6 +10,7 @@ use manifest::Manifest;
 use memchr::memchr2;
 use memchr::memmem::Finder;
 use regex::{Captures, Regex};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -36,6 +37,19 @@ static BEGIN: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("-----BEGIN ")
 #[must_use]
 pub fn plain(text: &str) -> String {
     Redactor::new().redact(text)
+}
+
+/// JSON with the secrets in its texts replaced; its names stay.
+#[must_use]
+pub fn json(value: &Value) -> Value {
+    match value {
+        Value::String(text) => plain(text).into(),
+        Value::Array(items) => items.iter().map(json).collect(),
+        Value::Object(map) => {
+            Value::Object(map.iter().map(|(key, item)| (key.clone(), json(item))).collect())
+        }
+        other => other.clone(),
+    }
 }
 
 /// An identifier that a caller chose, as it is stored: one that holds a secret by its SHA-256, which finds it again as well.
