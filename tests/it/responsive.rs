@@ -66,7 +66,7 @@ async fn a_report_is_prepared_before_its_transaction_begins() {
     first.await.unwrap();
     second.await.unwrap();
     let text: String = sqlx::query_scalar("select text from evidence").fetch_one(&pool).await.unwrap();
-    assert_eq!(text, "error: password=[redacted:password:1]\n");
+    assert_eq!(text, "error: password=[redacted:connection-string:1]\n");
     // The same key again: answered by its hash, whatever else came.
     let repeat = async |submission| intake(&pool, &threads, submission, Default::default()).await.unwrap();
     assert_eq!(repeat(submission.clone()).await, Intake::Repeated(id));
@@ -205,7 +205,7 @@ async fn a_runbook_whose_signature_would_be_slow_is_refused_by_name() {
     let app = Setup::bare().await.start().await;
     let runbook = |pattern: &str| {
         format!(
-            "---\nkind: runbook\nsignatures:\n- id: slow-one\n  pattern: '{pattern}'\n  title: t\n  cause: c\n---\n# Slow\n\nText.\n"
+            "---\ntitle: Slow\nkind: runbook\nclass: test\nsignatures:\n- id: slow-one\n  pattern: '{pattern}'\n  title: t\n  cause: c\n---\n# Slow\n\nText.\n"
         )
     };
     let send = async |pattern: &str| {

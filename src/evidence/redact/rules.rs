@@ -93,7 +93,8 @@ const RULES: &[(&str, &str, &str)] = &[
     ("url-parameter", "key= code=", r"(?i)[?&](?:key|code)=(?P<secret>[A-Za-z0-9_-]{16,})(?:[&#\s\x22')>]|$)"),
     ("url-password", "://", r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@'\x22]*:(?P<secret>[^\s/'\x22]{2,})@"),
     ("url-token", "://", r"\b[a-zA-Z][a-zA-Z0-9+.-]*://(?P<secret>[A-Za-z0-9_~.-]{20,})@"),
-    ("connection-string", "password= pwd=", r"(?i)\b(?:password|pwd)=(?P<secret>[^\s;,'\x22&]{3,})"),
+    // `&` parts parameters only where another one follows; else it is of the password.
+    ("connection-string", "password= pwd=", r"(?i)\b(?:password|pwd)=(?P<secret>[^\s;,'\x22&]{3,}(?:&[^\s;,'\x22&=]+)*)(?:[\s;,'\x22&]|$)"),
     ("netrc-password", "machine", r"(?i)\bmachine\s+\S+\s+login\s+\S+\s+password\s+(?P<secret>\S+)"),
     ("login-option", "curl wget docker podman skopeo buildah mysql psql sshpass svn http helm", r#"(?i)\b(?:curl|wget|http)\b.*?\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']+:(?P<secret>[^\s"'@]{3,})"#),
     ("login-option", "docker podman skopeo buildah helm oras crane login", r#"(?i)\b(?:docker|podman|skopeo|buildah|helm|oras|crane|oc)\b.*?\blogin\b.*?\s-p[ =]?["']?(?P<secret>[^\s"'-][^\s"']{3,})"#),
