@@ -9,6 +9,7 @@ use crate::support::replica::{Replica, http};
 use crate::support::{Answer, Setup, TestApp, eventually, pool};
 use aho_corasick::AhoCorasick;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use regreen::http::Rule;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use sqlx::AssertSqlSafe;
@@ -483,18 +484,43 @@ async fn administer(field: &mut Field) {
     assert_eq!(answer.status, 409, "{:?}", answer.body);
 }
 
-/// Addresses that are asked for with a secret in them.
-async fn ask(field: &mut Field) {
-    for path in [
-        "/api/search?q=",
-        "/api/conversations/search?q=",
-        "/api/conversations?text=",
-        "/api/reports?namespace=",
-        "/nowhere/",
-    ] {
-        let secret = field.plants.word(path);
-        field.replica.get(&format!("{path}glpat-{secret}")).await;
+/// Every route, with a secret for each parameter, in a query, in headers, and in a body that is none of the route's.
+async fn ask_everywhere(field: &mut Field) {
+    let names = "q text namespace actor action about object agent model caller kind status";
+    let client = http();
+    for Rule { path, method, .. } in regreen::http::access() {
+        let place = format!("{method} {path}");
+        let mut secret = |of: &str| format!("glpat-{}", field.plants.word(&format!("{place} {of}")));
+        let parts =
+            path.split('/').map(|part| if part.starts_with('{') { secret("path") } else { part.to_owned() });
+        let path = parts.collect::<Vec<_>>().join("/");
+        let query: Vec<String> = names.split(' ').map(|name| format!("{name}={}", secret("query"))).collect();
+        let base = &field.replica.base;
+        let asked = client.request(method.parse().unwrap(), format!("{base}{path}?{}", query.join("&")));
+        let asked = asked
+            .header("referer", format!("{base}/{}", secret("referer")))
+            .header("tracestate", format!("ci={}", secret("tracestate")))
+            .header("cookie", format!("session={}", secret("cookie")))
+            .header("prefer", secret("prefer"))
+            .header("last-event-id", secret("last-event-id"));
+        let body = json!({secret("name of a field"): secret("unknown field")}).to_string();
+        let json = format!("application/json; boundary={}", secret("content-type"));
+        let with =
+            |body: &str| asked.try_clone().unwrap().header("content-type", &json).body(body.to_owned());
+        let form = [(secret("name of a field of a form"), secret("field of a form"))];
+        let requests = [
+            with(&body),
+            with(&body[..body.len() - 1]),
+            with(&body).bearer_auth(secret("bearer")),
+            asked.try_clone().unwrap().form(&form),
+        ];
+        for request in requests {
+            // Events have no end.
+            request.send().await.unwrap();
+        }
     }
+    let nowhere = format!("/nowhere/glpat-{}", field.plants.word("path that leads nowhere"));
+    assert_eq!(field.replica.get(&nowhere).await.unwrap().status, 404);
 }
 
 /// With all that is connected, all that is told, and everything written to the log.
@@ -556,7 +582,7 @@ async fn a_secret_in_any_field_of_any_door_is_found_nowhere() {
     report_otherwise(&mut field).await;
     write(&mut field).await;
     administer(&mut field).await;
-    ask(&mut field).await;
+    ask_everywhere(&mut field).await;
     all_fields_are_planted(&field);
     let Field { replica, plants, .. } = field;
     receiver.wait_for("slack", 1).await;
