@@ -47,7 +47,9 @@ async fn a_server_answers_with_it() {
     let app = setup.start().await;
     let body = serde_json::json!({"path": "oven.md", "content": "# Kitchen\n\nThe stove in the canteen stays cold."});
     assert_eq!(app.send("/api/documents", &body).await.status, 201);
-    let found = crate::support::eventually("the document has its vector", async || {
+    // Vectors count when all built-in runbooks have theirs, which takes minutes where other tests want the cores too.
+    let patience = 15 * crate::support::PATIENCE;
+    let found = crate::support::eventually_within(patience, "the document has its vector", async || {
         let hits = app.search("cooker does not get hot", "&kind=note").await;
         hits.first().cloned()
     })
