@@ -39,12 +39,15 @@ impl Late {
         Self { app, forge, tracker, pool, report, stand_ins }
     }
 
-    /// Waits until the take-up that runs has ended and the next one is due some time, and makes it due now.
+    /// Waits until the take-up that runs has ended and the next one is due some time, and makes it due now; or until the report is
+    /// over, since the queue tries it again by itself too.
     async fn try_again(&self) {
-        eventually("the report is due again", async || {
+        eventually("the report is due again, or over", async || {
             let due = "update graphile_worker._private_jobs set run_at = now() where locked_at is null and attempts > 0";
             let done = sqlx::query(due).execute(&self.pool).await.unwrap();
-            (done.rows_affected() > 0).then_some(())
+            let over = "select exists (select from reports where status in ('done', 'failed'))";
+            let over: bool = sqlx::query_scalar(over).fetch_one(&self.pool).await.unwrap();
+            (over || done.rows_affected() > 0).then_some(())
         })
         .await;
     }
@@ -110,7 +113,7 @@ async fn an_issue_that_never_came_is_filed_again_when_it_was_looked_for_long_eno
     late.try_again().await;
     late.done().await;
     assert_eq!((late.forge.issues().len(), late.tracker.count("create_issue")), (1, 2));
-    assert_eq!(late.tracker.count("list_issues"), 2, "looked for before it was filed again");
+    assert!(late.tracker.count("list_issues") >= 2, "looked for before it was filed again");
     late.stop().await;
 }
 
