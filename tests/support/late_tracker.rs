@@ -91,10 +91,12 @@ impl LateTracker {
 async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let message: Value = serde_json::from_slice(&body).unwrap();
     let tool = message["params"]["name"].as_str().filter(|_| message["method"] == "tools/call");
+    // Before anybody hears of the call, and changes it.
+    let fails = tool == Some("create_issue") && *shared.creates.borrow() == Creates::Fail;
     if let Some(tool) = tool {
         shared.calls.send_modify(|all| all.push(tool.to_owned()));
     }
-    if tool == Some("create_issue") && *shared.creates.borrow() == Creates::Fail {
+    if fails {
         let result = json!({"content": [{"type": "text", "text": "no such label"}], "isError": true});
         return Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response();
     }
