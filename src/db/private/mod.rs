@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Longest wait for the server to answer.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(15);
 /// Name of the database and of its owner.
@@ -292,7 +292,7 @@ impl Server {
                 bail!("the private PostgreSQL ended at once ({status}): {}", self.last_words());
             }
             if Instant::now() > deadline {
-                bail!("the private PostgreSQL did not answer within 20 s: {}", self.last_words());
+                bail!("the private PostgreSQL did not answer within 60 s: {}", self.last_words());
             }
             tokio::time::sleep(LOOK).await;
         }
