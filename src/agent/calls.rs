@@ -5,7 +5,7 @@ use super::told::{Held, NOT_SENT, Told, held};
 use super::tool::{Tool, ToolAnswer};
 use super::workspace::Workspace;
 use crate::blocking::BlockingError;
-use crate::domain::{Budget, ToolCall, ToolCallRecord, sorted};
+use crate::domain::{Access, Budget, ToolCall, ToolCallRecord, sorted};
 use crate::evidence::clean::Cleaned;
 use crate::evidence::excerpt::{self, Log};
 use crate::evidence::tokens;
@@ -77,7 +77,8 @@ impl Single<'_> {
 }
 
 impl Calls<'_> {
-    /// Answers all calls of a turn, several at a time.
+    /// Answers all calls of a turn: several at a time when they only look, one after the other, in the model's order, when one
+    /// of them changes something.
     pub(super) async fn answer(
         &mut self,
         calls: &[ToolCall],
@@ -107,8 +108,11 @@ impl Calls<'_> {
             };
             run.push(Box::pin(this.watched(format!("{turn}.{}", index + 1), call, answer)));
         }
-        let answers: Vec<Answered> =
-            futures::stream::iter(run).buffered(self.budget.parallel_calls.max(1)).collect().await;
+        let writes = |tool: &Arc<dyn Tool>| {
+            tool.spec().access != Access::Read && calls.iter().any(|call| call.name == tool.spec().name)
+        };
+        let at_once = if self.tools.iter().any(writes) { 1 } else { self.budget.parallel_calls.max(1) };
+        let answers: Vec<Answered> = futures::stream::iter(run).buffered(at_once).collect().await;
         for ((_, key, repeat, is_twin), answer) in jobs.into_iter().zip(&answers) {
             if repeat.is_none() && !is_twin && !answer.record.failed {
                 self.seen.insert(key, answer.text.clone());

@@ -331,7 +331,7 @@ async fn a_decision_while_the_answer_is_written_waits_for_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_keeps_calls_from_beginning_and_what_is_not_answered_is_not_repeated() {
     let (lab, model) = (lab().await, FakeModel::start(Vec::new()).await);
-    let table = lab.table("lab", "call_timeout = \"1s\"");
+    let table = lab.table("lab", "");
     let app = Setup::bare().await.model(&model).file(&table).start().await;
     model.push(vec![restart("a"), restart("b"), Reply::Text("Both wait.")]);
     let waiting = ask(&app, "restart both").await["approvals"].clone();
@@ -482,24 +482,24 @@ async fn the_table_comes_on_top_of_what_is_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_conversation_begins_no_more_calls_and_what_was_done_stays_on_record() {
     let (lab, model) = (lab().await, FakeModel::start(Vec::new()).await);
-    let table = lab.table("lab", "call_timeout = \"300ms\"\n");
-    let app = Setup::bare().await.model(&model).file(&table).start().await;
+    let app = Setup::bare().await.model(&model).file(&lab.table("lab", "")).start().await;
     let scale = ("scale", json!({"name": "checkout"}).to_string());
     let restart = ("restart", json!({"name": "checkout"}).to_string());
     model.push(vec![Reply::Calls(vec![restart, scale], Style::Pieces), Reply::Text("Both wait.")]);
     let asked = ask(&app, "restart and scale it").await["approvals"].clone();
-    lab.behave(|behaviour| behaviour.hang = true);
+    lab.behave(|behaviour| behaviour.held = Some("restart"));
     approve(&app, &asked[0]).await;
     assert_eq!(approve(&app, &asked[1]).await.status, 200);
     lab.wait_for("tools/call").await;
     let path = format!("/api/conversations/{}", asked[0]["conversation_id"].as_str().unwrap());
     assert_eq!(app.ask(reqwest::Method::DELETE, &path, &json!({})).await.status, 204);
+    lab.release();
     let recorded = eventually("the call that had begun is on record", async || {
         let entries = app.get("/api/audit?action=tool.call").await.body["entries"].clone();
         entries[0].is_object().then_some(entries)
     })
     .await;
-    assert_eq!((&recorded[0]["object"], &recorded[0]["outcome"]), (&json!("lab restart"), &json!("failed")));
+    assert_eq!((&recorded[0]["object"], &recorded[0]["outcome"]), (&json!("lab restart"), &json!("done")));
     let deleted = app.get("/api/audit?action=conversation.delete").await.body["entries"].clone();
     assert_eq!(deleted[0]["object"], asked[0]["conversation_id"]);
     let lines = app.get("/api/audit/export").await.body.as_str().unwrap().to_owned();
