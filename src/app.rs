@@ -81,6 +81,8 @@ pub struct Connected {
     pub pool: PgPool,
     /// To be stopped last.
     pub private: Option<PrivatePostgres>,
+    /// Which one it is, in words and without a secret.
+    pub place: String,
     migrations: Migrations,
 }
 
@@ -102,12 +104,23 @@ pub async fn connect(config: &Config) -> anyhow::Result<Connected> {
     let migrations = Migrations::load(config.database.migrations.as_deref())?;
     let max = config.database.max_connections;
     if let Some(options) = database(config)? {
-        return Ok(Connected { pool: db::pool(options, max), private: None, migrations });
+        let place = place(&options);
+        return Ok(Connected { pool: db::pool(options, max), private: None, place, migrations });
     }
     let programs = config.database.programs.as_deref();
     let private = PrivatePostgres::start(&config.database.data_dir, programs).await?;
     let pool = db::pool(private.connect_options(), max);
-    Ok(Connected { pool, private: Some(private), migrations })
+    let place = format!("the private database in {}", private.folder().display());
+    Ok(Connected { pool, private: Some(private), place, migrations })
+}
+
+/// Where a configured database is: its name and its server.
+fn place(options: &PgConnectOptions) -> String {
+    let name = options.get_database().unwrap_or(options.get_username());
+    match options.get_socket() {
+        Some(socket) => format!("the database `{name}` at {}", socket.display()),
+        None => format!("the database `{name}` at {}:{}", options.get_host(), options.get_port()),
+    }
 }
 
 /// How to connect to the configured database; `None` means the private one.

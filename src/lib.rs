@@ -6,6 +6,11 @@
 //! `knowledge` the runbooks and past failures, `live` the answers in the making; `agent` is the loop; `llm` the models, `budget` what they may use and used, `db` all SQL, `prompts`, `config`, `telemetry`,
 //! `shutdown`, `blocking` the bounded threads for long work, `journal` what a piece of work did until it is on record, `metrics` what is counted; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time,
 //! `mounted` files that take the places of what is built in.
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic when the reader left; `cli::output` does not"
+)]
 
 pub mod agent;
 pub mod app;

@@ -1,17 +1,23 @@
 //! The `regreen` binary: parses and runs.
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic when the reader left; `cli::output` does not"
+)]
 
 use clap::Parser as _;
-use regreen::cli::{self, Cli};
+use regreen::cli::{self, Cli, output};
 use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     // Boxed: it holds all settings.
-    match Box::pin(cli::run(Cli::parse())).await {
+    let code = match Box::pin(cli::run(Cli::parse())).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("regreen: {}", cli::in_words(&error));
+            output::tell(format_args!("regreen: {}", cli::in_words(&error)));
             ExitCode::FAILURE
         }
-    }
+    };
+    output::end(code)
 }

@@ -47,7 +47,7 @@ pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCo
     }
     let verified = verified?;
     if json {
-        println!("{}", serde_json::to_string(&verified)?);
+        outln!("{}", serde_json::to_string(&verified)?);
     } else {
         tell(&verified, took);
     }
@@ -58,18 +58,18 @@ fn tell(verified: &Verified, took: Duration) {
     let Verified { rows, dropped, unsealed, seq, head, known_at, broken } = verified;
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let rate = *rows as f64 / took.as_secs_f64().max(0.001);
-    println!("{rows} rows checked in {:.1} s ({rate:.0} a second)", took.as_secs_f64());
+    outln!("{rows} rows checked in {:.1} s ({rate:.0} a second)", took.as_secs_f64());
     if *dropped > 0 {
-        println!("{dropped} rows were dropped as past `audit.retention`; their last seal is on record");
+        outln!("{dropped} rows were dropped as past `audit.retention`; their last seal is on record");
     }
     if *unsealed > 0 {
-        println!("{unsealed} rows have no seal yet; a running server seals them within seconds");
+        outln!("{unsealed} rows have no seal yet; a running server seals them within seconds");
     }
     if let Some(at) = known_at {
-        println!("The seal that was asked for is that of place {at}; {} rows came after it", seq - at);
+        outln!("The seal that was asked for is that of place {at}; {} rows came after it", seq - at);
     }
     match broken {
-        None => println!("The chain holds. It has {seq} places and ends with {head}"),
-        Some(broken) => println!("THE CHAIN DOES NOT HOLD at place {}: {}", broken.seq, broken.what),
+        None => outln!("The chain holds. It has {seq} places and ends with {head}"),
+        Some(broken) => outln!("THE CHAIN DOES NOT HOLD at place {}: {}", broken.seq, broken.what),
     }
 }

@@ -1,5 +1,6 @@
 //! `demo`: the main job for real, on a stand-in cluster and forge.
 
+use super::output;
 use super::serve::{self, Roles, Service};
 use crate::config::Privacy;
 use crate::config::{Config, process_env};
@@ -56,8 +57,8 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
     let stand_ins = Shutdown::new();
     let cluster_url = cluster::start(&stand_ins).await?;
     let forge = forge::start(&stand_ins).await?;
-    println!("Stand-in cluster   {cluster_url} ({} failed pods)", all.len());
-    println!("Stand-in forge     {}", forge.mcp_url);
+    outln!("Stand-in cluster   {cluster_url} ({} failed pods)", all.len());
+    outln!("Stand-in forge     {}", forge.mcp_url);
     let config = config(file, &arguments, &cluster_url, &forge.mcp_url)?;
     telemetry::init(&config.log)?;
     let analyst = config.model.as_ref().map_or_else(
@@ -69,8 +70,8 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
     db::reports::forget_all(&service.app.pool).await?;
     service.app.mcp.settled().await;
     let address = service.address.context("the demonstration serves HTTP")?;
-    println!("Regreen            http://{address} (ready after {} ms)", begun.elapsed().as_millis());
-    println!("Analyst            {analyst}\n");
+    outln!("Regreen            http://{address} (ready after {} ms)", begun.elapsed().as_millis());
+    outln!("Analyst            {analyst}\n");
     let filed = tokio::select! {
         filed = show(&service, sample, &forge) => filed,
         () = shutdown.token().cancelled() => Err(anyhow::anyhow!("interrupted")),
@@ -79,13 +80,16 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("regreen: {error:#}");
+            errln!("regreen: {error:#}");
             ExitCode::FAILURE
         }
     };
     if !arguments.once && !shutdown.token().is_cancelled() {
         invite(address, &all);
-        shutdown.token().cancelled().await;
+        // Nobody who reads nothing knows that it is up.
+        if !output::is_closed() {
+            shutdown.token().cancelled().await;
+        }
     }
     shutdown.token().cancel();
     service.stop().await?;
@@ -96,7 +100,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
 fn list(all: &[Sample]) -> ExitCode {
     for sample in all {
         let lines = sample.log.lines().count();
-        println!("{:<18} {:<38} {} ({lines} lines of log)", sample.slug, sample.title, sample.pod);
+        outln!("{:<18} {:<38} {} ({lines} lines of log)", sample.slug, sample.title, sample.pod);
     }
     ExitCode::SUCCESS
 }
@@ -135,7 +139,7 @@ fn config(file: Option<&Path>, arguments: &Arguments, cluster: &str, forge: &str
 /// Reports the pod and prints each step as it is taken. Whether an issue was filed.
 async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyhow::Result<bool> {
     let pool = &service.app.pool;
-    println!("A pod failed: {}/{} — {}", sample.namespace, sample.pod, sample.title);
+    outln!("A pod failed: {}/{} — {}", sample.namespace, sample.pod, sample.title);
     let failure = Failure {
         namespace: sample.namespace.to_owned(),
         pod_name: sample.pod.to_owned(),
@@ -145,16 +149,16 @@ async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyho
     let submission = Submission { failure, caller: Caller::anyone().name, ..Submission::default() };
     let (Intake::Accepted(id) | Intake::Repeated(id) | Intake::KeyReused(id)) =
         intake(pool, &service.app.blocking, submission, Privacy::default()).await?;
-    println!("Reported as {id}\n");
+    outln!("Reported as {id}\n");
     let report = follow(service, id).await?;
     if report.status != ReportStatus::Done {
         bail!("the report failed: {}", report.error.unwrap_or_default());
     }
-    println!("\n{}\n", report.result.unwrap_or_default());
+    outln!("\n{}\n", report.result.unwrap_or_default());
     let issues = forge.issues();
     if let Some(issue) = issues.last() {
         let rule = "─".repeat(78);
-        println!(
+        outln!(
             "{rule}\n{}\n{rule}\n{}\n{rule}",
             issue["title"].as_str().unwrap_or_default(),
             issue["body"].as_str().unwrap_or_default()
@@ -173,7 +177,7 @@ async fn follow(service: &Service, id: Uuid) -> anyhow::Result<Report> {
         let report = db::reports::get(pool, id).await?.context("the report is gone")?;
         let steps = db::reports::steps(pool, id).await?;
         for step in &steps[shown..] {
-            spinner.suspend(|| println!("  ✓ {:<12} {} ({} ms)", step.name, step.detail, step.duration_ms));
+            spinner.suspend(|| outln!("  ✓ {:<12} {} ({} ms)", step.name, step.detail, step.duration_ms));
         }
         shown = steps.len();
         if report.status.is_final() {
@@ -187,7 +191,7 @@ async fn follow(service: &Service, id: Uuid) -> anyhow::Result<Report> {
 
 fn invite(address: SocketAddr, all: &[Sample]) {
     let other = &all[all.len().min(3) - 1];
-    println!(
+    outln!(
         "\nRegreen stays up: open http://{address} in a browser (the API is described at http://{address}/docs), or try:\n\n  \
          curl -s http://{address}/report-failure -H 'content-type: application/json' -d '{{\"namespace\":\"{}\",\"pod_name\":\"{}\"}}'\n  \
          curl -s http://{address}/api/incidents\n  \

@@ -44,7 +44,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let lines = read.with_context(|| cannot_read(&arguments.file))?;
     let excerpt = of_lines(&lines, arguments.max_tokens);
     match arguments.format {
-        Format::Text => print!("{}", excerpt.text),
+        Format::Text => out!("{}", excerpt.text),
         Format::Json => {
             let value = json!({
                 "total_lines": excerpt.total_lines,
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 "redactions": redactor.count(),
                 "text": excerpt.text,
             });
-            println!("{value}");
+            outln!("{value}");
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -35,7 +35,7 @@ pub(super) async fn run(
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
     let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
     anyhow::ensure!(answer.status().is_success(), "{url} answers {}", answer.status());
-    println!("ok");
+    outln!("ok");
     Ok(ExitCode::SUCCESS)
 }
 

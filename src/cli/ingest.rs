@@ -38,13 +38,15 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<
         private.stop().await?;
     }
     let (done, embedded) = outcome?;
-    println!(
+    outln!(
         "{} documents stored, {} unchanged, {} removed; {embedded} pieces embedded.",
-        done.stored, done.unchanged, done.removed
+        done.stored,
+        done.unchanged,
+        done.removed
     );
     let mut code = ExitCode::SUCCESS;
     for (path, reason) in corpora.iter().flat_map(|corpus| &corpus.rejected) {
-        eprintln!("left out: {path}: {reason}");
+        errln!("left out: {path}: {reason}");
         code = ExitCode::FAILURE;
     }
     Ok(code)

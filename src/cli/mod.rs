@@ -1,11 +1,15 @@
 //! The command line: one word per role.
 
+#[macro_use]
+pub mod output;
+
 mod audit;
 mod demo;
 mod doctor;
 mod excerpt;
 mod health;
 mod ingest;
+mod manual;
 mod policy;
 mod prune;
 mod replay;
@@ -16,13 +20,17 @@ mod token;
 
 use crate::config::{Config, markdown_table, process_env};
 use crate::db::migrations::Migrations;
+use crate::domain::Role;
 use crate::prompts::Prompts;
 use crate::web::Templates;
 use crate::{app, db, telemetry};
 use anyhow::Context as _;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use uuid::Uuid;
 
 /// Brings broken pipelines back to green: report a failure, get one issue per cause, every claim tied to a log line.
 #[derive(Debug, Parser)]
@@ -77,6 +85,13 @@ enum Command {
     Openapi,
     /// Look at this deployment from inside and say what to do about what is wrong.
     Doctor(doctor::Arguments),
+    /// Print what a shell needs to complete commands and options.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page of a command, or write all of them to a folder.
+    Man(manual::Arguments),
     /// Check the settings and explain every mistake.
     CheckConfig {
         /// Print the table of all settings as Markdown instead.
@@ -110,15 +125,31 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Health(arguments) => health::run(load, arguments).await,
         Command::Doctor(arguments) => doctor::run(cli.config.as_deref(), arguments).await,
         Command::Openapi => {
-            println!("{}", crate::http::openapi().to_pretty_json().context("the description")?);
+            outln!("{}", crate::http::openapi().to_pretty_json().context("the description")?);
             Ok(ExitCode::SUCCESS)
         }
+        Command::Completions { shell } => Ok(manual::completions(shell)),
+        Command::Man(arguments) => manual::run(&arguments),
         Command::CheckConfig { table: true } => {
-            print!("{}", markdown_table());
+            out!("{}", markdown_table());
             Ok(ExitCode::SUCCESS)
         }
         Command::CheckConfig { table: false } => Ok(check_config(cli.config.as_deref())),
     }
+}
+
+/// One of the roles, which help and completions name.
+fn role() -> impl TypedValueParser<Value = Role> {
+    let names = PossibleValuesParser::new(Role::ALL.map(Role::as_str));
+    names.try_map(|name| Role::parse(&name).ok_or("no such role"))
+}
+
+/// The id of something that is stored, as it stands in the addresses of pages.
+fn id(text: &str) -> Result<Uuid, String> {
+    let example = "01997a34-5c1e-7c43-9d0e-2f1f6f0f3a10";
+    text.trim().parse().map_err(|_| {
+        format!("it is no id: one looks like {example} and stands at the end of the address of its page, such as /reports/{example}")
+    })
 }
 
 /// An error with its causes, each said once: some say their own cause too.
@@ -143,7 +174,7 @@ async fn migrate(config: Config) -> anyhow::Result<ExitCode> {
     if let Some(private) = connected.private {
         private.stop().await?;
     }
-    println!("The schema is up to date.");
+    outln!("The schema is up to date.");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -170,13 +201,13 @@ fn check_config(file: Option<&Path>) -> ExitCode {
                 0 => "the defaults".to_owned(),
                 rules => format!("{rules} rules before the defaults"),
             };
-            println!(
+            outln!(
                 "The configuration is good.\n  model      {model}\n  database   {database}\n  MCP        {servers}\n  policy     {policy}\n  issues go  {tracker}"
             );
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("{}", in_words(&error));
+            errln!("{}", in_words(&error));
             ExitCode::FAILURE
         }
     }

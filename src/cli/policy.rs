@@ -31,7 +31,7 @@ pub(super) struct Test {
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = arguments)]
     args: Value,
     /// Role of whoever asks: reporter, viewer, operator, admin. Operator when left out; nobody asks in triage and service.
-    #[arg(long, value_parser = role)]
+    #[arg(long, value_parser = super::role())]
     role: Option<Role>,
     /// The agent that asks.
     #[arg(long)]
@@ -53,10 +53,6 @@ pub(super) struct Test {
 fn arguments(text: &str) -> Result<Value, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     if value.is_object() { Ok(value) } else { Err("not a JSON object".to_owned()) }
-}
-
-fn role(name: &str) -> Result<Role, String> {
-    Role::parse(name).ok_or_else(|| format!("one of {}", Role::ALL.map(Role::as_str).join(", ")))
 }
 
 fn place(name: &str) -> Result<Place, String> {
@@ -101,7 +97,7 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
         "rule": rule, "file": file, "reason": reason, "arguments": arguments,
     });
     if test.json {
-        println!("{}", serde_json::to_string_pretty(&told).context("the decision")?);
+        outln!("{}", serde_json::to_string_pretty(&told).context("the decision")?);
     } else {
         print(&test, role, &told);
     }
@@ -119,12 +115,12 @@ fn print(test: &Test, role: Option<Role>, told: &Value) {
     let who = role.map_or("nobody in particular", Role::as_str);
     let agent = test.agent.as_ref().map_or_else(String::new, |agent| format!(", agent {agent}"));
     let file = told["file"].as_str().map_or_else(String::new, |file| format!(" of {file}"));
-    println!("{}", said("decision"));
-    println!("  call       {} {}, {}{assumed}", test.server, test.tool, said("access"));
-    println!("  asked for  in {}, by {who}{agent}", said("place"));
-    println!("  rule       {}{file}", said("rule"));
-    println!("  reason     {}", said("reason"));
+    outln!("{}", said("decision"));
+    outln!("  call       {} {}, {}{assumed}", test.server, test.tool, said("access"));
+    outln!("  asked for  in {}, by {who}{agent}", said("place"));
+    outln!("  rule       {}{file}", said("rule"));
+    outln!("  reason     {}", said("reason"));
     if !told["arguments"].is_null() {
-        println!("  arguments  {}", told["arguments"]);
+        outln!("  arguments  {}", told["arguments"]);
     }
 }

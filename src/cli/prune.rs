@@ -62,7 +62,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<
     let now = clock::now();
     let due = due(&arguments.over(&config.retention), now);
     if due.is_empty() {
-        println!("No `retention.*` is set: everything is kept for ever.");
+        outln!("No `retention.*` is set: everything is kept for ever.");
         return Ok(ExitCode::SUCCESS);
     }
     let connected = app::connect(&config).await?;
@@ -107,7 +107,7 @@ async fn done(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()
     let mut connection = pool.acquire().await?;
     for (kind, time, before) in due {
         let count = prune(&mut connection, *kind, *before, now).await?;
-        println!("{count:>9} {} older than {} removed", kind.as_str(), days(*time));
+        outln!("{count:>9} {} older than {} removed", kind.as_str(), days(*time));
         if count > 0 {
             let detail = format!("{count} of before {}", before.to_rfc3339());
             let object = ("retention", kind.as_str());
@@ -129,7 +129,7 @@ async fn tried(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<(
     let mut transaction = pool.begin().await?;
     for (kind, time, before) in due {
         let count = prune(&mut transaction, *kind, *before, now).await?;
-        println!("{count:>9} {} older than {} would go", kind.as_str(), days(*time));
+        outln!("{count:>9} {} older than {} would go", kind.as_str(), days(*time));
     }
     transaction.rollback().await
 }

@@ -1,5 +1,6 @@
 //! `replay`: investigations are run again from what is stored, and their conclusions compared.
 
+use super::output;
 use crate::app::{self, App};
 use crate::clock;
 use crate::config::Config;
@@ -24,7 +25,7 @@ const WIDTH: usize = 60;
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// A run, or a report, whose investigation is run again.
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_parser = super::id)]
     run: Option<Uuid>,
     /// Who thinks: a model of the configured endpoint, or `rules`. As recorded when left out.
     #[arg(long, value_name = "NAME")]
@@ -80,7 +81,7 @@ async fn compare(app: &App, arguments: &Arguments) -> anyhow::Result<bool> {
     let Some(run) = arguments.run else { return compare_all(app, arguments).await };
     let compared = one(app, run, arguments).await?;
     if arguments.json {
-        println!("{}", serde_json::to_string(&compared)?);
+        outln!("{}", serde_json::to_string(&compared)?);
     } else {
         tell(&compared);
     }
@@ -108,11 +109,11 @@ async fn compare_all(app: &App, arguments: &Arguments) -> anyhow::Result<bool> {
     for run in runs {
         let compared = one(app, run, arguments).await?;
         if arguments.json {
-            println!("{}", serde_json::to_string(&compared)?);
+            outln!("{}", serde_json::to_string(&compared)?);
         } else {
             let Side { class, title, verified, claims, .. } = &compared.replayed;
             let said = title.as_deref().map_or("no conclusion".to_owned(), cut);
-            println!(
+            outln!(
                 "{:<9} {}  {:<14} {verified}/{claims} claims  {said}",
                 if compared.same { "same" } else { "DIFFERENT" },
                 compared.report,
@@ -120,6 +121,9 @@ async fn compare_all(app: &App, arguments: &Arguments) -> anyhow::Result<bool> {
             );
         }
         all.push(compared);
+        if output::is_closed() {
+            break;
+        }
     }
     if !arguments.json {
         summary(&all);
@@ -130,8 +134,8 @@ async fn compare_all(app: &App, arguments: &Arguments) -> anyhow::Result<bool> {
 fn summary(all: &[Compared]) {
     let same = all.iter().filter(|compared| compared.same).count();
     let missed: usize = all.iter().map(|compared| compared.not_recorded.len()).sum();
-    println!("\n{same} of {} conclude the same; {missed} calls had no recorded result\n", all.len());
-    println!("{:<18} {:>14} {:>14}", "", "recorded", "replayed");
+    outln!("\n{same} of {} conclude the same; {missed} calls had no recorded result\n", all.len());
+    outln!("{:<18} {:>14} {:>14}", "", "recorded", "replayed");
     let sum = |of: &dyn Fn(&Side) -> f64| {
         let both = all.iter().fold((0.0, 0.0), |(recorded, replayed), compared| {
             (recorded + of(&compared.recorded), replayed + of(&compared.replayed))
@@ -154,7 +158,7 @@ fn summary(all: &[Compared]) {
             "seconds" => 1,
             _ => 0,
         };
-        println!("{name:<18} {recorded:>14.digits$} {replayed:>14.digits$}");
+        outln!("{name:<18} {recorded:>14.digits$} {replayed:>14.digits$}");
     }
 }
 
@@ -170,13 +174,13 @@ fn tell(compared: &Compared) {
         replayed,
         not_recorded,
     } = compared;
-    println!("Run       {run}\nReport    {report}\nCause     {}\n", fingerprint.as_deref().unwrap_or("-"));
+    outln!("Run       {run}\nReport    {report}\nCause     {}\n", fingerprint.as_deref().unwrap_or("-"));
     let text = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), cut);
     let cost = |cost: Option<f64>| cost.map_or("-".to_owned(), |cost| format!("{cost:.4}"));
     let line = |name: &str, of: &dyn Fn(&Side) -> String| {
-        println!("{name:<10} {:<WIDTH$}  {}", of(recorded), of(replayed));
+        outln!("{name:<10} {:<WIDTH$}  {}", of(recorded), of(replayed));
     };
-    println!("{:<10} {:<WIDTH$}  replayed", "", "recorded");
+    outln!("{:<10} {:<WIDTH$}  replayed", "", "recorded");
     line("analyst", &|side| side.analyst.clone());
     line("ended", &|side| side.stop.clone());
     line("class", &|side| text(&side.class));
@@ -188,17 +192,17 @@ fn tell(compared: &Compared) {
     line("tokens", &|side| format!("{} in, {} out", side.usage.input_tokens, side.usage.output_tokens));
     line("cost", &|side| cost(side.cost));
     line("took", &|side| format!("{} ms", side.duration_ms));
-    println!();
+    outln!();
     if *authentic == Some(false) {
-        println!("WHAT IS STORED IS NOT WHAT THE MODEL WAS ASKED THEN, by the hash in the audit record.");
+        outln!("WHAT IS STORED IS NOT WHAT THE MODEL WAS ASKED THEN, by the hash in the audit record.");
     }
     if !same_prompts {
-        println!("The prompts of this version are not those the investigation was told with.");
+        outln!("The prompts of this version are not those the investigation was told with.");
     }
     if !not_recorded.is_empty() {
-        println!("{} calls had no recorded result, such as: {}", not_recorded.len(), cut(&not_recorded[0]));
+        outln!("{} calls had no recorded result, such as: {}", not_recorded.len(), cut(&not_recorded[0]));
     }
-    println!("{}", if *same { "The conclusion is the same." } else { "The conclusion is DIFFERENT." });
+    outln!("{}", if *same { "The conclusion is the same." } else { "The conclusion is DIFFERENT." });
 }
 
 /// One line that fits beside another one.

@@ -1,26 +1,29 @@
 //! `report`: posts a failure to a server and prints what came of it. The exit code says which.
 
+use super::in_words;
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
-use reqwest::Response;
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
+use reqwest::{RequestBuilder, Response, Url};
 use serde_json::{Value, json};
-use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// Longest wait for the server's answer; the server answers 202 long before.
 const TIMEOUT: Duration = Duration::from_secs(1_800);
+/// Exit code when the server cannot be reached.
+const UNREACHABLE: u8 = 3;
 
 /// Arguments of `report`.
 ///
 /// Exit codes: 0 done, 1 the report failed, 2 the server refused the request, 3 it cannot be reached, 4 accepted and still running.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 done; 1 the report failed; 2 the server refused the request; 3 the server cannot be reached; 4 accepted, still running."
+    after_help = "Exit codes: 0 done; 1 the report failed; 2 the server or the command line refused the request; 3 the server cannot be reached; 4 accepted, still running."
 )]
 pub(super) struct Arguments {
     /// Namespace of the failed pod.
@@ -35,20 +38,32 @@ pub(super) struct Arguments {
     /// Pipeline the pod belongs to.
     #[arg(long)]
     pipeline: Option<String>,
-    /// Where the run can be looked at.
+    /// Task or step of the pipeline that failed.
     #[arg(long)]
+    task: Option<String>,
+    /// Name or number of the run.
+    #[arg(long)]
+    run: Option<String>,
+    /// Where the run can be looked at.
+    #[arg(long, value_name = "URL")]
     run_url: Option<String>,
-    /// A log to send along, for a pod that is gone.
+    /// Repository that was built, such as platform/shop.
+    #[arg(long)]
+    repository: Option<String>,
+    /// Commit that was built.
+    #[arg(long)]
+    commit: Option<String>,
+    /// A log to send along, for a pod that is gone; `-` reads standard input.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// The log of the last good run of the same job: what it says too counts less.
     #[arg(long, value_name = "FILE")]
     good_log: Option<PathBuf>,
     /// Link to the last good run.
-    #[arg(long)]
+    #[arg(long, value_name = "URL")]
     last_good_run: Option<String>,
     /// The same key gives the same report.
-    #[arg(long)]
+    #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Do not wait for the outcome.
     #[arg(long)]
@@ -57,7 +72,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     /// The server.
-    #[arg(long, env = "REGREEN_SERVER", default_value = "http://127.0.0.1:8000")]
+    #[arg(long, env = "REGREEN_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8000", value_parser = server)]
     server: String,
     /// API key or token that says who reports, where the server asks.
     #[arg(long, env = "REGREEN_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
@@ -67,18 +82,41 @@ pub(super) struct Arguments {
     token_file: Option<PathBuf>,
 }
 
-/// Posts and prints.
-pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let read = |path: &PathBuf| {
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-        anyhow::Ok(String::from_utf8_lossy(&bytes).into_owned())
+/// The address of a server, without a slash at its end.
+fn server(text: &str) -> Result<String, String> {
+    let text = text.trim().trim_end_matches('/');
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(text.to_owned()),
+        _ if text.is_empty() => Err("it is empty; leave it out for http://127.0.0.1:8000".to_owned()),
+        _ if text.contains("://") => Err("it is no address that begins with http:// or https://".to_owned()),
+        _ => {
+            Err(format!("it has to begin with http:// or https://; say `http://{text}` or `https://{text}`"))
+        }
+    }
+}
+
+/// A file's text; standard input's when it is `-`.
+fn read(path: &Path) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_end(&mut bytes).map(drop)
+    } else {
+        std::fs::read(path).map(|read| bytes = read)
     };
-    let log = arguments.log.as_ref().map(read).transpose()?;
-    let good_log = arguments.good_log.as_ref().map(read).transpose()?;
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The request, whole.
+fn request(arguments: &Arguments) -> anyhow::Result<RequestBuilder> {
+    let text = |path: &Option<PathBuf>| path.as_deref().map(read).transpose();
+    let twice = [&arguments.log, &arguments.good_log].map(|path| path.as_deref() == Some(Path::new("-")));
+    anyhow::ensure!(twice != [true, true], "`--log -` and `--good-log -` cannot both read standard input");
     let body = json!({
         "namespace": arguments.namespace, "pod_name": arguments.pod, "container_name": arguments.container,
-        "pipeline": arguments.pipeline, "run_url": arguments.run_url, "log": log,
-        "good_log": good_log, "last_good_run": arguments.last_good_run,
+        "pipeline": arguments.pipeline, "task": arguments.task, "run": arguments.run, "run_url": arguments.run_url,
+        "repository": arguments.repository, "commit": arguments.commit, "last_good_run": arguments.last_good_run,
+        "log": text(&arguments.log)?, "good_log": text(&arguments.good_log)?,
     });
     let http = reqwest::Client::builder()
         .timeout(TIMEOUT)
@@ -86,8 +124,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         // One that is followed makes a GET of the report, and sends the token along.
         .redirect(Policy::none())
         .build()?;
-    let mut request =
-        http.post(format!("{}/report-failure", arguments.server.trim_end_matches('/'))).json(&body);
+    let mut request = http.post(format!("{}/report-failure", arguments.server)).json(&body);
     let token = match &arguments.token_file {
         Some(path) => Some(read(path)?),
         None => arguments.token.clone(),
@@ -101,23 +138,26 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if arguments.no_wait {
         request = request.header("prefer", "respond-async");
     }
+    Ok(request)
+}
+
+/// Posts and prints.
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let request = request(&arguments)?;
     let spinner = spinner(&arguments);
     let answer = request.send().await;
     spinner.finish_and_clear();
     let response = match answer {
         Ok(response) => response,
         Err(error) => {
-            eprintln!("regreen: {} cannot be reached: {}", arguments.server, error.without_url());
-            return Ok(ExitCode::from(3));
+            errln!("regreen: {}", unreachable(&arguments.server, error));
+            return Ok(ExitCode::from(UNREACHABLE));
         }
     };
     let status = response.status().as_u16();
     let answer: Value = match elsewhere(&response) {
         Some(detail) => json!({ "detail": detail }),
-        None => response
-            .json()
-            .await
-            .unwrap_or_else(|_| json!({"detail": format!("HTTP {status} without a readable answer")})),
+        None => response.json().await.unwrap_or_else(|_| unreadable(&arguments.server, status)),
     };
     print_answer(&arguments, status, &answer);
     Ok(ExitCode::from(match status {
@@ -127,6 +167,23 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         502 => 1,
         _ => 2,
     }))
+}
+
+/// Why there was no answer, and what to do.
+fn unreachable(server: &str, error: reqwest::Error) -> String {
+    let advice = if error.is_connect() {
+        "is a server running there (`regreen serve`)? Another one is named by `--server URL` or REGREEN_SERVER"
+    } else if error.is_timeout() {
+        "the report may have been taken: look at its list of reports before you send it again"
+    } else {
+        "the connection ended before the answer: see the server's log. With `--idempotency-key` a report can be sent again and is one all the same"
+    };
+    format!("{server} cannot be reached: {}; {advice}", in_words(&error.without_url().into()))
+}
+
+/// What is said of an answer that Regreen would not give.
+fn unreadable(server: &str, status: u16) -> Value {
+    json!({ "detail": format!("HTTP {status} without a readable answer; is {server} the address of Regreen?") })
 }
 
 /// Where to report instead, when the answer is a redirect.
@@ -152,15 +209,28 @@ fn spinner(arguments: &Arguments) -> ProgressBar {
 
 fn print_answer(arguments: &Arguments, status: u16, answer: &Value) {
     if arguments.json {
-        println!("{answer}");
+        outln!("{answer}");
         return;
     }
     match (status, answer["result"].as_str(), answer["detail"].as_str()) {
-        (200 | 202, Some(result), _) => println!("{result}"),
-        (_, _, Some(detail)) => eprintln!("regreen: {detail}"),
-        _ => eprintln!("regreen: the server answered HTTP {status}"),
+        (200 | 202, Some(result), _) => outln!("{result}"),
+        (_, _, Some(detail)) => errln!("regreen: {detail}{}", advice(arguments, status)),
+        _ => errln!("regreen: the server answered HTTP {status}"),
     }
     if let Some(id) = answer["report_id"].as_str() {
-        println!("{}/api/reports/{id}", arguments.server.trim_end_matches('/'));
+        outln!("{}/reports/{id}", arguments.server);
+    }
+}
+
+/// What to do about a refusal, where the server cannot know it.
+fn advice(arguments: &Arguments, status: u16) -> &'static str {
+    match status {
+        401 if arguments.token.is_none() && arguments.token_file.is_none() => {
+            "; give an API key with `--token-file FILE` or REGREEN_TOKEN (`regreen token create --role reporter --name NAME` makes one)"
+        }
+        413 if arguments.log.is_some() => {
+            "; send the end of the log, where failures stand: `tail -c 16M LOG | regreen report … --log -`"
+        }
+        _ => "",
     }
 }

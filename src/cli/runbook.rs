@@ -37,13 +37,13 @@ pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCo
     let (incident, resolutions) = found?;
     let text = knowledge::draft(&incident, &resolutions)?;
     match out {
-        None => print!("{text}"),
+        None => out!("{text}"),
         Some(path) => {
             let file = std::fs::File::create_new(&path);
             let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
             std::io::Write::write_all(&mut file, text.as_bytes())
                 .with_context(|| format!("cannot write {}", path.display()))?;
-            println!("Written to {}. Finish it, then: regreen ingest {}", path.display(), path.display());
+            outln!("Written to {}. Finish it, then: regreen ingest {}", path.display(), path.display());
         }
     }
     Ok(ExitCode::SUCCESS)

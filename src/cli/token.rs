@@ -1,17 +1,22 @@
 //! `token`: API keys of this server.
 
+use crate::app::Connected;
 use crate::auth::{self, NewKey};
 use crate::config::Config;
+use crate::db::private::PrivatePostgres;
 use crate::domain::Role;
 use crate::{app, clock, db, telemetry};
 use anyhow::Context as _;
 use clap::Subcommand;
-use sqlx::PgPool;
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// Who makes keys on the command line.
 const OPERATOR: &str = "command line";
+
+/// Said when nobody can have used the database before.
+const NEW: &str = "Warning: that database was not there and was made just now. A server with another one does not know this key: \
+     run this with the settings of the server (DATABASE_URL, or the same REGREEN_DATA_DIR).";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -19,7 +24,7 @@ pub(super) enum Action {
     /// Make a key and show it, once.
     Create {
         /// What it may do: reporter, viewer, operator or admin; each may do what those before it may.
-        #[arg(long, value_parser = role)]
+        #[arg(long, value_parser = super::role())]
         role: Role,
         /// What it is for. Not used twice.
         #[arg(long)]
@@ -44,10 +49,6 @@ pub(super) enum Action {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Life(Option<Duration>);
 
-fn role(text: &str) -> Result<Role, String> {
-    Role::parse(text).ok_or_else(|| format!("there is {}", Role::ALL.map(Role::as_str).join(", ")))
-}
-
 fn life(text: &str) -> Result<Life, String> {
     if text == "never" {
         return Ok(Life(None));
@@ -60,7 +61,7 @@ pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCo
     telemetry::init(&config.log)?;
     let connected = app::connect(&config).await?;
     connected.migrate().await?;
-    let done = act(&connected.pool, action, config.auth.keys).await;
+    let done = act(&connected, action, config.auth.keys).await;
     connected.pool.close().await;
     if let Some(private) = connected.private {
         private.stop().await?;
@@ -68,26 +69,37 @@ pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCo
     done.map(|()| ExitCode::SUCCESS)
 }
 
-async fn act(pool: &PgPool, action: Action, taken: bool) -> anyhow::Result<()> {
+async fn act(connected: &Connected, action: Action, taken: bool) -> anyhow::Result<()> {
+    let (pool, place) = (&connected.pool, &connected.place);
     match action {
         Action::Create { role, name, expires: Life(expires_in), namespace } => {
             let new = NewKey { name, role, namespaces: namespace, expires_in, by: OPERATOR.to_owned() };
             let (key, secret) = auth::make_key(pool, new).await?;
             // The key alone on standard output, so that it can be piped into a secret.
-            println!("{}", secret.expose());
+            outln!("{}", secret.expose());
             let until =
                 key.expires_at.map_or_else(|| "for ever".to_owned(), |end| format!("until {}", day(end)));
-            eprintln!(
+            errln!(
                 "`{}` may act as {} {until}. Keep it now: it is not shown again.",
                 key.name,
                 key.role.as_str()
             );
+            errln!("It is stored in {place}.");
+            if connected.private.as_ref().is_some_and(PrivatePostgres::is_new) {
+                errln!("{NEW}");
+            }
             if !taken {
-                eprintln!("This configuration takes no keys: set `auth.ways` (REGREEN_AUTH) to `keys`.");
+                errln!("This configuration takes no keys: set `auth.ways` (REGREEN_AUTH) to `keys`.");
             }
         }
         Action::List => {
-            for key in db::keys::list(pool).await? {
+            let keys = db::keys::list(pool).await?;
+            if keys.is_empty() {
+                errln!(
+                    "There is no key yet in {place}. `regreen token create --role reporter --name NAME` makes one."
+                );
+            }
+            for key in keys {
                 let state = match (key.revoked_at, key.expires_at) {
                     (Some(at), _) => format!("revoked {}", day(at)),
                     (None, Some(at)) if at <= clock::now() => format!("expired {}", day(at)),
@@ -99,15 +111,15 @@ async fn act(pool: &PgPool, action: Action, taken: bool) -> anyhow::Result<()> {
                     .map_or_else(|| "never used".to_owned(), |at| format!("used {}", day(at)));
                 let bound =
                     key.namespaces.map_or_else(String::new, |all| format!("  only {}", all.join(", ")));
-                println!("{}  {:<24} {:<9} {state:<28} {used}{bound}", key.id, key.name, key.role.as_str());
+                outln!("{}  {:<24} {:<9} {state:<28} {used}{bound}", key.id, key.name, key.role.as_str());
             }
         }
         Action::Revoke { key } => {
             let known = auth::revoke_key(pool, &key, OPERATOR).await?;
             let known = known.with_context(|| {
-                format!("there is no key `{key}` that could be revoked; see `regreen token list`")
+                format!("there is no key `{key}` in {place} that could be revoked; see `regreen token list`")
             })?;
-            println!("`{}` is revoked.", known.name);
+            outln!("`{}` is revoked.", known.name);
         }
     }
     Ok(())

@@ -52,7 +52,8 @@ fn begin(log: &Log, exports: Option<&Exports>) -> anyhow::Result<()> {
     words = format!("{words},{WORK}=error");
     let filter =
         |words: &str| EnvFilter::try_new(words).map_err(|error| anyhow::anyhow!("`log.filter`: {error}"));
-    let told = fmt::layer().with_writer(std::io::stderr);
+    // A line that cannot be written is not complained of where it could not be written: that would panic.
+    let told = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     // A file or a collector shows colours as signs between the words.
     let told = if std::io::stderr().is_terminal() { told } else { told.with_ansi(false) };
     let told = if log.json { told.json().boxed() } else { told.boxed() };

@@ -6,13 +6,13 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-fn regreen(arguments: &[&str], env: &[(&str, &str)]) -> Output {
+pub fn regreen(arguments: &[&str], env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_regreen"));
     command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").envs(env.iter().copied());
     command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).output().unwrap()
 }
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -33,6 +33,8 @@ fn help_names_every_command() {
         "health",
         "doctor",
         "openapi",
+        "completions",
+        "man",
         "check-config",
     ] {
         assert!(help.contains(&format!("  {command} ")), "{help}");

@@ -138,21 +138,21 @@ impl Hide {
 pub(super) fn print(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     if json {
         for finding in findings {
-            println!("{}", serde_json::to_string(finding)?);
+            outln!("{}", serde_json::to_string(finding)?);
         }
         return Ok(());
     }
     let no_colour = process_env("NO_COLOR").is_some_and(|set| !set.is_empty());
     let colour = std::io::stdout().is_terminal() && !no_colour;
     for Finding { check, mark, says, advice, .. } in findings {
-        println!("{} {check:<12} {says}", marked(*mark, colour));
+        outln!("{} {check:<12} {says}", marked(*mark, colour));
         if let Some(advice) = advice {
-            println!("{:22}→ {advice}", "");
+            outln!("{:22}→ {advice}", "");
         }
     }
     let count = |mark: Mark| findings.iter().filter(|finding| finding.mark == mark).count();
     let [ok, notes, warnings, errors] = [Mark::Ok, Mark::Note, Mark::Warning, Mark::Error].map(count);
-    println!("\n{ok} ok, {notes} notes, {warnings} warnings, {errors} errors");
+    outln!("\n{ok} ok, {notes} notes, {warnings} warnings, {errors} errors");
     Ok(())
 }
 

@@ -53,6 +53,8 @@ struct Owned {
     lock: Option<File>,
     /// None when the server was adopted.
     child: Option<Child>,
+    /// Whether its data were made by this process.
+    new: bool,
 }
 
 impl PrivatePostgres {
@@ -70,13 +72,14 @@ impl PrivatePostgres {
             Err(TryLockError::WouldBlock) => false,
             Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
         };
-        let held = Owned { lock: owned.then_some(lock), child: None };
+        let held = Owned { lock: owned.then_some(lock), ..Owned::default() };
         // Stopped by whatever way this is left.
         let server = Self(Arc::new(Server { place, folders, programs, owned: Mutex::new(held) }));
         if owned && !server.0.answers().await {
-            server.0.initialise()?;
+            let new = server.0.initialise()?;
             let child = server.0.spawn()?;
-            server.0.owned().child = Some(child);
+            let mut owned = server.0.owned();
+            (owned.child, owned.new) = (Some(child), new);
         }
         server.0.wait_ready().await?;
         Ok(server)
@@ -98,6 +101,18 @@ impl PrivatePostgres {
     #[must_use]
     pub fn connect_options(&self) -> PgConnectOptions {
         self.0.options(NAME)
+    }
+
+    /// Where its data are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.0.place.dir
+    }
+
+    /// Whether there were no data before: this process made an empty database.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.0.owned().new
     }
 
     /// Whether this process started or adopted the server, and stops it.
@@ -185,11 +200,12 @@ impl Server {
         }
     }
 
-    /// Makes the cluster beside its final place, so that a crash in the middle leaves nothing half-made.
-    fn initialise(&self) -> anyhow::Result<()> {
+    /// Makes the cluster beside its final place, so that a crash in the middle leaves nothing half-made. Returns whether there was
+    /// none.
+    fn initialise(&self) -> anyhow::Result<bool> {
         let server = &self.folders.server;
         if let Some(version) = server.head("cluster/PG_VERSION", 16) {
-            return self.check_version(version.trim());
+            return self.check_version(version.trim()).map(|()| false);
         }
         let fresh = self.place.dir.join(HALF_MADE);
         if server.has(HALF_MADE) {
@@ -218,7 +234,8 @@ impl Server {
         if !output.status.success() {
             bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        server.rename(HALF_MADE, "cluster").context("cannot move the new cluster to its place")
+        server.rename(HALF_MADE, "cluster").context("cannot move the new cluster to its place")?;
+        Ok(true)
     }
 
     /// A server reads data of its own major version alone: says what to do instead of leaving it to its log.
