@@ -2,6 +2,7 @@
 
 use crate::domain::{Diagnosis, FailureClass, Fingerprint, Incident, IncidentStatus};
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -146,7 +147,40 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Incid
     Ok(row.map(Incident::from))
 }
 
-/// How a list of incidents is narrowed.
+/// Which incidents of a list are first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Those seen last.
+    #[default]
+    LastSeen,
+    /// Those that are new.
+    FirstSeen,
+    /// Those seen most often.
+    Occurrences,
+}
+
+impl Sort {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::LastSeen, Self::FirstSeen, Self::Occurrences];
+
+    /// Stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LastSeen => "last_seen",
+            Self::FirstSeen => "first_seen",
+            Self::Occurrences => "occurrences",
+        }
+    }
+
+    /// The order of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|sort| sort.as_str() == name)
+    }
+}
+
+/// How a list of incidents is narrowed and sorted.
 #[derive(Debug, Default)]
 pub struct Filter<'a> {
     /// `open` or `resolved`.
@@ -157,6 +191,14 @@ pub struct Filter<'a> {
     pub namespace: Option<&'a str>,
     /// Only those of these namespaces.
     pub within: Option<&'a [String]>,
+    /// Only those seen in this pipeline.
+    pub pipeline: Option<&'a str>,
+    /// Only those seen at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Only those seen before this time.
+    pub until: Option<DateTime<Utc>>,
+    /// Which are first.
+    pub sort: Sort,
     /// Only those with all these words, or beginnings of words, in title or namespace.
     pub text: Option<&'a str>,
     /// Only those after this one in the list.
@@ -165,7 +207,7 @@ pub struct Filter<'a> {
     pub offset: i64,
 }
 
-/// Incidents, latest seen first.
+/// Incidents in the order of the filter.
 pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> sqlx::Result<Vec<Incident>> {
     let words = filter.text.map(beginnings).filter(|words| !words.is_empty());
     let rows = sqlx::query_as!(
@@ -175,9 +217,17 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
            from incidents
            where ($1::text is null or status = $1) and ($2::text is null or class = $2) and ($3::text is null or namespace = $3)
              and ($4::text is null or to_tsvector('simple', regexp_replace(title || ' ' || namespace, '[^[:alnum:]]+', ' ', 'g')) @@ to_tsquery('simple', $4))
-             and ($5::uuid is null or (last_seen, id) < (select b.last_seen, b.id from incidents b where b.id = $5))
+             and ($5::uuid is null or case $9::text
+                     when 'first_seen' then (first_seen, id) < (select b.first_seen, b.id from incidents b where b.id = $5)
+                     when 'occurrences' then (occurrences, id) < (select b.occurrences, b.id from incidents b where b.id = $5)
+                     else (last_seen, id) < (select b.last_seen, b.id from incidents b where b.id = $5) end)
              and ($6::text[] is null or namespace = any($6))
-           order by last_seen desc, id desc offset $7 limit $8"#,
+             and ($10::timestamptz is null or last_seen >= $10) and ($11::timestamptz is null or first_seen < $11)
+             and ($12::text is null or exists (select from reports r where r.incident_id = incidents.id and r.failure ->> 'pipeline' = $12))
+           -- The planner knows the sort's name, so that each of them is read from its index.
+           order by case when $9 = 'first_seen' then first_seen end desc, case when $9 = 'occurrences' then occurrences end desc,
+                    case when $9 = 'last_seen' then last_seen end desc, id desc
+           offset $7 limit $8"#,
         filter.status,
         filter.class,
         filter.namespace,
@@ -185,7 +235,11 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
         filter.before,
         filter.within,
         filter.offset,
-        limit
+        limit,
+        filter.sort.as_str(),
+        filter.since,
+        filter.until,
+        filter.pipeline
     )
     .fetch_all(db)
     .await?;
@@ -319,6 +373,38 @@ pub async fn resolve(db: impl PgExecutor<'_>, id: Uuid, now: DateTime<Utc>) -> s
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// It is not solved after all.
+pub async fn reopen(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("update incidents set status = 'open', resolved_at = null where id = $1", id)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Where an incident was seen last.
+#[derive(Debug, Clone, Serialize)]
+pub struct SeenIn {
+    /// The incident.
+    pub incident: Uuid,
+    /// The pipeline of its latest report.
+    pub pipeline: Option<String>,
+    /// The task within it.
+    pub task: Option<String>,
+}
+
+/// Pipeline and task of the latest report of each of these incidents.
+pub async fn seen_in(db: impl PgExecutor<'_>, incidents: &[Uuid]) -> sqlx::Result<Vec<SeenIn>> {
+    sqlx::query_as!(
+        SeenIn,
+        r#"select i.id as "incident!", r.pipeline, r.task from unnest($1::uuid[]) as i (id)
+           cross join lateral (select failure ->> 'pipeline' as pipeline, failure ->> 'task' as task
+                               from reports where incident_id = i.id order by id desc limit 1) r"#,
+        incidents
+    )
+    .fetch_all(db)
+    .await
 }
 
 /// The pipelines whose reports were placed here, in order of their names.

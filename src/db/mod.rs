@@ -1,5 +1,6 @@
 //! All SQL: free functions over any executor, checked at compile time. Also the private Postgres of a machine without one.
 
+pub mod again;
 pub mod agents;
 pub mod approvals;
 pub mod audit;

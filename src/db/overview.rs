@@ -80,7 +80,7 @@ pub async fn figures(db: impl PgExecutor<'_>, since: DateTime<Utc>) -> sqlx::Res
                   t.p50 as p50_ms, t.p95 as p95_ms,
                   r.claims as "claims!", r.verified as "claims_verified!", r.tokens as "tokens!", r.cost
            from (select percentile_cont(0.5) within group (order by ms) as p50, percentile_cont(0.95) within group (order by ms) as p95
-                 from (select extract(epoch from finished_at - created_at)::double precision * 1000 as ms
+                 from (select extract(epoch from finished_at - coalesce(again_at, created_at))::double precision * 1000 as ms
                        from reports where created_at >= $1 and leads and status = 'done') as waits) t,
                 (select coalesce(sum(claims), 0)::bigint as claims, coalesce(sum(claims_verified), 0)::bigint as verified,
                         coalesce(sum(input_tokens + output_tokens), 0)::bigint as tokens, sum(cost) as cost
@@ -120,6 +120,7 @@ pub async fn pulse(db: impl PgExecutor<'_>) -> sqlx::Result<String> {
                   (select string_agg(id::text || status, ',' order by id) from reports where status in ('queued', 'running', 'waiting')),
                   (select last_seen from incidents order by last_seen desc, id desc limit 1),
                   (select count(*) from incidents where status = 'open'),
+                  (select count(*) from reports where status = 'failed'),
                   (select count(*) from steps s join reports r on r.id = s.report_id where r.status = 'running')) as "pulse!""#
     )
     .fetch_one(db)

@@ -46,6 +46,10 @@ pub struct Taken {
     pub leads: bool,
     /// What its trace is called, when it came with one or one began with it.
     pub traceparent: Option<String>,
+    /// Since when it waits for its outcome: it came in, or was asked for again.
+    pub since: DateTime<Utc>,
+    /// Whether it is investigated although there is a conclusion.
+    pub anew: bool,
 }
 
 struct Row {
@@ -194,6 +198,8 @@ pub struct Filter<'a> {
     pub within: Option<&'a [String]>,
     /// Only of this incident.
     pub incident: Option<Uuid>,
+    /// Only of this pipeline.
+    pub pipeline: Option<&'a str>,
     /// Only by this caller.
     pub caller: Option<&'a str>,
     /// Only older than this one (for the next page).
@@ -212,6 +218,7 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
              and ($4::uuid is null or id < $4)
              and ($5::text is null or caller = $5)
              and ($6::text[] is null or namespace = any($6))
+             and ($8::text is null or failure ->> 'pipeline' = $8)
            order by id desc limit $7"#,
         filter.status,
         filter.namespace,
@@ -219,11 +226,19 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
         filter.before,
         filter.caller,
         filter.within,
-        limit
+        limit,
+        filter.pipeline
     )
     .fetch_all(db)
     .await?;
     Ok(rows.into_iter().map(Report::from).collect())
+}
+
+/// How many failed.
+pub async fn failed(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(r#"select count(*) as "count!" from reports where status = 'failed'"#)
+        .fetch_one(db)
+        .await
 }
 
 /// Takes a report up, unless it is finished, waits for another, or is held by a living worker.
@@ -233,7 +248,7 @@ pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Resu
                   lease_until = clock_timestamp() + make_interval(secs => $3)
            where id = $1 and status in ('queued', 'running') and (lease_until is null or lease_until < clock_timestamp())
            returning id, caller, failure as "failure: Json<Failure>", status, result, error, incident_id, attempts, created_at,
-                     finished_at, leads, traceparent"#,
+                     finished_at, leads, traceparent, coalesce(again_at, created_at) as "since!", anew"#,
         id,
         lease.token,
         lease.length.as_secs_f64()
@@ -253,7 +268,13 @@ pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Resu
             created_at: row.created_at,
             finished_at: row.finished_at,
         };
-        Taken { report: report.into(), leads: row.leads, traceparent: row.traceparent }
+        Taken {
+            report: report.into(),
+            leads: row.leads,
+            traceparent: row.traceparent,
+            since: row.since,
+            anew: row.anew,
+        }
     }))
 }
 

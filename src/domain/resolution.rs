@@ -15,8 +15,10 @@ pub enum Verdict {
     Corrected,
     /// Something worth knowing; the incident stays as it is.
     Note,
-    /// The issue was closed.
+    /// It is solved: a person says so, or its issue was closed.
     Closed,
+    /// It is not: the incident stands again.
+    Reopened,
 }
 
 impl Verdict {
@@ -28,6 +30,7 @@ impl Verdict {
             Self::Corrected => "corrected",
             Self::Note => "note",
             Self::Closed => "closed",
+            Self::Reopened => "reopened",
         }
     }
 
@@ -38,6 +41,7 @@ impl Verdict {
             "confirmed" => Self::Confirmed,
             "corrected" => Self::Corrected,
             "closed" => Self::Closed,
+            "reopened" => Self::Reopened,
             _ => Self::Note,
         }
     }
@@ -45,7 +49,7 @@ impl Verdict {
     /// Whether it ends the incident.
     #[must_use]
     pub fn resolves(self) -> bool {
-        self != Self::Note
+        !matches!(self, Self::Note | Self::Reopened)
     }
 }
 

@@ -1,15 +1,20 @@
 //! `/api/incidents`: causes, and what is known of them.
 
-use super::problem::Problem;
+use super::fields::time;
+use super::problem::{FieldError, Problem};
 use super::reports::{bad_query, cut, known_id, missing, page_size};
 use crate::app::App;
 use crate::db;
-use crate::db::incidents::Filter;
+use crate::db::incidents::{Filter, Sort};
 use crate::db::reports::Filter as ReportFilter;
 use crate::domain::{Caller, Incident, Report, Resolution};
+use crate::triage;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
@@ -28,6 +33,16 @@ pub struct ListQuery {
     class: Option<String>,
     /// Kubernetes namespace.
     namespace: Option<String>,
+    /// Only those seen in this pipeline.
+    pipeline: Option<String>,
+    /// Only those seen at this time (RFC 3339) or later.
+    #[serde(default, deserialize_with = "time")]
+    since: Option<DateTime<Utc>>,
+    /// Only those seen before this time.
+    #[serde(default, deserialize_with = "time")]
+    until: Option<DateTime<Utc>>,
+    /// What is first: `last_seen` (seen last), `first_seen` (new) or `occurrences` (seen most often); `last_seen` when left out.
+    sort: Option<String>,
     /// Only those with all these words, or beginnings of words, in title or namespace.
     text: Option<String>,
     /// The `next` of the page before.
@@ -38,7 +53,7 @@ pub struct ListQuery {
     limit: Option<i64>,
 }
 
-/// Incidents, latest seen first.
+/// Incidents in the order asked for.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct IncidentPage {
     /// The incidents.
@@ -64,7 +79,7 @@ pub struct IncidentDetail {
     reports: Vec<Report>,
 }
 
-/// Incidents, latest seen first.
+/// Incidents, latest seen first where nothing else is asked for.
 #[utoipa::path(get, path = "/api/incidents", tag = "incidents", params(ListQuery),
     responses((status = 200, body = IncidentPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(
@@ -79,6 +94,10 @@ pub async fn list(
         class: query.class.as_deref(),
         namespace: query.namespace.as_deref(),
         within: caller.namespaces.as_deref(),
+        pipeline: query.pipeline.as_deref(),
+        since: query.since,
+        until: query.until,
+        sort: sort(query.sort.as_deref())?,
         text: query.text.as_deref(),
         before: query.before,
         offset: query.offset.unwrap_or(0).max(0),
@@ -86,6 +105,16 @@ pub async fn list(
     let mut incidents = db::incidents::list(&app.pool, &filter, limit + 1).await?;
     let next = cut(&mut incidents, limit, |incident| incident.id);
     Ok(Json(IncidentPage { incidents, next }))
+}
+
+/// The order of that name.
+fn sort(name: Option<&str>) -> Result<Sort, Problem> {
+    let Some(name) = name else { return Ok(Sort::default()) };
+    Sort::parse(name).ok_or_else(|| {
+        let known = Sort::ALL.map(Sort::as_str).join(", ");
+        let problem = format!("`{name}` is none; it has to be one of {known}");
+        Problem::fields(vec![FieldError { field: "sort".to_owned(), problem }])
+    })
 }
 
 /// One incident: diagnosis, issue, occurrences.
@@ -113,4 +142,29 @@ pub async fn get(
     };
     let resolutions = db::resolutions::of_incident(&app.pool, id).await?;
     Ok(Json(IncidentDetail { incident, pipelines, last_good_run, resolutions, reports }))
+}
+
+/// The text of the incident's issue, as it is filed: Markdown.
+#[utoipa::path(get, path = "/api/incidents/{id}/issue", tag = "incidents", params(("id" = Uuid, Path)),
+    responses(
+        (status = 200, description = "The text", body = String, content_type = "text/markdown"),
+        (status = 404, description = "There is no such incident, or it was not investigated yet", body = Problem),
+        (status = 503, description = "The database is away, or the text cannot be written now", body = Problem)))]
+pub async fn issue(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<impl IntoResponse, Problem> {
+    let id = known_id(&id)?;
+    let incident = db::incidents::get(&app.pool, id).await?;
+    let incident = incident.filter(|incident| caller.may_touch(&incident.namespace));
+    let incident = incident.ok_or_else(|| missing("incident"))?;
+    let leader = match db::reports::leader(&app.pool, id).await?.filter(|_| incident.diagnosis.is_some()) {
+        Some(leader) => db::reports::get(&app.pool, leader).await?,
+        None => None,
+    };
+    let leader = leader.ok_or_else(|| missing("text: the incident was not investigated yet"))?;
+    let text = triage::issue_text(&app, &leader, &incident).await;
+    let text = text.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(5))?;
+    Ok(([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], text))
 }

@@ -250,7 +250,7 @@ fn class(method: &Method, path: &str) -> Option<Class> {
     let is_exempt = path == "/health" || path.starts_with("/health/") || path.starts_with("/static/");
     match (method, path) {
         _ if is_exempt => None,
-        (&Method::POST, "/report-failure" | "/webhooks/alertmanager") => Some(Class::Report),
+        (&Method::POST, "/report-failure" | "/reports/new" | "/webhooks/alertmanager") => Some(Class::Report),
         (&Method::POST, "/chat" | "/api/chat" | "/api/chat/stream" | "/v1/chat/completions") => {
             Some(Class::Question)
         }

@@ -14,6 +14,7 @@ pub(crate) mod conversations;
 pub(crate) mod documents;
 mod fields;
 mod health;
+pub(crate) mod incident_actions;
 mod incidents;
 mod json;
 pub(crate) mod keys;
@@ -25,9 +26,10 @@ mod metrics;
 mod openai;
 mod problem;
 mod progress;
-mod report_failure;
+pub(crate) mod report_failure;
 mod reports;
 pub(crate) mod resolutions;
+pub(crate) mod retry;
 mod search;
 mod trace;
 pub(crate) mod usage;
@@ -155,8 +157,14 @@ fn routes() -> Doors {
         .to(Reporter, routes!(reports::list))
         .to(Reporter, routes!(reports::get))
         .to(Reporter, routes!(reports::evidence))
+        .to(Operator, routes!(retry::retry))
         .to(Viewer, routes!(incidents::list))
         .to(Viewer, routes!(incidents::get))
+        .to(Viewer, routes!(incidents::issue))
+        .to(Operator, routes!(incident_actions::resolve_all))
+        .to(Operator, routes!(incident_actions::resolve))
+        .to(Operator, routes!(incident_actions::reopen))
+        .to(Operator, routes!(incident_actions::investigate))
         .taking(BodyLimit::kib(128), Operator, routes!(resolutions::resolve))
         // Signed by the tracker.
         .open(routes!(webhook::hear))

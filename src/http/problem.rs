@@ -60,6 +60,12 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail.join("; ")) }
     }
 
+    /// 422 with one field that is wrong.
+    #[must_use]
+    pub fn field(field: &str, problem: &str) -> Self {
+        Self::fields(vec![FieldError { field: field.to_owned(), problem: problem.to_owned() }])
+    }
+
     /// Its status.
     #[must_use]
     pub fn code(&self) -> StatusCode {

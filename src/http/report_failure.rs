@@ -12,10 +12,11 @@ use crate::triage::{Intake, IntakeError, Submission, intake};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -98,16 +99,10 @@ pub async fn report_failure(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let submission = submission(&headers, Fields::of_body(&app, body, FIELDS).await?)?;
-    let namespace = &submission.failure.namespace;
-    if !caller.may_touch(namespace) {
-        let detail = format!("{} may not report failures of the namespace `{namespace}`", caller.name);
-        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
-    }
     let role = caller.role;
-    let submission = Submission { caller: caller.name, ..submission };
     // Subscribed before the report exists, so that its end cannot be missed.
     let mut outcomes = app.outcomes.subscribe();
-    let id = match take(&app, submission).await? {
+    let id = match take_from(&app, caller, submission).await? {
         Intake::Accepted(id) | Intake::Repeated(id) => id,
         Intake::KeyReused(id) => {
             let detail = "this `Idempotency-Key` was used for another request; send a new key";
@@ -148,6 +143,28 @@ pub async fn report_failure(
             return Ok(accepted(id, false));
         }
     }
+}
+
+/// Stores what was filled in on a page: the same fields, judged by the same rules. The same key is the same form, sent again.
+pub(crate) async fn of_form(
+    app: &App,
+    caller: Caller,
+    values: Map<String, Value>,
+    key: &str,
+) -> Result<Intake, Problem> {
+    let key = HeaderValue::from_str(key).ok().map(|key| (HeaderName::from_static("idempotency-key"), key));
+    let submission = submission(&HeaderMap::from_iter(key), Fields::of(values))?;
+    take_from(app, caller, submission).await
+}
+
+/// Stores it, when it is of a namespace that the caller may report of.
+async fn take_from(app: &App, caller: Caller, submission: Submission) -> Result<Intake, Problem> {
+    let namespace = &submission.failure.namespace;
+    if !caller.may_touch(namespace) {
+        let detail = format!("{} may not report failures of the namespace `{namespace}`", caller.name);
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    take(app, Submission { caller: caller.name, ..submission }).await
 }
 
 /// Stores it, when there is room.

@@ -23,6 +23,8 @@ pub struct ListQuery {
     status: Option<String>,
     /// Kubernetes namespace.
     namespace: Option<String>,
+    /// Only reports of this pipeline.
+    pipeline: Option<String>,
     /// Only reports of this incident.
     incident_id: Option<Uuid>,
     /// The `next` of the page before.
@@ -67,6 +69,7 @@ pub async fn list(
     let filter = Filter {
         status: query.status.as_deref(),
         namespace: query.namespace.as_deref(),
+        pipeline: query.pipeline.as_deref(),
         incident: query.incident_id,
         before: query.before,
         within: caller.namespaces.as_deref(),

@@ -41,7 +41,7 @@ pub fn draft(incident: &Incident, resolutions: &[Resolution]) -> anyhow::Result<
     let cause = resolutions
         .iter()
         .rev()
-        .filter(|said| said.verdict != Verdict::Closed)
+        .filter(|said| !matches!(said.verdict, Verdict::Closed | Verdict::Reopened))
         .find_map(|said| said.cause.as_deref());
     let cause = cause.unwrap_or(&diagnosis.cause);
     let class =

@@ -56,6 +56,19 @@ pub struct Said {
     pub delivery: Option<String>,
 }
 
+/// What came of opening a resolved incident again.
+#[derive(Debug)]
+pub enum Reopened {
+    /// It is open.
+    Open(Incident),
+    /// There is no such incident.
+    Missing,
+    /// It is not resolved.
+    IsOpen,
+    /// Its cause came back meanwhile and has this incident, which is open.
+    CameBack(Uuid),
+}
+
 impl Knowledge {
     /// Remembers a concluded investigation, within the caller's transaction.
     ///
@@ -87,6 +100,23 @@ impl Knowledge {
     /// The database is away.
     pub async fn resolve(&self, incident: Uuid, said: Said) -> sqlx::Result<Option<Resolution>> {
         let now = clock::now();
+        let mut transaction = self.pool.begin().await?;
+        incidents::lock(&mut *transaction, incident).await?;
+        let Some(known) = incidents::get(&mut *transaction, incident).await? else { return Ok(None) };
+        let resolution = self.note(&mut transaction, &known, said, now).await?;
+        transaction.commit().await?;
+        Ok(resolution)
+    }
+
+    /// Stores what somebody says within a transaction that has the incident locked; `None` when this delivery was stored before.
+    async fn note(
+        &self,
+        transaction: &mut PgConnection,
+        known: &Incident,
+        said: Said,
+        now: DateTime<Utc>,
+    ) -> sqlx::Result<Option<Resolution>> {
+        let incident = known.id;
         let mut redactor = Redactor::new();
         // The database's texts cannot hold a NUL.
         let mut clean =
@@ -102,19 +132,16 @@ impl Knowledge {
             created_at: now,
         };
         let delivery = said.delivery.as_deref().map(redact::identifier);
-        let mut transaction = self.pool.begin().await?;
-        incidents::lock(&mut *transaction, incident).await?;
-        let Some(known) = incidents::get(&mut *transaction, incident).await? else { return Ok(None) };
         if !resolutions::add(&mut *transaction, incident, &resolution, delivery.as_deref()).await? {
             return Ok(None);
         }
         if resolution.verdict.resolves() {
             incidents::resolve(&mut *transaction, incident, now).await?;
         }
-        self.rewrite(&mut transaction, incident, now).await?;
+        self.rewrite(&mut *transaction, incident, now).await?;
         let text = told(&resolution);
         let message = NewMessage::of_program("user", &resolution.author, &text);
-        self.converse(&mut transaction, (incident, &known.title), &[message], now).await?;
+        self.converse(&mut *transaction, (incident, &known.title), &[message], now).await?;
         queue::add_index(&mut *transaction).await?;
         let (action, row) = (format!("incident.{}", resolution.verdict.as_str()), incident.to_string());
         let deed = Deed {
@@ -125,8 +152,40 @@ impl Knowledge {
             detail: &format!("origin: {}", resolution.origin),
         };
         audit::add(&mut *transaction, &deed, now).await?;
-        transaction.commit().await?;
         Ok(Some(resolution))
+    }
+
+    /// Opens a resolved incident again.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn reopen(&self, incident: Uuid, author: &str) -> sqlx::Result<Reopened> {
+        let now = clock::now();
+        let mut transaction = self.pool.begin().await?;
+        incidents::lock(&mut *transaction, incident).await?;
+        let Some(known) = incidents::get(&mut *transaction, incident).await? else {
+            return Ok(Reopened::Missing);
+        };
+        if known.status == IncidentStatus::Open {
+            return Ok(Reopened::IsOpen);
+        }
+        if let Some(other) = incidents::open(&mut *transaction, &known.fingerprint).await? {
+            return Ok(Reopened::CameBack(other.id));
+        }
+        incidents::reopen(&mut *transaction, incident).await?;
+        let said = Said {
+            verdict: Verdict::Reopened,
+            cause: None,
+            fix: None,
+            link: None,
+            author: author.to_owned(),
+            origin: "person",
+            delivery: None,
+        };
+        self.note(&mut transaction, &known, said, now).await?;
+        let open = incidents::get(&mut *transaction, incident).await?;
+        transaction.commit().await?;
+        Ok(open.map_or(Reopened::Missing, Reopened::Open))
     }
 
     /// The incident's document, made anew of all that is known.
@@ -148,7 +207,8 @@ impl Knowledge {
             content_hash: &hex::encode(Sha256::digest(body.as_bytes())),
             signatures: &serde_json::json!([]),
             body: &body,
-            solved: !resolutions.is_empty() || incident.status == IncidentStatus::Resolved,
+            solved: incident.status == IncidentStatus::Resolved
+                || resolutions.last().is_some_and(|said| said.verdict != Verdict::Reopened),
             incident_id: Some(id),
             conversation_id: None,
             chunks: &chunks,
@@ -280,7 +340,9 @@ pub(crate) fn told(resolution: &Resolution) -> String {
         Verdict::Confirmed => format!("{by} confirmed the cause on {date}."),
         Verdict::Corrected => format!("{by} corrected the cause on {date}."),
         Verdict::Note => format!("{by} noted on {date}:"),
-        Verdict::Closed => format!("{by} closed the issue on {date}."),
+        Verdict::Closed if resolution.origin == "tracker" => format!("{by} closed the issue on {date}."),
+        Verdict::Closed => format!("{by} resolved it on {date}."),
+        Verdict::Reopened => format!("{by} opened it again on {date}."),
     };
     if let Some(cause) = &resolution.cause {
         let _ = write!(text, " Cause: {}", cause.trim());

@@ -19,7 +19,7 @@ pub use draft::draft;
 pub use index::Progress;
 pub use ingest::{API_SOURCE, Ingested};
 pub(crate) use learn::told;
-pub use learn::{Investigated, Said};
+pub use learn::{Investigated, Reopened, Said};
 pub use passages::Passage;
 pub use said::SaidBefore;
 pub use search::{Found, Hit, Query, Reason};

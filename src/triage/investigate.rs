@@ -12,7 +12,7 @@ use crate::clock;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::recordings::{self, Recording};
 use crate::db::usage::Purpose;
-use crate::db::{audit, incidents, reports, runs};
+use crate::db::{again, audit, incidents, reports, runs};
 use crate::domain::policy::Asker;
 use crate::domain::{Diagnosis, Evidence, Incident, Message, Report, Run, StepName, StopReason};
 use crate::evidence::untrusted::links::Links;
@@ -37,7 +37,7 @@ pub(super) async fn investigate(
     collected: Collected,
     cancel: &CancellationToken,
 ) -> Result<Diagnosis, Halt> {
-    if let Some(concluded) = &incident.diagnosis {
+    if let Some(concluded) = incident.diagnosis.as_ref().filter(|_| !held.anew) {
         // Maybe from another report's evidence: its claims have to hold in this one's.
         let (mut diagnosis, pieces) = (concluded.clone(), collected.pieces);
         let verified = app.blocking.run_checked(prepare::LIMIT, move |deadline| {
@@ -236,6 +236,7 @@ async fn store(
         evidence::insert(&mut *transaction, Owner::Report(held.report.id), &added, now).await?;
     }
     incidents::set_diagnosis(&mut *transaction, incident.id, diagnosis).await?;
+    again::concluded(&mut transaction, held.report.id).await?;
     let investigated = Investigated { incident: incident.id, failure: &held.report.failure, diagnosis };
     app.knowledge.remember(&mut transaction, &investigated).await?;
     reports::add_step(&mut *transaction, held.report.id, StepName::Investigate, &found, (now, elapsed))

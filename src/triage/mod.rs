@@ -1,5 +1,6 @@
 //! A failure report's way to a filed issue: intake, collect, place, investigate, publish.
 
+mod again;
 mod arguments;
 mod brief;
 mod collect;
@@ -14,9 +15,11 @@ mod replay;
 mod run;
 mod tracker;
 
+pub use again::{Again, investigate as investigate_again, retry};
 pub use brief::Room;
 pub use collect::Fetched;
 pub use intake::{Intake, IntakeError, Submission, intake};
 pub use needs::{Need, events, issues, log, needs, pods};
+pub use publish::issue_text;
 pub use replay::{Compared, Replay, Side, analyst, replay};
 pub use run::{Ran, run};

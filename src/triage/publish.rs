@@ -10,7 +10,7 @@ use crate::config::Tracker;
 use crate::db::audit::{self, Deed};
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, resolutions};
-use crate::domain::{Claim, Diagnosis, Evidence, Fingerprint, Incident, Reader, Verdict};
+use crate::domain::{Claim, Diagnosis, Evidence, Fingerprint, Incident, Reader, Report, Verdict};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown;
 use crate::knowledge::{self, Said};
@@ -43,7 +43,8 @@ pub(super) async fn publish(
         return Ok(told(diagnosis));
     };
     if let Some(url) = &incident.issue_url {
-        return Ok(format!("Issue created: {url}"));
+        let said = if held.anew { "Investigated again; its issue stays as it is:" } else { "Issue created:" };
+        return Ok(format!("{said} {url}"));
     }
     let marker = marker(incident.id);
     let unsure = incidents::issue_unsure_until(&app.pool, incident.id).await?;
@@ -63,7 +64,7 @@ pub(super) async fn publish(
             )));
         }
         (None, None) => {
-            let body = body(app, held, incident, diagnosis, &marker).await?;
+            let body = body(app, held.report, incident, diagnosis, &marker).await?;
             let title: String = diagnosis.title.chars().take(MAX_TITLE).collect();
             let title = markdown::defused_title(&title, &app.config.privacy.links);
             held.renew(app).await?;
@@ -164,9 +165,18 @@ fn told(diagnosis: &Diagnosis) -> String {
     text
 }
 
+/// The text of an incident's issue, as it is filed for this report.
+///
+/// # Errors
+/// Why it cannot be written, in words.
+pub async fn issue_text(app: &App, report: &Report, incident: &Incident) -> Result<String, String> {
+    let diagnosis = incident.diagnosis.as_ref().ok_or("the incident was not investigated yet")?;
+    body(app, report, incident, diagnosis, &marker(incident.id)).await.map_err(|halt| halt.to_string())
+}
+
 async fn body(
     app: &App,
-    held: &Held<'_>,
+    report: &Report,
     incident: &Incident,
     diagnosis: &Diagnosis,
     marker: &str,
@@ -178,7 +188,7 @@ async fn body(
         None => None,
     };
     let said = match &previous {
-        Some(previous) if previous.namespace == held.report.failure.namespace => {
+        Some(previous) if previous.namespace == report.failure.namespace => {
             resolutions::of_incident(&app.pool, previous.id).await?
         }
         _ => Vec::new(),
@@ -189,21 +199,21 @@ async fn body(
         let url = previous.issue_url.as_deref().map(|url| issue::address(url, links));
         json!({ "url": url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
     });
-    let pieces = evidence::of(&app.pool, Owner::Report(held.report.id), &Reader::nobody()).await?;
+    let pieces = evidence::of(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?;
     let (all, own) = (diagnosis.claims.clone(), links.clone());
     let claims = app.blocking.run(prepare::LIMIT, move |_| shown(&all, &pieces, &own)).await?;
     let dropped = diagnosis.claims.len() - claims.len();
     let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let values = json!({
-        "failure": issue::failure(&held.report.failure, links),
+        "failure": issue::failure(&report.failure, links),
         "diagnosis": issue::diagnosis(diagnosis, links),
         "class": diagnosis.class.as_str(),
         "confidence": serde_json::to_value(diagnosis.confidence).map(name).unwrap_or_default(),
         "claims": claims,
         "dropped": dropped,
         "previous": previous,
-        "report_id": held.report.id.to_string(),
-        "report_url": app.report_url(held.report.id),
+        "report_id": report.id.to_string(),
+        "report_url": app.report_url(report.id),
         "marker": marker,
     });
     app.prompts.render("issue", values).map_err(|error| Halt::Failed(format!("{error:#}")))

@@ -16,6 +16,7 @@ use crate::journal::{self, Journal, Note};
 use crate::metrics::metrics;
 use crate::notify;
 use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -111,6 +112,10 @@ impl From<sqlx::Error> for Halt {
 pub(super) struct Held<'a> {
     pub(super) report: &'a Report,
     pub(super) leads: bool,
+    /// Since when its outcome is waited for.
+    since: DateTime<Utc>,
+    /// Whether it is investigated although there is a conclusion.
+    pub(super) anew: bool,
     pub(super) token: Uuid,
     /// Times the queue tried before.
     pub(super) retry: u32,
@@ -143,20 +148,22 @@ impl Held<'_> {
 /// The database is away, so that not even the outcome could be stored: the queue tries again.
 pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Ran> {
     let lease = Lease { token: Uuid::new_v4(), length: app.config.queue.lease };
-    let Some(Taken { report, leads, traceparent }) = db::soon(reports::take(&app.pool, id, lease)).await?
+    let Some(Taken { report, leads, traceparent, since, anew }) =
+        db::soon(reports::take(&app.pool, id, lease)).await?
     else {
         let until = db::soon(reports::held_until(&app.pool, id)).await?;
         return Ok(
             until.map_or(Ran::Over, |until| Ran::Again(format!("held by another worker until {until}")))
         );
     };
-    let held = Held { report: &report, leads, token: lease.token, retry, closing: AtomicBool::new(false) };
+    let (token, closing) = (lease.token, AtomicBool::new(false));
+    let held = Held { report: &report, leads, since, anew, token, retry, closing };
     let parent = trace::parent(traceparent.as_deref());
     let attributes = vec![KeyValue::new("regreen.report.id", id.to_string())];
     let span = Span::begin_under(&parent, "triage".to_owned(), SpanKind::Consumer, attributes);
     let work = async {
         if report.attempts == 1 {
-            trace::past("queue", report.created_at, clock::now());
+            trace::past("queue", since, clock::now());
         }
         let ran = take_up(app, &held, last).await;
         // Of what goes on later, and of what another worker has now.
@@ -316,26 +323,30 @@ async fn finish(
             queue::add_triage(&mut *transaction, waiting).await?;
         }
     }
-    let own = [(held.report.id, held.report.failure.namespace.as_str())];
-    notify::note(&mut transaction, app, (ended.novelty, Some(ended.class)), &own).await?;
+    // That the cause is new was told when it was.
+    if !held.anew {
+        let own = [(held.report.id, held.report.failure.namespace.as_str())];
+        notify::note(&mut transaction, app, (ended.novelty, Some(ended.class)), &own).await?;
+    }
     let theirs: Vec<(Uuid, &str)> =
         others.iter().map(|report| (report.id, report.namespace.as_str())).collect();
     notify::note(&mut transaction, app, (Novelty::Known, Some(ended.class)), &theirs).await?;
-    journal::note(end(held.report, "done", detail));
+    journal::note(end(held, "done", detail));
     audit::commit(transaction).await?;
-    metrics().report("done", age(held.report));
+    metrics().report("done", age(held));
     metrics().reports.with_label_values(&["done"]).inc_by(others.len() as u64);
     tracing::info!(report = %held.report.id, "report done");
     Ok(())
 }
 
-/// That a report ended, and how long it took since it came in.
-fn end(report: &Report, outcome: &str, detail: &str) -> Note {
-    Note::new("report.finish", ("report", &report.id.to_string()), outcome).detail(detail).took(age(report))
+/// That a report ended, and how long it took.
+fn end(held: &Held<'_>, outcome: &str, detail: &str) -> Note {
+    let id = held.report.id.to_string();
+    Note::new("report.finish", ("report", &id), outcome).detail(detail).took(age(held))
 }
 
-fn age(report: &Report) -> Duration {
-    (clock::now() - report.created_at).to_std().unwrap_or_default()
+fn age(held: &Held<'_>) -> Duration {
+    (clock::now() - held.since).to_std().unwrap_or_default()
 }
 
 async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<()> {
@@ -359,9 +370,9 @@ async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<()> {
     }
     let own = [(held.report.id, held.report.failure.namespace.as_str())];
     notify::note(&mut transaction, app, (Novelty::Failed, None), &own).await?;
-    journal::note(end(held.report, "failed", reason));
+    journal::note(end(held, "failed", reason));
     audit::commit(transaction).await?;
-    metrics().report("failed", age(held.report));
+    metrics().report("failed", age(held));
     tracing::error!(report = %held.report.id, reason, "report failed");
     Ok(())
 }

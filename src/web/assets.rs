@@ -11,6 +11,8 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 /// Name, kind, content.
 const ASSETS: &[(&str, &str, &str)] = &[
     ("style.css", "text/css; charset=utf-8", include_str!("static/style.css")),
+    ("work.css", "text/css; charset=utf-8", include_str!("static/work.css")),
+    ("reading.js", JAVASCRIPT, include_str!("static/reading.js")),
     ("pages.js", JAVASCRIPT, include_str!("static/pages.js")),
     ("log.js", JAVASCRIPT, include_str!("static/log.js")),
     // htmx 4.0.1 and its part for events, under the Zero-Clause BSD licence beside them.

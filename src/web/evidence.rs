@@ -87,7 +87,7 @@ async fn show(
     }
     // The section, the page that the evidence belongs to, and what it is called.
     let (section, name, path, what) = match owner {
-        Owner::Report(id) => ("/incidents", "Incidents", format!("/reports/{id}"), "report"),
+        Owner::Report(id) => ("/reports", "Reports", format!("/reports/{id}"), "report"),
         Owner::Conversation(id) => ("/chat", "Chat", format!("/chat/{id}"), "conversation"),
     };
     let trail = value([[name, section], [what, path.as_str()]]);

@@ -44,13 +44,15 @@ pub(super) enum Kind {
 
 /// The JSON body of an API request; fields left empty are `null`.
 pub(super) fn body(sent: &Sent, fields: &[(&str, Kind)]) -> Bytes {
-    let value = |(name, kind): &(&str, Kind)| {
-        let text = field(sent, name).replace("\r\n", "\n");
-        let value = if text.is_empty() { Value::Null } else { read(&text, *kind) };
-        ((*name).to_owned(), value)
-    };
-    let object: Map<String, Value> = fields.iter().map(value).collect();
+    let object: Map<String, Value> =
+        fields.iter().map(|(name, kind)| ((*name).to_owned(), one(sent, name, *kind))).collect();
     Bytes::from(Value::Object(object).to_string())
+}
+
+/// The value of one field; `null` when it was left empty.
+pub(super) fn one(sent: &Sent, name: &str, kind: Kind) -> Value {
+    let text = field(sent, name).replace("\r\n", "\n");
+    if text.is_empty() { Value::Null } else { read(&text, kind) }
 }
 
 fn read(text: &str, kind: Kind) -> Value {

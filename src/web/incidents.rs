@@ -1,20 +1,25 @@
 //! Incidents: the list, one with everything known about it, and the form that says how it was.
 
-use super::asked::{Asked, Posted, some};
+use super::asked::{Asked, Posted, day, some};
+use super::excerpts;
 use super::forms::{self, Kind, Refused};
+use super::logs::Logs;
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::documents::{self, Realm};
 use crate::db::evidence::Owner;
+use crate::db::incidents::Sort;
 use crate::db::reports::Filter as ReportFilter;
 use crate::db::{evidence, incidents, reports, resolutions, runs};
-use crate::domain::{Caller, FailureClass, Incident, Reader, Report};
-use crate::http::{self, known_id, missing};
+use crate::domain::{Caller, FailureClass, Incident, IncidentStatus, Reader, Report};
+use crate::http::{self, Problem, known_id, missing};
 use crate::knowledge::Hit;
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -34,8 +39,43 @@ pub(super) struct Wanted {
     #[serde(default)]
     namespace: String,
     #[serde(default)]
+    pipeline: String,
+    /// First and last day, such as `2026-11-30`.
+    #[serde(default)]
+    since: String,
+    #[serde(default)]
+    until: String,
+    #[serde(default)]
+    sort: String,
+    #[serde(default)]
     q: String,
     before: Option<Uuid>,
+    /// How many were resolved just now.
+    #[serde(skip_serializing)]
+    resolved: Option<usize>,
+}
+
+impl Wanted {
+    /// What narrows the list, with the names of its fields.
+    fn narrowing(&self) -> [(&'static str, &str); 7] {
+        [
+            ("q", self.q.trim()),
+            ("status", self.status.trim()),
+            ("class", self.class.trim()),
+            ("namespace", self.namespace.trim()),
+            ("pipeline", self.pipeline.trim()),
+            ("since", self.since.trim()),
+            ("until", self.until.trim()),
+        ]
+    }
+
+    /// The query that leads to this list, without its page.
+    fn query(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let all = self.narrowing().into_iter().chain([("sort", self.sort.trim())]);
+        query.extend_pairs(all.filter(|(_, text)| !text.is_empty()));
+        query.finish()
+    }
 }
 
 pub(super) async fn list(
@@ -48,6 +88,10 @@ pub(super) async fn list(
         namespace: some(&asked.namespace),
         // Pages are for whoever reads all namespaces.
         within: None,
+        pipeline: some(&asked.pipeline),
+        since: day(&asked.since, false),
+        until: day(&asked.until, true),
+        sort: Sort::parse(asked.sort.trim()).unwrap_or_default(),
         text: some(&asked.q),
         before: asked.before,
         offset: 0,
@@ -55,20 +99,50 @@ pub(super) async fn list(
     let mut found = incidents::list(&app.pool, &filter, PAGE + 1).await?;
     let next = http::cut(&mut found, PAGE, |incident| incident.id);
     let classes: Vec<&str> = FailureClass::ALL.iter().map(|class| class.as_str()).collect();
-    let narrowed =
-        [&asked.status, &asked.class, &asked.namespace, &asked.q].iter().any(|text| !text.trim().is_empty());
-    let values = context! { asked => value(&asked), incidents => value(&found), next => value(next), classes, narrowed };
+    let values = context! {
+        narrowed => asked.narrowing().iter().any(|(_, text)| !text.is_empty()),
+        query => asked.query(),
+        resolved => asked.resolved,
+        asked => value(&asked),
+        seen => seen_in(&app, &found).await?,
+        openings => found.iter().any(|incident| incident.status == IncidentStatus::Open),
+        incidents => value(&found),
+        next => value(next),
+        classes,
+    };
     page::show(&app, "/incidents", "incidents.html", values).await
+}
+
+/// Pipeline and task of each incident's latest report, by the incident's id.
+pub(super) async fn seen_in(app: &App, found: &[Incident]) -> sqlx::Result<Value> {
+    let ids: Vec<Uuid> = found.iter().map(|incident| incident.id).collect();
+    let seen = incidents::seen_in(&app.pool, &ids).await?;
+    let by_id: BTreeMap<String, _> = seen.into_iter().map(|seen| (seen.incident.to_string(), seen)).collect();
+    Ok(value(&by_id))
 }
 
 pub(super) async fn show(
     State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
     Path(id): Path<String>,
 ) -> Result<Html<String>, Trouble> {
-    detail(&app, known_id(&id)?, None).await
+    detail((&app, &logs), known_id(&id)?, Shown::default()).await
 }
 
-async fn detail(app: &App, id: Uuid, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
+/// What the page of an incident shows beside it.
+#[derive(Default)]
+pub(super) struct Shown {
+    /// What was said about it and is not taken.
+    pub(super) refused: Option<Refused>,
+    /// Why something was not done.
+    pub(super) problem: Option<Problem>,
+}
+
+pub(super) async fn detail(
+    (app, logs): (&App, &Logs),
+    id: Uuid,
+    shown: Shown,
+) -> Result<Html<String>, Trouble> {
     let incident = incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
     let filter = ReportFilter { incident: Some(id), ..ReportFilter::default() };
     let occurrences = reports::list(&app.pool, &filter, REPORTS).await?;
@@ -82,9 +156,13 @@ async fn detail(app: &App, id: Uuid, refused: Option<Refused>) -> Result<Html<St
         None => Value::from(()),
     };
     let similar = similar(app, &incident).await;
+    let excerpts = excerpts::of((app, logs), leader, incident.diagnosis.as_ref()).await;
+    let again = investigated.as_ref().is_some_and(|report| !report.status.is_final());
     let values = context! {
         incident => value(&incident),
         leader => value(leader),
+        excerpts => value(excerpts),
+        again => again && incident.diagnosis.is_some(),
         work,
         reports => value(&occurrences),
         pipelines => incidents::pipelines(&app.pool, id).await?,
@@ -92,13 +170,14 @@ async fn detail(app: &App, id: Uuid, refused: Option<Refused>) -> Result<Html<St
         resolutions => value(resolutions::of_incident(&app.pool, id).await?),
         runbooks => used(app, &incident).await?,
         similar => value(&similar),
-        refused => refused.map(value),
+        refused => shown.refused.map(value),
+        problem => shown.problem.map(value),
     };
     page::show(app, "/incidents", "incident.html", values).await
 }
 
 /// What was done for a report: steps, evidence, runs.
-async fn work(app: &App, report: &Report) -> sqlx::Result<Value> {
+pub(super) async fn work(app: &App, report: &Report) -> sqlx::Result<Value> {
     Ok(context! {
         report => value(report),
         steps => value(reports::steps(&app.pool, report.id).await?),
@@ -134,6 +213,7 @@ async fn similar(app: &App, incident: &Incident) -> Vec<Hit> {
 
 pub(super) async fn resolve(
     State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
     caller: Caller,
     Path(id): Path<String>,
     Posted(sent): Posted,
@@ -143,16 +223,9 @@ pub(super) async fn resolve(
     match http::resolutions::resolve(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/incidents/{id}#said")).into_response()),
         Err(problem) if problem.status == 422 => {
-            Ok(detail(&app, known_id(&id)?, Some(Refused::new(sent, problem))).await?.into_response())
+            let shown = Shown { refused: Some(Refused::new(sent, problem)), ..Shown::default() };
+            Ok(detail((&app, &logs), known_id(&id)?, shown).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }
-}
-
-/// A report: how far it is, what was done for it.
-pub(super) async fn report(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Trouble> {
-    let id = known_id(&id)?;
-    let report = reports::get(&app.pool, id).await?.ok_or_else(|| missing("report"))?;
-    let values = context! { report => value(&report), work => work(&app, &report).await? };
-    Ok(page::show(&app, "/incidents", "report.html", values).await?.into_response())
 }

@@ -10,7 +10,9 @@ mod audit;
 mod chat;
 mod conversations;
 mod evidence;
+mod excerpts;
 mod forms;
+mod incident_actions;
 mod incidents;
 mod keys;
 mod links;
@@ -18,8 +20,11 @@ mod live;
 mod login;
 mod logs;
 mod markdown;
+mod multipart;
 mod overview;
 mod page;
+mod report_form;
+mod reports;
 mod runbooks;
 mod schema_form;
 mod servers;
@@ -46,7 +51,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// Every page, who may see or send it (the least role), and how much may be sent: 64 KiB where nothing else is said.
 pub(crate) fn pages() -> Pages {
-    use Role::{Admin, Operator, Viewer};
+    use Role::{Admin, Operator, Reporter, Viewer};
     Pages::new()
         .get("/login", None, login::show)
         .post("/login", None, login::with_key)
@@ -57,8 +62,17 @@ pub(crate) fn pages() -> Pages {
         .get("/live", Viewer, live::changes)
         .get("/incidents", Viewer, incidents::list)
         .get("/incidents/{id}", Viewer, incidents::show)
+        .post("/incidents/resolve", Operator, incident_actions::resolve_all)
         .post("/incidents/{id}/resolution", Operator, incidents::resolve)
-        .get("/reports/{id}", Viewer, incidents::report)
+        .post("/incidents/{id}/resolve", Operator, incident_actions::resolve)
+        .post("/incidents/{id}/reopen", Operator, incident_actions::reopen)
+        .post("/incidents/{id}/investigate", Operator, incident_actions::investigate)
+        .get("/reports", Viewer, reports::list)
+        // A log comes with it.
+        .get("/reports/new", Reporter, report_form::show)
+        .post_long(BodyLimit::CONFIGURED, "/reports/new", Reporter, report_form::send)
+        .get("/reports/{id}", Viewer, reports::show)
+        .post("/reports/{id}/retry", Operator, reports::retry)
         .get("/reports/{id}/evidence/{label}", Viewer, evidence::of_report)
         .get("/reports/{id}/evidence/{label}/lines", Viewer, evidence::lines_of_report)
         .get("/conversations/{id}/evidence/{label}", Viewer, evidence::of_conversation)

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 /// Days that the trend shows, and that figures are taken of.
 const DAYS: i64 = 30;
+/// Failed reports that are listed.
+const FAILURES: i64 = 5;
 /// How old figures may be when no report changed: they sum up runs of conversations too.
 const FRESH: Duration = Duration::from_secs(10);
 /// Size of the trend's drawing.
@@ -88,6 +90,8 @@ pub(super) async fn show(
     let answering = overview::answering(&app.pool).await?;
     let latest = incidents::list(&app.pool, &Filter { status: Some("open"), ..Filter::default() }, 8).await?;
     let running = running(&app).await?;
+    let filter = ReportFilter { status: Some("failed"), ..ReportFilter::default() };
+    let failures = reports::list(&app.pool, &filter, FAILURES).await?;
     let values = context! {
         days => DAYS,
         classes => value(classes(counts)),
@@ -97,7 +101,10 @@ pub(super) async fn show(
         most => trend.iter().map(|day| day.reports).max().unwrap_or(0),
         figures => value(figures),
         answering => value(&answering),
+        seen => super::incidents::seen_in(&app, &latest).await?,
         latest => value(&latest),
+        failed => reports::failed(&app.pool).await?,
+        failures => value(failures),
         running => value(&running),
         servers => value(app.mcp.status()),
         model => app.model.as_ref().map(|model| model.name().to_owned()),

@@ -26,9 +26,10 @@ use std::sync::{Arc, LazyLock};
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/web/templates");
 
 /// Name and path of each section, and the least role that sees it.
-const NAV: [(&str, &str, Role); 13] = [
+const NAV: [(&str, &str, Role); 14] = [
     ("Overview", "/", Role::Viewer),
     ("Incidents", "/incidents", Role::Viewer),
+    ("Reports", "/reports", Role::Viewer),
     ("Chat", "/chat", Role::Operator),
     ("Conversations", "/conversations", Role::Viewer),
     ("Approvals", "/approvals", Role::Viewer),

@@ -9,10 +9,15 @@ fn time(value: &Value) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
 }
 
-fn element(time: DateTime<Utc>, shown: &str) -> Value {
-    let exact = time.format("%Y-%m-%d %H:%M:%S UTC");
+/// A script shows it in the reader's zone: the text where it is `exact`, and what stands on it either way.
+fn element(time: DateTime<Utc>, shown: &str, class: &str) -> Value {
+    let exact = exact(time);
     let machine = time.format("%Y-%m-%dT%H:%M:%SZ");
-    Value::from_safe_string(format!("<time datetime=\"{machine}\" title=\"{exact}\">{shown}</time>"))
+    Value::from_safe_string(format!("<time{class} datetime=\"{machine}\" title=\"{exact}\">{shown}</time>"))
+}
+
+fn exact(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// `5 minutes ago`, with the exact time at hand.
@@ -28,13 +33,13 @@ pub(super) fn ago(value: &Value) -> Value {
         }
         None => "just now".to_owned(),
     };
-    element(time, &shown)
+    element(time, &shown, "")
 }
 
-/// The date and time of day.
+/// The date and time of day, in UTC where no script shows it in the reader's zone.
 pub(super) fn when(value: &Value) -> Value {
-    time(value)
-        .map_or_else(|| Value::from(""), |time| element(time, &time.format("%Y-%m-%d %H:%M:%S").to_string()))
+    let Some(time) = time(value) else { return Value::from("") };
+    element(time, &exact(time), " class=\"exact\"")
 }
 
 /// A number of milliseconds in the unit that suits it.

@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod again;
 mod alertmanager;
 mod api_schema;
 mod approvals;
@@ -56,6 +57,7 @@ mod openai_door;
 mod oversize;
 mod own_access;
 mod pages;
+mod pages_work;
 mod plants;
 mod policy;
 mod policy_property;
@@ -68,6 +70,7 @@ mod reconnect;
 mod redaction;
 mod redirects;
 mod replay;
+mod report_form;
 mod reports;
 mod responsive;
 mod search;

@@ -136,6 +136,11 @@ impl Page {
         self.emulate("setScriptExecutionDisabled", json!({"value": true})).await;
     }
 
+    /// The reader is in this time zone.
+    pub async fn zone(&self, zone: &str) {
+        self.emulate("setTimezoneOverride", json!({"timezoneId": zone})).await;
+    }
+
     async fn emulate(&self, what: &str, parameters: Value) {
         self.driver.cdp(&self.window, &format!("Emulation.{what}"), parameters).await.unwrap();
     }

@@ -12,7 +12,36 @@
   const inside = (all, number) => all.some(([first, last]) => number >= first && number <= (last || first));
   const url = location.pathname + "/lines";
   const pieces = new Map();
+  const wrap = document.getElementById("wrap");
   let hits = [], hit = -1, word = "", target = 0, widest = 0;
+
+  // How much higher than one row each line is where lines wrap: known of those that were drawn. Sums of the first so many are kept
+  // in a tree (Fenwick), so that a line is found by its place among a million.
+  let higher = new Float64Array(total + 1), tree = new Float64Array(total + 1);
+  function grow(number, height) {
+    const by = height - HEIGHT - higher[number];
+    higher[number] += by;
+    for (let at = number; by && at <= total; at += at & -at) tree[at] += by;
+    return by !== 0;
+  }
+  function top(number) {
+    let sum = (number - 1) * HEIGHT;
+    for (let at = number - 1; at > 0; at -= at & -at) sum += tree[at];
+    return sum;
+  }
+  function lineAt(y) {
+    let low = 1, high = Math.max(total, 1);
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (top(middle) <= y) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+  function forget() {
+    higher = new Float64Array(total + 1);
+    tree = new Float64Array(total + 1);
+  }
 
   async function fetched(piece) {
     if (!pieces.has(piece)) {
@@ -42,7 +71,7 @@
     const line = document.createElement("li");
     // No id: the browser would scroll to it by itself, and so would the whole page.
     line.dataset.number = number;
-    line.style.top = (number - 1) * HEIGHT + "px";
+    line.style.top = top(number) + "px";
     line.classList.toggle("told", inside(told, number));
     line.classList.toggle("red", red.has(number));
     line.classList.toggle("cited", number === target || (!target && inside(cited, number)));
@@ -60,8 +89,8 @@
   let drawing = 0;
   async function draw() {
     const turn = ++drawing;
-    const first = Math.max(1, Math.floor(box.scrollTop / HEIGHT) + 1 - BEYOND);
-    const last = Math.min(total, Math.ceil((box.scrollTop + box.clientHeight) / HEIGHT) + BEYOND);
+    const first = Math.max(1, lineAt(box.scrollTop) - BEYOND);
+    const last = Math.min(total, lineAt(box.scrollTop + box.clientHeight) + BEYOND);
     const rows = [];
     for (let piece = Math.floor((first - 1) / PIECE); piece <= Math.floor((last - 1) / PIECE); piece++) {
       let lines;
@@ -79,17 +108,48 @@
       });
     }
     list.replaceChildren(...rows);
+    if (wrap.checked) settle(rows);
+    else widen(rows);
+    box.dataset.drawn = `${first}-${last}`;
+  }
+
+  // What was guessed about lines that wrap is put right; the line at the top stays where it is.
+  function settle(rows) {
+    const anchor = lineAt(box.scrollTop), within = box.scrollTop - top(anchor);
+    const heights = rows.map((line) => line.offsetHeight);
+    if (!rows.filter((line, index) => grow(Number(line.dataset.number), heights[index])).length) return;
+    for (const line of rows) line.style.top = top(Number(line.dataset.number)) + "px";
+    list.style.height = top(total + 1) + "px";
+    box.scrollTop = top(anchor) + within;
+  }
+
+  function widen(rows) {
     const width = Math.max(...rows.map((line) => line.scrollWidth), 0);
     if (width > widest) {
       widest = width;
       list.style.width = widest + "px";
     }
-    box.dataset.drawn = `${first}-${last}`;
   }
 
-  function show(number) {
-    box.scrollTop = Math.max(0, (number - 1) * HEIGHT - box.clientHeight / 3);
+  function relay() {
+    const anchor = lineAt(box.scrollTop);
+    forget();
+    widest = 0;
+    list.style.width = "";
+    list.style.height = total * HEIGHT + "px";
+    box.scrollTop = top(anchor);
     return draw();
+  }
+
+  async function show(number) {
+    // The heights of the lines before it are known once they were drawn.
+    for (let turn = 0; turn < 3; turn++) {
+      const wanted = Math.max(0, top(number) - box.clientHeight / 3);
+      if (turn && Math.abs(box.scrollTop - wanted) < 2) break;
+      box.scrollTop = wanted;
+      await draw();
+      if (!wrap.checked) break;
+    }
   }
 
   function goto() {
@@ -98,6 +158,7 @@
     // The cited lines stay marked together as long as the first of them is the target.
     target = inside(cited, Number(match[1])) ? 0 : Number(match[1]);
     show(Number(match[1]));
+    box.scrollIntoView({ block: "nearest" });
     return true;
   }
 
@@ -127,7 +188,7 @@
       hits.more = answer.more;
       where.textContent = hits.length ? "" : "no line";
     }
-    const here = Math.floor(box.scrollTop / HEIGHT);
+    const here = lineAt(box.scrollTop) - 1;
     const next = hits.findIndex((number) => number > here);
     if (hits.length) found(next < 0 ? 0 : next);
     else draw();
@@ -139,7 +200,23 @@
   document.getElementById("pager").hidden = true;
   document.getElementById("found")?.remove();
   box.addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
-  window.addEventListener("resize", draw);
+  let wide = box.clientWidth;
+  window.addEventListener("resize", () => {
+    if (box.clientWidth !== wide && wrap.checked) relay();
+    else draw();
+    wide = box.clientWidth;
+  });
+  // Whoever reads logs without wrapping reads the next one so too.
+  const KEPT = "regreen.log.wrap";
+  try {
+    if (localStorage.getItem(KEPT) === "no") wrap.checked = false;
+  } catch {}
+  wrap.addEventListener("change", () => {
+    try {
+      localStorage.setItem(KEPT, wrap.checked ? "yes" : "no");
+    } catch {}
+    relay();
+  });
   window.addEventListener("hashchange", goto);
   const form = document.getElementById("find");
   form.addEventListener("submit", (event) => {
@@ -151,6 +228,6 @@
   });
   document.getElementById("next").addEventListener("click", () => found(hit + 1));
   document.getElementById("previous").addEventListener("click", () => found(hit - 1));
-  if (!goto()) show(Number(box.dataset.from));
+  if (!goto()) show(cited.length ? cited[0][0] : Number(box.dataset.from));
   if (form.elements.q.value.trim()) find(form.elements.q.value.trim());
 })();

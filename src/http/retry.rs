@@ -1,0 +1,41 @@
+//! `POST /api/reports/{id}/retry`: a failed report is tried again.
+
+use super::problem::Problem;
+use super::reports::{known_id, missing};
+use crate::app::App;
+use crate::db::reports;
+use crate::domain::{Caller, Report};
+use crate::triage::{self, Again};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use std::sync::Arc;
+
+/// Try a failed report again. What was collected for it stays; all else is done anew.
+#[utoipa::path(post, path = "/api/reports/{id}/retry", tag = "reports", params(("id" = Uuid, Path)),
+    responses(
+        (status = 202, description = "It is in the queue again", body = Report),
+        (status = 404, description = "There is no such report", body = Problem),
+        (status = 409, description = "It did not fail", body = Problem),
+        (status = 503, description = "The database is away", body = Problem)))]
+pub async fn retry(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Report>), Problem> {
+    let id = known_id(&id)?;
+    let known = reports::get(&app.pool, id).await?;
+    if !known.is_some_and(|report| caller.may_touch(&report.failure.namespace)) {
+        return Err(missing("report"));
+    }
+    queued(triage::retry(&app.pool, id, &caller.author(None)).await?, "report")
+}
+
+/// What came of it, as an answer.
+pub(super) fn queued(again: Again, what: &str) -> Result<(StatusCode, Json<Report>), Problem> {
+    match again {
+        Again::Queued(report) => Ok((StatusCode::ACCEPTED, Json(report))),
+        Again::Missing => Err(missing(what)),
+        Again::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
+    }
+}

@@ -1,0 +1,85 @@
+//! What a person has done once more: a failed report, or the investigation of a cause.
+
+use crate::clock;
+use crate::db::audit::{self, Deed};
+use crate::db::evidence::{self, Owner};
+use crate::db::{again, incidents, queue, reports};
+use crate::domain::{IncidentStatus, Reader, Report};
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Again {
+    /// The report is in the queue.
+    Queued(Report),
+    /// There is no such report or incident.
+    Missing,
+    /// It cannot be done now, and why.
+    Refused(&'static str),
+}
+
+/// Tries a failed report again: what was collected stays, all else is done anew.
+///
+/// # Errors
+/// The database is away.
+pub async fn retry(pool: &PgPool, report: Uuid, by: &str) -> sqlx::Result<Again> {
+    let mut transaction = pool.begin().await?;
+    let Some(known) = reports::get(&mut *transaction, report).await? else { return Ok(Again::Missing) };
+    if !again::retry(&mut transaction, report, clock::now()).await? {
+        return Ok(Again::Refused(if known.status.is_final() {
+            "the report did not fail; only a failed one is tried again"
+        } else {
+            "the report is being worked on"
+        }));
+    }
+    queued(&mut transaction, report, (by, "report.retry", ("report", report))).await?;
+    let report = reports::get(&mut *transaction, report).await?;
+    transaction.commit().await?;
+    Ok(report.map_or(Again::Missing, Again::Queued))
+}
+
+/// Has an open incident investigated once more, on the evidence of the report that led to its conclusion. That conclusion stands
+/// until there is another.
+///
+/// # Errors
+/// The database is away.
+pub async fn investigate(pool: &PgPool, incident: Uuid, by: &str) -> sqlx::Result<Again> {
+    let mut transaction = pool.begin().await?;
+    incidents::lock(&mut *transaction, incident).await?;
+    let Some(known) = incidents::get(&mut *transaction, incident).await? else { return Ok(Again::Missing) };
+    if known.status == IncidentStatus::Resolved {
+        return Ok(Again::Refused("the incident is resolved; reopen it first"));
+    }
+    if incidents::has_leader(&mut *transaction, incident, Uuid::nil()).await? {
+        return Ok(Again::Refused("it is being investigated already"));
+    }
+    let Some(report) = again::to_investigate(&mut transaction, incident).await? else {
+        return Ok(Again::Refused("none of its reports is kept; the next one is investigated"));
+    };
+    let pieces = evidence::list(&mut *transaction, Owner::Report(report), &Reader::nobody()).await?;
+    if pieces.iter().any(|piece| piece.pruned_at.is_some()) {
+        return Ok(Again::Refused(
+            "the evidence is no longer kept (`retention.evidence`); resolve the incident, and the next report is investigated",
+        ));
+    }
+    if !again::investigate(&mut transaction, report, clock::now()).await? {
+        return Ok(Again::Refused("it is being investigated already"));
+    }
+    queued(&mut transaction, report, (by, "incident.investigate", ("incident", incident))).await?;
+    let report = reports::get(&mut *transaction, report).await?;
+    transaction.commit().await?;
+    Ok(report.map_or(Again::Missing, Again::Queued))
+}
+
+/// The report gets its job, and who asked for it is on record.
+async fn queued(
+    transaction: &mut PgConnection,
+    report: Uuid,
+    (actor, action, (kind, id)): (&str, &str, (&str, Uuid)),
+) -> sqlx::Result<()> {
+    queue::add_triage(&mut *transaction, report).await?;
+    let (row, detail) = (id.to_string(), format!("report {report}"));
+    let deed = Deed { actor, action, object: (kind, &row), outcome: "done", detail: &detail };
+    audit::add(&mut *transaction, &deed, clock::now()).await
+}

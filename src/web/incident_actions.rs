@@ -1,0 +1,75 @@
+//! What the buttons of an incident and of the list do.
+
+use super::asked::Posted;
+use super::incidents::{self, Shown};
+use super::logs::Logs;
+use super::page::Trouble;
+use crate::app::App;
+use crate::domain::Caller;
+use crate::http::incident_actions as api;
+use crate::http::{Problem, known_id};
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use std::sync::Arc;
+use uuid::Uuid;
+
+pub(super) async fn resolve(
+    State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Trouble> {
+    let done = api::resolve(State(Arc::clone(&app)), caller, Path(id.clone())).await;
+    back((&app, &logs), &id, done.map(|_| ())).await
+}
+
+pub(super) async fn reopen(
+    State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Trouble> {
+    let done = api::reopen(State(Arc::clone(&app)), caller, Path(id.clone())).await;
+    back((&app, &logs), &id, done.map(|_| ())).await
+}
+
+pub(super) async fn investigate(
+    State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Trouble> {
+    let done = api::investigate(State(Arc::clone(&app)), caller, Path(id.clone())).await;
+    back((&app, &logs), &id, done.map(|_| ())).await
+}
+
+/// To the incident; on its page stands why something was not done.
+async fn back(on: (&App, &Logs), id: &str, done: Result<(), Problem>) -> Result<Response, Trouble> {
+    match done {
+        Ok(()) => Ok(Redirect::to(&format!("/incidents/{}", known_id(id)?)).into_response()),
+        Err(problem) if problem.status == 409 => {
+            let status = problem.code();
+            let shown = Shown { problem: Some(problem), ..Shown::default() };
+            Ok((status, incidents::detail(on, known_id(id)?, shown).await?).into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+/// Resolves those that were ticked in the list, which then says how many they were.
+pub(super) async fn resolve_all(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Posted(sent): Posted,
+) -> Result<Redirect, Trouble> {
+    let ticked = sent.iter().filter(|(name, _)| name == "id").map(|(_, id)| id.parse().ok());
+    let mut ids: Vec<Uuid> = ticked.collect::<Option<_>>().ok_or_else(|| Problem::field("id", "is no id"))?;
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.len() > api::MAX_RESOLVED {
+        return Err(Problem::field("id", "is there more often than on a page").into());
+    }
+    let done = api::resolve_these(&app, &caller, &ids).await?;
+    Ok(Redirect::to(&format!("/incidents?resolved={}", done.resolved.len())))
+}

@@ -1,0 +1,115 @@
+//! The form that reports a failure, with a log to paste or to choose. What it sends is judged and stored as what a pipeline sends.
+
+use super::asked::Asked;
+use super::forms::{self, Kind, Refused, field};
+use super::multipart::Uploaded;
+use super::page::{self, Trouble, value};
+use crate::app::App;
+use crate::domain::{Caller, Role};
+use crate::http::{Problem, report_failure};
+use crate::triage::Intake;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use minijinja::context;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Fields that are sent as they are.
+const FIELDS: [(&str, Kind); 11] = [
+    ("namespace", Kind::Text),
+    ("pod_name", Kind::Text),
+    ("container_name", Kind::Text),
+    ("pipeline", Kind::Text),
+    ("task", Kind::Text),
+    ("run", Kind::Text),
+    ("run_url", Kind::Text),
+    ("last_good_run", Kind::Text),
+    ("repository", Kind::Text),
+    ("commit", Kind::Text),
+    ("log", Kind::Text),
+];
+/// The field of the file.
+const FILE: &str = "log_file";
+
+/// The form; a link may fill fields in.
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Asked(asked): Asked<BTreeMap<String, String>>,
+) -> Result<Html<String>, Trouble> {
+    let sent = asked.get("reported").and_then(|id| id.parse::<Uuid>().ok());
+    let filled =
+        FIELDS.iter().filter_map(|(name, _)| asked.get(*name).map(|text| ((*name).to_owned(), text)));
+    let filled: BTreeMap<String, &String> = filled.collect();
+    form(&app, value(&filled), sent, None).await
+}
+
+async fn form(
+    app: &App,
+    was: minijinja::Value,
+    reported: Option<Uuid>,
+    problem: Option<&Problem>,
+) -> Result<Html<String>, Trouble> {
+    let size = i64::try_from(app.config.server.body_limit).unwrap_or(i64::MAX);
+    let cluster = app.config.mcp.iter().any(|server| server.name == app.config.cluster.server);
+    let values = context! {
+        was, size, cluster,
+        reported => reported.map(value),
+        problem => problem.map(value),
+        // Sent again, it is the same report.
+        key => format!("page-{}", Uuid::new_v4()),
+    };
+    page::show(app, "/reports", "report-new.html", values).await
+}
+
+pub(super) async fn send(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uploaded: Uploaded,
+) -> Result<Response, Trouble> {
+    let key = field(&uploaded.sent, "key").to_owned();
+    let role = caller.role;
+    let taken = match fields(&uploaded) {
+        Ok(fields) => report_failure::of_form(&app, caller, fields, &key).await,
+        Err(problem) => Err(problem),
+    };
+    let problem = match taken {
+        Ok(Intake::Accepted(id) | Intake::Repeated(id)) if role >= Role::Viewer => {
+            return Ok(Redirect::to(&format!("/reports/{id}")).into_response());
+        }
+        Ok(Intake::Accepted(id) | Intake::Repeated(id)) => {
+            return Ok(Redirect::to(&format!("/reports/new?reported={id}")).into_response());
+        }
+        Ok(Intake::KeyReused(id)) => {
+            let detail = format!(
+                "this form was sent before, with other words: that is report {id}. Send it again to report another failure"
+            );
+            Problem::new(StatusCode::CONFLICT, detail)
+        }
+        Err(problem) if matches!(problem.status, 403 | 422 | 503) => problem,
+        Err(problem) => return Err(problem.into()),
+    };
+    let refused = Refused::new(uploaded.sent, problem);
+    let page = form(&app, value(&refused.sent), None, Some(&refused.problem)).await?;
+    Ok((refused.problem.code(), page).into_response())
+}
+
+/// The fields of the report, the log among them.
+fn fields(uploaded: &Uploaded) -> Result<Map<String, Value>, Problem> {
+    let read = |(name, kind): &(&str, Kind)| ((*name).to_owned(), forms::one(&uploaded.sent, name, *kind));
+    let mut fields: Map<String, Value> = FIELDS.iter().map(read).collect();
+    let Some(file) = uploaded.files.iter().find(|file| file.field == FILE) else { return Ok(fields) };
+    let wrong = |problem: &str| Err(Problem::field(FILE, problem));
+    match &file.text {
+        Err(why) => wrong(why),
+        Ok(_) if !fields["log"].is_null() => {
+            wrong("is one log and the pasted text another; send one of them")
+        }
+        Ok(text) => {
+            fields.insert("log".to_owned(), Value::from(text.as_str()));
+            Ok(fields)
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Reports: the list, one with what was done for it, and trying a failed one again.
+
+use super::asked::{Asked, Posted, some};
+use super::forms::field;
+use super::incidents::work;
+use super::page::{self, Trouble, value};
+use crate::app::App;
+use crate::db::reports::{self, Filter};
+use crate::domain::{Caller, ReportStatus};
+use crate::http::{self, Problem, known_id, missing};
+use axum::extract::{Path, State};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use minijinja::context;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Reports on a page.
+const PAGE: i64 = 50;
+/// States that a list is narrowed to.
+const STATES: [ReportStatus; 5] = [
+    ReportStatus::Failed,
+    ReportStatus::Queued,
+    ReportStatus::Running,
+    ReportStatus::Waiting,
+    ReportStatus::Done,
+];
+
+/// How the list is narrowed.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Wanted {
+    #[serde(default, alias = "state")]
+    status: String,
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    pipeline: String,
+    before: Option<Uuid>,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    Asked(asked): Asked<Wanted>,
+) -> Result<Html<String>, Trouble> {
+    let filter = Filter {
+        status: some(&asked.status),
+        namespace: some(&asked.namespace),
+        pipeline: some(&asked.pipeline),
+        before: asked.before,
+        ..Filter::default()
+    };
+    let mut found = reports::list(&app.pool, &filter, PAGE + 1).await?;
+    let next = http::cut(&mut found, PAGE, |report| report.id);
+    let narrowed =
+        [&asked.status, &asked.namespace, &asked.pipeline].iter().any(|text| !text.trim().is_empty());
+    let values = context! {
+        asked => value(&asked),
+        reports => value(&found),
+        next => value(next),
+        states => STATES.map(ReportStatus::as_str).to_vec(),
+        failed => reports::failed(&app.pool).await?,
+        narrowed,
+    };
+    page::show(&app, "/reports", "reports.html", values).await
+}
+
+/// A report: how far it is, what was done for it.
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Html<String>, Trouble> {
+    detail(&app, known_id(&id)?, None).await
+}
+
+async fn detail(app: &App, id: Uuid, problem: Option<Problem>) -> Result<Html<String>, Trouble> {
+    let report = reports::get(&app.pool, id).await?.ok_or_else(|| missing("report"))?;
+    let values = context! {
+        report => value(&report),
+        work => work(app, &report).await?,
+        problem => problem.map(value),
+    };
+    page::show(app, "/reports", "report.html", values).await
+}
+
+pub(super) async fn retry(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Posted(sent): Posted,
+) -> Result<Response, Trouble> {
+    match http::retry::retry(State(Arc::clone(&app)), caller, Path(id.clone())).await {
+        Ok(_) if field(&sent, "from") == "list" => Ok(Redirect::to("/reports?status=failed").into_response()),
+        Ok((_, report)) => Ok(Redirect::to(&format!("/reports/{}", report.id)).into_response()),
+        Err(problem) if problem.status == 409 => {
+            let status = problem.code();
+            Ok((status, detail(&app, known_id(&id)?, Some(problem)).await?).into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}
