@@ -152,7 +152,8 @@ pub(crate) async fn of_form(
     values: Map<String, Value>,
     key: &str,
 ) -> Result<Intake, Problem> {
-    let key = HeaderValue::from_str(key).ok().map(|key| (HeaderName::from_static("idempotency-key"), key));
+    let key = HeaderValue::from_str(key).ok().filter(|key| !key.is_empty());
+    let key = key.map(|key| (HeaderName::from_static("idempotency-key"), key));
     let submission = submission(&HeaderMap::from_iter(key), Fields::of(values))?;
     take_from(app, caller, submission).await
 }

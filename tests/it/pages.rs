@@ -284,9 +284,9 @@ async fn without_scripts_everything_but_the_live_parts_works() {
     page.open(&format!("{}/incidents", app.base)).await;
     page.click("a.title[href^='/incidents/']").await;
     page.fill("#fix", "Deployed the artifact.").await;
-    page.click("//button[normalize-space()='Keep it']").await;
+    page.click("//button[normalize-space()='Save']").await;
     page.fill("#author", "alice").await;
-    page.click("//button[normalize-space()='Keep it']").await;
+    page.click("//button[normalize-space()='Save']").await;
     page.wait_for("//*[contains(text(), 'Deployed the artifact.')]").await;
     page.click("//a[normalize-space()='Ask about it']").await;
     page.fill("#message", "why do you think so?").await;
