@@ -20,6 +20,8 @@ const MOST: usize = 20;
 const LONGEST: usize = 4_000;
 /// Characters before what is quoted in such a line.
 const BEFORE: usize = 400;
+/// Characters of a line around the cited ones: it is there to tell where they stand.
+const AROUND_LONGEST: usize = 300;
 /// Claims whose lines are shown.
 const CLAIMS: usize = 50;
 
@@ -134,6 +136,10 @@ fn cut(text: &str, claim: &Claim) -> Option<Excerpt> {
 
 /// A line in its parts; of a very long one what is around the quoted part.
 fn split(number: usize, line: &str, quoted: Option<Range<usize>>, cited: bool) -> Line {
+    if !cited {
+        let [quoted, after] = [String::new(), String::new()];
+        return Line { number, before: beginning(line), quoted, after, cited };
+    }
     let quoted = quoted.unwrap_or(0..0);
     let (before, marked, after) = (&line[..quoted.start], &line[quoted.clone()], &line[quoted.end..]);
     if line.len() <= LONGEST {
@@ -149,6 +155,14 @@ fn split(number: usize, line: &str, quoted: Option<Range<usize>>, cited: bool) -
         None => before.to_owned(),
     };
     Line { number, before: begin, quoted: end(marked, LONGEST), after: end(after, LONGEST - BEFORE), cited }
+}
+
+/// The beginning of a long line, up to the end of a word.
+fn beginning(line: &str) -> String {
+    let Some((end, _)) = line.char_indices().nth(AROUND_LONGEST) else { return line.to_owned() };
+    let word = line[..end].rfind(char::is_whitespace).filter(|at| *at > end / 2).unwrap_or(end);
+    let left = line[word..].chars().count();
+    format!("{} … ({left} characters more)", line[..word].trim_end())
 }
 
 #[cfg(test)]
@@ -189,6 +203,16 @@ mod unit {
         for (first, last) in [(0, 1), (7, 7), (3, 2)] {
             assert_eq!(cut(text, &claim(first, last, None)), None, "{first}-{last}");
         }
+    }
+
+    #[test]
+    fn a_long_line_beside_the_cited_one_ends_with_a_word() {
+        let text = format!("{}\nerror\n{}", "word ".repeat(100), "x".repeat(400));
+        let excerpt = cut(&text, &claim(2, 2, None)).unwrap();
+        let shown: Vec<&str> = excerpt.lines.iter().map(|line| line.before.as_str()).collect();
+        assert!(shown[0].ends_with("word word … (201 characters more)"), "{}", shown[0]);
+        assert_eq!(shown[1], "error");
+        assert!(shown[2].ends_with("xxx … (100 characters more)"), "{}", shown[2]);
     }
 
     #[test]

@@ -207,3 +207,35 @@ async fn an_incident_is_resolved_and_reopened_and_many_at_once() {
     assert_eq!(record["entries"].as_array().unwrap().len(), 1, "{record}");
     app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_reported_before_the_second_try_was_there_can_be_tried_again() {
+    let pool = crate::support::pool(&crate::support::fresh_database().await).await;
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let at = files.iter().position(|file| file.to_string_lossy().ends_with("_again.sql")).unwrap();
+    let apply = async |file: &std::path::Path| {
+        let sql = std::fs::read_to_string(file).unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.unwrap();
+    };
+    for file in &files[..at] {
+        apply(file).await;
+    }
+    let seeded = "insert into incidents (id, namespace, fingerprint, title, first_seen, last_seen)
+         values ('01a1f000-0000-7000-8000-00000000d001', 'ci', 'f', 't', now(), now());
+         insert into reports (id, request_hash, namespace, pod_name, failure, status, incident_id, leads, created_at, finished_at, caller)
+         values ('01a1f000-0000-7000-8000-00000000d002', 'h', 'ci', 'p', '{}', 'failed', '01a1f000-0000-7000-8000-00000000d001', true,
+                 now() - interval '1 day', now(), 'user');
+         insert into resolutions (id, incident_id, verdict, author, origin, created_at)
+         values ('01a1f000-0000-7000-8000-00000000d003', '01a1f000-0000-7000-8000-00000000d001', 'closed', 'gitea', 'tracker', now())";
+    sqlx::raw_sql(seeded).execute(&pool).await.unwrap();
+    apply(&files[at]).await;
+    let id: uuid::Uuid = "01a1f000-0000-7000-8000-00000000d002".parse().unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    assert!(regreen::db::again::retry(&mut connection, id, chrono::Utc::now()).await.unwrap());
+    let (status, leads): (String, bool) =
+        sqlx::query_as("select status, leads from reports").fetch_one(&mut *connection).await.unwrap();
+    assert_eq!((status.as_str(), leads), ("queued", false), "it is placed again");
+    sqlx::query("update resolutions set verdict = 'reopened'").execute(&mut *connection).await.unwrap();
+}

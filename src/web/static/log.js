@@ -14,6 +14,8 @@
   const pieces = new Map();
   const wrap = document.getElementById("wrap");
   let hits = [], hit = -1, word = "", target = 0, widest = 0;
+  // The line that was asked for, and where the box was scrolled to by this script.
+  let pinned = 0, placed = 0;
 
   // How much higher than one row each line is where lines wrap: known of those that were drawn. Sums of the first so many are kept
   // in a tree (Fenwick), so that a line is found by its place among a million.
@@ -113,14 +115,25 @@
     box.dataset.drawn = `${first}-${last}`;
   }
 
-  // What was guessed about lines that wrap is put right; the line at the top stays where it is.
+  // What was guessed about lines that wrap is put right. What is looked at stays where it is: the line that was asked for, or, once
+  // somebody scrolled away from it, the one at the top.
   function settle(rows) {
     const anchor = lineAt(box.scrollTop), within = box.scrollTop - top(anchor);
     const heights = rows.map((line) => line.offsetHeight);
     if (!rows.filter((line, index) => grow(Number(line.dataset.number), heights[index])).length) return;
     for (const line of rows) line.style.top = top(Number(line.dataset.number)) + "px";
     list.style.height = top(total + 1) + "px";
-    box.scrollTop = top(anchor) + within;
+    if (pinned) aim();
+    else place(top(anchor) + within);
+  }
+
+  function place(y) {
+    box.scrollTop = y;
+    placed = box.scrollTop;
+  }
+
+  function aim() {
+    place(Math.max(0, top(pinned) - box.clientHeight / 3));
   }
 
   function widen(rows) {
@@ -137,19 +150,15 @@
     widest = 0;
     list.style.width = "";
     list.style.height = total * HEIGHT + "px";
-    box.scrollTop = top(anchor);
+    if (pinned) aim();
+    else place(top(anchor));
     return draw();
   }
 
-  async function show(number) {
-    // The heights of the lines before it are known once they were drawn.
-    for (let turn = 0; turn < 3; turn++) {
-      const wanted = Math.max(0, top(number) - box.clientHeight / 3);
-      if (turn && Math.abs(box.scrollTop - wanted) < 2) break;
-      box.scrollTop = wanted;
-      await draw();
-      if (!wrap.checked) break;
-    }
+  function show(number) {
+    pinned = number;
+    aim();
+    return draw();
   }
 
   function goto() {
@@ -199,7 +208,10 @@
   list.style.height = total * HEIGHT + "px";
   document.getElementById("pager").hidden = true;
   document.getElementById("found")?.remove();
-  box.addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
+  box.addEventListener("scroll", () => {
+    if (Math.abs(box.scrollTop - placed) > 2) pinned = 0;
+    requestAnimationFrame(draw);
+  }, { passive: true });
   let wide = box.clientWidth;
   window.addEventListener("resize", () => {
     if (box.clientWidth !== wide && wrap.checked) relay();
