@@ -203,6 +203,31 @@ pub struct Filter<'a> {
     pub text: Option<&'a str>,
     /// Only those before this one.
     pub before: Option<Uuid>,
+    /// Whose they are.
+    pub whose: Whose<'a>,
+}
+
+/// Whose conversations: somebody's own are those that they began or spoke in.
+#[derive(Debug, Default, Clone, Copy)]
+pub enum Whose<'a> {
+    /// Everybody's.
+    #[default]
+    Anybodys,
+    /// This person's own.
+    Of(&'a str),
+    /// All but this person's own.
+    NotOf(&'a str),
+}
+
+impl<'a> Whose<'a> {
+    /// The person, and whether theirs are wanted.
+    fn person(self) -> (Option<&'a str>, bool) {
+        match self {
+            Self::Anybodys => (None, true),
+            Self::Of(person) => (Some(person), true),
+            Self::NotOf(person) => (Some(person), false),
+        }
+    }
 }
 
 /// Conversations, the one that was last spoken in first.
@@ -211,6 +236,7 @@ pub async fn list(
     filter: &Filter<'_>,
     limit: i64,
 ) -> sqlx::Result<Vec<Conversation>> {
+    let (person, own) = filter.whose.person();
     sqlx::query_as!(
         Conversation,
         r#"select c.id, c.title, c.incident_id, c.agent_id, c.opened_by, c.created_at, c.updated_at,
@@ -224,6 +250,8 @@ pub async fn list(
                                  where d.conversation_id = c.id and k.realm = 'conversation'
                                        and (k.search @@ plainto_tsquery('simple', $5) or k.search @@ plainto_tsquery('english', $5))))
                  and ($6::uuid is null or (c.updated_at, c.id) < (select b.updated_at, b.id from conversations b where b.id = $6))
+                 and ($8::text is null or $9 = (coalesce(c.opened_by = $8, false)
+                      or exists (select from messages m where m.conversation_id = c.id and m.speaker = $8)))
            order by c.updated_at desc, c.id desc limit $7"#,
         filter.agent,
         filter.incident,
@@ -231,7 +259,9 @@ pub async fn list(
         filter.until,
         filter.text,
         filter.before,
-        limit
+        limit,
+        person,
+        own
     )
     .fetch_all(db)
     .await

@@ -135,6 +135,7 @@ pub async fn list(
         until: query.until,
         text: query.text.as_deref().map(str::trim).filter(|text| !text.is_empty()),
         before: query.before,
+        ..Filter::default()
     };
     let mut conversations = conversations::list(&app.pool, &filter, limit + 1).await?;
     let next = cut(&mut conversations, limit, |conversation| conversation.id);

@@ -43,7 +43,7 @@ pub(crate) use limits::ClientAddress;
 pub use listen::{Limits, serve};
 pub use metrics::beside;
 pub use problem::Problem;
-pub(crate) use reports::{cut, kept_text, known_id, missing, position, withheld};
+pub(crate) use reports::{cut, detail, kept_text, known_id, missing, position, readable_list, withheld};
 
 use crate::app::App;
 use crate::domain::Role;

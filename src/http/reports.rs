@@ -72,15 +72,28 @@ pub async fn list(
         pipeline: query.pipeline.as_deref(),
         incident: query.incident_id,
         before: query.before,
-        within: caller.namespaces.as_deref(),
-        caller: (caller.role == Role::Reporter).then_some(caller.name.as_str()),
+        ..Filter::default()
     };
+    let (reports, next) = readable_list(&app, &caller, filter, limit).await?;
+    Ok(Json(ReportPage { reports, next }))
+}
+
+/// A page of the reports that whoever asks may read, as they may read them, and where the next page begins.
+pub(crate) async fn readable_list(
+    app: &App,
+    caller: &Caller,
+    filter: Filter<'_>,
+    limit: i64,
+) -> Result<(Vec<Report>, Option<Uuid>), Problem> {
+    let reporter = caller.role == Role::Reporter;
+    let own = reporter.then_some(caller.name.as_str());
+    let filter = Filter { within: caller.namespaces.as_deref(), caller: own, ..filter };
     let mut reports = db::reports::list(&app.pool, &filter, limit + 1).await?;
     let next = cut(&mut reports, limit, |report| report.id);
-    if caller.role == Role::Reporter {
+    if reporter {
         reports = reports.into_iter().map(for_reporters).collect();
     }
-    Ok(Json(ReportPage { reports, next }))
+    Ok((reports, next))
 }
 
 /// One report: status, steps, evidence, runs.
@@ -91,15 +104,19 @@ pub async fn get(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<ReportDetail>, Problem> {
-    let id = known_id(&id)?;
-    let report = readable(&app, &caller, id).await?;
+    detail(&app, &caller, known_id(&id)?).await.map(Json)
+}
+
+/// What whoever asks may know of a report.
+pub(crate) async fn detail(app: &App, caller: &Caller, id: Uuid) -> Result<ReportDetail, Problem> {
+    let report = readable(app, caller, id).await?;
     let steps = db::reports::steps(&app.pool, id).await?;
     let evidence = db::evidence::list(&app.pool, Owner::Report(id), &Reader::nobody()).await?;
     if caller.role == Role::Reporter {
-        return Ok(Json(own(report, steps, evidence)));
+        return Ok(own(report, steps, evidence));
     }
     let runs = db::runs::of_report(&app.pool, id).await?;
-    Ok(Json(ReportDetail { report, steps, evidence, runs }))
+    Ok(ReportDetail { report, steps, evidence, runs })
 }
 
 /// What reporters read of their report: neither what the analyst did nor what tools told it, nor why something was not to be had.

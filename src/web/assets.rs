@@ -13,6 +13,8 @@ const ASSETS: &[(&str, &str, &str)] = &[
     ("style.css", "text/css; charset=utf-8", include_str!("static/style.css")),
     ("work.css", "text/css; charset=utf-8", include_str!("static/work.css")),
     ("reading.js", JAVASCRIPT, include_str!("static/reading.js")),
+    ("frame.css", "text/css; charset=utf-8", include_str!("static/frame.css")),
+    ("keys.js", JAVASCRIPT, include_str!("static/keys.js")),
     ("pages.js", JAVASCRIPT, include_str!("static/pages.js")),
     ("log.js", JAVASCRIPT, include_str!("static/log.js")),
     // htmx 4.0.1 and its part for events, under the Zero-Clause BSD licence beside them.
@@ -46,4 +48,11 @@ pub(super) async fn serve(Path(name): Path<String>, uri: Uri) -> Response {
         }
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// The icon, where browsers look for one by themselves: for the description of the API, for texts. A day is kept: this address
+/// does not change with its content.
+pub(super) async fn icon() -> Response {
+    let headers = [(header::CONTENT_TYPE, "image/svg+xml"), (header::CACHE_CONTROL, "public, max-age=86400")];
+    (headers, include_str!("static/icon.svg")).into_response()
 }

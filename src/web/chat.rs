@@ -6,9 +6,9 @@ use super::forms::{self, Kind, field};
 use super::page::{self, Trouble, render, value};
 use crate::app::App;
 use crate::chat;
-use crate::db::conversations::{self, Filter};
+use crate::db::conversations::{self, Filter, Whose};
 use crate::db::{agents, incidents, reports, runs, turns};
-use crate::domain::{Caller, Citation, Claim, Conversation, ConversationMessage, Profile, Reader, Run};
+use crate::domain::{Caller, Citation, Claim, Conversation, ConversationMessage, Profile, Reader, Run, Way};
 use crate::http::{self, Problem, known_id, missing};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -21,8 +21,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Conversations beside a conversation.
-const BESIDE: i64 = 25;
+/// Conversations beside a conversation: one's own, and others'.
+const OWN: i64 = 15;
+const OTHERS: i64 = 10;
 
 /// What a new conversation is about.
 #[derive(Debug, Default, Deserialize)]
@@ -52,6 +53,7 @@ impl Shown {
 
 pub(super) async fn begin(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Asked(about): Asked<About>,
 ) -> Result<Response, Trouble> {
     if let Some(incident) = about.incident {
@@ -60,11 +62,16 @@ pub(super) async fn begin(
             return Ok(Redirect::to(&format!("/chat/{}", known.id)).into_response());
         }
     }
-    Ok(blank(&app, &about, None).await?.into_response())
+    Ok(blank(&app, &caller, &about, None).await?.into_response())
 }
 
 /// The page of a conversation that has not begun.
-async fn blank(app: &App, about: &About, refused: Option<Value>) -> Result<Html<String>, Trouble> {
+async fn blank(
+    app: &App,
+    caller: &Caller,
+    about: &About,
+    refused: Option<Value>,
+) -> Result<Html<String>, Trouble> {
     let incident = match about.incident {
         Some(id) => incidents::get(&app.pool, id).await?,
         None => None,
@@ -73,21 +80,34 @@ async fn blank(app: &App, about: &About, refused: Option<Value>) -> Result<Html<
         incident => incident.map(value),
         agent => value(about.agent.unwrap_or(chat::usual(about.incident.is_some()))),
         refused,
-        ..beside(app, None).await?
+        ..beside(app, caller, None).await?
     };
     page::show(app, "/chat", "chat.html", values).await
 }
 
-/// What stands beside every conversation: others, who can answer, how the servers are.
-async fn beside(app: &App, own: Option<Uuid>) -> Result<Value, Trouble> {
-    let recent = conversations::list(&app.pool, &Filter::default(), BESIDE).await?;
+/// What stands beside every conversation: one's own and others', who can answer, how the servers are. Where nobody has to say
+/// who they are, all are everybody's.
+async fn beside(app: &App, caller: &Caller, open: Option<Uuid>) -> Result<Value, Trouble> {
+    let list = async |whose, most| {
+        let filter = Filter { whose, ..Filter::default() };
+        conversations::list(&app.pool, &filter, most).await
+    };
+    let known = caller.way != Way::Open;
+    let (own, others) = if known {
+        let (own, others) = (Whose::Of(&caller.name), Whose::NotOf(&caller.name));
+        futures::try_join!(list(own, OWN), list(others, OTHERS))?
+    } else {
+        (list(Whose::Anybodys, OWN + OTHERS).await?, Vec::new())
+    };
     let profiles: Vec<Profile> = agents::list(&app.pool).await?;
     Ok(context! {
-        recent => value(&recent),
+        known,
+        own => value(&own),
+        others => value(&others),
         agents => value(&profiles),
         servers => value(app.mcp.status()),
         model => app.model.as_ref().map(|model| model.name().to_owned()),
-        own => value(own),
+        open => value(open),
     })
 }
 
@@ -119,7 +139,7 @@ async fn conversation(
         may_change => http::conversations::may_change(caller, &conversation),
         agent => value(conversation.agent_id.unwrap_or(chat::usual(conversation.incident_id.is_some()))),
         refused,
-        ..beside(app, Some(id)).await?
+        ..beside(app, caller, Some(id)).await?
     };
     page::show(app, "/chat", "chat.html", values).await
 }
@@ -186,7 +206,7 @@ pub(super) async fn ask(
                 incident: field(&sent, "incident_id").parse().ok(),
                 agent: field(&sent, "agent_id").parse().ok(),
             };
-            blank(&app, &about, Some(shown)).await?
+            blank(&app, &caller, &about, Some(shown)).await?
         }
     };
     Ok((status, page).into_response())

@@ -5,8 +5,8 @@ use super::forms::{self, Kind, field};
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::agents;
-use crate::db::conversations::{self, Filter};
-use crate::domain::Caller;
+use crate::db::conversations::{self, Filter, Whose};
+use crate::domain::{Caller, Way};
 use crate::http::{self, cut};
 use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
@@ -26,6 +26,9 @@ pub(super) struct Wanted {
     q: String,
     #[serde(default)]
     agent: String,
+    /// `own`, `others`; everybody's when it is neither.
+    #[serde(default)]
+    whose: String,
     #[serde(default)]
     since: String,
     #[serde(default)]
@@ -35,6 +38,7 @@ pub(super) struct Wanted {
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Asked(asked): Asked<Wanted>,
 ) -> Result<Html<String>, Trouble> {
     let query = some(&asked.q);
@@ -48,6 +52,11 @@ pub(super) async fn list(
         until: day(&asked.until, true),
         before: asked.before,
         text: query,
+        whose: match asked.whose.as_str() {
+            "own" => Whose::Of(&caller.name),
+            "others" => Whose::NotOf(&caller.name),
+            _ => Whose::Anybodys,
+        },
         ..Filter::default()
     };
     let mut found = conversations::list(&app.pool, &filter, PAGE + 1).await?;
@@ -58,6 +67,7 @@ pub(super) async fn list(
         conversations => value(&found),
         agents => value(agents::list(&app.pool).await?),
         next => value(next),
+        known => caller.way != Way::Open,
     };
     page::show(&app, "/conversations", "conversations.html", values).await
 }

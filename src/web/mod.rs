@@ -21,7 +21,9 @@ mod login;
 mod logs;
 mod markdown;
 mod multipart;
+mod navigation;
 mod overview;
+mod own;
 mod page;
 mod report_form;
 mod reports;
@@ -58,7 +60,7 @@ pub(crate) fn pages() -> Pages {
         .get("/login/issuer", None, login::send)
         .get("/login/callback", None, login::come_back)
         .post("/logout", None, login::out)
-        .get("/", Viewer, overview::show)
+        .get("/", Reporter, own::home)
         .get("/live", Viewer, live::changes)
         .get("/incidents", Viewer, incidents::list)
         .get("/incidents/{id}", Viewer, incidents::show)
@@ -71,7 +73,7 @@ pub(crate) fn pages() -> Pages {
         // A log comes with it.
         .get("/reports/new", Reporter, report_form::show)
         .post_long(BodyLimit::CONFIGURED, "/reports/new", Reporter, report_form::send)
-        .get("/reports/{id}", Viewer, reports::show)
+        .get("/reports/{id}", Reporter, own::report)
         .post("/reports/{id}/retry", Operator, reports::retry)
         .get("/reports/{id}/evidence/{label}", Viewer, evidence::of_report)
         .get("/reports/{id}/evidence/{label}/lines", Viewer, evidence::lines_of_report)
@@ -112,6 +114,8 @@ pub(crate) fn pages() -> Pages {
         .post("/keys/{id}", Admin, keys::revoke)
         .get("/settings", Admin, settings::show)
         .get("/static/{name}", None, assets::serve)
+        .get("/favicon.ico", None, assets::icon)
+        .get("/favicon.svg", None, assets::icon)
 }
 
 /// The pages as they are served.

@@ -1,10 +1,10 @@
 //! Renders pages. Templates are compiled once, escape everything, and know no missing variables.
 
-use super::{assets, markdown, show};
+use super::{assets, markdown, navigation, own, show};
 use crate::app::App;
 use crate::clock;
 use crate::db;
-use crate::domain::{Role, Way};
+use crate::domain::{Caller, Role, Way};
 use crate::evidence::untrusted::hidden;
 use crate::evidence::untrusted::links::Links;
 use crate::http::Problem;
@@ -24,24 +24,6 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/web/templates");
-
-/// Name and path of each section, and the least role that sees it.
-const NAV: [(&str, &str, Role); 14] = [
-    ("Overview", "/", Role::Viewer),
-    ("Incidents", "/incidents", Role::Viewer),
-    ("Reports", "/reports", Role::Viewer),
-    ("Chat", "/chat", Role::Operator),
-    ("Conversations", "/conversations", Role::Viewer),
-    ("Approvals", "/approvals", Role::Viewer),
-    ("Runbooks", "/runbooks", Role::Viewer),
-    ("MCP servers", "/mcp-servers", Role::Viewer),
-    ("Agents", "/agents", Role::Viewer),
-    ("Usage", "/usage", Role::Viewer),
-    ("Audit", "/audit", Role::Admin),
-    ("Keys", "/keys", Role::Admin),
-    ("Settings", "/settings", Role::Admin),
-    ("API", "/docs", Role::Viewer),
-];
 
 static BUILT_IN: LazyLock<Arc<Templates>> =
     LazyLock::new(|| Arc::new(Templates(environment().expect("a test compiles every template"))));
@@ -101,14 +83,17 @@ fn environment() -> Result<Environment<'static>, Error> {
         let name = file.path().to_str().unwrap_or_default();
         environment.add_template(name, file.contents_utf8().unwrap_or_default())?;
     }
-    environment.add_global("nav", NAV.map(|(name, path, role)| vec![name, path, role.as_str()]).to_vec());
+    navigation::globals(&mut environment);
     environment.add_function("asset", |name: &str| {
         assets::url(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("no asset {name}")))
     });
     // What is shown, not what is allowed: that is judged at the routes.
     environment.add_function("may", |role: &str| {
         let seen_by = seen_by();
-        seen_by.is_some_and(|caller| Role::parse(role).is_some_and(|role| caller.role >= role))
+        // Whoever is bound to namespaces sees what reporters see: the rest tells of all namespaces.
+        let reads_all = |caller: &Caller| role == Role::Reporter.as_str() || own::reads_all(caller);
+        let may = |caller: &Caller| Role::parse(role).is_some_and(|role| caller.role >= role);
+        seen_by.is_some_and(|caller| may(&caller) && reads_all(&caller))
     });
     environment.add_function("me", || {
         let me = seen_by().filter(|caller| caller.way != Way::Open);
@@ -130,6 +115,7 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.add_filter("size", show::size);
     environment.add_filter("money", show::money);
     environment.add_filter("outside", show::outside);
+    environment.add_filter("link_in", show::link_in);
     environment.add_filter("short", show::short);
     environment.add_filter("words", |name: &str| name.replace('_', " "));
     environment.add_filter("query", |text: &str| {

@@ -1,16 +1,69 @@
 //! The settings in effect: where each came from, secrets hidden. They are changed in the configuration, not here.
 
+use super::asked::{Asked, some};
 use super::page::{self, Trouble, value};
 use crate::app::App;
+use crate::config::{Effective, SETTINGS};
 use crate::db::notifications;
 use axum::extract::State;
 use axum::response::Html;
 use minijinja::context;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Html<String>, Trouble> {
-    let servers = app.config.mcp.iter().map(|server| {
+/// How the list is narrowed.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    q: String,
+    /// `set`: only what is not as it is by default.
+    #[serde(default)]
+    only: String,
+}
+
+impl Wanted {
+    /// Whether one of these texts has every word that is looked for.
+    fn finds(&self, texts: &[&str]) -> bool {
+        let text = texts.join("\n").to_lowercase();
+        some(&self.q)
+            .is_none_or(|query| query.to_lowercase().split_whitespace().all(|word| text.contains(word)))
+    }
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    Asked(asked): Asked<Wanted>,
+) -> Result<Html<String>, Trouble> {
+    let settings: Vec<Value> =
+        app.config.effective.iter().filter_map(|setting| shown(setting, &asked)).collect();
+    let values = context! {
+        all => app.config.effective.len(),
+        targets => value(targets(&app, &asked).await?),
+        servers => value(servers(&app, &asked)),
+        settings => value(&settings),
+        version => env!("CARGO_PKG_VERSION"),
+        asked => value(&asked),
+    };
+    page::show(&app, "/settings", "settings.html", values).await
+}
+
+/// A setting, if it is looked for: by its name, its variables, its value or what it does.
+fn shown(setting: &Effective, asked: &Wanted) -> Option<Value> {
+    let Effective { key, value, from, doc } = setting;
+    let env = SETTINGS.iter().find(|known| known.key == *key).map_or(&[][..], |known| known.env);
+    let found = asked.finds(&[key, &env.join(" "), value.as_deref().unwrap_or_default(), doc]);
+    let wanted = asked.only != "set" || from != "default";
+    let section = key.split('.').next();
+    (found && wanted).then(
+        || json!({ "key": key, "value": value, "from": from, "doc": doc, "env": env, "section": section }),
+    )
+}
+
+/// The `[[mcp]]` tables.
+fn servers(app: &App, asked: &Wanted) -> Vec<Value> {
+    let found = app.config.mcp.iter().filter(|server| asked.finds(&["[[mcp]]", &server.name]));
+    let server = found.map(|server| {
         json!({
             "name": server.name,
             "transport": server.transport.as_str(),
@@ -20,8 +73,15 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Html<String>, Tr
             "write": server.write,
         })
     });
+    server.collect()
+}
+
+/// The `[[notify]]` tables, with what came of them lately. Addresses are secrets: whoever has one may write there.
+async fn targets(app: &App, asked: &Wanted) -> sqlx::Result<Vec<Value>> {
     let told = notifications::told(&app.pool).await?;
-    let targets = app.config.notify.iter().map(|target| {
+    let found = app.config.notify.iter();
+    let found = found.filter(|target| asked.finds(&["[[notify]]", &target.name, target.channel.as_str()]));
+    let target = found.map(|target| {
         let wanted = &target.wanted;
         json!({
             "name": target.name,
@@ -33,11 +93,5 @@ pub(super) async fn show(State(app): State<Arc<App>>) -> Result<Html<String>, Tr
             "told": told.iter().find(|told| told.target == target.name),
         })
     });
-    let values = context! {
-        targets => value(targets.collect::<Vec<_>>()),
-        settings => value(&app.config.effective),
-        servers => value(servers.collect::<Vec<_>>()),
-        version => env!("CARGO_PKG_VERSION"),
-    };
-    page::show(&app, "/settings", "settings.html", values).await
+    Ok(target.collect())
 }

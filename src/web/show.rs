@@ -97,6 +97,11 @@ pub(super) fn outside(url: &str) -> String {
     }
 }
 
+/// The first URL in a sentence that a page may link to: the issue that an outcome names.
+pub(super) fn link_in(text: &str) -> String {
+    text.split_whitespace().map(outside).find(|url| !url.is_empty()).unwrap_or_default()
+}
+
 /// The page of what the API serves at a path, such as `/api/reports/…/evidence/E1`.
 pub(super) fn page_of(path: &str) -> String {
     path.strip_prefix("/api/").map(|rest| format!("/{rest}")).unwrap_or_default()
@@ -121,6 +126,8 @@ mod unit {
         assert_eq!(outside("https://forge.example/1"), "https://forge.example/1");
         assert_eq!(outside("http:/mcp-servers"), "http://mcp-servers/");
         assert_eq!(outside("javascript:alert(1)"), "");
+        assert_eq!(link_in("Issue created: https://forge.example/1"), "https://forge.example/1");
+        assert_eq!(link_in("seen 2 times: javascript:alert(1)"), "");
         assert_eq!(page_of("/api/reports/1/evidence/E1"), "/reports/1/evidence/E1");
         assert_eq!(page_of("javascript:alert(1)"), "");
     }

@@ -56,6 +56,8 @@ mod notify;
 mod openai_door;
 mod oversize;
 mod own_access;
+mod page_frame;
+mod page_owners;
 mod pages;
 mod pages_work;
 mod plants;

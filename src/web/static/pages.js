@@ -1,26 +1,11 @@
-// What pages do beyond links and forms: keys, questions before deleting, lost connections.
+// What pages do beyond links and forms: questions before deleting, lost connections. Shortcuts are in keys.js.
 "use strict";
 (() => {
-  const typing = (element) => element?.matches?.("input, textarea, select, [contenteditable]");
-
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.target.matches?.("textarea[data-submit]")) {
       event.preventDefault();
       const send = event.target.form.querySelector("#send");
       if (!send.disabled) event.target.form.requestSubmit(send);
-      return;
-    }
-    if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
-    if (event.key === "/") {
-      const search = document.querySelector("[data-search]");
-      if (search) {
-        event.preventDefault();
-        search.focus();
-      }
-    } else if (event.key === "j" || event.key === "k") {
-      const all = [...document.querySelectorAll("a.title")];
-      const next = all.indexOf(document.activeElement) + (event.key === "j" ? 1 : -1);
-      all[Math.max(0, Math.min(next, all.length - 1))]?.focus();
     }
   });
 

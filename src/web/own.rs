@@ -1,0 +1,86 @@
+//! What those see who may only report failures, or read those of some namespaces: their reports, and how to report.
+//! Where everybody else begins too: who may read all is shown the overview.
+
+use super::asked::{Asked, some};
+use super::page::{self, Trouble, value};
+use super::{overview, reports};
+use crate::app::App;
+use crate::db::reports::Filter;
+use crate::domain::{Caller, Role};
+use crate::http::{self, known_id};
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{Html, IntoResponse as _, Response};
+use minijinja::context;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Reports on a page.
+const PAGE: i64 = 50;
+/// Statuses that a list is narrowed to.
+const STATUSES: [&str; 5] = ["queued", "running", "waiting", "done", "failed"];
+
+/// How the list is narrowed.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Wanted {
+    #[serde(default)]
+    status: String,
+    before: Option<Uuid>,
+}
+
+/// Whether somebody may read what viewers read of all namespaces.
+pub(super) fn reads_all(caller: &Caller) -> bool {
+    caller.role >= Role::Viewer && caller.namespaces.is_none()
+}
+
+/// The first page.
+pub(super) async fn home(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    counted: Extension<Arc<overview::Counted>>,
+    headers: HeaderMap,
+    Asked(asked): Asked<Wanted>,
+) -> Result<Html<String>, Trouble> {
+    if reads_all(&caller) {
+        return overview::show(State(app), counted).await;
+    }
+    let status = some(&asked.status).filter(|status| STATUSES.contains(status));
+    let filter = Filter { status, before: asked.before, ..Filter::default() };
+    let (reports, next) = http::readable_list(&app, &caller, filter, PAGE).await?;
+    let values = context! {
+        asked => value(&asked),
+        statuses => STATUSES,
+        reports => value(&reports),
+        next => value(next),
+        reporter => caller.role == Role::Reporter,
+        namespaces => value(&caller.namespaces),
+        guarded => app.auth.is_on(),
+        server => address(&app, &headers),
+    };
+    page::show(&app, "/", "own.html", values).await
+}
+
+/// Where this server is, as whoever asks sees it.
+fn address(app: &App, headers: &HeaderMap) -> String {
+    if let Some(url) = &app.config.server.public_url {
+        return url.clone();
+    }
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    format!("http://{}", host.unwrap_or("127.0.0.1:8000"))
+}
+
+/// A report, as far as whoever asks may read it.
+pub(super) async fn report(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Trouble> {
+    if reads_all(&caller) {
+        return reports::show(State(app), Path(id)).await;
+    }
+    let detail = http::detail(&app, &caller, known_id(&id)?).await?;
+    let values = context! { detail => value(&detail) };
+    Ok(page::show(&app, "/", "own-report.html", values).await?.into_response())
+}
