@@ -11,7 +11,7 @@ use crate::http::{self, known_id};
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
-use axum::response::{Html, IntoResponse as _, Response};
+use axum::response::Html;
 use minijinja::context;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -49,7 +49,10 @@ pub(super) async fn home(
     let status = some(&asked.status).filter(|status| STATUSES.contains(status));
     let filter = Filter { status, before: asked.before, ..Filter::default() };
     let (reports, next) = http::readable_list(&app, &caller, filter, PAGE).await?;
+    let (command, curl) = commands(&app, &caller, &headers);
     let values = context! {
+        command,
+        curl,
         asked => value(&asked),
         statuses => STATUSES,
         reports => value(&reports),
@@ -57,9 +60,24 @@ pub(super) async fn home(
         reporter => caller.role == Role::Reporter,
         namespaces => value(&caller.namespaces),
         guarded => app.auth.is_on(),
-        server => address(&app, &headers),
     };
     page::show(&app, "/", "own.html", values).await
+}
+
+/// How to report from a terminal: with the program, and with curl.
+fn commands(app: &App, caller: &Caller, headers: &HeaderMap) -> (String, String) {
+    let server = address(app, headers);
+    let bound = caller.namespaces.as_deref().and_then(|all| all.first());
+    let namespace = bound.map_or("NAMESPACE", String::as_str);
+    let key = if app.auth.is_on() { "  -H \"authorization: Bearer $REGREEN_TOKEN\" \\\n" } else { "" };
+    let command = format!(
+        "regreen report --server {server} \\\n  --namespace {namespace} --pod POD --pipeline PIPELINE --task TASK"
+    );
+    let curl = format!(
+        "curl -sS {server}/report-failure \\\n{key}  -H 'content-type: application/json' \\\n  \
+         -d '{{\"namespace\": \"{namespace}\", \"pod_name\": \"POD\", \"pipeline\": \"PIPELINE\", \"task\": \"TASK\"}}'"
+    );
+    (command, curl)
 }
 
 /// Where this server is, as whoever asks sees it.
@@ -76,11 +94,11 @@ pub(super) async fn report(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Trouble> {
+) -> Result<Html<String>, Trouble> {
     if reads_all(&caller) {
         return reports::show(State(app), Path(id)).await;
     }
     let detail = http::detail(&app, &caller, known_id(&id)?).await?;
     let values = context! { detail => value(&detail) };
-    Ok(page::show(&app, "/", "own-report.html", values).await?.into_response())
+    page::show(&app, "/", "own-report.html", values).await
 }
