@@ -61,6 +61,8 @@ pub struct Outcome {
     pub cost: Option<Money>,
     /// Completions.
     pub turns: u32,
+    /// Whether the last of them ended at the model's output limit.
+    pub cut_off: bool,
 }
 
 impl Outcome {
@@ -76,6 +78,7 @@ impl Outcome {
             usage: Usage::default(),
             cost: None,
             turns: 0,
+            cut_off: false,
         }
     }
 }
@@ -164,7 +167,8 @@ impl Agent {
             state.outcome.turns = turn;
             state.outcome.usage += completion.usage;
             self.tell(|| Event::Used { usage: state.outcome.usage });
-            let Completion { text, tool_calls, .. } = completion;
+            let Completion { text, tool_calls, truncated, .. } = completion;
+            state.outcome.cut_off = truncated;
             if !text.trim().is_empty() {
                 state.outcome.text.clone_from(&text);
             }

@@ -5,7 +5,8 @@ use super::brief::{self, Known};
 use super::carry::{self, Carried};
 use super::history::{self, History};
 use super::own_access::{self, OwnAccess};
-use super::{begin, cite, command, decide, librarian, profiles};
+use super::profiles::{self, Sampling};
+use super::{begin, cite, command, decide, librarian};
 use crate::agent::{Agent, Event, Outcome, Tool, Workspace};
 use crate::app::App;
 use crate::clock;
@@ -44,6 +45,8 @@ pub(super) struct Task {
     pub(super) title: String,
     pub(super) incident: Option<Uuid>,
     pub(super) profile: Profile,
+    /// How the model answers this time.
+    pub(super) sampling: Sampling,
     /// Who asked; for decided calls whoever asked for these, without their token.
     pub(super) caller: Caller,
     /// By which name they speak: their words are orders to the model, those of others are data.
@@ -79,6 +82,8 @@ struct Concluded {
     runs: Vec<Run>,
     usage: Usage,
     stop: StopReason,
+    /// At the model's output limit.
+    cut_off: bool,
 }
 
 /// Answers. However it ends, readers are told and the turn is closed.
@@ -161,6 +166,7 @@ async fn make(app: &Arc<App>, task: &Task, answer: &Arc<Answer>) -> anyhow::Resu
         "run": task.turn,
         "conversation_id": task.conversation,
         "stop_reason": concluded.stop,
+        "cut_off": concluded.cut_off,
         "message": message,
         "usage": concluded.usage,
     });
@@ -174,7 +180,9 @@ impl Making<'_> {
         let mut runs = Vec::new();
         let mut usage = self.history.usage;
         let mut why = "No model is configured, so nobody thinks about the question.".to_owned();
-        if let Some(model) = model {
+        // A summary of what was said before is kept: only the answer is made as it was asked for.
+        let asked = (&self.task.profile, self.task.sampling);
+        if let Some(model) = profiles::sampled_model(self.app, model, asked) {
             let (mut concluded, detail) = self.think(&model).await?;
             if concluded.text.is_empty() && concluded.stop == StopReason::Cancelled {
                 "(Stopped before there was an answer.)".clone_into(&mut concluded.text);
@@ -238,7 +246,8 @@ impl Making<'_> {
         self.answer.tell("text.delta", &json!({ "text": text }));
         let citations = self.citations(&text).await?;
         let (not_found, runs, usage) = (Vec::new(), Vec::new(), Usage::default());
-        Ok(Concluded { text, author, citations, not_found, runs, usage, stop: StopReason::Answered })
+        let (stop, cut_off) = (StopReason::Answered, false);
+        Ok(Concluded { text, author, citations, not_found, runs, usage, stop, cut_off })
     }
 
     /// Runs the loop. Beside what came of it, what there is to know about its end.
@@ -285,7 +294,8 @@ impl Making<'_> {
         let mut usage = history.usage;
         usage += outcome.usage;
         let (author, runs) = (model.name().to_owned(), vec![run]);
-        let concluded = Concluded { text, author, citations, not_found, runs, usage, stop: outcome.stop };
+        let (stop, cut_off) = (outcome.stop, outcome.cut_off);
+        let concluded = Concluded { text, author, citations, not_found, runs, usage, stop, cut_off };
         Ok((concluded, outcome.detail))
     }
 

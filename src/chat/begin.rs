@@ -1,7 +1,7 @@
 //! A question comes in: one transaction stores it and opens the turn, then the answer begins.
 
 use super::answer::{self, Task};
-use super::profiles;
+use super::profiles::{self, Sampling};
 use crate::app::{App, Place};
 use crate::clock;
 use crate::db::conversations::{self, NewMessage};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 /// Longest title.
 const MAX_TITLE: usize = 80;
 /// How long a question may be redacted, with the wait for a thread.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A first question of fewer words says too little for a title.
 const MIN_WORDS: usize = 3;
@@ -39,6 +39,8 @@ pub struct Ask {
     pub caller: Caller,
     /// By which name.
     pub author: String,
+    /// How the model answers, beside the agent's own settings.
+    pub sampling: Sampling,
     /// What was said before, elsewhere: role, author and text, for a conversation that is opened now.
     pub before: Vec<(&'static str, String, String)>,
 }
@@ -119,13 +121,14 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     queue::add_index(&mut *transaction).await?;
     transaction.commit().await?;
     let (author, speaker) = (ask.author.clone(), ask.author.clone());
-    let (decided, token, caller) = (Vec::new(), None, ask.caller);
+    let (decided, token, caller, sampling) = (Vec::new(), None, ask.caller, ask.sampling);
     let task = Task {
         turn,
         conversation: id,
         title,
         incident,
         profile,
+        sampling,
         caller,
         speaker,
         author,

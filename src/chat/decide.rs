@@ -4,7 +4,7 @@
 use super::answer::Task;
 use super::approve::time;
 use super::begin::{Begun, answer_now};
-use super::profiles;
+use super::profiles::{self, Sampling};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Asker, Filter};
@@ -264,6 +264,7 @@ fn carry_on(
         queue::add_index(&mut *transaction).await?;
         transaction.commit().await?;
         let task = Task {
+            sampling: Sampling::default(),
             turn,
             conversation,
             title,

@@ -182,6 +182,7 @@ pub(super) fn messages(
 #[cfg(test)]
 mod unit {
     use super::*;
+    use crate::chat::Sampling;
     use crate::domain::{Caller, Profile, Prompt};
     use chrono::DateTime;
 
@@ -218,6 +219,7 @@ mod unit {
             updated_at: DateTime::UNIX_EPOCH,
         };
         Task {
+            sampling: Sampling::default(),
             turn: Uuid::nil(),
             conversation: Uuid::nil(),
             title: String::new(),

@@ -12,9 +12,11 @@ mod history;
 mod librarian;
 mod link;
 mod own_access;
+mod plain;
 mod profiles;
 
 pub use begin::{Ask, Begun, Refusal, begin};
 pub use decide::{Choice, Decided, Decision, LinkUsed, NotDecided, decide, take_up};
 pub use link::{Link, Presser};
-pub use profiles::{check_prompt, check_tools, ship, usual};
+pub use plain::{Plain, Written, complete_plainly};
+pub use profiles::{Sampling, check_prompt, check_tools, ship, usual};

@@ -4,10 +4,12 @@ use crate::app::App;
 use crate::clock;
 use crate::db::agents;
 use crate::domain::{Budget, Profile, Prompt};
+use crate::llm::Model;
 use anyhow::Context as _;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde_json::json;
 use sqlx::{PgExecutor, PgPool};
+use std::sync::Arc;
 use uuid::{Uuid, uuid};
 
 /// Who answers about an incident unless somebody else is asked for.
@@ -127,6 +129,39 @@ pub(super) fn globs(tools: &[String]) -> anyhow::Result<GlobSet> {
 /// One is none.
 pub fn check_tools(tools: &[String]) -> anyhow::Result<()> {
     globs(tools).map(drop)
+}
+
+/// How a model answers, where whoever asks says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sampling {
+    /// Longest completion in tokens; of several limits the smallest holds.
+    pub max_output_tokens: Option<u32>,
+    /// In place of the agent's.
+    pub temperature: Option<f32>,
+}
+
+/// The agent with what is asked of this one answer.
+pub(super) fn sampled(app: &App, profile: &Profile, sampling: Sampling) -> Profile {
+    let own = profile.max_output_tokens.and_then(|tokens| u32::try_from(tokens).ok());
+    let own = own.or_else(|| app.config.model.as_ref().and_then(|model| model.max_output_tokens));
+    let limit = sampling.max_output_tokens.map(|limit| own.map_or(limit, |own| own.min(limit)));
+    Profile {
+        max_output_tokens: limit.and_then(|limit| i32::try_from(limit).ok()).or(profile.max_output_tokens),
+        temperature: sampling.temperature.or(profile.temperature),
+        ..profile.clone()
+    }
+}
+
+/// The model of an answer, as it is asked for this time.
+pub(super) fn sampled_model(
+    app: &App,
+    model: Option<Arc<dyn Model>>,
+    (profile, sampling): (&Profile, Sampling),
+) -> Option<Arc<dyn Model>> {
+    if sampling == Sampling::default() {
+        return model;
+    }
+    model.and_then(|_| app.model_of(&sampled(app, profile, sampling)))
 }
 
 /// The configured limits with the agent's own.

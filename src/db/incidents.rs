@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 struct Row {
@@ -148,7 +149,8 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Incid
 }
 
 /// Which incidents of a list are first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub enum Sort {
     /// Those seen last.
     #[default]

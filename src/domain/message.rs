@@ -1,6 +1,7 @@
 //! Messages of a conversation with a model, independent of any provider's wire format.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// One message of the history a model is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +60,7 @@ pub struct ToolCall {
 }
 
 /// Tokens a completion used, as the provider counted them or as estimated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub input_tokens: u64,

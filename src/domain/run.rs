@@ -127,7 +127,6 @@ pub struct Run {
     /// Completions.
     pub turns: i32,
     /// Tokens used.
-    #[schema(value_type = Object)]
     pub usage: Usage,
     /// Cost in the currency of the configured prices; absent without prices.
     pub cost: Option<f64>,

@@ -1,9 +1,10 @@
-//! Who may do what, and how much they may send: no route without its role and its limit. The table that is printed from here is
+//! Who may do what, how much they may send, and what they may ask for: no route without its role and its limit. The table that is printed from here is
 //! the one that holds.
 
 use super::bodies::{self, Door};
 use super::body_limit::BodyLimit;
 use super::caller::{Telling, judge};
+use super::query::{self, Parameters};
 use crate::app::App;
 use crate::domain::Role;
 use axum::Router;
@@ -29,12 +30,18 @@ pub struct Rule {
     pub body: BodyLimit,
 }
 
-/// Lets only those to these handlers who may, and reads what they send.
-pub(super) fn guarded<S>(routes: MethodRouter<S>, door: Door) -> MethodRouter<S>
+/// Lets only those to these handlers who may, and reads what they send; of the API's, when they ask for what is described.
+fn guarded<S>(routes: MethodRouter<S>, door: Door, parameters: Option<Parameters>) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
-    let routes = routes.route_layer(from_fn(move |request, next| bodies::read(door, request, next)));
+    let mut routes = routes.route_layer(from_fn(move |request, next| bodies::read(door, request, next)));
+    if let Some(parameters) = parameters.map(Arc::new) {
+        routes = routes.route_layer(from_fn(move |request, next| {
+            let parameters = Arc::clone(&parameters);
+            async move { query::understood(&parameters, door.telling, request, next).await }
+        }));
+    }
     let Some(role) = door.role else { return routes };
     // Around it: who may not be here is not read.
     routes.route_layer(from_fn(move |request: Request, next: Next| judge(role, door.telling, request, next)))
@@ -72,7 +79,7 @@ impl Doors {
         limit: BodyLimit,
         (schemas, paths, routes): UtoipaMethodRouter<Arc<App>>,
     ) -> Self {
-        let mut telling = Telling::Problem;
+        let (mut telling, mut parameters) = (Telling::Problem, Parameters::default());
         for (path, item) in &paths.paths {
             if path.starts_with("/v1/") {
                 telling = Telling::OpenAi;
@@ -80,9 +87,10 @@ impl Doors {
             let rule =
                 |method: &str| Rule { path: path.clone(), method: method.to_owned(), role, body: limit };
             self.rules.extend(methods(item).into_iter().map(rule));
+            parameters = Parameters::of(item);
         }
         let door = Door { role, limit, telling };
-        self.router = self.router.routes((schemas, paths, guarded(routes, door)));
+        self.router = self.router.routes((schemas, paths, guarded(routes, door, Some(parameters))));
         self
     }
 }
@@ -149,7 +157,7 @@ impl Pages {
     ) -> Self {
         self.rules.push(Rule { path: path.to_owned(), method: method.to_owned(), role, body: limit });
         let door = Door { role, limit, telling: Telling::Page };
-        self.router = self.router.route(path, guarded(routes, door));
+        self.router = self.router.route(path, guarded(routes, door, None));
         self
     }
 }

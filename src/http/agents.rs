@@ -73,14 +73,14 @@ pub struct Settings {
 }
 
 /// All agents.
-#[utoipa::path(get, path = "/api/agents", tag = "agents",
+#[utoipa::path(get, operation_id = "list_agents", path = "/api/agents", tag = "agents",
     responses((status = 200, body = Agents), (status = 503, body = Problem)))]
 pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Agents>, Problem> {
     Ok(Json(Agents { agents: agents::list(&app.pool).await? }))
 }
 
 /// One agent.
-#[utoipa::path(get, path = "/api/agents/{id}", tag = "agents", params(("id" = Uuid, Path)),
+#[utoipa::path(get, operation_id = "get_agent", path = "/api/agents/{id}", tag = "agents", params(("id" = Uuid, Path)),
     responses((status = 200, body = Profile), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Profile>, Problem> {
     let agent = agents::get(&app.pool, known_id(&id)?).await?;
@@ -88,7 +88,7 @@ pub async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
 }
 
 /// Adds an agent. Its prompt is rendered once, so that a mistake shows now.
-#[utoipa::path(post, path = "/api/agents", tag = "agents", request_body = Settings,
+#[utoipa::path(post, operation_id = "add_agent", path = "/api/agents", tag = "agents", request_body = Settings,
     responses((status = 201, body = Profile), (status = 400, body = Problem), (status = 409, body = Problem, description = "The name is taken"),
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn add(
@@ -117,7 +117,7 @@ pub async fn add(
 }
 
 /// Changes an agent.
-#[utoipa::path(patch, path = "/api/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), request_body = Settings,
+#[utoipa::path(patch, operation_id = "change_agent", path = "/api/agents/{id}", tag = "agents", params(("id" = Uuid, Path)), request_body = Settings,
     responses((status = 200, body = Profile), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "The name is taken, or the agent is a shipped one"),
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
@@ -134,7 +134,7 @@ pub async fn change(
 }
 
 /// Removes an agent; its conversations stay and are answered by a shipped one.
-#[utoipa::path(delete, path = "/api/agents/{id}", tag = "agents", params(("id" = Uuid, Path)),
+#[utoipa::path(delete, operation_id = "remove_agent", path = "/api/agents/{id}", tag = "agents", params(("id" = Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem, description = "A shipped one"),
         (status = 503, body = Problem)))]
 pub async fn remove(

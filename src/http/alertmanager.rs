@@ -85,7 +85,7 @@ pub struct IgnoredAlert {
 /// Answers without waiting for the outcome. The same alert (fingerprint and start) is reported once, however often it is sent. Its labels and
 /// annotations are evidence of the report. Alerts without a pod and resolved ones are ignored.
 #[utoipa::path(
-    post, path = "/webhooks/alertmanager", tag = "reports", request_body = Notification,
+    post, operation_id = "receive_alerts", path = "/webhooks/alertmanager", tag = "reports", request_body = Notification,
     responses(
         (status = 202, description = "What was accepted, and what was not", body = Alerted),
         (status = 400, description = "Malformed JSON", body = Problem),

@@ -77,7 +77,7 @@ pub struct DecisionMade {
 }
 
 /// Calls that wait for a person's approval, and what became of earlier ones.
-#[utoipa::path(get, path = "/api/approvals", tag = "approvals", params(ListQuery),
+#[utoipa::path(get, operation_id = "list_approvals", path = "/api/approvals", tag = "approvals", params(ListQuery),
     responses((status = 200, body = ApprovalPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -99,7 +99,7 @@ pub async fn list(
 }
 
 /// One call, with everything that is sent when it is approved.
-#[utoipa::path(get, path = "/api/approvals/{id}", tag = "approvals", params(("id" = Uuid, Path)),
+#[utoipa::path(get, operation_id = "get_approval", path = "/api/approvals/{id}", tag = "approvals", params(("id" = Uuid, Path)),
     responses((status = 200, body = Approval), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn get(
     State(app): State<Arc<App>>,
@@ -113,7 +113,7 @@ pub async fn get(
 
 /// Approves or denies a call. When nothing else of the conversation waits, it goes on at once: what was approved is carried
 /// out, each call once, and the model reads what came of it. With `chat.four_eyes` whoever asked for a call does not approve it.
-#[utoipa::path(post, path = "/api/approvals/{id}", tag = "approvals", params(("id" = Uuid, Path)), request_body = NewDecision,
+#[utoipa::path(post, operation_id = "decide_approval", path = "/api/approvals/{id}", tag = "approvals", params(("id" = Uuid, Path)), request_body = NewDecision,
     responses((status = 200, body = DecisionMade), (status = 400, body = Problem),
         (status = 403, body = Problem, description = "Somebody else has to decide it"), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "It was decided already, or has expired"),
@@ -170,7 +170,7 @@ pub struct Links {
 /// Signed links that decide a call, for mail and messengers: whoever has one may decide, so they go to those who may. With
 /// `chat.four_eyes` a link approves for an operator alone who is logged in and did not ask for the call. Needs `chat.link_secret` and
 /// `server.public_url`.
-#[utoipa::path(get, path = "/api/approvals/{id}/links", tag = "approvals", params(("id" = Uuid, Path), LinksQuery),
+#[utoipa::path(get, operation_id = "make_approval_links", path = "/api/approvals/{id}/links", tag = "approvals", params(("id" = Uuid, Path), LinksQuery),
     responses((status = 200, body = Links),
         (status = 403, body = Problem, description = "What it sends is visible to one person alone"), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "It was decided already, or has expired"),

@@ -11,7 +11,7 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
@@ -24,6 +24,17 @@ use uuid::Uuid;
 const EXPORTED: i64 = 1_000;
 /// Longest id of a request.
 const MAX_TRACE: usize = 128;
+
+/// How something ended.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a parameter, which is checked by its description")]
+enum Ended {
+    Done,
+    Failed,
+    Refused,
+    Stopped,
+}
 
 /// How the record is narrowed and paged.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -41,7 +52,8 @@ pub struct AuditQuery {
     run: Option<Uuid>,
     /// Only what has to do with this id: as what it was done to, as trace or as run.
     about: Option<String>,
-    /// Only what ended like this: `done`, `failed`, `refused` or `stopped`.
+    /// Only what ended like this.
+    #[param(inline, value_type = Option<Ended>)]
     outcome: Option<String>,
     /// Not before then (RFC 3339).
     #[serde(default, deserialize_with = "time")]
@@ -96,7 +108,7 @@ pub(super) async fn traced(State(app): State<Arc<App>>, request: Request, next: 
 }
 
 /// What was done, newest first.
-#[utoipa::path(get, path = "/api/audit", tag = "audit", params(AuditQuery),
+#[utoipa::path(get, operation_id = "list_audit_entries", path = "/api/audit", tag = "audit", params(AuditQuery),
     responses((status = 200, body = AuditPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -109,11 +121,22 @@ pub async fn list(
     Ok(Json(AuditPage { entries, next }))
 }
 
+/// Whether plain text is all that is accepted: clients made of a description know no other text.
+fn takes_text_alone(headers: &HeaderMap) -> bool {
+    let accepted =
+        headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
+    !accepted.is_empty()
+        && accepted.split(',').all(|kind| kind.split(';').next().unwrap_or_default().trim() == "text/plain")
+}
+
 /// The whole record that fits, newest first, a JSON object a line.
-#[utoipa::path(get, path = "/api/audit/export", tag = "audit", params(AuditQuery),
-    responses((status = 200, body = String, content_type = "application/x-ndjson"), (status = 422, body = Problem)))]
+#[utoipa::path(get, operation_id = "export_audit_entries", path = "/api/audit/export", tag = "audit", params(AuditQuery),
+    responses((status = 200, description = "The record; as plain text for whoever accepts nothing else",
+            content((String = "application/x-ndjson"), (String = "text/plain"))),
+        (status = 422, body = Problem)))]
 pub async fn export(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
@@ -130,9 +153,8 @@ pub async fn export(
         }
         Ok(Some((Bytes::from(lines), next)))
     });
-    let headers = [
-        (header::CONTENT_TYPE, "application/x-ndjson"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.jsonl\""),
-    ];
+    let kind = if takes_text_alone(&headers) { "text/plain; charset=utf-8" } else { "application/x-ndjson" };
+    let headers =
+        [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.jsonl\"")];
     Ok((headers, Body::from_stream(pages)).into_response())
 }

@@ -80,7 +80,6 @@ pub struct ChatAnswer {
     /// Calls that it asked for and that wait for a person.
     approvals: Vec<Approval>,
     /// Tokens used.
-    #[schema(value_type = Object)]
     usage: Usage,
 }
 
@@ -104,7 +103,7 @@ fn question(caller: Caller, mut fields: Fields) -> Result<Ask, Problem> {
         (fields.id("conversation_id"), fields.id("agent_id"), fields.id("incident_id"));
     let author = caller.author(fields.optional("author", Shape::Line(100)));
     fields.finish()?;
-    Ok(Ask { message, conversation, agent, incident, caller, author, before: Vec::new() })
+    Ok(Ask { message, conversation, agent, incident, caller, author, ..Ask::default() })
 }
 
 /// Why a question is not answered.
@@ -121,7 +120,7 @@ fn refused(refusal: Refusal) -> Problem {
 }
 
 /// Asks and waits for the whole answer.
-#[utoipa::path(post, path = "/api/chat", tag = "chat", request_body = Question,
+#[utoipa::path(post, operation_id = "ask", path = "/api/chat", tag = "chat", request_body = Question,
     responses((status = 200, body = ChatAnswer), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "The conversation is being answered already"),
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 500, body = Problem), (status = 503, body = Problem)))]
@@ -160,7 +159,7 @@ pub async fn ask(
 /// `approval.required` (a call waits for a person), `tool.finished`, `usage`, and at the end `done` or `failed`; `next_run` in these
 /// names the run that has begun since, if decisions were made meanwhile. The headers `Regreen-Run` and `Regreen-Conversation` name the run, whose
 /// events can be read again from any of them on.
-#[utoipa::path(post, path = "/api/chat/stream", tag = "chat", request_body = Question,
+#[utoipa::path(post, operation_id = "ask_streaming", path = "/api/chat/stream", tag = "chat", request_body = Question,
     responses((status = 200, body = StreamEvent, content_type = "text/event-stream"), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn stream(
@@ -175,7 +174,7 @@ pub async fn stream(
 
 /// Reads the events of a run again, those after the `Last-Event-ID`, and goes on to its end. Of what is visible to whoever asked
 /// alone, others are told that it happened.
-#[utoipa::path(get, path = "/api/chat/{run}/events", tag = "chat",
+#[utoipa::path(get, operation_id = "read_answer_events", path = "/api/chat/{run}/events", tag = "chat",
     params(("run" = Uuid, Path), ("Last-Event-ID" = Option<i32>, Header)),
     responses((status = 200, body = StreamEvent, content_type = "text/event-stream"), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn events(
@@ -205,7 +204,7 @@ pub(crate) fn read(app: &Arc<App>, run: Uuid, after: i32, reader: Reader) -> Box
 }
 
 /// Stops an answer; what was written of it is kept.
-#[utoipa::path(delete, path = "/api/chat/{run}", tag = "chat", params(("run" = Uuid, Path)),
+#[utoipa::path(delete, operation_id = "stop_answer", path = "/api/chat/{run}", tag = "chat", params(("run" = Uuid, Path)),
     responses((status = 202, description = "It ends in a moment"), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "It has ended already"), (status = 503, body = Problem)))]
 pub async fn stop(State(app): State<Arc<App>>, Path(run): Path<String>) -> Result<StatusCode, Problem> {

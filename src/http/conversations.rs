@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, Shape, time};
 use super::json::Known;
-use super::problem::{FieldError, Problem};
+use super::problem::Problem;
 use super::reports::{bad_query, cut, kept_text, known_id, missing, page_size, position};
 use super::search::limit;
 use crate::app::App;
@@ -51,7 +51,7 @@ pub struct MessagesFound {
 }
 
 /// Conversations in which something like this was said, each by its best message.
-#[utoipa::path(get, path = "/api/conversations/search", tag = "conversations", params(SearchQuery),
+#[utoipa::path(get, operation_id = "search_conversations", path = "/api/conversations/search", tag = "conversations", params(SearchQuery),
     responses((status = 200, body = MessagesFound), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn search(
     State(app): State<Arc<App>>,
@@ -120,7 +120,7 @@ pub struct TurnRun {
 }
 
 /// Conversations.
-#[utoipa::path(get, path = "/api/conversations", tag = "conversations", params(ListQuery),
+#[utoipa::path(get, operation_id = "list_conversations", path = "/api/conversations", tag = "conversations", params(ListQuery),
     responses((status = 200, body = ConversationPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -157,7 +157,7 @@ async fn detail(app: &App, caller: &Caller, id: &str) -> Result<ConversationDeta
 
 /// One conversation with its messages, runs and tool calls. What was told to somebody's own access is visible to them alone;
 /// for others it is named.
-#[utoipa::path(get, path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
+#[utoipa::path(get, operation_id = "get_conversation", path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
     responses((status = 200, body = ConversationDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn get(
     State(app): State<Arc<App>>,
@@ -193,7 +193,7 @@ async fn changeable(app: &App, caller: &Caller, id: Uuid) -> Result<Conversation
 }
 
 /// Gives a conversation another title: one's own, or as an administrator any.
-#[utoipa::path(patch, path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)), request_body = NewTitle,
+#[utoipa::path(patch, operation_id = "rename_conversation", path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)), request_body = NewTitle,
     responses((status = 200, body = Conversation), (status = 400, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn rename(
@@ -215,7 +215,7 @@ pub async fn rename(
 }
 
 /// Removes a conversation with its messages, runs and evidence: one's own, or as an administrator any.
-#[utoipa::path(delete, path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
+#[utoipa::path(delete, operation_id = "remove_conversation", path = "/api/conversations/{id}", tag = "conversations", params(("id" = Uuid, Path)),
     responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn remove(
     State(app): State<Arc<App>>,
@@ -245,16 +245,26 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Formats of an export.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a parameter, which is checked by its description")]
+enum ExportFormat {
+    Markdown,
+    Json,
+}
+
 /// What an export looks like.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ExportQuery {
-    /// `markdown` (when left out) or `json`.
+    /// `markdown` when left out.
+    #[param(inline, value_type = Option<ExportFormat>)]
     format: Option<String>,
 }
 
 /// A conversation as a file.
-#[utoipa::path(get, path = "/api/conversations/{id}/export", tag = "conversations", params(("id" = Uuid, Path), ExportQuery),
+#[utoipa::path(get, operation_id = "export_conversation", path = "/api/conversations/{id}/export", tag = "conversations", params(("id" = Uuid, Path), ExportQuery),
     responses((status = 200, content((String = "text/markdown"), (ConversationDetail = "application/json"))), (status = 404, body = Problem),
         (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn export(
@@ -269,17 +279,11 @@ pub async fn export(
         let name = format!("attachment; filename=\"conversation-{}.{ending}\"", detail.conversation.id);
         [(header::CONTENT_DISPOSITION, name)]
     };
-    match query.format.as_deref().unwrap_or("markdown") {
-        "json" => Ok((name("json"), Json(&detail)).into_response()),
-        "markdown" => {
-            let kind = [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")];
-            Ok((kind, name("md"), markdown(&detail)).into_response())
-        }
-        other => {
-            let problem = format!("has to be markdown or json, not {}", other.escape_debug());
-            Err(Problem::fields(vec![FieldError { field: "format".to_owned(), problem }]))
-        }
+    if query.format.as_deref() == Some("json") {
+        return Ok((name("json"), Json(&detail)).into_response());
     }
+    let kind = [(header::CONTENT_TYPE, "text/markdown; charset=utf-8")];
+    Ok((kind, name("md"), markdown(&detail)).into_response())
 }
 
 fn markdown(detail: &ConversationDetail) -> String {
@@ -299,7 +303,7 @@ fn markdown(detail: &ConversationDetail) -> String {
 }
 
 /// The whole text of what a tool told a conversation.
-#[utoipa::path(get, path = "/api/conversations/{id}/evidence/{label}", tag = "conversations",
+#[utoipa::path(get, operation_id = "get_conversation_evidence", path = "/api/conversations/{id}/evidence/{label}", tag = "conversations",
     params(("id" = Uuid, Path), ("label" = String, Path, description = "E1, E2, …")),
     responses((status = 200, body = String, content_type = "text/plain"),
         (status = 403, body = Problem, description = "It was told to somebody's own access"), (status = 404, body = Problem),

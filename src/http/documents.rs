@@ -4,7 +4,7 @@ use super::audit::record;
 use super::fields::{Fields, Shape};
 use super::json::Known;
 use super::problem::{FieldError, Problem};
-use super::reports::{bad_query, known_id, missing, page_size};
+use super::reports::{bad_query, known_id, missing, offset, page_size};
 use crate::app::App;
 use crate::db;
 use crate::db::documents::Listed;
@@ -26,11 +26,23 @@ use uuid::Uuid;
 /// How long a document may be read, with the wait for a thread.
 const READING: Duration = Duration::from_secs(30);
 
+/// Kinds of documents.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a parameter, which is checked by its description")]
+enum DocumentKind {
+    Runbook,
+    K8sDoc,
+    Alert,
+    Note,
+}
+
 /// How a list is narrowed and paged.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// `runbook`, `k8s_doc`, `alert` or `note`.
+    /// Only of this kind.
+    #[param(inline, value_type = Option<DocumentKind>)]
     kind: Option<String>,
     /// Documents to skip.
     offset: Option<i64>,
@@ -106,20 +118,20 @@ impl From<Listed> for Document {
 }
 
 /// Documents in order of their paths.
-#[utoipa::path(get, path = "/api/documents", tag = "knowledge", params(ListQuery),
+#[utoipa::path(get, operation_id = "list_documents", path = "/api/documents", tag = "knowledge", params(ListQuery),
     responses((status = 200, body = DocumentPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<DocumentPage>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
-    let (offset, limit) = (query.offset.unwrap_or(0).max(0), page_size(query.limit)?);
+    let (offset, limit) = (offset(query.offset)?, page_size(query.limit)?);
     let documents = db::documents::list(&app.pool, query.kind.as_deref(), offset, limit).await?;
     Ok(Json(DocumentPage { documents: documents.into_iter().map(Document::from).collect() }))
 }
 
 /// One document with its text.
-#[utoipa::path(get, path = "/api/documents/{id}", tag = "knowledge", params(("id" = Uuid, Path)),
+#[utoipa::path(get, operation_id = "get_document", path = "/api/documents/{id}", tag = "knowledge", params(("id" = Uuid, Path)),
     responses((status = 200, body = WholeDocument), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn get(
     State(app): State<Arc<App>>,
@@ -131,7 +143,7 @@ pub async fn get(
 }
 
 /// Store a document, in place of an older one of its path. Found by its words at once, by its meaning a moment later.
-#[utoipa::path(post, path = "/api/documents", tag = "knowledge", request_body = NewDocument,
+#[utoipa::path(post, operation_id = "store_document", path = "/api/documents", tag = "knowledge", request_body = NewDocument,
     responses(
         (status = 200, description = "Stored already, with this very content", body = DocumentStored),
         (status = 201, description = "Stored", body = DocumentStored),
@@ -173,7 +185,7 @@ pub async fn add(
 
 /// Remove a document. A built-in one cannot be removed, only be replaced by one of the same path; one of a folder that is
 /// read again comes back with it.
-#[utoipa::path(delete, path = "/api/documents/{id}", tag = "knowledge", params(("id" = Uuid, Path)),
+#[utoipa::path(delete, operation_id = "remove_document", path = "/api/documents/{id}", tag = "knowledge", params(("id" = Uuid, Path)),
     responses(
         (status = 204, description = "Gone"),
         (status = 404, body = Problem),

@@ -22,7 +22,6 @@ pub struct Health {
     /// The model, or the built-in analyst.
     model: String,
     /// MCP servers.
-    #[schema(value_type = Vec<Object>)]
     mcp_servers: Vec<ServerStatus>,
 }
 
@@ -36,19 +35,19 @@ pub struct Ready {
 }
 
 /// The service and its dependencies.
-#[utoipa::path(get, path = "/health", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
+#[utoipa::path(get, operation_id = "get_health", path = "/health", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub async fn health(State(app): State<Arc<App>>) -> Response {
     state(&app).await.into_response()
 }
 
 /// Whether the process answers.
-#[utoipa::path(get, path = "/health/live", tag = "health", responses((status = 200, body = String)))]
+#[utoipa::path(get, operation_id = "get_liveness", path = "/health/live", tag = "health", responses((status = 200, body = String)))]
 pub async fn live() -> &'static str {
     "alive"
 }
 
 /// Whether reports can be taken: the database answers and no stop is under way.
-#[utoipa::path(get, path = "/health/ready", tag = "health", responses((status = 200, body = Ready), (status = 503, body = Ready)))]
+#[utoipa::path(get, operation_id = "get_readiness", path = "/health/ready", tag = "health", responses((status = 200, body = Ready), (status = 503, body = Ready)))]
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
     // Asked by anybody: what this server is connected to is not everybody's business.
     let Health { status, database, .. } = state(&app).await;

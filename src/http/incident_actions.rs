@@ -61,7 +61,7 @@ async fn close(app: &App, caller: &Caller, id: Uuid) -> Result<(), Problem> {
 }
 
 /// Resolve an incident: the next report of its cause opens another one, which links this one. Its issue stays as it is.
-#[utoipa::path(post, path = "/api/incidents/{id}/resolve", tag = "incidents", params(("id" = Uuid, Path)),
+#[utoipa::path(post, operation_id = "resolve_incident", path = "/api/incidents/{id}/resolve", tag = "incidents", params(("id" = Uuid, Path)),
     responses(
         (status = 200, description = "The incident, resolved", body = Incident),
         (status = 404, description = "There is no such incident", body = Problem),
@@ -81,7 +81,7 @@ pub async fn resolve(
 }
 
 /// Open a resolved incident again: reports of its cause are counted there.
-#[utoipa::path(post, path = "/api/incidents/{id}/reopen", tag = "incidents", params(("id" = Uuid, Path)),
+#[utoipa::path(post, operation_id = "reopen_incident", path = "/api/incidents/{id}/reopen", tag = "incidents", params(("id" = Uuid, Path)),
     responses(
         (status = 200, description = "The incident, open", body = Incident),
         (status = 404, description = "There is no such incident", body = Problem),
@@ -106,7 +106,7 @@ pub async fn reopen(
 }
 
 /// Investigate an incident once more, on the evidence that is kept of it. Its conclusion stands until there is another one.
-#[utoipa::path(post, path = "/api/incidents/{id}/investigate", tag = "incidents", params(("id" = Uuid, Path)),
+#[utoipa::path(post, operation_id = "investigate_incident", path = "/api/incidents/{id}/investigate", tag = "incidents", params(("id" = Uuid, Path)),
     responses(
         (status = 202, description = "The report that is investigated", body = Report),
         (status = 404, description = "There is no such incident", body = Problem),
@@ -123,7 +123,7 @@ pub async fn investigate(
 }
 
 /// Resolve many incidents. Those that are resolved already are skipped.
-#[utoipa::path(post, path = "/api/incidents/resolve", tag = "incidents", request_body = ResolveMany,
+#[utoipa::path(post, operation_id = "resolve_incidents", path = "/api/incidents/resolve", tag = "incidents", request_body = ResolveMany,
     responses(
         (status = 200, description = "Which were resolved", body = ResolvedMany),
         (status = 400, description = "Malformed JSON", body = Problem),

@@ -2,12 +2,12 @@
 
 use super::fields::time;
 use super::problem::{FieldError, Problem};
-use super::reports::{bad_query, cut, known_id, missing, page_size};
+use super::reports::{bad_query, cut, known_id, missing, offset, one_of, page_size};
 use crate::app::App;
 use crate::db;
 use crate::db::incidents::{Filter, Sort};
 use crate::db::reports::Filter as ReportFilter;
-use crate::domain::{Caller, Incident, Report, Resolution};
+use crate::domain::{Caller, FailureClass, Incident, IncidentStatus, Report, Resolution};
 use crate::triage;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -27,9 +27,14 @@ const REPORTS: i64 = 50;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// `open` or `resolved`.
+    /// Only those that stand, or that are solved.
+    #[param(inline, value_type = Option<IncidentStatus>)]
     status: Option<String>,
-    /// `code`, `test`, `dependency`, `configuration`, `infrastructure`, `flaky` or `unknown`.
+    /// The same as `status`, as pages call it.
+    #[param(inline, value_type = Option<IncidentStatus>)]
+    state: Option<String>,
+    /// Only with a cause of this kind.
+    #[param(inline, value_type = Option<FailureClass>)]
     class: Option<String>,
     /// Kubernetes namespace.
     namespace: Option<String>,
@@ -42,6 +47,7 @@ pub struct ListQuery {
     #[serde(default, deserialize_with = "time")]
     until: Option<DateTime<Utc>>,
     /// What is first: `last_seen` (seen last), `first_seen` (new) or `occurrences` (seen most often); `last_seen` when left out.
+    #[param(inline, value_type = Option<Sort>)]
     sort: Option<String>,
     /// Only those with all these words, or beginnings of words, in title or namespace.
     text: Option<String>,
@@ -80,7 +86,7 @@ pub struct IncidentDetail {
 }
 
 /// Incidents, latest seen first where nothing else is asked for.
-#[utoipa::path(get, path = "/api/incidents", tag = "incidents", params(ListQuery),
+#[utoipa::path(get, operation_id = "list_incidents", path = "/api/incidents", tag = "incidents", params(ListQuery),
     responses((status = 200, body = IncidentPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -89,8 +95,9 @@ pub async fn list(
 ) -> Result<Json<IncidentPage>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
     let limit = page_size(query.limit)?;
+    let status = one_of(("status", query.status.as_deref()), ("state", query.state.as_deref()))?;
     let filter = Filter {
-        status: query.status.as_deref(),
+        status,
         class: query.class.as_deref(),
         namespace: query.namespace.as_deref(),
         within: caller.namespaces.as_deref(),
@@ -100,7 +107,7 @@ pub async fn list(
         sort: sort(query.sort.as_deref())?,
         text: query.text.as_deref(),
         before: query.before,
-        offset: query.offset.unwrap_or(0).max(0),
+        offset: offset(query.offset)?,
     };
     let mut incidents = db::incidents::list(&app.pool, &filter, limit + 1).await?;
     let next = cut(&mut incidents, limit, |incident| incident.id);
@@ -118,7 +125,7 @@ fn sort(name: Option<&str>) -> Result<Sort, Problem> {
 }
 
 /// One incident: diagnosis, issue, occurrences.
-#[utoipa::path(get, path = "/api/incidents/{id}", tag = "incidents", params(("id" = Uuid, Path)),
+#[utoipa::path(get, operation_id = "get_incident", path = "/api/incidents/{id}", tag = "incidents", params(("id" = Uuid, Path)),
     responses((status = 200, body = IncidentDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn get(
     State(app): State<Arc<App>>,
@@ -145,7 +152,7 @@ pub async fn get(
 }
 
 /// The text of the incident's issue, as it is filed: Markdown.
-#[utoipa::path(get, path = "/api/incidents/{id}/issue", tag = "incidents", params(("id" = Uuid, Path)),
+#[utoipa::path(get, operation_id = "get_incident_issue", path = "/api/incidents/{id}/issue", tag = "incidents", params(("id" = Uuid, Path)),
     responses(
         (status = 200, description = "The text", body = String, content_type = "text/markdown"),
         (status = 404, description = "There is no such incident, or it was not investigated yet", body = Problem),

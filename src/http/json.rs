@@ -3,6 +3,7 @@
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -39,6 +40,41 @@ pub(super) fn object(text: &[u8], known: Known) -> serde_json::Result<Option<Obj
     let too_many = whole(text, Sizes(known))?;
     let values = whole(text, Fields { known, too_many: &too_many })?;
     Ok(Some(Object { values, too_many }))
+}
+
+/// The first field of an object that is not known and not `null`; only its name is read.
+pub(super) fn unknown(text: &[u8], is_known: impl Fn(&str) -> bool) -> serde_json::Result<Option<String>> {
+    whole(text, Strange(is_known))
+}
+
+struct Strange<F>(F);
+
+impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Strange<F> {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Strange<F> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(name) = fields.next_key::<Cow<'de, str>>()? {
+            if found.is_some() || (self.0)(&name) {
+                fields.next_value::<IgnoredAny>()?;
+            } else if fields.next_value::<Option<IgnoredAny>>()?.is_some() {
+                found = Some(name.into_owned());
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// How many values a text of JSON holds, as far as it is one: to its end, if it is, and nested no deeper than 128.

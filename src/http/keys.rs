@@ -58,13 +58,13 @@ pub struct MadeKey {
 }
 
 /// API keys, without the keys.
-#[utoipa::path(get, path = "/api/keys", tag = "keys", responses((status = 200, body = Keys), (status = 503, body = Problem)))]
+#[utoipa::path(get, operation_id = "list_keys", path = "/api/keys", tag = "keys", responses((status = 200, body = Keys), (status = 503, body = Problem)))]
 pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Keys>, Problem> {
     Ok(Json(Keys { keys: keys::list(&app.pool).await? }))
 }
 
 /// Makes an API key. The answer shows it, and nothing does again.
-#[utoipa::path(post, path = "/api/keys", tag = "keys", request_body = WantedKey,
+#[utoipa::path(post, operation_id = "create_key", path = "/api/keys", tag = "keys", request_body = WantedKey,
     responses((status = 201, body = MadeKey), (status = 400, body = Problem), (status = 409, body = Problem, description = "The name is or was taken"),
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn create(
@@ -111,7 +111,7 @@ fn wanted(caller: Caller, mut fields: Fields) -> Result<NewKey, Problem> {
 }
 
 /// Takes a key back, by its id or name. Whoever is logged in with it is logged out.
-#[utoipa::path(delete, path = "/api/keys/{id}", tag = "keys", params(("id" = String, Path, description = "Id or name")),
+#[utoipa::path(delete, operation_id = "revoke_key", path = "/api/keys/{id}", tag = "keys", params(("id" = String, Path, description = "Id or name")),
     responses((status = 204), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn revoke(
     State(app): State<Arc<App>>,

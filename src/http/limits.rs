@@ -26,7 +26,6 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use utoipa::openapi::response::ResponseBuilder;
 
 /// Keys kept apart; when there are more, addresses share one of these many.
 const MAX_KEYS: usize = 50_000;
@@ -230,19 +229,9 @@ impl Gate {
     }
 }
 
-/// Says of each operation that is counted that there may be too many.
-pub(super) fn describe(api: &mut utoipa::openapi::OpenApi) {
-    let description = "Too many requests; `Retry-After` says when to come again";
-    for (path, item) in &mut api.paths.paths {
-        if class(&Method::GET, path).is_none() {
-            continue;
-        }
-        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
-            let response = ResponseBuilder::new().description(description).build();
-            operation.responses.responses.entry("429".to_owned()).or_insert(response.into());
-        }
-    }
+/// Whether requests to this path are counted.
+pub(super) fn counts(path: &str) -> bool {
+    class(&Method::GET, path).is_some()
 }
 
 /// What a request counts as; nothing for what asks whether the process lives and for what pages load.

@@ -29,7 +29,6 @@ use utoipa::ToSchema;
 pub struct ServerDetail {
     /// How it is: `state` (`connecting`, `connected`, `degraded`, `retrying` with `next_attempt`), `tools`, `latency_ms`, `last_error`.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     status: ServerStatus,
     /// Added over the API; those of the configuration cannot be removed here.
     added: bool,
@@ -39,7 +38,6 @@ pub struct ServerDetail {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Servers {
     /// Those of the configuration first.
-    #[schema(value_type = Vec<Object>)]
     servers: Vec<ServerDetail>,
 }
 
@@ -47,7 +45,6 @@ pub struct Servers {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServerTool {
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     tool: ToolListed,
     /// What the tool policy says of it.
     policy: Policies,
@@ -68,7 +65,7 @@ pub struct Policies {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PolicyShown {
     /// `allow`, `approve` (each call waits for a person) or `deny` (models are not offered it).
-    #[schema(value_type = String, example = "allow")]
+    #[schema(example = "allow")]
     decision: Decision,
     /// `rule N` of the file, or `default`.
     rule: String,
@@ -92,7 +89,6 @@ fn policies(app: &App, caller: &Caller, server: &str, tool: &str) -> Option<Poli
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServerTools {
     /// As the server lists them.
-    #[schema(value_type = Vec<Object>)]
     tools: Vec<ServerTool>,
 }
 
@@ -128,7 +124,7 @@ fn detail(app: &App, name: &str) -> Result<ServerDetail, Problem> {
 }
 
 /// All MCP servers and how they are.
-#[utoipa::path(get, path = "/api/mcp-servers", tag = "mcp servers", responses((status = 200, body = Servers)))]
+#[utoipa::path(get, operation_id = "list_mcp_servers", path = "/api/mcp-servers", tag = "mcp servers", responses((status = 200, body = Servers)))]
 pub async fn list(State(app): State<Arc<App>>) -> Json<Servers> {
     let names = app.mcp.status().into_iter().map(|status| status.name);
     let servers = names.filter_map(|name| detail(&app, &name).ok()).collect();
@@ -136,7 +132,7 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<Servers> {
 }
 
 /// One MCP server.
-#[utoipa::path(get, path = "/api/mcp-servers/{name}", tag = "mcp servers", params(("name" = String, Path)),
+#[utoipa::path(get, operation_id = "get_mcp_server", path = "/api/mcp-servers/{name}", tag = "mcp servers", params(("name" = String, Path)),
     responses((status = 200, body = ServerDetail), (status = 404, body = Problem)))]
 pub async fn get(
     State(app): State<Arc<App>>,
@@ -146,7 +142,7 @@ pub async fn get(
 }
 
 /// Adds an MCP server. Every replica connects to it at once, and again after a restart.
-#[utoipa::path(post, path = "/api/mcp-servers", tag = "mcp servers", request_body = NewServer,
+#[utoipa::path(post, operation_id = "add_mcp_server", path = "/api/mcp-servers", tag = "mcp servers", request_body = NewServer,
     responses((status = 201, body = ServerDetail), (status = 400, body = Problem), (status = 409, body = Problem, description = "The name is taken"),
         (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn add(
@@ -175,7 +171,7 @@ pub async fn add(
 }
 
 /// Removes an MCP server that was added.
-#[utoipa::path(delete, path = "/api/mcp-servers/{name}", tag = "mcp servers", params(("name" = String, Path)),
+#[utoipa::path(delete, operation_id = "remove_mcp_server", path = "/api/mcp-servers/{name}", tag = "mcp servers", params(("name" = String, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem, description = "It is the configuration's"),
         (status = 503, body = Problem)))]
 pub async fn remove(
@@ -200,7 +196,7 @@ pub async fn remove(
 }
 
 /// The tools of a server, with their schemas, whether they change something, and what the tool policy says of them.
-#[utoipa::path(get, path = "/api/mcp-servers/{name}/tools", tag = "mcp servers", params(("name" = String, Path)),
+#[utoipa::path(get, operation_id = "list_mcp_server_tools", path = "/api/mcp-servers/{name}/tools", tag = "mcp servers", params(("name" = String, Path)),
     responses((status = 200, body = ServerTools), (status = 404, body = Problem)))]
 pub async fn tools(
     State(app): State<Arc<App>>,
@@ -226,7 +222,7 @@ pub struct Confirmation {
 
 /// Confirms a tool's definition that changed since it was judged: it is used from now on. Named by its hash, so that what is
 /// confirmed is what was looked at.
-#[utoipa::path(post, path = "/api/mcp-servers/{name}/tools/{tool}/confirm", tag = "mcp servers",
+#[utoipa::path(post, operation_id = "confirm_tool_definition", path = "/api/mcp-servers/{name}/tools/{tool}/confirm", tag = "mcp servers",
     params(("name" = String, Path), ("tool" = String, Path)), request_body = Confirmation,
     responses((status = 204), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem, description = "Another definition waits, or none"),
@@ -264,7 +260,7 @@ pub async fn confirm(
 }
 
 /// Ends the session of a server and connects anew.
-#[utoipa::path(post, path = "/api/mcp-servers/{name}/reconnect", tag = "mcp servers", params(("name" = String, Path)),
+#[utoipa::path(post, operation_id = "reconnect_mcp_server", path = "/api/mcp-servers/{name}/reconnect", tag = "mcp servers", params(("name" = String, Path)),
     responses((status = 202, body = ServerDetail), (status = 404, body = Problem)))]
 pub async fn reconnect(
     State(app): State<Arc<App>>,

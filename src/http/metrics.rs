@@ -48,7 +48,7 @@ pub(super) fn known(method: &axum::http::Method) -> &'static str {
 
 /// What was counted, and how things are right now.
 #[utoipa::path(
-    get, path = "/metrics", tag = "health",
+    get, operation_id = "get_metrics", path = "/metrics", tag = "health",
     responses((status = 200, description = "Text format 0.0.4 of Prometheus", body = String, content_type = "text/plain"))
 )]
 pub async fn tell(State(app): State<Arc<App>>) -> Response {

@@ -11,6 +11,7 @@ mod body_memory;
 pub(crate) mod caller;
 pub(crate) mod chat;
 pub(crate) mod conversations;
+mod description;
 pub(crate) mod documents;
 mod fields;
 mod health;
@@ -26,6 +27,7 @@ mod metrics;
 mod openai;
 mod problem;
 mod progress;
+mod query;
 pub(crate) mod report_failure;
 mod reports;
 pub(crate) mod resolutions;
@@ -63,9 +65,6 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
-use utoipa::openapi::response::ResponseBuilder;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Content, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
@@ -80,72 +79,21 @@ const MAX_REQUEST_ID: usize = 200;
     title = "Regreen",
     description = "Brings broken pipelines back to green: report a failure, get one issue per cause, every claim tied to a log line."
 ))]
+#[openapi(components(schemas(Problem, openai::OpenAiError)))]
 struct Api;
 
-/// The description of the API.
+/// The description of the API, of a service whose own name nobody set.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
+    described(None)
+}
+
+/// The description of the API of a service that is reached there.
+fn described(public_url: Option<&str>) -> utoipa::openapi::OpenApi {
     let Doors { router, rules } = routes();
     let mut api = router.into_openapi();
-    roles_by_their_rules(&mut api, &rules);
-    problems_by_their_type(&mut api);
-    limits::describe(&mut api);
-    body_limit::describe(&mut api, &rules);
+    description::complete(&mut api, &rules, public_url);
     api
-}
-
-/// A problem is `application/problem+json`, which a route's description cannot say in few words.
-fn problems_by_their_type(api: &mut utoipa::openapi::OpenApi) {
-    for item in api.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
-        for operation in operations.into_iter().flatten() {
-            for response in operation.responses.responses.values_mut() {
-                let RefOr::T(response) = response else { continue };
-                let is_problem = |content: &RefOr<Content>| {
-                    let RefOr::T(content) = content else { return false };
-                    let schema = content.schema.as_ref();
-                    schema.is_some_and(
-                        |schema| matches!(schema, RefOr::Ref(to) if to.ref_location.ends_with("/Problem")),
-                    )
-                };
-                if let Some(content) =
-                    response.content.get("application/json").filter(|content| is_problem(content))
-                {
-                    let content = content.clone();
-                    response.content.clear();
-                    response.content.insert("application/problem+json".to_owned(), content);
-                }
-            }
-        }
-    }
-}
-
-/// Says of each operation who may call it.
-fn roles_by_their_rules(api: &mut utoipa::openapi::OpenApi, rules: &[Rule]) {
-    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-        "An API key, a token of the OIDC issuer, or a Kubernetes service account's token; nothing where `auth.ways` is not set.",
-    ));
-    let components = api.components.get_or_insert_default();
-    components.add_security_scheme("bearer", SecurityScheme::Http(scheme.build()));
-    for rule in rules {
-        let (Some(role), Some(item)) = (rule.role, api.paths.paths.get_mut(&rule.path)) else { continue };
-        let operation = match rule.method.as_str() {
-            "GET" => &mut item.get,
-            "POST" => &mut item.post,
-            "PUT" => &mut item.put,
-            "PATCH" => &mut item.patch,
-            _ => &mut item.delete,
-        };
-        if let Some(operation) = operation {
-            operation.security = Some(vec![SecurityRequirement::new("bearer", [role.as_str()])]);
-            for (status, description) in
-                [("401", "Nobody said who calls"), ("403", "The caller's role may not do this")]
-            {
-                let response = ResponseBuilder::new().description(description).build();
-                operation.responses.responses.entry(status.to_owned()).or_insert(response.into());
-            }
-        }
-    }
 }
 
 /// Every route with its description, who may call it (the least role), and how much it takes: 64 KiB where nothing else is said.
@@ -170,6 +118,7 @@ fn routes() -> Doors {
         .open(routes!(webhook::hear))
         .to(Viewer, routes!(search::search))
         .to(Operator, routes!(openai::models))
+        .to(Operator, routes!(openai::model))
         .taking(BodyLimit::kib(4 * 1024), Operator, routes!(openai::complete))
         .taking(BodyLimit::kib(512), Operator, routes!(chat::ask))
         .taking(BodyLimit::kib(512), Operator, routes!(chat::stream))
@@ -236,7 +185,7 @@ pub fn access() -> Vec<Rule> {
 pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let bodies = bodies::Bodies::new(&app.config.server, &app.shutdown);
     let gate = limits::Gate::new(&app.config.limits);
-    let api = openapi();
+    let api = described(app.config.server.public_url.as_deref());
     let docs = Router::from(SwaggerUi::new("/docs").url("/openapi.json", api));
     let judged = |role| from_fn(move |request, next| judge(role, Telling::Problem, request, next));
     let read = |role, limit| {

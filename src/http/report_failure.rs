@@ -74,7 +74,7 @@ pub struct ReportFailureResponse {
 ///
 /// Waits for the outcome; with `Prefer: respond-async`, or when it takes longer than the server waits, answers 202 with the report's URL.
 #[utoipa::path(
-    post, path = "/report-failure", tag = "reports", request_body = ReportFailureRequest,
+    post, operation_id = "report_failure", path = "/report-failure", tag = "reports", request_body = ReportFailureRequest,
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "The same key gives the same report"),
         ("Prefer" = Option<String>, Header, description = "`respond-async` answers at once")
@@ -259,7 +259,7 @@ fn accepted(id: Uuid, asked: bool) -> Response {
     response
 }
 
-fn outcome(report: &Report, role: Role) -> Result<Response, Problem> {
+pub(super) fn outcome(report: &Report, role: Role) -> Result<Response, Problem> {
     match report.status {
         ReportStatus::Done => {
             let result = report.result.clone().unwrap_or_default();

@@ -1,11 +1,13 @@
 //! `/api/reports`: how reports went.
 
-use super::problem::Problem;
+use super::problem::{FieldError, Problem};
 use crate::app::App;
 use crate::db::evidence::{Owner, Text};
 use crate::db::reports::Filter;
 use crate::db::{self};
-use crate::domain::{Caller, EvidenceKind, EvidenceSummary, Reader, Report, Role, Run, Step, StepName};
+use crate::domain::{
+    Caller, EvidenceKind, EvidenceSummary, Reader, Report, ReportStatus, Role, Run, Step, StepName,
+};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -19,8 +21,12 @@ use uuid::Uuid;
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// `queued`, `running`, `waiting`, `done` or `failed`.
+    /// Only those that are this far.
+    #[param(inline, value_type = Option<ReportStatus>)]
     status: Option<String>,
+    /// The same as `status`, as pages call it.
+    #[param(inline, value_type = Option<ReportStatus>)]
+    state: Option<String>,
     /// Kubernetes namespace.
     namespace: Option<String>,
     /// Only reports of this pipeline.
@@ -57,7 +63,7 @@ pub struct ReportDetail {
 }
 
 /// Reports, newest first.
-#[utoipa::path(get, path = "/api/reports", tag = "reports", params(ListQuery),
+#[utoipa::path(get, operation_id = "list_reports", path = "/api/reports", tag = "reports", params(ListQuery),
     responses((status = 200, body = ReportPage), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -66,8 +72,9 @@ pub async fn list(
 ) -> Result<Json<ReportPage>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
     let limit = page_size(query.limit)?;
+    let status = one_of(("status", query.status.as_deref()), ("state", query.state.as_deref()))?;
     let filter = Filter {
-        status: query.status.as_deref(),
+        status,
         namespace: query.namespace.as_deref(),
         pipeline: query.pipeline.as_deref(),
         incident: query.incident_id,
@@ -97,7 +104,7 @@ pub(crate) async fn readable_list(
 }
 
 /// One report: status, steps, evidence, runs.
-#[utoipa::path(get, path = "/api/reports/{id}", tag = "reports", params(("id" = Uuid, Path)),
+#[utoipa::path(get, operation_id = "get_report", path = "/api/reports/{id}", tag = "reports", params(("id" = Uuid, Path)),
     responses((status = 200, body = ReportDetail), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn get(
     State(app): State<Arc<App>>,
@@ -154,7 +161,7 @@ async fn readable(app: &App, caller: &Caller, id: Uuid) -> Result<Report, Proble
 }
 
 /// The whole redacted text of a piece of evidence.
-#[utoipa::path(get, path = "/api/reports/{id}/evidence/{label}", tag = "reports",
+#[utoipa::path(get, operation_id = "get_report_evidence", path = "/api/reports/{id}/evidence/{label}", tag = "reports",
     params(("id" = Uuid, Path), ("label" = String, Path, description = "E1, E2, …")),
     responses((status = 200, body = String, content_type = "text/plain"), (status = 404, body = Problem),
         (status = 410, body = Problem, description = "Past `retention.evidence`")))]
@@ -231,13 +238,38 @@ pub(crate) fn bad_query(text: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text)
 }
 
+/// What is asked for under either of two names.
+pub(super) fn one_of<'a>(
+    (name, value): (&str, Option<&'a str>),
+    (alias, other): (&str, Option<&'a str>),
+) -> Result<Option<&'a str>, Problem> {
+    if let (Some(value), Some(other)) = (value, other)
+        && value != other
+    {
+        let problem = format!("is the same as `{name}`, and says something else; give one of them");
+        return Err(Problem::fields(vec![FieldError { field: alias.to_owned(), problem }]));
+    }
+    Ok(value.or(other))
+}
+
+/// How many to skip.
+pub(super) fn offset(asked: Option<i64>) -> Result<i64, Problem> {
+    match asked.unwrap_or(0) {
+        offset @ 0.. => Ok(offset),
+        offset => {
+            let problem = format!("has to be 0 or more, not {offset}");
+            Err(Problem::fields(vec![FieldError { field: "offset".to_owned(), problem }]))
+        }
+    }
+}
+
 /// The page size asked for, 1 to 200.
 pub(super) fn page_size(asked: Option<i64>) -> Result<i64, Problem> {
     match asked.unwrap_or(50) {
         limit @ 1..=200 => Ok(limit),
         limit => {
             let problem = format!("has to be 1 to 200, not {limit}");
-            Err(Problem::fields(vec![super::problem::FieldError { field: "limit".to_owned(), problem }]))
+            Err(Problem::fields(vec![FieldError { field: "limit".to_owned(), problem }]))
         }
     }
 }

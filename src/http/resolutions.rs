@@ -40,7 +40,7 @@ pub struct NewResolution {
 }
 
 /// Say how an incident was solved. It is found by searches at once and shown when the cause comes again.
-#[utoipa::path(post, path = "/api/incidents/{id}/resolution", tag = "incidents", params(("id" = Uuid, Path)),
+#[utoipa::path(post, operation_id = "record_resolution", path = "/api/incidents/{id}/resolution", tag = "incidents", params(("id" = Uuid, Path)),
     request_body = NewResolution,
     responses(
         (status = 201, description = "Stored", body = Resolution),

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use std::sync::Arc;
 
 /// Try a failed report again. What was collected for it stays; all else is done anew.
-#[utoipa::path(post, path = "/api/reports/{id}/retry", tag = "reports", params(("id" = Uuid, Path)),
+#[utoipa::path(post, operation_id = "retry_report", path = "/api/reports/{id}/retry", tag = "reports", params(("id" = Uuid, Path)),
     responses(
         (status = 202, description = "It is in the queue again", body = Report),
         (status = 404, description = "There is no such report", body = Problem),

@@ -11,10 +11,20 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use std::sync::Arc;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 /// Kinds of documents, and of incidents.
-const KINDS: [&str; 5] = ["runbook", "k8s_doc", "alert", "note", "incident"];
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a parameter, which is checked by its description")]
+enum HitKind {
+    Runbook,
+    K8sDoc,
+    Alert,
+    Note,
+    Incident,
+}
+
 /// Most hits.
 const MAX_LIMIT: usize = 50;
 
@@ -25,7 +35,8 @@ pub struct SearchQuery {
     /// In words, or lines of a log.
     #[param(example = "pod stays pending")]
     q: String,
-    /// `runbook`, `k8s_doc`, `alert`, `note` or `incident`; all when left out.
+    /// Only of this kind; all when left out.
+    #[param(inline, value_type = Option<HitKind>)]
     kind: Option<String>,
     /// Only what applies to one of these, separated by commas: `tekton,kubernetes`. Leaves past incidents out.
     applies_to: Option<String>,
@@ -35,7 +46,7 @@ pub struct SearchQuery {
 
 /// Documents and past incidents that answer a query, best first, each with the reasons why. Fewer than asked for when no more
 /// come near.
-#[utoipa::path(get, path = "/api/search", tag = "knowledge", params(SearchQuery),
+#[utoipa::path(get, operation_id = "search_knowledge", path = "/api/search", tag = "knowledge", params(SearchQuery),
     responses((status = 200, body = Found), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn search(
     State(app): State<Arc<App>>,
@@ -48,8 +59,7 @@ pub async fn search(
         None if query.applies_to.is_some() => &[Realm::Runbook],
         None => &[Realm::Runbook, Realm::Incident],
         Some("incident") => &[Realm::Incident],
-        Some(kind) if KINDS.contains(&kind) => &[Realm::Runbook],
-        Some(_) => return Err(wrong("kind", format!("has to be one of {}", KINDS.join(", ")))),
+        Some(_) => &[Realm::Runbook],
     };
     let applies_to = query.applies_to.as_ref().map(|names| {
         names

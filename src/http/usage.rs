@@ -22,6 +22,17 @@ const MAX_DAYS: i64 = 400;
 /// Reports, conversations and callers that are named.
 const MOST: i64 = 10;
 
+/// What models are asked for.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes a parameter, which is checked by its description")]
+enum UsageKind {
+    Investigation,
+    Answer,
+    Summary,
+    Embedding,
+}
+
 /// What is summed up.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -34,7 +45,8 @@ pub struct UsageQuery {
     pub(crate) model: Option<String>,
     /// Only by this caller.
     pub(crate) caller: Option<String>,
-    /// Only `investigation`, `answer`, `summary` or `embedding`.
+    /// Only of this kind.
+    #[param(inline, value_type = Option<UsageKind>)]
     pub(crate) kind: Option<String>,
 }
 
@@ -104,7 +116,7 @@ pub struct UsageReport {
 }
 
 /// What models used and cost, and what may still be spent.
-#[utoipa::path(get, path = "/api/usage", tag = "usage", params(UsageQuery),
+#[utoipa::path(get, operation_id = "get_usage", path = "/api/usage", tag = "usage", params(UsageQuery),
     responses((status = 200, body = UsageReport), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn usage(
     State(app): State<Arc<App>>,

@@ -69,7 +69,7 @@ pub struct Heard {
 /// The tracker's events: a closed issue resolves its incident, a person's comment on it is kept as a note.
 ///
 /// Has to be signed with `tracker.webhook_secret` (`X-Hub-Signature-256`, or Gitea's `X-Gitea-Signature`).
-#[utoipa::path(post, path = "/api/webhooks/tracker", tag = "incidents", request_body = Object,
+#[utoipa::path(post, operation_id = "receive_tracker_event", path = "/api/webhooks/tracker", tag = "incidents", request_body = Object,
     params(
         ("X-GitHub-Event" = Option<String>, Header, description = "`issues` or `issue_comment`; or X-Gitea-Event"),
         ("X-Hub-Signature-256" = Option<String>, Header, description = "HMAC of the body; or X-Gitea-Signature")),

@@ -38,6 +38,7 @@ use server::Server;
 use sqlx::PgPool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 /// All servers, those of the configuration and those that were added. Cloning shares.
 #[derive(Clone)]
@@ -67,19 +68,21 @@ struct Built {
 }
 
 /// A tool as its server lists it, for people.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ToolListed {
     /// The server's name for it.
     pub name: String,
     /// What it does.
     pub description: String,
     /// JSON Schema of its arguments.
+    #[schema(value_type = Object)]
     pub input_schema: Arc<Value>,
     /// `read` or `write`. While a change waits for an admin, the stricter of before and now.
     pub access: Access,
     /// SHA-256 of the definition as the server lists it.
     pub hash: String,
     /// The change that waits for an admin, if one does.
+    #[schema(value_type = Option<Unconfirmed>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unconfirmed: Option<Arc<Unconfirmed>>,
 }

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 /// First and longest pause between attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -56,8 +57,31 @@ pub enum Phase {
     },
 }
 
+// Generators of clients know no enum that is spread into an object: this is what one looks like there.
+/// Where the connection to a server stands.
+#[derive(ToSchema)]
+#[schema(as = ServerPhase)]
+#[expect(dead_code, reason = "describes what `Phase` is serialized as")]
+struct PhaseDescribed {
+    state: StateDescribed,
+    /// When the next attempt comes, while it is `retrying`.
+    next_attempt: Option<DateTime<Utc>>,
+}
+
+/// `degraded` has a session whose last probe was not answered in time.
+#[derive(ToSchema)]
+#[schema(as = ServerState)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "describes what `Phase` is serialized as")]
+enum StateDescribed {
+    Connecting,
+    Connected,
+    Degraded,
+    Retrying,
+}
+
 /// How a server is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ServerStatus {
     /// Its name.
     pub name: String,
@@ -65,6 +89,7 @@ pub struct ServerStatus {
     pub transport: &'static str,
     /// Where the connection stands.
     #[serde(flatten)]
+    #[schema(value_type = PhaseDescribed)]
     pub phase: Phase,
     /// Tools known.
     pub tools: usize,

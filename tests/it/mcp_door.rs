@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use std::process::Command;
 use tokio_util::sync::CancellationToken;
 
-/// Scenarios of the suite that apply to a server with tools of its own and nothing else.
-const SCENARIOS: [&str; 4] = ["server-initialize", "ping", "tools-list", "dns-rebinding-protection"];
+/// Scenarios of the suite that ask for nothing of the suite's own example server.
+const SCENARIOS: [&str; 6] =
+    ["server-initialize", "ping", "tools-list", "resources-list", "prompts-list", "dns-rebinding-protection"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_agents_report_search_and_read() {

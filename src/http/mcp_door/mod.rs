@@ -1,9 +1,12 @@
 //! `/mcp`: Regreen itself as an MCP server (streamable HTTP), for editors and other agents.
 
+mod prompts;
+mod resources;
+mod triage;
+
 use super::body_limit::BodyLimit;
 use super::json;
 use super::problem::Problem;
-use super::report_failure::report_failure;
 use super::reports;
 use crate::app::App;
 use crate::db::documents::Realm;
@@ -12,15 +15,17 @@ use crate::db::reports::leader;
 use crate::domain::policy::{Asker, Ruling, Target};
 use crate::domain::{Access, Caller, Role};
 use crate::knowledge::Query;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, Implementation, JsonObject,
-    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, GetPromptRequestParams,
+    GetPromptResponse, Implementation, JsonObject, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
+    ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
@@ -28,6 +33,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use triage::Progress;
 use uuid::Uuid;
 
 /// Largest message. Logs that are longer are reported at `/report-failure`.
@@ -95,7 +101,7 @@ fn tools() -> Vec<Tool> {
     vec![
         tool(
             "triage_failure",
-            "Investigates a failed pod of a pipeline: collects its log, events and manifest, finds the cause and files one issue per cause. Waits for the outcome.",
+            "Investigates a failed pod of a pipeline: collects its log, events and manifest, finds the cause and files one issue per cause. Waits for the outcome and tells how far it is.",
             false,
             &json!({
                 "namespace": text("namespace of the pod"),
@@ -107,7 +113,8 @@ fn tools() -> Vec<Tool> {
                 "log": text("the log, if the cluster cannot be asked for it"),
             }),
             &["namespace", "pod_name"],
-        ),
+        )
+        .with_raw_output_schema(Arc::new(triage::schema().as_object().cloned().unwrap_or_default())),
         tool(
             "search_incidents",
             "Finds failures of before: what they were, what caused them, what people said of them and what helped.",
@@ -134,7 +141,8 @@ fn tools() -> Vec<Tool> {
 
 impl ServerHandler for Door {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        let capabilities =
+            ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build();
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("regreen", env!("CARGO_PKG_VERSION")))
             .with_instructions(
@@ -165,10 +173,7 @@ impl ServerHandler for Door {
         if let Err(error) = jsonschema::validate(&schema, &arguments) {
             return Ok(failed(format!("the arguments do not fit: {error}")).into());
         }
-        let parts = context.extensions.get::<Parts>();
-        let Some(caller) = parts.and_then(|parts| parts.extensions.get::<Caller>()).cloned() else {
-            return Err(ErrorData::internal_error("nobody asked who calls", None));
-        };
+        let caller = caller(&context)?;
         if request.name.starts_with("search_") && caller.role < Role::Viewer {
             return Ok(failed(format!("a viewer may search; {} is a reporter", caller.name)).into());
         }
@@ -179,13 +184,62 @@ impl ServerHandler for Door {
         let text = |field: &str| arguments[field].as_str().unwrap_or_default().to_owned();
         let limit = usize::try_from(arguments["limit"].as_u64().unwrap_or(HITS.0).min(HITS.1)).unwrap_or(1);
         let result = match request.name.as_ref() {
-            "triage_failure" => self.triage(caller, &arguments).await,
+            "triage_failure" => self.triage(caller, &arguments, Progress::of(&context)).await,
             "search_incidents" => self.search(&caller, Realm::Incident, &text("query"), limit).await,
             "search_runbooks" => self.search(&caller, Realm::Runbook, &text("query"), limit).await,
             _ => self.report(caller, text("id")).await,
         };
         Ok(result.into())
     }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let cursor = request.and_then(|request| request.cursor);
+        self.resources(&caller(&context)?, cursor.as_deref()).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let contents = self.resource(&caller(&context)?, &request.uri).await?;
+        Ok(ReadResourceResult::new(vec![contents]).into())
+    }
+
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(prompts::list(&caller(&context)?))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        self.prompt(&caller(&context)?, request).await.map(GetPromptResponse::from)
+    }
+}
+
+/// Who calls, as it was found out before.
+fn caller(context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
+    let parts = context.extensions.get::<Parts>();
+    let caller = parts.and_then(|parts| parts.extensions.get::<Caller>()).cloned();
+    caller.ok_or_else(|| ErrorData::internal_error("nobody asked who calls", None))
 }
 
 impl Door {
@@ -204,16 +258,6 @@ impl Door {
         }
     }
 
-    async fn triage(&self, caller: Caller, arguments: &Value) -> CallToolResult {
-        let body = Bytes::from(arguments.to_string());
-        let app = State(Arc::clone(&self.app));
-        let response = match report_failure(app, caller, HeaderMap::new(), None, Ok(body)).await {
-            Ok(response) => response,
-            Err(problem) => problem.into_response(),
-        };
-        answered(response).await
-    }
-
     async fn search(&self, caller: &Caller, realm: Realm, text: &str, limit: usize) -> CallToolResult {
         let namespaces = caller.namespaces.as_deref();
         let query = Query { text, realms: &[realm], kind: None, applies_to: None, limit, namespaces };
@@ -227,27 +271,36 @@ impl Door {
     }
 
     async fn report(&self, caller: Caller, id: String) -> CallToolResult {
+        match self.shown(caller, id).await {
+            Ok(shown) => CallToolResult::structured(shown),
+            Err(problem) => failed(problem),
+        }
+    }
+
+    /// A report with its conclusion, if whoever asks may read it; `evidence_of` is the report whose evidence that cites.
+    async fn shown(&self, caller: Caller, id: String) -> Result<Value, String> {
         let (of, by) = (id.parse::<Uuid>().ok(), caller.clone());
-        let detail = match reports::get(State(Arc::clone(&self.app)), caller, Path(id)).await {
-            Ok(detail) => detail,
-            Err(problem) => return failed(problem.detail),
-        };
-        let mut shown = json!(detail.0);
+        let detail = reports::get(State(Arc::clone(&self.app)), caller, Path(id)).await;
+        let mut shown = json!(detail.map_err(|problem| problem.detail)?.0);
         // What tools told is kept as evidence, and long.
         if let Some(fields) = shown.as_object_mut() {
             fields.remove("runs");
         }
-        let incident = shown["incident_id"].as_str().and_then(|id| id.parse().ok());
+        let Some(incident) = shown["incident_id"].as_str().and_then(|id| id.parse().ok()) else {
+            return Ok(shown);
+        };
         // The conclusion quotes the report that led to it, which may be another's.
-        let leads = matches!((incident, of), (Some(incident), Some(of)) if leader(&self.app.pool, incident).await.is_ok_and(|leader| leader == Some(of)));
-        if let Some(incident) = incident.filter(|_| leads || by.role > Role::Reporter)
+        let leads = leader(&self.app.pool, incident).await.ok().flatten();
+        let is_own = leads.is_some() && leads == of;
+        if (is_own || by.role > Role::Reporter)
             && let Ok(Some(incident)) = incidents::get(&self.app.pool, incident).await
             && by.may_touch(&incident.namespace)
         {
             shown["diagnosis"] = json!(incident.diagnosis);
             shown["issue_url"] = json!(incident.issue_url);
+            shown["evidence_of"] = json!(leads);
         }
-        CallToolResult::structured(shown)
+        Ok(shown)
     }
 }
 
@@ -255,13 +308,13 @@ fn failed(text: String) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(text)])
 }
 
-/// An own handler's answer.
-async fn answered(response: Response) -> CallToolResult {
+/// An own handler's answer, or what is wrong.
+async fn answered(response: Response) -> Result<Value, String> {
     let good = response.status().is_success();
     let body = axum::body::to_bytes(response.into_body(), MAX_ANSWER).await.unwrap_or_default();
     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
     if good {
-        return CallToolResult::structured(value);
+        return Ok(value);
     }
-    failed(value["detail"].as_str().unwrap_or("it failed; the log has more").to_owned())
+    Err(value["detail"].as_str().unwrap_or("it failed; the log has more").to_owned())
 }

@@ -1,0 +1,163 @@
+//! The description of the API as `/openapi.json` gives it: what every operation has in common is added here, once.
+
+use super::access::Rule;
+use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Server};
+
+/// What a response means whose route says no more.
+const MEANINGS: [(&str, &str); 15] = [
+    ("200", "What was asked for"),
+    ("201", "It was stored"),
+    ("202", "Accepted; it goes on after the answer"),
+    ("204", "Done; there is nothing to return"),
+    ("400", "The body cannot be read; `detail` says why"),
+    ("401", "Nobody said who calls"),
+    ("403", "The caller's role may not do this"),
+    ("404", "There is no such thing, or the caller may not see it"),
+    ("409", "It contradicts what is there; `detail` says how"),
+    ("410", "It is not kept any more"),
+    ("413", "The body is too large"),
+    ("422", "A field or a query parameter is wrong or unknown; `errors` names each"),
+    ("429", "Too many requests; `Retry-After` says when to come again"),
+    ("500", "An internal error; the request id leads to it in the log"),
+    ("503", "The database is away, or there is no room; try again in a moment"),
+];
+/// The scheme of callers, and that of a tracker's events.
+const BEARER: &str = "bearer";
+const SIGNATURE: &str = "signature";
+/// The one operation that shows who calls by a signature.
+const SIGNED: &str = "/api/webhooks/tracker";
+
+/// Adds to the described routes what all have in common, and where the service is.
+pub(super) fn complete(api: &mut OpenApi, rules: &[Rule], public_url: Option<&str>) {
+    let url = public_url.map_or("/", |url| url.trim_end_matches('/'));
+    api.servers = Some(vec![Server::new(url)]);
+    security(api, rules);
+    for (path, _, operation) in operations(api) {
+        for status in ["422", "429"] {
+            let exempt = status == "429" && !super::limits::counts(path);
+            if !exempt {
+                operation
+                    .responses
+                    .responses
+                    .entry(status.to_owned())
+                    .or_insert_with(|| refusal(path).into());
+            }
+        }
+        in_one_sentence(operation);
+    }
+    super::body_limit::describe(api, rules);
+    for (path, _, operation) in operations(api) {
+        for (status, response) in &mut operation.responses.responses {
+            let RefOr::T(response) = response else { continue };
+            meaning(status, response);
+            if status.starts_with(['4', '5']) {
+                as_problem(path, response);
+            }
+        }
+    }
+}
+
+/// Every operation with its path and method.
+fn operations(api: &mut OpenApi) -> impl Iterator<Item = (&String, HttpMethod, &mut Operation)> {
+    api.paths.paths.iter_mut().flat_map(|(path, item)| {
+        let all = [
+            (HttpMethod::Get, &mut item.get),
+            (HttpMethod::Post, &mut item.post),
+            (HttpMethod::Put, &mut item.put),
+            (HttpMethod::Patch, &mut item.patch),
+            (HttpMethod::Delete, &mut item.delete),
+        ];
+        all.into_iter().filter_map(move |(method, operation)| {
+            operation.as_mut().map(|operation| (path, method, operation))
+        })
+    })
+}
+
+/// Says of each operation who may call it, and how they show who they are.
+fn security(api: &mut OpenApi, rules: &[Rule]) {
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "An API key, a token of the OIDC issuer, or a Kubernetes service account's token; nothing where `auth.ways` is not set.",
+    ));
+    let signature = ApiKeyValue::with_description(
+        "X-Hub-Signature-256",
+        "`sha256=` and the HMAC of the body with `tracker.webhook_secret`; Gitea's `X-Gitea-Signature` is taken too.",
+    );
+    let components = api.components.get_or_insert_default();
+    components.add_security_scheme(BEARER, SecurityScheme::Http(bearer.build()));
+    components.add_security_scheme(SIGNATURE, SecurityScheme::ApiKey(ApiKey::Header(signature)));
+    for (path, method, operation) in operations(api) {
+        let rule = rules.iter().find(|rule| rule.path == *path && rule.method == name(&method));
+        operation.security = Some(match rule.and_then(|rule| rule.role) {
+            Some(role) => vec![SecurityRequirement::new(BEARER, [role.as_str()])],
+            None if path == SIGNED => vec![SecurityRequirement::new(SIGNATURE, Vec::<String>::new())],
+            None => Vec::new(),
+        });
+        if rule.is_some_and(|rule| rule.role.is_some()) {
+            for status in ["401", "403"] {
+                operation
+                    .responses
+                    .responses
+                    .entry(status.to_owned())
+                    .or_insert_with(|| refusal(path).into());
+            }
+        }
+    }
+}
+
+fn name(method: &HttpMethod) -> &'static str {
+    match method {
+        HttpMethod::Get => "GET",
+        HttpMethod::Post => "POST",
+        HttpMethod::Put => "PUT",
+        HttpMethod::Patch => "PATCH",
+        _ => "DELETE",
+    }
+}
+
+/// A refusal in the form of the route; what it means is added with the others.
+fn refusal(path: &str) -> Response {
+    let schema = if path.starts_with("/v1/") { "OpenAiError" } else { "Problem" };
+    let content = Content::new(Some(Ref::from_schema_name(schema)));
+    ResponseBuilder::new().content("application/json", content).build()
+}
+
+/// What a response means, where its route does not say.
+fn meaning(status: &str, response: &mut Response) {
+    if response.description.trim().is_empty() {
+        let known = MEANINGS.iter().find(|(known, _)| *known == status);
+        response.description = known.map_or("See the status", |(_, meaning)| *meaning).to_owned();
+    }
+}
+
+/// A problem is `application/problem+json`, which a route's description cannot say in few words; one without a body is one too.
+fn as_problem(path: &str, response: &mut Response) {
+    if response.content.is_empty() {
+        response.content = refusal(path).content;
+    }
+    let is_problem = |content: &RefOr<Content>| {
+        let RefOr::T(content) = content else { return false };
+        matches!(&content.schema, Some(RefOr::Ref(to)) if to.ref_location.ends_with("/Problem"))
+    };
+    if let Some(content) = response.content.get("application/json").filter(|content| is_problem(content)) {
+        let content = content.clone();
+        response.content.clear();
+        response.content.insert("application/problem+json".to_owned(), content);
+    }
+}
+
+/// A summary is a sentence; the rest of what the route says of itself goes into its description.
+fn in_one_sentence(operation: &mut Operation) {
+    let Some(summary) = operation.summary.take() else { return };
+    let whole = summary.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (first, rest) = whole.split_once(". ").unwrap_or((whole.trim_end_matches('.'), ""));
+    if !rest.is_empty() {
+        let more = operation.description.take().map(|more| format!("\n\n{more}")).unwrap_or_default();
+        operation.description = Some(format!("{rest}{more}"));
+    }
+    operation.summary = Some(first.to_owned());
+}

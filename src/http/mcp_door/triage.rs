@@ -1,0 +1,236 @@
+//! `triage_failure`: takes a report, tells how far it is, and answers with what was found, field by field.
+
+use super::{Door, answered, failed};
+use crate::db;
+use crate::db::reports;
+use crate::domain::{Caller, Report, StepName};
+use crate::http::report_failure::{outcome, report_failure};
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::IntoResponse as _;
+use rmcp::RoleServer;
+use rmcp::model::{CallToolResult, ProgressNotificationParam, ProgressToken};
+use rmcp::service::{Peer, RequestContext};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+/// How often it is looked how far a report is, should nothing be heard of it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+/// What is told of a step that is over.
+const STEPS: [(StepName, &str); 5] = [
+    (StepName::Collect, "The evidence is collected"),
+    (StepName::Place, "The cause was looked for among those that are known"),
+    (StepName::Investigate, "The cause was investigated"),
+    (StepName::Verify, "The citations are checked"),
+    (StepName::Publish, "The issue is filed, or counted"),
+];
+
+/// Who is told how far a call is, if they asked for it.
+pub(super) struct Progress {
+    peer: Peer<RoleServer>,
+    token: Option<ProgressToken>,
+    /// Steps that were told.
+    done: usize,
+}
+
+impl Progress {
+    pub(super) fn of(context: &RequestContext<RoleServer>) -> Self {
+        Self { peer: context.peer.clone(), token: context.meta.get_progress_token(), done: 0 }
+    }
+
+    /// Tells that so many steps are over; never fewer than before.
+    async fn tell(&mut self, done: usize, message: &str) {
+        let Some(token) = self.token.clone().filter(|_| done > self.done) else { return };
+        self.done = done;
+        let count = |steps: usize| f64::from(u32::try_from(steps).unwrap_or(u32::MAX));
+        let told = ProgressNotificationParam::new(token, count(done)).with_total(count(STEPS.len() + 2));
+        if let Err(error) = self.peer.notify_progress(told.with_message(message)).await {
+            tracing::debug!(%error, "a client is not told how far its call is");
+        }
+    }
+}
+
+/// JSON Schema of the answer.
+pub(super) fn schema() -> Value {
+    let text = |description: &str| json!({"type": "string", "description": description});
+    let number = json!({"type": "integer", "minimum": 1});
+    let claim = json!({
+        "type": "object",
+        "properties": {
+            "statement": text("what is claimed"),
+            "evidence": text("label of the evidence: E1, E2, …"),
+            "first_line": number,
+            "last_line": number,
+            "quote": {"type": ["string", "null"], "description": "what is quoted of these lines"},
+            "verified": {"type": "boolean", "description": "whether the lines say so"},
+            "url": text("the whole evidence"),
+        },
+        "required": ["statement", "evidence", "first_line", "last_line", "verified", "url"],
+    });
+    let links = json!({
+        "type": "object",
+        "properties": {
+            "report": text("the page of the report"),
+            "incident": text("the page of the incident"),
+            "issue": text("the filed issue"),
+        },
+        "required": ["report"],
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "status": {"type": "string", "enum": ["success", "accepted"], "description": "`accepted` when it takes longer: ask get_report"},
+            "result": text("what came of it, in a sentence"),
+            "report_id": text("id of the report"),
+            "incident_id": text("id of the incident, one per cause"),
+            "title": text("the cause in one line"),
+            "cause": text("the cause in a few sentences"),
+            "confidence": {"type": "string", "enum": ["low", "medium", "high"]},
+            "claims": {"type": "array", "items": claim, "description": "what the cause rests on, each with its lines"},
+            "next_steps": {"type": "array", "items": {"type": "string"}, "description": "what to do, first thing first"},
+            "links": links,
+        },
+        // A word of Python's: clients that make a class of the properties, such as fastmcp, would read nothing at all.
+        "patternProperties": {"^class$": {"type": "string", "enum": ["code", "test", "dependency", "configuration", "infrastructure", "flaky", "unknown"]}},
+        "required": ["status", "result", "report_id", "links"],
+    })
+}
+
+impl Door {
+    pub(super) async fn triage(
+        &self,
+        caller: Caller,
+        arguments: &Value,
+        mut told: Progress,
+    ) -> CallToolResult {
+        // Subscribed before the report exists, so that its end cannot be missed.
+        let outcomes = self.app.outcomes.subscribe();
+        let headers = HeaderMap::from_iter([(PREFER, HeaderValue::from_static("respond-async"))]);
+        let body = Ok(Bytes::from(arguments.to_string()));
+        let (app, role) = (State(Arc::clone(&self.app)), caller.role);
+        let response = match report_failure(app, caller.clone(), headers, None, body).await {
+            Ok(response) => response,
+            Err(problem) => problem.into_response(),
+        };
+        let accepted = match answered(response).await {
+            Ok(accepted) => accepted,
+            Err(problem) => return failed(problem),
+        };
+        let Some(id) = accepted["report_id"].as_str().and_then(|id| id.parse::<Uuid>().ok()) else {
+            return failed("the report has no id".to_owned());
+        };
+        told.tell(1, "The report is accepted").await;
+        // A call that waits costs memory: when there are too many, the others learn the outcome by asking.
+        let ended = match self.app.room.wait() {
+            Some(_place) => self.end(id, outcomes, &mut told).await,
+            None => Ok(None),
+        };
+        match ended {
+            Ok(None) => CallToolResult::structured(self.unfinished(accepted, id)),
+            Ok(Some(report)) => match outcome(&report, role) {
+                Ok(_) => {
+                    told.tell(STEPS.len() + 2, "The report is done").await;
+                    CallToolResult::structured(self.found(caller, &report).await)
+                }
+                Err(problem) => failed(problem.detail),
+            },
+            Err(error) => {
+                tracing::error!(%error, "the database failed");
+                failed(format!("the database is away; ask for the report {id} in a moment"))
+            }
+        }
+    }
+
+    /// The report, once it is over; `None` when that takes longer than the server waits.
+    async fn end(
+        &self,
+        id: Uuid,
+        mut outcomes: tokio::sync::broadcast::Receiver<Uuid>,
+        told: &mut Progress,
+    ) -> sqlx::Result<Option<Report>> {
+        let deadline = Instant::now() + self.app.config.server.wait;
+        loop {
+            if told.token.is_some() {
+                let steps = db::soon(reports::steps(&self.app.pool, id)).await?;
+                let over = |(name, _): &(StepName, &str)| steps.iter().any(|step| step.name == name.as_str());
+                if let Some((_, message)) = STEPS.iter().rfind(|step| over(step)) {
+                    told.tell(1 + STEPS.iter().filter(|step| over(step)).count(), message).await;
+                }
+            }
+            let report = db::soon(reports::get(&self.app.pool, id)).await?;
+            if report.as_ref().is_none_or(|report| report.status.is_final()) {
+                return Ok(report);
+            }
+            let look = Instant::now() + LOOK_EVERY;
+            loop {
+                tokio::select! {
+                    heard = outcomes.recv() => match heard {
+                        Ok(ended) if ended != id => {}
+                        Ok(_) | Err(RecvError::Lagged(_)) => break,
+                        Err(RecvError::Closed) => return Ok(None),
+                    },
+                    () = sleep_until(look.min(deadline)) => break,
+                    () = self.app.shutdown.token().cancelled() => return Ok(None),
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// What is told of a report that is not over yet.
+    fn unfinished(&self, mut accepted: Value, id: Uuid) -> Value {
+        accepted["links"] = json!({ "report": self.url(&format!("/reports/{id}")) });
+        accepted
+    }
+
+    /// What is told of a report that is done: the conclusion, if whoever asks may read it.
+    async fn found(&self, caller: Caller, report: &Report) -> Value {
+        let result = report.result.clone().unwrap_or_default();
+        let mut found = json!({
+            "status": "success", "result": result, "report_id": report.id,
+            "links": {"report": self.url(&format!("/reports/{}", report.id))},
+        });
+        let Ok(shown) = self.shown(caller, report.id.to_string()).await else { return found };
+        if let Some(incident) = shown["incident_id"].as_str() {
+            found["incident_id"] = json!(incident);
+            found["links"]["incident"] = json!(self.url(&format!("/incidents/{incident}")));
+        }
+        if let Some(issue) = shown["issue_url"].as_str() {
+            found["links"]["issue"] = json!(issue);
+        }
+        let diagnosis = &shown["diagnosis"];
+        for field in ["title", "cause", "class", "confidence", "next_steps"] {
+            if !diagnosis[field].is_null() {
+                found[field] = diagnosis[field].clone();
+            }
+        }
+        if let (Some(claims), Some(leader)) = (diagnosis["claims"].as_array(), shown["evidence_of"].as_str())
+        {
+            let claim = |claim: &Value| {
+                let mut told = json!({});
+                for field in ["statement", "evidence", "first_line", "last_line", "quote", "verified"] {
+                    told[field] = claim[field].clone();
+                }
+                let label = claim["evidence"].as_str().unwrap_or_default();
+                told["url"] = json!(self.url(&format!("/api/reports/{leader}/evidence/{label}")));
+                told
+            };
+            found["claims"] = claims.iter().map(claim).collect();
+        }
+        found
+    }
+
+    /// An address of this server: as people reach it, else without its name.
+    fn url(&self, path: &str) -> String {
+        let public = self.app.config.server.public_url.as_deref().unwrap_or_default();
+        format!("{}{path}", public.trim_end_matches('/'))
+    }
+}

@@ -1,0 +1,127 @@
+//! Errors as OpenAI's clients know them.
+
+use crate::chat::Refusal;
+use crate::http::chat::RETRY_AFTER;
+use crate::http::problem::Problem;
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// There is no room for another answer.
+const FULL: &str = "overloaded";
+
+/// An error in the API's own form.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OpenAiError {
+    /// What went wrong.
+    error: Described,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OpenAiErrorDetail)]
+struct Described {
+    /// In words, with what to do.
+    message: String,
+    /// `invalid_request_error`, `rate_limit_error` or `server_error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The field of the request that is wrong, if it is one.
+    param: Option<String>,
+    /// What it is, for programs.
+    code: &'static str,
+}
+
+/// A request that is not answered.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    message: String,
+    code: &'static str,
+    param: Option<String>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>, code: &'static str) -> Self {
+        Self { status, message: message.into(), code, param: None }
+    }
+
+    /// 400: the request cannot be read.
+    pub(super) fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message, "bad_request")
+    }
+
+    /// 503: there is no room.
+    pub(super) fn full(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message, FULL)
+    }
+
+    /// The field it is about.
+    #[cfg(test)]
+    pub(super) fn param(&self) -> Option<&str> {
+        self.param.as_deref()
+    }
+
+    /// About this field of the request.
+    pub(super) fn about(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Self { status, message, code, param } = self;
+        let kind = match status {
+            StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        let body = OpenAiError { error: Described { message, kind, param, code } };
+        let mut response = (status, Json(body)).into_response();
+        if code == FULL {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+        }
+        response
+    }
+}
+
+/// A refusal as OpenAI's clients know it.
+pub(in crate::http) fn refusal(problem: &Problem) -> Response {
+    let code = match problem.status {
+        401 => "invalid_api_key",
+        403 => "insufficient_permissions",
+        400 | 413 => "bad_request",
+        422 => "invalid_parameter",
+        429 => "rate_limit_exceeded",
+        _ => "unavailable",
+    };
+    let param = problem.errors.first().map(|error| error.field.clone());
+    ApiError { status: problem.code(), message: problem.detail.clone(), code, param }.into_response()
+}
+
+impl From<sqlx::Error> for ApiError {
+    fn from(error: sqlx::Error) -> Self {
+        tracing::error!(%error, "the database failed");
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the database is away; try again in a moment",
+            "unavailable",
+        )
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Missing(_) => Self::new(StatusCode::NOT_FOUND, message, "not_found"),
+            Refusal::Busy => Self::new(StatusCode::CONFLICT, message, "busy"),
+            Refusal::Full => Self::full(message),
+            Refusal::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, message, "unavailable"),
+            Refusal::Database(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Answers in the wire format of chat completions: whole, or in chunks.
+
+use super::client::Client;
+use super::error::ApiError;
+use super::request::Turn;
+use crate::app::App;
+use crate::db::conversations;
+use crate::domain::Usage;
+use crate::live::Happened;
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures::{Stream, StreamExt as _};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Who answers, and in what.
+pub(super) struct Head {
+    pub(super) id: Uuid,
+    pub(super) model: String,
+}
+
+impl Head {
+    fn body(&self, object: &str, choices: &Value) -> Value {
+        json!({
+            "id": format!("chatcmpl-{}", self.id.simple()), "object": object, "created": crate::clock::now().timestamp(),
+            "model": self.model, "choices": choices,
+        })
+    }
+
+    fn chunk(&self, delta: &Value, reason: &Value) -> Value {
+        let choices = json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}]);
+        self.body("chat.completion.chunk", &choices)
+    }
+
+    fn begin(&self) -> Value {
+        self.chunk(&json!({"role": "assistant", "content": ""}), &Value::Null)
+    }
+
+    /// The last chunks.
+    fn end(&self, reason: &str, used: Option<&Value>) -> Vec<Value> {
+        let mut chunks = vec![self.chunk(&json!({}), &json!(reason))];
+        if let Some(used) = used {
+            let mut last = self.body("chat.completion.chunk", &json!([]));
+            last["usage"] = usage(used);
+            chunks.push(last);
+        }
+        chunks
+    }
+
+    fn whole(&self, text: &str, reason: &str, used: &Value) -> Response {
+        let message = json!({"role": "assistant", "content": text, "refusal": null});
+        let choices = json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": reason}]);
+        let mut body = self.body("chat.completion", &choices);
+        body["usage"] = usage(used);
+        Json(body).into_response()
+    }
+
+    /// An answer that is there already.
+    pub(super) fn answer(&self, text: &str, used: Usage, stream: Option<bool>) -> Response {
+        let used = json!(used);
+        let Some(with_usage) = stream else { return self.whole(text, "stop", &used) };
+        let said = self.chunk(&json!({"content": text}), &Value::Null);
+        let mut chunks = vec![self.begin(), said];
+        chunks.extend(self.end("stop", with_usage.then_some(&used)));
+        events(futures::stream::iter(chunks))
+    }
+}
+
+/// An answer on its way to a client.
+pub(super) struct Open {
+    pub(super) app: Arc<App>,
+    pub(super) head: Head,
+    pub(super) conversation: Uuid,
+    pub(super) client: Client,
+    pub(super) messages: Vec<Turn>,
+}
+
+impl Open {
+    /// The next request whose history ends with this answer goes on here.
+    async fn remember(&self, answer: &str) {
+        let thread = self.client.thread(&self.messages, Some(answer));
+        if let Err(error) = conversations::set_thread(&self.app.pool, self.conversation, &thread).await {
+            tracing::warn!(%error, "the conversation will not be recognised");
+        }
+    }
+
+    pub(super) async fn whole(
+        self,
+        events: impl Stream<Item = Happened> + Send,
+    ) -> Result<Response, ApiError> {
+        let mut events = Box::pin(events);
+        let mut last = None;
+        while let Some(event) = events.next().await {
+            last = Some(event);
+        }
+        let Some(done) = last.filter(|event| &*event.name == "done") else {
+            let message = "there is no answer; the log has more";
+            return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message, "failed"));
+        };
+        let data: Value = serde_json::from_str(&done.data).unwrap_or_default();
+        let text = data["message"]["text"].as_str().unwrap_or_default();
+        self.remember(text).await;
+        Ok(self.head.whole(text, reason(&data), &data["usage"]))
+    }
+
+    pub(super) fn stream(
+        self,
+        happened: impl Stream<Item = Happened> + Send + 'static,
+        with_usage: bool,
+    ) -> Response {
+        let begin = self.head.begin();
+        let state = (self, String::new(), Box::pin(happened), false);
+        let chunks = futures::stream::unfold(state, move |(open, mut sent, mut events, over)| async move {
+            if over {
+                return None;
+            }
+            loop {
+                let event = events.next().await?;
+                let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
+                match &*event.name {
+                    // What was sent cannot be taken back: what comes instead stands below it.
+                    "message.start" if !sent.is_empty() => {
+                        sent.push_str("\n\n");
+                        let chunk = open.head.chunk(&json!({"content": "\n\n"}), &Value::Null);
+                        return Some((vec![chunk], (open, sent, events, false)));
+                    }
+                    "text.delta" => {
+                        let text = data["text"].as_str().unwrap_or_default();
+                        sent.push_str(text);
+                        let chunk = open.head.chunk(&json!({"content": text}), &Value::Null);
+                        return Some((vec![chunk], (open, sent, events, false)));
+                    }
+                    "done" => {
+                        open.remember(&sent).await;
+                        let chunks = open.head.end(reason(&data), with_usage.then_some(&data["usage"]));
+                        return Some((chunks, (open, sent, events, true)));
+                    }
+                    "failed" => {
+                        let error = json!({"error": {"message": data["detail"], "type": "server_error", "param": null, "code": "failed"}});
+                        return Some((vec![error], (open, sent, events, true)));
+                    }
+                    _ => {}
+                }
+            }
+        });
+        events(futures::stream::iter([vec![begin]]).chain(chunks).flat_map(futures::stream::iter))
+    }
+}
+
+/// Chunks as the API sends them.
+fn events(chunks: impl Stream<Item = Value> + Send + 'static) -> Response {
+    let end = futures::stream::iter([Event::default().data("[DONE]")]);
+    let events = chunks.map(|chunk| Event::default().data(chunk.to_string())).chain(end);
+    Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()).into_response()
+}
+
+fn reason(data: &Value) -> &'static str {
+    if data["stop_reason"] == "answered" && data["cut_off"] != true { "stop" } else { "length" }
+}
+
+fn usage(data: &Value) -> Value {
+    let usage: Usage = serde_json::from_value(data.clone()).unwrap_or_default();
+    json!({"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens, "total_tokens": usage.total()})
+}
