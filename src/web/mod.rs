@@ -54,7 +54,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Every page, who may see or send it (the least role), and how much may be sent: 64 KiB where nothing else is said.
 pub(crate) fn pages() -> Pages {
     use Role::{Admin, Operator, Reporter, Viewer};
-    Pages::new()
+    administration(Pages::new())
         .get("/login", None, login::show)
         .post("/login", None, login::with_key)
         .get("/login/issuer", None, login::send)
@@ -107,6 +107,12 @@ pub(crate) fn pages() -> Pages {
         .post_long(BodyLimit::kib(1024), "/runbooks", Admin, runbooks::add)
         .get("/runbooks/{id}", Viewer, runbooks::show)
         .post("/runbooks/{id}", Admin, runbooks::change)
+}
+
+/// What is administered, and what every page loads.
+fn administration(pages: Pages) -> Pages {
+    use Role::{Admin, Viewer};
+    pages
         .get("/usage", Viewer, usage::show)
         .get("/audit", Admin, audit::list)
         .get("/keys", Admin, keys::list)
