@@ -264,6 +264,12 @@ pub async fn remove(db: impl PgExecutor<'_>, source: &str, id: Uuid) -> sqlx::Re
     Ok(gone.execute(db).await?.rows_affected() > 0)
 }
 
+/// Removes what a source has at a path, if there is anything.
+pub async fn forget(db: impl PgExecutor<'_>, source: &str, path: &str) -> sqlx::Result<()> {
+    sqlx::query!("delete from documents where source = $1 and path = $2", source, path).execute(db).await?;
+    Ok(())
+}
+
 /// Tells every replica that signatures may have changed; delivered when the transaction commits.
 pub async fn announce(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
     sqlx::query!("select pg_notify('regreen_knowledge', '')").execute(db).await?;

@@ -22,6 +22,8 @@ struct Row {
     last_seen: DateTime<Utc>,
     previous_id: Option<Uuid>,
     resolved_at: Option<DateTime<Utc>>,
+    merged_into: Option<Uuid>,
+    split_from: Option<Uuid>,
 }
 
 impl From<Row> for Incident {
@@ -40,6 +42,8 @@ impl From<Row> for Incident {
             last_seen: row.last_seen,
             previous_id: row.previous_id,
             resolved_at: row.resolved_at,
+            merged_into: row.merged_into,
+            split_from: row.split_from,
         }
     }
 }
@@ -65,11 +69,12 @@ pub async fn see(db: impl PgExecutor<'_>, sighting: &Sighting<'_>) -> sqlx::Resu
         Row,
         r#"insert into incidents (id, namespace, fingerprint, title, first_seen, last_seen, previous_id)
            values ($1, $2, $3, $4, $5, $5,
-                   (select p.id from incidents p where p.fingerprint = $3 and p.status = 'resolved' order by p.resolved_at desc limit 1))
+                   (select p.id from incidents p where p.fingerprint = $3 and p.status = 'resolved' and p.merged_into is null
+                    order by p.resolved_at desc limit 1))
            on conflict (fingerprint) where status = 'open'
            do update set occurrences = incidents.occurrences + 1, last_seen = excluded.last_seen
            returning id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
-                     issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at"#,
+                     issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at, merged_into, split_from"#,
         sighting.id,
         sighting.namespace,
         sighting.fingerprint.0,
@@ -86,7 +91,7 @@ pub async fn open(db: impl PgExecutor<'_>, fingerprint: &Fingerprint) -> sqlx::R
     let row = sqlx::query_as!(
         Row,
         r#"select id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
-                  issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at
+                  issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at, merged_into, split_from
            from incidents where fingerprint = $1 and status = 'open' for update"#,
         fingerprint.0
     )
@@ -139,7 +144,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Incid
     let row = sqlx::query_as!(
         Row,
         r#"select id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
-                  issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at
+                  issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at, merged_into, split_from
            from incidents where id = $1"#,
         id
     )
@@ -209,15 +214,15 @@ pub struct Filter<'a> {
     pub offset: i64,
 }
 
-/// Incidents in the order of the filter.
+/// Incidents in the order of the filter; those that were merged are part of others.
 pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> sqlx::Result<Vec<Incident>> {
     let words = filter.text.map(beginnings).filter(|words| !words.is_empty());
     let rows = sqlx::query_as!(
         Row,
         r#"select id, namespace, fingerprint, status, title, class, diagnosis as "diagnosis: Json<Diagnosis>",
-                  issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at
+                  issue_url, occurrences, first_seen, last_seen, previous_id, resolved_at, merged_into, split_from
            from incidents
-           where ($1::text is null or status = $1) and ($2::text is null or class = $2) and ($3::text is null or namespace = $3)
+           where merged_into is null and ($1::text is null or status = $1) and ($2::text is null or class = $2) and ($3::text is null or namespace = $3)
              and ($4::text is null or to_tsvector('simple', regexp_replace(title || ' ' || namespace, '[^[:alnum:]]+', ' ', 'g')) @@ to_tsquery('simple', $4))
              and ($5::uuid is null or case $9::text
                      when 'first_seen' then (first_seen, id) < (select b.first_seen, b.id from incidents b where b.id = $5)
@@ -310,6 +315,12 @@ pub async fn set_issue(
     Ok(())
 }
 
+/// The number of its issue.
+pub async fn issue_number(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<i64>> {
+    let number = sqlx::query_scalar!("select issue_number from incidents where id = $1", id);
+    number.fetch_optional(db).await.map(Option::flatten)
+}
+
 /// Until when the issue may turn up that a tracker was asked for; none when it is known whether it was filed.
 pub async fn issue_unsure_until(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<DateTime<Utc>>> {
     let until = sqlx::query_scalar!("select issue_unsure_until from incidents where id = $1", id);
@@ -345,24 +356,35 @@ pub async fn claim_comment(
     .await
 }
 
-/// Claims the right to ask the tracker whether the issue of an open cause is still open: at most once per interval. Returns the
-/// incident, and when it was first seen.
+/// An incident whose issue is asked for.
+#[derive(Debug)]
+pub struct Checked {
+    /// Which.
+    pub id: Uuid,
+    /// The incident whose mark its issue bears.
+    pub marker: Uuid,
+    /// Its first report.
+    pub first_seen: DateTime<Utc>,
+}
+
+/// Claims the right to ask the tracker whether the issue of an open cause is still open: at most once per interval.
 pub async fn claim_check(
     db: impl PgExecutor<'_>,
     fingerprint: &Fingerprint,
     now: DateTime<Utc>,
     not_since: DateTime<Utc>,
-) -> sqlx::Result<Option<(Uuid, DateTime<Utc>)>> {
-    let claimed = sqlx::query!(
-        "update incidents set issue_checked_at = $2
+) -> sqlx::Result<Option<Checked>> {
+    let claimed = sqlx::query_as!(
+        Checked,
+        r#"update incidents set issue_checked_at = $2
          where fingerprint = $1 and status = 'open' and issue_url is not null
                and coalesce(issue_checked_at, commented_at, first_seen) < $3
-         returning id, first_seen",
+         returning id, coalesce(issue_marker, id) as "marker!", first_seen"#,
         fingerprint.0,
         now,
         not_since
     );
-    Ok(claimed.fetch_optional(db).await?.map(|row| (row.id, row.first_seen)))
+    claimed.fetch_optional(db).await
 }
 
 /// Its issue was closed: the next report of the cause opens another incident.

@@ -20,7 +20,8 @@ pub struct Count {
 pub async fn counts(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Count>> {
     sqlx::query_as!(
         Count,
-        r#"select status, class, count(*) as "incidents!" from incidents group by status, class order by 3 desc, class"#
+        r#"select status, class, count(*) as "incidents!" from incidents where merged_into is null
+           group by status, class order by 3 desc, class"#
     )
     .fetch_all(db)
     .await

@@ -1,6 +1,7 @@
 //! Reports, their leases and their steps.
 
-use crate::domain::{Failure, Report, ReportStatus, Step, StepName};
+use crate::domain::recognition::Names;
+use crate::domain::{Failure, Fingerprint, Report, ReportStatus, Step, StepName};
 use crate::evidence::redact;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgExecutor;
@@ -339,20 +340,35 @@ pub async fn wait(db: impl PgExecutor<'_>, id: Uuid, token: Uuid) -> sqlx::Resul
     Ok(done.rows_affected() == 1)
 }
 
+/// Where a report belongs.
+#[derive(Debug)]
+pub struct Placement<'a> {
+    /// Its incident.
+    pub incident: Uuid,
+    /// Whether it investigates the cause.
+    pub leads: bool,
+    /// What it can be recognised by.
+    pub names: &'a Names,
+}
+
 /// Places a report under its incident.
 pub async fn place(
     db: impl PgExecutor<'_>,
-    id: Uuid,
-    token: Uuid,
-    incident: Uuid,
-    leads: bool,
+    (id, token): (Uuid, Uuid),
+    placement: &Placement<'_>,
 ) -> sqlx::Result<bool> {
+    let texts =
+        |names: &mut dyn Iterator<Item = &Fingerprint>| names.map(|name| name.0.clone()).collect::<Vec<_>>();
+    let (placing, fine) = (texts(&mut placement.names.placing()), texts(&mut placement.names.fine.iter()));
     let done = sqlx::query!(
-        "update reports set incident_id = $3, leads = $4 where id = $1 and lease_token = $2",
+        "update reports set incident_id = $3, leads = $4, fingerprints = $5, fine_fingerprints = $6
+         where id = $1 and lease_token = $2",
         id,
         token,
-        incident,
-        leads
+        placement.incident,
+        placement.leads,
+        &placing,
+        &fine
     )
     .execute(db)
     .await?;
@@ -482,5 +498,5 @@ pub async fn steps(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<St
 
 /// Empties everything that reports left behind. For the demonstration's own database.
 pub async fn forget_all(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
-    sqlx::query!("truncate reports, incidents cascade").execute(db).await.map(|_| ())
+    sqlx::query!("truncate reports, incidents, fingerprint_aliases cascade").execute(db).await.map(|_| ())
 }

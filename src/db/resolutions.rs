@@ -32,44 +32,60 @@ pub async fn add(
     Ok(added.rows_affected() > 0)
 }
 
+struct Row {
+    id: Uuid,
+    verdict: String,
+    cause: Option<String>,
+    fix: Option<String>,
+    link: Option<String>,
+    author: String,
+    origin: String,
+    created_at: DateTime<Utc>,
+}
+
+impl From<Row> for Resolution {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.id,
+            verdict: Verdict::parse(&row.verdict),
+            cause: row.cause,
+            fix: row.fix,
+            link: row.link,
+            author: row.author,
+            origin: row.origin,
+            created_at: row.created_at,
+        }
+    }
+}
+
 /// What was said about an incident, oldest first.
 pub async fn of_incident(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Vec<Resolution>> {
-    struct Row {
-        id: Uuid,
-        verdict: String,
-        cause: Option<String>,
-        fix: Option<String>,
-        link: Option<String>,
-        author: String,
-        origin: String,
-        created_at: DateTime<Utc>,
-    }
     let rows = sqlx::query_as!(
         Row,
         "select id, verdict, cause, fix, link, author, origin, created_at from resolutions
          where incident_id = $1 order by created_at, id",
         incident
-    )
-    .fetch_all(db)
-    .await?;
-    let resolution = |row: Row| Resolution {
-        id: row.id,
-        verdict: Verdict::parse(&row.verdict),
-        cause: row.cause,
-        fix: row.fix,
-        link: row.link,
-        author: row.author,
-        origin: row.origin,
-        created_at: row.created_at,
-    };
-    Ok(rows.into_iter().map(resolution).collect())
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(Resolution::from).collect())
+}
+
+/// The same with what was said about those that were merged into it.
+pub async fn of_all(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Vec<Resolution>> {
+    let rows = sqlx::query_as!(
+        Row,
+        "select id, verdict, cause, fix, link, author, origin, created_at from resolutions
+         where incident_id = $1 or incident_id in (select i.id from incidents i where i.merged_into = $1)
+         order by created_at, id",
+        incident
+    );
+    Ok(rows.fetch_all(db).await?.into_iter().map(Resolution::from).collect())
 }
 
 /// The incident whose issue has this number, if it is one of ours: the latest.
 pub async fn incident_of_issue(db: impl PgExecutor<'_>, number: i64) -> sqlx::Result<Option<(Uuid, String)>> {
     let row = sqlx::query!(
         r#"select id, issue_url as "url!" from incidents
-           where issue_number = $1 and issue_url is not null order by first_seen desc limit 1"#,
+           where issue_number = $1 and issue_url is not null order by merged_into is not null, first_seen desc limit 1"#,
         number
     );
     Ok(row.fetch_optional(db).await?.map(|row| (row.id, row.url)))

@@ -67,6 +67,12 @@ pub struct Incident {
     pub previous_id: Option<Uuid>,
     /// When the issue was found closed.
     pub resolved_at: Option<DateTime<Utc>>,
+    /// The incident that it was merged into; its reports are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged_into: Option<Uuid>,
+    /// The incident that its reports were split from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_from: Option<Uuid>,
 }
 
 impl Incident {

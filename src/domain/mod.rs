@@ -13,6 +13,7 @@ mod notice;
 pub mod policy;
 mod profile;
 mod reader;
+pub mod recognition;
 mod report;
 mod resolution;
 mod run;

@@ -12,7 +12,7 @@ pub struct Failure {
     pub namespace: String,
     /// Failed pod.
     pub pod_name: String,
-    /// Container in it; without it the failed one is looked up in the pod's status.
+    /// Container in it. The one that failed by the pod's status goes before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
     /// Pipeline the pod belongs to.

@@ -85,12 +85,49 @@ fn by_hit(text: &str, signatures: &SignatureSet, line: u32, best: &SignatureHit)
     format!("{id} {}", captures.join(" "))
 }
 
+/// How much a line speaks of failure that says more than the end of a step.
+const SPEAKS: u8 = 11;
+/// Last lines of a log that are looked through for lines of failure.
+const LAST: usize = 4_000;
+
+/// Lines of failure, masked, each once: the heaviest first, so many at most. Two causes of one workload differ in some.
+///
+/// # Errors
+/// The deadline is over.
+pub fn failure_lines(text: &str, most: usize, deadline: &Deadline) -> Result<Vec<String>, DeadlinePassed> {
+    let mut found: Vec<(u8, String)> = Vec::new();
+    for (number, line) in text.lines().rev().take(LAST).enumerate() {
+        if number % 256 == 0 {
+            deadline.check()?;
+        }
+        let weight = severity(line);
+        if weight >= SPEAKS {
+            let line = mask(line);
+            if !found.iter().any(|(_, known)| *known == line) {
+                found.push((weight, line));
+                found.sort_by(|one, other| (other.0, &one.1).cmp(&(one.0, &other.1)));
+                found.truncate(most);
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(_, line)| line).collect())
+}
+
+/// Whether one log is the end of the other, or both end the same: then somebody attached what the cluster hands out too.
+#[must_use]
+pub fn end_alike(one: &str, other: &str) -> bool {
+    let mut pairs = last_lines(one).zip(last_lines(other)).peekable();
+    pairs.peek().is_some() && pairs.all(|(one, other)| one == other)
+}
+
+fn last_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().rev().map(str::trim).filter(|line| !line.is_empty()).take(20)
+}
+
 /// The line likeliest to tell why, masked. Chances are taken in steps and the first of equals counts, so that a log that
 /// shifts a little from run to run keeps its line. Place alone makes a line likely too, and shifts: unless it is all but
 /// certain, a line that speaks of failure goes before one that does not.
 fn by_line(log: &Log<'_>, deadline: &Deadline) -> Result<Option<String>, DeadlinePassed> {
-    // More than the end of a step.
-    const SPEAKS: u8 = 11;
     const POSSIBLE: f32 = 0.1;
     const CERTAIN: f32 = 0.9;
     let lines = Lines::within(log.text, log.red, log.good, deadline)?;
@@ -187,6 +224,24 @@ mod tests {
             assert!(!prints.contains(&first), "{cause}");
             prints.push(first);
         }
+    }
+
+    #[test]
+    fn lines_of_failure_stand_once_and_without_what_changes() {
+        let log =
+            "ok\nerror: no lock on node-3\nerror: no lock on node-4\nFATAL: the disk /tmp/a is full\ndone\n";
+        let lines = failure_lines(log, 12, &Deadline::never()).unwrap();
+        let mut sorted = lines.clone();
+        sorted.sort();
+        assert_eq!(sorted, ["FATAL: the disk <tmp> is full", "error: no lock on node-<n>"]);
+        assert_eq!(failure_lines(log, 1, &Deadline::never()).unwrap(), lines[..1]);
+    }
+
+    #[test]
+    fn a_log_and_its_end_end_alike() {
+        assert!(end_alike("one\ntwo\nthree\n\n", "two \nthree"));
+        assert!(!end_alike("one\ntwo", "one\nthree"));
+        assert!(!end_alike("one", "\n"));
     }
 
     #[test]

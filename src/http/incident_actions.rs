@@ -85,7 +85,7 @@ pub async fn resolve(
     responses(
         (status = 200, description = "The incident, open", body = Incident),
         (status = 404, description = "There is no such incident", body = Problem),
-        (status = 409, description = "It is open, or its cause has another open incident", body = Problem),
+        (status = 409, description = "It is open, was merged, or its cause has another open incident", body = Problem),
         (status = 503, description = "The database is away", body = Problem)))]
 pub async fn reopen(
     State(app): State<Arc<App>>,
@@ -95,9 +95,13 @@ pub async fn reopen(
     let id = known_id(&id)?;
     known(&app, &caller, id).await?;
     match app.knowledge.reopen(id, &caller.author(None)).await? {
-        Reopened::Open(incident) => Ok(Json(incident)),
+        Reopened::Open(incident) => Ok(Json(*incident)),
         Reopened::Missing => Err(missing("incident")),
         Reopened::IsOpen => Err(Problem::new(StatusCode::CONFLICT, "the incident is open")),
+        Reopened::Merged(into) => {
+            let detail = format!("the incident was merged into {into}; split its reports off there");
+            Err(Problem::new(StatusCode::CONFLICT, detail))
+        }
         Reopened::CameBack(other) => {
             let detail = format!("the cause came back and has an incident that is open: {other}");
             Err(Problem::new(StatusCode::CONFLICT, detail))

@@ -23,6 +23,7 @@ mod limits;
 mod listen;
 mod mcp_door;
 pub(crate) mod mcp_servers;
+pub(crate) mod merges;
 mod metrics;
 mod openai;
 mod problem;
@@ -99,21 +100,13 @@ fn described(public_url: Option<&str>) -> utoipa::openapi::OpenApi {
 /// Every route with its description, who may call it (the least role), and how much it takes: 64 KiB where nothing else is said.
 fn routes() -> Doors {
     use Role::{Admin, Operator, Reporter, Viewer};
-    Doors::new(OpenApiRouter::with_openapi(Api::openapi()))
+    of_incidents(Doors::new(OpenApiRouter::with_openapi(Api::openapi())))
         .taking(BodyLimit::CONFIGURED, Reporter, routes!(report_failure::report_failure))
         .taking(alertmanager::LIMIT, Reporter, routes!(alertmanager::hear))
         .to(Reporter, routes!(reports::list))
         .to(Reporter, routes!(reports::get))
         .to(Reporter, routes!(reports::evidence))
         .to(Operator, routes!(retry::retry))
-        .to(Viewer, routes!(incidents::list))
-        .to(Viewer, routes!(incidents::get))
-        .to(Viewer, routes!(incidents::issue))
-        .to(Operator, routes!(incident_actions::resolve_all))
-        .to(Operator, routes!(incident_actions::resolve))
-        .to(Operator, routes!(incident_actions::reopen))
-        .to(Operator, routes!(incident_actions::investigate))
-        .taking(BodyLimit::kib(128), Operator, routes!(resolutions::resolve))
         // Signed by the tracker.
         .open(routes!(webhook::hear))
         .to(Viewer, routes!(search::search))
@@ -158,6 +151,22 @@ fn routes() -> Doors {
         .to(Viewer, routes!(health::health))
         .open(routes!(health::live))
         .open(routes!(health::ready))
+}
+
+/// Those of incidents.
+fn of_incidents(doors: Doors) -> Doors {
+    use Role::{Operator, Viewer};
+    doors
+        .to(Viewer, routes!(incidents::list))
+        .to(Viewer, routes!(incidents::get))
+        .to(Viewer, routes!(incidents::issue))
+        .to(Operator, routes!(incident_actions::resolve_all))
+        .to(Operator, routes!(incident_actions::resolve))
+        .to(Operator, routes!(incident_actions::reopen))
+        .to(Operator, routes!(incident_actions::investigate))
+        .taking(BodyLimit::kib(128), Operator, routes!(resolutions::resolve))
+        .to(Operator, routes!(merges::merge))
+        .to(Operator, routes!(merges::split))
 }
 
 /// What is beside the API and the pages: path, method, the least role, and the largest body.

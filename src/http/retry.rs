@@ -34,7 +34,7 @@ pub async fn retry(
 /// What came of it, as an answer.
 pub(super) fn queued(again: Again, what: &str) -> Result<(StatusCode, Json<Report>), Problem> {
     match again {
-        Again::Queued(report) => Ok((StatusCode::ACCEPTED, Json(report))),
+        Again::Queued(report) => Ok((StatusCode::ACCEPTED, Json(*report))),
         Again::Missing => Err(missing(what)),
         Again::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
     }

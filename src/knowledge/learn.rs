@@ -8,7 +8,7 @@ use crate::clock;
 use crate::db::audit::{self, Deed};
 use crate::db::conversations::{self, NewMessage};
 use crate::db::documents::{self, NewDocument, Realm};
-use crate::db::{incidents, queue, resolutions};
+use crate::db::{incidents, merges, queue, resolutions};
 use crate::domain::{Diagnosis, Failure, Incident, IncidentStatus, Resolution, Verdict};
 use crate::evidence::redact::{self, Redactor};
 use crate::evidence::untrusted::links::Links;
@@ -60,13 +60,15 @@ pub struct Said {
 #[derive(Debug)]
 pub enum Reopened {
     /// It is open.
-    Open(Incident),
+    Open(Box<Incident>),
     /// There is no such incident.
     Missing,
     /// It is not resolved.
     IsOpen,
     /// Its cause came back meanwhile and has this incident, which is open.
     CameBack(Uuid),
+    /// It was merged into this one.
+    Merged(Uuid),
 }
 
 impl Knowledge {
@@ -138,7 +140,7 @@ impl Knowledge {
         if resolution.verdict.resolves() {
             incidents::resolve(&mut *transaction, incident, now).await?;
         }
-        self.rewrite(&mut *transaction, incident, now).await?;
+        self.rewrite(&mut *transaction, known.merged_into.unwrap_or(incident), now).await?;
         let text = told(&resolution);
         let message = NewMessage::of_program("user", &resolution.author, &text);
         self.converse(&mut *transaction, (incident, &known.title), &[message], now).await?;
@@ -169,6 +171,9 @@ impl Knowledge {
         if known.status == IncidentStatus::Open {
             return Ok(Reopened::IsOpen);
         }
+        if let Some(into) = known.merged_into {
+            return Ok(Reopened::Merged(into));
+        }
         if let Some(other) = incidents::open(&mut *transaction, &known.fingerprint).await? {
             return Ok(Reopened::CameBack(other.id));
         }
@@ -185,16 +190,33 @@ impl Knowledge {
         self.note(&mut transaction, &known, said, now).await?;
         let open = incidents::get(&mut *transaction, incident).await?;
         transaction.commit().await?;
-        Ok(open.map_or(Reopened::Missing, Reopened::Open))
+        Ok(open.map_or(Reopened::Missing, |incident| Reopened::Open(Box::new(incident))))
+    }
+
+    /// Tells anew of incidents that were merged or split, within the caller's transaction.
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn retell(&self, db: &mut PgConnection, incidents: &[Uuid]) -> sqlx::Result<()> {
+        let now = clock::now();
+        for incident in incidents {
+            self.rewrite(&mut *db, *incident, now).await?;
+        }
+        queue::add_index(db).await
     }
 
     /// The incident's document, made anew of all that is known.
     async fn rewrite(&self, db: &mut PgConnection, id: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
         let Some(incident) = incidents::get(&mut *db, id).await? else { return Ok(()) };
-        let resolutions = resolutions::of_incident(&mut *db, id).await?;
-        let pipelines = incidents::pipelines(&mut *db, id).await?;
-        let body = body(&incident, &resolutions, &pipelines);
         let path = id.to_string();
+        if incident.merged_into.is_some() {
+            // What it was is told by the one it was merged into.
+            return documents::forget(db, INCIDENTS, &path).await;
+        }
+        let resolutions = resolutions::of_all(&mut *db, id).await?;
+        let pipelines = incidents::pipelines(&mut *db, id).await?;
+        let merged = merges::merged(&mut *db, id).await?;
+        let body = body(&incident, &resolutions, &pipelines, &merged);
         let chunks = self.cut(&path, &incident.title, &body, Layout::Markdown);
         let new = NewDocument {
             realm: Realm::Incident,
@@ -292,7 +314,12 @@ impl Knowledge {
 pub(super) const POSITIONS: i32 = 1_000;
 
 /// An incident as Markdown: what happened, why, and what people said.
-fn body(incident: &Incident, resolutions: &[Resolution], pipelines: &[String]) -> String {
+fn body(
+    incident: &Incident,
+    resolutions: &[Resolution],
+    pipelines: &[String],
+    merged: &[(Uuid, String)],
+) -> String {
     let mut text = format!("# {}\n\n", incident.title);
     let _ = write!(text, "Namespace {}, class {}.", incident.namespace, incident.class.as_str());
     if !pipelines.is_empty() {
@@ -300,6 +327,9 @@ fn body(incident: &Incident, resolutions: &[Resolution], pipelines: &[String]) -
     }
     if let Some(url) = &incident.issue_url {
         let _ = write!(text, " Issue: {url}");
+    }
+    for (_, title) in merged {
+        let _ = write!(text, " Also seen as: {title}.");
     }
     text.push_str("\n\n");
     if !resolutions.is_empty() {

@@ -243,6 +243,8 @@ mod tests {
             last_seen: at,
             previous_id: None,
             resolved_at: None,
+            merged_into: None,
+            split_from: None,
         };
         Item { id: Uuid::nil(), novelty: Novelty::New, at, report, incident: Some(incident), url: None }
     }

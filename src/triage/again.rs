@@ -12,7 +12,7 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub enum Again {
     /// The report is in the queue.
-    Queued(Report),
+    Queued(Box<Report>),
     /// There is no such report or incident.
     Missing,
     /// It cannot be done now, and why.
@@ -36,7 +36,7 @@ pub async fn retry(pool: &PgPool, report: Uuid, by: &str) -> sqlx::Result<Again>
     queued(&mut transaction, report, (by, "report.retry", ("report", report))).await?;
     let report = reports::get(&mut *transaction, report).await?;
     transaction.commit().await?;
-    Ok(report.map_or(Again::Missing, Again::Queued))
+    Ok(report.map_or(Again::Missing, |report| Again::Queued(Box::new(report))))
 }
 
 /// Has an open incident investigated once more, on the evidence of the report that led to its conclusion. That conclusion stands
@@ -69,7 +69,7 @@ pub async fn investigate(pool: &PgPool, incident: Uuid, by: &str) -> sqlx::Resul
     queued(&mut transaction, report, (by, "incident.investigate", ("incident", incident))).await?;
     let report = reports::get(&mut *transaction, report).await?;
     transaction.commit().await?;
-    Ok(report.map_or(Again::Missing, Again::Queued))
+    Ok(report.map_or(Again::Missing, |report| Again::Queued(Box::new(report))))
 }
 
 /// The report gets its job, and who asked for it is on record.

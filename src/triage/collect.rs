@@ -11,6 +11,7 @@ use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::reports;
 use crate::domain::policy::{Asker, Ruling};
 use crate::domain::{Evidence, EvidenceKind, Failure, Reader, Report, StepName};
+use crate::evidence::pod::{FailedContainer, failed_container, yaml};
 use crate::evidence::redact::Redactor;
 use crate::journal::{self, Note};
 use crate::mcp::{CallError, Registry};
@@ -28,14 +29,6 @@ pub(super) struct Collected {
     pub(super) gaps: Vec<String>,
     /// Knows the secrets of these pieces by their placeholders.
     pub(super) redactor: Redactor,
-}
-
-/// What the pod's own status tells.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Suspect {
-    container: Option<String>,
-    restarted: bool,
-    never_started: bool,
 }
 
 /// Fewest lines of a log that are asked for when more is too large.
@@ -158,7 +151,8 @@ async fn fetch_all(
     let events = fetch(&app.mcp, (server, &cluster.events_tool), events_arguments(failure), cancel);
     let (pod, events) = tokio::join!(pod, events);
     let (pod, events, suspect) = unless_stopped(cancel, read(app, &failure.pod_name, pod, events)).await?;
-    let container = failure.container_name.clone().or_else(|| suspect.container.clone());
+    // What the pod shows goes before what a reporter says, so that one failure has one log, however it is reported.
+    let container = suspect.name.clone().or_else(|| failure.container_name.clone());
     let log = |previous| {
         let wanted = log_arguments(failure, container.as_deref(), previous);
         fetch_log(&app.mcp, (server, &cluster.log_tool), wanted, cluster.log_lines, cancel)
@@ -186,12 +180,12 @@ async fn read(
     name: &str,
     pod: Fetched,
     events: Fetched,
-) -> Result<(Fetched, Fetched, Suspect), BlockingError> {
+) -> Result<(Fetched, Fetched, FailedContainer), BlockingError> {
     let name = name.to_owned();
     let read = app.blocking.run(prepare::LIMIT, move |_| {
         let suspect = match &pod {
-            Fetched::Text(text) => suspect(text),
-            _ => Suspect::default(),
+            Fetched::Text(text) => yaml(text).map(|pod| failed_container(&pod)).unwrap_or_default(),
+            _ => FailedContainer::default(),
         };
         let events = match events {
             Fetched::Text(text) => Fetched::Text(events_of_pod(&text, &name)),
@@ -311,51 +305,6 @@ fn log_arguments(failure: &Failure, container: Option<&str>, previous: bool) -> 
     wanted
 }
 
-/// Longest text of a server that is read as YAML: an object of a cluster has 1.5 MB at most, and a parser knows no deadline.
-const MAX_YAML: usize = 4 << 20;
-
-/// A text as YAML or JSON, when it is any and not too long.
-fn yaml(text: &str) -> Option<Value> {
-    if text.len() > MAX_YAML { None } else { serde_norway::from_str(text).ok() }
-}
-
-/// Which container failed, from the pod as YAML or JSON; init containers count, and the first to fail is the one.
-fn suspect(pod: &str) -> Suspect {
-    let Some(pod) = yaml(pod) else {
-        return Suspect::default();
-    };
-    let status = &pod["status"];
-    let list = |name: &str| status[name].as_array().cloned().unwrap_or_default();
-    let containers: Vec<Value> =
-        list("initContainerStatuses").into_iter().chain(list("containerStatuses")).collect();
-    let exit = |container: &Value, state: &str| container[state]["terminated"]["exitCode"].as_i64();
-    let failed = |container: &&Value| exit(container, "state").is_some_and(|code| code != 0);
-    let died_before = |container: &&Value| exit(container, "lastState").is_some_and(|code| code != 0);
-    let waits = |container: &&Value| {
-        let reason = container["state"]["waiting"]["reason"].as_str().unwrap_or_default();
-        !matches!(reason, "" | "PodInitializing" | "ContainerCreating")
-    };
-    let first = containers
-        .iter()
-        .filter(failed)
-        // Containers killed with the pod end a moment later; the one that failed on its own ended first.
-        .min_by_key(|container| {
-            container["state"]["terminated"]["finishedAt"].as_str().unwrap_or("~").to_owned()
-        })
-        .or_else(|| containers.iter().find(died_before))
-        .or_else(|| containers.iter().find(waits));
-    let Some(first) = first else {
-        return Suspect::default();
-    };
-    let restarted =
-        first["restartCount"].as_i64().unwrap_or(0) > 0 || !first["lastState"]["terminated"].is_null();
-    Suspect {
-        container: first["name"].as_str().map(ToOwned::to_owned),
-        restarted,
-        never_started: waits(&first) && !restarted && first["state"]["terminated"].is_null(),
-    }
-}
-
 /// The part of a namespace's events that speaks of this pod, when the text is a list that can be taken apart.
 fn events_of_pod(text: &str, pod: &str) -> String {
     let Some(start) = text.find("- ") else {
@@ -375,23 +324,6 @@ fn events_of_pod(text: &str, pod: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_container_that_failed_first_is_the_suspect() {
-        let pod = "status:\n  containerStatuses:\n  - name: step-a\n    state: {terminated: {exitCode: 0}}\n  - name: step-c\n    state: {terminated: {exitCode: 1, finishedAt: '2026-01-01T00:00:02Z'}}\n  - name: step-b\n    state: {terminated: {exitCode: 101, finishedAt: '2026-01-01T00:00:01Z'}}\n";
-        let suspect = suspect(pod);
-        assert_eq!(suspect.container.as_deref(), Some("step-b"));
-        assert!(!suspect.restarted && !suspect.never_started);
-    }
-
-    #[test]
-    fn a_container_that_waits_for_its_image_never_started() {
-        let pod = "status: {containerStatuses: [{name: app, restartCount: 0, state: {waiting: {reason: ImagePullBackOff}}}]}";
-        assert_eq!(
-            suspect(pod),
-            Suspect { container: Some("app".into()), restarted: false, never_started: true }
-        );
-    }
 
     #[test]
     fn events_of_other_pods_are_left_out() {

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::config::Tracker;
 use crate::db::audit::{self, Deed};
 use crate::db::evidence::{self, Owner};
+use crate::db::incidents::Checked;
 use crate::db::{incidents, resolutions};
 use crate::domain::{Claim, Diagnosis, Evidence, Fingerprint, Incident, Reader, Report, Verdict};
 use crate::evidence::untrusted::links::Links;
@@ -125,8 +126,8 @@ pub(super) async fn recheck(
     let now = clock::now();
     let not_since = now - RECHECK;
     let claimed = incidents::claim_check(&app.pool, fingerprint, now, not_since).await?;
-    let Some((incident, first_seen)) = claimed else { return Ok(()) };
-    match tracker::find(app, tracker, (&marker(incident), first_seen), cancel).await {
+    let Some(Checked { id: incident, marker: filed_for, first_seen }) = claimed else { return Ok(()) };
+    match tracker::find(app, tracker, (&marker(filed_for), first_seen), cancel).await {
         Ok(Some(Issue { closed: true, url, .. })) => {
             tracing::info!(url, "the issue of a known cause was closed, and the cause is back");
             // Who closed it, only a webhook says.

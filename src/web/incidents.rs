@@ -4,6 +4,7 @@ use super::asked::{Asked, Posted, day, some};
 use super::excerpts;
 use super::forms::{self, Kind, Refused};
 use super::logs::Logs;
+use super::merge_choices;
 use super::page::{self, Trouble, value};
 use crate::app::App;
 use crate::db::documents::{self, Realm};
@@ -158,7 +159,9 @@ pub(super) async fn detail(
     let similar = similar(app, &incident).await;
     let excerpts = excerpts::of((app, logs), leader, incident.diagnosis.as_ref()).await;
     let again = investigated.as_ref().is_some_and(|report| !report.status.is_final());
+    let merging = merge_choices::values(app, &incident, (&occurrences, leader)).await?;
     let values = context! {
+        merging,
         incident => value(&incident),
         leader => value(leader),
         excerpts => value(excerpts),

@@ -20,6 +20,8 @@ mod live;
 mod login;
 mod logs;
 mod markdown;
+mod merge;
+mod merge_choices;
 mod multipart;
 mod navigation;
 mod overview;
@@ -54,7 +56,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Every page, who may see or send it (the least role), and how much may be sent: 64 KiB where nothing else is said.
 pub(crate) fn pages() -> Pages {
     use Role::{Admin, Operator, Reporter, Viewer};
-    administration(Pages::new())
+    of_incidents(administration(Pages::new()))
         .get("/login", None, login::show)
         .post("/login", None, login::with_key)
         .get("/login/issuer", None, login::send)
@@ -62,13 +64,6 @@ pub(crate) fn pages() -> Pages {
         .post("/logout", None, login::out)
         .get("/", Reporter, own::home)
         .get("/live", Viewer, live::changes)
-        .get("/incidents", Viewer, incidents::list)
-        .get("/incidents/{id}", Viewer, incidents::show)
-        .post("/incidents/resolve", Operator, incident_actions::resolve_all)
-        .post("/incidents/{id}/resolution", Operator, incidents::resolve)
-        .post("/incidents/{id}/resolve", Operator, incident_actions::resolve)
-        .post("/incidents/{id}/reopen", Operator, incident_actions::reopen)
-        .post("/incidents/{id}/investigate", Operator, incident_actions::investigate)
         .get("/reports", Viewer, reports::list)
         // A log comes with it.
         .get("/reports/new", Reporter, report_form::show)
@@ -122,6 +117,21 @@ fn administration(pages: Pages) -> Pages {
         .get("/static/{name}", None, assets::serve)
         .get("/favicon.ico", None, assets::icon)
         .get("/favicon.svg", None, assets::icon)
+}
+
+/// Those of incidents.
+fn of_incidents(pages: Pages) -> Pages {
+    use Role::{Operator, Viewer};
+    pages
+        .get("/incidents", Viewer, incidents::list)
+        .get("/incidents/{id}", Viewer, incidents::show)
+        .post("/incidents/resolve", Operator, incident_actions::resolve_all)
+        .post("/incidents/{id}/resolution", Operator, incidents::resolve)
+        .post("/incidents/{id}/resolve", Operator, incident_actions::resolve)
+        .post("/incidents/{id}/reopen", Operator, incident_actions::reopen)
+        .post("/incidents/{id}/investigate", Operator, incident_actions::investigate)
+        .post("/incidents/{id}/merge", Operator, merge::merge)
+        .post("/incidents/{id}/split", Operator, merge::split)
 }
 
 /// The pages as they are served.

@@ -3,7 +3,7 @@
 
 use super::apis::{Api, serve};
 use super::fake_mcp::{Behaviour, FakeMcp};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -22,6 +22,10 @@ pub struct LabPod {
     pub log: Option<String>,
     /// Reason and message of each event.
     pub events: Vec<(&'static str, String)>,
+    /// Labels, annotations and owners.
+    pub metadata: Value,
+    /// Log of a second container, which was killed with the pod.
+    pub sidecar: Option<&'static str>,
 }
 
 /// What only the people of a namespace may read.
@@ -33,7 +37,7 @@ impl LabPod {
     /// One that failed on its own.
     pub fn failed(namespace: &'static str, name: &'static str, log: &str) -> Self {
         let log = format!("{}: its log\n{log}\nexit status 1\n", private(namespace));
-        Self { namespace, name, log: Some(log), events: Vec::new() }
+        Self { namespace, name, log: Some(log), ..Self::default() }
     }
 
     /// One whose image cannot be pulled; the last words are the registry's.
@@ -42,7 +46,21 @@ impl LabPod {
             "Failed to pull image \"{image}\": rpc error: code = Unknown desc = failed to pull and unpack image \"{image}\": {why}"
         );
         let events = vec![("Failed", pull), ("BackOff", format!("Back-off pulling image \"{image}\""))];
-        Self { namespace, name, log: None, events }
+        Self { namespace, name, events, ..Self::default() }
+    }
+
+    /// The same with these labels, annotations and owners.
+    pub fn with(mut self, metadata: Value) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// What a container put out.
+    fn log_of(&self, container: Option<&str>) -> Option<String> {
+        match self.sidecar {
+            Some(log) if container == Some("proxy") => Some(log.to_owned()),
+            _ => self.log.clone(),
+        }
     }
 
     fn manifest(&self) -> Value {
@@ -50,12 +68,23 @@ impl LabPod {
         let ended =
             json!({"terminated": {"exitCode": 1, "finishedAt": "2026-11-20T09:19:47Z", "reason": "Error"}});
         let state = if self.log.is_some() { ended } else { waiting };
-        json!({
+        let mut pod = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": self.name, "namespace": self.namespace, "annotations": {"note": private(self.namespace)}},
             "spec": {"containers": [{"name": "step", "image": "i"}]},
             "status": {"phase": "Failed", "containerStatuses": [{"name": "step", "restartCount": 0, "lastState": {}, "state": state}]},
-        })
+        });
+        for (name, value) in self.metadata.as_object().into_iter().flatten() {
+            pod["metadata"][name] = value.clone();
+        }
+        if self.sidecar.is_some() {
+            let killed = json!({"terminated": {"exitCode": 143, "finishedAt": "2026-11-20T09:19:49Z", "reason": "Error"}});
+            let add = |list: &mut Value, one: Value| list.as_array_mut().unwrap().insert(0, one);
+            add(&mut pod["spec"]["containers"], json!({"name": "proxy", "image": "i"}));
+            let status = json!({"name": "proxy", "restartCount": 0, "lastState": {}, "state": killed});
+            add(&mut pod["status"]["containerStatuses"], status);
+        }
+        pod
     }
 
     fn event_list(&self) -> Vec<Value> {
@@ -123,7 +152,7 @@ pub fn answer(pods: &[LabPod], tool: &str, arguments: &Value) -> (String, bool) 
     let missing = || (format!("pods {:?} not found", text("name").unwrap_or_default()), true);
     match tool {
         "pods_log" => match one {
-            Some(LabPod { log: Some(log), .. }) => (log.clone(), false),
+            Some(pod) if pod.log.is_some() => (pod.log_of(text("container")).unwrap_or_default(), false),
             Some(_) => ("container \"step\" is waiting to start: image can't be pulled".to_owned(), true),
             None => missing(),
         },
@@ -220,7 +249,12 @@ async fn object(State(pods): Pods, Path((namespace, _, name)): Path<(String, Str
     found.map_or_else(not_found, |pod| Json(pod.manifest()).into_response())
 }
 
-async fn log(State(pods): Pods, Path((namespace, name)): Path<(String, String)>) -> Response {
+async fn log(
+    State(pods): Pods,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(asked): Query<BTreeMap<String, String>>,
+) -> Response {
     let found = pods.iter().find(|pod| pod.namespace == namespace && pod.name == name);
-    found.and_then(|pod| pod.log.clone()).map_or_else(not_found, IntoResponse::into_response)
+    let container = asked.get("container").map(String::as_str);
+    found.and_then(|pod| pod.log_of(container)).map_or_else(not_found, IntoResponse::into_response)
 }

@@ -1,0 +1,206 @@
+//! Which cause a report is placed under, by the fingerprints that are known: a pure decision over what the database tells.
+
+use super::Fingerprint;
+use std::collections::{HashMap, HashSet};
+
+/// What a report can be recognised by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// By what Regreen found of the workload itself ([`Learned::Found`]); without a pod by the pipeline that a reporter names
+    /// ([`Learned::Named`]).
+    pub certain: Option<(Fingerprint, Learned)>,
+    /// By what reporters may say of it, the most exact first. Fills gaps, and finds what older versions placed.
+    pub said: Vec<Fingerprint>,
+    /// By lines that tell two causes of one workload apart. Each counts only after a person split an incident by it.
+    pub fine: Vec<Fingerprint>,
+}
+
+impl Names {
+    /// Those that place the report, the first of them alone when nothing was learned.
+    pub fn placing(&self) -> impl Iterator<Item = &Fingerprint> {
+        self.certain.iter().map(|(name, _)| name).chain(&self.said)
+    }
+
+    /// What it is called when nothing was learned of it.
+    #[must_use]
+    pub fn first(&self) -> Fingerprint {
+        self.placing().next().cloned().unwrap_or_else(|| Fingerprint(String::new()))
+    }
+}
+
+/// How it was learned what a fingerprint stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Learned {
+    /// A workload of the cluster has it.
+    Found,
+    /// A reporter named the pipeline, of a pod that was not there.
+    Named,
+    /// A report was known by others too.
+    Said,
+    /// A person merged two incidents.
+    Merge,
+    /// A person split an incident.
+    Split,
+}
+
+impl Learned {
+    /// Stable name, as stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Named => "named",
+            Self::Said => "said",
+            Self::Merge => "merge",
+            Self::Split => "split",
+        }
+    }
+
+    /// That of the name; anything else was said.
+    #[must_use]
+    pub fn parse(name: &str) -> Self {
+        match name {
+            "found" => Self::Found,
+            "named" => Self::Named,
+            "merge" => Self::Merge,
+            "split" => Self::Split,
+            _ => Self::Said,
+        }
+    }
+}
+
+/// What is known of some fingerprints.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// What they stand for, and how that was learned.
+    pub aliases: HashMap<Fingerprint, (Fingerprint, Learned)>,
+    /// Those that incidents were opened under.
+    pub opened: HashSet<Fingerprint>,
+    /// Of these, those that a workload of the cluster or a named pipeline stands for already.
+    pub claimed: HashSet<(Fingerprint, Learned)>,
+}
+
+/// What a report is placed under.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recognition {
+    /// The fingerprint of its incident.
+    pub fingerprint: Fingerprint,
+    /// What else stands for it from now on.
+    pub learn: Vec<(Fingerprint, Learned)>,
+}
+
+/// Decides. What people taught goes first, then what was found, then what was said; what was said leads to an incident that no other
+/// workload, and no other pipeline, stands for.
+#[must_use]
+pub fn recognise(names: &Names, known: &Known) -> Recognition {
+    let alias = |name: &Fingerprint| known.aliases.get(name).map(|(target, _)| target.clone());
+    let taught = |name: &Fingerprint| {
+        let (target, how) = known.aliases.get(name)?;
+        matches!(how, Learned::Merge | Learned::Split).then(|| target.clone())
+    };
+    if let Some(fingerprint) = names.fine.iter().find_map(taught) {
+        return Recognition { fingerprint, learn: Vec::new() };
+    }
+    let own = |name: &Fingerprint| known.opened.contains(name).then(|| name.clone());
+    let mut learn = Vec::new();
+    let fingerprint = match &names.certain {
+        Some((certain, how)) => alias(certain).or_else(|| own(certain)).unwrap_or_else(|| {
+            learn.push((certain.clone(), *how));
+            let said = names.said.iter().find_map(|name| taken_over(name, *how, known));
+            said.unwrap_or_else(|| certain.clone())
+        }),
+        None => {
+            let found = names.said.iter().find_map(|name| alias(name).or_else(|| own(name)));
+            found.unwrap_or_else(|| names.first())
+        }
+    };
+    let is_free = |name: &&Fingerprint| {
+        **name != fingerprint && !known.aliases.contains_key(*name) && !known.opened.contains(*name)
+    };
+    learn.extend(names.said.iter().filter(is_free).map(|name| (name.clone(), Learned::Said)));
+    Recognition { fingerprint, learn }
+}
+
+/// The incident that a reporter's words lead to, when nobody of the same certainty stands for it yet, or when a person taught them.
+fn taken_over(name: &Fingerprint, how: Learned, known: &Known) -> Option<Fingerprint> {
+    let (target, learned) =
+        known.aliases.get(name).map_or((name, Learned::Said), |(target, learned)| (target, *learned));
+    let taught = matches!(learned, Learned::Merge | Learned::Split);
+    let is_free = || !known.claimed.contains(&(target.clone(), how));
+    (known.opened.contains(target) && (taught || is_free())).then(|| target.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print(name: &str) -> Fingerprint {
+        Fingerprint(name.to_owned())
+    }
+
+    fn names(certain: Option<(&str, Learned)>, said: &[&str]) -> Names {
+        let all = |names: &[&str]| names.iter().map(|name| print(name)).collect();
+        let certain = certain.map(|(name, how)| (print(name), how));
+        Names { certain, said: all(said), fine: all(&["line"]) }
+    }
+
+    fn found(name: &'static str, said: &[&str]) -> Names {
+        names(Some((name, Learned::Found)), said)
+    }
+
+    /// What is known after these reports, one after the other, and where each was placed.
+    fn after(reports: &[Names]) -> (Known, Vec<String>) {
+        let mut known = Known::default();
+        let mut placed = Vec::new();
+        for report in reports {
+            let Recognition { fingerprint, learn } = recognise(report, &known);
+            for (name, how) in learn {
+                if matches!(how, Learned::Found | Learned::Named) {
+                    known.claimed.insert((fingerprint.clone(), how));
+                }
+                known.aliases.insert(name, (fingerprint.clone(), how));
+            }
+            placed.push(fingerprint.0.clone());
+            known.opened.insert(fingerprint);
+        }
+        (known, placed)
+    }
+
+    #[test]
+    fn what_was_found_decides_and_what_is_said_fills_gaps() {
+        let (web, api) = (found("web", &["ci", "pod"]), found("api", &["ci", "pod"]));
+        let named = names(Some(("ci", Learned::Named)), &["pod"]);
+        let placed = after(&[web.clone(), api, names(None, &["pod"]), named, web]).1;
+        assert_eq!(placed, ["web", "api", "web", "web", "web"]);
+    }
+
+    #[test]
+    fn an_incident_that_was_only_said_is_taken_over_once() {
+        let bare = names(None, &["pod"]);
+        let named = |name: &'static str| names(Some((name, Learned::Named)), &["pod"]);
+        let reports = [
+            bare.clone(),
+            named("ci"),
+            named("nightly"),
+            found("web", &["ci", "pod"]),
+            found("api", &["ci", "pod"]),
+            bare,
+            found("web", &[]),
+        ];
+        assert_eq!(after(&reports).1, ["pod", "pod", "nightly", "pod", "api", "pod", "pod"]);
+    }
+
+    #[test]
+    fn what_people_taught_goes_first() {
+        let mut known = after(&[found("web", &["pod"]), found("api", &[])]).0;
+        known.aliases.insert(print("web"), (print("api"), Learned::Merge));
+        known.aliases.insert(print("old"), (print("api"), Learned::Merge));
+        let placed = |names: &Names, known: &Known| recognise(names, known).fingerprint.0;
+        assert_eq!(placed(&found("web", &[]), &known), "api");
+        assert_eq!(placed(&found("new", &["old"]), &known), "api");
+        known.aliases.insert(print("line"), (print("own"), Learned::Split));
+        assert_eq!(placed(&found("web", &[]), &known), "own");
+        known.aliases.insert(print("line"), (print("own"), Learned::Said));
+        assert_eq!(placed(&found("web", &[]), &known), "api", "lines count when a person split by them");
+    }
+}

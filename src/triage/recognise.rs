@@ -1,0 +1,245 @@
+//! Recognise: what a report's cause is known by, from its evidence. Pure; whose failure it is comes from what was found in the
+//! cluster, and a reporter's fields fill gaps alone.
+
+use super::prepare;
+use crate::app::App;
+use crate::blocking::BlockingError;
+use crate::clock::{Deadline, DeadlinePassed};
+use crate::domain::recognition::{Learned, Names};
+use crate::domain::{Evidence, EvidenceKind, Failure, FailureClass, Fingerprint};
+use crate::evidence::excerpt::Log;
+use crate::evidence::fingerprint::{FingerprintInput, end_alike, failure_lines, fingerprint_within};
+use crate::evidence::outside::{self, Told};
+use crate::evidence::pod::yaml;
+use crate::evidence::scope::{Workload, plain_name};
+use crate::evidence::signature::{NAMES_CAUSE, SignatureHit, SignatureSet};
+use crate::evidence::template;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+
+/// Lines by which a report is told from others of its cause.
+const LINES: usize = 12;
+
+/// What a cause is recognised by.
+pub(super) struct Recognised {
+    /// The same in all namespaces, for a cause outside of them that the cluster itself tells of.
+    pub(super) shared: Option<Names>,
+    /// Those of the namespace or the workload alone.
+    pub(super) own: Names,
+}
+
+impl Recognised {
+    /// All of them: what the report is found by when an incident is split.
+    pub(super) fn all(&self) -> Names {
+        let Some(shared) = &self.shared else { return self.own.clone() };
+        let said = self.own.placing().cloned().collect();
+        Names { certain: shared.certain.clone(), said, fine: self.own.fine.clone() }
+    }
+}
+
+/// Recognises the cause, and reads what the cluster tells, on the blocking pool.
+pub(super) async fn recognised(
+    app: &App,
+    failure: &Failure,
+    pieces: &[Arc<Evidence>],
+) -> Result<(Recognised, Told), BlockingError> {
+    let (signatures, failure, pieces) = (app.knowledge.signatures(), failure.clone(), pieces.to_vec());
+    let recognised = app.blocking.run_checked(prepare::LIMIT, move |deadline| {
+        Ok((recognise(&signatures, &failure, &pieces, deadline)?, Told::of(&pieces)))
+    });
+    recognised.await
+}
+
+/// The cause's fingerprints. What a log or an alert says, its namespace may have written: a cause outside the workload (a
+/// registry, a name server) that it tells of is one cause in its namespace, any other is one per workload. Only what the
+/// kubelet and the scheduler say, and no log contradicts, makes one cause of several namespaces.
+fn recognise(
+    signatures: &SignatureSet,
+    failure: &Failure,
+    pieces: &[Arc<Evidence>],
+    deadline: &Deadline,
+) -> Result<Recognised, DeadlinePassed> {
+    let text = |kind| piece(pieces, &[kind]).map(|piece| piece.text.as_str());
+    let log = log(pieces);
+    let input = FingerprintInput {
+        log: log.map(|piece| Log { text: &piece.text, red: &piece.red, good: None }),
+        events: text(EvidenceKind::Events),
+        pod: text(EvidenceKind::Pod),
+        signatures,
+    };
+    let cause = fingerprint_within(&input, deadline)?;
+    let mut outside = false;
+    for text in input.log.map(|log| log.text).into_iter().chain(input.events) {
+        outside = outside || is_outside(signatures, text, deadline)?;
+    }
+    let found = input.pod.and_then(yaml).and_then(|pod| Workload::of(&pod));
+    let scopes = Scopes { cause: &cause, failure, found: found.as_ref() };
+    let mut own = if outside { scopes.of_namespace() } else { scopes.of_workload() };
+    let lines =
+        failure_lines(input.log.map(|log| log.text).or(input.events).unwrap_or_default(), LINES, deadline)?;
+    let first = own.first();
+    own.fine.extend(lines.iter().map(|line| scoped(&first, &json!(["line", line]))));
+    let told = outside::told(pieces);
+    let contradicted = match input.log {
+        Some(log) => names_cause(signatures, log.text, deadline)?,
+        None => false,
+    };
+    let shared = if !contradicted && is_outside(signatures, &told, deadline)? {
+        let input = FingerprintInput { log: None, events: Some(&told), pod: None, signatures };
+        let certain = Some((plain(&fingerprint_within(&input, deadline)?, ""), Learned::Found));
+        Some(Names { certain, said: Vec::new(), fine: own.fine.clone() })
+    } else {
+        None
+    };
+    Ok(Recognised { shared, own })
+}
+
+fn piece<'a>(pieces: &'a [Arc<Evidence>], wanted: &[EvidenceKind]) -> Option<&'a Evidence> {
+    pieces.iter().map(Arc::as_ref).find(|piece| wanted.contains(&piece.kind))
+}
+
+/// The log that tells of the failure: one that was attached, unless the cluster hands the same one out.
+fn log(pieces: &[Arc<Evidence>]) -> Option<&Evidence> {
+    let attached = piece(pieces, &[EvidenceKind::Attached]);
+    let fetched = piece(pieces, &[EvidenceKind::Log, EvidenceKind::PreviousLog]);
+    match (attached, fetched) {
+        (Some(attached), Some(fetched)) if end_alike(&attached.text, &fetched.text) => Some(fetched),
+        (attached, fetched) => attached.or(fetched),
+    }
+}
+
+fn is_outside(signatures: &SignatureSet, text: &str, deadline: &Deadline) -> Result<bool, DeadlinePassed> {
+    Ok(signatures.scan_within(text, deadline)?.iter().any(|(_, hit)| {
+        let class = signatures.signatures()[hit.index].class;
+        !hit.captures.is_empty() && matches!(class, FailureClass::Infrastructure | FailureClass::Dependency)
+    }))
+}
+
+fn names_cause(signatures: &SignatureSet, text: &str, deadline: &Deadline) -> Result<bool, DeadlinePassed> {
+    let priority = |hit: &SignatureHit| signatures.signatures()[hit.index].priority;
+    Ok(signatures.scan_within(text, deadline)?.iter().any(|(_, hit)| priority(hit) >= NAMES_CAUSE))
+}
+
+/// A cause within what a text says.
+fn plain(cause: &Fingerprint, scope: &str) -> Fingerprint {
+    let hash = Sha256::digest(format!("{}\n{scope}", cause.0).as_bytes());
+    Fingerprint(hex::encode(&hash[..12]))
+}
+
+fn scoped(cause: &Fingerprint, scope: &Value) -> Fingerprint {
+    plain(cause, &scope.to_string())
+}
+
+/// Whose failure a cause is: as found, as said, and as versions before said it.
+struct Scopes<'a> {
+    cause: &'a Fingerprint,
+    failure: &'a Failure,
+    found: Option<&'a Workload>,
+}
+
+impl Scopes<'_> {
+    /// A cause outside the workload: one in the namespace.
+    fn of_namespace(&self) -> Names {
+        let certain = Some((plain(self.cause, &self.failure.namespace), Learned::Found));
+        // What a person may split it by.
+        Names { certain, said: Vec::new(), fine: self.of_workload().placing().cloned().collect() }
+    }
+
+    fn of_workload(&self) -> Names {
+        let namespace = &self.failure.namespace;
+        let found = self.found.map(|found| scoped(self.cause, &json!(["found", namespace, found.key()])));
+        let by_label = self.found.and_then(Workload::pipeline).map(|(name, task)| self.pipeline(name, task));
+        let pipeline = self.failure.pipeline.as_deref();
+        let by_field = pipeline.map(|name| self.pipeline(name, self.failure.task.as_deref()));
+        let pod = template::mask(&self.failure.pod_name);
+        let by_pod = scoped(self.cause, &json!(["pod", namespace, pod]));
+        let earlier = plain(self.cause, &format!("{namespace}/{}", self.as_before()));
+        let found = found.map(|found| (found, Learned::Found));
+        let certain = found.or_else(|| Some((by_field.clone()?, Learned::Named)));
+        let mut said: Vec<Fingerprint> = Vec::new();
+        for name in [by_field, by_label, Some(by_pod), Some(earlier)].into_iter().flatten() {
+            if certain.as_ref().is_none_or(|(certain, _)| name != *certain) && !said.contains(&name) {
+                said.push(name);
+            }
+        }
+        Names { certain, said, fine: Vec::new() }
+    }
+
+    fn pipeline(&self, name: &str, task: Option<&str>) -> Fingerprint {
+        let task = task.map(plain_name).unwrap_or_default();
+        scoped(self.cause, &json!(["pipeline", self.failure.namespace, plain_name(name), task]))
+    }
+
+    /// Pipeline, task and container as they were sent, else the pod's name: how versions before found incidents that are open still.
+    fn as_before(&self) -> String {
+        let failure = self.failure;
+        let container = failure.container_name.as_deref().unwrap_or_default();
+        match (&failure.pipeline, &failure.task) {
+            (Some(pipeline), task) => {
+                format!("{pipeline}/{}/{container}", task.as_deref().unwrap_or_default())
+            }
+            _ => format!("{}/{container}", template::mask(&failure.pod_name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    fn evidence(kind: EvidenceKind, text: &str) -> Arc<Evidence> {
+        let (id, label, title) = (Uuid::nil(), "E1".to_owned(), "t".to_owned());
+        Arc::new(Evidence { id, label, kind, title, text: text.to_owned(), red: Vec::new() })
+    }
+
+    fn names(failure: &Failure, pieces: &[Arc<Evidence>]) -> Names {
+        recognise(&SignatureSet::default(), failure, pieces, &Deadline::never()).unwrap().own
+    }
+
+    fn reported(pipeline: Option<&str>, container: Option<&str>) -> Failure {
+        Failure {
+            namespace: "ci".into(),
+            pod_name: "web-7f9c6d5b4-x2kqz".into(),
+            pipeline: pipeline.map(str::to_owned),
+            container_name: container.map(str::to_owned),
+            ..Failure::default()
+        }
+    }
+
+    const LOG: &str = "step 1\nerror: cannot open the lock\nexit status 1\n";
+    const POD: &str =
+        "metadata: {name: web-7f9c6d5b4-x2kqz, ownerReferences: [{kind: ReplicaSet, name: web-7f9c6d5b4}]}";
+
+    #[test]
+    fn what_was_found_is_the_scope_whatever_is_said() {
+        let pieces = [evidence(EvidenceKind::Log, LOG), evidence(EvidenceKind::Pod, POD)];
+        let first = names(&reported(None, None), &pieces);
+        for failure in
+            [reported(Some("ci"), None), reported(None, Some("app")), reported(Some("CI"), Some("x"))]
+        {
+            assert_eq!(names(&failure, &pieces).certain, first.certain);
+        }
+        let other = Failure { namespace: "qa".into(), ..reported(None, None) };
+        assert_ne!(names(&other, &pieces).certain, first.certain);
+        let attached = [evidence(EvidenceKind::Attached, &LOG[7..]), pieces[0].clone(), pieces[1].clone()];
+        assert_eq!(names(&reported(None, None), &attached).certain, first.certain);
+    }
+
+    #[test]
+    fn without_a_pod_fields_fill_the_gap_however_they_are_written() {
+        let pieces = [evidence(EvidenceKind::Attached, LOG)];
+        let bare = names(&reported(None, None), &pieces);
+        let named = names(&reported(Some("My Pipeline"), Some("app")), &pieces);
+        assert_eq!((&bare.certain, named.certain.is_some()), (&None, true));
+        assert_eq!(names(&reported(Some(" my  pipeline"), None), &pieces).certain, named.certain);
+        assert!(named.said.contains(&bare.said[0]), "both know the pod's name");
+        let signatures = SignatureSet::default();
+        let input =
+            FingerprintInput { log: Some(Log::plain(LOG)), events: None, pod: None, signatures: &signatures };
+        let cause = fingerprint_within(&input, &Deadline::never()).unwrap();
+        assert_eq!(named.said.last(), Some(&plain(&cause, "ci/My Pipeline//app")), "as versions before");
+        assert_eq!(bare.said.last(), Some(&plain(&cause, "ci/web-<pod>/")), "as versions before");
+    }
+}

@@ -1,0 +1,60 @@
+//! Merging and splitting on an incident's page.
+
+use super::asked::Posted;
+use super::forms::{self, Kind, Sent};
+use super::incidents::{self, Shown};
+use super::logs::Logs;
+use super::page::Trouble;
+use crate::app::App;
+use crate::domain::Caller;
+use crate::http::merges as api;
+use crate::http::{Problem, known_id};
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use serde_json::json;
+use std::sync::Arc;
+
+pub(super) async fn merge(
+    State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Posted(sent): Posted,
+) -> Result<Response, Trouble> {
+    let body = forms::body(&sent, &[("into", Kind::Text)]);
+    let done = api::merge(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await;
+    to((&app, &logs), &id, done.map(|_| forms::field(&sent, "into").to_owned())).await
+}
+
+pub(super) async fn split(
+    State(app): State<Arc<App>>,
+    Extension(logs): Extension<Arc<Logs>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Posted(sent): Posted,
+) -> Result<Response, Trouble> {
+    let done = api::split(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(ticked(&sent))).await;
+    to((&app, &logs), &id, done.map(|(_, new)| new.id.to_string())).await
+}
+
+/// The reports that were ticked.
+fn ticked(sent: &Sent) -> Bytes {
+    let reports = sent.iter().filter(|(name, _)| name == "reports");
+    let reports: Vec<&str> = reports.map(|(_, id)| id.as_str()).collect();
+    Bytes::from(json!({ "reports": reports }).to_string())
+}
+
+/// To the incident that goes on, or is new. Why nothing was done stands on the page of the one that was asked for.
+async fn to(on: (&App, &Logs), id: &str, done: Result<String, Problem>) -> Result<Response, Trouble> {
+    match done {
+        Ok(other) => Ok(Redirect::to(&format!("/incidents/{other}")).into_response()),
+        Err(problem) if matches!(problem.status, 409 | 422) => {
+            let status = problem.code();
+            let shown = Shown { problem: Some(problem), ..Shown::default() };
+            Ok((status, incidents::detail(on, known_id(id)?, shown).await?).into_response())
+        }
+        Err(problem) => Err(problem.into()),
+    }
+}

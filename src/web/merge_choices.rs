@@ -1,0 +1,37 @@
+//! What an incident's page offers to merge it with, and to split off it.
+
+use super::page::value;
+use crate::app::App;
+use crate::db::{incidents, merges};
+use crate::domain::{Incident, IncidentStatus, Report};
+use minijinja::{Value, context};
+use uuid::Uuid;
+
+/// Incidents that are offered to merge with.
+const OTHERS: i64 = 50;
+
+/// What the forms of an incident's page offer.
+pub(super) async fn values(
+    app: &App,
+    incident: &Incident,
+    (reports, leader): (&[Report], Option<Uuid>),
+) -> sqlx::Result<Value> {
+    let merged = merges::merged(&app.pool, incident.id).await?;
+    let merged: Vec<Value> = merged.iter().map(|(id, title)| context! { id => value(id), title }).collect();
+    let is_open = incident.status == IncidentStatus::Open;
+    let mut others = Vec::new();
+    if is_open {
+        let filter = incidents::Filter {
+            status: Some(IncidentStatus::Open.as_str()),
+            namespace: Some(&incident.namespace),
+            ..incidents::Filter::default()
+        };
+        others = incidents::list(&app.pool, &filter, OTHERS).await?;
+        others.retain(|other| other.id != incident.id);
+    }
+    let movable: Vec<&Report> = reports
+        .iter()
+        .filter(|report| is_open && Some(report.id) != leader && report.status.is_final())
+        .collect();
+    Ok(context! { merged, others => value(&others), movable => value(&movable) })
+}
