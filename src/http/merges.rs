@@ -51,7 +51,7 @@ pub struct SplitRequest {
 ///
 /// The other one has the reports of both from then on, and the next report of either cause is counted there. The issue of the merged one gets a
 /// comment that says where it goes on; if the other one has no issue, it takes this one over.
-#[utoipa::path(post, path = "/api/incidents/{id}/merge", tag = "incidents", params(("id" = Uuid, Path)),
+#[utoipa::path(post, operation_id = "merge_incident", path = "/api/incidents/{id}/merge", tag = "incidents", params(("id" = Uuid, Path)),
     request_body = MergeRequest,
     responses(
         (status = 200, description = "The incident that goes on", body = MergeResponse),
@@ -81,7 +81,7 @@ pub async fn merge(
 /// Split reports of another cause off an incident.
 ///
 /// They get an incident of their own, which is investigated from the evidence that is stored. The next report like them is placed there.
-#[utoipa::path(post, path = "/api/incidents/{id}/split", tag = "incidents", params(("id" = Uuid, Path)),
+#[utoipa::path(post, operation_id = "split_incident", path = "/api/incidents/{id}/split", tag = "incidents", params(("id" = Uuid, Path)),
     request_body = SplitRequest,
     responses(
         (status = 201, description = "The incident of these reports", body = Incident),
