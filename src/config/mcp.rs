@@ -94,6 +94,43 @@ impl Transport {
             Self::WebSocket { .. } => "websocket",
         }
     }
+
+    /// It and its path, for people. The rest of a URL may hold a secret.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::Stdio { .. } => "`stdio`".to_owned(),
+            Self::StreamableHttp { url } | Self::Sse { url } | Self::WebSocket { url } => {
+                let path = reqwest::Url::parse(url).map(|url| url.path().to_owned());
+                format!("`{}` at `{}`", self.as_str(), path.unwrap_or_default())
+            }
+        }
+    }
+
+    /// What a server may speak that does not speak this: the other transport of HTTP, at the path that servers of the field give it
+    /// if the path may be another one, and at the same path.
+    #[must_use]
+    pub fn others(&self, may_move: bool) -> Vec<Self> {
+        let (url, is_sse) = match self {
+            Self::StreamableHttp { url } => (url, false),
+            Self::Sse { url } => (url, true),
+            Self::Stdio { .. } | Self::WebSocket { .. } => return Vec::new(),
+        };
+        let other = |url: String| if is_sse { Self::StreamableHttp { url } } else { Self::Sse { url } };
+        let same = |url: String| if is_sse { Self::Sse { url } } else { Self::StreamableHttp { url } };
+        let moved = |from: &str, to: &str| {
+            let mut moved = reqwest::Url::parse(url).ok().filter(|_| may_move)?;
+            let stem = moved.path().trim_end_matches('/').strip_suffix(from)?.to_owned();
+            moved.set_path(&format!("{stem}{to}"));
+            Some(String::from(moved))
+        };
+        let (own, theirs) = if is_sse { ("/sse", "/mcp") } else { ("/mcp", "/sse") };
+        let mut all: Vec<Self> = moved(own, theirs).map(other).into_iter().collect();
+        all.push(other(url.clone()));
+        // Their path with this transport: one that names the other's.
+        all.extend(moved(theirs, own).map(same));
+        all
+    }
 }
 
 /// A set of globs of the configuration, which has been checked: each of them is one.
@@ -104,4 +141,29 @@ pub fn globs(patterns: &[String]) -> GlobSet {
         set.add(glob);
     }
     set.build().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_transport_is_looked_for_where_servers_have_it() {
+        let sse = |url: &str| Transport::Sse { url: url.to_owned() };
+        let streamable = |url: &str| Transport::StreamableHttp { url: url.to_owned() };
+        assert_eq!(
+            sse("http://m:8080/a/sse?k=v").others(true),
+            [streamable("http://m:8080/a/mcp?k=v"), streamable("http://m:8080/a/sse?k=v")]
+        );
+        assert_eq!(sse("http://m/mcp").others(true), [streamable("http://m/mcp"), sse("http://m/sse")]);
+        assert_eq!(streamable("http://m/mcp/").others(true), [sse("http://m/sse"), sse("http://m/mcp/")]);
+        assert_eq!(
+            streamable("http://m/sse").others(true),
+            [sse("http://m/sse"), streamable("http://m/mcp")]
+        );
+        // One that was added may be reached at its own address alone.
+        assert_eq!(streamable("http://m/mcp").others(false), [sse("http://m/mcp")]);
+        assert!(Transport::Stdio { command: vec!["x".into()] }.others(true).is_empty());
+        assert_eq!(sse("http://u:p@m/sse?k=v").place(), "`sse` at `/sse`");
+    }
 }

@@ -29,7 +29,7 @@ pub use reader::{Env, Mistake};
 pub use retention::{LEAST_KEPT, Retention};
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
 pub use telemetry::{Log, Telemetry};
-pub use tracker::Tracker;
+pub use tracker::{Tracker, TrackerKind};
 
 use crate::domain::Budget;
 use crate::domain::policy::Policy;

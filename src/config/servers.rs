@@ -60,9 +60,11 @@ pub(super) fn read(r: &mut Reader<'_>, file: &toml::Table) -> Vec<McpServer> {
         Some(_) => r.mistake("`mcp` (file)", "is written as `[[mcp]]`, once per server"),
     }
     for name in ["openshift", "gitea"] {
-        let transport = r.one_of(&format!("{name}.transport"), &["sse", "streamable-http"]);
+        let key = format!("{name}.transport");
+        let set = r.text(&key).map(|_| r.one_of(&key, &["sse", "streamable-http"]));
         if let Some(url) = r.url(&format!("{name}.url")) {
-            servers.push(short_form(name, &transport, url));
+            let is_sse = set.map_or_else(|| is_sse(name, &url), |set| set == "sse");
+            servers.push(short_form(name, is_sse, url));
         }
     }
     let mut seen = BTreeSet::new();
@@ -74,14 +76,17 @@ pub(super) fn read(r: &mut Reader<'_>, file: &toml::Table) -> Vec<McpServer> {
     servers
 }
 
-fn short_form(name: &str, transport: &str, url: String) -> McpServer {
+/// By the path that servers of the field give each transport; else as the agent did that this one replaces.
+fn is_sse(name: &str, url: &str) -> bool {
+    let path =
+        reqwest::Url::parse(url).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
+    path.ends_with("/sse") || (name == "openshift" && !path.ends_with("/mcp"))
+}
+
+fn short_form(name: &str, is_sse: bool, url: String) -> McpServer {
     McpServer {
         name: name.to_owned(),
-        transport: if transport == "sse" {
-            Transport::Sse { url }
-        } else {
-            Transport::StreamableHttp { url }
-        },
+        transport: if is_sse { Transport::Sse { url } } else { Transport::StreamableHttp { url } },
         headers: BTreeMap::new(),
         env: BTreeMap::new(),
         connect_timeout: Duration::from_secs(10),

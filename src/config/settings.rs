@@ -283,22 +283,40 @@ const GENERAL: &[Setting] = &[
         "Repository issues go to; required with the tracker's server.",
     ),
     s(
+        "tracker.kind",
+        &["REGREEN_TRACKER_KIND"],
+        "",
+        "What the tracker is: `gitea` (Forgejo too), `github` or `gitlab`. Unset: found out by the tools of its server.",
+    ),
+    s(
+        "tracker.url",
+        &["REGREEN_TRACKER_URL"],
+        "",
+        "Where people read the tracker, such as `https://github.example.com`: for servers that tell no address of an issue. Unset: what the server says, or the public host of the kind.",
+    ),
+    s(
         "tracker.create_tool",
         &["REGREEN_TRACKER_CREATE_TOOL"],
-        "create_issue",
-        "Its tool that files an issue.",
+        "",
+        "Its tool that files an issue. Unset: found out, such as `create_issue` or `issue_write`.",
     ),
     s(
         "tracker.list_tool",
         &["REGREEN_TRACKER_LIST_TOOL"],
-        "list_issues",
-        "Its tool that lists issues; a retry looks there for the issue it filed.",
+        "",
+        "Its tool that lists issues; a retry looks there for the issue it filed. Unset: found out, such as `list_issues`.",
     ),
     s(
         "tracker.comment_tool",
         &["REGREEN_TRACKER_COMMENT_TOOL"],
-        "add_comment",
-        "Its tool that comments on an issue.",
+        "",
+        "Its tool that comments on an issue. Unset: found out, such as `add_comment` or `add_issue_comment`.",
+    ),
+    s(
+        "tracker.create_arguments",
+        &["REGREEN_TRACKER_CREATE_ARGUMENTS"],
+        "",
+        "What its tool that files an issue is given besides, such as `{ labels = [\"ci\"] }`; as an environment variable in JSON. Owner, repository, title and text cannot be set here.",
     ),
     s(
         "tracker.webhook_secret",
@@ -315,8 +333,8 @@ const GENERAL: &[Setting] = &[
     s(
         "openshift.transport",
         &["REGREEN_OPENSHIFT_TRANSPORT", "MCP_OPENSHIFT_TRANSPORT"],
-        "sse",
-        "Its transport: `sse` or `streamable-http`.",
+        "",
+        "Its transport: `sse` or `streamable-http`. Unset: by the path of the URL, `/sse` or `/mcp`. Where it is not there, the other one is tried.",
     ),
     s(
         "gitea.url",
@@ -327,8 +345,8 @@ const GENERAL: &[Setting] = &[
     s(
         "gitea.transport",
         &["REGREEN_GITEA_TRANSPORT", "MCP_GITEA_TRANSPORT"],
-        "streamable-http",
-        "Its transport: `sse` or `streamable-http`.",
+        "",
+        "Its transport: `sse` or `streamable-http`. Unset: by the path of the URL, `/sse` or `/mcp`. Where it is not there, the other one is tried.",
     ),
     s(
         "policy.file",

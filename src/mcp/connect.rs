@@ -4,7 +4,7 @@ use super::failure::describe;
 use super::guard;
 use super::http::Connector;
 use super::oversize::MAX_MESSAGE;
-use super::sse::SseWorker;
+use super::sse::{SseError, SseWorker};
 use super::stdio::ChildTransport;
 use super::websocket;
 use crate::config::{McpServer, Transport};
@@ -14,7 +14,7 @@ use rmcp::handler::client::ClientHandler;
 use rmcp::model::{ClientCapabilities, ClientConfig, Implementation, ProtocolVersion};
 use rmcp::service::{ClientInitializeError, NotificationContext, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
 use rmcp::{RoleClient, ServiceExt as _};
 use secrecy::ExposeSecret as _;
 use std::collections::HashMap;
@@ -44,16 +44,66 @@ impl ClientHandler for Listener {
 /// A running session.
 pub(super) type Session = RunningService<RoleClient, Listener>;
 
-/// Connects and initialises.
+/// Connects and initialises: over the transport of the settings, or over the other one of HTTP where that one is not there.
 pub(super) async fn connect(
     config: &McpServer,
     connector: Connector,
     listener: Listener,
-) -> anyhow::Result<Session> {
+) -> anyhow::Result<(Session, Option<Instead>)> {
     let http = if config.guarded { guard::client()? } else { connector.http };
     let connector = Connector { http, ..connector };
-    match &config.transport {
-        Transport::Stdio { command } => stdio(config, command, connector, listener).await,
+    let mut tried = match attempt(config, &config.transport, connector.clone(), listener.clone()).await {
+        Ok(session) => return Ok((session, None)),
+        Err(Missed::Absent(why)) => vec![format!("{} {why}", config.transport.place())],
+        Err(Missed::Failed(error)) => return Err(error),
+    };
+    for transport in config.transport.others(!config.guarded) {
+        let why = match attempt(config, &transport, connector.clone(), listener.clone()).await {
+            Ok(session) => return Ok((session, Some(Instead { why: tried.swap_remove(0), transport }))),
+            Err(Missed::Absent(why)) => why,
+            Err(Missed::Failed(error)) => format!("failed: {error:#}"),
+        };
+        tried.push(format!("{} {why}", transport.place()));
+    }
+    Err(anyhow!(tried.join("; ")))
+}
+
+/// Another transport than that of the settings, which is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Instead {
+    pub(super) transport: Transport,
+    /// What the server said of the configured one.
+    pub(super) why: String,
+}
+
+impl Instead {
+    /// For people: what was found, and what to set.
+    pub(super) fn note(&self) -> String {
+        format!("{}; {} is used instead: set `transport` and URL to that", self.why, self.transport.place())
+    }
+}
+
+/// Why a transport cannot be used.
+enum Missed {
+    /// The server does not speak it there.
+    Absent(String),
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Missed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+async fn attempt(
+    config: &McpServer,
+    transport: &Transport,
+    connector: Connector,
+    listener: Listener,
+) -> Result<Session, Missed> {
+    match transport {
+        Transport::Stdio { command } => Ok(stdio(config, command, connector, listener).await?),
         Transport::StreamableHttp { url } => {
             let mut settings = StreamableHttpClientTransportConfig::with_uri(url.as_str());
             settings.custom_headers = headers(config)?
@@ -64,20 +114,43 @@ pub(super) async fn connect(
             // A lost session is ours to rebuild: the transport would send a mutating call a second time.
             settings.reinit_on_expired_session = false;
             let transport = StreamableHttpClientTransport::with_client(connector, settings);
-            listener.serve(transport).await.map_err(refused)
+            listener.serve(transport).await.map_err(|error| match absent(&error) {
+                Some(status) => Missed::Absent(format!("answers {status}")),
+                None => Missed::Failed(refused(error)),
+            })
         }
         Transport::Sse { url } => {
-            let url = url.parse().context("its URL is wrong")?;
-            let worker = SseWorker { http: connector.http, url, headers: headers(config)? };
-            listener.serve(worker).await.map_err(refused)
+            let url: reqwest::Url = url.parse().context("its URL is wrong")?;
+            // A server of the other transport may keep a GET open without a word.
+            let limit = (!url.path().ends_with("/sse")).then_some(config.connect_timeout / 3);
+            let worker = SseWorker::open(connector.http, url, headers(config)?, limit).await;
+            let worker = worker.map_err(|error| match error {
+                SseError::Status(status @ (400 | 404 | 405 | 406 | 410 | 415)) => {
+                    Missed::Absent(format!("answers HTTP {status}"))
+                }
+                SseError::NoStream(why) => Missed::Absent(format!("is not there: {why}")),
+                error => Missed::Failed(anyhow!(describe(&error))),
+            })?;
+            Ok(listener.serve(worker).await.map_err(refused)?)
         }
         Transport::WebSocket { url } => {
             let ends = websocket::open(url, headers(config)?, config.guarded).await;
             // Its words may name the URL, which may hold a secret.
             let ends = ends.map_err(|error| anyhow!(describe(error.as_ref())))?;
-            listener.serve(ends).await.map_err(refused)
+            Ok(listener.serve(ends).await.map_err(refused)?)
         }
     }
+}
+
+/// The status by which a server says that it does not take this transport's messages there.
+fn absent(error: &ClientInitializeError) -> Option<String> {
+    let ClientInitializeError::TransportError { error, .. } = error else { return None };
+    let said = match error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>()? {
+        StreamableHttpError::HttpStatus(error) => format!("HTTP {}", error.status),
+        StreamableHttpError::UnexpectedServerResponse(words) => words.get(..8)?.to_owned(),
+        _ => return None,
+    };
+    ["HTTP 404", "HTTP 405", "HTTP 410"].contains(&said.as_str()).then_some(said)
 }
 
 async fn stdio(

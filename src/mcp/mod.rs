@@ -303,6 +303,12 @@ impl Registry {
         Ok(ruling)
     }
 
+    /// What the policy would say of a call that nobody makes: it goes on no record.
+    #[must_use]
+    pub fn would_rule(&self, asker: &Asker, tool: &McpTool, arguments: Value) -> Ruling {
+        self.policy().rule_on(asker, &tool.target(), arguments)
+    }
+
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> &Policy {

@@ -1,6 +1,6 @@
 //! One server: connects, lists its tools, notices its end, and begins again, for ever.
 
-use super::connect::{Listener, Session, connect};
+use super::connect::{Instead, Listener, Session, connect};
 use super::definitions::{Judge, address};
 use super::failure::{Failure, cut, describe};
 use super::http::Connector;
@@ -85,7 +85,7 @@ enum StateDescribed {
 pub struct ServerStatus {
     /// Its name.
     pub name: String,
-    /// Its transport.
+    /// Its transport, as it is in use.
     pub transport: &'static str,
     /// Where the connection stands.
     #[serde(flatten)]
@@ -99,6 +99,9 @@ pub struct ServerStatus {
     /// Why the last attempt, session or probe failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// That another transport is in use than the configured one, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 impl ServerStatus {
@@ -120,6 +123,8 @@ struct State {
     is_judged: bool,
     latency_ms: Option<u64>,
     last_error: Option<String>,
+    /// The transport in use when it is not the configured one.
+    instead: Option<Instead>,
 }
 
 /// A configured server and its connection.
@@ -166,6 +171,7 @@ impl Server {
             is_judged: false,
             latency_ms: None,
             last_error: None,
+            instead: None,
         };
         Self {
             address: address(&config),
@@ -194,11 +200,12 @@ impl Server {
     pub(super) fn status(&self) -> ServerStatus {
         self.read(|state| ServerStatus {
             name: self.config.name.clone(),
-            transport: self.config.transport.as_str(),
+            transport: state.instead.as_ref().map_or(&self.config.transport, |it| &it.transport).as_str(),
             phase: state.phase.clone(),
             tools: state.tools.len(),
             latency_ms: state.latency_ms,
             last_error: state.last_error.clone(),
+            note: state.instead.as_ref().map(Instead::note),
         })
     }
 
@@ -299,9 +306,10 @@ impl Server {
         let listener = Listener { changed: Arc::clone(&changed) };
         let limit = self.config.connect_timeout;
         let open = async {
-            let session = connect(&self.config, connector, listener).await?;
+            let (session, instead) = connect(&self.config, connector, listener).await?;
             let begun = Instant::now();
             let tools = self.list(session.peer()).await?;
+            self.speaks(instead);
             anyhow::Ok((session, tools, begun))
         };
         let (session, tools, begun) = match timeout(limit, open).await {
@@ -323,6 +331,15 @@ impl Server {
         });
         self.attempts.send_modify(|count| *count += 1);
         self.attend(session, &changed).await
+    }
+
+    /// Notes over which transport the session is, when it is not the configured one.
+    fn speaks(&self, instead: Option<Instead>) {
+        if let Some(found) = instead.as_ref().filter(|_| self.read(|state| state.instead != instead)) {
+            let (server, note) = (&self.config.name, found.note());
+            tracing::warn!(server, note, "the MCP server does not speak the configured transport");
+        }
+        self.update(|state| state.instead = instead);
     }
 
     /// Looks after a session until it ends; returns why it did.

@@ -2,12 +2,17 @@
 
 use super::events::events;
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use reqwest::Url;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use rmcp::RoleClient;
 use rmcp::model::ServerJsonRpcMessage;
+use rmcp::transport::streamable_http_client::SseError as EventError;
 use rmcp::transport::worker::{Worker, WorkerContext, WorkerQuitReason, WorkerSendRequest};
+use sse_stream::Sse;
+use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// What can go wrong; texts carry no header and no body.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +23,9 @@ pub(super) enum SseError {
     /// The server said no.
     #[error("HTTP {0}")]
     Status(u16),
+    /// There is no event stream of this transport.
+    #[error("{0}")]
+    NoStream(&'static str),
     /// The stream is not what the protocol says.
     #[error("{0}")]
     Protocol(&'static str),
@@ -29,14 +37,65 @@ pub(super) enum SseError {
     Join(tokio::task::JoinError),
 }
 
-/// A connection to be.
+/// A connection whose event stream is open.
 pub(super) struct SseWorker {
-    pub(super) http: reqwest::Client,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
+    http: reqwest::Client,
+    url: Url,
+    headers: HeaderMap,
+    events: BoxStream<'static, Result<Sse, EventError>>,
+    /// Where messages go.
+    endpoint: Url,
 }
 
 impl SseWorker {
+    /// Opens the event stream and waits until the server has said where messages go, at most so long if there is a limit.
+    pub(super) async fn open(
+        http: reqwest::Client,
+        url: Url,
+        headers: HeaderMap,
+        limit: Option<Duration>,
+    ) -> Result<Self, SseError> {
+        let opening = Self::begin(&http, &url, &headers);
+        let (events, endpoint) = match limit {
+            None => opening.await?,
+            Some(limit) => timeout(limit, opening)
+                .await
+                .unwrap_or(Err(SseError::NoStream("it opened no event stream that names an endpoint")))?,
+        };
+        Ok(Self { http, url, headers, events, endpoint })
+    }
+
+    async fn begin(
+        http: &reqwest::Client,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<(BoxStream<'static, Result<Sse, EventError>>, Url), SseError> {
+        let open = http.get(url.clone()).headers(headers.clone()).header(ACCEPT, "text/event-stream");
+        let response = open.send().await.map_err(|error| SseError::Http(error.without_url()))?;
+        if !response.status().is_success() {
+            return Err(SseError::Status(response.status().as_u16()));
+        }
+        let kind =
+            response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if !kind.to_ascii_lowercase().starts_with("text/event-stream") {
+            return Err(SseError::NoStream("its answer is no event stream"));
+        }
+        let mut events = events(response.bytes_stream(), None);
+        loop {
+            match events.next().await {
+                Some(Ok(event)) if event.event.as_deref() == Some("endpoint") => {
+                    let endpoint = resolve(url, event.data.unwrap_or_default().trim())?;
+                    return Ok((events, endpoint));
+                }
+                // Nothing was asked yet, so nothing is answered.
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => {
+                    return Err(SseError::NoStream("its event stream ended before it named an endpoint"));
+                }
+            }
+        }
+    }
+
     /// Sends one message; the answer comes over the stream.
     async fn post(http: reqwest::Client, endpoint: Url, headers: HeaderMap, send: WorkerSendRequest<Self>) {
         let WorkerSendRequest { message, responder, .. } = send;
@@ -68,26 +127,17 @@ impl Worker for SseWorker {
         SseError::Join(error)
     }
 
-    async fn run(self, mut context: WorkerContext<Self>) -> Result<(), WorkerQuitReason<SseError>> {
-        let open =
-            self.http.get(self.url.clone()).headers(self.headers.clone()).header(ACCEPT, "text/event-stream");
-        let connecting = |error| WorkerQuitReason::fatal(error, "opening the event stream");
-        let response = open.send().await.map_err(|error| connecting(SseError::Http(error.without_url())))?;
-        if !response.status().is_success() {
-            return Err(connecting(SseError::Status(response.status().as_u16())));
-        }
-        let mut events = events(response.bytes_stream(), None);
-        let mut endpoint = None;
+    async fn run(mut self, mut context: WorkerContext<Self>) -> Result<(), WorkerQuitReason<SseError>> {
+        let connecting = |error| WorkerQuitReason::fatal(error, "reading the event stream");
         let mut posts = JoinSet::new();
         loop {
-            // Messages wait in the channel until the server has said where they go.
             tokio::select! {
                 () = context.cancellation_token.cancelled() => return Err(WorkerQuitReason::Cancelled),
-                event = events.next() => {
+                event = self.events.next() => {
                     let Some(Ok(event)) = event else { return Err(WorkerQuitReason::TransportClosed) };
                     let data = event.data.unwrap_or_default();
                     match event.event.as_deref() {
-                        Some("endpoint") => endpoint = Some(resolve(&self.url, data.trim()).map_err(connecting)?),
+                        Some("endpoint") => self.endpoint = resolve(&self.url, data.trim()).map_err(connecting)?,
                         None | Some("message" | "") => {
                             match serde_json::from_str::<ServerJsonRpcMessage>(&data) {
                                 Ok(message) => context.send_to_handler(message).await?,
@@ -100,11 +150,10 @@ impl Worker for SseWorker {
                         Some(_) => {}
                     }
                 }
-                message = context.from_handler_rx.recv(), if endpoint.is_some() => {
+                message = context.from_handler_rx.recv() => {
                     let Some(message) = message else { return Err(WorkerQuitReason::HandlerTerminated) };
-                    if let Some(endpoint) = endpoint.clone() {
-                        posts.spawn(Self::post(self.http.clone(), endpoint, self.headers.clone(), message));
-                    }
+                    let (http, endpoint, headers) = (self.http.clone(), self.endpoint.clone(), self.headers.clone());
+                    posts.spawn(Self::post(http, endpoint, headers, message));
                 }
                 Some(_) = posts.join_next() => {}
             }

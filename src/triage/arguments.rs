@@ -16,33 +16,113 @@ pub(super) const CONTAINER: Names = &["container", "container_name", "containerN
 pub(super) const PREVIOUS: Names = &["previous"];
 pub(super) const OWNER: Names = &["owner", "org"];
 pub(super) const REPO: Names = &["repo", "repository", "repo_name"];
+/// Owner and repository in one.
+pub(super) const PROJECT: Names =
+    &["project_id", "projectId", "project", "project_path", "projectPath", "id"];
 pub(super) const TITLE: Names = &["title"];
 pub(super) const BODY: Names = &["body", "description", "content"];
-pub(super) const ISSUE: Names = &["issue_number", "index", "number", "issue_index", "issue"];
-pub(super) const COMMENT: Names = &["body", "comment", "content"];
-pub(super) const STATE: Names = &["state"];
+pub(super) const ISSUE: Names = &[
+    "issue_number",
+    "issueNumber",
+    "index",
+    "number",
+    "issue_index",
+    "issue_iid",
+    "issueIid",
+    "noteable_iid",
+    "iid",
+    "issue",
+];
+pub(super) const COMMENT: Names = &["body", "comment", "content", "note"];
 pub(super) const PAGE: Names = &["page"];
-pub(super) const PAGE_SIZE: Names = &["limit", "per_page", "perPage", "page_size", "pageSize"];
+pub(super) const PAGE_SIZE: Names = &["limit", "per_page", "perPage", "page_size", "pageSize", "first"];
+pub(super) const CURSOR: Names = &["after", "cursor", "page_token", "pageToken"];
+pub(super) const METHOD: Names = &["method", "action", "operation"];
 
 /// Whether a tool takes a value of these names.
 pub(super) fn takes(schema: &Value, names: Names) -> bool {
-    fitting(schema, &[(names, Value::Null)]).as_object().is_some_and(|given| !given.is_empty())
+    known(schema, names).is_some()
+}
+
+/// The name that the schema knows a value by. Without properties any is taken, and the first is used.
+pub(super) fn known<'a>(schema: &Value, names: &[&'a str]) -> Option<&'a str> {
+    match schema.get("properties").and_then(Value::as_object) {
+        None => names.first().copied(),
+        Some(known) => names.iter().find(|name| known.contains_key(**name)).copied(),
+    }
 }
 
 /// The object that fits the schema. A name the schema does not know is left out; without properties the first names are used.
+/// Values are written as the schema has them: a number as text, a word in the spelling of its list.
 pub(super) fn fitting(schema: &Value, wanted: &[Argument<'_>]) -> Value {
-    let properties = schema.get("properties").and_then(Value::as_object);
     let mut arguments = Map::new();
     for (names, value) in wanted {
-        let name = match properties {
-            None => names.first(),
-            Some(known) => names.iter().find(|name| known.contains_key(**name)),
-        };
-        if let Some(name) = name {
-            arguments.insert((*name).to_owned(), value.clone());
+        if let Some(name) = known(schema, names) {
+            arguments.insert(name.to_owned(), written(&property(schema, name), value.clone()));
         }
     }
     Value::Object(arguments)
+}
+
+/// What a schema says of an argument; `null` when it says nothing.
+pub(super) fn property(schema: &Value, name: &str) -> Value {
+    resolved(schema, &schema["properties"][name]).clone()
+}
+
+/// What a reference within the schema leads to.
+fn resolved<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    let pointer = schema["$ref"].as_str().and_then(|to| to.strip_prefix('#'));
+    pointer.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
+}
+
+/// The values that an argument may have, where the schema lists them; also in its branches.
+pub(super) fn listed(schema: &Value, name: &str) -> Option<Vec<Value>> {
+    let property = property(schema, name);
+    let of = |part: &Value| -> Option<Vec<Value>> {
+        let part = resolved(schema, part);
+        let one = part.get("const").map(|value| vec![value.clone()]);
+        one.or_else(|| part["enum"].as_array().cloned())
+    };
+    let branches = ["anyOf", "oneOf"].iter().filter_map(|key| property[*key].as_array()).flatten();
+    let among: Vec<Value> = branches.filter_map(of).flatten().filter(|value| !value.is_null()).collect();
+    of(&property).or_else(|| (!among.is_empty()).then_some(among))
+}
+
+/// The first of these words that the schema lists for the first argument that lists one, in its spelling there.
+pub(super) fn choice<'a>(schema: &Value, names: &[&'a str], words: &[&str]) -> Option<(&'a str, Value)> {
+    let is = |value: &Value, word: &str| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(word));
+    names.iter().find_map(|name| {
+        let listed = listed(schema, name)?;
+        let word = words.iter().find_map(|word| listed.iter().find(|value| is(value, word)))?;
+        Some((*name, word.clone()))
+    })
+}
+
+/// A value as the schema of its argument wants it.
+fn written(property: &Value, value: Value) -> Value {
+    let is_only = |kind: &str| match &property["type"] {
+        Value::String(one) => one == kind,
+        Value::Array(all) => all.iter().all(|one| one == kind || one == "null") && !all.is_empty(),
+        _ => false,
+    };
+    match &value {
+        Value::Number(number) if is_only("string") => Value::String(number.to_string()),
+        Value::Number(number) => match (number.as_f64(), property["maximum"].as_f64()) {
+            (Some(asked), Some(most)) if asked > most => property["maximum"].clone(),
+            _ => value,
+        },
+        Value::String(text) => {
+            let spelled = property["enum"].as_array().into_iter().flatten();
+            let same = |one: &&Value| one.as_str().is_some_and(|one| one.eq_ignore_ascii_case(text));
+            spelled
+                .clone()
+                .find(|one| **one == value)
+                .or_else(|| spelled.clone().find(same))
+                .cloned()
+                .unwrap_or(value)
+        }
+        _ => value,
+    }
 }
 
 #[cfg(test)]
@@ -57,5 +137,24 @@ mod tests {
         let schema = json!({"properties": {"pod_name": {}, "tailLines": {}}});
         assert_eq!(fitting(&schema, wanted), json!({"pod_name": "p", "tailLines": 5}));
         assert_eq!(fitting(&json!({"type": "object"}), wanted), json!({"name": "p", "tail": 5, "x": 1}));
+    }
+
+    #[test]
+    fn the_schema_chooses_the_spelling() {
+        let schema = json!({"$defs": {"s": {"enum": ["OPEN", "CLOSED"]}}, "properties": {
+            "issue_iid": {"type": "string"}, "perPage": {"type": "number", "maximum": 30}, "state": {"$ref": "#/$defs/s"},
+            "kind": {"anyOf": [{"const": "Issue"}, {"type": "null"}]}, "free": {"type": "string"}}});
+        let wanted: &[Argument<'_>] = &[
+            (ISSUE, json!(7)),
+            (PAGE_SIZE, json!(50)),
+            (&["state"], json!("open")),
+            (&["free"], json!("x")),
+        ];
+        let fits = json!({"issue_iid": "7", "perPage": 30, "state": "OPEN", "free": "x"});
+        assert_eq!(fitting(&schema, wanted), fits);
+        assert_eq!(listed(&schema, "state"), Some(vec![json!("OPEN"), json!("CLOSED")]));
+        assert_eq!((listed(&schema, "free"), listed(&schema, "none")), (None, None));
+        assert_eq!(choice(&schema, &["none", "kind"], &["pull", "issue"]), Some(("kind", json!("Issue"))));
+        assert_eq!(choice(&schema, &["free"], &["x"]), None);
     }
 }

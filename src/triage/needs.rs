@@ -2,121 +2,124 @@
 //! deployment before a failure does. Nothing here changes anything.
 
 use super::arguments::{
-    Argument, BODY, COMMENT, CONTAINER, ISSUE, NAMESPACE, Names, OWNER, PAGE, PAGE_SIZE, POD, PREVIOUS, REPO,
-    STATE, TAIL, TITLE,
+    Argument, CONTAINER, NAMESPACE, Names, OWNER, POD, PREVIOUS, PROJECT, REPO, TAIL, known,
 };
 use super::collect::{Fetched, fetch};
+use super::dialect::{self, Operation};
+use super::listing;
 use super::tracker;
 use crate::config::{Cluster, Config, Tracker};
 use crate::domain::Access;
-use crate::mcp::Registry;
+use crate::domain::policy::{Asker, Ruling};
+use crate::mcp::{McpTool, Registry};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Names that servers of the field give to the tool that lists the pods of a namespace.
 const PODS_TOOLS: [&str; 3] = ["pods_list_in_namespace", "pods_list", "list_pods"];
 
-/// A tool that a setting names.
+/// A tool that a setting names, or that was found to do what is needed.
 #[derive(Debug)]
 pub struct Need<'a> {
     /// The setting.
     pub setting: &'static str,
     /// Its server.
     pub server: &'a str,
-    /// Its name there.
-    pub tool: &'a str,
+    /// Its name there; the names that it may have when it is not there.
+    pub tool: String,
     /// What is lost without it, when triage goes on without it.
     pub loss: Option<&'static str>,
-    /// Arguments that it has to take.
-    has_to: &'static [Names],
-    /// Arguments that it may take.
-    may: &'static [Names],
+    /// What does not fit in its arguments, in words; none when it is not there.
+    pub misfits: Option<Vec<String>>,
 }
 
-/// The tools of the cluster's server, then those of the tracker's.
+/// The tools of the cluster's server, then those of the tracker's. Servers that are away are left out.
 #[must_use]
-pub fn needs(config: &Config) -> Vec<Need<'_>> {
+pub fn needs<'a>(config: &'a Config, mcp: &Registry) -> Vec<Need<'a>> {
     let (cluster, server) = (&config.cluster, config.cluster.server.as_str());
+    let of = |setting, tool: &str, loss, has_to: &[Names], may: &[Names]| {
+        let found = mcp.find(server, tool);
+        let misfits = found.map(|found| misfits(found.schema(), has_to, may));
+        Need { setting, server, tool: tool.to_owned(), loss, misfits }
+    };
     let mut needs = vec![
-        Need {
-            setting: "cluster.log_tool",
-            server,
-            tool: &cluster.log_tool,
-            loss: None,
-            has_to: &[NAMESPACE, POD],
-            may: &[TAIL, CONTAINER, PREVIOUS],
-        },
-        Need {
-            setting: "cluster.pod_tool",
-            server,
-            tool: &cluster.pod_tool,
-            loss: Some("investigations lack the state of the pod"),
-            has_to: &[NAMESPACE, POD],
-            may: &[],
-        },
-        Need {
-            setting: "cluster.events_tool",
-            server,
-            tool: &cluster.events_tool,
-            loss: Some("investigations lack the pod's events"),
-            has_to: &[NAMESPACE],
-            may: &[],
-        },
+        of("cluster.log_tool", &cluster.log_tool, None, &[NAMESPACE, POD], &[TAIL, CONTAINER, PREVIOUS]),
+        of(
+            "cluster.pod_tool",
+            &cluster.pod_tool,
+            Some("investigations lack the state of the pod"),
+            &[NAMESPACE, POD],
+            &[],
+        ),
+        of(
+            "cluster.events_tool",
+            &cluster.events_tool,
+            Some("investigations lack the pod's events"),
+            &[NAMESPACE],
+            &[],
+        ),
     ];
-    needs.retain(|_| config.mcp.iter().any(|known| known.name == server));
-    needs.extend(config.tracker.iter().flat_map(of_tracker));
+    let trackers = config.tracker.iter();
+    needs.extend(trackers.flat_map(|tracker| FILING.map(|filing| of_tracker(tracker, mcp, filing))));
+    needs.retain(|need| mcp.is_connected(need.server));
     needs
 }
 
-fn of_tracker(tracker: &Tracker) -> [Need<'_>; 3] {
-    let server = tracker.server.as_str();
-    [
-        Need {
-            setting: "tracker.create_tool",
-            server,
-            tool: &tracker.create_tool,
-            loss: None,
-            has_to: &[OWNER, REPO, TITLE, BODY],
-            may: &[],
-        },
-        Need {
-            setting: "tracker.list_tool",
-            server,
-            tool: &tracker.list_tool,
-            loss: Some("a retry cannot look for the issue that it filed, and may file a second one"),
-            has_to: &[OWNER, REPO],
-            may: &[STATE, PAGE, PAGE_SIZE],
-        },
-        Need {
-            setting: "tracker.comment_tool",
-            server,
-            tool: &tracker.comment_tool,
-            loss: Some("issues of causes that come again get no comments"),
-            has_to: &[OWNER, REPO, ISSUE, COMMENT],
-            may: &[],
-        },
-    ]
+/// What a tracker is needed for, and what is lost without.
+const FILING: [(Operation, Option<&str>); 3] = [
+    (Operation::Create, None),
+    (
+        Operation::List,
+        Some(
+            "a report whose issue may have been filed cannot look for it, and fails rather than to file a second one",
+        ),
+    ),
+    (Operation::Comment, Some("issues of causes that come again get no comments")),
+];
+
+fn of_tracker<'a>(
+    tracker: &'a Tracker,
+    mcp: &Registry,
+    (operation, loss): (Operation, Option<&'static str>),
+) -> Need<'a> {
+    let found = dialect::tool(mcp, tracker, operation);
+    let (setting, server) = (operation.setting(), tracker.server.as_str());
+    match found {
+        None => Need { setting, server, tool: dialect::named(tracker, operation), loss, misfits: None },
+        Some(tool) => {
+            let mut misfits = dialect::misfits(tracker, operation, tool.schema());
+            if misfits.is_empty() {
+                misfits.extend(moved(tracker, mcp, operation, &tool));
+            }
+            Need { setting, server, tool: tool.own_name().to_owned(), loss, misfits: Some(misfits) }
+        }
+    }
 }
 
-impl Need<'_> {
-    /// What does not fit in the schema of the tool's arguments, in words.
-    #[must_use]
-    pub fn misfits(&self, schema: &Value) -> Vec<String> {
-        // Without properties any argument is taken.
-        let Some(known) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
-        let is_known = |names: &&Names| names.iter().any(|name| known.contains_key(*name));
-        let lacks = self.has_to.iter().filter(|names| !is_known(names));
-        let lacks = lacks.map(|names| format!("it takes no `{}`", names.join("` or `")));
-        let given: Vec<&str> = self
-            .has_to
-            .iter()
-            .chain(self.may)
-            .filter_map(|names| names.iter().find(|name| known.contains_key(**name)).copied())
-            .collect();
-        let wants = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let wants = wants.filter(|name| !given.contains(name));
-        lacks.chain(wants.map(|name| format!("it wants `{name}`, which nobody gives it"))).collect()
-    }
+/// What the policy makes of a call's repository, in words, when it leads elsewhere. What it forbids is told by its rule.
+fn moved(tracker: &Tracker, mcp: &Registry, operation: Operation, tool: &Arc<McpTool>) -> Option<String> {
+    let given = dialect::arguments(tracker, operation, tool.schema(), &dialect::sample(operation));
+    let Ruling::Allowed(permit) = mcp.would_rule(&Asker::service(), tool, given.clone()) else { return None };
+    let names = [OWNER, REPO, PROJECT].into_iter().filter_map(|names| known(tool.schema(), names));
+    names.into_iter().find_map(|name| {
+        let (set, sent) = (given.get(name)?, permit.arguments().get(name)?);
+        (set != sent).then(|| {
+            format!("a rule of `policy.file` sets its `{name}` to {sent}, and the settings say {set}")
+        })
+    })
+}
+
+/// What does not fit in the schema of a tool's arguments, in words.
+fn misfits(schema: &Value, has_to: &[Names], may: &[Names]) -> Vec<String> {
+    // Without properties any argument is taken.
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
+    let lacks = has_to.iter().filter(|names| known(schema, names).is_none());
+    let lacks = lacks.map(|names| format!("it takes no `{}`", names.join("` or `")));
+    let given: Vec<&str> = has_to.iter().chain(may).filter_map(|names| known(schema, names)).collect();
+    let wants = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let wants = wants.filter(|name| properties.contains_key(*name) && !given.contains(name));
+    lacks.chain(wants.map(|name| format!("it wants `{name}`, which nobody gives it"))).collect()
 }
 
 /// Lists the pods of a namespace. `None` when the cluster's server has no tool that does and only reads.
@@ -146,11 +149,31 @@ async fn ask(mcp: &Registry, tool: (&str, &str), wanted: Vec<Argument<'_>>) -> F
     fetch(mcp, tool, wanted, &CancellationToken::new()).await
 }
 
-/// Asks the tracker for one issue of the repository. `None` when the tool does not only read.
+/// Asks the tracker for one issue of the repository: what it answers, or what triage cannot read of that. `None` when the tool does
+/// not only read.
 pub async fn issues(mcp: &Registry, tracker: &Tracker) -> Option<Result<(), String>> {
-    reads(mcp, &tracker.server, &tracker.list_tool).then_some(())?;
-    let listed = tracker::list(mcp, tracker, (1, 1), &CancellationToken::new()).await;
-    Some(listed.map(drop).map_err(|halt| halt.to_string()))
+    let tool = dialect::tool(mcp, tracker, Operation::List)?;
+    (tool.access() == Access::Read).then_some(())?;
+    let cancel = CancellationToken::new();
+    let listed = tracker::newest(mcp, tracker, &cancel).await;
+    let page = match listed {
+        Ok(page) => page,
+        Err(halt) => return Some(Err(halt.to_string())),
+    };
+    let unread = |why: &str| Some(Err(format!("`{}` {why}", tool.own_name())));
+    match page.issues.first() {
+        None if page.is_strange => {
+            unread("answers with something that holds no issues as far as can be seen")
+        }
+        None => Some(Ok(())),
+        Some(_) if !page.has_texts() => {
+            unread("does not tell the texts of issues, by which they are found again")
+        }
+        Some(issue) => {
+            let located = tracker::locate(mcp, tracker, listing::told(issue), &cancel).await;
+            Some(located.map(drop).map_err(|halt| halt.to_string()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -159,27 +182,19 @@ mod tests {
 
     #[test]
     fn a_schema_fits_when_all_that_is_needed_can_be_said_and_nothing_else_has_to_be() {
-        let tracker = Tracker {
-            server: "gitea".into(),
-            owner: "o".into(),
-            repo: "r".into(),
-            create_tool: "create_issue".into(),
-            list_tool: "list_issues".into(),
-            comment_tool: "add_comment".into(),
-            webhook_secret: None,
-        };
-        let [create, list, _] = of_tracker(&tracker);
         let schema = |names: &[&str], required: &[&str]| {
             let properties: Value = names.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
             json!({"properties": properties, "required": required})
         };
-        assert!(create.misfits(&json!({"type": "object"})).is_empty());
-        let fits = schema(&["org", "repo", "title", "description"], &["org", "title"]);
-        assert!(create.misfits(&fits).is_empty());
+        let log = |schema: &Value| misfits(schema, &[NAMESPACE, POD], &[TAIL]);
+        assert!(log(&json!({"type": "object"})).is_empty());
+        assert!(log(&schema(&["namespace", "pod_name", "lines"], &["lines"])).is_empty());
         assert_eq!(
-            create.misfits(&schema(&["owner", "repo", "title", "text"], &["text"])),
-            ["it takes no `body` or `description` or `content`", "it wants `text`, which nobody gives it"]
+            log(&schema(&["namespace", "cluster"], &["cluster"])),
+            [
+                "it takes no `name` or `pod_name` or `podName` or `pod`",
+                "it wants `cluster`, which nobody gives it"
+            ]
         );
-        assert!(list.misfits(&schema(&["owner", "repo", "state"], &["state"])).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use super::issue;
 use super::prepare;
 use super::run::{Halt, Held};
-use super::tracker::{self, Issue, TrackerError};
+use super::tracker::{self, Issue, Search, TrackerError};
 use crate::app::App;
 use crate::clock;
 use crate::config::Tracker;
@@ -47,25 +47,27 @@ pub(super) async fn publish(
         let said = if held.anew { "Investigated again; its issue stays as it is:" } else { "Issue created:" };
         return Ok(format!("{said} {url}"));
     }
-    let marker = marker(incident.id);
     let unsure = incidents::issue_unsure_until(&app.pool, incident.id).await?;
     // Whoever came before may have filed it and died before it could say so.
     let before = held.report.attempts > 1 || held.retry > 0 || incident.diagnosis.is_some();
     let found = if before || unsure.is_some() {
-        tracker::find(app, tracker, (&marker, incident.first_seen), cancel).await?
+        let mark = mark(incident.id);
+        let search = tracker::find(app, tracker, (&mark, incident.first_seen), cancel).await;
+        let search = search.map_err(|halt| unasked(halt, unsure.is_some()))?;
+        found(search, unsure.is_some(), tracker, &mark)?
     } else {
         None
     };
     let issue = match (found, unsure.filter(|until| *until > clock::now())) {
         (Some(issue), _) => issue,
         (None, Some(until)) => {
-            let (tool, until) = (&tracker.create_tool, until.format("%H:%M:%S UTC"));
+            let (server, until) = (&tracker.server, until.format("%H:%M:%S UTC"));
             return Err(Halt::Retry(format!(
-                "whether the issue was filed is not known yet: `{tool}` did not answer in time; it is looked for until {until}, then filed again"
+                "whether the issue was filed is not known yet: `{server}` did not answer in time; it is looked for until {until}, then filed again"
             )));
         }
         (None, None) => {
-            let body = body(app, held.report, incident, diagnosis, &marker).await?;
+            let body = body(app, held.report, incident, diagnosis).await?;
             let title: String = diagnosis.title.chars().take(MAX_TITLE).collect();
             let title = markdown::defused_title(&title, &app.config.privacy.links);
             held.renew(app).await?;
@@ -110,9 +112,42 @@ async fn file(
     Err(error.into())
 }
 
-/// Stands in an issue's text, so that it is found again.
+/// What was found, unless that cannot be said and an issue may be there: then no other one is filed.
+fn found(search: Search, is_unsure: bool, tracker: &Tracker, mark: &str) -> Result<Option<Issue>, Halt> {
+    match search {
+        Search::Found(issue) => Ok(Some(issue)),
+        Search::Absent => Ok(None),
+        Search::Unknown(why) if is_unsure => Err(Halt::Failed(format!(
+            "whether the issue was filed is not known, and it cannot be looked for: {why}; no other one is filed. Look for `{mark}` in {}/{}, and see `regreen doctor`",
+            tracker.owner, tracker.repo
+        ))),
+        Search::Unknown(why) => {
+            tracing::warn!(why, "a retry cannot look for its issue; none was asked for before");
+            Ok(None)
+        }
+    }
+}
+
+/// Why an issue could not be looked for.
+fn unasked(halt: Halt, is_unsure: bool) -> Halt {
+    match halt {
+        Halt::Retry(reason) if is_unsure => Halt::Retry(format!(
+            "whether the issue was filed is not known, and the tracker cannot be asked: {reason}; no other one is filed"
+        )),
+        other => other,
+    }
+}
+
+/// By which an issue is found again.
+fn mark(incident: Uuid) -> String {
+    format!("regreen:incident:{incident}")
+}
+
+/// The mark as it stands in an issue's text: to be read, since some servers leave out what is hidden, and hidden, for those that
+/// looked for that alone.
 fn marker(incident: Uuid) -> String {
-    format!("<!-- regreen:incident:{incident} -->")
+    let mark = mark(incident);
+    format!("`{mark}`\n<!-- {mark} -->")
 }
 
 /// Asks the tracker, at most once a minute and cause, whether the issue of a known cause was closed meanwhile. Then the incident is
@@ -127,8 +162,8 @@ pub(super) async fn recheck(
     let not_since = now - RECHECK;
     let claimed = incidents::claim_check(&app.pool, fingerprint, now, not_since).await?;
     let Some(Checked { id: incident, marker: filed_for, first_seen }) = claimed else { return Ok(()) };
-    match tracker::find(app, tracker, (&marker(filed_for), first_seen), cancel).await {
-        Ok(Some(Issue { closed: true, url, .. })) => {
+    match tracker::find(app, tracker, (&mark(filed_for), first_seen), cancel).await {
+        Ok(Search::Found(Issue { closed: true, url, .. })) => {
             tracing::info!(url, "the issue of a known cause was closed, and the cause is back");
             // Who closed it, only a webhook says.
             let said = Said {
@@ -172,7 +207,7 @@ fn told(diagnosis: &Diagnosis) -> String {
 /// Why it cannot be written, in words.
 pub async fn issue_text(app: &App, report: &Report, incident: &Incident) -> Result<String, String> {
     let diagnosis = incident.diagnosis.as_ref().ok_or("the incident was not investigated yet")?;
-    body(app, report, incident, diagnosis, &marker(incident.id)).await.map_err(|halt| halt.to_string())
+    body(app, report, incident, diagnosis).await.map_err(|halt| halt.to_string())
 }
 
 async fn body(
@@ -180,7 +215,6 @@ async fn body(
     report: &Report,
     incident: &Incident,
     diagnosis: &Diagnosis,
-    marker: &str,
 ) -> Result<String, Halt> {
     let links = &app.config.privacy.links;
     let plain = |text: &str| issue::unmarked(&markdown::defused_line(text, links));
@@ -215,7 +249,7 @@ async fn body(
         "previous": previous,
         "report_id": report.id.to_string(),
         "report_url": app.report_url(report.id),
-        "marker": marker,
+        "marker": marker(incident.id),
     });
     app.prompts.render("issue", values).map_err(|error| Halt::Failed(format!("{error:#}")))
 }

@@ -1,21 +1,21 @@
 //! The issue tracker behind its MCP server: owner and repository come from the configuration, never from a model.
 
-use super::arguments::{Argument, BODY, COMMENT, ISSUE, OWNER, PAGE, PAGE_SIZE, REPO, STATE, TITLE, fitting};
+use super::arguments::{Argument, BODY, COMMENT, CURSOR, ISSUE, PAGE, PAGE_SIZE, TITLE, takes};
+use super::dialect::{self, Operation};
+use super::listing::{self, Page, Told};
 use super::run::Halt;
 use crate::app::App;
 use crate::config::Tracker;
 use crate::domain::policy::{Asker, Ruling};
-use crate::mcp::{CallError, CallResult, Registry};
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::mcp::{CallError, CallResult, McpTool, Registry};
+use chrono::{DateTime, Utc};
 use regex::Regex;
 use serde_json::{Value, json};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use tokio_util::sync::CancellationToken;
 
 /// Most pages looked through for a marker. Trackers list the newest issues first; then it ends where older ones begin.
 const MAX_PAGES: u32 = 200;
-/// How far the clocks of a tracker and of this service may differ.
-const SKEW: TimeDelta = TimeDelta::days(1);
 /// Issues per page.
 const ISSUES: u32 = 50;
 
@@ -24,9 +24,6 @@ static NO_ANSWER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)time[d-]?[ -]?out|deadline|\b50[234]\b|gateway|connection (?:was )?(?:reset|closed|aborted)|\bEOF\b|hang ?up|ECONNRESET|ETIMEDOUT")
         .expect("a fixed pattern")
 });
-
-static ISSUE_URL: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r#"https?://[^\s"'<>\\]+/issues/(\d+)"#).expect("a fixed pattern"));
 
 /// An issue that was filed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +34,17 @@ pub(super) struct Issue {
     pub(super) number: Option<i64>,
     /// Somebody closed it.
     pub(super) closed: bool,
+}
+
+/// What looking for an issue came to.
+#[derive(Debug)]
+pub(super) enum Search {
+    /// It is there.
+    Found(Issue),
+    /// It is not there.
+    Absent,
+    /// That cannot be said; why.
+    Unknown(String),
 }
 
 /// Why a call of the tracker has no result.
@@ -68,8 +76,10 @@ impl TrackerError {
             CallError::UnknownTool { .. }
             | CallError::Changed { .. }
             | CallError::NoToken { .. }
-            | CallError::NotConnected { .. }
-            | CallError::Refused { .. } => Self::Refused(halt),
+            | CallError::NotConnected { .. } => Self::Refused(halt),
+            // Some servers tell so of what they called themselves.
+            CallError::Refused { message, .. } if NO_ANSWER.is_match(message) => Self::Unsure(halt),
+            CallError::Refused { .. } => Self::Refused(halt),
         }
     }
 
@@ -89,56 +99,108 @@ pub(super) async fn create(
     cancel: &CancellationToken,
 ) -> Result<Issue, TrackerError> {
     let wanted: &[Argument<'_>] = &[(TITLE, json!(title)), (BODY, json!(body))];
-    let result = call(&app.mcp, tracker, &tracker.create_tool, wanted, cancel).await?;
-    values(&result).iter().find_map(issue).or_else(|| from_text(&result.text)).ok_or_else(|| {
-        let tool = &tracker.create_tool;
-        TrackerError::Unsure(Halt::Failed(format!("the tool `{tool}` filed an issue but did not say where")))
-    })
+    let tool = tool(&app.mcp, tracker, Operation::Create)?;
+    let result = call(&app.mcp, tracker, (&tool, Operation::Create), wanted, cancel).await?;
+    let unsaid = || {
+        let tool = tool.own_name();
+        // It is looked for, and its address is found with it.
+        TrackerError::Unsure(Halt::Retry(format!("the tool `{tool}` filed an issue but did not say where")))
+    };
+    let told = listing::one(&result).ok_or_else(unsaid)?;
+    locate(&app.mcp, tracker, told, cancel).await.map_err(TrackerError::Unsure)
 }
 
-/// The issue that bears the marker, if there is one among those since a time.
+/// The issue that bears the mark, if there is one among those since a time.
 pub(super) async fn find(
     app: &App,
     tracker: &Tracker,
-    (marker, since): (&str, DateTime<Utc>),
+    (mark, since): (&str, DateTime<Utc>),
     cancel: &CancellationToken,
-) -> Result<Option<Issue>, Halt> {
-    if app.mcp.is_connected(&tracker.server) && app.mcp.find(&tracker.server, &tracker.list_tool).is_none() {
-        tracing::warn!(
-            tool = tracker.list_tool,
-            "the tracker has no such tool: a retry cannot look for its issue"
-        );
-        return Ok(None);
+) -> Result<Search, Halt> {
+    let mcp = &app.mcp;
+    if mcp.is_connected(&tracker.server) && dialect::tool(mcp, tracker, Operation::List).is_none() {
+        let names = dialect::named(tracker, Operation::List);
+        return Ok(Search::Unknown(format!("`{}` has no tool `{names}` that lists issues", tracker.server)));
     }
-    let mut before = Vec::new();
-    for page in 1..=MAX_PAGES {
-        let result = list(&app.mcp, tracker, (page, ISSUES), cancel).await?;
-        let values = values(&result);
-        let bears = |value: &&Value| value["body"].as_str().is_some_and(|body| body.contains(marker));
-        if let Some(found) = values.iter().find(bears).and_then(issue) {
-            return Ok(Some(found));
+    let tool = tool(mcp, tracker, Operation::List)?;
+    let mut seen = Seen { pages: 0, issues: 0, has_texts: false };
+    for state in dialect::states(tool.schema()) {
+        match sweep((mcp, tracker), (&tool, &state), (mark, since), &mut seen, cancel).await? {
+            Swept::End => {}
+            Swept::Bears(told) => return Ok(Search::Found(locate(mcp, tracker, told, cancel).await?)),
+            Swept::Stopped(why) => return Ok(Search::Unknown(why)),
         }
-        // An empty page is the end; the same page again is a server without pages.
-        if values.is_empty() || values == before || are_older(&values, since) {
-            return Ok(None);
-        }
-        before = values;
     }
-    tracing::warn!(pages = MAX_PAGES, "the tracker has more issues than are looked through for a marker");
-    Ok(None)
+    if seen.issues > 0 && !seen.has_texts {
+        return Ok(Search::Unknown(format!("`{}` does not tell the texts of issues", tool.own_name())));
+    }
+    Ok(Search::Absent)
 }
 
-/// Whether this page, and with it all that follow, holds issues from before a time: newest first, and the newest is older.
-fn are_older(page: &[Value], since: DateTime<Utc>) -> bool {
-    let created = |value: &Value| {
-        let text = ["created_at", "createdAt"].iter().find_map(|key| value[*key].as_str())?;
-        Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc())
-    };
-    let times: Option<Vec<DateTime<Utc>>> = page.iter().map(created).collect();
-    times.is_some_and(|times| {
-        // One issue alone shows no order, and neither do several of the same moment.
-        times.is_sorted_by(|a, b| a >= b) && times.first() > times.last() && times[0] < since - SKEW
-    })
+/// What was looked at so far.
+struct Seen {
+    pages: u32,
+    issues: usize,
+    has_texts: bool,
+}
+
+enum Swept {
+    End,
+    Bears(Told),
+    Stopped(String),
+}
+
+/// Looks through the pages of one state.
+async fn sweep(
+    (mcp, tracker): (&Registry, &Tracker),
+    (tool, state): (&Arc<McpTool>, &Option<(&'static str, Value)>),
+    (mark, since): (&str, DateTime<Utc>),
+    seen: &mut Seen,
+    cancel: &CancellationToken,
+) -> Result<Swept, Halt> {
+    let (mut at, mut before) = (At::Page(1), Vec::new());
+    loop {
+        if seen.pages == MAX_PAGES {
+            return Ok(Swept::Stopped(format!("there are more than {MAX_PAGES} pages of issues")));
+        }
+        seen.pages += 1;
+        let result = list(mcp, tracker, (tool, state), (&at, ISSUES), cancel).await?;
+        let page = Page::of(&result);
+        if let Some(told) = page.bearing(mark) {
+            return Ok(Swept::Bears(told));
+        }
+        if page.is_strange {
+            return Ok(Swept::Stopped(format!("what `{}` answers is not read here", tool.own_name())));
+        }
+        seen.issues += page.issues.len();
+        seen.has_texts |= page.has_texts();
+        // An empty page is the end; the same page again is a server without pages.
+        let is_over = page.issues.is_empty() || page.issues == before || page.is_older_than(since);
+        let Some(next) = at.next(tool.schema(), page.cursor).filter(|_| !is_over) else {
+            return Ok(Swept::End);
+        };
+        (at, before) = (next, page.issues);
+    }
+}
+
+/// Where a page begins.
+#[derive(Debug, PartialEq)]
+enum At {
+    Page(u32),
+    Cursor(String),
+}
+
+impl At {
+    /// Where the next one begins; none after the last.
+    fn next(&self, schema: &Value, cursor: Option<String>) -> Option<Self> {
+        let has_cursors = schema.get("properties").is_some() && takes(schema, CURSOR);
+        match (self, cursor.filter(|_| has_cursors)) {
+            (Self::Cursor(now), Some(next)) if *now == next => None,
+            (_, Some(next)) => Some(Self::Cursor(next)),
+            (Self::Page(page), None) => takes(schema, PAGE).then_some(Self::Page(page + 1)),
+            (Self::Cursor(_), None) => None,
+        }
+    }
 }
 
 /// Comments on an issue.
@@ -150,40 +212,103 @@ pub(super) async fn comment(
     cancel: &CancellationToken,
 ) -> Result<(), Halt> {
     let wanted: &[Argument<'_>] = &[(ISSUE, json!(number)), (COMMENT, json!(body))];
-    call(&app.mcp, tracker, &tracker.comment_tool, wanted, cancel).await?;
+    let tool = tool(&app.mcp, tracker, Operation::Comment)?;
+    call(&app.mcp, tracker, (&tool, Operation::Comment), wanted, cancel).await?;
     Ok(())
 }
 
-/// A page of so many issues, the newest first.
-pub(super) async fn list(
+/// The newest issue, as a trial.
+pub(super) async fn newest(
     mcp: &Registry,
     tracker: &Tracker,
-    (page, size): (u32, u32),
+    cancel: &CancellationToken,
+) -> Result<Page, Halt> {
+    let tool = tool(mcp, tracker, Operation::List)?;
+    let state = dialect::states(tool.schema()).swap_remove(0);
+    Ok(Page::of(&list(mcp, tracker, (&tool, &state), (&At::Page(1), 1), cancel).await?))
+}
+
+/// A page of so many issues, the newest first.
+async fn list(
+    mcp: &Registry,
+    tracker: &Tracker,
+    (tool, state): (&Arc<McpTool>, &Option<(&'static str, Value)>),
+    (at, size): (&At, u32),
     cancel: &CancellationToken,
 ) -> Result<CallResult, Halt> {
-    let wanted: &[Argument<'_>] = &[(STATE, json!("all")), (PAGE, json!(page)), (PAGE_SIZE, json!(size))];
-    Ok(call(mcp, tracker, &tracker.list_tool, wanted, cancel).await?)
+    let mut wanted: Vec<Argument<'_>> = vec![(PAGE_SIZE, json!(size))];
+    wanted.push(match at {
+        At::Page(page) => (PAGE, json!(page)),
+        At::Cursor(cursor) => (CURSOR, json!(cursor)),
+    });
+    let name = state.as_ref().map(|(name, _)| [*name]);
+    if let (Some(name), Some((_, value))) = (&name, state) {
+        wanted.push((name, value.clone()));
+    }
+    Ok(call(mcp, tracker, (tool, Operation::List), &wanted, cancel).await?)
+}
+
+/// The issue with its address: as it was told, as it is set, as the server says of the issue alone, or that of the public host.
+pub(super) async fn locate(
+    mcp: &Registry,
+    tracker: &Tracker,
+    told: Told,
+    cancel: &CancellationToken,
+) -> Result<Issue, Halt> {
+    let Told { number, url, closed } = told;
+    let issue = |url: String| Issue { url, number, closed };
+    if let Some(url) = url {
+        return Ok(issue(url));
+    }
+    let Some(number) = number else {
+        return Err(Halt::Failed("the tracker tells neither number nor address of its issue".to_owned()));
+    };
+    let kind = dialect::kind(mcp, tracker);
+    if tracker.url.is_none()
+        && let Some(tool) = dialect::tool(mcp, tracker, Operation::Read)
+        && dialect::misfits(tracker, Operation::Read, tool.schema()).is_empty()
+    {
+        let wanted: &[Argument<'_>] = &[(ISSUE, json!(number))];
+        let read = call(mcp, tracker, (&tool, Operation::Read), wanted, cancel).await?;
+        if let Some(url) =
+            listing::one(&read).filter(|read| read.number == Some(number)).and_then(|read| read.url)
+        {
+            return Ok(issue(url));
+        }
+    }
+    let address = dialect::address(tracker, kind, number).ok_or_else(|| {
+        Halt::Failed(format!(
+            "the tracker does not tell the address of its issue {number}; set `tracker.url`"
+        ))
+    });
+    address.map(issue)
+}
+
+/// The tool that does something; an error when there is none, or the server is away.
+fn tool(mcp: &Registry, tracker: &Tracker, operation: Operation) -> Result<Arc<McpTool>, TrackerError> {
+    let server = &tracker.server;
+    dialect::tool(mcp, tracker, operation).ok_or_else(|| {
+        let names = dialect::named(tracker, operation);
+        TrackerError::Refused(if mcp.is_connected(server) {
+            Halt::Failed(format!(
+                "the MCP server `{server}` has no tool `{names}`; see the `tracker.…` settings"
+            ))
+        } else {
+            Halt::Retry(format!("the MCP server `{server}` cannot be reached"))
+        })
+    })
 }
 
 async fn call(
     mcp: &Registry,
     tracker: &Tracker,
-    tool: &str,
+    (known, operation): (&Arc<McpTool>, Operation),
     wanted: &[Argument<'_>],
     cancel: &CancellationToken,
 ) -> Result<CallResult, TrackerError> {
-    let server = &tracker.server;
+    let (server, tool) = (tracker.server.as_str(), known.own_name());
     let refused = |reason: String| TrackerError::Refused(Halt::Failed(reason));
-    let Some(known) = mcp.find(server, tool) else {
-        return Err(if mcp.is_connected(server) {
-            refused(format!("the MCP server `{server}` has no tool `{tool}`; see the `tracker.…` settings"))
-        } else {
-            TrackerError::Refused(Halt::Retry(format!("the MCP server `{server}` cannot be reached")))
-        });
-    };
-    let pinned: [Argument<'_>; 2] = [(OWNER, json!(tracker.owner)), (REPO, json!(tracker.repo))];
-    let all: Vec<Argument<'_>> = pinned.into_iter().chain(wanted.iter().cloned()).collect();
-    let arguments = fitting(known.schema(), &all);
+    let arguments = dialect::arguments(tracker, operation, known.schema(), wanted);
     let ruling = mcp.rule_on(&Asker::service(), server, tool, arguments);
     let permit = match ruling.map_err(|error| TrackerError::of(&error))? {
         Ruling::Allowed(permit) => permit,
@@ -198,63 +323,40 @@ async fn call(
     Ok(result)
 }
 
-/// Every JSON object in a result, however the server packs it: structured, one text, or one text per item.
-fn values(result: &CallResult) -> Vec<Value> {
-    let mut found = Vec::new();
-    if let Some(structured) = &result.structured {
-        flatten(structured, &mut found);
-    }
-    if found.is_empty() {
-        for value in
-            serde_json::Deserializer::from_str(&result.text).into_iter::<Value>().map_while(Result::ok)
-        {
-            flatten(&value, &mut found);
-        }
-    }
-    found
-}
-
-fn flatten(value: &Value, found: &mut Vec<Value>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| flatten(item, found)),
-        Value::Object(map)
-            if map.contains_key("html_url") || map.contains_key("body") || map.contains_key("number") =>
-        {
-            found.push(value.clone());
-        }
-        Value::Object(map) => map.values().for_each(|item| flatten(item, found)),
-        _ => {}
-    }
-}
-
-fn issue(value: &Value) -> Option<Issue> {
-    let url = ["html_url", "web_url", "url"].iter().find_map(|key| value[*key].as_str())?;
-    let number = ["number", "index", "iid"].iter().find_map(|key| value[*key].as_i64());
-    let closed = value["state"].as_str().is_some_and(|state| state.eq_ignore_ascii_case("closed"));
-    Some(Issue { url: url.to_owned(), number: number.or_else(|| from_text(url)?.number), closed })
-}
-
-fn from_text(text: &str) -> Option<Issue> {
-    let found = ISSUE_URL.captures(text)?;
-    Some(Issue { url: found[0].to_owned(), number: found[1].parse().ok(), closed: false })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn result(text: &str, structured: Option<Value>) -> CallResult {
-        CallResult { text: text.to_owned(), is_error: false, structured }
+    #[test]
+    fn pages_follow_cursors_where_there_are_any_and_numbers_elsewhere() {
+        let cursors = json!({"properties": {"after": {}, "perPage": {}}});
+        let first = At::Page(1).next(&cursors, Some("a".into()));
+        assert_eq!(first, Some(At::Cursor("a".into())));
+        assert_eq!(first.as_ref().unwrap().next(&cursors, Some("b".into())), Some(At::Cursor("b".into())));
+        assert_eq!(first.as_ref().unwrap().next(&cursors, Some("a".into())), None, "it would go round");
+        assert_eq!((first.unwrap().next(&cursors, None), At::Page(1).next(&cursors, None)), (None, None));
+        for schema in [json!({"properties": {"page": {}}}), json!({})] {
+            assert_eq!(At::Page(1).next(&schema, Some("not taken".into())), Some(At::Page(2)), "{schema}");
+        }
     }
 
     #[test]
-    fn issues_are_found_however_the_server_packs_them() {
-        let one = r#"{"id": 9, "number": 4, "html_url": "http://f/o/r/issues/4", "body": "x"}"#;
-        let wanted = Some(Issue { url: "http://f/o/r/issues/4".into(), number: Some(4), closed: false });
-        assert_eq!(values(&result(one, None)).iter().find_map(issue), wanted);
-        assert_eq!(values(&result(&format!("{one}\n{one}"), None)).len(), 2);
-        let structured = json!({"result": [{"html_url": "http://f/o/r/issues/4", "body": ""}]});
-        assert_eq!(values(&result("", Some(structured))).iter().find_map(issue), wanted);
-        assert_eq!(from_text("Issue created: http://f/o/r/issues/4"), wanted);
+    fn what_may_have_been_done_is_unsure() {
+        let refused = |message: &str| {
+            let (server, tool) = ("github".to_owned(), "create_issue".to_owned());
+            TrackerError::of(&CallError::Refused { server, tool, message: message.to_owned() })
+        };
+        assert!(matches!(
+            refused("failed to create issue: context deadline exceeded"),
+            TrackerError::Unsure(_)
+        ));
+        assert!(matches!(
+            refused("POST https://api.github.com/repos/o/r/issues: 502"),
+            TrackerError::Unsure(_)
+        ));
+        assert!(matches!(
+            refused("POST https://api.github.com/repos/o/r/issues: 422"),
+            TrackerError::Refused(_)
+        ));
     }
 }

@@ -83,4 +83,6 @@ mod search;
 mod signatures;
 mod slow_tracker;
 mod traces;
+mod trackers;
+mod transports;
 mod usage;

@@ -2,6 +2,7 @@
 //! person on the page tries, and whatever rule allows everything.
 
 use crate::support::fake_model::{FakeModel, Reply, Style};
+use crate::support::real_servers::Kubernetes;
 use crate::support::{Setup, TestApp, apis, real_servers};
 use regreen::demo::samples::samples;
 use serde_json::{Value, json};
@@ -126,4 +127,68 @@ async fn groovy_exec_and_delete_cannot_be_reached() {
         changes(&cluster)
     );
     app.stop().await;
+}
+
+/// Calls that would read credentials, as models spell them.
+fn credentials() -> Vec<(&'static str, Value)> {
+    let of = |kind: &str| json!({"apiVersion": "v1", "kind": kind, "name": "db", "namespace": "ci"});
+    let mut all: Vec<_> =
+        ["Secret", "secret", "SECRETS", "Secret "].map(|kind| ("resources_get", of(kind))).into();
+    all.push(("resources_list", json!({"apiVersion": "v1", "kind": "Secret", "namespace": "ci"})));
+    all.push(("resources_list", json!({"apiVersion": "v1", "kind": "secrets"})));
+    all.push(("configuration_view", json!({"minified": false})));
+    all
+}
+
+/// Has a model ask for all of them in chat and in an investigation; which failed in chat.
+async fn ask_for_credentials(app: &TestApp, model: &FakeModel) -> Vec<bool> {
+    let calls = || {
+        let calls = credentials().into_iter().map(|(tool, arguments)| (tool, arguments.to_string()));
+        Reply::Calls(calls.collect(), Style::Whole)
+    };
+    model.push(vec![calls(), Reply::Text("That is all.")]);
+    let answer = app.send("/api/chat", &json!({"message": "read the password"})).await.body;
+    let made = answer["tool_calls"].as_array().unwrap();
+    assert_eq!((made.len(), &answer["approvals"]), (credentials().len(), &json!([])), "{answer}");
+    model.push(vec![calls()]);
+    let report = json!({"namespace": "ci", "pod_name": "p", "log": "error: read the secret db\nexit 1\n"});
+    assert_eq!(app.post(&report, &[]).await.status, 200);
+    made.iter().map(|call| call["failed"] == true).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_of_a_cluster_are_read_by_no_model_unless_a_rule_names_them() {
+    for version in [Kubernetes::V0_0_67, Kubernetes::V0_0_54] {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = apis::kubernetes(samples()).await;
+        let kubernetes = real_servers::kubernetes_of(version, &cluster.url, folder.path()).await;
+        let asked =
+            || cluster.seen.lock().unwrap().iter().filter(|request| request.contains("/secrets")).count();
+        let everything = folder.path().join("everything.toml");
+        std::fs::write(&everything, "[[rule]]\ntool = [\"*\", \"resources_*\"]\ndecision = \"allow\"\n")
+            .unwrap();
+        let naming = folder.path().join("naming.toml");
+        let rule = "[[rule]]\ntool = \"resources_get\"\nplace = \"chat\"\ncheck = { kind = { one_of = [\"Secret\"] } }\ndecision = \"allow\"\n";
+        std::fs::write(&naming, rule).unwrap();
+        for policy in [None, everything.to_str(), naming.to_str()] {
+            let model = FakeModel::start(Vec::new()).await;
+            let mut setup = Setup::bare().await.model(&model).set("MCP_OPENSHIFT_URL", &kubernetes.url);
+            if let Some(policy) = policy {
+                setup = setup.set("REGREEN_POLICY_FILE", policy);
+            }
+            let app = setup.start().await;
+            assert!(app.mcp().is_connected("openshift"), "{:?}", app.mcp().status());
+            let failed = ask_for_credentials(&app, &model).await;
+            let is_named = policy == naming.to_str();
+            // The rule takes the kind as it spells it, and nothing else.
+            let allowed: Vec<bool> = (0..failed.len()).map(|index| is_named && index == 0).collect();
+            assert_eq!(
+                failed.iter().map(|failed| !failed).collect::<Vec<_>>(),
+                allowed,
+                "{version:?} {policy:?}"
+            );
+            assert_eq!(asked() > 0, is_named, "{version:?} {policy:?}: what arrived");
+            app.stop().await;
+        }
+    }
 }

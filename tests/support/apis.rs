@@ -45,7 +45,7 @@ pub async fn serve(router: Router, issues: Arc<Mutex<Vec<Value>>>, listener: tok
 /// Kubernetes with the pods of these samples.
 pub async fn kubernetes(samples: Vec<Sample>) -> Api {
     let resource = |name: &str, kind: &str| json!({"name": name, "kind": kind, "namespaced": true, "singularName": "", "verbs": ["get", "list"]});
-    let core = json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": [resource("pods", "Pod"), resource("pods/log", "Pod"), resource("events", "Event"), resource("namespaces", "Namespace")]});
+    let core = json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": [resource("pods", "Pod"), resource("pods/log", "Pod"), resource("events", "Event"), resource("secrets", "Secret"), resource("namespaces", "Namespace")]});
     let fixed = |value: Value| get(move || async move { Json(value) });
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let router = Router::new()
@@ -57,6 +57,8 @@ pub async fn kubernetes(samples: Vec<Sample>) -> Api {
         .route("/api/v1/namespaces/{namespace}/pods/{pod}", get(pod))
         .route("/api/v1/namespaces/{namespace}/pods/{pod}/log", get(log))
         .route("/api/v1/namespaces/{namespace}/events", get(events))
+        .route("/api/v1/namespaces/{namespace}/secrets", get(secrets))
+        .route("/api/v1/namespaces/{namespace}/secrets/{name}", get(|| async { Json(secret()) }))
         .fallback(|| async { missing("page") })
         .with_state(Arc::new(samples));
     serve(router, Arc::default(), listener).await
@@ -111,6 +113,14 @@ async fn log(
     let lines: Vec<&str> = sample.log.lines().collect();
     let tail = query.get("tailLines").map_or(lines.len(), |tail| tail.parse().unwrap());
     lines[lines.len().saturating_sub(tail)..].join("\n").into_response()
+}
+
+fn secret() -> Value {
+    json!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "db", "namespace": "ci"}, "type": "Opaque", "data": {"word": "c2Vz"}})
+}
+
+async fn secrets() -> Json<Value> {
+    Json(json!({"kind": "SecretList", "apiVersion": "v1", "metadata": {}, "items": [secret()]}))
 }
 
 async fn events(State(all): State<Arc<Vec<Sample>>>) -> Json<Value> {

@@ -7,6 +7,7 @@ pub mod collector;
 pub mod fake_embeddings;
 pub mod fake_mcp;
 pub mod fake_model;
+pub mod github;
 pub mod issuer;
 pub mod lab_cluster;
 pub mod late_tracker;

@@ -60,8 +60,20 @@ pub async fn start(mut command: Command, port: u16) -> RealServer {
     RealServer { child, url: format!("http://127.0.0.1:{port}/mcp") }
 }
 
+/// Versions of the Kubernetes MCP server: the one of the chart serves `/mcp` alone, the old one `/sse` too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kubernetes {
+    V0_0_54,
+    V0_0_67,
+}
+
 /// The Kubernetes MCP server, pointed at an API by a kubeconfig in `folder`.
 pub async fn kubernetes(api: &str, folder: &Path) -> RealServer {
+    kubernetes_of(Kubernetes::V0_0_67, api, folder).await
+}
+
+/// The same in a version of the caller's choice.
+pub async fn kubernetes_of(version: Kubernetes, api: &str, folder: &Path) -> RealServer {
     let kubeconfig = folder.join("kubeconfig");
     let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: '{api}'}}}}]\n\
@@ -69,15 +81,14 @@ pub async fn kubernetes(api: &str, folder: &Path) -> RealServer {
     );
     std::fs::write(&kubeconfig, text).unwrap();
     let port = free_port();
-    let mut command = Command::new(tool(
-        "npm/node_modules/kubernetes-mcp-server-linux-amd64/bin/kubernetes-mcp-server-linux-amd64",
-    ));
-    command.arg("--kubeconfig").arg(kubeconfig).args([
-        "--bind-address",
-        "127.0.0.1",
-        "--port",
-        &port.to_string(),
-    ]);
+    let (modules, more): (_, &[&str]) = match version {
+        Kubernetes::V0_0_54 => ("npm/node_modules/kubernetes-mcp-server-old/node_modules", &[]),
+        Kubernetes::V0_0_67 => ("npm/node_modules", &["--bind-address", "127.0.0.1"]),
+    };
+    let program =
+        format!("{modules}/kubernetes-mcp-server-linux-amd64/bin/kubernetes-mcp-server-linux-amd64");
+    let mut command = Command::new(tool(&program));
+    command.arg("--kubeconfig").arg(kubeconfig).args(more).args(["--port", &port.to_string()]);
     start(command, port).await
 }
 

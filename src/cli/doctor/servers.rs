@@ -109,26 +109,29 @@ impl Servers {
             Finding::warning("mcp", says)
                 .advice("see `allow` and `deny` of its table, and what the server itself lets show")
         } else if reads.is_empty() {
-            Finding::note("mcp", format!("{says}; none is said to only read: {}", named(&writes))).advice(
-                "name those that only look in `read` of its table, or investigations are not offered them",
-            )
+            Finding::note("mcp", format!("{says}; none is said to only read: {}", named(&writes))).advice(format!(
+                "name those that only look in `read` of its table{}, or investigations are not offered them",
+                looking(&writes)
+            ))
         } else {
             Finding::ok(
                 "mcp",
                 format!("{says}; read: {}; change something: {}", named(&reads), named(&writes)),
             )
         };
+        let finding = match &status.note {
+            Some(note) => Finding::warning("mcp", format!("{}; {note}", finding.says))
+                .advice(format!("set transport and URL of `{name}` to what was found")),
+            None => finding,
+        };
         finding.data(data)
     }
 
     /// Whether the tools that the settings name are there, take what they are given, and may be called.
     pub(super) async fn tools(&self, config: &Config) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = triage::needs(config)
-            .iter()
-            // One finding about a server that is away is enough.
-            .filter(|need| self.registry.is_connected(need.server))
-            .map(|need| self.need(need))
-            .collect();
+        // One finding about a server that is away is enough.
+        let needs = triage::needs(config, &self.registry);
+        let mut findings: Vec<Finding> = needs.iter().map(|need| self.need(need)).collect();
         let cluster = &config.cluster.server;
         if !self.all.is_empty() && !self.all.iter().any(|server| &server.name == cluster) {
             let says = format!("there is no MCP server `{cluster}`: reports have to bring their log");
@@ -140,20 +143,26 @@ impl Servers {
     }
 
     fn need(&self, need: &Need<'_>) -> Finding {
-        let Need { setting, server, tool, loss, .. } = need;
+        let Need { setting, server, tool, loss, misfits } = need;
         let name = format!("`{tool}` of `{server}` (`{setting}`)");
         let bad = |says: String| match loss {
             Some(loss) => Finding::warning("tools", format!("{says}: {loss}")),
             None => Finding::error("tools", says),
         };
-        let Some(found) = self.registry.find(server, tool) else {
+        let (Some(found), Some(misfits)) = (self.registry.find(server, tool), misfits) else {
             let advice = format!("set `{setting}` to what the server calls it; {}", self.known(server));
             return bad(format!("{name} is not there")).advice(advice);
         };
-        let misfits = need.misfits(found.schema());
         if !misfits.is_empty() {
-            let advice =
-                format!("set `{setting}` to a tool of the server that does this; {}", self.known(server));
+            let more = if *setting == "tracker.create_tool" {
+                ", or give it what it wants by `tracker.create_arguments`"
+            } else {
+                ""
+            };
+            let advice = format!(
+                "set `{setting}` to a tool of the server that does this{more}; {}",
+                self.known(server)
+            );
             return bad(format!("{name} does not fit: {}", misfits.join("; "))).advice(advice);
         }
         match self.registry.standing(&Asker::service(), server, tool) {
@@ -194,7 +203,7 @@ impl Servers {
                 Some(Ok(())) => Finding::ok("tracker", format!("issues go to {place}; those there can be listed")),
                 Some(Err(error)) => Finding::error("tracker", format!("issues of {place} cannot be listed: {error}"))
                     .advice("see that `tracker.owner` and `tracker.repo` are right, and that the server's token may read and write issues there"),
-                None => Finding::note("tracker", format!("issues go to {place}; `{}` is not said to only read, so it is not tried", tracker.list_tool))
+                None => Finding::note("tracker", format!("issues go to {place}; its tool that lists is not there, or not said to only read, so it is not tried"))
                     .advice("name it in `read` of the server's table"),
             });
         }
@@ -207,6 +216,14 @@ impl Servers {
         }
         findings
     }
+}
+
+/// Globs of the names that say that their tools only look, as they could stand in the settings.
+fn looking(names: &[&str]) -> String {
+    const VERBS: [&str; 8] = ["get_", "list_", "read_", "search_", "query_", "find_", "describe_", "view_"];
+    let used = VERBS.iter().filter(|verb| names.iter().any(|name| name.starts_with(**verb)));
+    let globs: Vec<String> = used.map(|verb| format!("\"{verb}*\"")).collect();
+    if globs.is_empty() { String::new() } else { format!(", such as `read = [{}]`", globs.join(", ")) }
 }
 
 fn named(names: &[&str]) -> String {

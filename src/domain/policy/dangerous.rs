@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 /// Over names in lower case with `_` between words. Taken from the tools of the servers for Kubernetes, Jenkins, Gitea and
 /// GitHub, and meant for their like.
-const PATTERNS: [&str; 36] = [
+const PATTERNS: [&str; 39] = [
     // Code and commands.
     "*groovy*",
     "*exec*",
@@ -47,6 +47,10 @@ const PATTERNS: [&str; 36] = [
     // Secrets.
     "*secret*",
     "*create*token*",
+    // How the server logs in.
+    "configuration_view",
+    "*kube*config*",
+    "*config_view*",
 ];
 
 static SET: LazyLock<GlobSet> = LazyLock::new(|| {
@@ -118,6 +122,10 @@ mod unit {
             "kiali_manage_istio_config",
             "create_repo_action_secret",
             "get_secret",
+            "configuration_view",
+            "configurationView",
+            "get_kubeconfig",
+            "kubectl_config_view",
         ] {
             assert!(pattern(name).is_some(), "{name}");
         }
@@ -134,7 +142,7 @@ mod unit {
             "resources_get",
             "resources_list",
             "resources_scale",
-            "configuration_view",
+            "configuration_contexts_list",
             "nodes_log",
             "tekton_pipelinerun_logs",
             "get_build_console_output",

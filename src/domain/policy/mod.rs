@@ -340,6 +340,17 @@ impl Policy {
         Ok(None)
     }
 
+    /// The kind with credentials that a model or a person asks a cluster for.
+    fn credential(
+        &self,
+        asker: &Asker,
+        target: &Target<'_>,
+        arguments: &Value,
+    ) -> Option<(Vec<String>, String)> {
+        let reads_cluster = target.reads == Reads::Cluster || target.server == self.cluster;
+        (asker.is_kept_within() && reads_cluster).then(|| kinds::credential(arguments)).flatten()
+    }
+
     fn by_rules(&self, asker: &Asker, target: &Target<'_>) -> Standing<'_> {
         let Some(rule) = self.rules.iter().find(|rule| rule.fits(asker, target)) else {
             let (decision, reason) = default(asker.place, target);
@@ -386,6 +397,14 @@ impl Policy {
             Ok(arguments) => arguments,
             Err(problem) => return denied(problem),
         };
+        if let Some((path, word)) = self.credential(asker, target, &arguments)
+            && !standing.rule.is_some_and(|rule| kinds::is_named_by(rule, &path, &word))
+        {
+            let name = path.join(".");
+            return denied(format!(
+                "`{name}` names a kind that holds credentials (`{word}`); it needs a rule that names the kind for `{name}`"
+            ));
+        }
         let permit = Permit::new(target, arguments, asker.caller.clone());
         match standing.decision {
             Decision::Approve => Ruling::Waits(Waiting::new(permit)),

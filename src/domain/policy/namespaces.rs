@@ -65,18 +65,6 @@ const FREE: [&str; 39] = [
     "body",
     "data",
 ];
-/// Names under which the kind of a resource is given.
-const KINDS: [&str; 9] = [
-    "kind",
-    "kinds",
-    "resource",
-    "resources",
-    "resourcekind",
-    "resourcetype",
-    "resourcetypes",
-    "objectkind",
-    "objecttype",
-];
 const VERSIONS: [&str; 5] = ["apiversion", "groupversion", "version", "group", "apigroup"];
 
 type Path = Vec<String>;
@@ -464,7 +452,7 @@ fn usage(name: &str, property: &Property<'_>) -> Use {
     if name.contains("namespace") || ELSEWHERE.contains(&name) || FREE.contains(&name) {
         return Use::Closed;
     }
-    if KINDS.contains(&name) {
+    if kinds::NAMES.contains(&name) {
         return Use::Kind;
     }
     if VERSIONS.contains(&name) {
