@@ -1,5 +1,6 @@
-"""Checks the charts, offline: `make verify-charts`. Each check is a function that names what is wrong."""
+"""Checks the charts, offline but for PyPI when requirements changed: `make verify-charts`. Each check is a function that names what is wrong."""
 
+import hashlib
 import json
 import pathlib
 import re
@@ -208,6 +209,32 @@ def the_image_of_gitea_is_of_its_chart(_):
         yield f"charts/mcp-gitea/requirements.txt does not pin gitea-mcp {version}, the appVersion of the chart"
 
 
+def requirements_install_with_hashes(_):
+    """On the oldest Python that the file names, which this one is, and on the image's, for both of its architectures. PyPI is asked once
+    for each version of the file."""
+    chart = ROOT / "charts/mcp-gitea"
+    file = chart / "requirements.txt"
+    lines = file.read_text().splitlines()
+    pinned = {line.split("==")[0] for line in lines if "==" in line and not line.startswith((" ", "#"))}
+    for name in sorted(pinned):
+        if "[" in name and name.split("[")[0] not in pinned:
+            yield f"charts/mcp-gitea/requirements.txt: {name} stands there with its extras alone, which pip before 23.3 refuses"
+    image = re.search(r"^ARG PYTHON=\S+python:(\d+\.\d+)", (chart / "Dockerfile").read_text(), re.M)[1]
+    stamp = ROOT / ".tools" / f"mcp-gitea-{hashlib.sha256(file.read_bytes() + image.encode()).hexdigest()[:16]}"
+    if stamp.exists():
+        return
+    targets = [[], *[["--python-version", image, "--platform", f"manylinux2014_{cpu}", "--platform", f"manylinux_2_28_{cpu}"]
+                     for cpu in ("x86_64", "aarch64")]]
+    wrong = []
+    with tempfile.TemporaryDirectory() as folder:
+        for target in targets:
+            wrong += run(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--dry-run", "--ignore-installed",
+                         "--require-hashes", "--only-binary", ":all:", "--target", folder, *target, "--requirement", file)
+    yield from wrong
+    if not wrong:
+        stamp.touch()
+
+
 def notes_name_what_is_closed(_):
     """Each purpose that is configured while nothing may go out to it, and none besides."""
     told = {
@@ -374,7 +401,7 @@ def main():
     print(f"{len(made)} releases, {len(all_objects(made))} objects, Kubernetes {', '.join(versions())}")
     failed = False
     for check in [fits_every_kubernetes, pods_are_restricted, names_lead_somewhere, policies_name_ports_by_number,
-                  rights_are_needed, copies_are_the_same, the_image_of_gitea_is_of_its_chart, notes_name_what_is_closed,
+                  rights_are_needed, copies_are_the_same, the_image_of_gitea_is_of_its_chart, requirements_install_with_hashes, notes_name_what_is_closed,
                   replicas_are_left_to_others, settings_arrive, wrong_values_are_refused, alerts_fire, alerts_are_of_their_release, metrics_exist,
                   files_are_tidy, tekton.examples_fit_tekton, plain_manifests_are_current]:
         start = time.monotonic()

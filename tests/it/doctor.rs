@@ -337,7 +337,7 @@ async fn doctor_says_which_tools_are_missing_or_do_not_fit_and_what_the_cluster_
     .has(
         "tools",
         "warning",
-        "`list_issues` of `all` (`tracker.list_tool`) is not there: a retry",
+        "` of `all` (`tracker.list_tool`) is not there: a report whose issue may have been filed",
         "`tracker.list_tool`",
     )
     .has("tools", "warning", "`pods_get` of `all`", "`cluster.pod_tool`")

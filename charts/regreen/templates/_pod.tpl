@@ -29,7 +29,7 @@
 {{- if $keys }}
 [{{ $section }}]
 {{- range $key, $value := $keys }}
-{{ $key }} = {{ if kindIs "bool" $value }}{{ ternary "yes" "no" $value | quote }}{{ else }}{{ toJson $value }}{{ end }}
+{{ $key }} = {{ if kindIs "bool" $value }}{{ ternary "yes" "no" $value | quote }}{{ else if kindIs "map" $value }}{{ include "regreen.inline" $value }}{{ else }}{{ toJson $value }}{{ end }}
 {{- end }}
 {{ end }}
 {{- end }}
