@@ -359,6 +359,7 @@ fn is_plain(text: &str) -> bool {
     let text = text.trim();
     !text.starts_with('-')
         && !text.contains("..")
+        && !text.contains("metadata.namespace")
         && !text.chars().any(|c| c.is_control() || "/\\%;|&$`<>#?".contains(c))
         && !text.split_whitespace().any(|word| word.starts_with('-'))
 }

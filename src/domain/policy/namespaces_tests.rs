@@ -114,7 +114,6 @@ fn what_takes_no_namespace_is_denied_unless_a_rule_spells_its_name() {
         "projects_list",
         "nodes_log",
         "nodes_top",
-        "configuration_view",
         "kiali_get_trace_details",
     ];
     for tool in none {
