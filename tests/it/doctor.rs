@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What was told, and the exit code.
-struct Told {
+pub struct Told {
     code: Option<i32>,
     findings: Vec<Value>,
     text: String,
@@ -23,7 +23,7 @@ struct Told {
 impl Told {
     /// The one finding of a check with this mark that says this and advises that.
     #[track_caller]
-    fn has(&self, check: &str, mark: &str, says: &str, advice: &str) -> &Self {
+    pub fn has(&self, check: &str, mark: &str, says: &str, advice: &str) -> &Self {
         let fits = |finding: &&Value| {
             let text = |field: &str| finding[field].as_str().unwrap_or_default();
             text("check") == check
@@ -37,7 +37,7 @@ impl Told {
 
     /// An error of this kind, and the exit code that says so.
     #[track_caller]
-    fn fails(&self, check: &str, says: &str, advice: &str) -> &Self {
+    pub fn fails(&self, check: &str, says: &str, advice: &str) -> &Self {
         assert_eq!(self.code, Some(1), "{}", self.text);
         self.has(check, "error", says, advice)
     }
@@ -71,11 +71,11 @@ async fn doctor_with(setup: &Setup, arguments: &[&str], more: &[(&str, &str)]) -
     Told { code, findings, text }
 }
 
-async fn doctor(setup: &Setup) -> Told {
+pub async fn doctor(setup: &Setup) -> Told {
     doctor_with(setup, &[], &[]).await
 }
 
-async fn migrated(setup: Setup) -> Setup {
+pub async fn migrated(setup: Setup) -> Setup {
     regreen::db::migrations::Migrations::default()
         .run(&pool(&setup.env()["DATABASE_URL"]).await)
         .await

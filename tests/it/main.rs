@@ -32,6 +32,7 @@ mod conversations;
 mod crashes;
 mod definitions;
 mod doctor;
+mod doctor_trackers;
 mod examples;
 mod examples_run;
 mod examples_shape;
