@@ -168,7 +168,7 @@ async fn credentials_of_a_cluster_are_read_by_no_model_unless_a_rule_names_them(
         std::fs::write(&everything, "[[rule]]\ntool = [\"*\", \"resources_*\"]\ndecision = \"allow\"\n")
             .unwrap();
         let naming = folder.path().join("naming.toml");
-        let rule = "[[rule]]\ntool = \"resources_get\"\nplace = \"chat\"\ncheck = { kind = { one_of = [\"Secret\"] } }\ndecision = \"allow\"\n";
+        let rule = "[[rule]]\ntool = \"resources_get\"\nplace = \"chat\"\ncheck = { kind = { enum = [\"Secret\"] } }\ndecision = \"allow\"\n";
         std::fs::write(&naming, rule).unwrap();
         for policy in [None, everything.to_str(), naming.to_str()] {
             let model = FakeModel::start(Vec::new()).await;
