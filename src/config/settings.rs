@@ -310,7 +310,7 @@ const GENERAL: &[Setting] = &[
         "tracker.comment_tool",
         &["REGREEN_TRACKER_COMMENT_TOOL"],
         "",
-        "Its tool that comments on an issue. Unset: found out, such as `add_comment` or `add_issue_comment`.",
+        "Its tool that comments. Unset: found out.",
     ),
     s(
         "tracker.create_arguments",

@@ -1,3 +1,5 @@
+//! What is asked of servers of trackers, by the schemas of their tools.
+
 use super::*;
 
 fn tracker() -> Tracker {

@@ -1,3 +1,5 @@
+//! Kinds that hold credentials, however they are spelled, and the rules that let them be read.
+
 use super::*;
 use crate::domain::policy::{Asker, Check, Decision, Patterns, Place, Policy, Reads, Ruling, Target};
 use crate::domain::{Access, Role};
