@@ -310,7 +310,7 @@ const GENERAL: &[Setting] = &[
         "tracker.comment_tool",
         &["REGREEN_TRACKER_COMMENT_TOOL"],
         "",
-        "Its tool that comments. Unset: found out.",
+        "Its tool to comment. Unset: found out.",
     ),
     s(
         "tracker.create_arguments",
