@@ -306,12 +306,7 @@ const GENERAL: &[Setting] = &[
         "",
         "Its tool that lists issues; a retry looks there for the issue it filed. Unset: found out, such as `list_issues`.",
     ),
-    s(
-        "tracker.comment_tool",
-        &["REGREEN_TRACKER_COMMENT_TOOL"],
-        "",
-        "Its tool to comment. Unset: found out.",
-    ),
+    s("tracker.comment_tool", &["REGREEN_TRACKER_COMMENT_TOOL"], "", "Its tool to comment, else found out."),
     s(
         "tracker.create_arguments",
         &["REGREEN_TRACKER_CREATE_ARGUMENTS"],
