@@ -1,7 +1,6 @@
 //! Reports, their leases and their steps.
 
-use crate::domain::recognition::Names;
-use crate::domain::{Failure, Fingerprint, Report, ReportStatus, Step, StepName};
+use crate::domain::{Failure, Report, ReportStatus, Step, StepName};
 use crate::evidence::redact;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgExecutor;
@@ -334,41 +333,6 @@ pub async fn wait(db: impl PgExecutor<'_>, id: Uuid, token: Uuid) -> sqlx::Resul
          where id = $1 and lease_token = $2",
         id,
         token
-    )
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Where a report belongs.
-#[derive(Debug)]
-pub struct Placement<'a> {
-    /// Its incident.
-    pub incident: Uuid,
-    /// Whether it investigates the cause.
-    pub leads: bool,
-    /// What it can be recognised by.
-    pub names: &'a Names,
-}
-
-/// Places a report under its incident.
-pub async fn place(
-    db: impl PgExecutor<'_>,
-    (id, token): (Uuid, Uuid),
-    placement: &Placement<'_>,
-) -> sqlx::Result<bool> {
-    let texts =
-        |names: &mut dyn Iterator<Item = &Fingerprint>| names.map(|name| name.0.clone()).collect::<Vec<_>>();
-    let (placing, fine) = (texts(&mut placement.names.placing()), texts(&mut placement.names.fine.iter()));
-    let done = sqlx::query!(
-        "update reports set incident_id = $3, leads = $4, fingerprints = $5, fine_fingerprints = $6
-         where id = $1 and lease_token = $2",
-        id,
-        token,
-        placement.incident,
-        placement.leads,
-        &placing,
-        &fine
     )
     .execute(db)
     .await?;

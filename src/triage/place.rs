@@ -5,9 +5,9 @@ use super::recognise::{Recognised, recognised};
 use super::run::{Halt, Held, unless_stopped};
 use crate::app::App;
 use crate::clock;
-use crate::db::fingerprints;
+use crate::db::fingerprints::{self, Placement};
 use crate::db::incidents::{self, Sighting};
-use crate::db::reports::{self, Placement};
+use crate::db::reports;
 use crate::domain::recognition::Names;
 use crate::domain::{Evidence, Fingerprint, Incident, Report, StepName};
 use crate::evidence::outside::Told;
@@ -65,7 +65,7 @@ pub(super) async fn place(
         incident.namespace.clone_from(&report.failure.namespace);
     }
     let placement = Placement { incident: incident.id, leads, names: &recognised.all() };
-    if !reports::place(&mut *transaction, (report.id, held.token), &placement).await? {
+    if !fingerprints::place(&mut *transaction, (report.id, held.token), &placement).await? {
         return Err(Halt::Lost);
     }
     let detail = match (known, leads) {
