@@ -5,7 +5,7 @@ use super::forms::{self, Kind, Refused, field};
 use super::multipart::Uploaded;
 use super::page::{self, Trouble, value};
 use crate::app::App;
-use crate::domain::{Caller, Role};
+use crate::domain::Caller;
 use crate::http::{Problem, report_failure};
 use crate::triage::Intake;
 use axum::extract::State;
@@ -39,25 +39,24 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     Asked(asked): Asked<BTreeMap<String, String>>,
 ) -> Result<Html<String>, Trouble> {
-    let sent = asked.get("reported").and_then(|id| id.parse::<Uuid>().ok());
     let filled =
         FIELDS.iter().filter_map(|(name, _)| asked.get(*name).map(|text| ((*name).to_owned(), text)));
     let filled: BTreeMap<String, &String> = filled.collect();
-    form(&app, value(&filled), sent, None).await
+    form(&app, value(&filled), None).await
 }
 
 async fn form(
     app: &App,
     was: minijinja::Value,
-    reported: Option<Uuid>,
     problem: Option<&Problem>,
 ) -> Result<Html<String>, Trouble> {
+    let errors = problem.map_or(&[][..], |problem| &problem.errors);
     let size = i64::try_from(app.config.server.body_limit).unwrap_or(i64::MAX);
     let cluster = app.config.mcp.iter().any(|server| server.name == app.config.cluster.server);
     let values = context! {
         was, size, cluster,
-        reported => reported.map(value),
         problem => problem.map(value),
+        wrong_fields => errors.iter().map(|error| error.field.clone()).collect::<Vec<_>>(),
         // Sent again, it is the same report.
         key => format!("page-{}", Uuid::new_v4()),
     };
@@ -70,17 +69,13 @@ pub(super) async fn send(
     uploaded: Uploaded,
 ) -> Result<Response, Trouble> {
     let key = field(&uploaded.sent, "key").to_owned();
-    let role = caller.role;
     let taken = match fields(&uploaded) {
         Ok(fields) => report_failure::of_form(&app, caller, fields, &key).await,
         Err(problem) => Err(problem),
     };
     let problem = match taken {
-        Ok(Intake::Accepted(id) | Intake::Repeated(id)) if role >= Role::Viewer => {
-            return Ok(Redirect::to(&format!("/reports/{id}")).into_response());
-        }
         Ok(Intake::Accepted(id) | Intake::Repeated(id)) => {
-            return Ok(Redirect::to(&format!("/reports/new?reported={id}")).into_response());
+            return Ok(Redirect::to(&format!("/reports/{id}")).into_response());
         }
         Ok(Intake::KeyReused(id)) => {
             let detail = format!(
@@ -92,7 +87,7 @@ pub(super) async fn send(
         Err(problem) => return Err(problem.into()),
     };
     let refused = Refused::new(uploaded.sent, problem);
-    let page = form(&app, value(&refused.sent), None, Some(&refused.problem)).await?;
+    let page = form(&app, value(&refused.sent), Some(&refused.problem)).await?;
     Ok((refused.problem.code(), page).into_response())
 }
 

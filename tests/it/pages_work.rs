@@ -200,7 +200,7 @@ async fn cited(page: &Page) -> serde_json::Value {
 
 /// Where the cited line is, and whether the lines are beneath each other.
 const CITED: &str = "(() => { const line = document.querySelector('li.cited'), box = document.getElementById('log').getBoundingClientRect(), at = line.getBoundingClientRect(); \
-         return {number: line.dataset.number, seen: at.top >= Math.max(box.top, 0) && at.bottom <= Math.min(box.bottom, innerHeight), \
+         return {number: line.dataset.number, seen: at.top >= Math.max(box.top, 0) && at.top + 20 <= Math.min(box.bottom, innerHeight), \
          wide: document.getElementById('log').scrollWidth > document.getElementById('log').clientWidth + 1, \
          apart: [...document.querySelectorAll('#log li')].every((li, i, all) => !i || Math.abs(all[i - 1].getBoundingClientRect().bottom - li.getBoundingClientRect().top) < 1)}; })()";
 
