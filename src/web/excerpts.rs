@@ -123,7 +123,9 @@ fn cut(text: &str, claim: &Claim) -> Option<Excerpt> {
     let mut lines = Vec::new();
     for (number, line) in (1..).zip(text.lines()).skip(from - 1).take(to + 1 - from) {
         let cited = (first..=last).contains(&number);
-        let quoted = quotes.iter().filter(|_| cited).find_map(|quote| {
+        // A quote that is all of the line is not marked within it.
+        let mut within = quotes.iter().filter(|quote| cited && **quote != line.trim());
+        let quoted = within.find_map(|quote| {
             let at = line.find(quote)?;
             Some(at..at + quote.len())
         });
@@ -195,10 +197,10 @@ mod unit {
         let of = |claim| shown(&cut(text, &claim).unwrap());
         assert_eq!(
             of(claim(3, 3, Some(" error: no "))),
-            " 1 []one\n 2 []two\n>3 the [error: no] space left\n 4 []four\n 5 []five"
+            " 1 one[]\n 2 two[]\n>3 the [error: no] space left\n 4 four[]\n 5 five[]"
         );
-        assert_eq!(of(claim(1, 1, None)), ">1 []one\n 2 []two\n 3 []the error: no space left");
-        assert_eq!(of(claim(6, 9, None)), " 4 []four\n 5 []five\n>6 []six");
+        assert_eq!(of(claim(1, 1, None)), ">1 []one\n 2 two[]\n 3 the error: no space left[]");
+        assert_eq!(of(claim(6, 9, None)), " 4 four[]\n 5 five[]\n>6 []six");
         assert_eq!(cut(text, &claim(3, 3, None)).unwrap().cited, "the error: no space left");
         for (first, last) in [(0, 1), (7, 7), (3, 2)] {
             assert_eq!(cut(text, &claim(first, last, None)), None, "{first}-{last}");
@@ -211,7 +213,7 @@ mod unit {
         let excerpt = cut(&text, &claim(2, 2, None)).unwrap();
         let shown: Vec<&str> = excerpt.lines.iter().map(|line| line.before.as_str()).collect();
         assert!(shown[0].ends_with("word word … (201 characters more)"), "{}", shown[0]);
-        assert_eq!(shown[1], "error");
+        assert_eq!(excerpt.cited, "error");
         assert!(shown[2].ends_with("xxx … (100 characters more)"), "{}", shown[2]);
     }
 

@@ -45,11 +45,7 @@ pub(super) async fn show(
     form(&app, value(&filled), None).await
 }
 
-async fn form(
-    app: &App,
-    was: minijinja::Value,
-    problem: Option<&Problem>,
-) -> Result<Html<String>, Trouble> {
+async fn form(app: &App, was: minijinja::Value, problem: Option<&Problem>) -> Result<Html<String>, Trouble> {
     let errors = problem.map_or(&[][..], |problem| &problem.errors);
     let size = i64::try_from(app.config.server.body_limit).unwrap_or(i64::MAX);
     let cluster = app.config.mcp.iter().any(|server| server.name == app.config.cluster.server);
