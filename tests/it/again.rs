@@ -133,6 +133,17 @@ async fn an_incident_is_investigated_again_and_keeps_its_issue() {
     app.stop().await;
 }
 
+/// Many at once; those that are resolved are skipped.
+async fn many_at_once(app: &TestApp, ids: [&str; 4]) {
+    let many = app.send("/api/incidents/resolve", &json!({"ids": ids})).await;
+    assert_eq!(many.status, 200, "{:?}", many.body);
+    let counts = ["resolved", "skipped"].map(|name| many.body[name].as_array().unwrap().len());
+    assert_eq!(counts, [2, 1], "{:?}", many.body);
+    for body in [json!({}), json!({"ids": []}), json!({"ids": ["x"]}), json!({"ids": "x"})] {
+        assert_eq!(app.send("/api/incidents/resolve", &body).await.status, 422, "{body}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incident_is_resolved_and_reopened_and_many_at_once() {
     let app = Setup::bare().await.start().await;
@@ -195,14 +206,7 @@ async fn an_incident_is_resolved_and_reopened_and_many_at_once() {
         said.as_array().unwrap().iter().map(|said| said["verdict"].as_str().unwrap()).collect();
     assert_eq!(verdicts, ["closed", "reopened", "closed"], "{said}");
     assert_eq!((&said[1]["author"], &said[1]["origin"]), (&json!("user"), &json!("person")));
-    // Many at once; those that are resolved are skipped.
-    let many = app.send("/api/incidents/resolve", &json!({"ids": [valve, gauge, pump, gauge]})).await;
-    assert_eq!(many.status, 200, "{:?}", many.body);
-    let counts = ["resolved", "skipped"].map(|name| many.body[name].as_array().unwrap().len());
-    assert_eq!(counts, [2, 1], "{:?}", many.body);
-    for body in [json!({}), json!({"ids": []}), json!({"ids": ["x"]}), json!({"ids": "x"})] {
-        assert_eq!(app.send("/api/incidents/resolve", &body).await.status, 422, "{body}");
-    }
+    many_at_once(&app, [&valve, &gauge, &pump, &gauge]).await;
     let record = app.get("/api/audit?action=incident.reopened").await.body;
     assert_eq!(record["entries"].as_array().unwrap().len(), 1, "{record}");
     app.stop().await;
