@@ -204,6 +204,9 @@ fn check_config(file: Option<&Path>) -> ExitCode {
             outln!(
                 "The configuration is good.\n  model      {model}\n  database   {database}\n  MCP        {servers}\n  policy     {policy}\n  issues go  {tracker}"
             );
+            for warning in &config.warnings {
+                println!("  warning    {warning}");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -60,6 +60,9 @@ pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode
     // Nobody sends requests to a worker.
     let delay = if roles == Roles::Work { Duration::ZERO } else { config.server.stop_delay };
     shutdown.on_signals(delay).context("cannot listen for signals")?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let service = start(config, roles, shutdown.clone()).await?;
     if let Some(address) = service.address {
         tracing::info!(%address, "serving: the pages are at /, the API is described at /docs");

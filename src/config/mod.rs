@@ -11,7 +11,9 @@ mod notify;
 mod policy;
 mod reach;
 mod reader;
+mod replaced;
 mod retention;
+mod server;
 mod servers;
 mod settings;
 mod telemetry;
@@ -27,6 +29,7 @@ pub use notify::{Channel, Forge, ForgeKind, Target};
 pub use reach::is_off_limits;
 pub use reader::{Env, Mistake};
 pub use retention::{LEAST_KEPT, Retention};
+pub use server::Server;
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
 pub use telemetry::{Log, Telemetry};
 pub use tracker::{Tracker, TrackerKind};
@@ -37,7 +40,6 @@ use crate::evidence::untrusted::links::Links;
 use anyhow::Context as _;
 use reader::Reader;
 use secrecy::{ExposeSecret as _, SecretString};
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,37 +101,12 @@ pub struct Config {
     pub log: Log,
     /// Where logs and traces go beside it.
     pub telemetry: Telemetry,
+    /// What people have to know of settings that are good, a sentence each.
+    pub warnings: Vec<String>,
     /// Every setting as it is in effect, for people.
     pub effective: Vec<Effective>,
     /// Over these, the tables and the files they name: a change shows.
     pub digest: String,
-}
-
-/// Listening.
-#[derive(Debug, Clone)]
-pub struct Server {
-    /// Address.
-    pub bind: IpAddr,
-    /// Port; 0 picks a free one.
-    pub port: u16,
-    /// Address of its own for metrics and probes.
-    pub metrics_bind: Option<SocketAddr>,
-    /// For links; without a trailing slash.
-    pub public_url: Option<String>,
-    /// Largest body in bytes.
-    pub body_limit: usize,
-    /// Longest wait of a reporter.
-    pub wait: Duration,
-    /// Time between SIGTERM and the stop.
-    pub stop_delay: Duration,
-    /// Longest wait of a stop.
-    pub shutdown_grace: Duration,
-    /// Connections at the same time.
-    pub max_connections: usize,
-    /// Longest rest of a connection, or time for a header.
-    pub header_timeout: Duration,
-    /// Time for a body, whatever its size.
-    pub body_timeout: Duration,
 }
 
 /// PostgreSQL.
@@ -259,11 +236,16 @@ impl std::fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// Reads the process environment.
+/// Reads the process environment. `container` is set in a container, by whoever runs it or by the marks that engines leave.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn process_env(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    let value = std::env::var(name).ok();
+    if name != "container" || value.is_some() {
+        return value;
+    }
+    let has_mark = ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists());
+    (has_mark || std::env::var("KUBERNETES_SERVICE_HOST").is_ok()).then(|| "oci".to_owned())
 }
 
 impl Config {
@@ -289,7 +271,7 @@ impl Config {
     pub fn from_layers(file: &toml::Table, env: Env<'_>) -> Result<Self, Mistakes> {
         let mut r = Reader::new(env, file);
         let mcp = servers::read(&mut r, file);
-        let server = server(&mut r);
+        let server = server::read(&mut r);
         let model = model(&mut r);
         let cluster = cluster(&mut r);
         let tracker = tracker::read(&mut r, &mcp);
@@ -330,6 +312,7 @@ impl Config {
             pages: r.text("pages.folder").map(PathBuf::from),
             telemetry: telemetry::read(&mut r),
             log: telemetry::log(&mut r),
+            warnings: r.warnings(),
             effective: r.effective(),
             digest: digest::of(&r, file),
         };
@@ -347,49 +330,6 @@ impl Config {
 fn links(r: &mut Reader<'_>) -> Links {
     let hosts = added::globs_of(r, "privacy.link_hosts");
     Links::new(&hosts, r.text("server.public_url").as_deref())
-}
-
-fn server(r: &mut Reader<'_>) -> Server {
-    Server {
-        bind: r
-            .number("server.bind", "an IP address")
-            .map_or(IpAddr::from([127, 0, 0, 1]), |Address(address)| address),
-        port: r.bounded("server.port", 0, u16::MAX),
-        metrics_bind: socket(r, "server.metrics_bind"),
-        public_url: r.url("server.public_url").map(|url| url.trim_end_matches('/').to_owned()),
-        body_limit: r.bounded("server.body_limit", 1024, 1 << 30),
-        wait: r.duration("server.wait"),
-        stop_delay: r.duration("server.stop_delay"),
-        shutdown_grace: r.duration("server.shutdown_grace"),
-        max_connections: r.bounded("server.max_connections", 1, 1_000_000),
-        header_timeout: r.duration("server.header_timeout"),
-        body_timeout: r.duration("server.body_timeout"),
-    }
-}
-
-fn socket(r: &mut Reader<'_>, key: &str) -> Option<SocketAddr> {
-    let text = r.text(key)?;
-    let address = text.parse().ok();
-    if address.is_none() {
-        r.mistake(key, format!("`{text}` is not an address and a port, such as 0.0.0.0:9090"));
-    }
-    address
-}
-
-/// An address with the default `Reader::number` asks for.
-struct Address(IpAddr);
-
-impl Default for Address {
-    fn default() -> Self {
-        Self(IpAddr::from([127, 0, 0, 1]))
-    }
-}
-
-impl std::str::FromStr for Address {
-    type Err = std::net::AddrParseError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
 }
 
 fn database(r: &mut Reader<'_>, env: Env<'_>) -> Database {

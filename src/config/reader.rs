@@ -1,6 +1,7 @@
 //! Reads single settings from the layers and collects every mistake, so that one run explains them all.
 
 use super::MIN_SECRET;
+use super::replaced::{self, Replaced};
 use super::settings::{Effective, SECRETS, SETTINGS, Setting};
 use crate::evidence::redact::Redactor;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -29,16 +30,22 @@ impl std::fmt::Display for Mistake {
     }
 }
 
+fn setting(key: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.key == key).expect("keys are written in the settings table")
+}
+
 /// The layers: environment over file over default.
 pub(super) struct Reader<'a> {
     env: Env<'a>,
     file: BTreeMap<String, String>,
+    replaced: Replaced,
     pub(super) mistakes: Vec<Mistake>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(env: Env<'a>, file: &toml::Table) -> Self {
-        let mut reader = Self { env, file: BTreeMap::new(), mistakes: Vec::new() };
+        let mut reader =
+            Self { env, file: BTreeMap::new(), replaced: Replaced::default(), mistakes: Vec::new() };
         for (section, value) in file {
             if matches!(section.as_str(), "mcp" | "notify" | "price") {
                 continue;
@@ -57,7 +64,14 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+        let bind = reader.set("server.bind").map(|(value, _)| value);
+        reader.replaced = replaced::defaults(env, |key| reader.set(key).is_some(), bind.as_deref());
         reader
+    }
+
+    /// What people have to know of settings that are good.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.replaced.warnings.clone()
     }
 
     fn unknown(&mut self, key: &str) {
@@ -76,20 +90,25 @@ impl<'a> Reader<'a> {
 
     /// The text of a setting and the name its value came by; empty values count as unset.
     fn lookup(&self, key: &str) -> (Option<String>, String) {
-        let setting: &Setting = SETTINGS
-            .iter()
-            .find(|setting| setting.key == key)
-            .expect("keys are written in the settings table");
-        for name in setting.env {
+        if let Some((value, name)) = self.set(key) {
+            return (Some(value), name);
+        }
+        if let Some(value) = self.replaced.values.get(key) {
+            return (Some((*value).to_owned()), format!("`{key}` (default of the Python agent)"));
+        }
+        let default = setting(key).default;
+        ((!default.is_empty()).then(|| default.to_owned()), format!("`{key}`"))
+    }
+
+    /// The same, when somebody set it.
+    fn set(&self, key: &str) -> Option<(String, String)> {
+        for name in setting(key).env {
             if let Some(value) = (self.env)(name).filter(|value| !value.trim().is_empty()) {
-                return (Some(value.trim().to_owned()), format!("`{key}` ({name})"));
+                return Some((value.trim().to_owned(), format!("`{key}` ({name})")));
             }
         }
-        if let Some(value) = self.file.get(key).filter(|value| !value.trim().is_empty()) {
-            return (Some(value.trim().to_owned()), format!("`{key}` (file)"));
-        }
-        let default = (!setting.default.is_empty()).then(|| setting.default.to_owned());
-        (default, format!("`{key}`"))
+        let value = self.file.get(key).filter(|value| !value.trim().is_empty())?;
+        Some((value.trim().to_owned(), format!("`{key}` (file)")))
     }
 
     /// Every setting as it is in effect.

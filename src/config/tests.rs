@@ -45,6 +45,49 @@ fn the_variables_of_the_replaced_agent_keep_their_meaning() {
     assert!(!format!("{:?}", config.model).contains("sk-1"), "secrets do not print");
 }
 
+/// What the Python agent required, and no more.
+const REQUIRED: [(&str, &str); 4] = [
+    ("LITELLM_URL", "http://litellm:4000"),
+    ("LITELLM_API_KEY", "sk-1"),
+    ("MCP_OPENSHIFT_URL", "http://mcp-openshift:8080/sse"),
+    ("MCP_GITEA_URL", "http://mcp-gitea:8080/mcp"),
+];
+
+#[test]
+fn what_the_replaced_agent_required_is_enough() {
+    let config = load("", &REQUIRED).unwrap();
+    let (model, tracker) = (config.model.unwrap(), config.tracker.unwrap());
+    assert_eq!(model.name, "openai/Llama-4-Scout-17B-16E-W4A16");
+    assert_eq!((tracker.owner.as_str(), tracker.repo.as_str()), ("user1", "mcp"));
+    assert!(config.server.bind.is_loopback() && config.warnings.len() == 2, "{:?}", config.warnings);
+    let whole = [("LITELLM_MODEL", "m"), ("GITEA_OWNER", "o"), ("GITEA_REPO", "r")];
+    let config = load("", &[&REQUIRED[..], &whole].concat()).unwrap();
+    assert_eq!((config.model.unwrap().name.as_str(), config.warnings.len()), ("m", 0));
+    assert!(mistakes("", &REQUIRED[..3]).contains("`model.name`"), "one is missing");
+    let half = [&REQUIRED[..], &[("GITEA_OWNER", "o")]].concat();
+    assert!(mistakes("", &half).contains("`tracker.repo`"), "no half of a place for issues is made up");
+}
+
+#[test]
+fn in_a_container_the_replaced_agent_was_reached_by_others() {
+    let with = |more: &[(&'static str, &'static str)]| load("", &[&REQUIRED[..], more].concat());
+    let bound =
+        |config: &Config| (config.server.bind.to_string(), config.auth.is_on(), config.warnings.len());
+    let (container, port) = (("container", "oci"), ("PORT", "8080"));
+    let (all, own) = (("REGREEN_BIND", "0.0.0.0"), ("REGREEN_BIND", "127.0.0.1"));
+    let told = with(&[container, port]).unwrap();
+    assert_eq!(bound(&told), ("0.0.0.0".to_owned(), false, 3));
+    assert!(told.warnings[2].contains("set REGREEN_AUTH"), "{:?}", told.warnings);
+    assert_eq!(bound(&with(&[container, all]).unwrap()), ("0.0.0.0".to_owned(), false, 3));
+    for here in [&[container][..], &[port], &[container, port, own]] {
+        assert_eq!(bound(&with(here).unwrap()), ("127.0.0.1".to_owned(), false, 2), "{here:?}");
+    }
+    let keys = with(&[container, port, ("REGREEN_AUTH", "keys")]).unwrap();
+    assert_eq!(bound(&keys), ("0.0.0.0".to_owned(), true, 2));
+    assert!(with(&[all]).unwrap_err().to_string().contains("`auth.ways`"), "not in a container");
+    assert!(mistakes("", &[container, port, all]).contains("`auth.ways`"), "not the agent's variables");
+}
+
 #[test]
 fn the_environment_wins_over_the_file() {
     let config = load("[server]\nport = 1", &[("REGREEN_PORT", "2")]).unwrap();

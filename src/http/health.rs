@@ -34,8 +34,23 @@ pub struct Ready {
     database: String,
 }
 
+/// Whether the service works.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Brief {
+    /// `healthy`, or `unhealthy`: reports cannot be taken.
+    status: &'static str,
+}
+
+/// Whether the service works, in a word and for everybody.
+#[utoipa::path(get, operation_id = "get_health_in_brief", path = "/health", tag = "health", responses((status = 200, body = Brief), (status = 503, body = Brief)))]
+pub async fn brief(State(app): State<Arc<App>>) -> Response {
+    let code = code(state(&app).await.status);
+    let status = if code == StatusCode::OK { "healthy" } else { "unhealthy" };
+    (code, Json(Brief { status })).into_response()
+}
+
 /// The service and its dependencies.
-#[utoipa::path(get, operation_id = "get_health", path = "/health", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
+#[utoipa::path(get, operation_id = "get_health", path = "/api/health", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub async fn health(State(app): State<Arc<App>>) -> Response {
     state(&app).await.into_response()
 }

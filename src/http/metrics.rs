@@ -91,6 +91,7 @@ async fn look(app: &App) -> String {
 pub fn beside(app: Arc<App>) -> Router {
     Router::new()
         .route("/metrics", get(tell))
+        .route("/health", get(health::brief))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .layer(PropagateRequestIdLayer::x_request_id())

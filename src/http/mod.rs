@@ -149,6 +149,7 @@ fn routes() -> Doors {
         .to(Viewer, routes!(usage::usage))
         .to(Viewer, routes!(metrics::tell))
         .to(Viewer, routes!(health::health))
+        .open(routes!(health::brief))
         .open(routes!(health::live))
         .open(routes!(health::ready))
 }

@@ -121,7 +121,7 @@ async fn a_wait_that_outlasts_its_limit_becomes_a_202() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_says_which_dependency_is_away() {
     let app = Setup::bare().await.set("MCP_OPENSHIFT_URL", "http://127.0.0.1:9/sse").start().await;
-    let health = app.get("/health").await;
+    let health = app.get("/api/health").await;
     assert_eq!((health.status, health.body["status"].as_str()), (200, Some("degraded")));
     assert_eq!(health.body["mcp_servers"][0]["name"], "openshift");
     assert!(health.body["mcp_servers"][0]["last_error"].is_string(), "{}", health.body);

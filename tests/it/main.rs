@@ -33,6 +33,7 @@ mod crashes;
 mod definitions;
 mod doctor;
 mod doctor_trackers;
+mod drop_in;
 mod examples;
 mod examples_run;
 mod examples_shape;

@@ -125,6 +125,6 @@ async fn headers_come_from_secrets_and_show_nowhere() {
     std::fs::write(&secret, "Bearer s3cret\n").unwrap();
     let app = app(&server, &format!("headers = {{ Authorization = \"file:{}\" }}", secret.display())).await;
     assert_eq!(call(&app, "look").await.unwrap(), "did \"look\"");
-    assert!(!app.get("/health").await.body.to_string().contains("s3cret"));
+    assert!(!app.get("/api/health").await.body.to_string().contains("s3cret"));
     app.stop().await;
 }

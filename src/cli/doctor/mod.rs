@@ -67,6 +67,7 @@ async fn examine(
 ) -> anyhow::Result<Vec<Finding>> {
     let http = app::http_client()?;
     let mut findings = vec![Finding::ok("settings", "can be used")];
+    findings.extend(config.warnings.iter().map(|warning| Finding::warning("settings", warning)));
     // First: servers that were added are stored there.
     let database = within("database", Database::look(config)).await;
     let Database { findings: of_database, added, spaces, keys } = database.unwrap_or_else(Database::late);

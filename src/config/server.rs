@@ -1,0 +1,75 @@
+//! Where the server listens, and what it takes.
+
+use super::reader::Reader;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Listening.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Address.
+    pub bind: IpAddr,
+    /// Port; 0 picks a free one.
+    pub port: u16,
+    /// Address of its own for metrics and probes.
+    pub metrics_bind: Option<SocketAddr>,
+    /// For links; without a trailing slash.
+    pub public_url: Option<String>,
+    /// Largest body in bytes.
+    pub body_limit: usize,
+    /// Longest wait of a reporter.
+    pub wait: Duration,
+    /// Time between SIGTERM and the stop.
+    pub stop_delay: Duration,
+    /// Longest wait of a stop.
+    pub shutdown_grace: Duration,
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// Longest rest of a connection, or time for a header.
+    pub header_timeout: Duration,
+    /// Time for a body, whatever its size.
+    pub body_timeout: Duration,
+}
+
+pub(super) fn read(r: &mut Reader<'_>) -> Server {
+    Server {
+        bind: r
+            .number("server.bind", "an IP address")
+            .map_or(IpAddr::from([127, 0, 0, 1]), |Address(address)| address),
+        port: r.bounded("server.port", 0, u16::MAX),
+        metrics_bind: socket(r, "server.metrics_bind"),
+        public_url: r.url("server.public_url").map(|url| url.trim_end_matches('/').to_owned()),
+        body_limit: r.bounded("server.body_limit", 1024, 1 << 30),
+        wait: r.duration("server.wait"),
+        stop_delay: r.duration("server.stop_delay"),
+        shutdown_grace: r.duration("server.shutdown_grace"),
+        max_connections: r.bounded("server.max_connections", 1, 1_000_000),
+        header_timeout: r.duration("server.header_timeout"),
+        body_timeout: r.duration("server.body_timeout"),
+    }
+}
+
+fn socket(r: &mut Reader<'_>, key: &str) -> Option<SocketAddr> {
+    let text = r.text(key)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        r.mistake(key, format!("`{text}` is not an address and a port, such as 0.0.0.0:9090"));
+    }
+    address
+}
+
+/// An address with the default `Reader::number` asks for.
+struct Address(IpAddr);
+
+impl Default for Address {
+    fn default() -> Self {
+        Self(IpAddr::from([127, 0, 0, 1]))
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = std::net::AddrParseError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
