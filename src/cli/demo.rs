@@ -195,7 +195,7 @@ fn invite(address: SocketAddr, all: &[Sample]) {
         "\nRegreen stays up: open http://{address} in a browser (the API is described at http://{address}/docs), or try:\n\n  \
          curl -s http://{address}/report-failure -H 'content-type: application/json' -d '{{\"namespace\":\"{}\",\"pod_name\":\"{}\"}}'\n  \
          curl -s http://{address}/api/incidents\n  \
-         curl -s http://{address}/health\n\nOther failed pods: {}\nCtrl-C ends it.",
+         curl -s http://{address}/api/health\n\nOther failed pods: {}\nCtrl-C ends it.",
         other.namespace,
         other.pod,
         all.iter().map(|sample| sample.pod).collect::<Vec<_>>().join(" ")

@@ -1,0 +1,169 @@
+"""Chat clients that people use, before a running server: LiteLLM as its model and as its client, aider, Open WebUI. `make verify-clients`
+installs them. LiteLLM answers for the model, with a text that stays the same, so that what comes through is known."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CHAT = ROOT / ".tools/chat"
+SAID = "The pod ran out of memory."
+QUESTION = "What failed?"
+# Open WebUI's own requests beside the chat, by the name of its task and the field that its answer is read from.
+TASKS = {"title": "title", "tags": "tags", "follow_up": "follow_ups", "queries": "queries"}
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def call(url, body=None, headers=(), method=None):
+    """Status and body; JSON as a value, all else as text."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, method=method, headers={"content-type": "application/json", **dict(headers)})
+    try:
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            status, text = answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        status, text = error.code, error.read().decode()
+    try:
+        return status, json.loads(text)
+    except ValueError:
+        return status, text
+
+
+@contextlib.contextmanager
+def running(command, folder, env, url):
+    """A program, once it answers at `url`; its end takes its children along."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log"
+    with log.open("w") as out:
+        child = subprocess.Popen(
+            command, cwd=folder, env={"PATH": os.environ["PATH"], "HOME": str(folder), **env}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            start_new_session=True)
+    try:
+        deadline = time.monotonic() + 300
+        while True:
+            with contextlib.suppress(OSError):
+                if call(url)[0] == 200:
+                    break
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{command[0]} does not answer at {url}:\n{log.read_text()[-4000:]}")
+            time.sleep(0.2)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        child.wait(60)
+
+
+def check(what, held, seen):
+    if not held:
+        raise SystemExit(f"FAILED  {what}\n{seen}")
+    print(f"ok      {what}", flush=True)
+
+
+def litellm(own):
+    settings = {"model_list": [
+        {"model_name": "fixed", "litellm_params": {"model": "openai/fixed", "api_key": "none", "mock_response": SAID}},
+        {"model_name": "troubleshooter", "litellm_params": {"model": "openai/troubleshooter", "api_base": f"{own}/v1", "api_key": "none"}}]}
+    return json.dumps(settings)
+
+
+def through_litellm(proxy):
+    body = {"model": "troubleshooter", "messages": [{"role": "user", "content": QUESTION}]}
+    status, answer = call(f"{proxy}/v1/chat/completions", body)
+    check("LiteLLM asks an agent", status == 200 and answer["choices"][0]["message"]["content"] == SAID, answer)
+    status, answer = call(f"{proxy}/v1/chat/completions", {**body, "stream": True})
+    events = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith("data: {")]
+    said = "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"])
+    check("LiteLLM streams an agent's answer", status == 200 and said == SAID and "[DONE]" in answer, answer)
+
+
+def through_aider(own, folder):
+    folder.mkdir()
+    command = [
+        CHAT / "aider/bin/aider", "--model", "openai/troubleshooter", "--openai-api-base", f"{own}/v1", "--openai-api-key", "none", "--message", QUESTION,
+        "--no-git", "--yes-always", "--no-show-model-warnings", "--no-check-update", "--analytics-disable", "--no-gitignore", "--no-pretty"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    done = subprocess.run(command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    check("aider asks an agent", done.returncode == 0 and SAID in done.stdout, done.stdout + done.stderr)
+
+
+def conversations(own):
+    return len(call(f"{own}/api/conversations")[1]["conversations"])
+
+
+def through_open_webui(own, base):
+    token = call(f"{base}/api/v1/auths/signin", {"email": "", "password": ""})[1]["token"]
+    headers = {"authorization": f"Bearer {token}"}
+    listed = [model["id"] for model in call(f"{base}/api/models", headers=headers)[1]["data"]]
+    check("Open WebUI lists the agents", "troubleshooter" in listed, listed)
+    before = conversations(own)
+    messages = [{"role": "user", "content": QUESTION}]
+    status, answer = call(f"{base}/api/chat/completions", {"model": "troubleshooter", "stream": False, "messages": messages}, headers)
+    check("Open WebUI asks an agent", status == 200 and answer["choices"][0]["message"]["content"] == SAID, answer)
+    check("the question is a conversation", conversations(own) == before + 1, conversations(own))
+    body = {"model": "troubleshooter", "prompt": QUESTION, "type": "web_search", "messages": [*messages, {"role": "assistant", "content": SAID}]}
+    for task, field in TASKS.items():
+        status, answer = call(f"{base}/api/v1/tasks/{task}/completions", body, headers)
+        text = answer["choices"][0]["message"]["content"] if status == 200 else ""
+        check(f"Open WebUI's task {task} is answered by the model alone", status == 200 and text == SAID, answer)
+    check("its tasks are no conversations", conversations(own) == before + 1, conversations(own))
+
+
+def without_model(own, base):
+    """Open WebUI reads JSON out of what it is told, with or without a model behind it."""
+    token = call(f"{base}/api/v1/auths/signin", {"email": "", "password": ""})[1]["token"]
+    body = {"model": "troubleshooter", "prompt": QUESTION, "type": "web_search", "messages": [{"role": "user", "content": QUESTION}]}
+    before = conversations(own)
+    for task, field in TASKS.items():
+        status, answer = call(f"{base}/api/v1/tasks/{task}/completions", body, {"authorization": f"Bearer {token}"})
+        text = answer["choices"][0]["message"]["content"] if status == 200 else ""
+        check(f"Open WebUI's task {task} is answered without a model", field in json.loads(text[text.find("{"):text.rfind("}") + 1] or "{}"), answer)
+    check("its tasks are no conversations without a model", conversations(own) == before, conversations(own))
+
+
+def open_webui(own, base, folder):
+    env = {
+        "DATA_DIR": str(folder / "data"), "OPENAI_API_BASE_URL": f"{own}/v1", "OPENAI_API_KEY": "none", "ENABLE_OLLAMA_API": "false", "WEBUI_AUTH": "false",
+        "OFFLINE_MODE": "true", "HF_HUB_OFFLINE": "1", "RAG_EMBEDDING_ENGINE": "openai", "RAG_OPENAI_API_BASE_URL": f"{own}/v1",
+        "ANONYMIZED_TELEMETRY": "false", "DO_NOT_TRACK": "true", "WEBUI_SECRET_KEY": "of-this-check-alone", "CORS_ALLOW_ORIGIN": base}
+    port = base.rsplit(":", 1)[1]
+    return running([CHAT / "open-webui/bin/open-webui", "serve", "--host", "127.0.0.1", "--port", port], folder, env, f"{base}/health")
+
+
+def main():
+    own, proxy, pages = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+    port = lambda url: url.rsplit(":", 1)[1]
+    database = {"DATABASE_URL": os.environ["DATABASE_URL"], "PORT": port(own), "REGREEN_LOG": "warn"}
+    model = {"LITELLM_URL": proxy, "LITELLM_MODEL": "fixed", "LITELLM_API_KEY": "none"}
+    serve = [ROOT / "target/debug/regreen", "serve"]
+    with tempfile.TemporaryDirectory(prefix="regreen-clients-") as name:
+        folder = pathlib.Path(name)
+        (folder / "litellm").mkdir()
+        (folder / "litellm/settings.yaml").write_text(litellm(own))
+        command = [CHAT / "litellm/bin/litellm", "--config", "settings.yaml", "--host", "127.0.0.1", "--port", port(proxy)]
+        ready = f"{own}/health/ready"
+        with open_webui(own, pages, folder / "open-webui"):
+            with running(command, folder / "litellm", {}, f"{proxy}/health/liveliness"), running(serve, folder / "own", {**database, **model}, ready):
+                through_litellm(proxy)
+                through_aider(own, folder / "aider")
+                through_open_webui(own, pages)
+            with running(serve, folder / "own", database, ready):
+                without_model(own, pages)
+    print("The clients work.")
+
+
+if __name__ == "__main__":
+    main()
