@@ -205,7 +205,7 @@ fn check_config(file: Option<&Path>) -> ExitCode {
                 "The configuration is good.\n  model      {model}\n  database   {database}\n  MCP        {servers}\n  policy     {policy}\n  issues go  {tracker}"
             );
             for warning in &config.warnings {
-                println!("  warning    {warning}");
+                outln!("  warning    {warning}");
             }
             ExitCode::SUCCESS
         }
