@@ -262,8 +262,8 @@ pub(super) fn misfits(tracker: &Tracker, operation: Operation, schema: &Value) -
         }
     }
     let wants = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let wants = wants
-        .filter(|name| !given.contains_key(*name) && !(operation == Operation::List && *name == "state"));
+    let wants =
+        wants.filter(|name| !(given.contains_key(*name) || operation == Operation::List && *name == "state"));
     found.extend(wants.map(|name| format!("it wants `{name}`, which nobody gives it")));
     found
 }
