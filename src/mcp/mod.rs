@@ -14,6 +14,7 @@ mod oversize;
 mod passthrough;
 mod server;
 mod sse;
+mod status;
 mod stdio;
 mod tool;
 mod websocket;
@@ -21,7 +22,7 @@ mod websocket;
 pub use call::{CallError, CallResult};
 pub use http::Connector;
 pub use listed::Unconfirmed;
-pub use server::{Phase, ServerStatus};
+pub use status::{Phase, ServerStatus};
 pub use tool::{McpTool, Offered};
 
 use crate::config::McpServer;

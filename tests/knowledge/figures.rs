@@ -17,9 +17,11 @@ const MODEL: &str = "REGREEN_BENCH_MODEL";
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["retrieval", folder] => retrieval::measure(folder).await,
-        ["retrieval", folder, "misses"] => retrieval::misses(folder).await,
-        ["scale", chunks] => scale::measure(chunks.parse().unwrap(), &process_env(MODEL).expect(MODEL)).await,
+        ["retrieval", folder] => Box::pin(retrieval::measure(folder)).await,
+        ["retrieval", folder, "misses"] => Box::pin(retrieval::misses(folder)).await,
+        ["scale", chunks] => {
+            Box::pin(scale::measure(chunks.parse().unwrap(), &process_env(MODEL).expect(MODEL))).await;
+        }
         _ => panic!("usage: knowledge_figures retrieval DIR [misses] | scale CHUNKS"),
     }
 }
