@@ -1,6 +1,7 @@
 //! What the cluster itself says of a pod: the kubelet's and the scheduler's own words on images, nodes, volumes and places. A
 //! log, the output of a probe or a command, and all that stands in a manifest are written by the workload's people.
 
+use super::pod::yaml;
 use super::template::mask;
 use crate::domain::{Diagnosis, Evidence, EvidenceKind};
 use serde_json::Value;
@@ -48,10 +49,6 @@ pub fn told(pieces: &[impl Borrow<Evidence>]) -> String {
         }
     }
     lines.join("\n")
-}
-
-fn yaml(text: &str) -> Option<Value> {
-    serde_norway::from_str(text).ok()
 }
 
 fn of_events(events: &Value) -> Vec<String> {

@@ -48,15 +48,7 @@ async fn known(app: &App, caller: &Caller, id: Uuid) -> Result<Incident, Problem
 }
 
 async fn close(app: &App, caller: &Caller, id: Uuid) -> Result<(), Problem> {
-    let said = Said {
-        verdict: Verdict::Closed,
-        cause: None,
-        fix: None,
-        link: None,
-        author: caller.author(None),
-        origin: "person",
-        delivery: None,
-    };
+    let said = Said::only(Verdict::Closed, caller.author(None), "person");
     app.knowledge.resolve(id, said).await?.map(|_| ()).ok_or_else(|| missing("incident"))
 }
 

@@ -135,13 +135,8 @@ pub async fn hear(
 /// What the event says about the incident; `None` when nothing that matters, or when we said it ourselves.
 fn said(kind: &str, event: &Event, tracker: &Tracker, delivery: Option<String>) -> Option<Said> {
     let base = Said {
-        verdict: Verdict::Closed,
-        cause: None,
-        fix: None,
-        link: None,
-        author: event.sender.login.chars().take(200).collect(),
-        origin: "tracker",
         delivery: delivery.map(|id| format!("{}/{}:{id}", tracker.owner, tracker.repo)),
+        ..Said::only(Verdict::Closed, event.sender.login.chars().take(200).collect(), "tracker")
     };
     match (kind, event.action.as_str(), &event.comment) {
         ("issues", "closed", _) => {

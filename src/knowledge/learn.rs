@@ -71,6 +71,14 @@ pub enum Reopened {
     Merged(Uuid),
 }
 
+impl Said {
+    /// A verdict and no more.
+    #[must_use]
+    pub fn only(verdict: Verdict, author: String, origin: &'static str) -> Self {
+        Self { verdict, cause: None, fix: None, link: None, author, origin, delivery: None }
+    }
+}
+
 impl Knowledge {
     /// Remembers a concluded investigation, within the caller's transaction.
     ///
@@ -178,15 +186,7 @@ impl Knowledge {
             return Ok(Reopened::CameBack(other.id));
         }
         incidents::reopen(&mut *transaction, incident).await?;
-        let said = Said {
-            verdict: Verdict::Reopened,
-            cause: None,
-            fix: None,
-            link: None,
-            author: author.to_owned(),
-            origin: "person",
-            delivery: None,
-        };
+        let said = Said::only(Verdict::Reopened, author.to_owned(), "person");
         self.note(&mut transaction, &known, said, now).await?;
         let open = incidents::get(&mut *transaction, incident).await?;
         transaction.commit().await?;

@@ -166,15 +166,7 @@ pub(super) async fn recheck(
         Ok(Search::Found(Issue { closed: true, url, .. })) => {
             tracing::info!(url, "the issue of a known cause was closed, and the cause is back");
             // Who closed it, only a webhook says.
-            let said = Said {
-                verdict: Verdict::Closed,
-                cause: None,
-                fix: None,
-                link: None,
-                author: tracker.server.clone(),
-                origin: "tracker",
-                delivery: None,
-            };
+            let said = Said::only(Verdict::Closed, tracker.server.clone(), "tracker");
             app.knowledge.resolve(incident, said).await?;
         }
         Ok(_) => {}
