@@ -29,7 +29,9 @@ pub(super) enum Kind {
 
 /// Open WebUI's tasks, by how they go on after this heading.
 const HEADING: &str = "### Task:";
-const UNDER_HEADING: [(&str, Kind); 9] = [
+const UNDER_HEADING: [(&str, Kind); 11] = [
+    ("Generate a concise title summarizing the chat history", Kind::TitleJson),
+    ("Predict 3-5 useful messages this user might naturally send next", Kind::FollowUps),
     ("Generate a concise, 3-5 word title", Kind::TitleJson),
     ("Create a concise, 3-5 word title with an emoji", Kind::TitleJson),
     ("Generate 1-3 broad tags categorizing the main themes", Kind::Tags),
@@ -226,6 +228,13 @@ mod tests {
         assert_eq!(recognised(&[said("user", &title)]), Some(Kind::TitleJson));
         assert_eq!(recognised(&[said("system", "Be kind."), said("user", &title)]), Some(Kind::TitleJson));
         assert_eq!(recognised(&[said("user", "hi"), said("assistant", "ho"), said("user", &title)]), None);
+        // As Open WebUI 0.12 words them.
+        for (task, kind) in [
+            ("Generate a concise title summarizing the chat history.", Kind::TitleJson),
+            ("Predict 3-5 useful messages this user might naturally send next to advance", Kind::FollowUps),
+        ] {
+            assert_eq!(recognised(&[said("user", &prompt(task, "{}"))]), Some(kind), "{task}");
+        }
         let libre = "Detect user language and write in the same language an extremely concise title for this conversation, which";
         assert_eq!(recognised(&[said("system", libre)]), Some(Kind::Title));
         for question in
