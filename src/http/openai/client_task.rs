@@ -229,11 +229,19 @@ mod tests {
         assert_eq!(recognised(&[said("system", "Be kind."), said("user", &title)]), Some(Kind::TitleJson));
         assert_eq!(recognised(&[said("user", "hi"), said("assistant", "ho"), said("user", &title)]), None);
         // As Open WebUI 0.12 words them.
-        for (task, kind) in [
-            ("Generate a concise title summarizing the chat history.", Kind::TitleJson),
-            ("Predict 3-5 useful messages this user might naturally send next to advance", Kind::FollowUps),
+        for (task, output, kind) in [
+            (
+                "Generate a concise title summarizing the chat history.",
+                "JSON format: { \"title\": \"your concise title here\" }",
+                Kind::TitleJson,
+            ),
+            (
+                "Predict 3-5 useful messages this user might naturally send next to advance",
+                "JSON format: { \"follow_ups\": [\"Suggested next message 1\"] }",
+                Kind::FollowUps,
+            ),
         ] {
-            assert_eq!(recognised(&[said("user", &prompt(task, "{}"))]), Some(kind), "{task}");
+            assert_eq!(recognised(&[said("user", &prompt(task, output))]), Some(kind), "{task}");
         }
         let libre = "Detect user language and write in the same language an extremely concise title for this conversation, which";
         assert_eq!(recognised(&[said("system", libre)]), Some(Kind::Title));
