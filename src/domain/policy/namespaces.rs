@@ -304,7 +304,7 @@ impl Bounds {
     fn describes(&self, path: &[String]) -> bool {
         let named = self.named.iter().map(|(known, _)| known);
         let mut all = named.chain(&self.kinds).chain(&self.versions).chain(&self.selectors);
-        all.any(|known| known.starts_with(path))
+        all.any(|known| known.len() > path.len() && known.starts_with(path))
     }
 
     /// Whether what a rule set of it is within too.
@@ -365,11 +365,21 @@ fn is_plain(text: &str) -> bool {
 }
 
 fn is_version(text: &str) -> bool {
-    let is_part =
-        |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c));
+    let is_part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
+    };
     // OpenShift's own settings bear names of kinds that are of a namespace elsewhere.
     let is_own = !text.contains("config.openshift.io");
-    text.is_empty() || (is_own && text.split('/').count() <= 2 && text.split('/').all(is_part))
+    // `group/version`, as the API has it: any other name after a slash could be one of a way, like `namespace/pod`.
+    let is_api = |version: &str| {
+        version.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let holds = match text.split_once('/') {
+        Some((group, version)) => is_part(group) && is_part(version) && is_api(version),
+        None => is_part(text),
+    };
+    text.is_empty() || (is_own && holds)
 }
 
 fn is_selector(text: &str) -> bool {
