@@ -279,7 +279,9 @@ async fn who_is_away_is_told_later_and_who_refuses_is_left_alone() {
     let page = app.get("/settings").await.body;
     let page = page.as_str().unwrap();
     assert!(
-        page.contains("refused</span> it answered 404") && page.contains("<td>new known<td>0s"),
+        page.contains("refused</span> it answered 404")
+            && page.contains("new known<td>")
+            && page.contains("0s\n<td>"),
         "{page}"
     );
     assert!(!page.contains(&receiver.url), "an address is a secret");

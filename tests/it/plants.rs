@@ -19,7 +19,7 @@ const COLLECTORS: &str = "Bearer collectors-own-key";
 const TRACKERS: &str = "a-webhook-secret-of-ours";
 
 /// Fields that hold no free text: names of Kubernetes, words of a list, names of what there is, times and ids.
-const PLAIN: [&str; 14] = [
+const PLAIN: [&str; 15] = [
     "namespace",
     "pod_name",
     "container_name",
@@ -34,6 +34,7 @@ const PLAIN: [&str; 14] = [
     "conversation_id",
     "agent_id",
     "incident_id",
+    "messages[].role",
 ];
 /// The model of a completion is the name of an agent.
 const AGENTS_NAME: &str = "POST /v1/chat/completions model";
@@ -428,6 +429,15 @@ async fn write(field: &mut Field) {
         "link": plants.url("link"), "author": plants.token("author")});
     let path = format!("/api/incidents/{id}/resolution");
     assert_eq!(field.send("POST /api/incidents/{id}/resolution", &path, body).await.status, 201);
+    // In place of an id.
+    let body = json!({"into": field.plants.token("incident to merge into")});
+    let path = format!("/api/incidents/{id}/merge");
+    assert_eq!(field.send("POST /api/incidents/{id}/merge", &path, body).await.status, 422);
+    let body = json!({"reports": [field.plants.token("report to split off")]});
+    let path = format!("/api/incidents/{id}/split");
+    assert_eq!(field.send("POST /api/incidents/{id}/split", &path, body).await.status, 422);
+    let body = json!({"ids": [field.plants.token("incident to resolve")]});
+    assert_eq!(field.send("POST /api/incidents/resolve", "/api/incidents/resolve", body).await.status, 422);
     let number = incident["issue_number"].as_i64().unwrap_or(1);
     let body = json!({"action": "created", "issue": {"number": number, "user": {"login": "regreen"}},
         "sender": {"login": field.plants.token("sender")},

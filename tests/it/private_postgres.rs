@@ -197,6 +197,22 @@ async fn a_socket_folder_that_somebody_prepared_is_not_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_an_owner_that_ends_takes_its_place() {
+    let folder = folder();
+    start_and_stop(folder.path()).await;
+    // Root keeps it where the server's user cannot go.
+    let places = ["postgres-control", "postgres"].map(|place| folder.path().join(place).join("owner.lock"));
+    let lock = std::fs::File::open(places.iter().find(|place| place.exists()).unwrap()).unwrap();
+    lock.try_lock().unwrap();
+    let mut starts = Box::pin(PrivatePostgres::start(folder.path(), None));
+    assert!(futures::poll!(&mut starts).is_pending(), "somebody else has the folder");
+    drop(lock);
+    let started = starts.await.unwrap();
+    assert!(started.is_owner());
+    started.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn data_of_another_major_version_is_left_alone_and_said_what_to_do_with() {
     let folder = folder();
     start_and_stop(folder.path()).await;

@@ -51,6 +51,8 @@ struct Server {
 struct Owned {
     /// Held by the owner until the end; a guest has none.
     lock: Option<File>,
+    /// What a guest takes when the owner is gone before its server answered.
+    awaited: Option<File>,
     /// None when the server was adopted.
     child: Option<Child>,
     /// Whether its data were made by this process.
@@ -67,20 +69,9 @@ impl PrivatePostgres {
         let programs = Programs::find(programs, &place)?;
         let folders = place.open()?;
         let lock = folders.control.file(LOCK)?;
-        let owned = match lock.try_lock() {
-            Ok(()) => true,
-            Err(TryLockError::WouldBlock) => false,
-            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
-        };
-        let held = Owned { lock: owned.then_some(lock), ..Owned::default() };
+        let held = Owned { awaited: Some(lock), ..Owned::default() };
         // Stopped by whatever way this is left.
         let server = Self(Arc::new(Server { place, folders, programs, owned: Mutex::new(held) }));
-        if owned && !server.0.answers().await {
-            let new = server.0.initialise()?;
-            let child = server.0.spawn()?;
-            let mut owned = server.0.owned();
-            (owned.child, owned.new) = (Some(child), new);
-        }
         server.0.wait_ready().await?;
         Ok(server)
     }
@@ -297,10 +288,38 @@ impl Server {
         command
     }
 
+    /// Takes the data folder, if nobody has it. Returns whether it was taken.
+    fn take(&self) -> anyhow::Result<bool> {
+        let mut owned = self.owned();
+        let Some(lock) = owned.awaited.take() else { return Ok(false) };
+        match lock.try_lock() {
+            Ok(()) => owned.lock = Some(lock),
+            Err(TryLockError::WouldBlock) => owned.awaited = Some(lock),
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the data folder"),
+        }
+        Ok(owned.lock.is_some())
+    }
+
+    /// Starts the server, unless a crash left one behind.
+    async fn begin(&self) -> anyhow::Result<()> {
+        if !self.answers().await {
+            let new = self.initialise()?;
+            let child = self.spawn()?;
+            let mut owned = self.owned();
+            (owned.child, owned.new) = (Some(child), new);
+        }
+        Ok(())
+    }
+
     async fn wait_ready(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START;
         loop {
+            // Also later: an owner may end before its server answers.
+            if self.take()? {
+                self.begin().await?;
+            }
             if self.answers().await {
+                self.owned().awaited = None;
                 return self.ensure_database().await;
             }
             if let Some(child) = &mut self.owned().child
