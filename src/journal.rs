@@ -381,7 +381,7 @@ pub fn hash(text: impl AsRef<[u8]>) -> String {
 #[must_use]
 pub fn request_hash(request: &Request) -> String {
     let tools: &[_] = &request.tools;
-    let asked = serde_json::to_vec(&(&request.messages, tools, &request.forced_tool));
+    let asked = serde_json::to_vec(&(&request.messages, tools, &request.choice.only()));
     hash(asked.unwrap_or_default())
 }
 

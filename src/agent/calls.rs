@@ -14,7 +14,7 @@ use crate::telemetry::trace::{KeyValue, Span, SpanKind};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Instant;
@@ -43,8 +43,8 @@ pub(super) struct Calls<'a> {
     pub(super) budget: Budget,
     pub(super) workspace: &'a Workspace,
     pub(super) watcher: Option<&'a Watcher>,
-    /// First answers by tool and arguments.
-    pub(super) seen: HashMap<String, String>,
+    /// Tools with arguments that were answered.
+    pub(super) seen: HashSet<String>,
     /// What left so far.
     pub(super) told: Told,
 }
@@ -68,7 +68,7 @@ impl Single<'_> {
     pub async fn make(self, cancel: &CancellationToken) -> ToolCallRecord {
         let Self { tool, call, budget, workspace, watcher } = self;
         let tools = [tool];
-        let (seen, told) = (HashMap::new(), Told::default());
+        let (seen, told) = (HashSet::new(), Told::default());
         let calls = Calls { tools: &tools, budget, workspace, watcher: Some(watcher), seen, told };
         let offered = [call.name.as_str()];
         let answer = Box::pin(calls.one(&call, 0, &offered, cancel));
@@ -90,7 +90,7 @@ impl Calls<'_> {
         let mut jobs = Vec::new();
         for (index, call) in calls.iter().enumerate() {
             let key = key(call);
-            let repeat = self.seen.get(&key).cloned();
+            let repeat = self.seen.contains(&key);
             let twin = *first.entry(key.clone()).or_insert(index);
             jobs.push((call, key, repeat, twin != index));
         }
@@ -99,12 +99,12 @@ impl Calls<'_> {
         for (index, (call, _, repeat, is_twin)) in jobs.iter().enumerate() {
             let call: &ToolCall = call;
             let answer: BoxFuture<'_, Answered> = match repeat {
-                Some(text) => Box::pin(std::future::ready(this.repeated(call, turn, text))),
-                None if *is_twin => {
+                true => Box::pin(std::future::ready(this.repeated(call, turn))),
+                false if *is_twin => {
                     let problem = "the same call stands above in this turn; see its result".to_owned();
                     Box::pin(std::future::ready(this.refused(call, turn, problem)))
                 }
-                None => Box::pin(this.one(call, turn, offered, cancel)),
+                false => Box::pin(this.one(call, turn, offered, cancel)),
             };
             run.push(Box::pin(this.watched(format!("{turn}.{}", index + 1), call, answer)));
         }
@@ -114,8 +114,8 @@ impl Calls<'_> {
         let at_once = if self.tools.iter().any(writes) { 1 } else { self.budget.parallel_calls.max(1) };
         let answers: Vec<Answered> = futures::stream::iter(run).buffered(at_once).collect().await;
         for ((_, key, repeat, is_twin), answer) in jobs.into_iter().zip(&answers) {
-            if repeat.is_none() && !is_twin && !answer.record.failed {
-                self.seen.insert(key, answer.text.clone());
+            if !repeat && !is_twin && !answer.record.failed {
+                self.seen.insert(key);
             }
         }
         answers
@@ -261,6 +261,13 @@ impl Calls<'_> {
             return Ok(self.workspace.fenced(&text));
         }
         let piece = self.workspace.add(format!("result of {}", call.name), text, red);
+        if tool.is_knowledge() {
+            self.workspace.mark_known(&piece.label);
+        }
+        let sent = sentences(&call.arguments);
+        if !sent.is_empty() {
+            self.workspace.note_sent(&piece.label, sent);
+        }
         let kept = Arc::clone(&piece);
         let excerpt = self.workspace.work(move |deadline| {
             let log = Log { text: &kept.text, red: &kept.red, good: None };
@@ -289,9 +296,14 @@ impl Calls<'_> {
         self.refused(call, turn, problem)
     }
 
-    fn repeated(&self, call: &ToolCall, turn: u32, first: &str) -> Answered {
-        let text = format!("You made this very call before; its result was:\n{first}");
-        self.answered(call, turn, text, false)
+    /// Whether there is nothing among these that was not answered before.
+    pub(super) fn all_repeated(&self, calls: &[ToolCall]) -> bool {
+        calls.iter().all(|call| self.seen.contains(&key(call)))
+    }
+
+    fn repeated(&self, call: &ToolCall, turn: u32) -> Answered {
+        let text = "You made this very call before: its result stands above. Conclude from what there is, or ask for something else.";
+        self.answered(call, turn, text.to_owned(), false)
     }
 
     fn refused(&self, call: &ToolCall, turn: u32, problem: String) -> Answered {
@@ -325,6 +337,23 @@ impl Calls<'_> {
         };
         Answered { text, record, finish: None, draft: None }
     }
+}
+
+/// The texts among arguments that say something: three words and more.
+fn sentences(arguments: &str) -> Vec<String> {
+    fn collect(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::String(text) if text.split_whitespace().count() >= 3 => found.push(text.to_lowercase()),
+            Value::Array(list) => list.iter().for_each(|value| collect(value, found)),
+            Value::Object(map) => map.values().for_each(|value| collect(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(value) = serde_json::from_str(arguments) {
+        collect(&value, &mut found);
+    }
+    found
 }
 
 /// Tool and arguments with the keys of objects in order, so that spelling does not matter.

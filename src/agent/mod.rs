@@ -9,6 +9,7 @@ mod tests;
 mod told;
 mod tool;
 mod workspace;
+mod written;
 
 pub use calls::Single;
 pub use event::{Event, Review, Watcher};

@@ -6,19 +6,25 @@ use super::fit::fit;
 use super::told::Told;
 use super::tool::Tool;
 use super::workspace::Workspace;
+use super::written;
 use crate::budget::Account;
 use crate::domain::{Budget, Message, Money, StopReason, ToolCallRecord, ToolSpec, Usage};
 use crate::journal;
-use crate::llm::{Completion, Heard, Model, ModelError, Request};
+use crate::llm::{Choice, Completion, Heard, Model, ModelError, Request};
 use crate::telemetry::trace::{KeyValue, Span, SpanKind, provider};
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Times a provider may call the context too long before the run gives up.
 const MAX_SHRINKS: u32 = 4;
+/// Turns that only repeat earlier calls before the model has to conclude.
+const MAX_REPEATS: u32 = 2;
+
+/// What is said below the last result before a model without a finishing tool has to answer.
+const LAST_TURN: &str = "\n\n(No more calls can be made: answer now, from what there is.)";
 
 /// A model with tools and a budget.
 pub struct Agent {
@@ -88,6 +94,8 @@ struct State {
     outcome: Outcome,
     context_tokens: usize,
     nudged: bool,
+    /// Turns in which nothing was asked that was not answered before.
+    repeats: u32,
     /// What the finishing tool would have accepted, had it not asked for a better one.
     draft: Option<Value>,
 }
@@ -116,6 +124,7 @@ impl Agent {
             outcome: Outcome { stop: StopReason::Turns, ..Outcome::answered() },
             context_tokens: self.budget.context_tokens,
             nudged: false,
+            repeats: 0,
             draft: None,
         };
         let turns = self.turns(&mut state, cancel);
@@ -149,26 +158,29 @@ impl Agent {
             budget: self.budget,
             workspace: &self.workspace,
             watcher: self.watcher.as_deref(),
-            seen: HashMap::new(),
+            seen: HashSet::new(),
             told: Told::default(),
         };
-        let all = self.offered(false);
+        let all: Arc<[ToolSpec]> = self.tools.iter().map(|tool| tool.spec().clone()).collect();
         for turn in 1..=self.budget.turns {
-            let used = self.account.as_ref().map_or(state.outcome.usage, |account| account.used().usage);
-            if used.total() >= self.budget.total_tokens {
-                let limit = self.budget.total_tokens;
-                return (StopReason::Tokens, Some(format!("the run used its {limit} tokens")));
+            if let Some(stop) = self.spent(state) {
+                return stop;
             }
-            let tools = if turn == self.budget.turns { self.offered(true) } else { Arc::clone(&all) };
-            let completion = match self.complete(state, &tools, turn).await {
+            let last =
+                turn == self.budget.turns || (state.repeats >= MAX_REPEATS && self.finishing_tool.is_some());
+            self.warn_of_last(state, last);
+            let completion = match self.complete(state, &all, last).await {
                 Ok(completion) => completion,
                 Err(stop) => return stop,
             };
             state.outcome.turns = turn;
             state.outcome.usage += completion.usage;
             self.tell(|| Event::Used { usage: state.outcome.usage });
-            let Completion { text, tool_calls, truncated, .. } = completion;
+            let Completion { text, mut tool_calls, truncated, .. } = completion;
             state.outcome.cut_off = truncated;
+            if tool_calls.is_empty() {
+                tool_calls = written::calls(&text, &all, self.finishing_tool, turn);
+            }
             if !text.trim().is_empty() {
                 state.outcome.text.clone_from(&text);
             }
@@ -179,7 +191,11 @@ impl Agent {
                     None => continue,
                 }
             }
-            let offered: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
+            let may = |tool: &&ToolSpec| !last || self.finishing_tool == Some(tool.name.as_str());
+            let offered: Vec<&str> = all.iter().filter(may).map(|tool| tool.name.as_str()).collect();
+            if calls.all_repeated(&tool_calls) {
+                state.repeats += 1;
+            }
             let answers = calls.answer(&tool_calls, turn, &offered, cancel).await;
             for (call, answer) in tool_calls.into_iter().zip(answers) {
                 state.outcome.calls.push(answer.record);
@@ -195,11 +211,22 @@ impl Agent {
         (StopReason::Turns, Some(format!("no conclusion within {turns} turns")))
     }
 
-    /// All tools; on the last turn only the finishing one.
-    fn offered(&self, last: bool) -> Arc<[ToolSpec]> {
-        let finishing = self.finishing_tool;
-        let wanted = |tool: &&Arc<dyn Tool>| !last || finishing.is_some_and(|name| tool.spec().name == name);
-        self.tools.iter().filter(wanted).map(|tool| tool.spec().clone()).collect()
+    /// That the run used what it may.
+    fn spent(&self, state: &State) -> Option<(StopReason, Option<String>)> {
+        let used = self.account.as_ref().map_or(state.outcome.usage, |account| account.used().usage);
+        let limit = self.budget.total_tokens;
+        let is_over = used.total() >= limit;
+        is_over.then(|| (StopReason::Tokens, Some(format!("the run used its {limit} tokens"))))
+    }
+
+    /// Says below the last result that an answer is due, where no finishing tool can be forced.
+    fn warn_of_last(&self, state: &mut State, last: bool) {
+        if last
+            && self.finishing_tool.is_none()
+            && let Some(Message::Tool { text, .. }) = state.messages.last_mut()
+        {
+            text.push_str(LAST_TURN);
+        }
     }
 
     /// One completion; a context that the provider finds too long is shortened and tried again.
@@ -207,7 +234,7 @@ impl Agent {
         &self,
         state: &mut State,
         tools: &Arc<[ToolSpec]>,
-        turn: u32,
+        last: bool,
     ) -> Result<Completion, (StopReason, Option<String>)> {
         for shrink in 0..=MAX_SHRINKS {
             if let Err(too_long) = fit(&mut state.messages, tools, state.context_tokens) {
@@ -215,11 +242,16 @@ impl Agent {
                 let detail = format!("{tokens} tokens are left when everything is shortened; {limit} fit");
                 return Err((StopReason::ContextTooLong, Some(detail)));
             }
-            let forced = (turn == self.budget.turns).then_some(self.finishing_tool).flatten();
+            // The list of tools stays the same over all turns, so that what a provider keeps of the prompt is of use.
+            let choice = match self.finishing_tool {
+                _ if !last => Choice::Any,
+                Some(name) => Choice::Only(name.to_owned()),
+                None => Choice::None,
+            };
             let request = Request {
                 messages: state.messages.clone(),
                 tools: Arc::clone(tools),
-                forced_tool: forced.map(ToOwned::to_owned),
+                choice,
                 account: self.account.clone(),
             };
             let asked = journal::asking(self.model.name(), &request);
@@ -228,7 +260,7 @@ impl Agent {
                 Some(watcher) => {
                     let listener = |heard: Heard<'_>| {
                         watcher(match heard {
-                            Heard::Begun => Event::Begun { turn },
+                            Heard::Begun => Event::Begun { turn: state.outcome.turns + 1 },
                             Heard::Text(text) => Event::Text { text: text.to_owned() },
                         });
                     };
@@ -276,14 +308,23 @@ impl Agent {
             return None;
         };
         if state.nudged || turn == self.budget.turns {
-            return Some((
-                StopReason::Answered,
-                Some(format!("the model answered in prose and did not call {name}")),
-            ));
+            let why = if state.outcome.cut_off {
+                format!(
+                    "the model's answer was cut off at its output limit before it called {name}; `model.max_output_tokens` sets it"
+                )
+            } else {
+                format!("the model answered in prose and did not call {name}")
+            };
+            return Some((StopReason::Answered, Some(why)));
         }
         state.nudged = true;
-        let text =
-            format!("Conclude by calling the tool `{name}`; an answer in prose cannot be checked or filed.");
+        let text = if state.outcome.cut_off {
+            format!(
+                "Your answer was cut off at its longest length. Call the tool `{name}` with fewer words and fewer claims."
+            )
+        } else {
+            format!("Conclude by calling the tool `{name}`; an answer in prose cannot be checked or filed.")
+        };
         state.messages.push(Message::User { text });
         None
     }

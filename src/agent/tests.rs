@@ -164,18 +164,48 @@ async fn the_same_call_is_answered_from_the_first() {
     );
     run(&case).await;
     assert_eq!(case.looked.load(Ordering::SeqCst), 1);
-    assert!(answers(&case)[1].contains("seen 7"));
+    assert!(answers(&case)[1].contains("stands above"));
 }
 
 #[tokio::test]
-async fn endless_calls_end_and_the_last_turn_offers_only_the_end() {
+async fn endless_calls_end_and_the_last_turn_leads_to_the_end() {
     let case = case(Vec::new(), Budget { turns: 4, ..Budget::default() });
     let outcome = run(&case).await;
     assert_eq!((outcome.stop, outcome.turns), (StopReason::Turns, 4));
     let requests = case.model.requests.lock().unwrap();
-    let last: Vec<&str> = requests[3].tools.iter().map(|tool| tool.name.as_str()).collect();
-    assert_eq!((last, requests[3].forced_tool.as_deref()), (vec!["finish"], Some("finish")));
-    assert_eq!(requests[2].tools.len(), 4);
+    assert_eq!(requests[3].choice.only(), Some("finish"));
+    assert!(
+        requests.iter().all(|request| request.tools == requests[0].tools),
+        "a provider keeps what it read of them"
+    );
+}
+
+#[tokio::test]
+async fn whoever_only_repeats_calls_has_to_conclude() {
+    let again = || Ok(calls(&[("look", "{\"at\": 7}")]));
+    let case = case(vec![again(), again(), again(), Ok(calls(&[("finish", "{}")]))], Budget::default());
+    assert_eq!(run(&case).await.stop, StopReason::Submitted);
+    let requests = case.model.requests.lock().unwrap();
+    let forced: Vec<bool> = requests.iter().map(|request| request.choice.only().is_some()).collect();
+    assert_eq!(forced, [false, false, false, true]);
+}
+
+#[tokio::test]
+async fn a_call_that_is_written_is_made() {
+    let text = "I conclude.\n```json\n{\"name\": \"finish\", \"arguments\": {}}\n```".to_owned();
+    let case = case(vec![Ok(Completion { text, ..Completion::default() })], Budget::default());
+    assert_eq!(run(&case).await.stop, StopReason::Submitted);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_cut_off_is_called_so() {
+    let cut =
+        || Ok(Completion { text: "{\"title\": \"the dis".into(), truncated: true, ..Completion::default() });
+    let case = case(vec![cut(), cut()], Budget::default());
+    let outcome = run(&case).await;
+    assert!(outcome.detail.unwrap().contains("cut off"));
+    let requests = case.model.requests.lock().unwrap();
+    assert!(format!("{:?}", requests[1].messages).contains("cut off"));
 }
 
 #[tokio::test(start_paused = true)]

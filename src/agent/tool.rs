@@ -31,6 +31,11 @@ pub trait Tool: Send + Sync {
         false
     }
 
+    /// Whether the result is of runbooks or earlier incidents: it tells what is known, and nothing of what is looked at now.
+    fn is_knowledge(&self) -> bool {
+        false
+    }
+
     /// Whether the arguments go to somebody else, who may be told neither secrets nor evidence by the page.
     fn tells_others(&self) -> bool {
         false

@@ -2,7 +2,7 @@
 
 use crate::blocking::{BlockingError, BlockingPool};
 use crate::clock::{Deadline, DeadlinePassed};
-use crate::domain::{Evidence, EvidenceKind};
+use crate::domain::{Evidence, EvidenceKind, citation};
 use crate::evidence::clean::{Cleaned, clean_within};
 use crate::evidence::redact::Redactor;
 use crate::evidence::untrusted::fence::Fence;
@@ -32,6 +32,12 @@ pub struct Workspace {
 struct Inner {
     pieces: Vec<Arc<Evidence>>,
     given: usize,
+    /// Passages of runbooks that the analyst was given.
+    guidance: Vec<Arc<str>>,
+    /// Labels of pieces that tell what is known, and nothing of what is looked at.
+    known: Vec<String>,
+    /// Labels of results, with what the model itself sent to get them.
+    sent: Vec<(String, Vec<String>)>,
 }
 
 impl Workspace {
@@ -42,7 +48,8 @@ impl Workspace {
         let pieces = pieces.into_iter().map(Into::into).collect();
         // Its first twelve digits are chance alone, the version comes after.
         let fence = Fence::new(&Uuid::new_v4().simple().to_string()[..12]);
-        let inner = Mutex::new(Inner { pieces, given });
+        let inner =
+            Mutex::new(Inner { pieces, given, guidance: Vec::new(), known: Vec::new(), sent: Vec::new() });
         let redactor = Arc::new(tokio::sync::Mutex::new(redactor));
         Self { fence, keeps_results: false, inner, redactor, blocking }
     }
@@ -126,10 +133,11 @@ impl Workspace {
         cleaned.await
     }
 
-    /// The piece of that label.
+    /// The piece of that label, in any form in which it is cited.
     #[must_use]
     pub fn get(&self, label: &str) -> Option<Arc<Evidence>> {
-        self.lock().pieces.iter().find(|piece| piece.label.eq_ignore_ascii_case(label)).cloned()
+        let (label, _) = citation(label);
+        self.lock().pieces.iter().find(|piece| piece.label == label).cloned()
     }
 
     /// All pieces, in order.
@@ -158,6 +166,39 @@ impl Workspace {
         });
         inner.pieces.push(Arc::clone(&piece));
         piece
+    }
+
+    /// Keeps a passage of a runbook that the analyst is given: its steps may be told.
+    pub fn guide(&self, passage: &str) {
+        self.lock().guidance.push(Arc::from(passage));
+    }
+
+    /// The passages of runbooks that the analyst was given.
+    #[must_use]
+    pub fn guidance(&self) -> Vec<Arc<str>> {
+        self.lock().guidance.clone()
+    }
+
+    /// That a piece tells what is known, and so proves nothing of what is looked at.
+    pub(super) fn mark_known(&self, label: &str) {
+        self.lock().known.push(label.to_owned());
+    }
+
+    /// The labels of such pieces.
+    #[must_use]
+    pub fn known(&self) -> Vec<String> {
+        self.lock().known.clone()
+    }
+
+    /// What a model sent to get a piece: where the result repeats it, it is the model's word and no evidence.
+    pub(super) fn note_sent(&self, label: &str, sent: Vec<String>) {
+        self.lock().sent.push((label.to_owned(), sent));
+    }
+
+    /// The labels of such pieces, with what was sent.
+    #[must_use]
+    pub fn sent(&self) -> Vec<(String, Vec<String>)> {
+        self.lock().sent.clone()
     }
 
     /// The marks of this run.

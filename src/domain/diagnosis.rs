@@ -131,10 +131,18 @@ pub struct Diagnosis {
     /// Why the built-in analyst stepped in for a model, when it did.
     #[serde(default)]
     pub note: Option<String>,
-    /// Names in title or cause that the evidence does not have; set by `evidence::verify`.
+    /// Names in title or cause that the evidence does not have, in conclusions of before they were left out.
     #[serde(default)]
     pub not_found: Vec<String>,
+    /// Claims of the analyst that the evidence does not bear out, and which are left out; set by `evidence::verify`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u32,
     /// Paths of the runbooks that the analyst was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub runbooks: Vec<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands a reference on.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

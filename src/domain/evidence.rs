@@ -108,3 +108,56 @@ pub struct EvidenceSummary {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub visible_to: Option<String>,
 }
+
+/// A citation in any form that is printed: `E1`, `e1`, `[E1]`, `E1:451`, `E1:451-460`, `E1-451-`, `` `E1:451: text` ``, `E1, lines 3 to 5`. The label as it
+/// is kept, and the lines when it names any. What is none comes back as it is, in capitals.
+#[must_use]
+pub fn citation(text: &str) -> (String, Option<(u32, u32)>) {
+    let plain = text.trim().trim_start_matches(['[', '(', '`', '"', '\'']);
+    let rest = plain.strip_prefix(['E', 'e']).unwrap_or_default();
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    if digits == 0 || digits > 6 || rest[digits..].starts_with(char::is_alphanumeric) {
+        return (text.trim().to_ascii_uppercase(), None);
+    }
+    let label = format!("E{}", &rest[..digits]);
+    let after = rest[digits..].trim_start_matches([']', ')', '`', ',', ' ']);
+    let after = after.trim_start_matches(|c: char| c.is_alphabetic() || matches!(c, ':' | '-' | ' ' | '#'));
+    let number = |text: &str| {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        Some((text[..digits].parse::<u32>().ok()?, digits))
+    };
+    let Some((first, digits)) = number(after) else { return (label, None) };
+    let after = after[digits..].trim_start();
+    let more =
+        after.strip_prefix(['-', '\u{2013}']).or_else(|| after.strip_prefix("to ")).map(str::trim_start);
+    let last = more.and_then(number).map_or(first, |(last, _)| last);
+    (label, Some((first.min(last), first.max(last))))
+}
+
+#[cfg(test)]
+mod unit {
+    use super::citation;
+
+    #[test]
+    fn every_form_that_is_printed_is_read() {
+        for (text, lines) in [
+            ("E1", None),
+            (" e1 ", None),
+            ("[E1]", None),
+            ("[E1] log of container build", None),
+            ("E1:451", Some((451, 451))),
+            ("E1:451-460", Some((451, 460))),
+            ("E1:460-451", Some((451, 460))),
+            ("E1-451- text of 7", Some((451, 451))),
+            ("`E1:451: error 7`", Some((451, 451))),
+            ("[E1:451]", Some((451, 451))),
+            ("E1, lines 3 to 5", Some((3, 5))),
+            ("E1 line 3", Some((3, 3))),
+        ] {
+            assert_eq!(citation(text), ("E1".to_owned(), lines), "{text}");
+        }
+        assert_eq!(citation("the log").0, "THE LOG");
+        assert_eq!(citation("E1x").0, "E1X");
+        assert_eq!(citation("").0, "");
+    }
+}

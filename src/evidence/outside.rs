@@ -181,6 +181,7 @@ mod tests {
                 analyst: "m".into(),
                 note: None,
                 not_found: Vec::new(),
+                left_out: 0,
                 runbooks: Vec::new(),
             }
         };

@@ -3,7 +3,11 @@
 use super::signature::Signature;
 use crate::domain::FailureClass;
 use anyhow::{Context as _, ensure};
+use include_dir::{Dir, include_dir};
 use serde::Deserialize;
+
+/// The runbooks that ship with the program.
+pub static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/docs-corpus");
 
 /// A runbook as read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,14 +1,14 @@
 //! Where documents come from: the runbooks that ship with the program, folders, single files. Read here, stored by `ingest`.
 
 use super::read::{self, Document, Format};
+use crate::evidence::runbook::BUILT_IN;
 use crate::evidence::signature::SignatureSet;
 use anyhow::Context as _;
-use include_dir::{Dir, include_dir};
+use include_dir::Dir;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/docs-corpus");
 /// Source of the runbooks that ship with the program.
 pub const BUILT_IN_SOURCE: &str = "built-in";
 /// Deepest folder that is walked.

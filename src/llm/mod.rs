@@ -29,10 +29,33 @@ pub struct Request {
     pub messages: Vec<Message>,
     /// Tools it may call.
     pub tools: Arc<[ToolSpec]>,
-    /// Name of the one tool it has to call, if any.
-    pub forced_tool: Option<String>,
+    /// Which of them.
+    pub choice: Choice,
     /// What it is charged to, if anybody keeps account.
     pub account: Option<Arc<Account>>,
+}
+
+/// Which tools a model may call now. The list it is told stays the same: a provider keeps what it read of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// Any, or none.
+    #[default]
+    Any,
+    /// It has to call this one.
+    Only(String),
+    /// None: it has to answer.
+    None,
+}
+
+impl Choice {
+    /// The name of the one tool that has to be called.
+    #[must_use]
+    pub fn only(&self) -> Option<&str> {
+        match self {
+            Self::Only(name) => Some(name),
+            Self::Any | Self::None => None,
+        }
+    }
 }
 
 /// What a model answered.

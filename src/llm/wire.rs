@@ -1,7 +1,7 @@
 //! The request body in the wire format of chat completions.
 
-use super::Request;
 use super::openai::OpenAiSettings;
+use super::{Choice, Request};
 use crate::domain::Message;
 use serde_json::{Value, json};
 
@@ -58,8 +58,13 @@ pub(super) fn body(settings: &OpenAiSettings, request: &Request, refused: u8) ->
     if takes(Optional::PARALLEL) {
         body["parallel_tool_calls"] = json!(true);
     }
-    if let Some(name) = request.forced_tool.as_ref().filter(|_| takes(Optional::TOOL_CHOICE)) {
-        body["tool_choice"] = json!({"type": "function", "function": {"name": name}});
+    let choice = match &request.choice {
+        Choice::Any => None,
+        Choice::Only(name) => Some(json!({"type": "function", "function": {"name": name}})),
+        Choice::None => Some(json!("none")),
+    };
+    if let Some(choice) = choice.filter(|_| takes(Optional::TOOL_CHOICE)) {
+        body["tool_choice"] = choice;
     }
     body
 }

@@ -10,7 +10,7 @@ pub use read_evidence::ReadEvidence;
 pub use search_evidence::SearchEvidence;
 pub use search_runbooks::SearchRunbooks;
 pub use similar_incidents::SimilarIncidents;
-pub use submit_diagnosis::{NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, diagnosis, verified};
+pub use submit_diagnosis::{Briefed, NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, checked, diagnosis};
 
 use crate::agent::{Tool, ToolAnswer, Workspace};
 use crate::app::App;

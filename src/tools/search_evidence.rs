@@ -44,7 +44,7 @@ pub struct SearchEvidence {
 }
 
 static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
-    let description = "Finds lines by regular expression (case-insensitive) in one piece of evidence, or in all. Shows matches as \
+    let description = "Finds lines by regular expression (case-insensitive), or else by the same characters, in one piece of evidence, or in all. Shows matches as \
                        `E1:42: text` and context as `E1-41- text`. When there are too many, the first and the last are shown. \
                        A pattern has no counts above 500, and a search may run for 3 s.";
     let schema = json!({
@@ -114,16 +114,36 @@ struct Wanted {
 
 impl Wanted {
     fn search(&self, deadline: &Deadline) -> Result<ToolAnswer, DeadlinePassed> {
-        let pattern = match pattern::text(&self.pattern, Case::Ignored) {
-            Ok(pattern) => pattern,
-            Err(error) => return Ok(ToolAnswer::Failed(format!("`pattern` is not taken: {error}"))),
+        let (text, problem) = match pattern::text(&self.pattern, Case::Ignored) {
+            Ok(pattern) => match self.found(&pattern, deadline)? {
+                (text, true) => return Ok(ToolAnswer::Ok(text)),
+                (text, false) => (text, None),
+            },
+            Err(error) => (String::new(), Some(error)),
         };
-        let mut text = String::new();
+        // Whoever copies a line, `error[E0308]: …`, means its characters.
+        if let Ok(literal) = pattern::text(&regex::escape(&self.pattern), Case::Ignored)
+            && let (found, true) = self.found(&literal, deadline)?
+        {
+            return Ok(ToolAnswer::Ok(format!(
+                "As a regular expression it matches nothing; these lines have it as plain text:\n{found}"
+            )));
+        }
+        Ok(match problem {
+            Some(error) => ToolAnswer::Failed(format!("`pattern` is not taken: {error}")),
+            None => ToolAnswer::Ok(text),
+        })
+    }
+
+    /// The lines that match, and whether there are any.
+    fn found(&self, pattern: &Regex, deadline: &Deadline) -> Result<(String, bool), DeadlinePassed> {
+        let (mut text, mut any) = (String::new(), false);
         for piece in &self.pieces {
-            let found = matching(&piece.text, &pattern, deadline)?;
+            let found = matching(&piece.text, pattern, deadline)?;
+            any |= !found.is_empty();
             show(&mut text, piece, &found, (self.context, self.limit));
         }
-        Ok(ToolAnswer::Ok(text))
+        Ok((text, any))
     }
 }
 

@@ -58,6 +58,10 @@ impl Tool for SearchRunbooks {
         &SPEC
     }
 
+    fn is_knowledge(&self) -> bool {
+        true
+    }
+
     async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {
         let arguments: Arguments = match parse(arguments) {
             Ok(arguments) => arguments,

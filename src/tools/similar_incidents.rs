@@ -51,6 +51,10 @@ impl Tool for SimilarIncidents {
         &SPEC
     }
 
+    fn is_knowledge(&self) -> bool {
+        true
+    }
+
     async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {
         let arguments: Arguments = match parse(arguments) {
             Ok(arguments) => arguments,

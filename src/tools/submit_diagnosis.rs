@@ -4,10 +4,10 @@ use super::spec;
 use crate::agent::{Tool, ToolAnswer, Workspace};
 use crate::blocking::BlockingError;
 use crate::clock::{Deadline, DeadlinePassed};
-use crate::domain::{Claim, Confidence, Diagnosis, Evidence, FailureClass, ToolSpec};
+use crate::domain::{Claim, Confidence, Diagnosis, Evidence, EvidenceKind, FailureClass, ToolSpec, citation};
 use crate::evidence::redact::Redactor;
 use crate::evidence::untrusted::hidden;
-use crate::evidence::verify::{Sources, verify_within};
+use crate::evidence::verify::{Checked, Sources, check_within};
 use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -25,30 +25,92 @@ const MAX_ITEMS: usize = 10;
 /// Accepts a diagnosis; one that does not hold is given back once.
 pub struct SubmitDiagnosis {
     workspace: Arc<Workspace>,
-    /// What else the analyst was told, for its names to be looked up in. Without it names are not checked.
-    told: Option<Arc<str>>,
+    /// Without it, as of the built-in analyst, only the cited lines are checked.
+    briefed: Option<Briefed>,
     given_back: AtomicBool,
+}
+
+/// What an analyst was told besides the evidence.
+#[derive(Debug, Clone)]
+pub struct Briefed {
+    /// What is known: names may come from it.
+    pub told: Arc<str>,
+    /// What it has to do: no finding.
+    pub orders: Arc<str>,
 }
 
 /// The evidence of a run, with what else the analyst was told.
 struct Told {
     pieces: Vec<Arc<Evidence>>,
-    told: Option<Arc<str>>,
+    known: Vec<String>,
+    guidance: Vec<Arc<str>>,
+    briefed: Option<Briefed>,
+}
+
+impl Told {
+    /// Empties the lines of a piece that repeat what the analyst sent: a tool that echoes makes nothing true.
+    fn forget(&mut self, label: &str, sent: &[String]) {
+        let Some(piece) = self.pieces.iter_mut().find(|piece| piece.label == label) else { return };
+        // Also a text that the tool broke into lines.
+        let repeats = |line: &str| {
+            let line = line.trim().to_lowercase();
+            let words = line.split_whitespace().count() >= 3;
+            sent.iter().any(|sent| line.contains(sent.as_str()) || words && sent.contains(&line))
+        };
+        if piece.text.lines().any(repeats) {
+            let kept = piece.text.lines().map(|line| if repeats(line) { "" } else { line });
+            let text = kept.collect::<Vec<_>>().join("\n");
+            *piece = Arc::new(Evidence { text, ..Evidence::clone(piece) });
+        }
+    }
+
+    fn piece(&self, label: &str) -> Option<&Evidence> {
+        self.pieces.iter().find(|piece| piece.label.eq_ignore_ascii_case(label)).map(|piece| &**piece)
+    }
 }
 
 impl Sources for Told {
     fn text(&self, label: &str) -> Option<&str> {
-        self.pieces
-            .iter()
-            .find(|piece| piece.label.eq_ignore_ascii_case(label))
-            .map(|piece| piece.text.as_str())
+        self.piece(label).map(|piece| piece.text.as_str())
     }
 
     fn all(&self) -> Option<Vec<&str>> {
-        let told = self.told.as_deref()?;
-        Some(self.pieces.iter().map(|piece| piece.text.as_str()).chain([told]).collect())
+        let told = &*self.briefed.as_ref()?.told;
+        let guidance = self.guidance.iter().map(|passage| &**passage);
+        Some(self.pieces.iter().map(|piece| piece.text.as_str()).chain([told]).chain(guidance).collect())
+    }
+
+    fn proves(&self, label: &str) -> bool {
+        let is_known = self.known.iter().any(|known| known.eq_ignore_ascii_case(label));
+        self.piece(label).is_some_and(|piece| piece.kind != EvidenceKind::GoodLog && !is_known)
+    }
+
+    fn guidance(&self) -> Vec<&str> {
+        self.guidance.iter().map(|passage| &**passage).collect()
+    }
+
+    fn orders(&self) -> Vec<&str> {
+        let orders = self.briefed.as_ref().map(|briefed| &*briefed.orders);
+        orders.into_iter().chain(DESCRIPTIONS.iter().map(String::as_str)).collect()
     }
 }
+
+/// Every description in the tool's own schema.
+static DESCRIPTIONS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    fn collect(schema: &Value, found: &mut Vec<String>) {
+        match schema {
+            Value::Object(map) => {
+                found.extend(map.get("description").and_then(Value::as_str).map(str::to_owned));
+                map.values().for_each(|value| collect(value, found));
+            }
+            Value::Array(list) => list.iter().for_each(|value| collect(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = vec![SPEC.description.clone()];
+    collect(&SPEC.input_schema, &mut found);
+    found
+});
 
 static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
     let text = |description: &str| json!({"type": "string", "minLength": 1, "description": description});
@@ -56,12 +118,12 @@ static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
         "type": "object",
         "properties": {
             "statement": text("what the cited lines show"),
-            "evidence": text("label, for example E1"),
+            "evidence": text("label of the evidence, for example E1"),
             "first_line": {"type": "integer", "minimum": 1},
             "last_line": {"type": "integer", "minimum": 1},
             "quote": {"type": "string", "description": "the decisive words, copied from these lines"}
         },
-        "required": ["statement", "evidence", "first_line", "last_line"]
+        "required": ["statement", "evidence"]
     });
     let schema = json!({
         "type": "object",
@@ -86,34 +148,48 @@ struct Arguments {
     class: FailureClass,
     confidence: Confidence,
     #[serde(default)]
-    claims: Vec<Claim>,
+    claims: Vec<Claimed>,
     #[serde(default)]
     next_steps: Vec<String>,
 }
 
+/// A claim as it was written.
+#[derive(Deserialize)]
+struct Claimed {
+    statement: String,
+    evidence: String,
+    first_line: Option<u32>,
+    last_line: Option<u32>,
+    quote: Option<String>,
+}
+
 impl SubmitDiagnosis {
-    /// Over this workspace. `told` is what else the analyst knows; without it names are not checked.
+    /// Over this workspace. Without what the analyst was told, only the cited lines are checked.
     #[must_use]
-    pub fn new(workspace: Arc<Workspace>, told: Option<String>) -> Self {
-        Self { workspace, told: told.map(Arc::from), given_back: AtomicBool::new(false) }
+    pub fn new(workspace: Arc<Workspace>, briefed: Option<Briefed>) -> Self {
+        Self { workspace, briefed, given_back: AtomicBool::new(false) }
     }
 }
 
-/// Checks a diagnosis against what is in the workspace now, on its pool; `told` as above. Returns it with what is wrong.
+/// Checks a diagnosis against what is in the workspace now, on its pool; `briefed` as above.
 ///
 /// # Errors
 /// Those of [`BlockingError`].
-pub async fn verified(
-    mut diagnosis: Diagnosis,
+pub async fn checked(
+    diagnosis: Diagnosis,
     workspace: &Workspace,
-    told: Option<Arc<str>>,
-) -> Result<(Diagnosis, Vec<String>), BlockingError> {
-    let sources = Told { pieces: workspace.pieces(), told };
-    let verified = workspace.work(move |deadline| {
-        let problems = verify_within(&mut diagnosis, &sources, deadline)?;
-        Ok((diagnosis, problems))
-    });
-    verified.await
+    briefed: Option<Briefed>,
+) -> Result<Checked, BlockingError> {
+    let (known, guidance, sent) = (workspace.known(), workspace.guidance(), workspace.sent());
+    let mut sources = Told { pieces: workspace.pieces(), known, guidance, briefed };
+    let check = move |deadline: &Deadline| {
+        for (label, sent) in &sent {
+            sources.forget(label, sent);
+            deadline.check()?;
+        }
+        check_within(diagnosis, &sources, deadline)
+    };
+    workspace.work(check).await
 }
 
 #[async_trait]
@@ -131,12 +207,12 @@ impl Tool for SubmitDiagnosis {
             Ok(parsed) => parsed,
             Err(error) => return ToolAnswer::Failed(format!("the diagnosis cannot be read: {error}")),
         };
-        let checked = async {
+        let check = async {
             let submitted = read(parsed, "", &self.workspace).await?;
-            verified(submitted, &self.workspace, self.told.clone()).await
+            checked(submitted, &self.workspace, self.briefed.clone()).await
         };
-        let problems = match checked.await {
-            Ok((_, problems)) => problems,
+        let problems = match check.await {
+            Ok(Checked { problems, .. }) => problems,
             Err(error) => {
                 return ToolAnswer::Failed(format!(
                     "the diagnosis could not be checked: {error}; submit it again"
@@ -193,13 +269,17 @@ fn redacted(
     let one_line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut claims = Vec::new();
     for claim in arguments.claims.into_iter().take(MAX_ITEMS) {
+        // Lines may be told beside the label, or with it as a search prints them.
+        let (evidence, lines) = citation(&claim.evidence);
+        let first_line = claim.first_line.or(lines.map(|(first, _)| first)).unwrap_or_default();
         claims.push(Claim {
             statement: one_line(plain(&claim.statement)?),
-            evidence: claim.evidence.to_ascii_uppercase(),
+            evidence,
+            first_line,
+            last_line: claim.last_line.or(lines.map(|(_, last)| last)).unwrap_or(first_line),
             quote: claim.quote.as_deref().map(&mut plain).transpose()?,
             verified: false,
             paraphrased: false,
-            ..claim
         });
     }
     let steps = arguments.next_steps.iter().take(MAX_ITEMS).map(|step| plain(step).map(one_line));
@@ -214,6 +294,7 @@ fn redacted(
         analyst,
         note: None,
         not_found: Vec::new(),
+        left_out: 0,
         runbooks: Vec::new(),
     })
 }

@@ -14,6 +14,7 @@ use crate::evidence::signature::SignatureSet;
 use crate::evidence::untrusted::fence::Fence;
 use crate::knowledge::Passage;
 use crate::metrics::metrics;
+use crate::tools::Briefed;
 use serde::Serialize;
 use serde_json::json;
 use std::cmp::Reverse;
@@ -133,12 +134,13 @@ async fn known(
     let budget = app.config.knowledge.brief_tokens;
     let namespace = std::slice::from_ref(&failure.namespace);
     let mut past = app.knowledge.near(query, Realm::Incident, INCIDENTS + 1, Some(namespace)).await;
-    past.retain(|hit| hit.incident_id != Some(incident.id));
+    // What nobody confirmed may be wrong, and would come back as if it were known.
+    past.retain(|hit| hit.incident_id != Some(incident.id) && hit.solved);
     // The same cause of before comes first, however its words compare.
     if let Some(previous) = incident.previous_id {
         past.retain(|hit| hit.incident_id != Some(previous));
         match app.knowledge.incident(previous, namespace).await {
-            Ok(before) => past.splice(0..0, before).for_each(drop),
+            Ok(before) => past.splice(0..0, before.into_iter().filter(|hit| hit.solved)).for_each(drop),
             Err(error) => tracing::warn!(%error, "the incident of before cannot be read"),
         }
     }
@@ -147,6 +149,9 @@ async fn known(
     let past = app.knowledge.passages(&past, if runbooks.is_empty() { budget } else { budget / 3 }).await;
     let used: usize = past.iter().map(|passage| passage.tokens).sum();
     let runbooks = app.knowledge.passages(&runbooks, budget.saturating_sub(used)).await;
+    for passage in &runbooks {
+        workspace.guide(&passage.titled());
+    }
     let value = |passage: Passage| {
         // A past log's lines are as untrusted as this one's, and anybody may have written a runbook.
         json!({ "path": passage.path, "text": workspace.fenced(&passage.titled()), "solved": passage.solved })
@@ -193,13 +198,21 @@ fn recognised(
     Ok(found)
 }
 
-/// What the analyst was told besides the evidence: the failure, the gaps, passages of runbooks.
-pub(super) fn told(brief: &[Message]) -> String {
-    let texts = brief.iter().filter_map(|message| match message {
-        Message::User { text } => Some(text.as_str()),
-        _ => None,
-    });
-    texts.collect::<Vec<_>>().join("\n")
+/// What the analyst was told besides the evidence: the failure, the gaps, passages of runbooks; and what it has to do.
+pub(super) fn briefed(brief: &[Message]) -> Briefed {
+    let texts = |of: fn(&Message) -> Option<&str>| {
+        Arc::from(brief.iter().filter_map(of).collect::<Vec<_>>().join("\n"))
+    };
+    Briefed {
+        told: texts(|message| match message {
+            Message::User { text } => Some(text),
+            _ => None,
+        }),
+        orders: texts(|message| match message {
+            Message::System { text } => Some(text),
+            _ => None,
+        }),
+    }
 }
 
 fn of<'a>(piece: &'a Evidence, good: Option<&'a Templates>) -> Log<'a> {

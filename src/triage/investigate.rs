@@ -17,17 +17,20 @@ use crate::domain::policy::Asker;
 use crate::domain::{Diagnosis, Evidence, Incident, Message, Report, Run, StepName, StopReason};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown::{self, Place};
-use crate::evidence::verify::{Sources, verify_within};
+use crate::evidence::verify::{Checked, Sources, verify_within};
 use crate::journal::{self, Note};
 use crate::knowledge::Investigated;
 use crate::llm::Model;
 use crate::metrics::metrics;
-use crate::tools::{SUBMIT_DIAGNOSIS, SubmitDiagnosis, diagnosis, permitted, verified};
+use crate::tools::{Briefed, SUBMIT_DIAGNOSIS, SubmitDiagnosis, checked, diagnosis, permitted};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// Lines of one claim that signatures are looked for in.
+const MAX_CITED: u32 = 20;
 
 /// Finds the cause, stores the run, the diagnosis and what the tools returned. What was concluded before is read back.
 pub(super) async fn investigate(
@@ -51,7 +54,6 @@ pub(super) async fn investigate(
     let workspace = Arc::new(Workspace::new(pieces, redactor, app.blocking.clone()));
     let brief = brief::brief(app, (&held.report.failure, incident), &workspace, &gaps);
     let (brief, runbooks) = unless_stopped(cancel, brief).await?;
-    let told = brief::told(&brief);
     let purpose = Purpose {
         kind: "investigation",
         caller: reports::caller(&app.pool, held.report.id).await?.unwrap_or_default(),
@@ -62,19 +64,11 @@ pub(super) async fn investigate(
     let Report { id: report, failure, .. } = held.report;
     let work =
         Work { app, report: *report, namespace: &failure.namespace, workspace: &workspace, brief, account };
-    let (diagnosis, mut made) = work.conclude(cancel).await?;
-    // The runbooks' words are people's: the built-in analyst invents no names.
-    let told = (diagnosis.analyst != app.rules.name()).then(|| Arc::from(told));
-    let (mut diagnosis, _) = verified(diagnosis, &workspace, told).await?;
+    let (mut diagnosis, mut made) = work.conclude(cancel).await?;
     defuse(&mut diagnosis, &app.config.privacy.links);
     diagnosis.runbooks = runbooks;
-    if let Some(Made { run, recording }) = made.last_mut() {
-        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        run.claims = count(diagnosis.claims.len());
-        let found = diagnosis.claims.iter().filter(|claim| claim.verified).count();
-        run.claims_verified = count(found);
+    if let Some(Made { recording, .. }) = made.last_mut() {
         recording.diagnosis = Some(diagnosis.clone());
-        metrics().claims_checked(found, diagnosis.claims.len());
     }
     store(
         app,
@@ -124,44 +118,108 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// The configured model first; the rules analyst when there is none or when it does not conclude.
+    /// The configured model first; the rules analyst when there is none, when it does not conclude, and when nothing of what it
+    /// concludes is in the evidence.
     async fn conclude(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Vec<Made>), Halt> {
         let Self { app, workspace, .. } = self;
         let mut all = Vec::new();
         let mut note = None;
         if let Some(model) = &app.model {
-            let (outcome, made) = self.run(model, Some(&self.account), cancel).await;
+            let (outcome, mut made) = self.run(model, Some(&self.account), cancel).await;
             if outcome.stop == StopReason::Cancelled {
                 return Err(Halt::Stopping);
             }
-            let found = diagnosis(outcome.finish.clone(), model.name(), workspace).await?;
+            let briefed = brief::briefed(&self.brief);
+            let checked =
+                self.checked(outcome.finish.clone(), (model.name(), Some(briefed)), &mut made.run).await?;
             all.push(made);
-            if let Some(found) = found {
-                return Ok((found, all));
-            }
-            let why = outcome.detail.unwrap_or_else(|| outcome.stop.as_str().to_owned());
+            let told = match checked {
+                Some(Checked { held: Some(found), .. }) if !found.next_steps.is_empty() => {
+                    return Ok((found, all));
+                }
+                Some(Checked { held: Some(mut found), .. }) => {
+                    found.next_steps = self.steps(&found).await?;
+                    return Ok((found, all));
+                }
+                Some(Checked { held: None, .. }) => format!(
+                    "Nothing of what the model {} concluded could be found in the evidence, so it is left out; the built-in rules \
+                     analyst concluded.",
+                    model.name()
+                ),
+                None => {
+                    let why = outcome.detail.unwrap_or_else(|| outcome.stop.as_str().to_owned());
+                    format!(
+                        "The model {} did not conclude ({why}); the built-in rules analyst did.",
+                        model.name()
+                    )
+                }
+            };
             tracing::warn!(
                 model = model.name(),
                 stop = outcome.stop.as_str(),
-                "the model did not conclude: the rules analyst takes over"
-            );
-            let told = format!(
-                "The model {} did not conclude ({why}); the built-in rules analyst did.",
-                model.name()
+                "the model came to no conclusion that holds: the rules analyst takes over"
             );
             note = Some(workspace.redact(&told).await);
         }
-        let (outcome, made) = self.run(&app.rules, None, cancel).await;
+        let (mut found, made) = self.rules(cancel).await?;
+        all.push(made);
+        found.note = note;
+        Ok((found, all))
+    }
+
+    /// What the built-in analyst concludes.
+    async fn rules(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Made), Halt> {
+        let rules = &self.app.rules;
+        let (outcome, mut made) = self.run(rules, None, cancel).await;
         if outcome.stop == StopReason::Cancelled {
             return Err(Halt::Stopping);
         }
-        all.push(made);
-        let found = diagnosis(outcome.finish, app.rules.name(), workspace).await?;
-        let mut found = found.ok_or_else(|| {
+        // Its words are the runbooks', which people wrote: it invents no names.
+        let checked = self.checked(outcome.finish, (rules.name(), None), &mut made.run).await?;
+        let found = checked.and_then(|checked| checked.held).ok_or_else(|| {
             Halt::Failed("neither the model nor the rules analyst came to a conclusion".into())
         })?;
-        found.note = note;
-        Ok((found, all))
+        Ok((found, made))
+    }
+
+    /// The next steps of the runbook that recognises one of the cited lines; none else.
+    async fn steps(&self, found: &Diagnosis) -> Result<Vec<String>, Halt> {
+        let (claims, pieces) = (found.claims.clone(), self.workspace.pieces());
+        let signatures = self.app.knowledge.signatures();
+        let steps = self.workspace.work(move |deadline| {
+            let cited = claims.iter().filter_map(|claim| {
+                let piece = pieces.iter().find(|piece| piece.label.eq_ignore_ascii_case(&claim.evidence))?;
+                let count = claim.last_line.saturating_sub(claim.first_line).min(MAX_CITED) as usize + 1;
+                Some(piece.text.lines().skip(claim.first_line.saturating_sub(1) as usize).take(count))
+            });
+            let mut hits = Vec::new();
+            for line in cited.flatten() {
+                deadline.check()?;
+                hits.extend(signatures.matches(line));
+            }
+            let all = signatures.signatures();
+            let best = hits.iter().max_by_key(|hit| all[hit.index].priority);
+            Ok(best.map_or_else(Vec::new, |hit| {
+                all[hit.index].next_steps.iter().map(|step| hit.fill(step)).collect()
+            }))
+        });
+        Ok(steps.await?)
+    }
+
+    /// A conclusion, checked; the run bears how much of it held. `None` when there is none.
+    async fn checked(
+        &self,
+        finish: Option<Value>,
+        (analyst, briefed): (&str, Option<Briefed>),
+        run: &mut Run,
+    ) -> Result<Option<Checked>, Halt> {
+        let Some(found) = diagnosis(finish, analyst, self.workspace).await? else { return Ok(None) };
+        let claims = found.claims.len();
+        let checked = checked(found, self.workspace, briefed).await?;
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        (run.claims, run.claims_verified) = (count(claims), count(checked.verified));
+        metrics().claims_checked(checked.verified, claims);
+        Ok(Some(checked))
     }
 
     async fn run(
@@ -171,8 +229,8 @@ impl Work<'_> {
         cancel: &CancellationToken,
     ) -> (Outcome, Made) {
         let Self { app, workspace, brief, .. } = self;
-        let names = (!Arc::ptr_eq(model, &app.rules)).then(|| brief::told(brief));
-        let submit = SubmitDiagnosis::new(Arc::clone(workspace), names);
+        let briefed = (!Arc::ptr_eq(model, &app.rules)).then(|| brief::briefed(brief));
+        let submit = SubmitDiagnosis::new(Arc::clone(workspace), briefed);
         // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
         let asker = Arc::new(Asker::triage(self.namespace));
         let tools = permitted(app, workspace, &asker, Some(Arc::new(submit)));
@@ -224,7 +282,8 @@ async fn store(
     let turns: i32 = made.iter().map(|made| made.run.turns).sum();
     let verified = diagnosis.claims.iter().filter(|claim| claim.verified).count();
     let found = format!("{} by {}, {turns} turns, {calls} tool calls", diagnosis.title, diagnosis.analyst);
-    let checked = format!("{verified} of {} claims found in the evidence", diagnosis.claims.len());
+    let claims = diagnosis.claims.len() + diagnosis.left_out as usize;
+    let checked = format!("{verified} of {claims} claims found in the evidence");
     let elapsed = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
     let mut transaction = app.pool.begin().await?;
     held.check(&mut transaction, app).await?;

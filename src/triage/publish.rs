@@ -229,7 +229,7 @@ async fn body(
     let pieces = evidence::of(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?;
     let (all, own) = (diagnosis.claims.clone(), links.clone());
     let claims = app.blocking.run(prepare::LIMIT, move |_| shown(&all, &pieces, &own)).await?;
-    let dropped = diagnosis.claims.len() - claims.len();
+    let dropped = diagnosis.claims.len() - claims.len() + diagnosis.left_out as usize;
     let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let values = json!({
         "failure": issue::failure(&report.failure, links),

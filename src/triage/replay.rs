@@ -13,8 +13,8 @@ use crate::domain::{Diagnosis, Evidence, Message, Reader, Run, StopReason, ToolS
 use crate::evidence::redact::Redactor;
 use crate::evidence::template;
 use crate::journal;
-use crate::llm::{Model, Request};
-use crate::tools::{ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SubmitDiagnosis, diagnosis, verified};
+use crate::llm::{Choice, Model, Request};
+use crate::tools::{ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SubmitDiagnosis, checked, diagnosis};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use serde::Serialize;
@@ -152,10 +152,9 @@ async fn authentic(app: &App, recorded: &Recorded) -> sqlx::Result<Option<bool>>
     let rows = audit::list(&app.pool, &filter, MAX_CALLS).await?;
     // On the only turn there is nothing but to conclude.
     let last = recording.budget.turns == 1;
-    let tools =
-        recording.tools.iter().filter(|tool| !last || tool.name == SUBMIT_DIAGNOSIS).cloned().collect();
-    let forced_tool = last.then(|| SUBMIT_DIAGNOSIS.to_owned());
-    let first = Request { messages: recording.messages.clone(), tools, forced_tool, account: None };
+    let choice = if last { Choice::Only(SUBMIT_DIAGNOSIS.to_owned()) } else { Choice::Any };
+    let tools = recording.tools.clone().into();
+    let first = Request { messages: recording.messages.clone(), tools, choice, account: None };
     // Newest first.
     Ok(rows.last().map(|row| row.data["request"] == journal::request_hash(&first)))
 }
@@ -191,9 +190,9 @@ async fn again(
     {
         *text = app.prompts.render("triage-system", json!({}))?;
     }
-    let told = (!Arc::ptr_eq(&replay.model, &app.rules)).then(|| brief::told(&messages));
+    let briefed = (!Arc::ptr_eq(&replay.model, &app.rules)).then(|| brief::briefed(&messages));
     let answers = Arc::new(Answers::of(recorded));
-    let submit = SubmitDiagnosis::new(Arc::clone(workspace), told.clone());
+    let submit = SubmitDiagnosis::new(Arc::clone(workspace), briefed.clone());
     let own: Vec<Arc<dyn Tool>> = vec![
         Arc::new(ReadEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchEvidence::new(Arc::clone(workspace))),
@@ -225,9 +224,10 @@ async fn again(
     let run = app.record(&replay.model, &outcome, started_at, started);
     let mut found = diagnosis(outcome.finish, replay.model.name(), workspace).await?;
     if let Some(concluded) = found.take() {
-        let (mut concluded, _) = verified(concluded, workspace, told.map(Arc::from)).await?;
-        defuse(&mut concluded, &app.config.privacy.links);
-        found = Some(concluded);
+        found = checked(concluded, workspace, briefed).await?.held;
+        if let Some(concluded) = &mut found {
+            defuse(concluded, &app.config.privacy.links);
+        }
     }
     let not_recorded = answers.missed.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(Again { run, diagnosis: found, not_recorded })

@@ -186,7 +186,8 @@ async fn planted_secrets_are_in_no_row() {
         Reply::call("look", json!({"token": secret, "url": format!("https://x:{secret}@forge.example.com")})),
         Reply::call(
             "submit_diagnosis",
-            json!({"title": format!("The token {secret} has expired"), "cause": secret, "class": "configuration", "confidence": "high", "claims": []}),
+            json!({"title": format!("Authentication failed for the token {secret}"), "cause": secret, "class": "configuration", "confidence": "high",
+                "claims": [{"statement": format!("Authentication failed for {secret}"), "evidence": "E1", "quote": "fatal: Authentication failed for"}]}),
         ),
     ]);
     let log =
@@ -195,7 +196,7 @@ async fn planted_secrets_are_in_no_row() {
     assert_eq!(answer.status, 200, "{:?}", answer.body);
     assert!(lab.seen("tools/call").is_empty(), "what holds a secret is not sent");
     let lines = app.get("/api/audit/export").await.body.as_str().unwrap().to_owned();
-    assert!(lines.contains("\"refused\"") && lines.contains("has expired"), "{lines}");
+    assert!(lines.contains("\"refused\"") && lines.contains("for the token [redacted"), "{lines}");
     assert!(!lines.contains(&secret[4..]), "{lines}");
     app.stop().await;
 }

@@ -232,7 +232,7 @@ async fn model_streams_hold() {
     let request = Request {
         messages: vec![regreen::domain::Message::User { text: "why?".into() }],
         tools: std::sync::Arc::from([]),
-        forced_tool: None,
+        choice: regreen::llm::Choice::Any,
         account: None,
     };
     let mut random = fastrand::Rng::with_seed(12);

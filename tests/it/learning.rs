@@ -57,7 +57,7 @@ async fn a_resolution_is_found_and_shown_when_the_cause_comes_again() {
         "{messages}"
     );
     let investigated =
-        app.get("/api/conversations/search?q=the+cited+line+says+so").await.body["messages"].clone();
+        app.get("/api/conversations/search?q=the+log+ends+with+this").await.body["messages"].clone();
     assert_eq!(
         (&investigated[0]["role"], &investigated[0]["author"]),
         (&json!("assistant"), &json!("fake")),

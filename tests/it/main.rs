@@ -6,6 +6,7 @@
 mod support;
 
 mod access;
+mod adversary;
 mod again;
 mod alertmanager;
 mod api_clients;

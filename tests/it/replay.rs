@@ -29,7 +29,7 @@ fn diagnosis(class: &str, title: &str, (number, line): (usize, &str)) -> Reply {
     let claim = json!({"statement": "the types differ", "evidence": "E1", "first_line": number, "last_line": number, "quote": line.trim()});
     Reply::call(
         "submit_diagnosis",
-        json!({"title": title, "cause": "The cited line says so.", "class": class, "confidence": "high", "claims": [claim]}),
+        json!({"title": title, "cause": "The types are mismatched.", "class": class, "confidence": "high", "claims": [claim]}),
     )
 }
 
@@ -102,14 +102,14 @@ async fn the_same_answers_lead_to_the_same_conclusion_and_nothing_is_asked_or_wr
             vec![("look", r#"{ "deep": {"a":2,"b":1}, "at":1 }"#.into())],
             crate::support::fake_model::Style::Whole,
         ),
-        diagnosis("code", "The types do not fit", decisive(&case.log)),
+        diagnosis("code", "Types are mismatched", decisive(&case.log)),
     ]);
     let (code, compared) = case.replay(&[&report]).await;
     assert_eq!((code, &compared["same"]), (Some(0), &json!(true)), "{compared}");
     assert_eq!(compared["not_recorded"], json!([]));
     assert_eq!((&compared["same_prompts"], &compared["authentic"]), (&json!(true), &json!(true)));
     assert_eq!(compared["recorded"]["title"], "Mismatched types");
-    assert_eq!(compared["replayed"]["title"], "The types do not fit");
+    assert_eq!(compared["replayed"]["title"], "Types are mismatched");
     assert_eq!(compared["recorded"]["key"], compared["replayed"]["key"]);
     assert_eq!((&compared["replayed"]["claims"], &compared["replayed"]["verified"]), (&json!(1), &json!(1)));
     assert_eq!((&compared["replayed"]["turns"], &compared["replayed"]["tool_calls"]), (&json!(2), &json!(2)));
@@ -128,7 +128,7 @@ async fn another_conclusion_and_calls_without_a_record_are_said() {
     let (case, report) = Case::start().await;
     case.model.push(vec![
         Reply::call("look", json!({"at": 2})),
-        diagnosis("infrastructure", "Something else", decisive(&case.log)),
+        diagnosis("infrastructure", "Wrong types", decisive(&case.log)),
     ]);
     let (code, compared) = case.replay(&[&report]).await;
     assert_eq!((code, &compared["same"]), (Some(2), &json!(false)), "{compared}");

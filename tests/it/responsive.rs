@@ -131,10 +131,10 @@ fn searches() -> Reply {
 }
 
 fn conclusion() -> Reply {
-    let claim = json!({"statement": "it says why", "evidence": "E1", "first_line": 1, "last_line": 1, "quote": "error: the part is broken"});
+    let claim = json!({"statement": "the part is broken", "evidence": "E1", "first_line": 1, "last_line": 1, "quote": "error: the part is broken"});
     Reply::call(
         "submit_diagnosis",
-        json!({"title": "the part is broken", "cause": "It says so.", "class": "code", "confidence": "high", "claims": [claim]}),
+        json!({"title": "the part is broken", "cause": "The part is broken.", "class": "code", "confidence": "high", "claims": [claim]}),
     )
 }
 

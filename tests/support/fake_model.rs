@@ -270,9 +270,9 @@ fn analyst(request: &Value) -> Reply {
         Some((label, number, text)) => Reply::call(
             "submit_diagnosis",
             json!({
-                "title": format!("Found: {text}"), "cause": "The cited line says so.", "class": "code", "confidence": "high",
-                "claims": [{"statement": "it says why", "evidence": label, "first_line": number, "last_line": number, "quote": text}],
-                "next_steps": ["mend it"]}),
+                "title": format!("Found: {text}"), "cause": format!("The log ends with this: {text}"), "class": "code", "confidence": "high",
+                "claims": [{"statement": format!("It says: {text}"), "evidence": label, "first_line": number, "last_line": number, "quote": text}],
+                "next_steps": []}),
         ),
     }
 }

@@ -6,7 +6,7 @@ use crate::config::{Config, ModelEndpoint};
 use crate::db::embeddings::Space;
 use crate::domain::{Access, Message, ToolSpec};
 use crate::knowledge::embed;
-use crate::llm::{Completion, ModelError, Request};
+use crate::llm::{Choice, Completion, ModelError, Request};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ fn request() -> Request {
     Request {
         messages: vec![Message::User { text }],
         tools: [tool].into(),
-        forced_tool: Some(TOOL.to_owned()),
+        choice: Choice::Only(TOOL.to_owned()),
         account: None,
     }
 }

@@ -1,37 +1,206 @@
-//! Checks what an analyst cites and names against the evidence. Nothing that is not there is filed as fact.
+//! Holds what an analyst concludes against the evidence. A claim has to quote a line and to say what the line says; title, cause and
+//! next steps have to speak of the lines that claims were verified by. What does not hold is given back, and then left out.
 
+mod echo;
+mod grounds;
 mod names;
+mod steps;
+mod words;
 
 use crate::clock::{Deadline, DeadlinePassed};
-use crate::domain::{Claim, Diagnosis};
-use std::collections::BTreeSet;
+use crate::domain::{Claim, Confidence, Diagnosis};
+use grounds::{AROUND, Grounds, Held};
 
 /// Lines one claim may cite; more proves nothing.
 const MAX_SPAN: u32 = 200;
+/// Lines a claim may cite that quotes none of them.
+const MAX_UNQUOTED: u32 = 20;
 /// Shortest quote that proves something, in characters.
 const MIN_QUOTE: usize = 4;
 /// Names that are told.
 const MAX_NAMES: usize = 10;
+/// Longest title, in characters.
+const MAX_TITLE: usize = 120;
 
 /// What a diagnosis is checked against.
 pub trait Sources {
     /// The text of a piece of evidence.
     fn text(&self, label: &str) -> Option<&str>;
 
-    /// All texts, and whatever else the analyst was told, where names may come from. `None`: names are not checked.
+    /// All texts, and whatever else the analyst was told, where names may come from. `None`: the words are people's, and only the
+    /// cited lines are checked.
     fn all(&self) -> Option<Vec<&str>>;
+
+    /// Whether a piece tells of the failure itself: the log of a good run, a runbook or an earlier incident prove nothing of it.
+    fn proves(&self, label: &str) -> bool {
+        self.text(label).is_some()
+    }
+
+    /// Runbooks that the analyst was given: their steps and addresses may be told.
+    fn guidance(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// What the analyst was told to do, which is no finding.
+    fn orders(&self) -> Vec<&str> {
+        Vec::new()
+    }
 }
 
-/// Marks each claim verified or not, and lists the names in title, cause and claims that nobody told the analyst. A quote that stands
-/// elsewhere in the same evidence corrects the lines. Returns what is wrong, in words for the analyst; empty when all holds.
-pub fn verify(diagnosis: &mut Diagnosis, sources: &impl Sources) -> Vec<String> {
-    verify_within(diagnosis, sources, &Deadline::never()).unwrap_or_default()
+/// What came of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// What does not hold, in words for the analyst; empty when all does.
+    pub problems: Vec<String>,
+    /// What may be told: the diagnosis without what does not hold. `None` when no claim holds, so that nothing of it may be.
+    pub held: Option<Diagnosis>,
+    /// How many of the claims hold.
+    pub verified: usize,
 }
 
-/// The same; stops when the deadline is over.
+/// Checks a diagnosis, see [`Checked`]. A quote that stands elsewhere in the same evidence corrects the lines.
 ///
 /// # Errors
-/// It is over.
+/// The deadline is over.
+pub fn check_within(
+    mut diagnosis: Diagnosis,
+    sources: &impl Sources,
+    deadline: &Deadline,
+) -> Result<Checked, DeadlinePassed> {
+    let mut problems = verify_within(&mut diagnosis, sources, deadline)?;
+    let verified = diagnosis.claims.iter().filter(|claim| claim.verified).count();
+    let Some(all) = sources.all() else {
+        return Ok(Checked { problems, held: Some(diagnosis), verified });
+    };
+    if !diagnosis.claims.iter().any(|claim| claim.verified && sources.proves(&claim.evidence)) {
+        if diagnosis.claims.is_empty() || verified > 0 {
+            problems.push(
+                "no claim quotes a line that tells of this failure; nothing is told without one".to_owned(),
+            );
+        }
+        // What else does not hold is told at once.
+        let lines = diagnosis.claims.iter().map(|claim| cited(claim, sources)).collect::<Vec<_>>().join("\n");
+        told(
+            &diagnosis,
+            &Check { grounds: Grounds::new(lines, &all), orders: sources.orders() },
+            &mut problems,
+            deadline,
+        )?;
+        return Ok(Checked { problems, held: None, verified });
+    }
+    let claimed = diagnosis.claims.len();
+    diagnosis.claims.retain(|claim| claim.verified);
+    diagnosis.left_out = u32::try_from(claimed - verified).unwrap_or(u32::MAX);
+    let lines = diagnosis.claims.iter().map(|claim| cited(claim, sources)).collect::<Vec<_>>().join("\n");
+    let check = Check { grounds: Grounds::new(lines.clone(), &all), orders: sources.orders() };
+    let (title, cause) = told(&diagnosis, &check, &mut problems, deadline)?;
+    let whole = title.is_some() && cause.as_ref().is_some_and(|cause| *cause == diagnosis.cause);
+    let stated =
+        || diagnosis.claims.iter().map(|claim| ended(&claim.statement)).collect::<Vec<_>>().join(" ");
+    let cause = cause.unwrap_or_else(stated);
+    let title = title.unwrap_or_else(|| diagnosis.claims[0].statement.chars().take(MAX_TITLE).collect());
+    let found = format!("{title}\n{cause}\n{lines}");
+    let (steps, wrong) = steps::checked(&diagnosis.next_steps, sources, (&all, &found), deadline)?;
+    // A step that is left out is not worth another turn, unless none is left.
+    if steps.is_empty() || !problems.is_empty() {
+        problems.extend(wrong);
+    }
+    (diagnosis.title, diagnosis.cause, diagnosis.next_steps) = (title, cause, steps);
+    diagnosis.confidence = capped(&diagnosis, claimed, whole);
+    Ok(Checked { problems, held: Some(diagnosis), verified })
+}
+
+struct Check<'a> {
+    grounds: Grounds<'a>,
+    orders: Vec<&'a str>,
+}
+
+impl Check<'_> {
+    fn hold(&self, text: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
+        if echo::is_echo(text, &self.orders) {
+            return Ok(Held::Not(
+                "it repeats what you were told to do, and says nothing of the failure".to_owned(),
+            ));
+        }
+        self.grounds.hold(text, deadline)
+    }
+}
+
+/// Title and cause as far as they hold.
+fn told(
+    diagnosis: &Diagnosis,
+    check: &Check<'_>,
+    problems: &mut Vec<String>,
+    deadline: &Deadline,
+) -> Result<(Option<String>, Option<String>), DeadlinePassed> {
+    let title = match check.hold(&diagnosis.title, deadline)? {
+        Held::Whole => Some(diagnosis.title.clone()),
+        Held::Without(title) => {
+            problems.push("the title names what the evidence does not have".to_owned());
+            Some(title)
+        }
+        Held::Not(problem) => {
+            problems.push(format!("the title does not hold: {problem}"));
+            None
+        }
+    };
+    let mut cause = String::new();
+    for sentence in grounds::sentences(&diagnosis.cause) {
+        match check.hold(sentence, deadline)? {
+            Held::Whole => cause.push_str(sentence),
+            Held::Without(rest) => {
+                problems.push(format!(
+                    "the cause names what the evidence does not have: \u{201c}{}\u{201d}",
+                    sentence.trim()
+                ));
+                cause.push_str(&rest);
+            }
+            Held::Not(problem) => {
+                problems.push(format!(
+                    "of the cause, \u{201c}{}\u{201d} does not hold: {problem}",
+                    sentence.trim()
+                ));
+            }
+        }
+    }
+    let cause = cause.trim_end();
+    Ok((title, (!cause.is_empty()).then(|| cause.to_owned())))
+}
+
+/// The lines of a claim, with those around.
+fn cited(claim: &Claim, sources: &impl Sources) -> String {
+    let Some(text) = sources.text(&claim.evidence) else { return String::new() };
+    let first = (claim.first_line as usize).saturating_sub(1 + AROUND);
+    let count = (claim.last_line.saturating_sub(claim.first_line).min(MAX_SPAN)) as usize + 1 + 2 * AROUND;
+    text.lines().skip(first).take(count).collect::<Vec<_>>().join("\n")
+}
+
+/// No surer than what was verified.
+fn capped(diagnosis: &Diagnosis, claimed: usize, whole: bool) -> Confidence {
+    let quoted = diagnosis.claims.iter().any(|claim| !claim.paraphrased);
+    let cap = match diagnosis.claims.len() {
+        verified if verified * 2 < claimed || !quoted => Confidence::Low,
+        verified if verified < claimed || !whole => Confidence::Medium,
+        _ => Confidence::High,
+    };
+    match (diagnosis.confidence, cap) {
+        (Confidence::Low, _) | (_, Confidence::Low) => Confidence::Low,
+        (Confidence::Medium, _) | (_, Confidence::Medium) => Confidence::Medium,
+        _ => Confidence::High,
+    }
+}
+
+/// A statement as a sentence.
+fn ended(statement: &str) -> String {
+    let statement = statement.trim();
+    if statement.ends_with(['.', '!', '?']) { statement.to_owned() } else { format!("{statement}.") }
+}
+
+/// Marks each claim verified or not. A quote that stands elsewhere in the same evidence corrects the lines. Returns what is wrong,
+/// in words for the analyst; empty when all holds.
+///
+/// # Errors
+/// The deadline is over.
 pub fn verify_within(
     diagnosis: &mut Diagnosis,
     sources: &impl Sources,
@@ -45,27 +214,33 @@ pub fn verify_within(
             None => Some(format!("there is no evidence `{}`", claim.evidence)),
             Some(text) => check(claim, text, deadline)?.err(),
         };
-        let invented = match &all {
-            Some(all) => names::unknown(&claim.statement, all, deadline)?,
-            None => BTreeSet::new(),
+        let problem = match (&all, problem) {
+            (Some(all), None) => stated(claim, sources, all, deadline)?,
+            (_, problem) => problem,
         };
-        let problem = problem.or_else(|| {
-            let names = listed(&invented)?;
-            claim.verified = false;
-            Some(format!("its statement names what the evidence does not have: {names}"))
-        });
+        claim.verified = problem.is_none();
         problems.extend(problem.map(|problem| format!("claim {}: {problem}", index + 1)));
     }
-    diagnosis.not_found.clear();
-    if let Some(all) = &all {
-        let told = format!("{}\n{}", diagnosis.title, diagnosis.cause);
-        let unknown = names::unknown(&told, all, deadline)?;
-        if let Some(names) = listed(&unknown) {
-            problems.push(format!("title or cause name what the evidence does not have: {names}"));
-        }
-        diagnosis.not_found.extend(unknown.into_iter().take(MAX_NAMES));
-    }
     Ok(problems)
+}
+
+/// What is wrong with a statement, next to its lines.
+fn stated(
+    claim: &mut Claim,
+    sources: &impl Sources,
+    all: &[&str],
+    deadline: &Deadline,
+) -> Result<Option<String>, DeadlinePassed> {
+    let check =
+        Check { grounds: Grounds::new(cited(claim, sources), all).of_a_claim(), orders: sources.orders() };
+    Ok(match check.hold(&claim.statement, deadline)? {
+        Held::Whole => None,
+        Held::Without(rest) => {
+            claim.statement = rest;
+            None
+        }
+        Held::Not(problem) => Some(format!("its statement does not hold: {problem}")),
+    })
 }
 
 /// The names in an answer that no source has.
@@ -74,11 +249,6 @@ pub fn verify_within(
 /// The deadline is over.
 pub fn not_found(text: &str, sources: &[&str], deadline: &Deadline) -> Result<Vec<String>, DeadlinePassed> {
     Ok(names::unknown(text, sources, deadline)?.into_iter().take(MAX_NAMES).collect())
-}
-
-fn listed(names: &BTreeSet<String>) -> Option<String> {
-    let quoted: Vec<String> = names.iter().take(MAX_NAMES).map(|name| format!("`{name}`")).collect();
-    (!quoted.is_empty()).then(|| quoted.join(", "))
 }
 
 /// Checks one claim against its evidence; corrects its lines when its quote stands elsewhere.
@@ -93,7 +263,14 @@ fn check(claim: &mut Claim, text: &str, deadline: &Deadline) -> Result<Result<()
     let narrow = claim.last_line - claim.first_line < MAX_SPAN;
     let cited = (in_range && narrow).then(|| &lines[claim.first_line as usize - 1..claim.last_line as usize]);
     let quote = claim.quote.as_deref().map(squeeze).filter(|quote| quote.chars().count() >= MIN_QUOTE);
-    if let Some(quote) = quote {
+    if let Some(mut quote) = quote {
+        let in_cited = |quote: &str| cited.is_some_and(|cited| squeeze(&cited.join("\n")).contains(quote));
+        if !in_cited(&quote) && quoted(&lines, &quote, deadline)?.is_none() {
+            let bare = squeeze(&unnumbered(claim.quote.as_deref().unwrap_or_default()));
+            if bare.chars().count() >= MIN_QUOTE {
+                quote = bare;
+            }
+        }
         if cited.is_some_and(|cited| squeeze(&cited.join("\n")).contains(&quote)) {
             claim.verified = true;
             return Ok(Ok(()));
@@ -105,24 +282,20 @@ fn check(claim: &mut Claim, text: &str, deadline: &Deadline) -> Result<Result<()
         (claim.first_line, claim.last_line, claim.verified) = (number, number, true);
         return Ok(Ok(()));
     }
-    let Some(cited) = cited else {
+    if cited.is_none() || claim.last_line - claim.first_line >= MAX_UNQUOTED {
         return Ok(Err(if in_range {
-            format!("it cites {} lines; name those that prove it", claim.last_line - claim.first_line + 1)
+            format!(
+                "it cites {} lines; quote the words that prove it",
+                claim.last_line - claim.first_line + 1
+            )
         } else {
             format!(
                 "{} has {total} lines, so lines {} to {} do not exist",
                 claim.evidence, claim.first_line, claim.last_line
             )
         }));
-    };
-    // Without a quote the lines have to speak of what is claimed.
-    let words = significant(&cited.join(" "));
-    if significant(&claim.statement).intersection(&words).next().is_none() {
-        return Ok(Err(format!(
-            "nothing in lines {} to {} of {} speaks of it; quote the words that do",
-            claim.first_line, claim.last_line, claim.evidence
-        )));
     }
+    // What the lines speak of is compared with the statement next.
     (claim.verified, claim.paraphrased) = (true, true);
     Ok(Ok(()))
 }
@@ -138,104 +311,28 @@ fn quoted(lines: &[&str], quote: &str, deadline: &Deadline) -> Result<Option<usi
     Ok(None)
 }
 
+/// A quote without the number that lines are shown with: `451: error`, `E1:451: error`.
+fn unnumbered(quote: &str) -> String {
+    let bare = |line: &str| {
+        let line = line.trim_start();
+        let rest = line.strip_prefix(['E', 'e']).map_or(line, |rest| {
+            rest.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches([':', '-'])
+        });
+        let text = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let text = text
+            .strip_prefix(": ")
+            .or_else(|| text.strip_prefix("- "))
+            .filter(|text| text.len() + 2 < rest.len());
+        text.unwrap_or(line).to_owned()
+    };
+    quote.lines().map(bare).collect::<Vec<_>>().join("\n")
+}
+
 /// One space for any white space; models re-wrap what they quote, and leave the ellipsis of a shortened line in.
 fn squeeze(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('…').to_owned()
 }
 
-/// Words that mean something, in lower case.
-fn significant(text: &str) -> BTreeSet<String> {
-    const COMMON: [&str; 24] = [
-        "this", "that", "with", "from", "have", "were", "line", "lines", "shows", "show", "which", "there",
-        "their", "when", "then", "than", "because", "into", "been", "error", "failed", "fails", "failure",
-        "build",
-    ];
-    text.split(|c: char| !c.is_alphanumeric() && c != '_')
-        .filter(|word| word.len() >= 4 || word.len() >= 2 && word.bytes().all(|byte| byte.is_ascii_digit()))
-        .map(str::to_lowercase)
-        .filter(|word| !COMMON.contains(&word.as_str()))
-        .collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{Confidence, FailureClass};
-
-    struct One(&'static str, bool);
-
-    impl Sources for One {
-        fn text(&self, label: &str) -> Option<&str> {
-            (label == "E1").then_some(self.0)
-        }
-
-        fn all(&self) -> Option<Vec<&str>> {
-            self.1.then(|| vec![self.0])
-        }
-    }
-
-    const LOG: &str = "one\n\nerror:  disk full\nfour\n";
-
-    fn diagnosis(cause: &str, statement: &str, span: (u32, u32), quote: Option<&str>) -> Diagnosis {
-        let claim = Claim {
-            statement: statement.into(),
-            evidence: "E1".into(),
-            first_line: span.0,
-            last_line: span.1,
-            quote: quote.map(Into::into),
-            verified: true,
-            paraphrased: false,
-        };
-        Diagnosis {
-            title: "t".into(),
-            cause: cause.into(),
-            class: FailureClass::Code,
-            confidence: Confidence::High,
-            claims: vec![claim],
-            next_steps: Vec::new(),
-            analyst: "m".into(),
-            note: None,
-            not_found: Vec::new(),
-            runbooks: Vec::new(),
-        }
-    }
-
-    fn check(first: u32, last: u32, quote: Option<&str>) -> (bool, u32, u32) {
-        let mut diagnosis = diagnosis("c", "the disk is full", (first, last), quote);
-        let problems = verify(&mut diagnosis, &One(LOG, true));
-        let claim = &diagnosis.claims[0];
-        assert_eq!(claim.verified, problems.is_empty(), "{problems:?}");
-        (claim.verified, claim.first_line, claim.last_line)
-    }
-
-    #[test]
-    fn only_what_stands_there_is_verified() {
-        assert_eq!(check(3, 3, Some("disk full")), (true, 3, 3));
-        assert_eq!(check(1, 1, Some("error: disk full")), (true, 3, 3), "the lines are corrected");
-        assert!(!check(3, 3, Some("disk empty")).0);
-        assert!(!check(3, 9, None).0, "past the end");
-        assert!(!check(0, 1, None).0);
-        assert!(!check(2, 2, None).0, "blank");
-        assert!(!check(1, 1, None).0, "speaks of something else");
-        assert_eq!(check(4, 3, None), (true, 3, 4), "swapped ends");
-    }
-
-    #[test]
-    fn a_claim_without_a_quote_is_a_paraphrase() {
-        let mut told = diagnosis("c", "the disk is full", (3, 3), None);
-        assert!(verify(&mut told, &One(LOG, true)).is_empty());
-        assert!(told.claims[0].paraphrased);
-    }
-
-    #[test]
-    fn invented_names_are_told() {
-        let mut told =
-            diagnosis("`db.rs` did it", "the disk of host.example.com is full", (3, 3), Some("disk full"));
-        let problems = verify(&mut told, &One(LOG, true));
-        assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(!told.claims[0].verified);
-        assert_eq!(told.not_found, ["db.rs"]);
-        // The built-in analyst's words are the runbooks': people wrote them.
-        assert!(verify(&mut told, &One(LOG, false)).is_empty());
-    }
-}
+#[path = "tests.rs"]
+mod tests;

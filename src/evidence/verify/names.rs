@@ -12,7 +12,7 @@ static NAMES: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         pattern(r"`([^`\s]{3,160})`"),
         // Files, hosts, images: words joined by dots, slashes or colons.
         pattern(
-            r"(?:^|[\s(\x22'])([\w@+-]+(?:[./][\w@+-]+)*\.[a-z][a-z0-9]{0,9}(?::[\w.-]+)*(?:/[\w.@+-]+)*(?::[\w.-]+)?)",
+            r"(?:^|[\s(\x22'])([\w@+-]+(?:[./][\w@+-]+)*\.[a-z][a-z0-9]{0,9}\b(?::[\w.-]+)*(?:/[\w.@+-]+)*(?::[\w.-]+)?)",
         ),
         // Tests.
         pattern(r"\b(\w+(?:::\w+)+|\w+(?:Test|Tests|Spec|IT)[#.]\w+|[Tt]est_\w{3,}|Test[A-Z]\w{3,})"),
@@ -40,8 +40,40 @@ const COMMON: [&str; 14] = [
     "crates.io",
 ];
 
+/// Files that a tool always has.
+const USUAL_FILES: [&str; 22] = [
+    "package.json",
+    "package-lock.json",
+    "yarn.lock",
+    "pnpm-lock.yaml",
+    "cargo.toml",
+    "cargo.lock",
+    "go.mod",
+    "go.sum",
+    "pom.xml",
+    "build.gradle",
+    "build.gradle.kts",
+    "settings.gradle",
+    "requirements.txt",
+    "pyproject.toml",
+    "setup.py",
+    "tsconfig.json",
+    "composer.json",
+    "kustomization.yaml",
+    "chart.yaml",
+    "values.yaml",
+    "vendor/modules.txt",
+    ".gitmodules",
+];
+
 /// Names of one text that are looked up; each is looked for in all evidence.
 const MAX_LOOKED_UP: usize = 200;
+
+/// The names in a text.
+pub(super) fn all(text: &str) -> impl Iterator<Item = &str> {
+    let found = NAMES.iter().flat_map(|pattern| pattern.captures_iter(text)).filter_map(|found| found.get(1));
+    found.map(|name| name.as_str().trim_end_matches(['.', ':', ',']))
+}
 
 /// The names in `text` that `sources` do not have.
 pub(super) fn unknown(
@@ -49,16 +81,21 @@ pub(super) fn unknown(
     sources: &[&str],
     deadline: &Deadline,
 ) -> Result<BTreeSet<String>, DeadlinePassed> {
-    let found = NAMES.iter().flat_map(|pattern| pattern.captures_iter(text)).filter_map(|found| found.get(1));
-    let names: BTreeSet<&str> = found
-        .map(|name| name.as_str().trim_end_matches(['.', ':', ',']))
-        .filter(|name| !harmless(name))
-        .take(MAX_LOOKED_UP)
-        .collect();
+    unknown_near(text, sources, "", deadline)
+}
+
+/// The same; names whose parts all stand in `lines`, in lower case, are known too.
+pub(super) fn unknown_near(
+    text: &str,
+    sources: &[&str],
+    lines: &str,
+    deadline: &Deadline,
+) -> Result<BTreeSet<String>, DeadlinePassed> {
+    let names: BTreeSet<&str> = all(text).filter(|name| !harmless(name)).take(MAX_LOOKED_UP).collect();
     let mut unknown = BTreeSet::new();
     for name in names {
         deadline.check()?;
-        if !known(name, sources) {
+        if !is_known(name, sources) && !in_parts(name, lines) {
             unknown.insert(name.to_owned());
         }
     }
@@ -71,7 +108,71 @@ pub(super) fn unknown(
             unknown.insert(format!("exit code {code}"));
         }
     }
+    for number in numbers(text).take(MAX_LOOKED_UP) {
+        deadline.check()?;
+        let plain = number.replace(',', "");
+        if !has_number(number, sources) && !has_number(&plain, sources) {
+            unknown.insert(number.to_owned());
+        }
+    }
     Ok(unknown)
+}
+
+/// Numbers of two digits and more that stand alone.
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    let tokens = text.split(|c: char| c.is_whitespace() || "()[]{};\"'`=/<>~%".contains(c));
+    let tokens = tokens.map(|token| token.trim_matches(['.', ',', '-', '+', '!', '?', ':']));
+    tokens.filter(|token| {
+        token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.' || byte == b',')
+            && token.bytes().filter(u8::is_ascii_digit).count() >= 2
+    })
+}
+
+/// Whether each part of a name, such as `module.function`, is a word of these lines.
+fn in_parts(name: &str, lines: &str) -> bool {
+    let name = name.to_lowercase();
+    let parts: Vec<&str> =
+        name.split(['.', ':', '/', '#', '(', ')']).filter(|part| !part.is_empty()).collect();
+    parts.len() > 1 && parts.iter().all(|part| has_word(part, &[lines]))
+}
+
+/// Whether a source has this as a whole word, whatever its case.
+pub(super) fn has_word(word: &str, sources: &[&str]) -> bool {
+    apart(word, sources, u8::is_ascii_alphanumeric)
+}
+
+/// Whether a word of a source begins so; a library is called `mosquitto` and `libmosquitto`.
+pub(super) fn has_start(stem: &str, sources: &[&str]) -> bool {
+    let stem = stem.to_lowercase();
+    let stem = stem.strip_prefix("lib").filter(|rest| rest.len() >= 3).unwrap_or(&stem);
+    // Numbers are looked up as such.
+    if stem.bytes().all(|byte| byte.is_ascii_digit()) {
+        return true;
+    }
+    sources.iter().any(|source| {
+        let text = source.as_bytes();
+        let begins = |at: usize| {
+            at.checked_sub(1).and_then(|at| text.get(at)).is_none_or(|byte| !byte.is_ascii_alphabetic())
+        };
+        positions(source, stem).any(|at| begins(at) || stem.len() >= 6)
+    })
+}
+
+/// Whether a source has this number, and not as a part of another one.
+fn has_number(number: &str, sources: &[&str]) -> bool {
+    apart(number, sources, u8::is_ascii_digit)
+}
+
+/// Whether a source has this with nothing of that kind beside it.
+fn apart(word: &str, sources: &[&str], kind: fn(&u8) -> bool) -> bool {
+    let word = word.to_lowercase();
+    sources.iter().any(|source| {
+        let text = source.as_bytes();
+        positions(source, &word).any(|at| {
+            let before = at.checked_sub(1).and_then(|at| text.get(at));
+            !before.is_some_and(kind) && !text.get(at + word.len()).is_some_and(kind)
+        })
+    })
 }
 
 fn harmless(name: &str) -> bool {
@@ -86,24 +187,51 @@ fn harmless(name: &str) -> bool {
         || COMMON.contains(&lower.as_str())
 }
 
-fn known(name: &str, sources: &[&str]) -> bool {
-    let has = |name: &str| {
-        let name = name.trim_start_matches("./").to_ascii_lowercase();
-        !name.is_empty() && sources.iter().any(|source| contains(source, &name))
-    };
-    // `file.rs:12` is known when the file is: the line may be told another way.
-    has(name)
-        || name
-            .split_once(':')
-            .is_some_and(|(file, line)| line.starts_with(|c: char| c.is_ascii_digit()) && has(file))
+/// Whether the sources have the name as it is.
+pub(super) fn stands(name: &str, sources: &[&str]) -> bool {
+    let name = name.trim_start_matches("./").to_lowercase();
+    !name.is_empty() && sources.iter().any(|source| positions(source, &name).next().is_some())
 }
 
-/// Whether `text` has the lower-case `name`, whatever its case.
-fn contains(text: &str, name: &str) -> bool {
+/// Whether the sources have the name, or the file of a line or a path that is told another way.
+pub(super) fn is_known(name: &str, sources: &[&str]) -> bool {
+    let has = |name: &str| stands(name, sources);
+    if has(name) || USUAL_FILES.contains(&name.to_ascii_lowercase().as_str()) {
+        return true;
+    }
+    let file = match name.split_once(':') {
+        // `file.rs:12` is known when the file is.
+        Some((file, line)) if line.starts_with(|c: char| c.is_ascii_digit()) => file,
+        Some(_) => return false,
+        None => name,
+    };
+    if file != name && has(file) {
+        return true;
+    }
+    // A log may name the file without its folders, or with others.
+    let Some((folder, last)) = file.rsplit_once('/') else { return false };
+    let is_host = folder.split('/').next().is_some_and(|first| first.contains('.') && first.len() > 2);
+    let is_file = last.rsplit_once('.').is_some_and(|(stem, _)| !stem.is_empty());
+    !is_host && is_file && (has(last) || USUAL_FILES.contains(&last.to_ascii_lowercase().as_str()))
+}
+
+/// Letters from the most common one on; what is none of them is rarer.
+const COMMON_FIRST: &[u8] = b"etaoinsrhldcumfpgwybvkxjqz";
+
+/// Where `text` has the lower-case `name`, whatever its case. An empty one stands nowhere.
+fn positions<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
     let (text, name) = (text.as_bytes(), name.as_bytes());
-    let first = name[0];
-    memchr::memchr2_iter(first, first.to_ascii_uppercase(), text)
-        .any(|at| text.get(at..at + name.len()).is_some_and(|found| found.eq_ignore_ascii_case(name)))
+    // Its rarest letter is looked for: a log is long, and has an `e` everywhere.
+    let rarity =
+        |byte: &u8| COMMON_FIRST.iter().position(|common| common == byte).unwrap_or(COMMON_FIRST.len());
+    let at = (0..name.len()).max_by_key(|&at| rarity(&name[at])).unwrap_or_default();
+    let rarest = name.get(at).copied().unwrap_or_default();
+    let text = if name.is_empty() { &[] } else { text };
+    memchr::memchr2_iter(rarest, rarest.to_ascii_uppercase(), text).filter_map(move |found| {
+        let start = found.checked_sub(at)?;
+        let found = text.get(start..start + name.len())?;
+        found.eq_ignore_ascii_case(name).then_some(start)
+    })
 }
 
 #[cfg(test)]
@@ -121,11 +249,22 @@ mod tests {
         for text in [
             "`src/main.rs` fails in auth::login (main.rs:99), exit code 137",
             "The image registry.example.com/app:1.2 was pulled; TestCheckout of checkout_test.go failed.",
-            "make exited with 2, e.g. by Node.js 18.2.1, see E1 and `--no-cache`.",
+            "make exited with 2, e.g. by Node.js, see E1 and `--no-cache`.",
             "No name at all. And a second sentence.",
         ] {
             assert_eq!(of(text), [""; 0], "{text}");
         }
+    }
+
+    #[test]
+    fn a_word_stands_where_it_stands() {
+        let log = ["Error: Queue `jobs-7` of QUEUE-9 is full"];
+        assert!(has_start("que", &log) && has_start("full", &log) && !has_start("ueue", &log));
+        assert!(
+            stands("JOBS-7", &log) && stands("./queue", &log) && !stands("", &log) && !stands("full!", &log)
+        );
+        assert!(has_number("7", &log) && has_number("9", &log) && !has_number("79", &log));
+        assert_eq!(positions(log[0], "queue").collect::<Vec<_>>(), [7, 25]);
     }
 
     #[test]

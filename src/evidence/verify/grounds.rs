@@ -1,0 +1,225 @@
+//! Whether a sentence says what the lines say that it rests on: what it names stands in the evidence, what it is about stands in
+//! the lines, and little of it comes from nowhere.
+
+use super::names;
+use super::words::{self, Meaning};
+use crate::clock::{Deadline, DeadlinePassed};
+use regex::Regex;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+/// Share of what a sentence is about that has to stand in the lines, rare words counting most. With it and [`MIN_SHARED`] .97 of 95 true causes
+/// pass over the lines they were found in, and .01 of those of other failures.
+const MIN_SHARE: f64 = 0.25;
+/// What has to be shared at least: about as much as one rare word, of two things.
+const MIN_SHARED: f64 = 0.9;
+/// From here on a sentence stands without a name that the evidence does not have: the name is left out of it.
+const STRONG_SHARE: f64 = 0.4;
+const STRONG_SHARED: f64 = 2.5;
+/// Share at which nearly all that a short sentence says stands in the lines.
+const FULL_SHARE: f64 = 0.75;
+/// Lines around the cited ones that count as them.
+pub(super) const AROUND: usize = 2;
+/// What is said of names that nobody has.
+const NAMED: &str = "it names what the evidence does not have";
+/// What stands for a name that was left out.
+const LEFT_OUT: &str = "(left out)";
+
+static BRACKETS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\s*\([^()]{1,300}\)").expect("a fixed pattern"));
+static SUCCESS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)\b(?:succe(?:ss|ed)\w*|pass(?:es|ed)?|no (?:errors?|failures?|problems?|issues?)|nothing (?:is |was )?(?:wrong|failed)|works? (?:fine|correctly|as expected)|(?:is|are) (?:fine|healthy|ok)|without (?:errors?|problems?))\b",
+    )
+    .expect("a fixed pattern")
+});
+static TROUBLE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"(?i)\b(?:fail\w*|errors?|but|however|not|never|no|cannot|can'?t|below|above|exceed\w*|although|kill\w*|crash\w*|panic\w*|missing|flak\w*|refused|denied|invalid|wrong)\b|n't\b",
+    )
+    .expect("a fixed pattern")
+});
+
+/// What a sentence is held against.
+pub(super) struct Grounds<'a> {
+    /// The lines it rests on.
+    lines: String,
+    meaning: Meaning,
+    /// All that the analyst was told.
+    sources: &'a [&'a str],
+    /// Whether a sentence may tell of a success that the lines tell of: a claim may, a cause of a failure does not.
+    may_succeed: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Held {
+    /// It holds.
+    Whole,
+    /// It holds without what it names and the evidence does not have.
+    Without(String),
+    /// It does not, with the reason in words for the analyst.
+    Not(String),
+}
+
+impl<'a> Grounds<'a> {
+    pub(super) fn new(lines: String, sources: &'a [&'a str]) -> Self {
+        let meaning = Meaning::of(&lines);
+        Self { lines: lines.to_lowercase(), meaning, sources, may_succeed: false }
+    }
+
+    /// For a claim, see `may_succeed`.
+    pub(super) fn of_a_claim(mut self) -> Self {
+        self.may_succeed = true;
+        self
+    }
+
+    /// Holds a sentence against the lines; if it does not hold, without what it says in brackets and the evidence does not have.
+    pub(super) fn hold(&self, sentence: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
+        let (held, unknown) = self.hold_as_it_is(sentence, deadline)?;
+        if !matches!(held, Held::Not(_)) || unknown.is_empty() {
+            return Ok(held);
+        }
+        let rest = BRACKETS.replace_all(sentence, |found: &regex::Captures<'_>| {
+            let is_unknown =
+                unknown.iter().any(|name| found[0].to_lowercase().contains(&name.to_lowercase()));
+            if is_unknown { String::new() } else { found[0].to_owned() }
+        });
+        if rest == sentence {
+            return Ok(held);
+        }
+        Ok(match self.hold_as_it_is(&rest, deadline)?.0 {
+            Held::Whole => Held::Without(rest.into_owned()),
+            Held::Without(rest) => Held::Without(rest),
+            Held::Not(_) => held,
+        })
+    }
+
+    fn hold_as_it_is(
+        &self,
+        sentence: &str,
+        deadline: &Deadline,
+    ) -> Result<(Held, BTreeSet<String>), DeadlinePassed> {
+        let mut unknown = names::unknown_near(sentence, self.sources, &self.lines, deadline)?;
+        let Measure { share, shared, things, strangers, all } = self.measure(sentence, deadline)?;
+        let not = |why: &str| Held::Not(why.to_owned());
+        let enough = shared >= MIN_SHARED || share >= FULL_SHARE;
+        let held = if self.says_success(sentence) {
+            not("it says that nothing failed")
+        } else if all == 0 {
+            not("it says nothing that could be compared with the lines")
+        } else if share < MIN_SHARE || !enough || things < 2 {
+            not("the cited lines do not speak of it")
+        } else if !strangers.is_empty() {
+            not(&format!("nothing in the evidence speaks of {}", quoted(&strangers)))
+        } else if unknown.is_empty() {
+            Held::Whole
+        } else if share < STRONG_SHARE || shared < STRONG_SHARED {
+            not(&format!("{NAMED}: {}", quoted(&unknown)))
+        } else {
+            Held::Without(without(sentence, &unknown))
+        };
+        let held = match held {
+            Held::Not(why) if !unknown.is_empty() && !why.contains(NAMED) => {
+                Held::Not(format!("{why}; {NAMED}: {}", quoted(&unknown)))
+            }
+            held => held,
+        };
+        unknown.extend(strangers);
+        Ok((held, unknown))
+    }
+
+    /// A success in a sentence that tells of no failure.
+    fn says_success(&self, sentence: &str) -> bool {
+        let tells =
+            |word: regex::Match<'_>| self.may_succeed && self.lines.contains(&word.as_str().to_lowercase());
+        SUCCESS.find_iter(sentence).any(|word| !tells(word))
+            && !TROUBLE.is_match(&SUCCESS.replace_all(sentence, " "))
+    }
+
+    fn measure(&self, sentence: &str, deadline: &Deadline) -> Result<Measure, DeadlinePassed> {
+        let meaning = Meaning::of(sentence);
+        let shared: BTreeSet<&str> = meaning.all().into_iter().filter(|one| self.meaning.has(one)).collect();
+        // Parts of a name that the evidence has elsewhere neither speak for the sentence nor against it.
+        let known: Vec<&str> =
+            names::all(sentence).filter(|name| names::stands(name, self.sources)).collect();
+        let neutral = Meaning::of(&known.join(" "));
+        let mut missing = 0.0;
+        let mut strangers = BTreeSet::new();
+        let mut all = shared.len();
+        for (stem, word) in words::besides_ideas(sentence) {
+            if shared.contains(stem.as_str()) || neutral.words.contains_key(&stem) {
+                continue;
+            }
+            deadline.check()?;
+            all += 1;
+            missing += words::weight(&stem);
+            if !words::is_of_the_trade(&stem) && !names::has_start(&stem, self.sources) {
+                strangers.insert(word);
+            }
+        }
+        for idea in meaning.ideas.iter().filter(|idea| !shared.contains(**idea)) {
+            all += 1;
+            missing += words::weight(idea);
+        }
+        let things = shared.len();
+        let shared: f64 = shared.into_iter().map(words::weight).sum();
+        let share = if shared > 0.0 { shared / (shared + missing) } else { 0.0 };
+        Ok(Measure { share, shared, things, strangers, all })
+    }
+}
+
+struct Measure {
+    share: f64,
+    shared: f64,
+    things: usize,
+    strangers: BTreeSet<String>,
+    all: usize,
+}
+
+/// The sentences of a text, each with the white space that follows it.
+pub(super) fn sentences(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let next = characters.peek().map(|(_, next)| *next);
+        let ends = match character {
+            '.' | '!' | '?' => next.is_none_or(char::is_whitespace) && !is_short(&text[start..at]),
+            '。' | '！' | '？' | '\n' => true,
+            _ => false,
+        };
+        if ends {
+            while characters.next_if(|(_, next)| next.is_whitespace()).is_some() {}
+            let end = characters.peek().map_or(text.len(), |(at, _)| *at);
+            found.push(&text[start..end]);
+            start = end;
+        }
+    }
+    if start < text.len() {
+        found.push(&text[start..]);
+    }
+    found.retain(|sentence| !sentence.trim().is_empty());
+    found
+}
+
+/// Whether a full stop after this is one of "e.g." and its like.
+fn is_short(before: &str) -> bool {
+    let last = before.rsplit(char::is_whitespace).next().unwrap_or_default();
+    let last = last.trim_start_matches(['(', '"', '\'']);
+    let is_shortened = last.contains('.') && last.chars().all(|c| c.is_alphabetic() || c == '.');
+    is_shortened && last.len() <= 4 || matches!(last, "cf" | "vs" | "etc" | "no" | "approx")
+}
+
+fn quoted(names: &BTreeSet<String>) -> String {
+    let quoted: Vec<String> = names.iter().take(10).map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}
+
+/// The sentence without these names.
+fn without(sentence: &str, names: &BTreeSet<String>) -> String {
+    names.iter().fold(sentence.to_owned(), |text, name| {
+        let name = name.strip_prefix("exit code ").unwrap_or(name);
+        text.replace(&format!("`{name}`"), LEFT_OUT).replace(name, LEFT_OUT)
+    })
+}
