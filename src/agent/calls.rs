@@ -98,13 +98,13 @@ impl Calls<'_> {
         let mut run: Vec<BoxFuture<'_, Answered>> = Vec::new();
         for (index, (call, _, repeat, is_twin)) in jobs.iter().enumerate() {
             let call: &ToolCall = call;
-            let answer: BoxFuture<'_, Answered> = match repeat {
-                true => Box::pin(std::future::ready(this.repeated(call, turn))),
-                false if *is_twin => {
-                    let problem = "the same call stands above in this turn; see its result".to_owned();
-                    Box::pin(std::future::ready(this.refused(call, turn, problem)))
-                }
-                false => Box::pin(this.one(call, turn, offered, cancel)),
+            let answer: BoxFuture<'_, Answered> = if *repeat {
+                Box::pin(std::future::ready(this.repeated(call, turn)))
+            } else if *is_twin {
+                let problem = "the same call stands above in this turn; see its result".to_owned();
+                Box::pin(std::future::ready(this.refused(call, turn, problem)))
+            } else {
+                Box::pin(this.one(call, turn, offered, cancel))
             };
             run.push(Box::pin(this.watched(format!("{turn}.{}", index + 1), call, answer)));
         }

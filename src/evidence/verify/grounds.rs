@@ -1,14 +1,14 @@
 //! Whether a sentence says what the lines say that it rests on: what it names stands in the evidence, what it is about stands in
 //! the lines, and little of it comes from nowhere.
 
-use super::names;
 use super::words::{self, Meaning};
+use super::{MAX_NAMES, names};
 use crate::clock::{Deadline, DeadlinePassed};
 use regex::Regex;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// Share of what a sentence is about that has to stand in the lines, rare words counting most. With it and [`MIN_SHARED`] .97 of 95 true causes
+/// Share of what a sentence is about that has to stand in the lines, rare words counting most. With it and [`MIN_SHARED`] .96 of 95 true causes
 /// pass over the lines they were found in, and .01 of those of other failures.
 const MIN_SHARE: f64 = 0.25;
 /// What has to be shared at least: about as much as one rare word, of two things.
@@ -212,7 +212,7 @@ fn is_short(before: &str) -> bool {
 }
 
 fn quoted(names: &BTreeSet<String>) -> String {
-    let quoted: Vec<String> = names.iter().take(10).map(|name| format!("`{name}`")).collect();
+    let quoted: Vec<String> = names.iter().take(MAX_NAMES).map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
 }
 

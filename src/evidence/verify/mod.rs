@@ -72,6 +72,9 @@ pub fn check_within(
     let Some(all) = sources.all() else {
         return Ok(Checked { problems, held: Some(diagnosis), verified });
     };
+    let lines_of =
+        |claims: &[Claim]| claims.iter().map(|claim| cited(claim, sources)).collect::<Vec<_>>().join("\n");
+    let against = |lines: String| Check { grounds: Grounds::new(lines, &all), orders: sources.orders() };
     if !diagnosis.claims.iter().any(|claim| claim.verified && sources.proves(&claim.evidence)) {
         if diagnosis.claims.is_empty() || verified > 0 {
             problems.push(
@@ -79,21 +82,14 @@ pub fn check_within(
             );
         }
         // What else does not hold is told at once.
-        let lines = diagnosis.claims.iter().map(|claim| cited(claim, sources)).collect::<Vec<_>>().join("\n");
-        told(
-            &diagnosis,
-            &Check { grounds: Grounds::new(lines, &all), orders: sources.orders() },
-            &mut problems,
-            deadline,
-        )?;
+        told(&diagnosis, &against(lines_of(&diagnosis.claims)), &mut problems, deadline)?;
         return Ok(Checked { problems, held: None, verified });
     }
     let claimed = diagnosis.claims.len();
     diagnosis.claims.retain(|claim| claim.verified);
     diagnosis.left_out = u32::try_from(claimed - verified).unwrap_or(u32::MAX);
-    let lines = diagnosis.claims.iter().map(|claim| cited(claim, sources)).collect::<Vec<_>>().join("\n");
-    let check = Check { grounds: Grounds::new(lines.clone(), &all), orders: sources.orders() };
-    let (title, cause) = told(&diagnosis, &check, &mut problems, deadline)?;
+    let lines = lines_of(&diagnosis.claims);
+    let (title, cause) = told(&diagnosis, &against(lines.clone()), &mut problems, deadline)?;
     let whole = title.is_some() && cause.as_ref().is_some_and(|cause| *cause == diagnosis.cause);
     let stated =
         || diagnosis.claims.iter().map(|claim| ended(&claim.statement)).collect::<Vec<_>>().join(" ");

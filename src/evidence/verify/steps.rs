@@ -47,22 +47,24 @@ const COMMANDS: &str = " kubectl:get,describe,logs,top,explain,events,auth,versi
 pub(super) struct Steps<'a> {
     /// All that the analyst was told.
     sources: &'a [&'a str],
-    /// The runbooks among it.
+    /// The runbooks among it, and what they say: as one line in lower case, and what it is about.
     guidance: &'a [&'a str],
+    said: Vec<(String, Meaning)>,
     /// What was found: the lines, the title and the cause.
     found: Meaning,
 }
 
 impl<'a> Steps<'a> {
     pub(super) fn new(sources: &'a [&'a str], guidance: &'a [&'a str], found: &str) -> Self {
-        Self { sources, guidance, found: Meaning::of(found) }
+        let said = guidance.iter().map(|runbook| (squeeze(runbook), Meaning::of(runbook))).collect();
+        Self { sources, guidance, said, found: Meaning::of(found) }
     }
 
     /// Why a step may not be told.
     pub(super) fn problem(&self, step: &str, deadline: &Deadline) -> Result<Option<String>, DeadlinePassed> {
         deadline.check()?;
         let said = squeeze(step);
-        if self.guidance.iter().any(|runbook| squeeze(runbook).contains(&said)) && said.len() > 12 {
+        if said.len() > 12 && self.said.iter().any(|(runbook, _)| runbook.contains(&said)) {
             return Ok(None);
         }
         if DESTRUCTIVE.is_match(step) {
@@ -123,12 +125,11 @@ impl<'a> Steps<'a> {
             return Some(format!("nothing in the evidence speaks of `{word}`"));
         }
         let step = Meaning::of(step);
-        let common = step.all().into_iter().filter(|one| self.found.has(one)).count();
-        let in_runbook = self.guidance.iter().any(|runbook| {
-            let runbook = Meaning::of(runbook);
-            step.all().into_iter().filter(|one| runbook.has(one)).count() * 2 > step.all().len()
-        });
-        (common == 0 && !in_runbook).then(|| "it has nothing to do with what was found".to_owned())
+        let about = step.all();
+        let shared = |with: &Meaning| about.iter().filter(|one| with.has(one)).count();
+        let in_runbook = self.said.iter().any(|(_, runbook)| shared(runbook) * 2 > about.len());
+        (shared(&self.found) == 0 && !in_runbook)
+            .then(|| "it has nothing to do with what was found".to_owned())
     }
 }
 
