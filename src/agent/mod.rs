@@ -9,10 +9,10 @@ mod tests;
 mod told;
 mod tool;
 mod workspace;
-mod written;
 
 pub use calls::Single;
 pub use event::{Event, Review, Watcher};
+pub use fit::{estimate_tool, tools_that_fit};
 pub use run::{Agent, Outcome};
 pub use told::was_kept_back;
 pub use tool::{Tool, ToolAnswer};

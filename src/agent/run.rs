@@ -6,11 +6,10 @@ use super::fit::fit;
 use super::told::Told;
 use super::tool::Tool;
 use super::workspace::Workspace;
-use super::written;
 use crate::budget::Account;
 use crate::domain::{Budget, Message, Money, StopReason, ToolCallRecord, ToolSpec, Usage};
 use crate::journal;
-use crate::llm::{Choice, Completion, Heard, Model, ModelError, Request};
+use crate::llm::{Choice, Completion, Heard, Model, ModelError, Request, written};
 use crate::telemetry::trace::{KeyValue, Span, SpanKind, provider};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -20,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Times a provider may call the context too long before the run gives up.
 const MAX_SHRINKS: u32 = 4;
-/// Turns that only repeat earlier calls before the model has to conclude.
-const MAX_REPEATS: u32 = 2;
+/// Turns that only repeat earlier calls, and are told so, before the model has to conclude.
+const MAX_REPEATS: u32 = 1;
 
 /// What is said below the last result before a model without a finishing tool has to answer.
 const LAST_TURN: &str = "\n\n(No more calls can be made: answer now, from what there is.)";
@@ -178,8 +177,10 @@ impl Agent {
             self.tell(|| Event::Used { usage: state.outcome.usage });
             let Completion { text, mut tool_calls, truncated, .. } = completion;
             state.outcome.cut_off = truncated;
-            if tool_calls.is_empty() {
-                tool_calls = written::calls(&text, &all, self.finishing_tool, turn);
+            // An answer in words may well show such an object; only who has to conclude by a call is read so.
+            if tool_calls.is_empty() && self.finishing_tool.is_some() {
+                tool_calls =
+                    written::calls(&text, &all, self.finishing_tool, state.messages.len()).calls;
             }
             if !text.trim().is_empty() {
                 state.outcome.text.clone_from(&text);
@@ -244,7 +245,8 @@ impl Agent {
             }
             // The list of tools stays the same over all turns, so that what a provider keeps of the prompt is of use.
             let choice = match self.finishing_tool {
-                _ if !last => Choice::Any,
+                Some(_) if !last => Choice::Call,
+                None if !last => Choice::Any,
                 Some(name) => Choice::Only(name.to_owned()),
                 None => Choice::None,
             };
@@ -270,7 +272,11 @@ impl Agent {
             asked.answered(&answer);
             match answer {
                 Ok(completion) => return Ok(completion),
-                Err(ModelError::ContextTooLong { .. }) if shrink < MAX_SHRINKS => {
+                // Without results there is nothing to shorten.
+                Err(ModelError::ContextTooLong { .. })
+                    if shrink < MAX_SHRINKS
+                        && state.messages.iter().any(|message| matches!(message, Message::Tool { .. })) =>
+                {
                     state.context_tokens = state.context_tokens / 3 * 2;
                 }
                 Err(error @ ModelError::ContextTooLong { .. }) => {

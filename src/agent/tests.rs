@@ -183,11 +183,11 @@ async fn endless_calls_end_and_the_last_turn_leads_to_the_end() {
 #[tokio::test]
 async fn whoever_only_repeats_calls_has_to_conclude() {
     let again = || Ok(calls(&[("look", "{\"at\": 7}")]));
-    let case = case(vec![again(), again(), again(), Ok(calls(&[("finish", "{}")]))], Budget::default());
+    let case = case(vec![again(), again(), Ok(calls(&[("finish", "{}")]))], Budget::default());
     assert_eq!(run(&case).await.stop, StopReason::Submitted);
     let requests = case.model.requests.lock().unwrap();
     let forced: Vec<bool> = requests.iter().map(|request| request.choice.only().is_some()).collect();
-    assert_eq!(forced, [false, false, false, true]);
+    assert_eq!(forced, [false, false, true]);
 }
 
 #[tokio::test]
@@ -251,10 +251,15 @@ async fn a_long_result_is_kept_whole_and_shown_in_part() {
 #[tokio::test]
 async fn a_context_the_provider_finds_too_long_is_shortened() {
     let too_long = || Err(ModelError::ContextTooLong { message: "8192".into() });
-    let fits = case(vec![too_long(), Ok(calls(&[("finish", "{}")]))], Budget::default());
+    let looks = || Ok(calls(&[("long", "{}")]));
+    let fits = case(vec![looks(), too_long(), Ok(calls(&[("finish", "{}")]))], Budget::default());
     assert_eq!(run(&fits).await.stop, StopReason::Submitted);
-    let never = case((0..9).map(|_| too_long()).collect(), Budget::default());
+    let never = case(std::iter::once(looks()).chain((0..9).map(|_| too_long())).collect(), Budget::default());
     assert_eq!(run(&never).await.stop, StopReason::ContextTooLong);
+    // Of a brief alone there is nothing to shorten: whoever made it makes a smaller one.
+    let brief = case((0..9).map(|_| too_long()).collect(), Budget::default());
+    let outcome = run(&brief).await;
+    assert_eq!((outcome.stop, outcome.turns), (StopReason::ContextTooLong, 0));
 }
 
 #[tokio::test]

@@ -206,7 +206,7 @@ impl Making<'_> {
         }
         let text = if self.task.decided.is_empty() {
             let (runbooks, past) = self.known.passages(self.app).await;
-            librarian::answer(&self.known, &runbooks, &past, &why)
+            librarian::answer(&self.known, &self.workspace.added(), (&runbooks, &past), &why)
         } else {
             carry::told(&self.task.decided, &self.carried, &why)
         };

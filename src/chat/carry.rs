@@ -1,7 +1,7 @@
 //! Carrying out what a person approved: each call once, as it was shown, its result kept as evidence of the conversation.
 
 use super::answer::Task;
-use super::own_access;
+use super::{librarian, own_access};
 use crate::agent::{Single, Tool, ToolAnswer, Watcher, Workspace};
 use crate::app::App;
 use crate::clock;
@@ -25,9 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest text of what went wrong, in characters.
 const MAX_ERROR: usize = 2_000;
-/// Of a result in the program's own answer: lines, and characters of each.
-const SHOWN: (usize, usize) = (20, 300);
-
 /// An approved call and what came of it.
 pub(super) struct Carried {
     approval: Approval,
@@ -268,13 +265,8 @@ pub(super) fn told(decided: &[Approval], carried: &[Carried], why: &str) -> Stri
         let _ = write!(text, "\n- `{}` of `{}`: ", done.approval.tool, done.approval.server);
         match &done.outcome {
             Ok(piece) => {
-                let lines: Vec<&str> = piece.text.lines().take(SHOWN.0).collect();
-                let last = lines.len().max(1);
-                let _ = writeln!(text, "carried out; its result begins with [{}:1-{last}]", piece.label);
-                for line in lines {
-                    let line: String = line.chars().take(SHOWN.1).collect();
-                    let _ = write!(text, "\n      {line}");
-                }
+                let (cited, lines) = librarian::beginning(piece);
+                let _ = write!(text, "carried out; its result begins with {cited}\n{lines}");
             }
             Err((state, problem)) => {
                 let _ = write!(text, "{}: {}", state.as_str(), problem.replace('\n', " "));

@@ -1,12 +1,43 @@
 //! The answer when no model answers: what is known of the incident and what the knowledge has, without a thought added.
 
 use super::brief::Known;
+use crate::domain::Evidence;
 use crate::knowledge::Passage;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-/// The answer, as Markdown. `why` says why no model answered.
-pub(super) fn answer(known: &Known, runbooks: &[Passage], past: &[Passage], why: &str) -> String {
+/// Lines of a piece that are shown, and characters of each.
+const SHOWN: (usize, usize) = (20, 300);
+/// Results that are shown.
+const MAX_FETCHED: usize = 5;
+
+/// How a piece begins: its citation, and its first lines as a block of code in a list.
+pub(super) fn beginning(piece: &Evidence) -> (String, String) {
+    let lines: Vec<&str> = piece.text.lines().take(SHOWN.0).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let line: String = line.chars().take(SHOWN.1).collect();
+        let _ = write!(text, "\n      {line}");
+    }
+    (format!("[{}:1-{}]", piece.label, lines.len().max(1)), text)
+}
+
+/// The answer, as Markdown. `why` says why no model answered; `fetched` is what one had looked up before it gave up.
+pub(super) fn answer(
+    known: &Known,
+    fetched: &[Arc<Evidence>],
+    (runbooks, past): (&[Passage], &[Passage]),
+    why: &str,
+) -> String {
     let mut text = format!("{why} This is what is on record.\n");
+    let results: Vec<&Arc<Evidence>> = fetched.iter().filter(|piece| !piece.text.trim().is_empty()).collect();
+    if !results.is_empty() {
+        text.push_str("\n## What was looked up\n");
+    }
+    for piece in results.iter().rev().take(MAX_FETCHED).rev() {
+        let (cited, lines) = beginning(piece);
+        let _ = writeln!(text, "\n- {}; it begins with {cited}\n{lines}", piece.title);
+    }
     if let Some((incident, _)) = &known.incident {
         let _ = write!(text, "\n## {}\n", incident.title);
         if let Some(diagnosis) = &incident.diagnosis {
@@ -43,7 +74,7 @@ pub(super) fn answer(known: &Known, runbooks: &[Passage], past: &[Passage], why:
             let _ = write!(text, "\n### {}\n\n{}\n", passage.title, passage.text.trim());
         }
     }
-    if known.incident.is_none() && runbooks.is_empty() && past.is_empty() {
+    if known.incident.is_none() && results.is_empty() && runbooks.is_empty() && past.is_empty() {
         text.push_str("\nNo runbook and no past incident fits the question.\n");
     }
     text

@@ -7,6 +7,7 @@ mod digest;
 mod knowledge;
 mod limits;
 mod mcp;
+mod model;
 mod notify;
 mod policy;
 mod reach;
@@ -32,6 +33,7 @@ pub use retention::{LEAST_KEPT, Retention};
 pub use server::Server;
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
 pub use telemetry::{Log, Telemetry};
+pub use model::ModelEndpoint;
 pub use tracker::{Tracker, TrackerKind};
 
 use crate::domain::Budget;
@@ -124,29 +126,6 @@ pub struct Database {
     pub programs: Option<PathBuf>,
     /// Migrations that take the place of built-in ones.
     pub migrations: Option<PathBuf>,
-}
-
-/// An OpenAI-compatible endpoint.
-#[derive(Debug, Clone)]
-pub struct ModelEndpoint {
-    /// Base URL.
-    pub url: String,
-    /// Key.
-    pub api_key: Option<SecretString>,
-    /// Model name.
-    pub name: String,
-    /// Temperature.
-    pub temperature: Option<f32>,
-    /// Output limit in tokens.
-    pub max_output_tokens: Option<u32>,
-    /// Longest answer in time.
-    pub request_timeout: Duration,
-    /// Longest silence.
-    pub idle_timeout: Duration,
-    /// Attempts.
-    pub max_attempts: u32,
-    /// First pause.
-    pub backoff: Duration,
 }
 
 /// Chat.
@@ -272,7 +251,7 @@ impl Config {
         let mut r = Reader::new(env, file);
         let mcp = servers::read(&mut r, file);
         let server = server::read(&mut r);
-        let model = model(&mut r);
+        let model = model::model(&mut r);
         let cluster = cluster(&mut r);
         let tracker = tracker::read(&mut r, &mcp);
         let config = Self {
@@ -364,28 +343,6 @@ fn cluster(r: &mut Reader<'_>) -> Cluster {
         events_tool: r.required_text("cluster.events_tool"),
         log_lines: r.bounded("cluster.log_lines", 1, 10_000_000),
     }
-}
-
-fn model(r: &mut Reader<'_>) -> Option<ModelEndpoint> {
-    r.all_or_none(&["model.url", "model.name"], "a model needs both");
-    let url = r.url("model.url");
-    let temperature = r.number::<f32>("model.temperature", "a number from 0 to 2");
-    if temperature.is_some_and(|value| !(0.0..=2.0).contains(&value)) {
-        r.mistake("`model.temperature`", "is outside 0 to 2");
-    }
-    let max_output_tokens = r.number("model.max_output_tokens", "a number of tokens");
-    let endpoint = ModelEndpoint {
-        url: url.clone().unwrap_or_default(),
-        api_key: r.secret("model.api_key"),
-        name: r.text("model.name").unwrap_or_default(),
-        temperature,
-        max_output_tokens,
-        request_timeout: r.duration("model.request_timeout"),
-        idle_timeout: r.duration("model.idle_timeout"),
-        max_attempts: r.bounded("model.max_attempts", 1, 20),
-        backoff: r.duration("model.backoff"),
-    };
-    url.map(|_| endpoint)
 }
 
 fn chat(r: &mut Reader<'_>) -> Chat {

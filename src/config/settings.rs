@@ -1,7 +1,7 @@
 //! Every setting once: its key in the file, its environment variables, its default and what it means.
 //! The README's table is printed from here.
 
-use super::{auth, budget, limits, retention, telemetry};
+use super::{auth, budget, limits, model, retention, telemetry};
 use serde::Serialize;
 use std::sync::LazyLock;
 
@@ -29,8 +29,16 @@ pub(super) const fn s(
 
 /// All settings, in the order of the documented table.
 pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
-    [GENERAL, auth::SETTINGS, budget::SETTINGS, limits::SETTINGS, telemetry::SETTINGS, retention::SETTINGS]
-        .concat()
+    [
+        GENERAL,
+        model::SETTINGS,
+        auth::SETTINGS,
+        budget::SETTINGS,
+        limits::SETTINGS,
+        telemetry::SETTINGS,
+        retention::SETTINGS,
+    ]
+    .concat()
 });
 
 const GENERAL: &[Setting] = &[
@@ -126,52 +134,6 @@ const GENERAL: &[Setting] = &[
         "",
         "Folder with migrations that take the place of built-in ones: files of `migrations/` under the same names. Stays: what was applied is compared at each start.",
     ),
-    s(
-        "model.url",
-        &["REGREEN_MODEL_URL", "LITELLM_URL"],
-        "",
-        "OpenAI-compatible endpoint, with or without `/v1`. Unset: the built-in `rules` analyst.",
-    ),
-    s(
-        "model.api_key",
-        &["REGREEN_MODEL_API_KEY", "LITELLM_API_KEY"],
-        "",
-        "Key for it: a value, `env:NAME` or `file:/path`.",
-    ),
-    s("model.name", &["REGREEN_MODEL", "LITELLM_MODEL"], "", "Model to ask for; required with `model.url`."),
-    s(
-        "model.temperature",
-        &["REGREEN_MODEL_TEMPERATURE"],
-        "",
-        "Sampling temperature, 0 to 2. Unset: the endpoint's own.",
-    ),
-    s(
-        "model.max_output_tokens",
-        &["REGREEN_MODEL_MAX_OUTPUT_TOKENS"],
-        "",
-        "Longest answer, in tokens. Unset: the endpoint's own.",
-    ),
-    s("model.request_timeout", &["REGREEN_MODEL_REQUEST_TIMEOUT"], "2m", "Longest time for one answer."),
-    s("model.idle_timeout", &["REGREEN_MODEL_IDLE_TIMEOUT"], "1m", "Longest silence within an answer."),
-    s(
-        "model.max_attempts",
-        &["REGREEN_MODEL_MAX_ATTEMPTS"],
-        "5",
-        "Attempts per request on 408, 429, 5xx and broken connections.",
-    ),
-    s(
-        "model.backoff",
-        &["REGREEN_MODEL_BACKOFF"],
-        "500ms",
-        "First pause between attempts; doubles, with jitter.",
-    ),
-    s(
-        "model.input_price",
-        &["REGREEN_MODEL_INPUT_PRICE"],
-        "",
-        "Price of a million prompt tokens of any model without a row in `[[price]]`; with `model.output_price`.",
-    ),
-    s("model.output_price", &["REGREEN_MODEL_OUTPUT_PRICE"], "", "Price of a million answer tokens."),
     s(
         "agent.turns",
         &["REGREEN_AGENT_TURNS"],

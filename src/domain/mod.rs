@@ -34,4 +34,4 @@ pub use reader::{Reader, withheld};
 pub use report::{Failure, Report, ReportStatus, Step, StepName};
 pub use resolution::{Resolution, Verdict};
 pub use run::{Budget, Run, StopReason, ToolCallRecord};
-pub use tool::{Access, ToolSpec, each_text, sorted};
+pub use tool::{Access, ToolCalls, ToolSpec, each_text, sorted};

@@ -28,6 +28,36 @@ pub struct ToolSpec {
     pub access: Access,
 }
 
+/// How a model calls tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ToolCalls {
+    /// Natively, until an answer shows that it does not; then it is found out.
+    #[default]
+    Auto,
+    /// By the calls of the chat completions API.
+    Native,
+    /// By a JSON schema that its answer is held to (`response_format`).
+    Schema,
+    /// Written into its answer as JSON.
+    Text,
+}
+
+impl ToolCalls {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::Native, Self::Schema, Self::Text];
+
+    /// Stable name, as in the settings.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Schema => "schema",
+            Self::Text => "text",
+        }
+    }
+}
+
 /// The value with the keys of its objects in order, so that spelling does not matter where calls are compared.
 #[must_use]
 pub fn sorted(value: Value) -> Value {

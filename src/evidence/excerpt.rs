@@ -72,6 +72,26 @@ impl Excerpt {
         }
         spans
     }
+
+    /// [`Excerpt::text`] with the number of every line, for readers who do not count: `4207: text`.
+    #[must_use]
+    pub fn numbered(&self) -> String {
+        let mut shown = self.lines.iter();
+        let mut text = String::with_capacity(self.text.len() + self.lines.len() * 6);
+        for line in self.text.lines() {
+            // A line that is shown begins with its number or a blank.
+            match shown.as_slice().first() {
+                Some((number, line_shown)) if !line.starts_with('…') => {
+                    let _ = writeln!(text, "{number}: {line_shown}");
+                    shown.next();
+                }
+                _ => {
+                    let _ = writeln!(text, "{line}");
+                }
+            }
+        }
+        text
+    }
 }
 
 /// Excerpts a log into at most `max_tokens` tokens.
@@ -396,6 +416,8 @@ mod tests {
         assert_eq!(excerpt.lines.len(), 12);
         assert!(excerpt.text.starts_with("1: line 1\n line 2\n"), "{}", excerpt.text);
         assert!(excerpt.text.contains("\n10: line 10\n line 11\n"), "{}", excerpt.text);
+        let numbered: String = (1..=12).map(|n| format!("{n}: line {n}\n")).collect();
+        assert_eq!(excerpt.numbered(), numbered);
     }
 
     proptest! {
@@ -408,6 +430,12 @@ mod tests {
                 prop_assert_eq!(lines[*number as usize - 1].trim_end(), line.as_str());
             }
             prop_assert_eq!(excerpt.total_lines as usize, lines.len());
+            let (plain, numbered) = (excerpt.text.clone(), excerpt.numbered());
+            prop_assert_eq!(plain.lines().count(), numbered.lines().count());
+            for (number, line) in &excerpt.lines {
+                let shown = format!("{number}: {line}");
+                prop_assert!(numbered.lines().any(|told| told == shown));
+            }
         }
     }
 }

@@ -52,14 +52,18 @@ impl<'a> Meter<'a> {
         self.free = true;
     }
 
-    /// Takes a chunk. Returns the free text that is new.
-    pub(super) fn take(&mut self, chunk: &Value) -> Result<&str, Attempt> {
-        let known = self.assembly.text().len();
+    /// The free text so far.
+    pub(super) fn text(&self) -> &str {
+        self.assembly.text()
+    }
+
+    /// Takes a chunk.
+    pub(super) fn take(&mut self, chunk: &Value) -> Result<(), Attempt> {
         let taken = self.assembly.take(chunk);
         if taken.is_err() && self.assembly.is_empty() {
             self.free = true;
         }
-        taken.map(|()| &self.assembly.text()[known..])
+        taken
     }
 
     /// What the request used, and whether that was counted here.

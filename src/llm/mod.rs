@@ -2,19 +2,24 @@
 //! the endpoint's embeddings.
 //! Prompts are left to the use cases; retries and wire tolerance are dealt with here.
 
+mod as_text;
 mod count;
 mod embeddings;
 mod failure;
+mod learned;
 mod meter;
 mod openai;
+mod order;
 mod rules;
 mod seen;
 mod stream;
 mod wire;
+pub(crate) mod written;
 
 pub(crate) use count::{message_tokens, tool_tokens};
 pub use embeddings::EmbeddingClient;
-pub use openai::{OpenAi, OpenAiSettings};
+pub use learned::{Experience, Learned};
+pub use openai::{OpenAi, OpenAiSettings, Probed};
 pub use rules::Rules;
 
 use crate::budget::Account;
@@ -38,9 +43,11 @@ pub struct Request {
 /// Which tools a model may call now. The list it is told stays the same: a provider keeps what it read of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// Any, or none.
+    /// Any, or none: an answer in words ends the run.
     #[default]
     Any,
+    /// Any; a call ends the run.
+    Call,
     /// It has to call this one.
     Only(String),
     /// None: it has to answer.
@@ -53,8 +60,14 @@ impl Choice {
     pub fn only(&self) -> Option<&str> {
         match self {
             Self::Only(name) => Some(name),
-            Self::Any | Self::None => None,
+            Self::Any | Self::Call | Self::None => None,
         }
+    }
+
+    /// Whether a call ends the run, and not an answer in words.
+    #[must_use]
+    pub fn ends_by_call(&self) -> bool {
+        matches!(self, Self::Call | Self::Only(_))
     }
 }
 

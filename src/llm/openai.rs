@@ -1,9 +1,13 @@
 //! Any OpenAI-compatible endpoint: streaming chat completions, retried where another attempt may help.
 
+use super::as_text;
 use super::failure::{Attempt, HttpFailure, TOO_LARGE, attempt_error};
+use super::learned::{self, Learned};
 use super::meter::Meter;
+use super::order::InOrder;
 use super::wire;
-use super::{Completion, Heard, Listener, Model, ModelError, Request};
+use super::{Choice, Completion, Heard, Listener, Model, ModelError, Request};
+use crate::domain::ToolCalls;
 use crate::telemetry::trace;
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
@@ -15,7 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -34,6 +38,8 @@ pub struct OpenAiSettings {
     pub api_key: Option<SecretString>,
     /// Model to ask for.
     pub model: String,
+    /// How it calls tools.
+    pub tool_calls: ToolCalls,
     /// Sampling temperature.
     pub temperature: Option<f32>,
     /// Longest answer in tokens.
@@ -52,33 +58,39 @@ pub struct OpenAiSettings {
 pub struct OpenAi {
     settings: OpenAiSettings,
     client: Client<OpenAIConfig>,
-    /// Optional parameters the endpoint turned out not to take: bits of [`wire::Optional`].
-    refused: AtomicU8,
+    learned: Arc<Learned>,
 }
 
 impl OpenAi {
-    /// Builds the client; nothing is sent yet.
+    /// Builds the client; nothing is sent yet. `learned` is what is known of this model.
     #[must_use]
-    pub fn new(settings: OpenAiSettings, http: reqwest::Client) -> Self {
+    pub fn new(settings: OpenAiSettings, http: reqwest::Client, learned: Arc<Learned>) -> Self {
         let config = endpoint(&settings.base_url, settings.api_key.as_ref());
         let service = tower::service_fn(move |factory: HttpRequestFactory| send(http.clone(), factory));
         Self {
             settings,
             client: Client::with_config(config).with_http_service(service),
-            refused: AtomicU8::new(0),
+            learned,
         }
     }
 
-    async fn attempt(&self, request: &Request, listener: &Listener<'_>) -> Result<Completion, Attempt> {
-        let body = wire::body(&self.settings, request, self.refused.load(Ordering::Relaxed));
+    async fn attempt(
+        &self,
+        way: ToolCalls,
+        request: &Request,
+        listener: &Listener<'_>,
+    ) -> Result<Completion, Attempt> {
+        let body = wire::body(&self.settings, request, (way, self.learned.refused()));
+        let plain = matches!(way, ToolCalls::Schema | ToolCalls::Text);
         let mut meter = Meter::enter(&self.settings, request, &body).await?;
         let read = async {
             let chat = self.client.chat();
-            let open = chat.create_stream_byot::<_, Value>(body);
+            let open = chat.create_stream_byot::<_, Value>(InOrder(&body));
             let mut stream: Pin<Box<_>> = Box::pin(open.await.map_err(|error| {
                 meter.refused();
                 attempt_error(&error)
             })?);
+            let mut heard = 0;
             loop {
                 let next = timeout(self.settings.idle_timeout, stream.next()).await;
                 let next =
@@ -86,9 +98,12 @@ impl OpenAi {
                 match next {
                     None => break,
                     Some(Ok(chunk)) => {
-                        let fresh = meter.take(&chunk)?;
-                        if !fresh.is_empty() {
+                        meter.take(&chunk)?;
+                        let text = meter.text();
+                        let until = if plain { as_text::open(text) } else { text.len() };
+                        if let Some(fresh) = text.get(heard..until).filter(|fresh| !fresh.is_empty()) {
                             listener(Heard::Text(fresh));
+                            heard = until;
                         }
                     }
                     Some(Err(OpenAIError::JSONDeserialize(..))) => {
@@ -97,7 +112,15 @@ impl OpenAi {
                     Some(Err(error)) => return Err(attempt_error(&error)),
                 }
             }
-            meter.finish().await
+            let completion = meter.finish().await?;
+            if !plain {
+                return Ok(completion);
+            }
+            let completion = as_text::read(completion, request);
+            if let Some(rest) = completion.text.get(heard..).filter(|rest| !rest.is_empty()) {
+                listener(Heard::Text(rest));
+            }
+            Ok(completion)
         };
         timeout(self.settings.request_timeout, read)
             .await
@@ -106,9 +129,102 @@ impl OpenAi {
 
     /// Remembers an optional parameter that a 400 complains about. `true` when there is one less to send.
     fn learn(&self, message: &str) -> bool {
-        let complaint = wire::Optional::complained_about(message);
-        complaint.is_some_and(|bit| self.refused.fetch_or(bit, Ordering::Relaxed) & bit == 0)
+        wire::Optional::complained_about(message).is_some_and(|bit| self.learned.refuses(bit))
     }
+
+    /// How this model calls tools, as far as that is known or said.
+    #[must_use]
+    pub fn tool_calls(&self) -> ToolCalls {
+        match self.settings.tool_calls {
+            ToolCalls::Auto => self.learned.calls().unwrap_or_default(),
+            said => said,
+        }
+    }
+
+    /// Finds out how the model calls tools, once: natively if it may be asked so, else by schema, else in its text. `None` when the
+    /// endpoint cannot be asked.
+    async fn find_out(&self, request: &Request, natively: bool) -> Option<ToolCalls> {
+        let _one = self.learned.finding.lock().await;
+        if let Some(known) = self.learned.calls() {
+            return Some(known);
+        }
+        let question = learned::question(request.account.clone());
+        let ways = [ToolCalls::Native, ToolCalls::Schema];
+        let mut found = ToolCalls::Text;
+        for way in ways.into_iter().skip(usize::from(!natively)) {
+            match self.complete_by(way, &question, &|_: Heard<'_>| {}).await {
+                Ok(completion) if learned::shows(&completion) == Some(true) => {
+                    found = way;
+                    break;
+                }
+                Ok(_) | Err(ModelError::Refused { .. }) => {}
+                Err(_) => return None,
+            }
+        }
+        if found == ToolCalls::Schema && self.learned.refused() & wire::Optional::RESPONSE_FORMAT != 0 {
+            found = ToolCalls::Text;
+        }
+        self.learned.calls_by(found);
+        tracing::info!(model = self.settings.model, way = found.as_str(), "found out how the model calls tools");
+        Some(found)
+    }
+
+    /// Asks for a call of a tool, as a check.
+    ///
+    /// # Errors
+    /// The endpoint does not answer, or refuses.
+    pub async fn probe(&self) -> Result<Probed, ModelError> {
+        let completion = self.complete(&learned::question(None)).await?;
+        let called = learned::shows(&completion);
+        Ok(Probed { completion, way: self.tool_calls(), called })
+    }
+
+    /// One completion, by native calls or another way; retried.
+    async fn complete_by(
+        &self,
+        way: ToolCalls,
+        request: &Request,
+        listener: &Listener<'_>,
+    ) -> Result<Completion, ModelError> {
+        let mut attempts = 0;
+        loop {
+            listener(Heard::Begun);
+            let failure = match self.attempt(way, request, listener).await {
+                Ok(completion) => return Ok(completion),
+                Err(failure) => failure,
+            };
+            match failure {
+                Attempt::Final(ModelError::Refused { status: Some(400 | 422), message })
+                    if self.learn(&message) => {}
+                Attempt::Final(error) => return Err(error),
+                Attempt::Retry { message, after } => {
+                    attempts += 1;
+                    if attempts >= self.settings.max_attempts {
+                        return Err(ModelError::Unavailable { attempts, message });
+                    }
+                    let pause = pause(self.settings.backoff_base, attempts - 1, after);
+                    tracing::warn!(
+                        attempt = attempts,
+                        pause_ms = pause.as_millis(),
+                        reason = message,
+                        "the model is asked again"
+                    );
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+}
+
+/// What came of asking for a call.
+#[derive(Debug, Clone)]
+pub struct Probed {
+    /// The answer.
+    pub completion: Completion,
+    /// How the model calls tools.
+    pub way: ToolCalls,
+    /// Whether the arguments of its call fit; `None` when it made none.
+    pub called: Option<bool>,
 }
 
 /// The pause before another attempt: doubles, with full jitter; at least what the endpoint asks for, within reason.
@@ -142,32 +258,28 @@ impl Model for OpenAi {
         request: &Request,
         listener: &Listener<'_>,
     ) -> Result<Completion, ModelError> {
-        let mut attempts = 0;
-        loop {
-            listener(Heard::Begun);
-            let failure = match self.attempt(request, listener).await {
-                Ok(completion) => return Ok(completion),
-                Err(failure) => failure,
-            };
-            match failure {
-                Attempt::Final(ModelError::Refused { status: Some(400 | 422), message })
-                    if self.learn(&message) => {}
-                Attempt::Final(error) => return Err(error),
-                Attempt::Retry { message, after } => {
-                    attempts += 1;
-                    if attempts >= self.settings.max_attempts {
-                        return Err(ModelError::Unavailable { attempts, message });
-                    }
-                    let pause = pause(self.settings.backoff_base, attempts - 1, after);
-                    tracing::warn!(
-                        attempt = attempts,
-                        pause_ms = pause.as_millis(),
-                        reason = message,
-                        "the model is asked again"
-                    );
-                    tokio::time::sleep(pause).await;
-                }
+        let way = self.tool_calls();
+        if way != ToolCalls::Auto {
+            return self.complete_by(way, request, listener).await;
+        }
+        let first = self.complete_by(ToolCalls::Native, request, listener).await;
+        if request.tools.is_empty() || request.choice == Choice::None {
+            return first;
+        }
+        let natively = match &first {
+            Ok(completion) if !completion.tool_calls.is_empty() => {
+                self.learned.calls_by(ToolCalls::Native);
+                return first;
             }
+            // One that was cut off shows nothing.
+            Ok(completion) if completion.truncated => return first,
+            Ok(_) => true,
+            Err(ModelError::Refused { message, .. }) if learned::refuses_tools(message) => false,
+            Err(_) => return first,
+        };
+        match self.find_out(request, natively).await {
+            Some(way @ (ToolCalls::Schema | ToolCalls::Text)) => self.complete_by(way, request, listener).await,
+            _ => first,
         }
     }
 }

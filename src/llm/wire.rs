@@ -1,8 +1,8 @@
 //! The request body in the wire format of chat completions.
 
 use super::openai::OpenAiSettings;
-use super::{Choice, Request};
-use crate::domain::Message;
+use super::{Choice, Request, as_text};
+use crate::domain::{Message, ToolCalls};
 use serde_json::{Value, json};
 
 /// Parameters that some endpoints refuse; they are dropped once one does.
@@ -14,6 +14,7 @@ impl Optional {
     const TOOL_CHOICE: u8 = 4;
     const TEMPERATURE: u8 = 8;
     const MAX_TOKENS: u8 = 16;
+    pub(super) const RESPONSE_FORMAT: u8 = 32;
 
     /// The parameter a refusal names.
     pub(super) fn complained_about(message: &str) -> Option<u8> {
@@ -23,19 +24,23 @@ impl Optional {
             ("tool_choice", Self::TOOL_CHOICE),
             ("temperature", Self::TEMPERATURE),
             ("max_tokens", Self::MAX_TOKENS),
+            ("response_format", Self::RESPONSE_FORMAT),
+            ("json_schema", Self::RESPONSE_FORMAT),
         ];
         names.iter().find(|(name, _)| message.contains(name)).map(|(_, bit)| *bit)
     }
 }
 
-/// The body of a streaming request, without the parameters in `refused`.
-pub(super) fn body(settings: &OpenAiSettings, request: &Request, refused: u8) -> Value {
+/// The body of a streaming request, without the parameters in `refused`; tools as `way` has them.
+pub(super) fn body(settings: &OpenAiSettings, request: &Request, (way, refused): (ToolCalls, u8)) -> Value {
     let takes = |bit: u8| refused & bit == 0;
-    let mut body = json!({
-        "model": settings.model,
-        "stream": true,
-        "messages": request.messages.iter().map(message).collect::<Vec<_>>(),
-    });
+    let plain = matches!(way, ToolCalls::Schema | ToolCalls::Text);
+    let messages = if plain {
+        as_text::messages(request, way)
+    } else {
+        request.messages.iter().map(message).collect()
+    };
+    let mut body = json!({"model": settings.model, "stream": true, "messages": messages});
     if takes(Optional::STREAM_OPTIONS) {
         body["stream_options"] = json!({"include_usage": true});
     }
@@ -46,6 +51,13 @@ pub(super) fn body(settings: &OpenAiSettings, request: &Request, refused: u8) ->
         // Newer models of OpenAI take only the new name, most others only the old one.
         let name = if takes(Optional::MAX_TOKENS) { "max_tokens" } else { "max_completion_tokens" };
         body[name] = json!(limit);
+    }
+    if plain {
+        let asks = way == ToolCalls::Schema && takes(Optional::RESPONSE_FORMAT);
+        if let Some(format) = asks.then(|| as_text::response_format(request)).flatten() {
+            body["response_format"] = format;
+        }
+        return body;
     }
     if request.tools.is_empty() {
         return body;
@@ -59,7 +71,7 @@ pub(super) fn body(settings: &OpenAiSettings, request: &Request, refused: u8) ->
         body["parallel_tool_calls"] = json!(true);
     }
     let choice = match &request.choice {
-        Choice::Any => None,
+        Choice::Any | Choice::Call => None,
         Choice::Only(name) => Some(json!({"type": "function", "function": {"name": name}})),
         Choice::None => Some(json!("none")),
     };

@@ -1,11 +1,12 @@
 //! `submit_diagnosis`: ends an investigation with a conclusion whose claims cite lines.
 
 use super::spec;
-use crate::agent::{Tool, ToolAnswer, Workspace};
+use crate::agent::{Tool, ToolAnswer, Workspace, estimate_tool};
 use crate::blocking::BlockingError;
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Claim, Confidence, Diagnosis, Evidence, EvidenceKind, FailureClass, ToolSpec, citation};
 use crate::evidence::redact::Redactor;
+use crate::evidence::signature::SignatureSet;
 use crate::evidence::untrusted::hidden;
 use crate::evidence::verify::{Checked, Sources, check_within};
 use async_trait::async_trait;
@@ -37,6 +38,8 @@ pub struct Briefed {
     pub told: Arc<str>,
     /// What it has to do: no finding.
     pub orders: Arc<str>,
+    /// By which runbooks recognise lines.
+    pub signatures: Arc<SignatureSet>,
 }
 
 /// The evidence of a run, with what else the analyst was told.
@@ -89,6 +92,11 @@ impl Sources for Told {
         self.guidance.iter().map(|passage| &**passage).collect()
     }
 
+    fn meaning(&self, label: &str, lines: (u32, u32)) -> String {
+        let (Some(piece), Some(briefed)) = (self.piece(label), &self.briefed) else { return String::new() };
+        briefed.signatures.said_of(&piece.text, lines)
+    }
+
     fn orders(&self) -> Vec<&str> {
         let orders = self.briefed.as_ref().map(|briefed| &*briefed.orders);
         orders.into_iter().chain(DESCRIPTIONS.iter().map(String::as_str)).collect()
@@ -117,24 +125,26 @@ static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
     let claim = json!({
         "type": "object",
         "properties": {
-            "statement": text("what the cited lines show"),
-            "evidence": text("label of the evidence, for example E1"),
-            "first_line": {"type": "integer", "minimum": 1},
-            "last_line": {"type": "integer", "minimum": 1},
-            "quote": {"type": "string", "description": "the decisive words, copied from these lines"}
+            "evidence": text("label of a piece, such as E1"),
+            "first_line": {"type": "integer", "minimum": 1, "description": "number of the first line cited"},
+            "last_line": {"type": "integer", "minimum": 1, "description": "number of the last one"},
+            "quote": {"type": "string", "description": "copied from these lines, word for word"},
+            "statement": text("says in few words what the quote shows")
         },
+        "propertyOrdering": ["evidence", "first_line", "quote", "statement"],
         "required": ["statement", "evidence"]
     });
     let schema = json!({
         "type": "object",
         "properties": {
-            "title": text("one line that names the cause, for an issue's title"),
-            "cause": text("the cause in one to four sentences"),
+            "claims": {"type": "array", "items": claim, "description": "one to four; a claim that cannot be checked is not filed"},
+            "cause": text("one to four sentences: says why it failed, in the words of the lines claimed"),
+            "title": text("one line: names that cause; heads an issue"),
             "class": {"type": "string", "enum": ["code", "test", "dependency", "configuration", "infrastructure", "flaky", "unknown"]},
             "confidence": {"type": "string", "enum": ["low", "medium", "high"]},
-            "claims": {"type": "array", "items": claim, "description": "each with the lines it rests on; claims that cannot be checked are not filed"},
-            "next_steps": {"type": "array", "items": {"type": "string"}, "description": "what to do, first thing first"}
+            "next_steps": {"type": "array", "items": {"type": "string"}, "description": "says what a person does, first thing first; takes names from the evidence or a runbook"}
         },
+        "propertyOrdering": ["claims", "cause", "title", "class", "confidence", "next_steps"],
         "required": ["title", "cause", "class", "confidence", "claims"]
     });
     let description = "Ends the investigation with its conclusion. Cite the lines that prove each claim.";
@@ -168,6 +178,12 @@ impl SubmitDiagnosis {
     #[must_use]
     pub fn new(workspace: Arc<Workspace>, briefed: Option<Briefed>) -> Self {
         Self { workspace, briefed, given_back: AtomicBool::new(false) }
+    }
+
+    /// Tokens of its description.
+    #[must_use]
+    pub fn tokens() -> usize {
+        estimate_tool(&SPEC)
     }
 }
 

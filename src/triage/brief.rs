@@ -1,5 +1,5 @@
-//! The brief: excerpts of the evidence, the lines that runbooks recognise, the runbooks themselves, and what is known of
-//! failures like this one.
+//! The brief: the runbooks that may apply, what is known of failures like this one, excerpts of the evidence, the lines that runbooks
+//! recognise, and what to do, within the model's context.
 
 use super::run::Halt;
 use crate::agent::Workspace;
@@ -10,7 +10,8 @@ use crate::db::documents::Realm;
 use crate::domain::{Evidence, EvidenceKind, Failure, Incident, Message};
 use crate::evidence::excerpt::{Log, excerpt_within};
 use crate::evidence::lines::Templates;
-use crate::evidence::signature::SignatureSet;
+use crate::evidence::signature::{NAMES_CAUSE, SignatureSet};
+use crate::evidence::tokens;
 use crate::evidence::untrusted::fence::Fence;
 use crate::knowledge::Passage;
 use crate::metrics::metrics;
@@ -34,6 +35,8 @@ struct Shown {
     label: String,
     title: String,
     lines: usize,
+    /// Nothing is left out.
+    whole: bool,
     #[serde(skip)]
     lines_shown: usize,
     excerpt: String,
@@ -44,47 +47,149 @@ struct Recognised {
     priority: i32,
     shown: String,
     text: String,
+    /// What its runbook says of it, with what the line names.
+    meaning: String,
+    /// What its runbook says, in the words of whoever wrote it: a log has no part in it.
+    advice: String,
 }
 
-/// System prompt and brief, and the paths of the runbooks in it.
-pub(super) async fn brief(
+/// What a brief is made of.
+pub(super) struct Material {
+    values: serde_json::Value,
+    mark: String,
+    pieces: Arc<[Arc<Evidence>]>,
+    /// The lines that runbooks recognise, in their fence.
+    recognised: String,
+    runbooks: Vec<serde_json::Value>,
+    incidents: Vec<serde_json::Value>,
+}
+
+/// Looks through the evidence and gathers what is known of such failures.
+pub(super) async fn gather(
     app: &App,
     (failure, incident): (&Failure, &Incident),
     workspace: &Workspace,
     gaps: &[String],
-) -> Result<(Vec<Message>, Vec<String>), Halt> {
+) -> Result<Material, Halt> {
     let (pieces, signatures) = (workspace.pieces(), app.knowledge.signatures());
-    let (budget, fence) = (excerpt_budget(&app.config), workspace.fence().clone());
-    let read = workspace.work(move |deadline| read(&pieces, &signatures, (budget, &fence), deadline));
-    let Read { shown, recognised, query } = read.await?;
-    let lines = |count: fn(&Shown) -> usize| shown.iter().map(count).sum();
-    metrics().evidence(lines(|one| one.lines_shown), lines(|one| one.lines));
-    let (runbooks, incidents) = known(app, &query, (failure, incident), workspace).await;
-    let lines: Vec<&str> = recognised.iter().map(|line| line.shown.as_str()).collect();
+    let looked = pieces.clone();
+    let read = workspace.work(move |deadline| read(&looked, &signatures, deadline)).await?;
+    let (runbooks, incidents) = known(app, &read.query, (failure, incident), workspace).await;
+    let line = |line: &Recognised| format!("{}\n    {}", line.shown, line.meaning);
+    let lines: Vec<String> = read.recognised.iter().map(line).collect();
+    for line in &read.recognised {
+        workspace.guide(&line.advice);
+    }
     let fenced = |text: String| if text.is_empty() { text } else { workspace.fenced(&text) };
-    let text = app.prompts.render(
-        "triage-brief",
-        json!({
-            "mark": workspace.fence().mark(),
-            "failure": failure,
-            "reported": fenced(reported(failure)),
-            "gaps": fenced(gaps.join("\n")),
-            "evidence": shown,
-            "recognised": fenced(lines.join("\n")),
-            "runbooks": runbooks,
-            "incidents": incidents,
-        }),
-    );
-    let system = app.prompts.render("triage-system", json!({}));
-    let render = |text: anyhow::Result<String>| text.map_err(|error| Halt::Failed(format!("{error:#}")));
-    let messages = vec![Message::System { text: render(system)? }, Message::User { text: render(text)? }];
-    let path = |runbook: &serde_json::Value| runbook["path"].as_str().map(str::to_owned);
-    Ok((messages, runbooks.iter().filter_map(path).collect()))
+    let values = json!({
+        "failure": failure,
+        "reported": fenced(reported(failure)),
+        // What could not be had reads like a cause; the page tells it. A template of the user's own may show it.
+        "gaps": fenced(gaps.join("\n")),
+    });
+    Ok(Material {
+        values,
+        mark: workspace.fence().mark().to_owned(),
+        pieces: pieces.into(),
+        recognised: fenced(lines.join("\n")),
+        runbooks,
+        incidents,
+    })
 }
 
-/// What the brief takes from the evidence.
+impl Material {
+    /// System prompt and brief, and the paths of the runbooks in it. What does not fit into `room` tokens is given up in the order of
+    /// [`STEPS`]; lines that a runbook recognises are always in.
+    pub(super) async fn brief(
+        &self,
+        app: &App,
+        workspace: &Workspace,
+        room: usize,
+    ) -> Result<(Vec<Message>, Vec<String>), Halt> {
+        let budget = app.config.triage.excerpt_tokens.min(room);
+        let mut written = None;
+        let (mut shown, mut drawn) = (Vec::new(), 0);
+        for step in STEPS {
+            let excerpts = (budget >> step.halved).max(1);
+            if excerpts != drawn {
+                (shown, drawn) = (self.excerpts(workspace, excerpts).await?, excerpts);
+            }
+            let messages = self.render(app, &shown, step)?;
+            let fits = fits(&messages, workspace, room).await?;
+            written = Some((messages, step));
+            if fits {
+                break;
+            }
+        }
+        let Some((messages, step)) = written else { return Err(Halt::Failed("no brief was made".into())) };
+        let lines = |count: fn(&Shown) -> usize| shown.iter().map(count).sum();
+        metrics().evidence(lines(|one| one.lines_shown), lines(|one| one.lines));
+        let given = self.runbooks.iter().take(step.runbooks);
+        let path = |runbook: &serde_json::Value| runbook["path"].as_str().map(str::to_owned);
+        Ok((messages, given.filter_map(path).collect()))
+    }
+
+    async fn excerpts(&self, workspace: &Workspace, budget: usize) -> Result<Vec<Shown>, Halt> {
+        let (pieces, fence) = (Arc::clone(&self.pieces), workspace.fence().clone());
+        let drawn = workspace.work(move |deadline| {
+            let good = good_log(pieces.iter().map(|piece| &**piece), deadline)?;
+            let told: Vec<&Arc<Evidence>> = told(&pieces).collect();
+            let budget = widened(budget, told.len());
+            told.into_iter().map(|piece| shown(piece, good.as_ref(), (budget, &fence), deadline)).collect()
+        });
+        Ok(drawn.await?)
+    }
+
+    fn render(&self, app: &App, shown: &[Shown], step: &Step) -> Result<Vec<Message>, Halt> {
+        let mut values = self.values.clone();
+        let all = |known: &[serde_json::Value], count: usize| json!(known.iter().take(count).collect::<Vec<_>>());
+        values["mark"] = json!(self.mark);
+        values["evidence"] = json!(shown);
+        values["whole"] = json!(!shown.is_empty() && shown.iter().all(|piece| piece.whole));
+        values["recognised"] = json!(self.recognised);
+        values["runbooks"] = all(&self.runbooks, step.runbooks);
+        values["incidents"] = all(&self.incidents, step.incidents);
+        let render = |name: &str, values: serde_json::Value| {
+            app.prompts.render(name, values).map_err(|error| Halt::Failed(format!("{error:#}")))
+        };
+        let (system, text) = (render("triage-system", json!({}))?, render("triage-brief", values)?);
+        Ok(vec![Message::System { text: system }, Message::User { text }])
+    }
+}
+
+/// What a brief still has.
+struct Step {
+    incidents: usize,
+    runbooks: usize,
+    /// How often the room of the excerpts is halved.
+    halved: u32,
+}
+
+/// What is given up for a small context, one after the other: past incidents, runbooks but the nearest, half and three quarters of the
+/// excerpts, the last runbook, the excerpts but for a few lines of each piece.
+const STEPS: &[Step] = &[
+    Step { incidents: INCIDENTS, runbooks: RUNBOOKS, halved: 0 },
+    Step { incidents: 0, runbooks: RUNBOOKS, halved: 0 },
+    Step { incidents: 0, runbooks: 1, halved: 0 },
+    Step { incidents: 0, runbooks: 1, halved: 1 },
+    Step { incidents: 0, runbooks: 1, halved: 2 },
+    Step { incidents: 0, runbooks: 0, halved: 2 },
+    Step { incidents: 0, runbooks: 0, halved: 3 },
+    Step { incidents: 0, runbooks: 0, halved: 10 },
+];
+
+/// Whether the messages have room. What fits by the estimate, which errs on the large side, is not counted.
+async fn fits(messages: &[Message], workspace: &Workspace, room: usize) -> Result<bool, Halt> {
+    let texts: Vec<String> = messages.iter().map(|message| message.text().to_owned()).collect();
+    if texts.iter().map(|text| tokens::estimate(text)).sum::<usize>() <= room {
+        return Ok(true);
+    }
+    let count = workspace.work(move |_| Ok(texts.iter().map(|text| tokens::count(text)).sum::<usize>()));
+    Ok(count.await? <= room)
+}
+
+/// What the brief takes from the evidence besides its excerpts.
 struct Read {
-    shown: Vec<Shown>,
     recognised: Vec<Recognised>,
     /// What runbooks and past incidents are searched with.
     query: String,
@@ -94,24 +199,22 @@ struct Read {
 fn read(
     pieces: &[Arc<Evidence>],
     signatures: &SignatureSet,
-    (budget, fence): (usize, &Fence),
     deadline: &Deadline,
 ) -> Result<Read, DeadlinePassed> {
     let good = good_log(pieces.iter().map(|piece| &**piece), deadline)?;
-    let told: Vec<&Evidence> =
-        pieces.iter().map(|piece| &**piece).filter(|piece| piece.kind != EvidenceKind::GoodLog).collect();
-    let budget = widened(budget, told.len());
-    let mut all = Vec::new();
-    for piece in &told {
-        all.push(shown(piece, good.as_ref(), (budget, fence), deadline)?);
-    }
+    let told: Vec<&Evidence> = told(pieces).map(|piece| &**piece).collect();
     let recognised = recognised(signatures, &told, deadline)?;
     let mut query: Vec<String> = recognised.iter().map(|line| line.text.clone()).collect();
     if let Some(piece) = told.iter().find(|piece| piece.kind.is_log()) {
         let excerpt = excerpt_within(&of(piece, good.as_ref()), QUERY_TOKENS, deadline)?;
         query.extend(excerpt.lines.into_iter().map(|(_, line)| line));
     }
-    Ok(Read { shown: all, recognised, query: query.join("\n") })
+    Ok(Read { recognised, query: query.join("\n") })
+}
+
+/// The pieces that an analyst is shown.
+fn told(pieces: &[Arc<Evidence>]) -> impl Iterator<Item = &Arc<Evidence>> {
+    pieces.iter().filter(|piece| piece.kind != EvidenceKind::GoodLog)
 }
 
 /// The templates of the last good run's log, if there is one.
@@ -189,17 +292,25 @@ fn recognised(
             let text: String = line.chars().take(MAX_LINE).collect();
             let shown = format!("{}:{number}: {text}", piece.label);
             if found.iter().all(|known| known.shown != shown) {
-                found.push(Recognised { priority: set.signatures()[hit.index].priority, shown, text });
+                let signature = &set.signatures()[hit.index];
+                let meaning = format!("({}) {}", signature.runbook, set.meaning(&hit));
+                let advice = [&signature.title, &signature.cause].into_iter().chain(&signature.next_steps);
+                let advice = advice.map(String::as_str).collect::<Vec<_>>().join("\n");
+                found.push(Recognised { priority: signature.priority, shown, text, meaning, advice });
             }
         }
     }
     found.sort_by_key(|line| Reverse(line.priority));
+    // An echo, such as "build failed", reads like a cause beside one.
+    if found.first().is_some_and(|line| line.priority >= NAMES_CAUSE) {
+        found.retain(|line| line.priority >= NAMES_CAUSE);
+    }
     found.truncate(RECOGNISED);
     Ok(found)
 }
 
 /// What the analyst was told besides the evidence: the failure, the gaps, passages of runbooks; and what it has to do.
-pub(super) fn briefed(brief: &[Message]) -> Briefed {
+pub(super) fn briefed(brief: &[Message], signatures: Arc<SignatureSet>) -> Briefed {
     let texts = |of: fn(&Message) -> Option<&str>| {
         Arc::from(brief.iter().filter_map(of).collect::<Vec<_>>().join("\n"))
     };
@@ -212,6 +323,7 @@ pub(super) fn briefed(brief: &[Message]) -> Briefed {
             Message::System { text } => Some(text),
             _ => None,
         }),
+        signatures,
     }
 }
 
@@ -288,11 +400,13 @@ fn shown(
     deadline: &Deadline,
 ) -> Result<Shown, DeadlinePassed> {
     let excerpt = excerpt_within(&of(piece, good), share(piece.kind, budget), deadline)?;
+    let lines = piece.text.lines().count();
     Ok(Shown {
         label: piece.label.clone(),
         title: piece.title.clone(),
-        lines: piece.text.lines().count(),
+        lines,
+        whole: excerpt.lines.len() == lines,
         lines_shown: excerpt.lines.len(),
-        excerpt: fence.around(&excerpt.text),
+        excerpt: fence.around(&excerpt.numbered()),
     })
 }

@@ -1,11 +1,11 @@
 //! Investigate: brief the agent, let it work, check every claim; the built-in analyst finishes when the model does not.
 
-use super::brief;
+use super::brief::{self, Material};
 use super::collect::Collected;
 use super::prepare;
 use super::replay::prompts_hash;
 use super::run::{Halt, Held, unless_stopped};
-use crate::agent::{Agent, Outcome, Workspace};
+use crate::agent::{Agent, Outcome, Workspace, tools_that_fit};
 use crate::app::App;
 use crate::budget::Account;
 use crate::clock;
@@ -14,7 +14,7 @@ use crate::db::recordings::{self, Recording};
 use crate::db::usage::Purpose;
 use crate::db::{again, audit, incidents, reports, runs};
 use crate::domain::policy::Asker;
-use crate::domain::{Diagnosis, Evidence, Incident, Message, Report, Run, StepName, StopReason};
+use crate::domain::{Budget, Diagnosis, Evidence, Incident, Report, Run, StepName, StopReason};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown::{self, Place};
 use crate::evidence::verify::{Checked, Sources, verify_within};
@@ -31,6 +31,8 @@ use uuid::Uuid;
 
 /// Lines of one claim that signatures are looked for in.
 const MAX_CITED: u32 = 20;
+/// Smallest context that a brief is made for, in tokens.
+const SMALLEST_CONTEXT: usize = 3_000;
 
 /// Finds the cause, stores the run, the diagnosis and what the tools returned. What was concluded before is read back.
 pub(super) async fn investigate(
@@ -52,8 +54,8 @@ pub(super) async fn investigate(
     let started = Instant::now();
     let Collected { pieces, gaps, redactor } = collected;
     let workspace = Arc::new(Workspace::new(pieces, redactor, app.blocking.clone()));
-    let brief = brief::brief(app, (&held.report.failure, incident), &workspace, &gaps);
-    let (brief, runbooks) = unless_stopped(cancel, brief).await?;
+    let material = brief::gather(app, (&held.report.failure, incident), &workspace, &gaps);
+    let material = unless_stopped(cancel, material).await?;
     let purpose = Purpose {
         kind: "investigation",
         caller: reports::caller(&app.pool, held.report.id).await?.unwrap_or_default(),
@@ -63,10 +65,9 @@ pub(super) async fn investigate(
     let account = app.ledger.account(purpose);
     let Report { id: report, failure, .. } = held.report;
     let work =
-        Work { app, report: *report, namespace: &failure.namespace, workspace: &workspace, brief, account };
+        Work { app, report: *report, namespace: &failure.namespace, workspace: &workspace, material, account };
     let (mut diagnosis, mut made) = work.conclude(cancel).await?;
     defuse(&mut diagnosis, &app.config.privacy.links);
-    diagnosis.runbooks = runbooks;
     if let Some(Made { recording, .. }) = made.last_mut() {
         recording.diagnosis = Some(diagnosis.clone());
     }
@@ -113,7 +114,7 @@ struct Work<'a> {
     report: Uuid,
     namespace: &'a str,
     workspace: &'a Arc<Workspace>,
-    brief: Vec<Message>,
+    material: Material,
     account: Arc<Account>,
 }
 
@@ -125,13 +126,16 @@ impl Work<'_> {
         let mut all = Vec::new();
         let mut note = None;
         if let Some(model) = &app.model {
-            let (outcome, mut made) = self.run(model, Some(&self.account), cancel).await;
+            let Attempt { outcome, mut made, runbooks } = self.model(model, cancel).await?;
             if outcome.stop == StopReason::Cancelled {
                 return Err(Halt::Stopping);
             }
-            let briefed = brief::briefed(&self.brief);
-            let checked =
+            let briefed = brief::briefed(&made.recording.messages, app.knowledge.signatures());
+            let mut checked =
                 self.checked(outcome.finish.clone(), (model.name(), Some(briefed)), &mut made.run).await?;
+            if let Some(Checked { held: Some(found), .. }) = &mut checked {
+                found.runbooks = runbooks;
+            }
             all.push(made);
             let told = match checked {
                 Some(Checked { held: Some(found), .. }) if !found.next_steps.is_empty() => {
@@ -167,18 +171,40 @@ impl Work<'_> {
         Ok((found, all))
     }
 
+    /// What the model makes of it. A provider that finds the brief too long is given a smaller one.
+    async fn model(&self, model: &Arc<dyn Model>, cancel: &CancellationToken) -> Result<Attempt, Halt> {
+        let mut budget = self.app.config.agent;
+        loop {
+            let attempt = self.run(model, Some(&self.account), budget, cancel).await?;
+            let too_long = attempt.outcome.stop == StopReason::ContextTooLong && attempt.outcome.turns == 0;
+            let smaller = budget.context_tokens / 2;
+            if !too_long || smaller < SMALLEST_CONTEXT {
+                return Ok(attempt);
+            }
+            budget.context_tokens = smaller;
+            tracing::warn!(
+                model = model.name(),
+                tokens = smaller,
+                "the brief is too long for the model: `agent.context_tokens` is tried at half"
+            );
+        }
+    }
+
     /// What the built-in analyst concludes.
     async fn rules(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Made), Halt> {
         let rules = &self.app.rules;
-        let (outcome, mut made) = self.run(rules, None, cancel).await;
+        // A model's context is not its own.
+        let budget = Budget { context_tokens: Budget::default().context_tokens, ..self.app.config.agent };
+        let Attempt { outcome, mut made, runbooks } = self.run(rules, None, budget, cancel).await?;
         if outcome.stop == StopReason::Cancelled {
             return Err(Halt::Stopping);
         }
         // Its words are the runbooks', which people wrote: it invents no names.
         let checked = self.checked(outcome.finish, (rules.name(), None), &mut made.run).await?;
-        let found = checked.and_then(|checked| checked.held).ok_or_else(|| {
+        let mut found = checked.and_then(|checked| checked.held).ok_or_else(|| {
             Halt::Failed("neither the model nor the rules analyst came to a conclusion".into())
         })?;
+        found.runbooks = runbooks;
         Ok((found, made))
     }
 
@@ -222,24 +248,34 @@ impl Work<'_> {
         Ok(Some(checked))
     }
 
+    /// One analyst at work, with the brief and the tools that its context has room for.
     async fn run(
         &self,
         model: &Arc<dyn Model>,
         account: Option<&Arc<Account>>,
+        mut budget: Budget,
         cancel: &CancellationToken,
-    ) -> (Outcome, Made) {
-        let Self { app, workspace, brief, .. } = self;
-        let briefed = (!Arc::ptr_eq(model, &app.rules)).then(|| brief::briefed(brief));
-        let submit = SubmitDiagnosis::new(Arc::clone(workspace), briefed);
+    ) -> Result<Attempt, Halt> {
+        let Self { app, workspace, material, .. } = self;
+        let context = budget.context_tokens;
+        budget.result_tokens = budget.result_tokens.min(context / 8);
         // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
         let asker = Arc::new(Asker::triage(self.namespace));
-        let tools = permitted(app, workspace, &asker, Some(Arc::new(submit)));
+        let mut offered = permitted(app, workspace, &asker, None);
+        offered.retain(|tool| tool.spec().name != SUBMIT_DIAGNOSIS);
+        let (mut tools, tokens) = tools_that_fit(offered, context / 2);
+        // A quarter is left for what is looked up.
+        let room = (context / 4 * 3).saturating_sub(tokens + SubmitDiagnosis::tokens());
+        let (brief, runbooks) =
+            unless_stopped(cancel, material.brief(app, workspace, room.max(context / 4))).await?;
+        let briefed = (!Arc::ptr_eq(model, &app.rules)).then(|| brief::briefed(&brief, app.knowledge.signatures()));
+        tools.insert(0, Arc::new(SubmitDiagnosis::new(Arc::clone(workspace), briefed)));
         let recording = Recording {
             messages: brief.clone(),
             tools: tools.iter().map(|tool| tool.spec().clone()).collect(),
             fence: workspace.fence().mark().to_owned(),
             prompts: prompts_hash(app),
-            budget: app.config.agent,
+            budget,
             diagnosis: None,
         };
         let agent = Agent {
@@ -247,18 +283,26 @@ impl Work<'_> {
             model: Arc::clone(model),
             tools,
             finishing_tool: Some(SUBMIT_DIAGNOSIS),
-            budget: app.config.agent,
+            budget,
             workspace: Arc::clone(workspace),
             watcher: None,
             review: None,
             account: account.cloned(),
         };
         let (started_at, started, mark) = (clock::now(), Instant::now(), journal::mark());
-        let outcome = agent.run(brief.clone(), cancel).await;
+        let outcome = agent.run(brief, cancel).await;
         let run = app.record(model, &outcome, started_at, started);
         journal::ran(mark, &run, ("report", &self.report.to_string()));
-        (outcome, Made { run, recording })
+        Ok(Attempt { outcome, made: Made { run, recording }, runbooks })
     }
+}
+
+/// An analyst's work.
+struct Attempt {
+    outcome: Outcome,
+    made: Made,
+    /// Paths of the runbooks in its brief.
+    runbooks: Vec<String>,
 }
 
 struct Concluded<'a> {

@@ -152,7 +152,7 @@ async fn authentic(app: &App, recorded: &Recorded) -> sqlx::Result<Option<bool>>
     let rows = audit::list(&app.pool, &filter, MAX_CALLS).await?;
     // On the only turn there is nothing but to conclude.
     let last = recording.budget.turns == 1;
-    let choice = if last { Choice::Only(SUBMIT_DIAGNOSIS.to_owned()) } else { Choice::Any };
+    let choice = if last { Choice::Only(SUBMIT_DIAGNOSIS.to_owned()) } else { Choice::Call };
     let tools = recording.tools.clone().into();
     let first = Request { messages: recording.messages.clone(), tools, choice, account: None };
     // Newest first.
@@ -190,7 +190,7 @@ async fn again(
     {
         *text = app.prompts.render("triage-system", json!({}))?;
     }
-    let briefed = (!Arc::ptr_eq(&replay.model, &app.rules)).then(|| brief::briefed(&messages));
+    let briefed = (!Arc::ptr_eq(&replay.model, &app.rules)).then(|| brief::briefed(&messages, app.knowledge.signatures()));
     let answers = Arc::new(Answers::of(recorded));
     let submit = SubmitDiagnosis::new(Arc::clone(workspace), briefed.clone());
     let own: Vec<Arc<dyn Tool>> = vec![

@@ -11,9 +11,12 @@
 use regreen::clock::Deadline;
 use regreen::domain::{Claim, Confidence, Diagnosis, FailureClass};
 use regreen::evidence::clean::clean;
+use regreen::evidence::signature::SignatureSet;
 use regreen::evidence::verify::{Sources, check_within};
+use regreen::knowledge::Corpus;
 use serde::Deserialize;
 use std::path::Path;
+use std::sync::LazyLock;
 
 #[derive(Deserialize)]
 struct Case {
@@ -32,7 +35,14 @@ impl Sources for Case {
     fn all(&self) -> Option<Vec<&str>> {
         Some(vec![&self.log])
     }
+
+    fn meaning(&self, _label: &str, lines: (u32, u32)) -> String {
+        RUNBOOKS.said_of(&self.log, lines)
+    }
 }
+
+/// What the runbooks that come with the product recognise.
+static RUNBOOKS: LazyLock<SignatureSet> = LazyLock::new(|| Corpus::built_in().signatures().unwrap());
 
 /// What came of saying a cause of a log.
 #[derive(Default)]

@@ -377,6 +377,12 @@ async fn doctor_says_what_a_model_does_wrong() {
     doctor(&setup).await.fails("model", "no such model", "a model `fake`");
     doctor(&setup).await.fails("model", "overloaded", "`model.url`");
     assert_eq!(model.requests().len(), 5, "each is asked once");
+    let ready = || Reply::Text(r#"{"tool": "report_ready", "arguments": {"word": "green"}}"#);
+    let setup = setup.set("REGREEN_MODEL_TOOL_CALLS", "auto");
+    model.push(vec![Reply::Text("I am ready."), Reply::Text("Green."), ready(), ready()]);
+    doctor(&setup).await.has("model", "ok", "by a JSON schema that its answer is held to", "");
+    model.push(vec![Reply::Text("I am ready."), Reply::Text("Green."), Reply::Text("Green."), ready()]);
+    doctor(&setup).await.has("model", "warning", "written into its answer", "--jinja");
     let setup = setup.set("REGREEN_MODEL_URL", &format!("http://127.0.0.1:{}", free_port()));
     doctor(&setup).await.fails("model", "cannot be reached", "`model.url`");
 }

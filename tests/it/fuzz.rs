@@ -221,6 +221,7 @@ async fn model_streams_hold() {
         base_url: model.url.clone(),
         api_key: None,
         model: "fake".into(),
+        tool_calls: regreen::domain::ToolCalls::Native,
         temperature: None,
         max_output_tokens: None,
         request_timeout: crate::support::PATIENCE,
@@ -228,7 +229,7 @@ async fn model_streams_hold() {
         max_attempts: 1,
         backoff_base: std::time::Duration::ZERO,
     };
-    let openai = OpenAi::new(settings, regreen::app::http_client().unwrap());
+    let openai = OpenAi::new(settings, regreen::app::http_client().unwrap(), std::sync::Arc::default());
     let request = Request {
         messages: vec![regreen::domain::Message::User { text: "why?".into() }],
         tools: std::sync::Arc::from([]),

@@ -85,6 +85,7 @@ mod responsive;
 mod search;
 mod signatures;
 mod slow_tracker;
+mod tool_calls;
 mod traces;
 mod trackers;
 mod transports;

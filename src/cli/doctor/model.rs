@@ -4,18 +4,13 @@ use super::finding::Finding;
 use crate::app;
 use crate::config::{Config, ModelEndpoint};
 use crate::db::embeddings::Space;
-use crate::domain::{Access, Message, ToolSpec};
+use crate::domain::ToolCalls;
 use crate::knowledge::embed;
-use crate::llm::{Choice, Completion, ModelError, Request};
-use serde_json::{Value, json};
-use std::sync::Arc;
+use crate::llm::{Experience, ModelError, Probed};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// The tool that the model has to call, and the word it is given.
-const TOOL: &str = "report_ready";
-const WORD: &str = "green";
-
-/// One request; nothing of it is written down.
+/// One request, or a few where the model cannot call tools by itself; nothing of it is written down.
 pub(super) async fn check(config: &Config, http: reqwest::Client) -> Vec<Finding> {
     let Some(endpoint) = &config.model else {
         let finding =
@@ -25,50 +20,37 @@ pub(super) async fn check(config: &Config, http: reqwest::Client) -> Vec<Finding
     // What a second attempt would hide is worth knowing here.
     let endpoint = ModelEndpoint { max_attempts: 1, ..endpoint.clone() };
     let began = Instant::now();
-    let answer = app::model(&endpoint, http).complete(&request()).await;
+    let answer = app::model(&endpoint, http, &Experience::default()).probe().await;
     let took = began.elapsed();
     vec![match answer {
-        Ok(completion) => answered(&endpoint, &completion, took),
+        Ok(probed) => answered(&endpoint, &probed, took),
         Err(error) => failed(&endpoint, &error),
     }]
 }
 
-fn request() -> Request {
-    let schema = json!({"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]});
-    let tool = ToolSpec {
-        name: TOOL.to_owned(),
-        description: "Says that you are ready.".to_owned(),
-        input_schema: Arc::new(schema),
-        access: Access::Read,
-    };
-    let text = format!("This is a test of the connection. Call the tool {TOOL} with the word {WORD}.");
-    Request {
-        messages: vec![Message::User { text }],
-        tools: [tool].into(),
-        choice: Choice::Only(TOOL.to_owned()),
-        account: None,
-    }
-}
-
-fn answered(endpoint: &ModelEndpoint, completion: &Completion, took: Duration) -> Finding {
+fn answered(endpoint: &ModelEndpoint, probed: &Probed, took: Duration) -> Finding {
+    let Probed { completion, way, called } = probed;
     let (name, usage, took) = (&endpoint.name, completion.usage, took.as_millis());
     let figures = format!("in {took} ms, with {} + {} tokens", usage.input_tokens, usage.output_tokens);
-    let call = completion.tool_calls.iter().find(|call| call.name == TOOL);
-    let arguments = call.map(|call| serde_json::from_str::<Value>(&call.arguments).unwrap_or_default());
-    let finding = match arguments {
-        Some(arguments) if arguments["word"].is_string() => {
-            Finding::ok("model", format!("`{name}` called the tool it was asked to {figures}"))
-        }
-        Some(_) => Finding::warning("model", format!("`{name}` called the tool with arguments that do not fit it, {figures}"))
-            .advice("expect answers that are given back to it; another model, or its server's parser of tool calls, may do better"),
+    let by = match way {
+        ToolCalls::Auto | ToolCalls::Native => "called the tool it was asked to",
+        ToolCalls::Schema => "called the tool it was asked to, by a JSON schema that its answer is held to",
+        ToolCalls::Text => "called the tool it was asked to, written into its answer",
+    };
+    let finding = match called {
+        Some(true) if *way == ToolCalls::Text => Finding::warning("model", format!("`{name}` {by} {figures}"))
+            .advice("it works, with more mistakes than native calls make: turn these on at its server, if it has them (vLLM: --enable-auto-tool-choice and --tool-call-parser; llama.cpp: --jinja)"),
+        Some(true) => Finding::ok("model", format!("`{name}` {by} {figures}")),
+        Some(false) => Finding::warning("model", format!("`{name}` called the tool with arguments that do not fit it, {figures}"))
+            .advice("expect answers that are given back to it; another model, its server's parser of tool calls, or `model.tool_calls = \"schema\"` may do better"),
         None if completion.truncated => {
             Finding::error("model", format!("`{name}` reached its output limit before it called the tool, {figures}"))
                 .advice("raise `model.max_output_tokens`, or leave it out")
         }
         None => Finding::error("model", format!("`{name}` answered without calling the tool that it had to call, {figures}"))
-            .advice("choose a model that calls tools, or turn that on at its server (vLLM: --enable-auto-tool-choice and --tool-call-parser); without it the built-in analyst concludes every investigation"),
+            .advice("leave `model.tool_calls` at `auto`, choose a model that calls tools, or turn that on at its server (vLLM: --enable-auto-tool-choice and --tool-call-parser); without it the built-in analyst concludes every investigation"),
     };
-    finding.data(json!({ "model": name, "took_ms": took, "usage": usage }))
+    finding.data(json!({ "model": name, "tool_calls": way.as_str(), "took_ms": took, "usage": usage }))
 }
 
 fn failed(endpoint: &ModelEndpoint, error: &ModelError) -> Finding {

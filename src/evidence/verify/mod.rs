@@ -10,6 +10,7 @@ mod words;
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Claim, Confidence, Diagnosis};
 use grounds::{AROUND, Grounds, Held};
+use std::collections::HashSet;
 
 /// Lines one claim may cite; more proves nothing.
 const MAX_SPAN: u32 = 200;
@@ -39,6 +40,11 @@ pub trait Sources {
     /// Runbooks that the analyst was given: their steps and addresses may be told.
     fn guidance(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    /// What runbooks say of lines that they recognise, from the first to the last: people wrote it, so it may be told of them.
+    fn meaning(&self, _label: &str, _lines: (u32, u32)) -> String {
+        String::new()
     }
 
     /// What the analyst was told to do, which is no finding.
@@ -73,7 +79,7 @@ pub fn check_within(
         return Ok(Checked { problems, held: Some(diagnosis), verified });
     };
     let lines_of =
-        |claims: &[Claim]| claims.iter().map(|claim| cited(claim, sources)).collect::<Vec<_>>().join("\n");
+        |claims: &[Claim]| claims.iter().map(|claim| grounds(claim, sources)).collect::<Vec<_>>().join("\n");
     let against = |lines: String| Check { grounds: Grounds::new(lines, &all), orders: sources.orders() };
     if !diagnosis.claims.iter().any(|claim| claim.verified && sources.proves(&claim.evidence)) {
         if diagnosis.claims.is_empty() || verified > 0 {
@@ -141,7 +147,12 @@ fn told(
         }
     };
     let mut cause = String::new();
+    let mut said = HashSet::new();
     for sentence in grounds::sentences(&diagnosis.cause) {
+        // A small model says the same until it is cut off.
+        if !said.insert(sentence.trim().to_lowercase()) {
+            continue;
+        }
         match check.hold(sentence, deadline)? {
             Held::Whole => cause.push_str(sentence),
             Held::Without(rest) => {
@@ -169,6 +180,12 @@ fn cited(claim: &Claim, sources: &impl Sources) -> String {
     let first = (claim.first_line as usize).saturating_sub(1 + AROUND);
     let count = (claim.last_line.saturating_sub(claim.first_line).min(MAX_SPAN)) as usize + 1 + 2 * AROUND;
     text.lines().skip(first).take(count).collect::<Vec<_>>().join("\n")
+}
+
+/// What the statement of a claim rests on: its lines, and what runbooks say of them.
+fn grounds(claim: &Claim, sources: &impl Sources) -> String {
+    let meaning = sources.meaning(&claim.evidence, (claim.first_line, claim.last_line));
+    format!("{}\n{meaning}", cited(claim, sources))
 }
 
 /// No surer than what was verified.
@@ -228,7 +245,7 @@ fn stated(
     deadline: &Deadline,
 ) -> Result<Option<String>, DeadlinePassed> {
     let check =
-        Check { grounds: Grounds::new(cited(claim, sources), all).of_a_claim(), orders: sources.orders() };
+        Check { grounds: Grounds::new(grounds(claim, sources), all).of_a_claim(), orders: sources.orders() };
     Ok(match check.hold(&claim.statement, deadline)? {
         Held::Whole => None,
         Held::Without(rest) => {

@@ -1,5 +1,5 @@
-//! Calls that a model writes into its answer in place of making them: as a block of JSON, or between marks such as `<tool_call>`.
-//! Models whose server has no template for tools do so.
+//! Calls that a model writes into its answer: as a block of JSON, or between marks such as `<tool_call>`. Models are asked to where they
+//! cannot make calls, and do so unasked where their server has no template for tools.
 
 use crate::domain::{ToolCall, ToolSpec};
 use serde_json::Value;
@@ -11,22 +11,56 @@ const MAX_CALLS: usize = 8;
 /// Places at which an object may begin.
 const MAX_STARTS: usize = 64;
 
-/// The calls in a text, in order. An object with `name` and `arguments` calls that tool; one that has what the finishing tool needs, and
-/// names none, is its arguments.
-pub(super) fn calls(text: &str, tools: &[ToolSpec], finishing: Option<&str>, turn: u32) -> Vec<ToolCall> {
-    // An answer of a chat may well show such a block; only who has to conclude by a call is read so.
-    let Some(finishing) = finishing.filter(|_| text.len() <= MAX_TEXT && text.contains('{')) else {
-        return Vec::new();
-    };
-    let found = objects(text).into_iter().flat_map(listed);
-    let read = found.filter_map(|object| call(&object, tools, finishing)).take(MAX_CALLS);
-    let numbered =
-        |(index, (name, arguments))| ToolCall { id: format!("written-{turn}-{index}"), name, arguments };
-    read.enumerate().map(numbered).collect()
+/// Marks around calls, which are no words.
+const MARKS: [&str; 7] =
+    ["```json", "```", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|tool_call|>", "<|python_tag|>"];
+
+/// The calls in a text.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// In order.
+    pub(crate) calls: Vec<ToolCall>,
+    /// Bytes of the text before them.
+    pub(crate) before: usize,
+    /// The text has nothing else.
+    pub(crate) alone: bool,
 }
 
-/// The objects and lists of JSON in a text, the outermost ones.
-fn objects(text: &str) -> Vec<Value> {
+/// Reads a text for calls. An object with `tool` or `name`, and `arguments`, calls that tool; one that has what the finishing tool needs,
+/// and names none, is its arguments. `number` makes their ids unique in a history.
+pub(crate) fn calls(text: &str, tools: &[ToolSpec], finishing: Option<&str>, number: usize) -> Found {
+    if text.len() > MAX_TEXT || !text.contains('{') {
+        return Found::default();
+    }
+    let mut found = Found::default();
+    let (mut first, mut rest) = (None, String::new());
+    let mut end = 0;
+    for (from, to, value) in objects(text) {
+        let read: Vec<_> = listed(value).iter().filter_map(|object| call(object, tools, finishing)).collect();
+        if read.is_empty() {
+            continue;
+        }
+        first = first.or(Some(from));
+        rest.push_str(&text[end..from]);
+        end = to;
+        for (name, arguments) in read.into_iter().take(MAX_CALLS - found.calls.len()) {
+            let id = format!("written-{number}-{}", found.calls.len());
+            found.calls.push(ToolCall { id, name, arguments });
+        }
+    }
+    rest.push_str(&text[end..]);
+    let mut before = text[..first.unwrap_or(0)].trim_end();
+    while let Some(shorter) = MARKS.iter().find_map(|mark| before.strip_suffix(mark)) {
+        before = shorter.trim_end();
+    }
+    found.before = before.len();
+    let words = MARKS.iter().fold(rest, |rest, mark| rest.replace(mark, ""));
+    found.alone = words.chars().all(|c| c.is_whitespace() || "[],;".contains(c));
+    found
+}
+
+/// The objects and lists of JSON in a text, the outermost ones, with the bytes where they begin and end.
+fn objects(text: &str) -> Vec<(usize, usize, Value)> {
     let mut found = Vec::new();
     let (mut from, mut starts) = (0, 0);
     while let Some(at) = text[from..].find(['{', '[']).map(|at| from + at) {
@@ -37,8 +71,9 @@ fn objects(text: &str) -> Vec<Value> {
         let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>();
         from = match stream.next() {
             Some(Ok(value)) => {
-                found.push(value);
-                at + stream.byte_offset()
+                let end = at + stream.byte_offset();
+                found.push((at, end, value));
+                end
             }
             _ => at + 1,
         };
@@ -58,7 +93,7 @@ fn listed(value: Value) -> Vec<Value> {
     }
 }
 
-fn call(object: &Value, tools: &[ToolSpec], finishing: &str) -> Option<(String, String)> {
+fn call(object: &Value, tools: &[ToolSpec], finishing: Option<&str>) -> Option<(String, String)> {
     let map = object.get("function").filter(|inner| inner.is_object()).unwrap_or(object).as_object()?;
     let name = ["name", "tool", "tool_name", "function"].iter().find_map(|key| map.get(*key)?.as_str());
     let arguments = ["arguments", "parameters", "args", "input"].iter().find_map(|key| map.get(*key));
@@ -70,10 +105,10 @@ fn call(object: &Value, tools: &[ToolSpec], finishing: &str) -> Option<(String, 
         };
         return known.then(|| (name.to_owned(), arguments));
     }
-    let tool = tools.iter().find(|tool| tool.name == finishing)?;
+    let tool = tools.iter().find(|tool| Some(tool.name.as_str()) == finishing)?;
     let needed = tool.input_schema["required"].as_array()?;
     let fits = needed.iter().filter_map(Value::as_str).all(|name| map.contains_key(name));
-    fits.then(|| (finishing.to_owned(), object.to_string()))
+    fits.then(|| (tool.name.clone(), object.to_string()))
 }
 
 #[cfg(test)]
@@ -91,7 +126,28 @@ mod tests {
             access: Access::Read,
         };
         let tools = [tool("search", json!(["q"])), tool("submit", json!(["title", "cause"]))];
-        calls(text, &tools, Some("submit"), 1).into_iter().map(|call| (call.name, call.arguments)).collect()
+        let found = calls(text, &tools, Some("submit"), 1);
+        found.calls.into_iter().map(|call| (call.name, call.arguments)).collect()
+    }
+
+    #[test]
+    fn what_stands_around_a_call_is_kept_apart() {
+        let tools = [ToolSpec {
+            name: "search".to_owned(),
+            description: String::new(),
+            input_schema: Arc::default(),
+            access: Access::Read,
+        }];
+        let around = |text: &str| {
+            let found = calls(text, &tools, None, 1);
+            (text[..found.before].to_owned(), found.alone, found.calls.len())
+        };
+        let call = r#"{"tool": "search", "arguments": {"q": "x"}}"#;
+        assert_eq!(around(&format!("I look.\n```json\n{call}\n```")), ("I look.".to_owned(), false, 1));
+        assert_eq!(around(&format!("<tool_call>\n{call}\n</tool_call>")), (String::new(), true, 1));
+        assert_eq!(around(&format!("[{call}, {call}]")), (String::new(), true, 2));
+        assert_eq!(around(&format!("{call}\n{call}")), (String::new(), true, 2));
+        assert_eq!(around(&format!("The line is {call}.")), ("The line is".to_owned(), false, 1));
     }
 
     #[test]

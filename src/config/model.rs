@@ -1,0 +1,114 @@
+//! The model's endpoint.
+
+use super::reader::Reader;
+use super::settings::{Setting, s};
+use crate::domain::ToolCalls;
+use secrecy::SecretString;
+use std::time::Duration;
+
+pub(super) const SETTINGS: &[Setting] = &[
+    s(
+        "model.url",
+        &["REGREEN_MODEL_URL", "LITELLM_URL"],
+        "",
+        "OpenAI-compatible endpoint, with or without `/v1`. Unset: the built-in `rules` analyst.",
+    ),
+    s(
+        "model.api_key",
+        &["REGREEN_MODEL_API_KEY", "LITELLM_API_KEY"],
+        "",
+        "Key for it: a value, `env:NAME` or `file:/path`.",
+    ),
+    s("model.name", &["REGREEN_MODEL", "LITELLM_MODEL"], "", "Model to ask for; required with `model.url`."),
+    s(
+        "model.tool_calls",
+        &["REGREEN_MODEL_TOOL_CALLS"],
+        "auto",
+        "How the model calls tools: `native` (the API's own calls), `schema` (answers held to a JSON schema), `text` (written into its \
+         answer), or `auto`: native, until an answer shows that it does not work; then a short request or two find out once.",
+    ),
+    s(
+        "model.temperature",
+        &["REGREEN_MODEL_TEMPERATURE"],
+        "",
+        "Sampling temperature, 0 to 2. Unset: the endpoint's own.",
+    ),
+    s(
+        "model.max_output_tokens",
+        &["REGREEN_MODEL_MAX_OUTPUT_TOKENS"],
+        "",
+        "Longest answer, in tokens. Unset: the endpoint's own.",
+    ),
+    s("model.request_timeout", &["REGREEN_MODEL_REQUEST_TIMEOUT"], "2m", "Longest time for one answer."),
+    s("model.idle_timeout", &["REGREEN_MODEL_IDLE_TIMEOUT"], "1m", "Longest silence within an answer."),
+    s(
+        "model.max_attempts",
+        &["REGREEN_MODEL_MAX_ATTEMPTS"],
+        "5",
+        "Attempts per request on 408, 429, 5xx and broken connections.",
+    ),
+    s(
+        "model.backoff",
+        &["REGREEN_MODEL_BACKOFF"],
+        "500ms",
+        "First pause between attempts; doubles, with jitter.",
+    ),
+    s(
+        "model.input_price",
+        &["REGREEN_MODEL_INPUT_PRICE"],
+        "",
+        "Price of a million prompt tokens of any model without a row in `[[price]]`; with `model.output_price`.",
+    ),
+    s("model.output_price", &["REGREEN_MODEL_OUTPUT_PRICE"], "", "Price of a million answer tokens."),
+];
+
+/// An OpenAI-compatible endpoint.
+#[derive(Debug, Clone)]
+pub struct ModelEndpoint {
+    /// Base URL.
+    pub url: String,
+    /// Key.
+    pub api_key: Option<SecretString>,
+    /// Model name.
+    pub name: String,
+    /// How it calls tools.
+    pub tool_calls: ToolCalls,
+    /// Temperature.
+    pub temperature: Option<f32>,
+    /// Output limit in tokens.
+    pub max_output_tokens: Option<u32>,
+    /// Longest answer in time.
+    pub request_timeout: Duration,
+    /// Longest silence.
+    pub idle_timeout: Duration,
+    /// Attempts.
+    pub max_attempts: u32,
+    /// First pause.
+    pub backoff: Duration,
+}
+
+/// Reads it; `None` when there is none.
+pub(super) fn model(r: &mut Reader<'_>) -> Option<ModelEndpoint> {
+    r.all_or_none(&["model.url", "model.name"], "a model needs both");
+    let url = r.url("model.url");
+    let temperature = r.number::<f32>("model.temperature", "a number from 0 to 2");
+    if temperature.is_some_and(|value| !(0.0..=2.0).contains(&value)) {
+        r.mistake("`model.temperature`", "is outside 0 to 2");
+    }
+    let max_output_tokens = r.number("model.max_output_tokens", "a number of tokens");
+    let name = r.one_of("model.tool_calls", &ToolCalls::ALL.map(ToolCalls::as_str));
+    let tool_calls = ToolCalls::ALL.into_iter().find(|way| way.as_str() == name).unwrap_or_default();
+    let endpoint = ModelEndpoint {
+        url: url.clone().unwrap_or_default(),
+        api_key: r.secret("model.api_key"),
+        name: r.text("model.name").unwrap_or_default(),
+        tool_calls,
+        temperature,
+        max_output_tokens,
+        request_timeout: r.duration("model.request_timeout"),
+        idle_timeout: r.duration("model.idle_timeout"),
+        max_attempts: r.bounded("model.max_attempts", 1, 20),
+        backoff: r.duration("model.backoff"),
+    };
+    url.map(|_| endpoint)
+}

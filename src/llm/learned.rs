@@ -1,0 +1,111 @@
+//! What an endpoint turned out to be like, kept while the process lives.
+
+use super::{Choice, Completion, Request};
+use crate::budget::Account;
+use crate::domain::{Access, Message, ToolCalls, ToolSpec};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The tool that a model has to call to show that it can, and the word it is given.
+const TOOL: &str = "report_ready";
+const WORD: &str = "green";
+
+/// What is known of a model behind an endpoint.
+#[derive(Debug, Default)]
+pub struct Learned {
+    /// Optional parameters it turned out not to take: bits of [`super::wire::Optional`].
+    refused: AtomicU8,
+    /// 1 and the place in [`ToolCalls::ALL`]; 0 while nothing is known.
+    calls: AtomicU8,
+    /// Held by whoever finds out.
+    pub(super) finding: tokio::sync::Mutex<()>,
+}
+
+impl Learned {
+    pub(super) fn refused(&self) -> u8 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// `true` when this is news.
+    pub(super) fn refuses(&self, bit: u8) -> bool {
+        self.refused.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    pub(super) fn calls(&self) -> Option<ToolCalls> {
+        let place = usize::from(self.calls.load(Ordering::Relaxed)).checked_sub(1)?;
+        ToolCalls::ALL.get(place).copied()
+    }
+
+    pub(super) fn calls_by(&self, way: ToolCalls) {
+        let place = ToolCalls::ALL.iter().position(|known| *known == way).unwrap_or_default();
+        self.calls.store(u8::try_from(place + 1).unwrap_or_default(), Ordering::Relaxed);
+    }
+}
+
+/// What is known of the models of one endpoint, by name.
+#[derive(Debug, Default)]
+pub struct Experience(Mutex<HashMap<String, Arc<Learned>>>);
+
+impl Experience {
+    /// Models in it at most: agents may name any.
+    const MAX: usize = 1_000;
+
+    /// Of a model.
+    #[must_use]
+    pub fn of(&self, model: &str) -> Arc<Learned> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= Self::MAX && !known.contains_key(model) {
+            return Arc::default();
+        }
+        Arc::clone(known.entry(model.to_owned()).or_default())
+    }
+}
+
+/// A request that shows whether calls work.
+pub(super) fn question(account: Option<Arc<Account>>) -> Request {
+    let word = json!({"type": "string", "description": "the word you were given"});
+    let schema = json!({"type": "object", "properties": {"word": word}, "required": ["word"]});
+    let tool = ToolSpec {
+        name: TOOL.to_owned(),
+        description: "Says that you are ready.".to_owned(),
+        input_schema: Arc::new(schema),
+        access: Access::Read,
+    };
+    let text = format!("This is a test of the connection. Call the tool {TOOL} with the word {WORD}.");
+    Request {
+        messages: vec![Message::User { text }],
+        tools: [tool].into(),
+        choice: Choice::Call,
+        account,
+    }
+}
+
+/// Whether the tool was called, and with arguments that fit it; `None` when it was not.
+pub(super) fn shows(completion: &Completion) -> Option<bool> {
+    let call = completion.tool_calls.iter().find(|call| call.name == TOOL)?;
+    Some(serde_json::from_str::<Value>(&call.arguments).is_ok_and(|arguments| arguments["word"].is_string()))
+}
+
+/// The wordings of Ollama, vLLM, llama.cpp, LiteLLM, OpenRouter and OpenAI for a model or server without tools.
+pub(super) fn refuses_tools(message: &str) -> bool {
+    let message = message.to_lowercase();
+    [
+        "does not support tools",
+        "does not support function calling",
+        "does not support tool",
+        "doesn't support tool",
+        "tool use is not supported",
+        "tools are not supported",
+        "tools is not supported",
+        "support tool use",
+        "enable-auto-tool-choice",
+        "tools param requires",
+        "supplied: tools",
+        "parameter: 'tools'",
+        "parameters: ['tools'",
+    ]
+    .iter()
+    .any(|words| message.contains(words))
+}
