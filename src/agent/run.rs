@@ -179,8 +179,7 @@ impl Agent {
             state.outcome.cut_off = truncated;
             // An answer in words may well show such an object; only who has to conclude by a call is read so.
             if tool_calls.is_empty() && self.finishing_tool.is_some() {
-                tool_calls =
-                    written::calls(&text, &all, self.finishing_tool, state.messages.len()).calls;
+                tool_calls = written::calls(&text, &all, self.finishing_tool, state.messages.len()).calls;
             }
             if !text.trim().is_empty() {
                 state.outcome.text.clone_from(&text);

@@ -26,6 +26,7 @@ pub use budget::{Allowance, Budgets, Prices};
 pub use knowledge::{EmbedderChoice, EmbeddingEndpoint, Knowledge};
 pub use limits::{Limits, Rate};
 pub use mcp::{McpServer, Transport, globs};
+pub use model::ModelEndpoint;
 pub use notify::{Channel, Forge, ForgeKind, Target};
 pub use reach::is_off_limits;
 pub use reader::{Env, Mistake};
@@ -33,7 +34,6 @@ pub use retention::{LEAST_KEPT, Retention};
 pub use server::Server;
 pub use settings::{Effective, SETTINGS, Setting, markdown_table};
 pub use telemetry::{Log, Telemetry};
-pub use model::ModelEndpoint;
 pub use tracker::{Tracker, TrackerKind};
 
 use crate::domain::Budget;

@@ -25,7 +25,9 @@ pub(super) fn messages(request: &Request, way: ToolCalls) -> Vec<Value> {
     for message in &request.messages {
         let (role, text) = plain(message);
         match told.last_mut() {
-            Some((last, before)) if *last == role && role == "system" => *before = format!("{text}\n\n{before}"),
+            Some((last, before)) if *last == role && role == "system" => {
+                *before = format!("{text}\n\n{before}")
+            }
             Some((last, before)) if *last == role => {
                 let _ = write!(before, "\n\n{text}");
             }
@@ -69,7 +71,9 @@ fn manual(request: &Request, way: ToolCalls) -> String {
                 " To answer a person, call `{ANSWER}`: {{\"tool\": \"{ANSWER}\", \"arguments\": {{\"text\": …}}}}."
             );
         }
-        (false, _) => text.push_str(" To answer a person, write the answer in words, without such an object."),
+        (false, _) => {
+            text.push_str(" To answer a person, write the answer in words, without such an object.")
+        }
     }
     for tool in request.tools.iter() {
         let shape = shape(&tool.input_schema, 0);
@@ -95,7 +99,8 @@ fn shape(schema: &Value, depth: usize) -> String {
             let required = asked(map);
             let told = ordered(map, properties).into_iter().map(|(name, property)| {
                 let optional = if required.contains(&name.as_str()) { "" } else { "?" };
-                let about = property["description"].as_str().map_or(String::new(), |text| format!(" ({text})"));
+                let about =
+                    property["description"].as_str().map_or(String::new(), |text| format!(" ({text})"));
                 format!("{}{optional}: {}{about}", json!(name), shape(property, inner))
             });
             format!("{{{}}}", told.collect::<Vec<_>>().join(", "))

@@ -74,12 +74,7 @@ pub(super) fn question(account: Option<Arc<Account>>) -> Request {
         access: Access::Read,
     };
     let text = format!("This is a test of the connection. Call the tool {TOOL} with the word {WORD}.");
-    Request {
-        messages: vec![Message::User { text }],
-        tools: [tool].into(),
-        choice: Choice::Call,
-        account,
-    }
+    Request { messages: vec![Message::User { text }], tools: [tool].into(), choice: Choice::Call, account }
 }
 
 /// Whether the tool was called, and with arguments that fit it; `None` when it was not.

@@ -67,11 +67,7 @@ impl OpenAi {
     pub fn new(settings: OpenAiSettings, http: reqwest::Client, learned: Arc<Learned>) -> Self {
         let config = endpoint(&settings.base_url, settings.api_key.as_ref());
         let service = tower::service_fn(move |factory: HttpRequestFactory| send(http.clone(), factory));
-        Self {
-            settings,
-            client: Client::with_config(config).with_http_service(service),
-            learned,
-        }
+        Self { settings, client: Client::with_config(config).with_http_service(service), learned }
     }
 
     async fn attempt(
@@ -165,7 +161,11 @@ impl OpenAi {
             found = ToolCalls::Text;
         }
         self.learned.calls_by(found);
-        tracing::info!(model = self.settings.model, way = found.as_str(), "found out how the model calls tools");
+        tracing::info!(
+            model = self.settings.model,
+            way = found.as_str(),
+            "found out how the model calls tools"
+        );
         Some(found)
     }
 
@@ -278,7 +278,9 @@ impl Model for OpenAi {
             Err(_) => return first,
         };
         match self.find_out(request, natively).await {
-            Some(way @ (ToolCalls::Schema | ToolCalls::Text)) => self.complete_by(way, request, listener).await,
+            Some(way @ (ToolCalls::Schema | ToolCalls::Text)) => {
+                self.complete_by(way, request, listener).await
+            }
             _ => first,
         }
     }

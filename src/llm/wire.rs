@@ -35,11 +35,8 @@ impl Optional {
 pub(super) fn body(settings: &OpenAiSettings, request: &Request, (way, refused): (ToolCalls, u8)) -> Value {
     let takes = |bit: u8| refused & bit == 0;
     let plain = matches!(way, ToolCalls::Schema | ToolCalls::Text);
-    let messages = if plain {
-        as_text::messages(request, way)
-    } else {
-        request.messages.iter().map(message).collect()
-    };
+    let messages =
+        if plain { as_text::messages(request, way) } else { request.messages.iter().map(message).collect() };
     let mut body = json!({"model": settings.model, "stream": true, "messages": messages});
     if takes(Optional::STREAM_OPTIONS) {
         body["stream_options"] = json!({"include_usage": true});

@@ -142,7 +142,8 @@ impl Material {
 
     fn render(&self, app: &App, shown: &[Shown], step: &Step) -> Result<Vec<Message>, Halt> {
         let mut values = self.values.clone();
-        let all = |known: &[serde_json::Value], count: usize| json!(known.iter().take(count).collect::<Vec<_>>());
+        let all =
+            |known: &[serde_json::Value], count: usize| json!(known.iter().take(count).collect::<Vec<_>>());
         values["mark"] = json!(self.mark);
         values["evidence"] = json!(shown);
         values["whole"] = json!(!shown.is_empty() && shown.iter().all(|piece| piece.whole));

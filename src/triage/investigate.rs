@@ -64,8 +64,14 @@ pub(super) async fn investigate(
     };
     let account = app.ledger.account(purpose);
     let Report { id: report, failure, .. } = held.report;
-    let work =
-        Work { app, report: *report, namespace: &failure.namespace, workspace: &workspace, material, account };
+    let work = Work {
+        app,
+        report: *report,
+        namespace: &failure.namespace,
+        workspace: &workspace,
+        material,
+        account,
+    };
     let (mut diagnosis, mut made) = work.conclude(cancel).await?;
     defuse(&mut diagnosis, &app.config.privacy.links);
     if let Some(Made { recording, .. }) = made.last_mut() {
@@ -268,7 +274,8 @@ impl Work<'_> {
         let room = (context / 4 * 3).saturating_sub(tokens + SubmitDiagnosis::tokens());
         let (brief, runbooks) =
             unless_stopped(cancel, material.brief(app, workspace, room.max(context / 4))).await?;
-        let briefed = (!Arc::ptr_eq(model, &app.rules)).then(|| brief::briefed(&brief, app.knowledge.signatures()));
+        let briefed =
+            (!Arc::ptr_eq(model, &app.rules)).then(|| brief::briefed(&brief, app.knowledge.signatures()));
         tools.insert(0, Arc::new(SubmitDiagnosis::new(Arc::clone(workspace), briefed)));
         let recording = Recording {
             messages: brief.clone(),

@@ -190,7 +190,8 @@ async fn again(
     {
         *text = app.prompts.render("triage-system", json!({}))?;
     }
-    let briefed = (!Arc::ptr_eq(&replay.model, &app.rules)).then(|| brief::briefed(&messages, app.knowledge.signatures()));
+    let briefed = (!Arc::ptr_eq(&replay.model, &app.rules))
+        .then(|| brief::briefed(&messages, app.knowledge.signatures()));
     let answers = Arc::new(Answers::of(recorded));
     let submit = SubmitDiagnosis::new(Arc::clone(workspace), briefed.clone());
     let own: Vec<Arc<dyn Tool>> = vec![

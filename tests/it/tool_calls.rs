@@ -81,8 +81,7 @@ async fn a_model_that_only_writes_is_read() {
     let prose = || Reply::Text("I am ready, and the word is green.");
     let call = r#"{"tool": "search_evidence", "arguments": {"pattern": "E0308"}}"#;
     // Natively, by a question, by a schema: prose. Then as text.
-    let model =
-        FakeModel::start(vec![prose(), prose(), prose(), fenced(call), fenced(conclusion())]).await;
+    let model = FakeModel::start(vec![prose(), prose(), prose(), fenced(call), fenced(conclusion())]).await;
     let app = start(&model, "auto").await;
     concluded(&run(&app).await, 2);
     let last = model.requests().pop().unwrap();
@@ -150,12 +149,18 @@ async fn readers_of_an_answer_see_its_words_and_no_calls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_context_is_given_what_it_holds() {
     let too_long = || {
-        Reply::Status(400, json!({"error": {"message": "maximum context length is 4096 tokens", "code": "context_length_exceeded"}}), None)
+        Reply::Status(
+            400,
+            json!({"error": {"message": "maximum context length is 4096 tokens", "code": "context_length_exceeded"}}),
+            None,
+        )
     };
     let log = format!(
         "{}error: cannot write /data/out: No space left on device (os error 28)\n{}",
         "[12:01:07] copied the object 7 of many in 40 ms, error rate 0\n".repeat(9).repeat(40),
-        (0..4_000).map(|n| format!("failed step {n:x} of error {n}: cleanup {} done\n", n * 7)).collect::<String>()
+        (0..4_000)
+            .map(|n| format!("failed step {n:x} of error {n}: cleanup {} done\n", n * 7))
+            .collect::<String>()
     );
     let model = FakeModel::start(vec![too_long(), too_long(), too_long()]).await;
     let app = Setup::bare().await.model(&model).start().await.read_up().await;
@@ -163,14 +168,18 @@ async fn a_small_context_is_given_what_it_holds() {
     let answer = app.post(&body, &[]).await;
     assert_eq!(answer.status, 200, "{:?}", answer.body);
     let requests = model.requests();
-    let sizes: Vec<usize> = requests[..4].iter().map(|request| request["messages"].to_string().len()).collect();
+    let sizes: Vec<usize> =
+        requests[..4].iter().map(|request| request["messages"].to_string().len()).collect();
     assert!(sizes.windows(2).all(|pair| pair[1] <= pair[0]) && sizes[3] * 2 < sizes[0], "{sizes:?}");
     // Prompt, tools and brief of the last one: at four letters for a token, below the 4,096 that the model takes.
     assert!(requests[3].to_string().len() < 4_096 * 4, "{}", requests[3].to_string().len());
     let brief = requests[3]["messages"][1]["content"].as_str().unwrap();
     assert!(brief.contains("E1:361: error: cannot write /data/out"), "{brief}");
     let numbered = brief.lines().filter(|line| line.contains("cleanup"));
-    assert!(numbered.clone().all(|line| line.split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok())), "{brief}");
+    assert!(
+        numbered.clone().all(|line| line.split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok())),
+        "{brief}"
+    );
     let report = app.get(&format!("/api/reports/{}", answer.body["report_id"].as_str().unwrap())).await.body;
     assert_eq!(report["runs"][0]["analyst"], "fake", "{report}");
     app.stop().await;
@@ -183,13 +192,20 @@ async fn a_chat_that_ends_without_words_shows_what_was_looked_up() {
     let app = Setup::whole().await.model(&model).start().await;
     app.report("compile-error").await;
     let incident = app.get("/api/incidents").await.body["incidents"][0].clone();
-    model.push(vec![Reply::call("pods_list_in_namespace", json!({"namespace": "ci"})), look(1), Reply::Text("")]);
+    model.push(vec![
+        Reply::call("pods_list_in_namespace", json!({"namespace": "ci"})),
+        look(1),
+        Reply::Text(""),
+    ]);
     let asked = model.requests().len();
-    let answer = app.send("/api/chat", &json!({"incident_id": incident["id"], "message": "what runs there?"})).await;
+    let answer =
+        app.send("/api/chat", &json!({"incident_id": incident["id"], "message": "what runs there?"})).await;
     let text = answer.body["message"]["text"].as_str().unwrap();
     assert!(text.contains("its answer was empty") && text.contains("## What was looked up"), "{text}");
     assert!(text.contains("result of pods_list_in_namespace; it begins with [E4:1-"), "{text}");
-    assert!(answer.body["message"]["citations"].as_array().unwrap().iter().any(|cited| cited["evidence"] == "E4"));
+    assert!(
+        answer.body["message"]["citations"].as_array().unwrap().iter().any(|cited| cited["evidence"] == "E4")
+    );
     assert!(model.requests().len() > asked);
     app.stop().await;
 }

@@ -121,7 +121,8 @@ impl Setup {
 
     pub fn model(self, model: &fake_model::FakeModel) -> Self {
         // Its scripts have no answers to questions about what it can.
-        self.set("REGREEN_MODEL_TOOL_CALLS", "native").set("REGREEN_MODEL_URL", &model.url)
+        self.set("REGREEN_MODEL_TOOL_CALLS", "native")
+            .set("REGREEN_MODEL_URL", &model.url)
             .set("REGREEN_MODEL", "fake")
             .set("REGREEN_MODEL_API_KEY", "key-1")
     }

@@ -143,9 +143,8 @@ impl<'a> Grounds<'a> {
     fn is_compound(&self, word: &str) -> bool {
         let ends = word.char_indices().map(|(at, _)| word.split_at(at));
         let long = ends.filter(|(first, second)| first.len() >= MIN_PART && second.len() >= MIN_PART);
-        long.into_iter().any(|(first, second)| {
-            words::is_of_the_trade(second) && names::has_start(first, self.sources)
-        })
+        long.into_iter()
+            .any(|(first, second)| words::is_of_the_trade(second) && names::has_start(first, self.sources))
     }
 
     fn measure(&self, sentence: &str, deadline: &Deadline) -> Result<Measure, DeadlinePassed> {

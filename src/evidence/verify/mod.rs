@@ -10,7 +10,6 @@ mod words;
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Claim, Confidence, Diagnosis};
 use grounds::{AROUND, Grounds, Held};
-use std::collections::HashSet;
 
 /// Lines one claim may cite; more proves nothing.
 const MAX_SPAN: u32 = 200;
@@ -147,12 +146,14 @@ fn told(
         }
     };
     let mut cause = String::new();
-    let mut said = HashSet::new();
+    let mut said: Vec<String> = Vec::new();
     for sentence in grounds::sentences(&diagnosis.cause) {
         // A small model says the same until it is cut off.
-        if !said.insert(sentence.trim().to_lowercase()) {
+        let words = sentence.trim().to_lowercase();
+        if said.iter().any(|before| before.starts_with(&words)) {
             continue;
         }
+        said.push(words);
         match check.hold(sentence, deadline)? {
             Held::Whole => cause.push_str(sentence),
             Held::Without(rest) => {

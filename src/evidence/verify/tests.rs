@@ -117,3 +117,45 @@ fn sentences_end_where_they_end() {
     assert_eq!(found.concat(), text);
     assert_eq!(found.len(), 3, "{found:?}");
 }
+
+#[test]
+fn what_is_said_twice_is_told_once() {
+    let said = "The disk is full. The disk is full. The disk is fu";
+    let told = check_of(diagnosis(said, "the disk is full", (3, 3), Some("disk full")), false).held.unwrap();
+    assert_eq!(told.cause.trim(), "The disk is full.");
+}
+
+/// A line that a runbook recognises.
+struct Recognised;
+
+impl Sources for Recognised {
+    fn text(&self, label: &str) -> Option<&str> {
+        (label == "E1").then_some(LOG)
+    }
+
+    fn all(&self) -> Option<Vec<&str>> {
+        Some(vec![LOG])
+    }
+
+    fn meaning(&self, _label: &str, lines: (u32, u32)) -> String {
+        if lines.0 == 3 {
+            "The volume of the node has no room. A quota limits the namespace.".to_owned()
+        } else {
+            String::new()
+        }
+    }
+}
+
+#[test]
+fn what_a_runbook_says_of_a_cited_line_may_be_told() {
+    let said = "The volume of the node has no room.";
+    let cited = |line: u32, quote: &str| {
+        let told = diagnosis(said, "the disk is full", (line, line), Some(quote));
+        check_within(told, &Recognised, &Deadline::never()).unwrap().held
+    };
+    assert_eq!(cited(3, "disk full").unwrap().cause, said);
+    let without =
+        check_of(diagnosis(said, "the disk is full", (3, 3), Some("disk full")), false).held.unwrap();
+    assert_ne!(without.cause, said, "nobody says so of this line");
+    assert!(cited(4, "four").is_none(), "nor of that one");
+}
