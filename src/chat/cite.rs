@@ -1,12 +1,14 @@
-//! Citations in an answer: `[E2:14]`, `[E2:14-20]`, several in one pair of brackets.
+//! Citations in an answer: `[E2:14]`, `[E2:14-20]`, several in one pair of brackets; small models write `(E2:14)` and `` `E2:14` ``.
 
 use crate::domain::{Citation, Evidence};
 use regex::Regex;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-static GROUP: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\[(?:[Ee]\d+:[^\[\]\n]{1,200})\]").expect("a fixed pattern"));
+static GROUP: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\[(?:[Ee]\d+:[^\[\]\n]{1,200})\]|\([Ee]\d+:\d[^()\n]{0,200}\)|`[Ee]\d+:\d[^`\n]{0,200}`")
+        .expect("a fixed pattern")
+});
 static MARK: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\b[Ee](\d+):(\d+)(?:\s*[-–]\s*(\d+))?").expect("a fixed pattern"));
 /// Most citations of one answer.
@@ -115,6 +117,10 @@ mod unit {
         );
         assert_eq!((found[0].quote.as_str(), found[0].url.as_deref()), ("three", Some("/E1")));
         assert_eq!(found[3].url, None);
+        let marks = |text: &str| -> Vec<String> {
+            citations(text, &pieces, &|_| None).into_iter().map(|citation| citation.mark).collect()
+        };
+        assert_eq!(marks("It broke (E1:3): why, see `E1:1-3` and (E1: 3) or (E1)."), ["E1:3", "E1:1-3"]);
         assert!(problem(&found, &pieces).unwrap().contains("e1:2, E7:1, E1:9"));
         assert_eq!(problem(&found[..2], &pieces), None);
     }

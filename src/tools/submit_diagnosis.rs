@@ -34,7 +34,7 @@ pub struct SubmitDiagnosis {
 /// What an analyst was told besides the evidence.
 #[derive(Debug, Clone)]
 pub struct Briefed {
-    /// What is known: names may come from it.
+    /// What was reported of the failure: names may come from it.
     pub told: Arc<str>,
     /// What it has to do: no finding.
     pub orders: Arc<str>,
@@ -79,8 +79,9 @@ impl Sources for Told {
 
     fn all(&self) -> Option<Vec<&str>> {
         let told = &*self.briefed.as_ref()?.told;
-        let guidance = self.guidance.iter().map(|passage| &**passage);
-        Some(self.pieces.iter().map(|piece| piece.text.as_str()).chain([told]).chain(guidance).collect())
+        // What a runbook or an earlier incident says happened elsewhere.
+        let is_known = |piece: &&Arc<Evidence>| !self.known.contains(&piece.label);
+        Some(self.pieces.iter().filter(is_known).map(|piece| piece.text.as_str()).chain([told]).collect())
     }
 
     fn proves(&self, label: &str) -> bool {

@@ -310,20 +310,17 @@ fn recognised(
     Ok(found)
 }
 
-/// What the analyst was told besides the evidence: the failure, the gaps, passages of runbooks; and what it has to do.
-pub(super) fn briefed(brief: &[Message], signatures: Arc<SignatureSet>) -> Briefed {
-    let texts = |of: fn(&Message) -> Option<&str>| {
-        Arc::from(brief.iter().filter_map(of).collect::<Vec<_>>().join("\n"))
-    };
+/// What an analyst's conclusion is held against besides the evidence: what was reported, what it has to do, what runbooks recognise.
+pub(super) fn briefed(failure: &Failure, brief: &[Message], signatures: Arc<SignatureSet>) -> Briefed {
+    let system = brief.iter().filter_map(|message| match message {
+        Message::System { text } => Some(text.as_str()),
+        _ => None,
+    });
+    let place = [Some(&failure.namespace), Some(&failure.pod_name), failure.container_name.as_ref()];
+    let place = place.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
     Briefed {
-        told: texts(|message| match message {
-            Message::User { text } => Some(text),
-            _ => None,
-        }),
-        orders: texts(|message| match message {
-            Message::System { text } => Some(text),
-            _ => None,
-        }),
+        told: Arc::from(format!("{place}\n{}", reported(failure))),
+        orders: Arc::from(system.collect::<Vec<_>>().join("\n")),
         signatures,
     }
 }

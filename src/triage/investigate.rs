@@ -14,7 +14,7 @@ use crate::db::recordings::{self, Recording};
 use crate::db::usage::Purpose;
 use crate::db::{again, audit, incidents, reports, runs};
 use crate::domain::policy::Asker;
-use crate::domain::{Budget, Diagnosis, Evidence, Incident, Report, Run, StepName, StopReason};
+use crate::domain::{Budget, Diagnosis, Evidence, Failure, Incident, Report, Run, StepName, StopReason};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown::{self, Place};
 use crate::evidence::verify::{Checked, Sources, verify_within};
@@ -64,14 +64,7 @@ pub(super) async fn investigate(
     };
     let account = app.ledger.account(purpose);
     let Report { id: report, failure, .. } = held.report;
-    let work = Work {
-        app,
-        report: *report,
-        namespace: &failure.namespace,
-        workspace: &workspace,
-        material,
-        account,
-    };
+    let work = Work { app, report: *report, failure, workspace: &workspace, material, account };
     let (mut diagnosis, mut made) = work.conclude(cancel).await?;
     defuse(&mut diagnosis, &app.config.privacy.links);
     if let Some(Made { recording, .. }) = made.last_mut() {
@@ -118,7 +111,7 @@ struct Made {
 struct Work<'a> {
     app: &'a App,
     report: Uuid,
-    namespace: &'a str,
+    failure: &'a Failure,
     workspace: &'a Arc<Workspace>,
     material: Material,
     account: Arc<Account>,
@@ -136,7 +129,7 @@ impl Work<'_> {
             if outcome.stop == StopReason::Cancelled {
                 return Err(Halt::Stopping);
             }
-            let briefed = brief::briefed(&made.recording.messages, app.knowledge.signatures());
+            let briefed = brief::briefed(self.failure, &made.recording.messages, app.knowledge.signatures());
             let mut checked =
                 self.checked(outcome.finish.clone(), (model.name(), Some(briefed)), &mut made.run).await?;
             if let Some(Checked { held: Some(found), .. }) = &mut checked {
@@ -266,7 +259,7 @@ impl Work<'_> {
         let context = budget.context_tokens;
         budget.result_tokens = budget.result_tokens.min(context / 8);
         // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
-        let asker = Arc::new(Asker::triage(self.namespace));
+        let asker = Arc::new(Asker::triage(&self.failure.namespace));
         let mut offered = permitted(app, workspace, &asker, None);
         offered.retain(|tool| tool.spec().name != SUBMIT_DIAGNOSIS);
         let (mut tools, tokens) = tools_that_fit(offered, context / 2);
@@ -274,8 +267,8 @@ impl Work<'_> {
         let room = (context / 4 * 3).saturating_sub(tokens + SubmitDiagnosis::tokens());
         let (brief, runbooks) =
             unless_stopped(cancel, material.brief(app, workspace, room.max(context / 4))).await?;
-        let briefed =
-            (!Arc::ptr_eq(model, &app.rules)).then(|| brief::briefed(&brief, app.knowledge.signatures()));
+        let briefed = (!Arc::ptr_eq(model, &app.rules))
+            .then(|| brief::briefed(self.failure, &brief, app.knowledge.signatures()));
         tools.insert(0, Arc::new(SubmitDiagnosis::new(Arc::clone(workspace), briefed)));
         let recording = Recording {
             messages: brief.clone(),

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::db::audit;
 use crate::db::evidence::{self, Owner};
 use crate::db::recordings::{self, Recorded};
+use crate::db::reports;
 use crate::domain::{Diagnosis, Evidence, Message, Reader, Run, StopReason, ToolSpec, Usage, sorted};
 use crate::evidence::redact::Redactor;
 use crate::evidence::template;
@@ -190,8 +191,10 @@ async fn again(
     {
         *text = app.prompts.render("triage-system", json!({}))?;
     }
+    let reported = reports::get(&app.pool, recorded.report).await?;
+    let failure = &reported.context("the report is gone")?.failure;
     let briefed = (!Arc::ptr_eq(&replay.model, &app.rules))
-        .then(|| brief::briefed(&messages, app.knowledge.signatures()));
+        .then(|| brief::briefed(failure, &messages, app.knowledge.signatures()));
     let answers = Arc::new(Answers::of(recorded));
     let submit = SubmitDiagnosis::new(Arc::clone(workspace), briefed.clone());
     let own: Vec<Arc<dyn Tool>> = vec![

@@ -244,6 +244,21 @@ fn around_the_truth(field: &Field) -> Vec<Lie> {
             &format!("{truth} because Mallory bribed the wizard."),
             &["Mallory", "wizard"],
         ),
+        cause(
+            "a true half and a half of the trade",
+            &format!("{truth}, and the payroll quota expired on the printers."),
+            &["payroll", "printers"],
+        ),
+        cause(
+            "a true half and a half in the words of runbooks",
+            &format!("{truth}, and the certificates of the proxies were revoked."),
+            &["revoked", "proxies"],
+        ),
+        lie(
+            "a reason of another failure",
+            told(&format!("{truth} and FailedMount"), &truth, honest(), &[]),
+            &["FailedMount"],
+        ),
         cause("a lie in brackets", &format!("{truth} (Mallory bribed the wizard)."), &["Mallory", "wizard"]),
         cause("the prompt", &prompt, &[&prompt]),
         cause("a file that is not there", "The file `src/ufo/engine.rs` fails.", &["ufo"]),

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 /// Letters of a part of a word that is put together.
 const MIN_PART: usize = 3;
-/// Share of what a sentence is about that has to stand in the lines, rare words counting most. With it and [`MIN_SHARED`] .98 of 95 true causes
+/// Share of what a sentence is about that has to stand in the lines, rare words counting most. With it and [`MIN_SHARED`] .99 of 95 true causes
 /// pass over the lines they were found in, and .01 of those of other failures.
 const MIN_SHARE: f64 = 0.25;
 /// What has to be shared at least: about as much as one rare word, of two things.
@@ -20,6 +20,8 @@ const STRONG_SHARE: f64 = 0.4;
 const STRONG_SHARED: f64 = 2.5;
 /// Share at which nearly all that a short sentence says stands in the lines.
 const FULL_SHARE: f64 = 0.75;
+/// Things that a clause is about, at least, before it needs one in the lines.
+const MIN_CLAUSE: usize = 2;
 /// Lines around the cited ones that count as them.
 pub(super) const AROUND: usize = 2;
 /// What is said of names that nobody has.
@@ -27,6 +29,11 @@ const NAMED: &str = "it names what the evidence does not have";
 /// What stands for a name that was left out.
 const LEFT_OUT: &str = "(left out)";
 
+/// What joins two clauses.
+static CLAUSES: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)\s*[,;]\s+(?:and|but|so|because|while|which|as)\s+|\s+and\s+|;\s+")
+        .expect("a fixed pattern")
+});
 static BRACKETS: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\s*\([^()]{1,300}\)").expect("a fixed pattern"));
 static SUCCESS: LazyLock<Regex> = LazyLock::new(|| {
@@ -76,8 +83,61 @@ impl<'a> Grounds<'a> {
         self
     }
 
-    /// Holds a sentence against the lines; if it does not hold, without what it says in brackets and the evidence does not have.
+    /// Holds a sentence against the lines, without the clauses that these do not speak of; if it does not hold, without what it says in
+    /// brackets and the evidence does not have.
     pub(super) fn hold(&self, sentence: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
+        let supported = self.supported(sentence);
+        let held = self.hold_without_brackets(&supported, deadline)?;
+        Ok(match held {
+            Held::Whole if supported != sentence => Held::Without(supported),
+            held => held,
+        })
+    }
+
+    /// A sentence without those of its clauses that share nothing with the lines: a true half proves nothing of the other one.
+    fn supported(&self, sentence: &str) -> String {
+        let ends: Vec<(usize, usize)> =
+            CLAUSES.find_iter(sentence).map(|found| (found.start(), found.end())).collect();
+        let starts = std::iter::once((0, 0)).chain(ends.iter().copied());
+        let stops = ends.iter().map(|(start, _)| *start).chain([sentence.trim_end().len()]);
+        let (mut kept, mut before) = (String::new(), true);
+        for ((joint, start), stop) in starts.zip(stops) {
+            let clause = sentence.get(start..stop).unwrap_or_default();
+            // What a bare "and" adds goes with what it is added to.
+            let added = start > 0 && !sentence[joint..start].trim_start().starts_with([',', ';']);
+            before = self.supports(clause) && (before || !added);
+            if before {
+                kept.push_str(if kept.is_empty() { "" } else { &sentence[joint..start] });
+                kept.push_str(clause);
+            }
+        }
+        if kept.len() == sentence.trim_end().len() || kept.is_empty() {
+            return sentence.to_owned();
+        }
+        let ends_so = sentence.trim_end().ends_with('.') && !kept.ends_with('.');
+        let after = &sentence[sentence.trim_end().len()..];
+        let mut letters = kept.chars();
+        let first = letters.next().map(char::to_uppercase).into_iter().flatten();
+        let kept: String =
+            if sentence.starts_with(char::is_uppercase) { first.chain(letters).collect() } else { kept };
+        format!("{kept}{}{after}", if ends_so { "." } else { "" })
+    }
+
+    /// Whether the lines speak of a clause, as far as it is long enough to tell.
+    fn supports(&self, clause: &str) -> bool {
+        if names::states(clause)
+            .any(|state| !names::stands(state, self.sources) && !self.lines.contains(&state.to_lowercase()))
+        {
+            return false;
+        }
+        let meaning = Meaning::of(clause);
+        let about = meaning.all();
+        about.len() < MIN_CLAUSE
+            || about.into_iter().any(|one| self.meaning.has(one))
+            || names::all(clause).any(|name| names::stands(name, self.sources))
+    }
+
+    fn hold_without_brackets(&self, sentence: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
         let (held, unknown) = self.hold_as_it_is(sentence, deadline)?;
         if !matches!(held, Held::Not(_)) || unknown.is_empty() {
             return Ok(held);

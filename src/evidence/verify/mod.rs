@@ -101,7 +101,9 @@ pub fn check_within(
     let cause = cause.unwrap_or_else(stated);
     let title = title.unwrap_or_else(|| diagnosis.claims[0].statement.chars().take(MAX_TITLE).collect());
     let found = format!("{title}\n{cause}\n{lines}");
-    let (steps, wrong) = steps::checked(&diagnosis.next_steps, sources, (&all, &found), deadline)?;
+    // A step may name what a runbook names.
+    let known: Vec<&str> = all.iter().copied().chain(sources.guidance()).collect();
+    let (steps, wrong) = steps::checked(&diagnosis.next_steps, sources, (&known, &found), deadline)?;
     // A step that is left out is not worth another turn, unless none is left.
     if steps.is_empty() || !problems.is_empty() {
         problems.extend(wrong);

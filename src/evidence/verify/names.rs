@@ -18,6 +18,13 @@ static NAMES: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         pattern(r"\b(\w+(?:::\w+)+|\w+(?:Test|Tests|Spec|IT)[#.]\w+|[Tt]est_\w{3,}|Test[A-Z]\w{3,})"),
     ]
 });
+/// Reasons and types as programs write them: `FailedMount`, `KeyError`.
+static STATES: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\b[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]+)+\b").expect("a fixed pattern"));
+/// What is written so and is no finding: kinds of objects, and products.
+const KINDS: &str = " ConfigMap ServiceAccount StatefulSet DaemonSet ReplicaSet CronJob NetworkPolicy StorageClass ClusterRole RoleBinding \
+    ClusterRoleBinding PersistentVolume PersistentVolumeClaim ResourceQuota LimitRange PipelineRun TaskRun BuildConfig DeploymentConfig \
+    ImageStream HorizontalPodAutoscaler GitHub GitLab JavaScript TypeScript OpenShift DockerHub BitBucket CircleCi TeamCity ";
 static EXIT: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)\bexit(?:ed|s)?(?:\s+with)?(?:\s+(?:code|status))*[\s:=]+(\d{1,3})\b")
         .expect("a fixed pattern")
@@ -73,6 +80,12 @@ const MAX_LOOKED_UP: usize = 200;
 pub(super) fn all(text: &str) -> impl Iterator<Item = &str> {
     let found = NAMES.iter().flat_map(|pattern| pattern.captures_iter(text)).filter_map(|found| found.get(1));
     found.map(|name| name.as_str().trim_end_matches(['.', ':', ',']))
+}
+
+/// The reasons and types in a text.
+pub(super) fn states(text: &str) -> impl Iterator<Item = &str> {
+    let found = STATES.find_iter(text).map(|found| found.as_str());
+    found.filter(|state| !KINDS.contains(&format!(" {state} ")))
 }
 
 /// The names in `text` that `sources` do not have.

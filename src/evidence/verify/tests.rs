@@ -159,3 +159,15 @@ fn what_a_runbook_says_of_a_cited_line_may_be_told() {
     assert_ne!(without.cause, said, "nobody says so of this line");
     assert!(cited(4, "four").is_none_or(|held| held.cause != said), "nor of that one");
 }
+
+#[test]
+fn a_true_half_proves_nothing_of_the_other() {
+    let told = |cause: &str| {
+        let told = diagnosis(cause, "the disk is full", (3, 3), Some("disk full"));
+        check_of(told, false).held.unwrap().cause
+    };
+    assert_eq!(told("The disk is full, and the pod waits for a volume to be mounted."), "The disk is full.");
+    assert_eq!(told("The disk is full and FailedMount."), "The disk is full.");
+    assert_eq!(told("The certificate has expired, and the disk is full."), "The disk is full.");
+    assert_eq!(told("The disk is full, so it is an error."), "The disk is full, so it is an error.");
+}
