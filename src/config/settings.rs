@@ -1,5 +1,5 @@
 //! Every setting once: its key in the file, its environment variables, its default and what it means.
-//! The README's table is printed from here.
+//! The table of docs/settings.md is printed from here.
 
 use super::{auth, budget, limits, model, retention, telemetry};
 use serde::Serialize;
@@ -442,7 +442,7 @@ pub struct Effective {
     pub doc: &'static str,
 }
 
-/// The README's table, in Markdown.
+/// The table of docs/settings.md, in Markdown.
 #[must_use]
 pub fn markdown_table() -> String {
     let mut table = String::from("| key | environment | default | meaning |\n| --- | --- | --- | --- |\n");

@@ -292,10 +292,10 @@ fn every_change_of_what_is_configured_changes_the_digest() {
 }
 
 #[test]
-fn the_table_in_the_readme_is_this_one() {
-    let readme = include_str!("../../README.md");
+fn the_documented_table_of_settings_is_this_one() {
+    let page = include_str!("../../docs/settings.md");
     assert!(
-        readme.contains(&markdown_table()),
-        "print it with `regreen check-config --table` and paste it into README.md"
+        page.contains(&markdown_table()),
+        "print it with `regreen check-config --table` and paste it into docs/settings.md"
     );
 }
