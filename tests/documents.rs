@@ -62,8 +62,7 @@ fn links_lead_somewhere() {
             }
             count += 1;
             let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let to =
-                if path.is_empty() { document.clone() } else { document.parent().unwrap().join(path) };
+            let to = if path.is_empty() { document.clone() } else { document.parent().unwrap().join(path) };
             let leads = to.exists()
                 && (anchor.is_empty()
                     || std::fs::read_to_string(&to).is_ok_and(|text| anchors(&text).contains(anchor)));
@@ -81,7 +80,8 @@ fn links_lead_somewhere() {
 fn every_page_of_the_documentation_is_listed() {
     let docs = Path::new(ROOT).join("docs");
     let list = std::fs::read_to_string(docs.join("README.md")).unwrap();
-    let pages = std::fs::read_dir(&docs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let pages =
+        std::fs::read_dir(&docs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let missing: Vec<String> = pages
         .filter(|page| page.ends_with(".md") && page != "README.md" && !list.contains(&format!("({page})")))
         .collect();
@@ -92,5 +92,9 @@ fn every_page_of_the_documentation_is_listed() {
 fn the_front_page_stays_short_and_its_picture_small() {
     let size = |path: &str| std::fs::metadata(Path::new(ROOT).join(path)).unwrap().len();
     assert!(size("README.md") <= 6_500, "the README has {} bytes", size("README.md"));
-    assert!(size("docs/img/incident.png") <= 150_000, "the picture has {} bytes", size("docs/img/incident.png"));
+    assert!(
+        size("docs/img/incident.png") <= 150_000,
+        "the picture has {} bytes",
+        size("docs/img/incident.png")
+    );
 }

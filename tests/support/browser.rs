@@ -277,15 +277,15 @@ impl Page {
 
     /// A picture of the whole page in `target/screenshots`, in place of the last one; returns its path.
     pub async fn screenshot(&self, name: &str) -> PathBuf {
-        self.picture(name, TALLEST).await
+        self.picture(name, TALLEST, 1.0).await
     }
 
-    /// The same of the page's top alone, so many pixels of it.
-    pub async fn picture(&self, name: &str, height: f64) -> PathBuf {
+    /// The same of the page's top alone, so many pixels of it, at a scale.
+    pub async fn picture(&self, name: &str, height: f64, scale: f64) -> PathBuf {
         let sizes = self.driver.cdp(&self.window, "Page.getLayoutMetrics", json!({})).await.unwrap();
         let mut clip = sizes["cssContentSize"].clone();
         clip["height"] = json!(clip["height"].as_f64().unwrap().min(height));
-        clip["scale"] = json!(1);
+        clip["scale"] = json!(scale);
         let whole = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
         let taken = self.driver.cdp(&self.window, "Page.captureScreenshot", whole).await.unwrap();
         let png = base64::prelude::BASE64_STANDARD.decode(taken["data"].as_str().unwrap()).unwrap();
