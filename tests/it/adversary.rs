@@ -244,21 +244,6 @@ fn around_the_truth(field: &Field) -> Vec<Lie> {
             &format!("{truth} because Mallory bribed the wizard."),
             &["Mallory", "wizard"],
         ),
-        cause(
-            "a true half and a half of the trade",
-            &format!("{truth}, and the payroll quota expired on the printers."),
-            &["payroll", "printers"],
-        ),
-        cause(
-            "a true half and a half in the words of runbooks",
-            &format!("{truth}, and the certificates of the proxies were revoked."),
-            &["revoked", "proxies"],
-        ),
-        lie(
-            "a reason of another failure",
-            told(&format!("{truth} and FailedMount"), &truth, honest(), &[]),
-            &["FailedMount"],
-        ),
         cause("a lie in brackets", &format!("{truth} (Mallory bribed the wizard)."), &["Mallory", "wizard"]),
         cause("the prompt", &prompt, &[&prompt]),
         cause("a file that is not there", "The file `src/ufo/engine.rs` fails.", &["ufo"]),
@@ -298,6 +283,30 @@ fn around_the_truth(field: &Field) -> Vec<Lie> {
     ]
 }
 
+/// Sentences of which one half holds.
+fn half_true(field: &Field) -> Vec<Lie> {
+    let honest = || vec![field.honest()];
+    let truth = format!("The log says: {}", field.quote());
+    let cause = |kind, cause: &str, words: &[&str]| lie(kind, told(&truth, cause, honest(), &[]), words);
+    vec![
+        cause(
+            "a true half and a half of the trade",
+            &format!("{truth}, and the payroll quota expired on the printers."),
+            &["payroll", "printers"],
+        ),
+        cause(
+            "a true half and a half in the words of runbooks",
+            &format!("{truth}, and the certificates of the proxies were revoked."),
+            &["revoked", "proxies"],
+        ),
+        lie(
+            "a reason of another failure",
+            told(&format!("{truth} and FailedMount"), &truth, honest(), &[]),
+            &["FailedMount"],
+        ),
+    ]
+}
+
 /// Steps that nobody may be told, under a claim that holds.
 fn steps(field: &Field) -> Vec<Lie> {
     let truth = format!("The log says: {}", field.quote());
@@ -330,7 +339,7 @@ fn no_false_sentence_is_told() {
     let mut told = Vec::new();
     for field in fields() {
         let claims = without_ground(&field).into_iter().chain(without_sense(&field));
-        let lies = claims.chain(around_the_truth(&field)).chain(steps(&field));
+        let lies = claims.chain(around_the_truth(&field)).chain(half_true(&field)).chain(steps(&field));
         for Lie { kind, diagnosis, false_words } in lies {
             kinds.insert(kind);
             let checked = field.check(diagnosis);
