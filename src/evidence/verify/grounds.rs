@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 /// Letters of a part of a word that is put together.
 const MIN_PART: usize = 3;
 /// Share of what a sentence is about that has to stand in the lines, rare words counting most. With it and [`MIN_SHARED`] .99 of 95 true causes
-/// pass over the lines they were found in, and .01 of those of other failures.
+/// pass over the lines they were found in, and .02 of those of other failures.
 const MIN_SHARE: f64 = 0.25;
 /// What has to be shared at least: about as much as one rare word, of two things.
 const MIN_SHARED: f64 = 0.9;
