@@ -107,6 +107,7 @@ impl Material {
         room: usize,
     ) -> Result<(Vec<Message>, Vec<String>), Halt> {
         let budget = app.config.triage.excerpt_tokens.min(room);
+        let system = Message::System { text: render(app, "triage-system", json!({}))? };
         let mut written = None;
         let (mut shown, mut drawn) = (Vec::new(), 0);
         for step in STEPS {
@@ -114,7 +115,8 @@ impl Material {
             if excerpts != drawn {
                 (shown, drawn) = (self.excerpts(workspace, excerpts).await?, excerpts);
             }
-            let messages = self.render(app, &shown, step)?;
+            let text = render(app, "triage-brief", self.values(&shown, step))?;
+            let messages = vec![system.clone(), Message::User { text }];
             let fits = fits(&messages, workspace, room).await?;
             written = Some((messages, step));
             if fits {
@@ -140,7 +142,8 @@ impl Material {
         Ok(drawn.await?)
     }
 
-    fn render(&self, app: &App, shown: &[Shown], step: &Step) -> Result<Vec<Message>, Halt> {
+    /// What the brief's template is given in a step.
+    fn values(&self, shown: &[Shown], step: &Step) -> serde_json::Value {
         let mut values = self.values.clone();
         let all =
             |known: &[serde_json::Value], count: usize| json!(known.iter().take(count).collect::<Vec<_>>());
@@ -150,12 +153,12 @@ impl Material {
         values["recognised"] = json!(self.recognised);
         values["runbooks"] = all(&self.runbooks, step.runbooks);
         values["incidents"] = all(&self.incidents, step.incidents);
-        let render = |name: &str, values: serde_json::Value| {
-            app.prompts.render(name, values).map_err(|error| Halt::Failed(format!("{error:#}")))
-        };
-        let (system, text) = (render("triage-system", json!({}))?, render("triage-brief", values)?);
-        Ok(vec![Message::System { text: system }, Message::User { text }])
+        values
     }
+}
+
+fn render(app: &App, template: &str, values: serde_json::Value) -> Result<String, Halt> {
+    app.prompts.render(template, values).map_err(|error| Halt::Failed(format!("{error:#}")))
 }
 
 /// What a brief still has.

@@ -29,8 +29,6 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Lines of one claim that signatures are looked for in.
-const MAX_CITED: u32 = 20;
 /// Smallest context that a brief is made for, in tokens.
 const SMALLEST_CONTEXT: usize = 3_000;
 
@@ -212,15 +210,12 @@ impl Work<'_> {
         let (claims, pieces) = (found.claims.clone(), self.workspace.pieces());
         let signatures = self.app.knowledge.signatures();
         let steps = self.workspace.work(move |deadline| {
-            let cited = claims.iter().filter_map(|claim| {
-                let piece = pieces.iter().find(|piece| piece.label.eq_ignore_ascii_case(&claim.evidence))?;
-                let count = claim.last_line.saturating_sub(claim.first_line).min(MAX_CITED) as usize + 1;
-                Some(piece.text.lines().skip(claim.first_line.saturating_sub(1) as usize).take(count))
-            });
             let mut hits = Vec::new();
-            for line in cited.flatten() {
+            for claim in &claims {
                 deadline.check()?;
-                hits.extend(signatures.matches(line));
+                let cited = pieces.iter().find(|piece| piece.label.eq_ignore_ascii_case(&claim.evidence));
+                let lines = (claim.first_line, claim.last_line);
+                hits.extend(cited.into_iter().flat_map(|piece| signatures.matches_of(&piece.text, lines)));
             }
             let all = signatures.signatures();
             let best = hits.iter().max_by_key(|hit| all[hit.index].priority);
