@@ -5,20 +5,21 @@ mod room;
 pub use room::{Incoming, Place, Room};
 
 use crate::agent::{Outcome, was_kept_back};
+use crate::audit::Recorder;
 use crate::auth::Auth;
 use crate::blocking::BlockingPool;
 use crate::budget::Ledger;
 use crate::config::{Config, ModelEndpoint, process_env};
 use crate::db;
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::migrations::Migrations;
 use crate::db::private::PrivatePostgres;
 use crate::db::runs::{self, Work};
 use crate::db::servers;
-use crate::domain::{Money, Profile, Run};
+use crate::domain::{AuditAction, AuditOutcome, Money, Profile, Run};
 use crate::knowledge::Knowledge;
 use crate::live::Live;
-use crate::llm::{Experience, Model, OpenAi, OpenAiSettings, Rules};
+use crate::llm::{Experience, Model, OpenAi, Rules};
 use crate::mcp::{Connector, Registry};
 use crate::metrics::metrics;
 use crate::prompts::Prompts;
@@ -245,7 +246,7 @@ impl App {
         Run {
             id: Uuid::now_v7(),
             analyst: model.name().to_owned(),
-            stop_reason: outcome.stop.as_str().to_owned(),
+            stop_reason: outcome.stop,
             detail: outcome.detail.clone(),
             turns: i32::try_from(outcome.turns).unwrap_or(i32::MAX),
             usage: outcome.usage,
@@ -266,15 +267,13 @@ impl App {
         transaction: &mut PgConnection,
         work: Work,
         run: &Run,
-        now: DateTime<Utc>,
+        recorder: &Recorder,
     ) -> sqlx::Result<()> {
         runs::insert(transaction, work, run).await?;
         let detail = format!("what its arguments hold must not leave; run {}", run.id);
         for call in run.tool_calls.iter().filter(|call| was_kept_back(call)) {
-            let object = ("tool", call.name.as_str());
-            let deed =
-                Deed { actor: "regreen", action: "tool.call", object, outcome: "refused", detail: &detail };
-            audit::add(&mut *transaction, &deed, now).await?;
+            let event = recorder.event(AuditAction::ToolCall).on("tool", &call.name);
+            audit::add(&mut *transaction, &event.outcome(AuditOutcome::Refused).detail(&*detail)).await?;
         }
         Ok(())
     }
@@ -310,17 +309,5 @@ pub fn http_client() -> anyhow::Result<reqwest::Client> {
 /// An endpoint as a model; nothing is sent yet. `experience` is what is known of the endpoint.
 #[must_use]
 pub fn model(endpoint: &ModelEndpoint, http: reqwest::Client, experience: &Experience) -> OpenAi {
-    let settings = OpenAiSettings {
-        base_url: endpoint.url.clone(),
-        api_key: endpoint.api_key.clone(),
-        model: endpoint.name.clone(),
-        tool_calls: endpoint.tool_calls,
-        temperature: endpoint.temperature,
-        max_output_tokens: endpoint.max_output_tokens,
-        request_timeout: endpoint.request_timeout,
-        idle_timeout: endpoint.idle_timeout,
-        max_attempts: endpoint.max_attempts,
-        backoff_base: endpoint.backoff,
-    };
-    OpenAi::new(settings, http, experience.of(&endpoint.name))
+    OpenAi::new(endpoint.clone(), http, experience.of(&endpoint.name))
 }

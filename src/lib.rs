@@ -4,7 +4,7 @@
 //! `cli` parses and runs; `http`, `web` (the pages) and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
 //! failure report to a filed issue, `chat` answers questions; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server, `auth` who calls,
 //! `knowledge` the runbooks and past failures, `live` the answers in the making; `agent` is the loop; `llm` the models, `budget` what they may use and used, `db` all SQL, `prompts`, `config`, `telemetry`,
-//! `shutdown`, `blocking` the bounded threads for long work, `journal` what a piece of work did until it is on record, `metrics` what is counted; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time,
+//! `shutdown`, `blocking` the bounded threads for long work, `audit` what a piece of work did until it is on record, `metrics` what is counted; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time,
 //! `mounted` files that take the places of what is built in.
 #![warn(
     clippy::print_stdout,
@@ -14,6 +14,7 @@
 
 pub mod agent;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod blocking;
 pub mod budget;
@@ -27,7 +28,6 @@ pub mod domain;
 pub mod evidence;
 pub mod http;
 pub mod jobs;
-pub mod journal;
 pub mod knowledge;
 pub mod live;
 pub mod llm;

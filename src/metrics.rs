@@ -11,6 +11,7 @@ use prometheus::{
 use std::cell::RefCell;
 use std::sync::LazyLock;
 use std::time::Duration;
+use strum::VariantArray;
 
 /// Seconds of a request.
 const REQUEST: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -209,7 +210,7 @@ impl Metrics {
                 counters.with_label_values(&[*value]).inc_by(0);
             }
         }
-        for stop in StopReason::ALL {
+        for stop in <StopReason as VariantArray>::VARIANTS {
             drop(self.run_seconds.with_label_values(&[stop.as_str()]));
         }
     }
@@ -265,7 +266,7 @@ impl Metrics {
     /// A run of an agent ended.
     pub fn run(&self, run: &Run) {
         let seconds = Duration::from_millis(run.duration_ms.unsigned_abs()).as_secs_f64();
-        self.run_seconds.with_label_values(&[&run.stop_reason]).observe(seconds);
+        self.run_seconds.with_label_values(&[run.stop_reason.as_str()]).observe(seconds);
         self.run_turns.observe(f64::from(run.turns));
     }
 

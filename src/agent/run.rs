@@ -6,10 +6,10 @@ use super::fit::fit;
 use super::told::Told;
 use super::tool::Tool;
 use super::workspace::Workspace;
+use crate::audit::Recorder;
 use crate::budget::Account;
 use crate::domain::{Budget, Message, Money, StopReason, ToolCallRecord, ToolSpec, Usage};
-use crate::journal;
-use crate::llm::{Choice, Completion, Heard, Model, ModelError, Request, written};
+use crate::llm::{self, Choice, Completion, Heard, Listener, Model, ModelError, Request, written};
 use crate::telemetry::trace::{KeyValue, Span, SpanKind, provider};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -45,6 +45,8 @@ pub struct Agent {
     pub review: Option<Arc<Review>>,
     /// What its requests are charged to.
     pub account: Option<Arc<Account>>,
+    /// Where its requests are recorded.
+    pub recorder: Recorder,
 }
 
 /// How a run ended and what it used.
@@ -255,21 +257,14 @@ impl Agent {
                 choice,
                 account: self.account.clone(),
             };
-            let asked = journal::asking(self.model.name(), &request);
-            let answer = match &self.watcher {
-                None => asked.of(self.model.complete(&request)).await,
-                Some(watcher) => {
-                    let listener = |heard: Heard<'_>| {
-                        watcher(match heard {
-                            Heard::Begun => Event::Begun { turn: state.outcome.turns + 1 },
-                            Heard::Text(text) => Event::Text { text: text.to_owned() },
-                        });
-                    };
-                    asked.of(self.model.complete_aloud(&request, &listener)).await
-                }
+            let heard = |heard: Heard<'_>| {
+                self.tell(|| match heard {
+                    Heard::Begun => Event::Begun { turn: state.outcome.turns + 1 },
+                    Heard::Text(text) => Event::Text { text: text.to_owned() },
+                });
             };
-            asked.answered(&answer);
-            match answer {
+            let listener = self.watcher.as_ref().map(|_| &heard as &Listener<'_>);
+            match llm::ask(&*self.model, &request, &self.recorder, listener).await {
                 Ok(completion) => return Ok(completion),
                 // Without results there is nothing to shorten.
                 Err(ModelError::ContextTooLong { .. })

@@ -1,8 +1,9 @@
 //! The loop against a scripted model: every ending, every way a call can go wrong.
 
 use super::{Agent, Outcome, Tool, ToolAnswer, Workspace};
+use crate::audit::Recorder;
 use crate::blocking::BlockingPool;
-use crate::domain::{Access, Budget, Evidence, Message, StopReason, ToolCall, ToolSpec, Usage};
+use crate::domain::{Access, Actor, Budget, Evidence, Message, StopReason, ToolCall, ToolSpec, Usage};
 use crate::evidence::redact::Redactor;
 use crate::llm::{Completion, Model, ModelError, Request};
 use async_trait::async_trait;
@@ -108,6 +109,7 @@ fn case(replies: Vec<Result<Completion, ModelError>>, budget: Budget) -> Case {
         watcher: None,
         review: None,
         account: None,
+        recorder: Recorder::new(Actor::service("test")),
     };
     Case { agent, model, looked }
 }

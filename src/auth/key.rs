@@ -2,9 +2,9 @@
 
 use super::{Secret, hash};
 use crate::clock;
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::keys;
-use crate::domain::{ApiKey, Role};
+use crate::domain::{Actor, ApiKey, AuditAction, AuditEvent, Role};
 use sqlx::PgPool;
 use std::time::Duration;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ pub struct NewKey {
     /// How long it may be used; for ever when absent.
     pub expires_in: Option<Duration>,
     /// Who makes it.
-    pub by: String,
+    pub by: Actor,
 }
 
 /// Why a key is not made.
@@ -77,7 +77,7 @@ pub async fn make(pool: &PgPool, new: NewKey) -> Result<(ApiKey, Secret), NotMad
         name: new.name,
         role: new.role,
         namespaces: (!new.namespaces.is_empty()).then_some(new.namespaces),
-        created_by: new.by,
+        created_by: new.by.name.clone(),
         created_at: now,
         expires_at: new.expires_in.map(|life| now + life),
         last_used_at: None,
@@ -93,8 +93,8 @@ pub async fn make(pool: &PgPool, new: NewKey) -> Result<(ApiKey, Secret), NotMad
         .expires_at
         .map_or_else(|| "for ever".to_owned(), |end| format!("until {}", end.format("%F %H:%M UTC")));
     let detail = format!("{}{bound}, {until}", key.role.as_str());
-    let deed = deed(&key.created_by, "key.create", &key.name, &detail);
-    audit::add(&mut *transaction, &deed, now).await?;
+    let event = AuditEvent::new(&new.by, AuditAction::KeyCreate, now).on("key", &key.name).detail(detail);
+    audit::add(&mut *transaction, &event).await?;
     transaction.commit().await?;
     Ok((key, secret))
 }
@@ -103,19 +103,16 @@ pub async fn make(pool: &PgPool, new: NewKey) -> Result<(ApiKey, Secret), NotMad
 ///
 /// # Errors
 /// The database is away.
-pub async fn revoke(pool: &PgPool, id_or_name: &str, by: &str) -> sqlx::Result<Option<ApiKey>> {
+pub async fn revoke(pool: &PgPool, id_or_name: &str, by: &Actor) -> sqlx::Result<Option<ApiKey>> {
     let now = clock::now();
     let mut transaction = pool.begin().await?;
     let key = keys::revoke(&mut *transaction, id_or_name, now).await?;
     if let Some(key) = &key {
-        audit::add(&mut *transaction, &deed(by, "key.revoke", &key.name, ""), now).await?;
+        let event = AuditEvent::new(by, AuditAction::KeyRevoke, now).on("key", &key.name);
+        audit::add(&mut *transaction, &event).await?;
     }
     transaction.commit().await?;
     Ok(key)
-}
-
-fn deed<'a>(actor: &'a str, action: &'a str, name: &'a str, detail: &'a str) -> Deed<'a> {
-    Deed { actor, action, object: ("key", name), outcome: "done", detail }
 }
 
 fn article(role: Role) -> String {

@@ -97,7 +97,7 @@ impl Kubernetes {
             ))
         })?;
         let namespaces = (role == Role::Reporter).then(|| [account.namespace].into());
-        Ok(Caller { name: format!("kubernetes:{path}"), role, namespaces, way: Way::Kubernetes, token: None })
+        Ok(Caller::known(format!("kubernetes:{path}"), role, namespaces, Way::Kubernetes))
     }
 
     async fn by_keys(&self, token: &str, issuer: &str) -> Result<Account, Unknown> {

@@ -127,7 +127,7 @@ impl Oidc {
                 "`{name}` has no role here: nothing in the claim `{claim}` is among `auth.oidc_roles`"
             ))
         })?;
-        Ok(Caller { name: format!("oidc:{name}"), role, namespaces: None, way: Way::Oidc, token: None })
+        Ok(Caller::known(format!("oidc:{name}"), role, None, Way::Oidc))
     }
 
     fn role(&self, claims: &Value) -> Option<Role> {

@@ -5,8 +5,9 @@ use super::brief::{self, Known};
 use super::carry::{self, Carried};
 use super::history::{self, History};
 use super::own_access::{self, OwnAccess};
-use super::profiles::{self, Sampling};
-use super::{begin, cite, command, decide, librarian};
+use super::profiles;
+use super::task::Task;
+use super::{cite, command, librarian, title};
 use crate::agent::{Agent, Event, Outcome, Tool, Workspace};
 use crate::app::App;
 use crate::clock;
@@ -15,63 +16,28 @@ use crate::db::audit;
 use crate::db::conversations::{self, Answered, NewMessage};
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::runs::Work;
-use crate::db::usage::Purpose;
 use crate::db::{queue, turns};
-use crate::domain::policy::Asker;
-use crate::domain::{Approval, Caller, Citation, Evidence, Message, Profile, Reader, Run, StopReason, Usage};
+use crate::domain::{
+    Actor, Approval, AuditAction, Caller, Citation, Evidence, Message, Run, StopReason, Usage,
+};
 use crate::evidence::untrusted::markdown::{self, Defuser, Place};
 use crate::evidence::verify;
-use crate::journal::{self, Journal, Note};
 use crate::live::Answer;
 use crate::llm::Model;
+use crate::mcp::ToolCaller;
+use crate::metrics::metrics;
+use crate::telemetry;
 use crate::telemetry::trace::Span;
 use crate::tools;
 use chrono::{DateTime, Utc};
-use secrecy::SecretString;
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use uuid::Uuid;
 
 /// Longest tool result that readers are sent; the whole is kept as evidence.
 const SENT_RESULT: usize = 4_000;
 /// Most approvals of one answer that are told with its end.
 const TOLD_APPROVALS: i64 = 100;
-
-/// What has to be answered.
-pub(super) struct Task {
-    pub(super) turn: Uuid,
-    pub(super) conversation: Uuid,
-    pub(super) title: String,
-    pub(super) incident: Option<Uuid>,
-    pub(super) profile: Profile,
-    /// How the model answers this time.
-    pub(super) sampling: Sampling,
-    /// Who asked; for decided calls whoever asked for these, without their token.
-    pub(super) caller: Caller,
-    /// By which name they speak: their words are orders to the model, those of others are data.
-    pub(super) speaker: String,
-    /// Who said the question: they, or whoever decided last.
-    pub(super) author: String,
-    pub(super) question: String,
-    /// What people decided about earlier calls; the approved ones are carried out before anybody thinks.
-    pub(super) decided: Vec<Approval>,
-    /// The token of whoever asked, if they themselves decided just now: for the calls that they approved.
-    pub(super) token: Option<SecretString>,
-}
-
-impl Task {
-    /// Who the answer is for: it knows of nothing that is visible to others alone.
-    pub(super) fn reader(&self) -> Reader {
-        Reader::from(&self.caller)
-    }
-
-    /// What its requests to models are charged to.
-    pub(super) fn charged(&self, kind: &'static str) -> Purpose {
-        let (conversation, turn) = (Some(self.conversation), Some(self.turn));
-        Purpose { kind, caller: self.caller.name.clone(), report: None, conversation, turn }
-    }
-}
 
 /// What came of it.
 struct Concluded {
@@ -86,21 +52,31 @@ struct Concluded {
     cut_off: bool,
 }
 
-/// Answers. However it ends, readers are told and the turn is closed.
-pub(super) async fn run(app: Arc<App>, task: Task, answer: Arc<Answer>) {
-    let (turn, conversation) = (task.turn, task.conversation);
-    let (inner_app, inner_answer) = (Arc::clone(&app), Arc::clone(&answer));
-    let journal = Journal::new("regreen", &turn.to_string());
-    let span = Span::in_conversation("answer", conversation);
-    let (inner_journal, work) = (Arc::clone(&journal), async move {
+/// How an answer ended: what its readers are told last, and whether the conversation goes on with what was decided meanwhile.
+pub(super) struct Ended {
+    pub(super) kind: &'static str,
+    pub(super) told: serde_json::Value,
+    pub(super) goes_on: bool,
+    /// Who asked, if the answer was made: they may have decided.
+    pub(super) decider: Option<Caller>,
+}
+
+/// Answers. However it ends, the turn is closed.
+pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<Answer>) -> Ended {
+    let turn = task.turn;
+    let (inner_app, inner_answer) = (Arc::clone(app), Arc::clone(answer));
+    let recorder = task.recorder.clone();
+    let span = Span::in_conversation("answer", task.conversation);
+    let work = async move {
         let made = make(&inner_app, &task, &inner_answer).await;
         // Of an answer that was not stored, too.
-        audit::flush(&inner_app.pool).await;
+        audit::flush(&inner_app.pool, &task.recorder).await;
         made
-    });
-    let made = app.shutdown.spawn(async move { span.of(inner_journal.of(work)).await }).await;
+    };
+    let named = telemetry::named(turn.to_string(), work);
+    let made = app.shutdown.spawn(async move { span.of(named).await }).await;
     let problem = match made {
-        Ok(Ok(())) => return,
+        Ok(Ok(ended)) => return ended,
         Ok(Err(error)) => {
             tracing::error!(%turn, error = format!("{error:#}"), "an answer failed");
             "The answer could not be made or stored. Ask again in a moment."
@@ -108,12 +84,11 @@ pub(super) async fn run(app: Arc<App>, task: Task, answer: Arc<Answer>) {
         Err(_) => "The answer broke off by an internal error; the log has more.",
     };
     // Of one that broke off, too.
-    journal.of(audit::flush(&app.pool)).await;
+    audit::flush(&app.pool, &recorder).await;
     if let Err(error) = turns::finish(&app.pool, turn, "failed", clock::now()).await {
         tracing::warn!(%turn, %error, "a failed turn cannot be closed; its lease ends by itself");
     }
-    let next = decide::go_on(&app, conversation, None).await;
-    answer.tell("failed", &json!({ "run": turn, "detail": problem, "next_run": next }));
+    Ended { kind: "failed", told: json!({ "run": turn, "detail": problem }), goes_on: true, decider: None }
 }
 
 /// What an answer is made from.
@@ -128,17 +103,18 @@ struct Making<'a> {
     begun: (DateTime<Utc>, Instant),
 }
 
-async fn make(app: &Arc<App>, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<()> {
+async fn make(app: &App, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<Ended> {
     // What the program says of decisions is no command of a person.
     let commanded = match &task.decided[..] {
-        [] => command::run(app, task.incident, &task.question, &task.author).await?,
+        [] => command::run(app, task.incident, &task.question, &Actor::new(&task.author, task.turn)).await?,
         _ => None,
     };
-    let what = if task.decided.is_empty() { "chat.ask" } else { "chat.go_on" };
-    let asked = Note::new(what, ("conversation", &task.conversation.to_string()), "done");
-    journal::note(Note { actor: task.caller.name.clone(), ..asked });
+    let what = if task.decided.is_empty() { AuditAction::ChatAsk } else { AuditAction::ChatGoOn };
+    let mut asked = task.recorder.event(what).on("conversation", task.conversation);
+    asked.actor.name.clone_from(&task.caller.name);
+    task.recorder.record(asked);
     if answer.visible_to().is_some() {
-        journal::withhold();
+        task.recorder.withhold();
     }
     let model = app.model_of(&task.profile).filter(|_| commanded.is_none());
     let mut known = brief::known(app, task).await?;
@@ -154,14 +130,10 @@ async fn make(app: &Arc<App>, task: &Task, answer: &Arc<Answer>) -> anyhow::Resu
     };
     let asked = making.name_what_waits(&mut concluded).await?;
     let Some(message) = store(app, task, answer, (&making.workspace, &concluded)).await? else {
-        answer.tell(
-            "failed",
-            &json!({ "run": task.turn, "detail": "The conversation was deleted meanwhile." }),
-        );
-        return Ok(());
+        let told = json!({ "run": task.turn, "detail": "The conversation was deleted meanwhile." });
+        return Ok(Ended { kind: "failed", told, goes_on: false, decider: None });
     };
-    let ended = json!({
-        "next_run": decide::go_on(app, task.conversation, Some(task.caller.clone())).await,
+    let told = json!({
         "approvals": asked,
         "run": task.turn,
         "conversation_id": task.conversation,
@@ -170,8 +142,7 @@ async fn make(app: &Arc<App>, task: &Task, answer: &Arc<Answer>) -> anyhow::Resu
         "message": message,
         "usage": concluded.usage,
     });
-    answer.tell("done", &ended);
-    Ok(())
+    Ok(Ended { kind: "done", told, goes_on: true, decider: Some(task.caller.clone()) })
 }
 
 impl Making<'_> {
@@ -272,11 +243,13 @@ impl Making<'_> {
             watcher: Some(watcher(app, answer, &said, model.name())),
             review: Some(review(workspace)),
             account: Some(app.ledger.account(task.charged("answer"))),
+            recorder: task.recorder.clone(),
         };
-        let mark = journal::mark();
+        let mark = task.recorder.mark();
         let outcome = agent.run(messages, &answer.stop).await;
         let mut run = self.record(model, &outcome);
-        journal::ran(mark, &run, ("conversation", &task.conversation.to_string()));
+        metrics().run(&run);
+        task.recorder.ran(mark, &run, ("conversation", &task.conversation.to_string()));
         // The database's texts cannot hold a NUL.
         let text = workspace.redact(last_words(&outcome, &said).trim()).await.replace('\0', "\u{fffd}");
         let text = markdown::defused(&text, &app.config.privacy.links, Place::Answer);
@@ -334,13 +307,6 @@ fn last_words(outcome: &Outcome, said: &Mutex<String>) -> String {
     said.clone()
 }
 
-impl Task {
-    /// Who asks for the calls of this answer.
-    pub(super) fn asker(&self) -> Arc<Asker> {
-        Arc::new(Asker::chat(self.caller.clone(), &self.profile.name))
-    }
-}
-
 /// What the agent may call: at once, or behind a person's approval. Beside it what there is to say of tools that are missing.
 async fn tools(
     app: &App,
@@ -348,12 +314,12 @@ async fn tools(
     answer: &Arc<Answer>,
     workspace: &Arc<Workspace>,
 ) -> anyhow::Result<(Vec<Arc<dyn Tool>>, Option<String>)> {
-    let asker = task.asker();
-    let permitted = tools::permitted(app, workspace, &asker, None);
+    let caller = ToolCaller { asker: task.asker(), recorder: task.recorder.clone() };
+    let permitted = tools::permitted(app, workspace, &caller, None);
     let mut tools: Vec<Arc<dyn Tool>> =
         permitted.into_iter().map(|tool| own_access::kept_apart(app, task, answer, tool)).collect();
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
-    let waiting = approve::guarded(app, &asker, &Asking::new(app, task.conversation, answer));
+    let waiting = approve::guarded(app, &caller, &Asking::new(app, task, answer));
     tools.extend(waiting.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
     if !task.profile.tools.is_empty() {
         let globs = profiles::globs(&task.profile.tools)?;
@@ -448,7 +414,7 @@ async fn store(
         return Ok(None);
     }
     for run in &concluded.runs {
-        App::store_run(&mut transaction, Work::Turn(task.turn), run, now).await?;
+        App::store_run(&mut transaction, Work::Turn(task.turn), run, &task.recorder).await?;
     }
     if !added.is_empty() {
         evidence::insert(&mut *transaction, Owner::Conversation(task.conversation), &added, now).await?;
@@ -466,7 +432,7 @@ async fn store(
     app.knowledge
         .say(&mut transaction, (task.conversation, &task.title, task.incident), &[message], now)
         .await?;
-    if let Some(title) = begin::title_with_answer(&task.title, &concluded.text)
+    if let Some(title) = title::title_with_answer(&task.title, &concluded.text)
         && position == 1
         && task.incident.is_none()
         && own.is_none()
@@ -479,6 +445,6 @@ async fn store(
     let stored =
         conversations::messages(&mut *transaction, task.conversation, position, &task.reader()).await?;
     queue::add_index(&mut *transaction).await?;
-    audit::commit(transaction).await?;
+    audit::commit(transaction, &task.recorder).await?;
     Ok(stored.first().map(serde_json::to_value).transpose()?)
 }

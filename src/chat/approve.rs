@@ -1,17 +1,19 @@
 //! Tools behind a person's approval, as a conversation's model gets them: a call is not carried out but stored for a person to
 //! decide, and the model is told to end its answer. What is carried out later is in `carry`.
 
+use super::task::Task;
 use crate::agent::{Tool, ToolAnswer};
 use crate::app::App;
+use crate::audit::Recorder;
 use crate::clock;
 use crate::db::approvals::{self, NewApproval};
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::conversations;
-use crate::domain::policy::{Asker, Ruling};
-use crate::domain::{Approval, ApprovalState, ToolSpec, call_hash, each_text};
+use crate::domain::policy::Ruling;
+use crate::domain::{Approval, ApprovalState, AuditAction, ToolSpec, call_hash, each_text};
 use crate::evidence::redact::Redactor;
 use crate::live::Answer;
-use crate::mcp::Offered;
+use crate::mcp::{Offered, ToolCaller};
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde_json::{Value, json};
@@ -33,6 +35,7 @@ const WAITS: &str = "(A call is not carried out at once, a person has to approve
 pub(super) struct Asking {
     pool: PgPool,
     answer: Arc<Answer>,
+    recorder: Recorder,
     conversation: Uuid,
     expires: Duration,
     public_url: Option<String>,
@@ -40,11 +43,12 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(app: &App, conversation: Uuid, answer: &Arc<Answer>) -> Arc<Self> {
+    pub(super) fn new(app: &App, task: &Task, answer: &Arc<Answer>) -> Arc<Self> {
         Arc::new(Self {
             pool: app.pool.clone(),
             answer: Arc::clone(answer),
-            conversation,
+            recorder: task.recorder.clone(),
+            conversation: task.conversation,
             expires: app.config.chat.approval_expires,
             public_url: app.config.server.public_url.clone(),
             four_eyes: app.config.chat.four_eyes,
@@ -53,7 +57,7 @@ impl Asking {
 }
 
 /// The tools of all servers that the policy puts behind a person's approval.
-pub(super) fn guarded(app: &App, asker: &Arc<Asker>, asking: &Arc<Asking>) -> Vec<Arc<dyn Tool>> {
+pub(super) fn guarded(app: &App, caller: &ToolCaller, asking: &Arc<Asking>) -> Vec<Arc<dyn Tool>> {
     let guarded = |tool: Offered| {
         let mut spec = tool.spec().clone();
         spec.description = format!("{} {WAITS}", spec.description.trim()).trim().to_owned();
@@ -61,7 +65,7 @@ pub(super) fn guarded(app: &App, asker: &Arc<Asker>, asking: &Arc<Asking>) -> Ve
     };
     // Nobody keeps the token of whoever asks until somebody else has decided.
     let can_be_made = |tool: &Offered| !(asking.four_eyes && tool.passthrough().is_some());
-    let waiting = app.mcp.offered(asker).into_iter().filter(Offered::waits);
+    let waiting = app.mcp.offered(caller).into_iter().filter(Offered::waits);
     waiting.filter(can_be_made).map(guarded).collect()
 }
 
@@ -218,15 +222,8 @@ impl Guarded {
             return Ok(Asked::Refused("a number of the arguments cannot be kept exactly; send it rounded"));
         }
         let detail = format!("{server} {server_tool}, {hash}");
-        let row = id.to_string();
-        let deed = Deed {
-            actor: "regreen",
-            action: "approval.ask",
-            object: ("approval", &row),
-            outcome: "done",
-            detail: &detail,
-        };
-        audit::add(&mut *transaction, &deed, now).await?;
+        let event = self.asking.recorder.event(AuditAction::ApprovalAsk).on("approval", id);
+        audit::add(&mut *transaction, &event.detail(detail)).await?;
         transaction.commit().await?;
         Ok(Asked::Waits { id, until })
     }

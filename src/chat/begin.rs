@@ -1,28 +1,24 @@
 //! A question comes in: one transaction stores it and opens the turn, then the answer begins.
 
-use super::answer::{self, Task};
+use super::driver::{Begun, answer_now};
 use super::profiles::{self, Sampling};
-use crate::app::{App, Place};
+use super::task::Task;
+use super::title::title;
+use crate::app::App;
+use crate::audit::Recorder;
 use crate::clock;
 use crate::db::conversations::{self, NewMessage};
-use crate::db::turns::{self, NewTurn, Opened};
+use crate::db::turns::{self, NewTurn};
 use crate::db::{incidents, queue};
-use crate::domain::Caller;
+use crate::domain::{Actor, Caller};
 use crate::evidence::redact::Redactor;
-use crate::live::Answer;
-use crate::telemetry::trace::FutureExt as _;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Longest title.
-const MAX_TITLE: usize = 80;
 /// How long a question may be redacted, with the wait for a thread.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
-
-/// A first question of fewer words says too little for a title.
-const MIN_WORDS: usize = 3;
 
 /// A question.
 #[derive(Debug, Clone, Default)]
@@ -43,17 +39,6 @@ pub struct Ask {
     pub sampling: Sampling,
     /// What was said before, elsewhere: role, author and text, for a conversation that is opened now.
     pub before: Vec<(&'static str, String, String)>,
-}
-
-/// An answer that began.
-#[derive(Debug)]
-pub struct Begun {
-    /// The turn.
-    pub turn: Uuid,
-    /// The conversation.
-    pub conversation: Uuid,
-    /// What happens.
-    pub answer: Arc<Answer>,
 }
 
 /// Why a question is not answered.
@@ -135,6 +120,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
         question,
         decided,
         token,
+        recorder: Recorder::new(Actor::service(turn)),
     };
     Ok(answer_now(app, task, opened, Some(place)))
 }
@@ -246,62 +232,4 @@ async fn redacted(app: &App, ask: Ask) -> Result<(Ask, Redacted), Refusal> {
         tracing::warn!(%error, "a question could not be redacted");
         Refusal::Full
     })
-}
-
-/// Begins to answer in a turn that was opened; in a place of its own, or beside all others.
-pub(super) fn answer_now(app: &Arc<App>, task: Task, opened: Opened, place: Option<Place>) -> Begun {
-    let (turn, conversation) = (task.turn, task.conversation);
-    let answer = app.live.begin(turn, &task.caller.name, &app.drain);
-    if opened == Opened::Own {
-        answer.make_own();
-    }
-    let made = answer::run(Arc::clone(app), task, Arc::clone(&answer)).with_current_context();
-    app.shutdown.spawn(async move {
-        made.await;
-        drop(place);
-    });
-    Begun { turn, conversation, answer }
-}
-
-/// What a conversation is called after its first question: the question's first line, cut at a word.
-fn title(question: &str) -> String {
-    shortened(question.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Conversation"))
-}
-
-/// What it is called after the first answer, when the question says too little (`hello`, `help!`): with the answer's first
-/// line of text.
-pub(super) fn title_with_answer(title: &str, answer: &str) -> Option<String> {
-    let plain = |line: &str| {
-        let line: String = line.chars().filter(|c| !matches!(c, '*' | '`' | '#' | '>' | '_')).collect();
-        line.trim().to_owned()
-    };
-    let line = answer.lines().map(plain).find(|line| line.chars().any(char::is_alphabetic))?;
-    (title.split_whitespace().count() < MIN_WORDS).then(|| shortened(&format!("{title}: {line}")))
-}
-
-fn shortened(line: &str) -> String {
-    if line.chars().count() <= MAX_TITLE {
-        return line.to_owned();
-    }
-    let cut: String = line.chars().take(MAX_TITLE).collect();
-    let end = cut.rfind(char::is_whitespace).filter(|end| *end > MAX_TITLE / 2).unwrap_or(cut.len());
-    format!("{}…", cut[..end].trim_end())
-}
-
-#[cfg(test)]
-mod unit {
-    use super::{title, title_with_answer};
-
-    #[test]
-    fn a_title_is_the_first_line_cut_at_a_word() {
-        assert_eq!(title("\n  Why does it fail?\nMore"), "Why does it fail?");
-        let long = title(&"somewhat longish words ".repeat(9));
-        assert!(long.ends_with('…') && long.chars().count() <= 81 && !long.contains(" …"), "{long}");
-        assert_eq!(title(&"ä".repeat(200)).chars().count(), 81);
-        assert_eq!(title_with_answer("Why does it fail?", "Because."), None);
-        assert_eq!(
-            title_with_answer("hello", "---\n# **Hi**, ask me about `failures`.\nMore.").as_deref(),
-            Some("hello: Hi, ask me about failures.")
-        );
-    }
 }

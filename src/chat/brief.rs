@@ -1,7 +1,7 @@
 //! What an answer begins with: the agent's instructions, what is known of the incident, runbooks that fit the question.
 
-use super::answer::Task;
 use super::profiles;
+use super::task::Task;
 use crate::agent::Workspace;
 use crate::app::App;
 use crate::db::documents::Realm;

@@ -1,21 +1,21 @@
 //! Carrying out what a person approved: each call once, as it was shown, its result kept as evidence of the conversation.
 
-use super::answer::Task;
+use super::task::Task;
 use super::{librarian, own_access};
 use crate::agent::{Single, Tool, ToolAnswer, Watcher, Workspace};
 use crate::app::App;
+use crate::audit::Recorder;
 use crate::clock;
 use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::{approvals, conversations};
 use crate::domain::policy::{Asker, Permit, Ruling};
 use crate::domain::{
-    Access, Approval, ApprovalState, Budget, Caller, Evidence, Message, ToolCall, ToolCallRecord, ToolSpec,
-    call_hash,
+    Access, Approval, ApprovalState, AuditAction, AuditOutcome, Budget, Caller, Evidence, Message, ToolCall,
+    ToolCallRecord, ToolSpec, call_hash,
 };
-use crate::journal::{self, Note};
 use crate::live::Answer;
-use crate::mcp::{CallError, Registry};
+use crate::mcp::{CallError, Registry, ToolCaller};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -43,7 +43,7 @@ const CHANGED: &str = "the definition of the tool, or its server, changed after 
 struct Approved {
     registry: Registry,
     /// Whoever asked for it: the policy is asked again, as it stands now.
-    asker: Arc<Asker>,
+    caller: ToolCaller,
     approval: Approval,
     spec: ToolSpec,
     /// Of the answer.
@@ -53,7 +53,7 @@ struct Approved {
 }
 
 impl Approved {
-    fn new(registry: Registry, asker: Arc<Asker>, approval: Approval, stop: CancellationToken) -> Self {
+    fn new(registry: Registry, caller: ToolCaller, approval: Approval, stop: CancellationToken) -> Self {
         let spec = ToolSpec {
             name: approval.tool.clone(),
             description: String::new(),
@@ -63,7 +63,7 @@ impl Approved {
         };
         Self {
             registry,
-            asker,
+            caller,
             approval,
             spec,
             stop,
@@ -86,7 +86,7 @@ impl Approved {
         if call_hash(server, server_tool, &arguments) != hash {
             return Err("the stored call is not the one that was shown; it was not carried out".to_owned());
         }
-        let ruling = self.registry.rule_on(&self.asker, server, server_tool, arguments);
+        let ruling = self.registry.rule_on(&self.caller, server, server_tool, arguments);
         let permit = match ruling.map_err(|error| error.to_string())? {
             Ruling::Allowed(permit) => Some(permit).filter(|permit| permit.is_shown(&self.approval)),
             Ruling::Waits(waiting) => waiting.approved(&self.approval),
@@ -122,7 +122,7 @@ impl Tool for Approved {
             Err((state, problem)) => return self.ended(state, problem),
         };
         self.otherwise("it was stopped in the middle: it is not known whether it was carried out".to_owned());
-        match self.registry.call(permit, cancel).await {
+        match self.registry.call(permit, &self.caller.recorder, cancel).await {
             Ok(result) if !result.is_error => ToolAnswer::Ok(result.text),
             Ok(result) => self.otherwise(result.text),
             Err(error @ (CallError::TimedOut { .. } | CallError::Cancelled)) => {
@@ -157,10 +157,11 @@ pub(super) async fn out(
         }
         let caller = lent(task, approval);
         if caller.token.is_some() && app.mcp.is_passthrough(&approval.server) {
-            own_access::make_own(&app.pool, answer).await?;
+            own_access::make_own(&app.pool, answer, &task.recorder).await?;
         }
         let asker = Arc::new(Asker::chat(caller, &task.profile.name));
-        let tool = Arc::new(Approved::new(app.mcp.clone(), asker, approval.clone(), answer.stop.clone()));
+        let caller = ToolCaller { asker, recorder: task.recorder.clone() };
+        let tool = Arc::new(Approved::new(app.mcp.clone(), caller, approval.clone(), answer.stop.clone()));
         let call = ToolCall {
             id: format!("0.{number}"),
             name: approval.tool.clone(),
@@ -179,7 +180,7 @@ pub(super) async fn out(
                 Err((state, said.replace('\0', "\u{fffd}")))
             }
         };
-        settle(app, approval, &outcome, answer.visible_to()).await?;
+        settle(app, (approval, &outcome), answer.visible_to(), &task.recorder).await?;
         let failed = outcome.as_ref().err();
         tracing::info!(approval = %approval.id, server = approval.server, tool = approval.server_tool, failed = failed.is_some(), "an approved call was carried out");
         all.push(Carried { approval: approval.clone(), record, outcome });
@@ -197,9 +198,9 @@ fn lent(task: &Task, approval: &Approval) -> Caller {
 /// At once and not with the end of the answer: what was done is known even when the process ends now.
 async fn settle(
     app: &App,
-    approval: &Approval,
-    outcome: &Result<Arc<Evidence>, (ApprovalState, String)>,
+    (approval, outcome): (&Approval, &Result<Arc<Evidence>, (ApprovalState, String)>),
     visible_to: Option<&str>,
+    recorder: &Recorder,
 ) -> sqlx::Result<()> {
     let mut transaction = app.pool.begin().await?;
     // Whatever was deleted: that it was done stays on record.
@@ -218,17 +219,17 @@ async fn settle(
     approvals::settle(&mut *transaction, approval.id, label).await?;
     let mut called = format!("{} {}, {}", approval.server, approval.server_tool, approval.hash);
     let outcome = match label {
-        Ok(_) => "done",
+        Ok(_) => AuditOutcome::Done,
         Err((ApprovalState::Changed, problem)) => {
             called = format!("{called}; {problem}");
-            "refused"
+            AuditOutcome::Refused
         }
-        Err(_) => "failed",
+        Err(_) => AuditOutcome::Failed,
     };
-    let row = approval.id.to_string();
-    journal::note(Note::new("approval.carry_out", ("approval", &row), outcome).detail(called));
+    let event = recorder.event(AuditAction::ApprovalCarryOut).on("approval", approval.id);
+    recorder.record(event.outcome(outcome).detail(called));
     // With it the call itself, as it was noted when it was made.
-    audit::commit(transaction).await
+    audit::commit(transaction, recorder).await
 }
 
 /// The calls for the record.

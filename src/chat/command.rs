@@ -2,7 +2,7 @@
 //! `link: …`. Read here and not by a model: a log cannot talk anybody into a resolution.
 
 use crate::app::App;
-use crate::domain::Verdict;
+use crate::domain::{Actor, Verdict};
 use crate::knowledge::{Said, told};
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ const MAX_TEXT: usize = 20_000;
 const USAGE: &str = "Write `/confirm`, `/correct` with the real cause, or `/note` with a text; below it, if you like, a line `fix: …` and a line `link: https://…`.";
 
 /// The resolution that a message is. `None`: it is a question; `Some(Err)`: what is wrong with it.
-fn parse(message: &str, author: &str) -> Option<Result<Said, &'static str>> {
+fn parse(message: &str, author: &Actor) -> Option<Result<Said, &'static str>> {
     let (word, rest) = match message.trim_start().split_once(char::is_whitespace) {
         Some((word, rest)) => (word, rest),
         None => (message.trim(), ""),
@@ -57,7 +57,7 @@ fn parse(message: &str, author: &str) -> Option<Result<Said, &'static str>> {
     if link.as_ref().is_some_and(|link| !is_url(link)) {
         return Some(Err("`link:` has to be an http or https URL."));
     }
-    Some(Ok(Said { verdict, cause, fix, link, author: author.to_owned(), origin: "chat", delivery: None }))
+    Some(Ok(Said { verdict, cause, fix, link, author: author.clone(), origin: "chat", delivery: None }))
 }
 
 /// Does what a message says, if it is one of these. Returns what to answer.
@@ -68,7 +68,7 @@ pub(super) async fn run(
     app: &App,
     incident: Option<Uuid>,
     message: &str,
-    author: &str,
+    author: &Actor,
 ) -> sqlx::Result<Option<String>> {
     let Some(parsed) = parse(message, author) else { return Ok(None) };
     let Some(incident) = incident else {
@@ -100,7 +100,7 @@ mod unit {
 
     #[test]
     fn resolutions_are_read_and_questions_are_not() {
-        let read = |message: &str| parse(message, "alice");
+        let read = |message: &str| parse(message, &Actor::new("alice", "t1"));
         assert!(read("why?").is_none());
         assert!(read("/confirmed?").is_none());
         assert!(read("it is /note worthy").is_none());
@@ -109,7 +109,10 @@ mod unit {
         )
         .unwrap()
         .unwrap();
-        assert_eq!((said.verdict, said.origin, said.author.as_str()), (Verdict::Corrected, "chat", "alice"));
+        assert_eq!(
+            (said.verdict, said.origin, said.author.name.as_str()),
+            (Verdict::Corrected, "chat", "alice")
+        );
         assert_eq!(said.cause.as_deref(), Some("The forwarder was down"));
         assert_eq!(said.fix.as_deref(), Some("restarted it\nand again"));
         assert_eq!(said.link.as_deref(), Some("https://git.example/1"));

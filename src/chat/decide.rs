@@ -1,22 +1,14 @@
-//! A person decides about calls that wait, and the conversation goes on: in a turn of its own, which carries out what was
-//! approved and tells the model of the rest.
+//! A person decides about calls that wait, and the conversation goes on.
 
-use super::answer::Task;
 use super::approve::time;
-use super::begin::{Begun, answer_now};
-use super::profiles::{self, Sampling};
+use super::driver::go_on;
 use crate::app::App;
 use crate::clock;
-use crate::db::approvals::{self, Asker, Filter};
-use crate::db::audit::{self, Deed};
-use crate::db::conversations::{self, NewMessage};
-use crate::db::turns::{self, NewTurn};
-use crate::db::{keys, queue};
-use crate::domain::{Approval, ApprovalState, Caller, Reader, Role};
+use crate::db::{approvals, audit, keys};
+use crate::domain::{
+    Actor, Approval, ApprovalState, AuditAction, AuditEvent, AuditOutcome, Caller, Reader, Role,
+};
 use crate::evidence::redact;
-use anyhow::Context as _;
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,16 +17,14 @@ use uuid::Uuid;
 
 /// How often decisions are looked for that nobody acted on.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// Most decisions that one turn is told of.
-const MAX_TOLD: i64 = 1_000;
 
 /// What a person says of a call.
 #[derive(Debug, Clone)]
 pub struct Decision {
     /// Whether it may be carried out.
     pub choice: Choice,
-    /// Who decides, by name.
-    pub author: String,
+    /// Who decides, by which name and in which request.
+    pub author: Actor,
     /// Who decides, as far as it is known. Calls that go with the asker's own token can be carried out when these are the same.
     pub caller: Option<Caller>,
     /// What else they say.
@@ -135,21 +125,23 @@ fn over(approval: &Approval) -> String {
 pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Decided, NotDecided> {
     let Decision { choice, author, caller, note, link } = decision;
     let state = if choice == Choice::Approve { ApprovalState::Approved } else { ApprovalState::Denied };
-    let action = if choice == Choice::Approve { "approval.approve" } else { "approval.deny" };
+    let action =
+        if choice == Choice::Approve { AuditAction::ApprovalApprove } else { AuditAction::ApprovalDeny };
     let note = note.map(|note| redact::plain(note.trim()));
-    let author = redact::plain(&author);
-    let (row, now) = (id.to_string(), clock::now());
-    let deed = |outcome, detail| Deed { actor: &author, action, object: ("approval", &row), outcome, detail };
+    let author = Actor::new(redact::plain(&author.name), author.trace);
+    let now = clock::now();
+    let event = || AuditEvent::new(&author, action, now).on("approval", id);
     let known = approvals::get(&app.pool, id, now).await?.ok_or(NotDecided::Missing)?;
     if let Some(why) = not_theirs(app, &known, choice, caller.as_ref()).await? {
         // Whoever is known: of others, anybody with the link could fill the record.
         if caller.is_some() {
-            audit::add(&app.pool, &deed("refused", &why), now).await?;
+            audit::add(&app.pool, &event().outcome(AuditOutcome::Refused).detail(&*why)).await?;
         }
         return Err(NotDecided::NotTheirs(why));
     }
     let mut transaction = app.pool.begin().await?;
-    let decided = approvals::decide(&mut *transaction, id, state, (&author, note.as_deref()), now).await?;
+    let decided =
+        approvals::decide(&mut *transaction, id, state, (&author.name, note.as_deref()), now).await?;
     let approval = approvals::get(&mut *transaction, id, now).await?.ok_or(NotDecided::Missing)?;
     if !decided {
         return Err(NotDecided::Over(Box::new(approval)));
@@ -158,9 +150,9 @@ pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Deci
     if let Some(link) = &link {
         let _ = write!(detail, "; {}", link.told());
     }
-    audit::add(&mut *transaction, &deed("done", &detail), now).await?;
+    audit::add(&mut *transaction, &event().detail(detail)).await?;
     transaction.commit().await?;
-    tracing::info!(approval = %id, server = approval.server, tool = approval.server_tool, state = state.as_str(), author, "a call was decided");
+    tracing::info!(approval = %id, server = approval.server, tool = approval.server_tool, state = state.as_str(), author = author.name, "a call was decided");
     // A link is not the word of whoever is known to have used it: it lends nobody's token.
     let turn = go_on(app, approval.conversation_id, caller.filter(|_| link.is_none())).await;
     // It may have been taken up meanwhile.
@@ -197,115 +189,6 @@ async fn not_theirs(
     Ok(is_one.then(|| {
         format!("four eyes have to see a call here (`chat.four_eyes`): {asked_by} asked for this one, so somebody else has to approve it")
     }))
-}
-
-/// Lets a conversation go on, if something of it was decided and nothing waits. Returns the turn that began. `decider` is who
-/// decided just now.
-pub(super) async fn go_on(app: &Arc<App>, conversation: Uuid, decider: Option<Caller>) -> Option<Uuid> {
-    let own = Arc::clone(app);
-    // Of its own: a caller that leaves in the middle must not leave a turn that nobody answers.
-    let begun = app.shutdown.spawn(async move { carry_on(&own, conversation, decider).await }).await;
-    match begun.map_err(anyhow::Error::from).flatten() {
-        Ok(begun) => begun.map(|begun| begun.turn),
-        Err(error) => {
-            let error = format!("{error:#}");
-            tracing::warn!(%conversation, error, "a decided conversation cannot go on now; tried again in a moment");
-            None
-        }
-    }
-}
-
-/// One transaction opens the turn, makes the approved calls its own and stores what was decided as a message. Boxed: the
-/// answer that begins here may end by calling this.
-fn carry_on(
-    app: &Arc<App>,
-    conversation: Uuid,
-    decider: Option<Caller>,
-) -> BoxFuture<'_, anyhow::Result<Option<Begun>>> {
-    async move {
-        // The next process begins with what was decided.
-        if app.shutdown.token().is_cancelled() || !approvals::is_open(&app.pool, conversation).await? {
-            return Ok(None);
-        }
-        let now = clock::now();
-        let mut transaction = app.pool.begin().await?;
-        if !conversations::lock(&mut *transaction, conversation).await? {
-            return Ok(None);
-        }
-        approvals::end_late(&mut transaction, conversation, now).await?;
-        let turn = Uuid::now_v7();
-        let first = decider.as_ref().map(|decider| decider.name.as_str());
-        let Some(asker) = approvals::next_asker(&mut *transaction, conversation, first).await? else {
-            return Ok(None);
-        };
-        let Asker { caller, speaker, is_own } = asker;
-        // Tokens are not stored: whoever asked brings theirs again by deciding.
-        let token = decider.filter(|decider| decider.name == caller.name).and_then(|decider| decider.token);
-        let new = NewTurn { id: turn, conversation, caller: &caller, speaker: &speaker, is_own };
-        let Some(opened) = turns::open(&mut transaction, &new, now).await? else { return Ok(None) };
-        if !approvals::take(&mut *transaction, conversation, turn, &caller.name).await? {
-            return Ok(None);
-        }
-        let filter = Filter { told_in: Some(turn), ..Filter::default() };
-        let mut decided = approvals::list(&mut *transaction, &filter, now, MAX_TOLD).await?;
-        decided.reverse();
-        let known = conversations::get(&mut *transaction, conversation).await?;
-        let known = known.context("the conversation is gone")?;
-        let (title, incident) = (known.title, known.incident_id);
-        let profile = profiles::choose(&mut *transaction, known.agent_id, incident.is_some()).await?;
-        let profile = profile.context("no agent ships")?;
-        let latest = decided.iter().max_by_key(|approval| approval.decided_at);
-        let author = latest.and_then(|approval| approval.decided_by.clone()).unwrap_or_default();
-        let question = said(&decided);
-        let visible_to = is_own.then_some(caller.name.as_str());
-        let message = NewMessage { visible_to, ..NewMessage::of_program("user", &author, &question) };
-        app.knowledge.say(&mut transaction, (conversation, &title, incident), &[message], now).await?;
-        conversations::touch(&mut *transaction, conversation, None, now).await?;
-        queue::add_index(&mut *transaction).await?;
-        transaction.commit().await?;
-        let task = Task {
-            sampling: Sampling::default(),
-            turn,
-            conversation,
-            title,
-            incident,
-            profile,
-            caller,
-            speaker,
-            author,
-            question,
-            decided,
-            token,
-        };
-        Ok(Some(answer_now(app, task, opened, None)))
-    }
-    .boxed()
-}
-
-/// What was decided, in words.
-fn said(decided: &[Approval]) -> String {
-    let mut text = "Decisions on what waited for approval.".to_owned();
-    for approval in decided {
-        let by = approval.decided_by.as_deref().unwrap_or("Nobody");
-        let call = format!("this call of `{}` (MCP server `{}`)", approval.tool, approval.server);
-        let what = match approval.state {
-            ApprovalState::Denied => format!("{by} denied {call}; it is not carried out:"),
-            ApprovalState::Expired => format!("Nobody decided in time on {call}; it is not carried out:"),
-            ApprovalState::Failed => {
-                format!("{by} approved {call}, and it is not known whether it was carried out:")
-            }
-            _ => format!("{by} approved {call}:"),
-        };
-        let arguments = serde_json::to_string_pretty(&approval.arguments).unwrap_or_default();
-        // What the arguments say cannot end the block.
-        let longest = arguments.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-        let fence = "`".repeat(longest.max(2) + 1);
-        let _ = write!(text, "\n\n{what}\n\n{fence}json\n{arguments}\n{fence}");
-        if let Some(note) = &approval.note {
-            let _ = write!(text, "\n\n{by} says: {note}");
-        }
-    }
-    text
 }
 
 /// Ends the calls that nobody decided in time: change and record in one.

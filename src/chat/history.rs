@@ -1,14 +1,13 @@
 //! What was said before, within a number of tokens: the newest messages whole, the older ones summarised once.
 
-use super::answer::Task;
+use super::task::Task;
 use crate::app::App;
 use crate::db::conversations;
 use crate::domain::{ConversationMessage, Message, Reader, Usage};
 use crate::evidence::tokens;
 use crate::evidence::untrusted::fence::Fence;
 use crate::evidence::untrusted::hidden;
-use crate::journal;
-use crate::llm::{Model, Request};
+use crate::llm::{self, Model, Request};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,10 +111,7 @@ async fn summarised(
         app.prompts.render("chat-summary", values).inspect_err(|error| tracing::error!("{error:#}")).ok()?;
     let account = Some(app.ledger.account(task.charged("summary")));
     let request = Request { messages: vec![Message::User { text }], account, ..Request::default() };
-    let asking = journal::asking(model.name(), &request);
-    let answer = asking.of(model.complete(&request)).await;
-    asking.answered(&answer);
-    match answer {
+    match llm::ask(&**model, &request, &task.recorder, None).await {
         Ok(completion) if !completion.text.trim().is_empty() => {
             Some((completion.text.trim().to_owned(), completion.usage))
         }
@@ -182,8 +178,9 @@ pub(super) fn messages(
 #[cfg(test)]
 mod unit {
     use super::*;
+    use crate::audit::Recorder;
     use crate::chat::Sampling;
-    use crate::domain::{Caller, Profile, Prompt};
+    use crate::domain::{Actor, Caller, Profile, Prompt};
     use chrono::DateTime;
 
     fn said(role: &str, (author, speaker): (&str, Option<&str>), text: &str) -> ConversationMessage {
@@ -231,6 +228,7 @@ mod unit {
             question: question.into(),
             decided: Vec::new(),
             token: None,
+            recorder: Recorder::new(Actor::service("test")),
         }
     }
 

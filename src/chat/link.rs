@@ -3,7 +3,7 @@
 
 use super::decide::{self, Choice, Decided, Decision, LinkUsed, NotDecided};
 use crate::app::App;
-use crate::domain::{Approval, Caller};
+use crate::domain::{Actor, Approval, Caller};
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::ExposeSecret as _;
@@ -32,6 +32,8 @@ pub struct Presser {
     pub caller: Option<Caller>,
     /// Where the request comes from.
     pub address: Option<IpAddr>,
+    /// The request's id.
+    pub request: String,
 }
 
 impl Link {
@@ -93,6 +95,7 @@ impl Link {
             author = format!("{} by {author}", caller.name);
         }
         let link = Some(LinkUsed { made_by, issued_to, address: presser.address });
+        let author = Actor::new(author, presser.request);
         let decision = Decision { choice, author, caller: presser.caller, note: None, link };
         decide::decide(app, approval.id, decision).await
     }

@@ -1,12 +1,12 @@
 //! Tools that are called with the own token of whoever asks, of servers with `passthrough`. They are offered where that person's
 //! own message asks for them, and what they tell is visible to that person alone, with the answer that knows of it.
 
-use super::answer::Task;
+use super::task::Task;
 use crate::agent::{Tool, ToolAnswer};
 use crate::app::App;
+use crate::audit::Recorder;
 use crate::db::{conversations, turns};
 use crate::domain::ToolSpec;
-use crate::journal;
 use crate::live::Answer;
 use async_trait::async_trait;
 use serde_json::Value;
@@ -93,12 +93,12 @@ fn names(text: &str, name: &str) -> bool {
 }
 
 /// From now on an answer is visible to whoever it answers alone: its events, its results, its text, and its calls on record.
-pub(super) async fn make_own(pool: &PgPool, answer: &Answer) -> sqlx::Result<()> {
+pub(super) async fn make_own(pool: &PgPool, answer: &Answer, recorder: &Recorder) -> sqlx::Result<()> {
     if answer.visible_to().is_none() {
         turns::make_own(pool, answer.turn).await?;
         answer.make_own();
     }
-    journal::withhold();
+    recorder.withhold();
     Ok(())
 }
 
@@ -106,6 +106,7 @@ pub(super) async fn make_own(pool: &PgPool, answer: &Answer) -> sqlx::Result<()>
 struct Own {
     pool: PgPool,
     answer: Arc<Answer>,
+    recorder: Recorder,
     tool: Arc<dyn Tool>,
 }
 
@@ -115,7 +116,8 @@ pub(super) fn kept_apart(app: &App, task: &Task, answer: &Arc<Answer>, tool: Arc
     if tool.passthrough().is_none() || task.caller.token.is_none() {
         return tool;
     }
-    Arc::new(Own { pool: app.pool.clone(), answer: Arc::clone(answer), tool })
+    let (answer, recorder) = (Arc::clone(answer), task.recorder.clone());
+    Arc::new(Own { pool: app.pool.clone(), answer, recorder, tool })
 }
 
 #[async_trait]
@@ -134,7 +136,7 @@ impl Tool for Own {
 
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer {
         // Before anything comes back: a result that cannot be kept apart is not asked for.
-        if let Err(error) = make_own(&self.pool, &self.answer).await {
+        if let Err(error) = make_own(&self.pool, &self.answer, &self.recorder).await {
             tracing::warn!(%error, tool = self.spec().name, "an answer cannot be kept to one person");
             return ToolAnswer::Failed("nothing was done: the result could not be kept apart".to_owned());
         }

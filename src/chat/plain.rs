@@ -4,11 +4,12 @@
 use super::begin::{LIMIT, Refusal};
 use super::profiles::{self, Sampling};
 use crate::app::App;
+use crate::audit::Recorder;
+use crate::db::audit;
 use crate::db::usage::Purpose;
-use crate::domain::{Caller, Message, Profile, Usage};
+use crate::domain::{Actor, Caller, Message, Profile, Usage};
 use crate::evidence::redact::Redactor;
-use crate::journal;
-use crate::llm::Request;
+use crate::llm::{self, Request};
 
 /// What is asked.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ pub async fn complete_plainly(app: &App, plain: Plain) -> Result<Written, Refusa
     }
     let _place = app.room.answer().ok_or(Refusal::Full)?;
     let Plain { system, prompt, profile, sampling, caller } = plain;
+    let recorder = Recorder::new(Actor::service(&caller.request));
     let redacted = app.blocking.run_checked(LIMIT, move |deadline| {
         let mut redactor = Redactor::new();
         let prompt = redactor.redact_within(&prompt, deadline)?;
@@ -69,9 +71,8 @@ pub async fn complete_plainly(app: &App, plain: Plain) -> Result<Written, Refusa
         account: Some(app.ledger.account(purpose)),
         ..Request::default()
     };
-    let asking = journal::asking(model.name(), &request);
-    let answer = asking.of(model.complete(&request)).await;
-    asking.answered(&answer);
+    let answer = llm::ask(&*model, &request, &recorder, None).await;
+    audit::flush(&app.pool, &recorder).await;
     match answer {
         Ok(completion) => {
             let (text, usage) = (completion.text, completion.usage);

@@ -146,7 +146,7 @@ async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyho
         pipeline: Some(sample.pipeline.to_owned()),
         ..Failure::default()
     };
-    let submission = Submission { failure, caller: Caller::anyone().name, ..Submission::default() };
+    let submission = Submission { failure, caller: Caller::anyone().actor(), ..Submission::default() };
     let (Intake::Accepted(id) | Intake::Repeated(id) | Intake::KeyReused(id)) =
         intake(pool, &service.app.blocking, submission, Privacy::default()).await?;
     outln!("Reported as {id}\n");

@@ -1,8 +1,9 @@
 //! `prune`: removes what is past `retention.*`.
 
 use crate::config::{Config, LEAST_KEPT, Retention};
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::prune::{Kind, prune};
+use crate::domain::{Actor, AuditAction, AuditEvent};
 use crate::{app, clock, telemetry};
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -110,15 +111,8 @@ async fn done(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()
         outln!("{count:>9} {} older than {} removed", kind.as_str(), days(*time));
         if count > 0 {
             let detail = format!("{count} of before {}", before.to_rfc3339());
-            let object = ("retention", kind.as_str());
-            let deed = Deed {
-                actor: "regreen",
-                action: "retention.prune",
-                object,
-                outcome: "done",
-                detail: &detail,
-            };
-            audit::add(&mut *connection, &deed, now).await?;
+            let event = AuditEvent::new(&Actor::service(""), AuditAction::RetentionPrune, now);
+            audit::add(&mut *connection, &event.on("retention", kind.as_str()).detail(detail)).await?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use crate::app::{self, App};
 use crate::config::Config;
 use crate::db::{audit, queue};
-use crate::journal::Note;
+use crate::domain::{Actor, AuditAction, AuditEvent};
 use crate::knowledge::Knowledge;
 use crate::shutdown::Shutdown;
 use crate::web::Templates;
@@ -141,7 +141,7 @@ async fn begin(app: &App, id: &str, roles: Roles) -> anyhow::Result<()> {
     if let Err(error) = audit::add_months(&app.pool, clock::now()).await {
         tracing::warn!(%error, "the months of the audit record cannot be made ready now");
     }
-    let began = audit::add_all(&app.pool, &[started(app, id, roles)]).await;
+    let began = audit::add(&app.pool, &started(app, id, roles)).await;
     began.context("what is done here cannot be put on record")?;
     if roles != Roles::Work {
         chat::ship(&app.pool).await?;
@@ -150,14 +150,15 @@ async fn begin(app: &App, id: &str, roles: Roles) -> anyhow::Result<()> {
 }
 
 /// That a process began, with a digest of its settings: a change of them shows.
-fn started(app: &App, id: &str, roles: Roles) -> Note {
+fn started(app: &App, id: &str, roles: Roles) -> AuditEvent {
     let does = match roles {
         Roles::Both => "serves and works",
         Roles::Http => "serves",
         Roles::Work => "works",
     };
     let version = env!("CARGO_PKG_VERSION");
-    Note::new("server.start", ("process", id), "done")
+    AuditEvent::new(&Actor::service(""), AuditAction::ServerStart, clock::now())
+        .on("process", id)
         .detail(format!("version {version}, {does}"))
         .data(json!({ "version": version, "settings": app.config.digest }))
 }
@@ -254,8 +255,8 @@ impl Service {
         }
         self.app.connections.finish(LAST).await;
         let closing = async {
-            let stopped = Note::new("server.stop", ("process", &self.id), "done");
-            if let Err(error) = audit::add_all(&self.app.pool, &[stopped]).await {
+            let stopped = AuditEvent::new(&Actor::service(""), AuditAction::ServerStop, clock::now());
+            if let Err(error) = audit::add(&self.app.pool, &stopped.on("process", &self.id)).await {
                 tracing::warn!(%error, "that this process stopped cannot be put on record");
             }
             jobs::record::close(&self.app).await;

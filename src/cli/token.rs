@@ -4,7 +4,7 @@ use crate::app::Connected;
 use crate::auth::{self, NewKey};
 use crate::config::Config;
 use crate::db::private::PrivatePostgres;
-use crate::domain::Role;
+use crate::domain::{Actor, Role};
 use crate::{app, clock, db, telemetry};
 use anyhow::Context as _;
 use clap::Subcommand;
@@ -73,7 +73,7 @@ async fn act(connected: &Connected, action: Action, taken: bool) -> anyhow::Resu
     let (pool, place) = (&connected.pool, &connected.place);
     match action {
         Action::Create { role, name, expires: Life(expires_in), namespace } => {
-            let new = NewKey { name, role, namespaces: namespace, expires_in, by: OPERATOR.to_owned() };
+            let new = NewKey { name, role, namespaces: namespace, expires_in, by: Actor::new(OPERATOR, "") };
             let (key, secret) = auth::make_key(pool, new).await?;
             // The key alone on standard output, so that it can be piped into a secret.
             outln!("{}", secret.expose());
@@ -115,7 +115,7 @@ async fn act(connected: &Connected, action: Action, taken: bool) -> anyhow::Resu
             }
         }
         Action::Revoke { key } => {
-            let known = auth::revoke_key(pool, &key, OPERATOR).await?;
+            let known = auth::revoke_key(pool, &key, &Actor::new(OPERATOR, "")).await?;
             let known = known.with_context(|| {
                 format!("there is no key `{key}` in {place} that could be revoked; see `regreen token list`")
             })?;

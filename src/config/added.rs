@@ -2,8 +2,10 @@
 
 use super::mcp::{McpServer, globs};
 use super::reach;
-use super::reader::{Env, Mistake, Reader};
+use super::reader::{Mistake, Reader};
 use super::servers;
+use super::setting::Env;
+use super::table::SETTINGS;
 use crate::evidence::untrusted::leak;
 use globset::Glob;
 
@@ -88,7 +90,7 @@ impl Added {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let mut reader = Reader::new(env, &toml::Table::new());
+        let mut reader = Reader::new(&SETTINGS, env, &toml::Table::new());
         let server = servers::server(&mut reader, raw);
         match server {
             Some(server) if reader.mistakes.is_empty() => Ok(McpServer { guarded: true, ..server }),

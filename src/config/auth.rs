@@ -1,7 +1,7 @@
 //! Who has to show who they are, and how.
 
 use super::reader::Reader;
-use super::settings::{Setting, s};
+use super::setting::{Setting, setting};
 use crate::domain::Role;
 use globset::Glob;
 use secrecy::SecretString;
@@ -21,98 +21,98 @@ pub fn own_namespace() -> Option<String> {
 
 /// What can be set.
 pub(super) const SETTINGS: &[Setting] = &[
-    s(
+    setting(
         "auth.ways",
         &["REGREEN_AUTH"],
         "",
         "How callers show who they are: any of `keys`, `oidc`, `kubernetes`, separated by commas. Unset: nobody has to, on loopback only; `none`: nobody has to, wherever it listens.",
     ),
-    s(
+    setting(
         "auth.session_expires",
         &["REGREEN_SESSION_EXPIRES"],
         "12h",
         "How long somebody stays logged in on the pages.",
     ),
-    s(
+    setting(
         "auth.oidc_issuer",
         &["REGREEN_OIDC_ISSUER"],
         "",
         "URL of the OIDC issuer, exactly as its tokens name it.",
     ),
-    s(
+    setting(
         "auth.oidc_audience",
         &["REGREEN_OIDC_AUDIENCE"],
         "",
         "Who tokens have to be made for. Unset: `auth.oidc_client_id`.",
     ),
-    s(
+    setting(
         "auth.oidc_client_id",
         &["REGREEN_OIDC_CLIENT_ID"],
         "",
         "Client that people log in to the pages with; its redirect URL is `/login/callback` under `server.public_url`.",
     ),
-    s(
+    setting(
         "auth.oidc_client_secret",
         &["REGREEN_OIDC_CLIENT_SECRET"],
         "",
         "Its secret, if it has one: a value, `env:NAME` or `file:/path`.",
     ),
-    s("auth.oidc_scopes", &["REGREEN_OIDC_SCOPES"], "openid profile", "What is asked for at a login."),
-    s(
+    setting("auth.oidc_scopes", &["REGREEN_OIDC_SCOPES"], "openid profile", "What is asked for at a login."),
+    setting(
         "auth.oidc_name_claim",
         &["REGREEN_OIDC_NAME_CLAIM"],
         "sub",
         "Claim that says who somebody is; has to be one that the issuer gives to one person only.",
     ),
-    s(
+    setting(
         "auth.oidc_role_claim",
         &["REGREEN_OIDC_ROLE_CLAIM"],
         "roles",
         "Claim that says what somebody may do, a text or a list; dots lead into objects.",
     ),
-    s(
+    setting(
         "auth.oidc_roles",
         &["REGREEN_OIDC_ROLES"],
         "reporter=reporter,viewer=viewer,operator=operator,admin=admin",
         "What its values mean: `GLOB=ROLE`, separated by commas; the highest role counts.",
     ),
-    s(
+    setting(
         "auth.oidc_default_role",
         &["REGREEN_OIDC_DEFAULT_ROLE"],
         "",
         "Role of people who have none of these. Unset: they may do nothing.",
     ),
-    s(
+    setting(
         "auth.kubernetes_api",
         &["REGREEN_KUBERNETES_API"],
         "https://kubernetes.default.svc",
         "API server whose service accounts may call.",
     ),
-    s(
+    setting(
         "auth.kubernetes_ca",
         &["REGREEN_KUBERNETES_CA"],
         "",
         "File with the certificates it is trusted by. Unset: the pod's own.",
     ),
-    s(
+    setting(
         "auth.kubernetes_token",
         &["REGREEN_KUBERNETES_TOKEN"],
         "",
         "File with this server's own token for it. Unset: the pod's own.",
     ),
-    s(
+    setting(
         "auth.kubernetes_audience",
         &["REGREEN_KUBERNETES_AUDIENCE"],
         "regreen",
         "Audience that service accounts' tokens have to be bound to.",
     ),
-    s(
+    setting(
         "auth.kubernetes_issuer",
         &["REGREEN_KUBERNETES_ISSUER"],
         "",
         "Issuer of these tokens: they are checked with the cluster's published keys. Unset: the API server is asked about each (TokenReview).",
     ),
-    s(
+    setting(
         "auth.kubernetes_roles",
         &["REGREEN_KUBERNETES_ROLES"],
         "**=reporter",

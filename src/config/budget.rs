@@ -1,7 +1,7 @@
 //! What models cost, and what may be spent.
 
 use super::reader::Reader;
-use super::settings::{Setting, s};
+use super::setting::{Setting, setting};
 use crate::domain::{Money, Price};
 use globset::{Glob, GlobMatcher};
 use serde::Deserialize;
@@ -80,39 +80,39 @@ struct RawPrice {
 
 /// The settings of this file.
 pub(super) const SETTINGS: &[Setting] = &[
-    s("budget.currency", &["REGREEN_CURRENCY"], "USD", "Currency of all prices and costs."),
-    s(
+    setting("budget.currency", &["REGREEN_CURRENCY"], "USD", "Currency of all prices and costs."),
+    setting(
         "budget.report_cost",
         &["REGREEN_BUDGET_REPORT_COST"],
         "",
         "What one report may cost. Unset: anything.",
     ),
-    s(
+    setting(
         "budget.conversation_tokens",
         &["REGREEN_BUDGET_CONVERSATION_TOKENS"],
         "",
         "Tokens one conversation may use.",
     ),
-    s(
+    setting(
         "budget.conversation_cost",
         &["REGREEN_BUDGET_CONVERSATION_COST"],
         "",
         "What one conversation may cost.",
     ),
-    s(
+    setting(
         "budget.caller_day_tokens",
         &["REGREEN_BUDGET_CALLER_DAY_TOKENS"],
         "",
         "Tokens one caller may use on one day (UTC).",
     ),
-    s(
+    setting(
         "budget.caller_day_cost",
         &["REGREEN_BUDGET_CALLER_DAY_COST"],
         "",
         "What one caller may spend on one day (UTC).",
     ),
-    s("budget.day_tokens", &["REGREEN_BUDGET_DAY_TOKENS"], "", "Tokens all may use on one day (UTC)."),
-    s("budget.day_cost", &["REGREEN_BUDGET_DAY_COST"], "", "What all may spend on one day (UTC)."),
+    setting("budget.day_tokens", &["REGREEN_BUDGET_DAY_TOKENS"], "", "Tokens all may use on one day (UTC)."),
+    setting("budget.day_cost", &["REGREEN_BUDGET_DAY_COST"], "", "What all may spend on one day (UTC)."),
 ];
 
 /// Prices and limits; `model` is the configured model's name.

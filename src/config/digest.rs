@@ -1,7 +1,7 @@
 //! A digest of all that is configured: that something changed shows, what it was does not.
 
 use super::reader::Reader;
-use crate::journal::hash;
+use crate::domain::hash;
 use std::path::Path;
 
 /// Tables of the file that are no settings of the table.

@@ -1,7 +1,7 @@
 //! How much may come in, and how fast.
 
 use super::reader::Reader;
-use super::settings::{Setting, s};
+use super::setting::{Setting, setting};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -37,52 +37,52 @@ pub struct Limits {
 
 /// The settings of this file.
 pub(super) const SETTINGS: &[Setting] = &[
-    s(
+    setting(
         "server.trusted_proxies",
         &["REGREEN_TRUSTED_PROXIES"],
         "",
         "Proxies whose `X-Forwarded-For` is believed, as addresses or CIDRs separated by commas.",
     ),
-    s(
+    setting(
         "limits.requests_per_minute",
         &["REGREEN_LIMIT_REQUESTS"],
         "6000",
         "Requests a caller, and an address, may make in a minute; beyond it 429. 0: any number.",
     ),
-    s("limits.requests_burst", &["REGREEN_LIMIT_REQUESTS_BURST"], "2000", "Of these, at once."),
-    s(
+    setting("limits.requests_burst", &["REGREEN_LIMIT_REQUESTS_BURST"], "2000", "Of these, at once."),
+    setting(
         "limits.reports_per_minute",
         &["REGREEN_LIMIT_REPORTS"],
         "1200",
         "The same for `POST /report-failure` and `/webhooks/alertmanager`, which count here and not among the requests.",
     ),
-    s("limits.reports_burst", &["REGREEN_LIMIT_REPORTS_BURST"], "3000", "Of these, at once."),
-    s(
+    setting("limits.reports_burst", &["REGREEN_LIMIT_REPORTS_BURST"], "3000", "Of these, at once."),
+    setting(
         "limits.questions_per_minute",
         &["REGREEN_LIMIT_QUESTIONS"],
         "120",
         "The same for questions of the chat, in whatever way they come.",
     ),
-    s("limits.questions_burst", &["REGREEN_LIMIT_QUESTIONS_BURST"], "60", "Of these, at once."),
-    s(
+    setting("limits.questions_burst", &["REGREEN_LIMIT_QUESTIONS_BURST"], "60", "Of these, at once."),
+    setting(
         "limits.streams",
         &["REGREEN_LIMIT_STREAMS"],
         "200",
         "Event streams a caller may have open; beyond it 429. Each open page has one. 0: any number.",
     ),
-    s(
+    setting(
         "limits.answers",
         &["REGREEN_LIMIT_ANSWERS"],
         "200",
         "Answers one process makes at the same time; beyond it questions get 503. 0: any number.",
     ),
-    s(
+    setting(
         "limits.waits",
         &["REGREEN_LIMIT_WAITS"],
         "1000",
         "Reporters one process keeps waiting for the outcome; beyond it they get 202 at once. 0: any number.",
     ),
-    s(
+    setting(
         "queue.max_waiting",
         &["REGREEN_QUEUE_MAX_WAITING"],
         "10000",

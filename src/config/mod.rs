@@ -16,7 +16,8 @@ mod replaced;
 mod retention;
 mod server;
 mod servers;
-mod settings;
+mod setting;
+mod table;
 mod telemetry;
 mod tracker;
 
@@ -29,10 +30,11 @@ pub use mcp::{McpServer, Transport, globs};
 pub use model::ModelEndpoint;
 pub use notify::{Channel, Forge, ForgeKind, Target};
 pub use reach::is_off_limits;
-pub use reader::{Env, Mistake};
+pub use reader::Mistake;
 pub use retention::{LEAST_KEPT, Retention};
 pub use server::Server;
-pub use settings::{Effective, SETTINGS, Setting, markdown_table};
+pub use setting::{Effective, Env, Setting};
+pub use table::{SETTINGS, markdown_table};
 pub use telemetry::{Log, Telemetry};
 pub use tracker::{Tracker, TrackerKind};
 
@@ -248,7 +250,7 @@ impl Config {
     /// # Errors
     /// All mistakes at once.
     pub fn from_layers(file: &toml::Table, env: Env<'_>) -> Result<Self, Mistakes> {
-        let mut r = Reader::new(env, file);
+        let mut r = Reader::new(&SETTINGS, env, file);
         let mcp = servers::read(&mut r, file);
         let server = server::read(&mut r);
         let model = model::model(&mut r);

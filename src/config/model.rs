@@ -1,65 +1,75 @@
 //! The model's endpoint.
 
 use super::reader::Reader;
-use super::settings::{Setting, s};
+use super::setting::{Setting, setting};
 use crate::domain::ToolCalls;
 use secrecy::SecretString;
 use std::time::Duration;
 
 pub(super) const SETTINGS: &[Setting] = &[
-    s(
+    setting(
         "model.url",
         &["REGREEN_MODEL_URL", "LITELLM_URL"],
         "",
         "OpenAI-compatible endpoint, with or without `/v1`. Unset: the built-in `rules` analyst.",
     ),
-    s(
+    setting(
         "model.api_key",
         &["REGREEN_MODEL_API_KEY", "LITELLM_API_KEY"],
         "",
         "Key for it: a value, `env:NAME` or `file:/path`.",
     ),
-    s("model.name", &["REGREEN_MODEL", "LITELLM_MODEL"], "", "Model to ask for; required with `model.url`."),
-    s(
+    setting(
+        "model.name",
+        &["REGREEN_MODEL", "LITELLM_MODEL"],
+        "",
+        "Model to ask for; required with `model.url`.",
+    ),
+    setting(
         "model.tool_calls",
         &["REGREEN_MODEL_TOOL_CALLS"],
         "auto",
         "How the model calls tools: `native` (the API's own calls), `schema` (answers held to a JSON schema), `text` (written into its \
          answer), or `auto`: native, until an answer shows that it does not work; then a short request or two find out once.",
     ),
-    s(
+    setting(
         "model.temperature",
         &["REGREEN_MODEL_TEMPERATURE"],
         "",
         "Sampling temperature, 0 to 2. Unset: the endpoint's own.",
     ),
-    s(
+    setting(
         "model.max_output_tokens",
         &["REGREEN_MODEL_MAX_OUTPUT_TOKENS"],
         "",
         "Longest answer, in tokens. Unset: the endpoint's own.",
     ),
-    s("model.request_timeout", &["REGREEN_MODEL_REQUEST_TIMEOUT"], "2m", "Longest time for one answer."),
-    s("model.idle_timeout", &["REGREEN_MODEL_IDLE_TIMEOUT"], "1m", "Longest silence within an answer."),
-    s(
+    setting(
+        "model.request_timeout",
+        &["REGREEN_MODEL_REQUEST_TIMEOUT"],
+        "2m",
+        "Longest time for one answer.",
+    ),
+    setting("model.idle_timeout", &["REGREEN_MODEL_IDLE_TIMEOUT"], "1m", "Longest silence within an answer."),
+    setting(
         "model.max_attempts",
         &["REGREEN_MODEL_MAX_ATTEMPTS"],
         "5",
         "Attempts per request on 408, 429, 5xx and broken connections.",
     ),
-    s(
+    setting(
         "model.backoff",
         &["REGREEN_MODEL_BACKOFF"],
         "500ms",
         "First pause between attempts; doubles, with jitter.",
     ),
-    s(
+    setting(
         "model.input_price",
         &["REGREEN_MODEL_INPUT_PRICE"],
         "",
         "Price of a million prompt tokens of any model without a row in `[[price]]`; with `model.output_price`.",
     ),
-    s("model.output_price", &["REGREEN_MODEL_OUTPUT_PRICE"], "", "Price of a million answer tokens."),
+    setting("model.output_price", &["REGREEN_MODEL_OUTPUT_PRICE"], "", "Price of a million answer tokens."),
 ];
 
 /// An OpenAI-compatible endpoint.

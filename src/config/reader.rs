@@ -2,7 +2,7 @@
 
 use super::MIN_SECRET;
 use super::replaced::{self, Replaced};
-use super::settings::{Effective, SECRETS, SETTINGS, Setting};
+use super::setting::{Effective, Env, SECRETS, Setting};
 use crate::evidence::redact::Redactor;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
@@ -11,9 +11,6 @@ use std::time::Duration;
 
 /// Longest time of a setting: moments that far away can still be reckoned with.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
-
-/// Reads an environment variable; injected so that tests need no process environment.
-pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// What is wrong with the configuration: the setting's name and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,12 +27,9 @@ impl std::fmt::Display for Mistake {
     }
 }
 
-fn setting(key: &str) -> &'static Setting {
-    SETTINGS.iter().find(|setting| setting.key == key).expect("keys are written in the settings table")
-}
-
 /// The layers: environment over file over default.
 pub(super) struct Reader<'a> {
+    settings: &'static [Setting],
     env: Env<'a>,
     file: BTreeMap<String, String>,
     replaced: Replaced,
@@ -43,9 +37,10 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(env: Env<'a>, file: &toml::Table) -> Self {
-        let mut reader =
-            Self { env, file: BTreeMap::new(), replaced: Replaced::default(), mistakes: Vec::new() };
+    /// Of these settings.
+    pub(super) fn new(settings: &'static [Setting], env: Env<'a>, file: &toml::Table) -> Self {
+        let (replaced, mistakes) = (Replaced::default(), Vec::new());
+        let mut reader = Self { settings, env, file: BTreeMap::new(), replaced, mistakes };
         for (section, value) in file {
             if matches!(section.as_str(), "mcp" | "notify" | "price") {
                 continue;
@@ -56,7 +51,7 @@ impl<'a> Reader<'a> {
             };
             for (name, value) in section_table {
                 let key = format!("{section}.{name}");
-                if SETTINGS.iter().any(|setting| setting.key == key) {
+                if settings.iter().any(|setting| setting.key == key) {
                     let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
                     reader.file.insert(key, text);
                 } else {
@@ -69,13 +64,21 @@ impl<'a> Reader<'a> {
         reader
     }
 
+    fn setting(&self, key: &str) -> &'static Setting {
+        self.settings
+            .iter()
+            .find(|setting| setting.key == key)
+            .expect("keys are written in the settings table")
+    }
+
     /// What people have to know of settings that are good.
     pub(super) fn warnings(&self) -> Vec<String> {
         self.replaced.warnings.clone()
     }
 
     fn unknown(&mut self, key: &str) {
-        let near = SETTINGS
+        let near = self
+            .settings
             .iter()
             .map(|setting| (strsim::jaro_winkler(setting.key, key), setting.key))
             .max_by(|a, b| a.0.total_cmp(&b.0))
@@ -96,13 +99,13 @@ impl<'a> Reader<'a> {
         if let Some(value) = self.replaced.values.get(key) {
             return (Some((*value).to_owned()), format!("`{key}` (default of the Python agent)"));
         }
-        let default = setting(key).default;
+        let default = self.setting(key).default;
         ((!default.is_empty()).then(|| default.to_owned()), format!("`{key}`"))
     }
 
     /// The same, when somebody set it.
     fn set(&self, key: &str) -> Option<(String, String)> {
-        for name in setting(key).env {
+        for name in self.setting(key).env {
             if let Some(value) = (self.env)(name).filter(|value| !value.trim().is_empty()) {
                 return Some((value.trim().to_owned(), format!("`{key}` ({name})")));
             }
@@ -124,7 +127,7 @@ impl<'a> Reader<'a> {
             });
             Effective { key: setting.key, value, from: from.to_owned(), doc: setting.doc }
         };
-        SETTINGS.iter().map(&mut shown).collect()
+        self.settings.iter().map(&mut shown).collect()
     }
 
     pub(super) fn text(&self, key: &str) -> Option<String> {

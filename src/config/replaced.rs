@@ -1,6 +1,6 @@
 //! The agent that this program takes the place of: with the variables it required alone, what it did by default holds here too.
 
-use super::reader::Env;
+use super::setting::Env;
 use std::collections::BTreeMap;
 
 /// What it required.

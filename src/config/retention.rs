@@ -1,7 +1,7 @@
 //! How long what is over is kept.
 
 use super::reader::Reader;
-use super::settings::{Setting, s};
+use super::setting::{Setting, setting};
 use std::time::Duration;
 
 /// Shortest time: what is younger is still being looked at.
@@ -24,31 +24,31 @@ pub struct Retention {
 
 /// The settings of this file.
 pub(super) const SETTINGS: &[Setting] = &[
-    s(
+    setting(
         "retention.evidence",
         &["REGREEN_RETENTION_EVIDENCE"],
         "",
         "How long logs, results of tools and what models were shown are kept, such as `90d`, for `regreen prune`; those that led to the diagnosis of a cause as long as it comes back. Unset: for ever.",
     ),
-    s(
+    setting(
         "retention.reports",
         &["REGREEN_RETENTION_REPORTS"],
         "",
         "How long reports are kept; those that led to the diagnosis of a cause as long as its incident. Unset: for ever.",
     ),
-    s(
+    setting(
         "retention.incidents",
         &["REGREEN_RETENTION_INCIDENTS"],
         "",
         "How long resolved incidents are kept, with their reports, conversations and what was learnt from them. Open ones stay. Unset: for ever.",
     ),
-    s(
+    setting(
         "retention.conversations",
         &["REGREEN_RETENTION_CONVERSATIONS"],
         "",
         "How long conversations are kept in which nobody says anything; those about an incident as long as it. Unset: for ever.",
     ),
-    s(
+    setting(
         "retention.usage",
         &["REGREEN_RETENTION_USAGE"],
         "",

@@ -1,7 +1,7 @@
 //! What is logged, and where logs and traces go beside standard error.
 
 use super::reader::Reader;
-use super::settings::{Setting, s};
+use super::setting::{Setting, setting};
 use axum::http::HeaderName;
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -29,32 +29,32 @@ pub struct Telemetry {
 
 /// The settings of this file.
 pub(super) const SETTINGS: &[Setting] = &[
-    s(
+    setting(
         "log.filter",
         &["REGREEN_LOG", "RUST_LOG"],
         "info,graphile_worker=warn",
         "What is logged, in `tracing` filter syntax.",
     ),
-    s("log.format", &["REGREEN_LOG_FORMAT"], "text", "`text` or `json`."),
-    s(
+    setting("log.format", &["REGREEN_LOG_FORMAT"], "text", "`text` or `json`."),
+    setting(
         "telemetry.otlp_url",
         &["REGREEN_OTLP_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"],
         "",
         "Collector that traces and logs are sent to by OTLP over HTTP, such as `http://collector:4318`. Empty: none.",
     ),
-    s(
+    setting(
         "telemetry.otlp_headers",
         &["REGREEN_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
         "",
         "Headers it wants, as `name=value,name=value`; `env:NAME` or `file:PATH` to take them from there.",
     ),
-    s(
+    setting(
         "telemetry.service_name",
         &["REGREEN_SERVICE_NAME", "OTEL_SERVICE_NAME"],
         "regreen",
         "What this service is called in traces and logs.",
     ),
-    s(
+    setting(
         "telemetry.trace_ratio",
         &["REGREEN_TRACE_RATIO", "OTEL_TRACES_SAMPLER_ARG"],
         "1",

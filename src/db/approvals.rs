@@ -1,8 +1,7 @@
 //! Calls that wait for a person's approval, and what became of them.
 
 use super::audit;
-use crate::domain::{Approval, ApprovalState, Caller};
-use crate::journal::Note;
+use crate::domain::{Actor, Approval, ApprovalState, AuditAction, AuditEvent, AuditOutcome, Caller};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
@@ -239,11 +238,12 @@ pub async fn end_late(db: &mut PgConnection, conversation: Uuid, now: DateTime<U
     )
     .fetch_all(&mut *db)
     .await?;
-    let note = |id: Uuid, detail: String| {
-        Note::new("approval.carry_out", ("approval", &id.to_string()), "failed").detail(detail)
-    };
-    let notes = lost.iter().map(|row| note(row.id, format!("{} {}: {LOST}", row.server, row.server_tool)));
-    audit::add_all(db, &notes.collect::<Vec<_>>()).await
+    let events = lost.iter().map(|row| {
+        let event = AuditEvent::new(&Actor::service(""), AuditAction::ApprovalCarryOut, now);
+        let event = event.on("approval", row.id).outcome(AuditOutcome::Failed);
+        event.detail(format!("{} {}: {LOST}", row.server, row.server_tool))
+    });
+    audit::add_all(db, &events.collect::<Vec<_>>()).await
 }
 
 /// Writes down that nobody decided in time; of one conversation, or of all.
@@ -261,11 +261,11 @@ pub async fn expire(
     )
     .fetch_all(&mut *db)
     .await?;
-    let notes = expired.iter().map(|row| {
-        Note::new("approval.expire", ("approval", &row.id.to_string()), "done")
-            .detail(format!("{} {}, {}", row.server, row.server_tool, row.hash))
+    let events = expired.iter().map(|row| {
+        let event = AuditEvent::new(&Actor::service(""), AuditAction::ApprovalExpire, now);
+        event.on("approval", row.id).detail(format!("{} {}, {}", row.server, row.server_tool, row.hash))
     });
-    audit::add_all(db, &notes.collect::<Vec<_>>()).await
+    audit::add_all(db, &events.collect::<Vec<_>>()).await
 }
 
 /// Whose decided calls of a conversation come next.

@@ -1,11 +1,11 @@
 //! The migrations of `migrations/`, embedded; files of a folder take the places of those that are not applied yet.
 
-use super::condition::{self, Schema};
 use super::queue;
+use super::schema::{self, Schema};
 use crate::mounted::replacements;
 use anyhow::Context as _;
 use sqlx::migrate::{Migration, Migrator};
-use sqlx::{AssertSqlSafe, PgPool, SqlSafeStr as _};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, SqlSafeStr as _};
 use std::path::Path;
 
 static BUILT_IN: Migrator = sqlx::migrate!("./migrations");
@@ -47,8 +47,12 @@ impl Migrations {
         Ok(migrations)
     }
 
-    pub(super) fn all(&self) -> &[Migration] {
-        &self.0.migrations
+    /// Which of them a database has.
+    ///
+    /// # Errors
+    /// The database is away, or we may not read it.
+    pub async fn schema(&self, db: &mut PgConnection) -> sqlx::Result<Schema> {
+        schema::of(db, &self.0.migrations).await
     }
 
     /// Brings the schema up to date. Concurrent callers wait for each other on an advisory lock.
@@ -57,7 +61,7 @@ impl Migrations {
     /// The database is away, lacks pgvector, was migrated by a version that took away what this one needs, or with
     /// another text.
     pub async fn run(&self, pool: &PgPool) -> anyhow::Result<()> {
-        match condition::schema(&mut *pool.acquire().await?, self).await? {
+        match self.schema(&mut *pool.acquire().await?).await? {
             Schema::Newer(version) => anyhow::bail!(
                 "a newer Regreen migrated the database ({version}) and took away what this one needs: run that version, or restore the backup from before it"
             ),

@@ -25,6 +25,7 @@ pub mod recordings;
 pub mod reports;
 pub mod resolutions;
 pub mod runs;
+pub mod schema;
 pub mod servers;
 pub mod sessions;
 pub mod turns;
@@ -35,6 +36,7 @@ use anyhow::Context as _;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -137,6 +139,14 @@ async fn reason(pool: &PgPool, error: sqlx::Error) -> sqlx::Error {
 /// Those of the work, and `PoolTimedOut` when no answer comes in time.
 pub async fn soon<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     timeout(ANSWERS, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// A name that a column holds, as its type.
+fn decoded<T: FromStr>(name: &str) -> sqlx::Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    name.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// Whether the database answers.

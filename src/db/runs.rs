@@ -1,5 +1,6 @@
 //! Runs of the agent and every tool call they made.
 
+use super::decoded;
 use crate::domain::{Reader, Run, ToolCallRecord, Usage};
 use sqlx::{PgConnection, PgExecutor};
 use std::collections::HashMap;
@@ -34,7 +35,7 @@ pub async fn insert(db: &mut PgConnection, work: Work, run: &Run) -> sqlx::Resul
         run.id,
         report,
         run.analyst,
-        run.stop_reason,
+        run.stop_reason.as_str(),
         run.detail,
         run.turns,
         tokens(run.usage.input_tokens),
@@ -126,7 +127,7 @@ async fn read(
             .await?;
     let number = |n: i64| u64::try_from(n).unwrap_or(0);
     let run = rows.into_iter().map(|row| {
-        (
+        Ok((
             row.turn_id,
             Run {
                 tool_calls: calls
@@ -143,7 +144,7 @@ async fn read(
                     .collect(),
                 id: row.id,
                 analyst: row.analyst,
-                stop_reason: row.stop_reason,
+                stop_reason: decoded(&row.stop_reason)?,
                 detail: row.detail,
                 turns: row.turns,
                 usage: Usage {
@@ -157,7 +158,7 @@ async fn read(
                 started_at: row.started_at,
                 duration_ms: row.duration_ms,
             },
-        )
+        ))
     });
-    Ok(run.collect())
+    run.collect()
 }

@@ -51,12 +51,10 @@ pub async fn find(db: impl PgExecutor<'_>, hash: &[u8], now: DateTime<Utc>) -> s
         hash,
         now
     );
-    Ok(row.fetch_optional(db).await?.map(|row| Caller {
-        name: row.caller,
-        role: Role::parse(&row.role).unwrap_or(Role::Reporter),
-        namespaces: row.namespaces.map(Into::into),
-        way: if row.way == "key" { Way::Key } else { Way::Oidc },
-        token: None,
+    Ok(row.fetch_optional(db).await?.map(|row| {
+        let role = Role::parse(&row.role).unwrap_or(Role::Reporter);
+        let way = if row.way == "key" { Way::Key } else { Way::Oidc };
+        Caller::known(row.caller, role, row.namespaces.map(Into::into), way)
     }))
 }
 

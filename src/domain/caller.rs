@@ -1,6 +1,6 @@
 //! Who calls, and what they may do.
 
-use crate::evidence::redact;
+use super::Actor;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -72,13 +72,21 @@ pub struct Caller {
     pub way: Way,
     /// Their own token, for MCP servers that want it; never stored.
     pub token: Option<SecretString>,
+    /// The id of their request; empty when there is none.
+    pub request: String,
 }
 
 impl Caller {
+    /// Somebody who showed who they are, without a token of their own.
+    #[must_use]
+    pub fn known(name: String, role: Role, namespaces: Option<Arc<[String]>>, way: Way) -> Self {
+        Self { name, role, namespaces, way, token: None, request: String::new() }
+    }
+
     /// Who calls where nobody has to say who they are: may do everything.
     #[must_use]
     pub fn anyone() -> Self {
-        Self { name: "user".to_owned(), role: Role::Admin, namespaces: None, way: Way::Open, token: None }
+        Self::known("user".to_owned(), Role::Admin, None, Way::Open)
     }
 
     /// Somebody known from the record, without a token.
@@ -86,7 +94,7 @@ impl Caller {
     pub fn recorded(name: &str, role: &str) -> Self {
         // What cannot be read may do the least.
         let role = Role::parse(role).unwrap_or(Role::Reporter);
-        Self { name: name.to_owned(), role, namespaces: None, way: Way::Open, token: None }
+        Self::known(name.to_owned(), role, None, Way::Open)
     }
 
     /// Whether they may have to do with a namespace.
@@ -95,11 +103,17 @@ impl Caller {
         self.namespaces.as_ref().is_none_or(|bound| bound.iter().any(|known| known == namespace))
     }
 
-    /// Who is named as the author of something: they themselves; what they say where nobody has to show who they are.
+    /// They, in this request.
     #[must_use]
-    pub fn author(&self, said: Option<String>) -> String {
+    pub fn actor(&self) -> Actor {
+        self.named(None)
+    }
+
+    /// The same by a name: their own; what they say where nobody has to show who they are.
+    #[must_use]
+    pub fn named(&self, said: Option<String>) -> Actor {
         let said = said.filter(|_| self.way == Way::Open);
-        redact::plain(&said.unwrap_or_else(|| self.name.clone()))
+        Actor::new(said.unwrap_or_else(|| self.name.clone()), self.request.clone())
     }
 }
 
@@ -140,12 +154,7 @@ impl ApiKey {
     /// Whoever calls with it.
     #[must_use]
     pub fn caller(&self) -> Caller {
-        Caller {
-            name: format!("key:{}", self.name),
-            role: self.role,
-            namespaces: self.namespaces.clone().map(Into::into),
-            way: Way::Key,
-            token: None,
-        }
+        let namespaces = self.namespaces.clone().map(Into::into);
+        Caller::known(format!("key:{}", self.name), self.role, namespaces, Way::Key)
     }
 }

@@ -1,6 +1,7 @@
 //! The plain types everything else speaks in: no I/O, no foreign wire formats, no clock.
 
 mod approval;
+mod audit;
 mod caller;
 mod conversation;
 mod definition;
@@ -17,9 +18,11 @@ pub mod recognition;
 mod report;
 mod resolution;
 mod run;
+mod text;
 mod tool;
 
 pub use approval::{Approval, ApprovalState, call_hash};
+pub use audit::{Actor, AuditAction, AuditEvent, AuditOutcome, SERVICE};
 pub use caller::{ApiKey, Caller, Role, Way};
 pub use conversation::{Citation, Conversation, ConversationMessage};
 pub use definition::{Change, Definition};
@@ -34,4 +37,5 @@ pub use reader::{Reader, withheld};
 pub use report::{Failure, Report, ReportStatus, Step, StepName};
 pub use resolution::{Resolution, Verdict};
 pub use run::{Budget, Run, StopReason, ToolCallRecord};
+pub use text::{cut, hash};
 pub use tool::{Access, ToolCalls, ToolSpec, each_text, sorted};

@@ -4,6 +4,7 @@ use super::Usage;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -42,8 +43,21 @@ impl Default for Budget {
 }
 
 /// Why a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    ToSchema,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum StopReason {
     /// The finishing tool was called with good arguments.
     Submitted,
@@ -66,33 +80,10 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Submitted,
-        Self::Answered,
-        Self::Turns,
-        Self::Tokens,
-        Self::Budget,
-        Self::WallTime,
-        Self::ContextTooLong,
-        Self::ModelFailed,
-        Self::Cancelled,
-    ];
-
     /// Stable name, as stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Submitted => "submitted",
-            Self::Answered => "answered",
-            Self::Turns => "turns",
-            Self::Tokens => "tokens",
-            Self::Budget => "budget",
-            Self::WallTime => "wall_time",
-            Self::ContextTooLong => "context_too_long",
-            Self::ModelFailed => "model_failed",
-            Self::Cancelled => "cancelled",
-        }
+        self.into()
     }
 }
 
@@ -120,8 +111,8 @@ pub struct Run {
     pub id: Uuid,
     /// Model's name or `rules`.
     pub analyst: String,
-    /// Why it ended: a [`StopReason`]'s name.
-    pub stop_reason: String,
+    /// Why it ended.
+    pub stop_reason: StopReason,
     /// What to know about the end, when there is more to say.
     pub detail: Option<String>,
     /// Completions.

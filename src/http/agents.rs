@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::chat;
 use crate::clock;
 use crate::db::agents;
-use crate::domain::{Caller, Profile, Prompt};
+use crate::domain::{AuditAction, Caller, Profile, Prompt};
 use crate::evidence::redact::Redactor;
 use axum::Json;
 use axum::body::Bytes;
@@ -146,7 +146,7 @@ pub async fn remove(
     if !agents::remove(&app.pool, known.id).await? {
         return Err(missing("agent"));
     }
-    record(&app, &caller.name, "agent.delete", ("agent", &known.name)).await;
+    record(&app, &caller, AuditAction::AgentDelete, ("agent", &known.name)).await;
     tracing::info!(agent = known.name, "an agent was removed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -179,7 +179,7 @@ async fn put(app: &App, caller: &Caller, profile: Profile) -> Result<Profile, Pr
         let detail = format!("there is another agent called `{}`", profile.name);
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
-    record(app, &caller.name, "agent.store", ("agent", &profile.name)).await;
+    record(app, caller, AuditAction::AgentStore, ("agent", &profile.name)).await;
     tracing::info!(agent = profile.name, "an agent was stored");
     Ok(profile)
 }

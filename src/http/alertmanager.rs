@@ -108,7 +108,7 @@ pub async fn hear(
         let submission = submission(&alert).and_then(|submission| {
             let namespace = &submission.failure.namespace;
             if caller.may_touch(namespace) {
-                return Ok(Submission { caller: caller.name.clone(), ..submission });
+                return Ok(Submission { caller: caller.actor(), ..submission });
             }
             let refused = format!("{} may not report failures of the namespace `{namespace}`", caller.name);
             Err(foreign.insert(refused).clone())

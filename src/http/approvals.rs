@@ -8,8 +8,8 @@ use crate::app::App;
 use crate::chat::{self, Choice, Decision, Link, NotDecided};
 use crate::clock;
 use crate::db::approvals::{self, Filter};
-use crate::db::audit::{self, Deed};
-use crate::domain::{Approval, ApprovalState, Caller, Reader};
+use crate::db::audit;
+use crate::domain::{Approval, ApprovalState, AuditAction, AuditEvent, Caller, Reader};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -200,15 +200,9 @@ pub async fn links(
         let detail = "links are not made: `chat.link_secret` and `server.public_url` have to be set";
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
-    let detail = format!("issued to {issued_to}");
-    let deed = Deed {
-        actor: &caller.name,
-        action: "approval.link",
-        object: ("approval", &id),
-        outcome: "done",
-        detail: &detail,
-    };
-    audit::add(&app.pool, &deed, clock::now()).await?;
+    let event = AuditEvent::new(&caller.actor(), AuditAction::ApprovalLink, clock::now());
+    let event = event.on("approval", &id).detail(format!("issued to {issued_to}"));
+    audit::add(&app.pool, &event).await?;
     Ok(Json(Links { approve, deny, issued_to, expires_at: approval.expires_at }))
 }
 
@@ -226,7 +220,7 @@ fn decision(caller: &Caller, mut fields: Fields) -> Result<Decision, Problem> {
     if note.as_ref().is_some_and(|note| note.len() > MAX_NOTE) {
         fields.error("note", format!("is longer than {MAX_NOTE} bytes"));
     }
-    let author = caller.author(fields.optional("author", Shape::Line(100)));
+    let author = caller.named(fields.optional("author", Shape::Line(100)));
     fields.finish()?;
     Ok(Decision { choice, author, caller: Some(caller.clone()), note, link: None })
 }

@@ -5,14 +5,13 @@ use super::problem::Problem;
 use super::reports::{bad_query, cut, page_size};
 use crate::app::App;
 use crate::clock;
-use crate::db::audit::{self, Deed, Entry, Filter};
-use crate::journal::Journal;
+use crate::db::audit::{self, Entry, Filter};
+use crate::domain::{AuditAction, AuditEvent, AuditOutcome, Caller};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -22,19 +21,6 @@ use uuid::Uuid;
 
 /// Rows of an export that are read at once.
 const EXPORTED: i64 = 1_000;
-/// Longest id of a request.
-const MAX_TRACE: usize = 128;
-
-/// How something ended.
-#[derive(ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[expect(dead_code, reason = "describes a parameter, which is checked by its description")]
-enum Ended {
-    Done,
-    Failed,
-    Refused,
-    Stopped,
-}
 
 /// How the record is narrowed and paged.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -53,7 +39,7 @@ pub struct AuditQuery {
     /// Only what has to do with this id: as what it was done to, as trace or as run.
     about: Option<String>,
     /// Only what ended like this.
-    #[param(inline, value_type = Option<Ended>)]
+    #[param(inline, value_type = Option<AuditOutcome>)]
     outcome: Option<String>,
     /// Not before then (RFC 3339).
     #[serde(default, deserialize_with = "time")]
@@ -84,27 +70,19 @@ pub struct AuditPage {
     next: Option<i64>,
 }
 
-/// Puts on record what somebody did here. What was done stays done when it cannot be written down; the log says so then.
-pub(crate) async fn record(app: &App, actor: &str, action: &str, object: (&str, &str)) {
-    let deed = Deed { actor, action, object, outcome: "done", detail: "" };
-    if let Err(error) = audit::add(&app.pool, &deed, clock::now()).await {
-        let (kind, name) = object;
+/// Puts on record what somebody did to something of this kind and name. What was done stays done when it cannot be written down; the
+/// log says so then.
+pub(crate) async fn record(
+    app: &App,
+    caller: &Caller,
+    action: AuditAction,
+    (kind, name): (&'static str, &str),
+) {
+    let event = AuditEvent::new(&caller.actor(), action, clock::now()).on(kind, name);
+    if let Err(error) = audit::add(&app.pool, &event).await {
+        let (actor, action) = (&caller.name, <&str>::from(action));
         tracing::error!(%error, actor, action, kind, name, "what was done cannot be put on record");
     }
-}
-
-/// What a request does is found by its id; the tools it calls itself go on record with its end.
-pub(super) async fn traced(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-    // A client may name its request; what does not look like a name is none.
-    let id = if id.len() <= MAX_TRACE { id } else { "" };
-    Journal::new("regreen", id)
-        .of(async {
-            let response = next.run(request).await;
-            audit::flush(&app.pool).await;
-            response
-        })
-        .await
 }
 
 /// What was done, newest first.

@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::auth::{self, Credentials, Unknown};
 use crate::domain::{Caller, Role};
 use crate::evidence::redact;
+use crate::telemetry;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -18,6 +19,34 @@ use std::sync::Arc;
 
 /// The pages' cookie: the prefix has browsers keep it to this host, and to encrypted connections.
 pub(crate) const COOKIE: &str = "__Host-regreen";
+
+/// Longest id of a request that goes on record.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The id of a request; empty where a client's does not look like one.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
+impl RequestId {
+    fn of(headers: &HeaderMap) -> Self {
+        let id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+        Self(if id.len() <= MAX_REQUEST_ID { id.to_owned() } else { String::new() })
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestId {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(&parts.headers))
+    }
+}
+
+/// Lines of the log name the request that they belong to.
+pub(super) async fn named(request: Request, next: Next) -> Response {
+    let RequestId(id) = RequestId::of(request.headers());
+    telemetry::named(id, next.run(request)).await
+}
 
 /// What was found out about who calls.
 #[derive(Clone)]
@@ -57,6 +86,8 @@ pub(super) async fn enter(State(app): State<Arc<App>>, mut request: Request, nex
         Err(refused) if app.auth.is_on() => Err(refused),
         Err(_) => Ok(Caller::anyone()),
     };
+    let RequestId(id) = RequestId::of(request.headers());
+    let entered = entered.map(|caller| Caller { request: id, ..caller });
     request.extensions_mut().insert(Entered(entered.clone()));
     match entered {
         Ok(caller) => {

@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
 use crate::db::{runs, turns};
 use crate::domain::{Approval, Caller, ConversationMessage, Reader, ToolCallRecord, Usage};
+use crate::evidence::redact;
 use crate::live::{Answer, Happened};
 use axum::Json;
 use axum::body::Bytes;
@@ -101,7 +102,7 @@ fn question(caller: Caller, mut fields: Fields) -> Result<Ask, Problem> {
     }
     let (conversation, agent, incident) =
         (fields.id("conversation_id"), fields.id("agent_id"), fields.id("incident_id"));
-    let author = caller.author(fields.optional("author", Shape::Line(100)));
+    let author = redact::plain(&caller.named(fields.optional("author", Shape::Line(100))).name);
     fields.finish()?;
     Ok(Ask { message, conversation, agent, incident, caller, author, ..Ask::default() })
 }

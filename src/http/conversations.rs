@@ -8,12 +8,13 @@ use super::search::limit;
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals;
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::conversations::{self, Filter};
 use crate::db::evidence::{self, Owner};
 use crate::db::runs;
 use crate::domain::{
-    Approval, Caller, Conversation, ConversationMessage, EvidenceSummary, Reader, Role, Run,
+    Approval, AuditAction, AuditEvent, Caller, Conversation, ConversationMessage, EvidenceSummary, Reader,
+    Role, Run,
 };
 use crate::evidence::redact::Redactor;
 use crate::knowledge::SaidBefore;
@@ -228,15 +229,8 @@ pub async fn remove(
     if !conversations::remove(&mut *transaction, id).await? {
         return Err(missing("conversation"));
     }
-    let row = id.to_string();
-    let deed = Deed {
-        actor: &caller.name,
-        action: "conversation.delete",
-        object: ("conversation", &row),
-        outcome: "done",
-        detail: "",
-    };
-    audit::add(&mut *transaction, &deed, clock::now()).await?;
+    let event = AuditEvent::new(&caller.actor(), AuditAction::ConversationDelete, clock::now());
+    audit::add(&mut *transaction, &event.on("conversation", id)).await?;
     transaction.commit().await?;
     if let Some(run) = running {
         super::chat::stop_now(&app, run).await?;

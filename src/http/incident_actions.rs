@@ -48,7 +48,7 @@ async fn known(app: &App, caller: &Caller, id: Uuid) -> Result<Incident, Problem
 }
 
 async fn close(app: &App, caller: &Caller, id: Uuid) -> Result<(), Problem> {
-    let said = Said::only(Verdict::Closed, caller.author(None), "person");
+    let said = Said::only(Verdict::Closed, caller.actor(), "person");
     app.knowledge.resolve(id, said).await?.map(|_| ()).ok_or_else(|| missing("incident"))
 }
 
@@ -86,7 +86,7 @@ pub async fn reopen(
 ) -> Result<Json<Incident>, Problem> {
     let id = known_id(&id)?;
     known(&app, &caller, id).await?;
-    match app.knowledge.reopen(id, &caller.author(None)).await? {
+    match app.knowledge.reopen(id, caller.actor()).await? {
         Reopened::Open(incident) => Ok(Json(*incident)),
         Reopened::Missing => Err(missing("incident")),
         Reopened::IsOpen => Err(Problem::new(StatusCode::CONFLICT, "the incident is open")),
@@ -115,7 +115,7 @@ pub async fn investigate(
 ) -> Result<(StatusCode, Json<Report>), Problem> {
     let id = known_id(&id)?;
     known(&app, &caller, id).await?;
-    queued(triage::investigate_again(&app.pool, id, &caller.author(None)).await?, "incident")
+    queued(triage::investigate_again(&app.pool, id, &caller.actor()).await?, "incident")
 }
 
 /// Resolve many incidents. Those that are resolved already are skipped.

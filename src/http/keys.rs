@@ -107,7 +107,7 @@ fn wanted(caller: Caller, mut fields: Fields) -> Result<NewKey, Problem> {
         }
     }
     fields.finish()?;
-    Ok(NewKey { name, role, namespaces, expires_in, by: caller.name })
+    Ok(NewKey { name, role, namespaces, expires_in, by: caller.actor() })
 }
 
 /// Takes a key back, by its id or name. Whoever is logged in with it is logged out.
@@ -118,7 +118,7 @@ pub async fn revoke(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    auth::revoke_key(&app.pool, &id, &caller.name)
+    auth::revoke_key(&app.pool, &id, &caller.actor())
         .await?
         .ok_or_else(|| missing("key that could be revoked"))?;
     Ok(StatusCode::NO_CONTENT)

@@ -8,10 +8,10 @@ use super::reports::missing;
 use crate::app::App;
 use crate::clock;
 use crate::config::{Mistake, process_env};
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::{definitions, servers};
-use crate::domain::Caller;
 use crate::domain::policy::{Asker, Decision, Place};
+use crate::domain::{AuditAction, AuditEvent, Caller};
 use crate::mcp::{ServerStatus, ToolListed};
 use axum::Json;
 use axum::body::Bytes;
@@ -165,7 +165,7 @@ pub async fn add(
     }
     transaction.commit().await?;
     app.sync_servers().await?;
-    record(&app, &caller.name, "mcp_server.add", ("mcp_server", &server.name)).await;
+    record(&app, &caller, AuditAction::McpServerAdd, ("mcp_server", &server.name)).await;
     tracing::info!(server = server.name, "an MCP server was added");
     detail(&app, &server.name).map(|detail| (StatusCode::CREATED, Json(detail)))
 }
@@ -190,7 +190,7 @@ pub async fn remove(
     if !gone {
         return Err(missing("MCP server"));
     }
-    record(&app, &caller.name, "mcp_server.delete", ("mcp_server", &name)).await;
+    record(&app, &caller, AuditAction::McpServerDelete, ("mcp_server", &name)).await;
     tracing::info!(server = name, "an MCP server was removed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -249,10 +249,8 @@ pub async fn confirm(
         );
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
-    let object = format!("{name} {tool}");
-    let object = ("tool", object.as_str());
-    let deed = Deed { actor: by, action: "tool.confirm", object, outcome: "done", detail: &hash };
-    audit::add(&mut *transaction, &deed, now).await?;
+    let event = AuditEvent::new(&caller.actor(), AuditAction::ToolConfirm, now);
+    audit::add(&mut *transaction, &event.on("tool", format!("{name} {tool}")).detail(hash)).await?;
     transaction.commit().await?;
     app.mcp.review().await;
     tracing::info!(server = name, tool, "a changed definition of a tool was confirmed");
@@ -270,7 +268,7 @@ pub async fn reconnect(
     if !app.mcp.reconnect(&name) {
         return Err(missing("MCP server"));
     }
-    record(&app, &caller.name, "mcp_server.reconnect", ("mcp_server", &name)).await;
+    record(&app, &caller, AuditAction::McpServerReconnect, ("mcp_server", &name)).await;
     detail(&app, &name).map(|detail| (StatusCode::ACCEPTED, Json(detail)))
 }
 

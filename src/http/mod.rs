@@ -241,7 +241,7 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
             HeaderValue::from_static("nosniff"),
         ))
         .layer(from_fn_with_state(templates, web::made_of))
-        .layer(from_fn_with_state(app, audit::traced))
+        .layer(from_fn(caller::named))
         .layer(from_fn(metrics::count))
         .layer(from_fn(trace::traced))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))

@@ -165,7 +165,7 @@ async fn take_from(app: &App, caller: Caller, submission: Submission) -> Result<
         let detail = format!("{} may not report failures of the namespace `{namespace}`", caller.name);
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
-    take(app, Submission { caller: caller.name, ..submission }).await
+    take(app, Submission { caller: caller.actor(), ..submission }).await
 }
 
 /// Stores it, when there is room.
@@ -198,7 +198,7 @@ async fn room<'a>(app: &'a App, submission: &Submission) -> Result<Option<Incomi
         return Ok(Some(incoming));
     }
     if let Some(key) = &submission.idempotency_key
-        && db::soon(reports::by_key(&app.pool, &submission.caller, key)).await?.is_some()
+        && db::soon(reports::by_key(&app.pool, &submission.caller.name, key)).await?.is_some()
     {
         return Ok(None);
     }

@@ -65,10 +65,8 @@ fn said(caller: &Caller, mut fields: Fields) -> Result<Said, Problem> {
     let cause = fields.optional("cause", Shape::Text);
     let fix = fields.optional("fix", Shape::Text);
     let link = fields.optional("link", Shape::Url);
-    let author = match caller.way {
-        Way::Open => fields.required("author", Shape::Line(200)),
-        _ => caller.name.clone(),
-    };
+    let said = (caller.way == Way::Open).then(|| fields.required("author", Shape::Line(200)));
+    let author = caller.named(said);
     for (field, text) in [("cause", &cause), ("fix", &fix)] {
         if text.as_ref().is_some_and(|text| text.len() > MAX_TEXT) {
             fields.error(field, format!("is longer than {MAX_TEXT} bytes"));

@@ -28,7 +28,7 @@ pub async fn retry(
     if !known.is_some_and(|report| caller.may_touch(&report.failure.namespace)) {
         return Err(missing("report"));
     }
-    queued(triage::retry(&app.pool, id, &caller.author(None)).await?, "report")
+    queued(triage::retry(&app.pool, id, &caller.actor()).await?, "report")
 }
 
 /// What came of it, as an answer.

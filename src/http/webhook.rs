@@ -4,7 +4,8 @@ use super::problem::Problem;
 use crate::app::App;
 use crate::config::Tracker;
 use crate::db::resolutions;
-use crate::domain::Verdict;
+use crate::domain::{Actor, Verdict};
+use crate::http::caller::RequestId;
 use crate::knowledge::Said;
 use axum::Json;
 use axum::body::Bytes;
@@ -82,6 +83,7 @@ pub struct Heard {
         (status = 503, description = "The database is away", body = Problem)))]
 pub async fn hear(
     State(app): State<Arc<App>>,
+    request: RequestId,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Heard>, Problem> {
@@ -123,7 +125,7 @@ pub async fn hear(
         return ignored;
     }
     let delivery = header(["x-gitea-delivery", "x-github-delivery"]);
-    let Some(said) = said(&kind, &event, tracker, delivery) else { return ignored };
+    let Some(said) = said(&kind, &event, (tracker, request), delivery) else { return ignored };
     let Some((incident, _)) = resolutions::incident_of_issue(&app.pool, event.issue.number).await? else {
         return ignored;
     };
@@ -133,10 +135,16 @@ pub async fn hear(
 }
 
 /// What the event says about the incident; `None` when nothing that matters, or when we said it ourselves.
-fn said(kind: &str, event: &Event, tracker: &Tracker, delivery: Option<String>) -> Option<Said> {
+fn said(
+    kind: &str,
+    event: &Event,
+    (tracker, RequestId(request)): (&Tracker, RequestId),
+    delivery: Option<String>,
+) -> Option<Said> {
+    let login: String = event.sender.login.chars().take(200).collect();
     let base = Said {
         delivery: delivery.map(|id| format!("{}/{}:{id}", tracker.owner, tracker.repo)),
-        ..Said::only(Verdict::Closed, event.sender.login.chars().take(200).collect(), "tracker")
+        ..Said::only(Verdict::Closed, Actor::new(login, request), "tracker")
     };
     match (kind, event.action.as_str(), &event.comment) {
         ("issues", "closed", _) => {

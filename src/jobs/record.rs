@@ -3,7 +3,8 @@
 use crate::app::App;
 use crate::auth::LeftOut;
 use crate::clock;
-use crate::db::audit::{self, Deed, Head};
+use crate::db::audit::{self, Head};
+use crate::domain::{Actor, AuditAction, AuditEvent, AuditOutcome};
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,14 +59,9 @@ async fn put_down_refusals(app: &App, now: Option<DateTime<Utc>>) {
     let Some(LeftOut { since, count }) = app.auth.refusals.end(now) else { return };
     let since = since.format("%Y-%m-%d %H:%M:%S UTC");
     let detail = format!("{count} more within a minute of {since}, without a row of their own");
-    let deed = Deed {
-        actor: "unknown",
-        action: "login",
-        object: ("session", ""),
-        outcome: "refused",
-        detail: &detail,
-    };
-    if let Err(error) = audit::add(&app.pool, &deed, clock::now()).await {
+    let event = AuditEvent::new(&Actor::new("unknown", ""), AuditAction::Login, clock::now());
+    let event = event.on("session", "").outcome(AuditOutcome::Refused).detail(detail);
+    if let Err(error) = audit::add(&app.pool, &event).await {
         tracing::error!(%error, count, "log-ins that were refused cannot be put on record");
     }
 }

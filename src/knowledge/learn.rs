@@ -5,11 +5,11 @@ use super::Knowledge;
 use super::chunk::{Chunk, chunks};
 use super::read::{Document, Layout};
 use crate::clock;
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::conversations::{self, NewMessage};
 use crate::db::documents::{self, NewDocument, Realm};
 use crate::db::{incidents, merges, queue, resolutions};
-use crate::domain::{Diagnosis, Failure, Incident, IncidentStatus, Resolution, Verdict};
+use crate::domain::{Actor, AuditEvent, Diagnosis, Failure, Incident, IncidentStatus, Resolution, Verdict};
 use crate::evidence::redact::{self, Redactor};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown;
@@ -48,8 +48,8 @@ pub struct Said {
     pub fix: Option<String>,
     /// Where it was done.
     pub link: Option<String>,
-    /// Who.
-    pub author: String,
+    /// Who, in which request.
+    pub author: Actor,
     /// `person`, `tracker` or `chat`.
     pub origin: &'static str,
     /// Identifies the tracker's event, which may come twice.
@@ -74,7 +74,7 @@ pub enum Reopened {
 impl Said {
     /// A verdict and no more.
     #[must_use]
-    pub fn only(verdict: Verdict, author: String, origin: &'static str) -> Self {
+    pub fn only(verdict: Verdict, author: Actor, origin: &'static str) -> Self {
         Self { verdict, cause: None, fix: None, link: None, author, origin, delivery: None }
     }
 }
@@ -137,7 +137,7 @@ impl Knowledge {
             cause: clean(said.cause),
             fix: clean(said.fix),
             link: clean(said.link),
-            author: clean(Some(said.author)).unwrap_or_default(),
+            author: clean(Some(said.author.name)).unwrap_or_default(),
             origin: said.origin.to_owned(),
             created_at: now,
         };
@@ -153,15 +153,9 @@ impl Knowledge {
         let message = NewMessage::of_program("user", &resolution.author, &text);
         self.converse(&mut *transaction, (incident, &known.title), &[message], now).await?;
         queue::add_index(&mut *transaction).await?;
-        let (action, row) = (format!("incident.{}", resolution.verdict.as_str()), incident.to_string());
-        let deed = Deed {
-            actor: &resolution.author,
-            action: &action,
-            object: ("incident", &row),
-            outcome: "done",
-            detail: &format!("origin: {}", resolution.origin),
-        };
-        audit::add(&mut *transaction, &deed, now).await?;
+        let actor = Actor::new(resolution.author.clone(), said.author.trace);
+        let event = AuditEvent::new(&actor, resolution.verdict.into(), now).on("incident", incident);
+        audit::add(&mut *transaction, &event.detail(format!("origin: {}", resolution.origin))).await?;
         Ok(Some(resolution))
     }
 
@@ -169,7 +163,7 @@ impl Knowledge {
     ///
     /// # Errors
     /// The database is away.
-    pub async fn reopen(&self, incident: Uuid, author: &str) -> sqlx::Result<Reopened> {
+    pub async fn reopen(&self, incident: Uuid, author: Actor) -> sqlx::Result<Reopened> {
         let now = clock::now();
         let mut transaction = self.pool.begin().await?;
         incidents::lock(&mut *transaction, incident).await?;
@@ -186,7 +180,7 @@ impl Knowledge {
             return Ok(Reopened::CameBack(other.id));
         }
         incidents::reopen(&mut *transaction, incident).await?;
-        let said = Said::only(Verdict::Reopened, author.to_owned(), "person");
+        let said = Said::only(Verdict::Reopened, author, "person");
         self.note(&mut transaction, &known, said, now).await?;
         let open = incidents::get(&mut *transaction, incident).await?;
         transaction.commit().await?;

@@ -3,10 +3,10 @@
 use super::Request;
 use super::count::request_tokens;
 use super::failure::Attempt;
-use super::openai::OpenAiSettings;
 use super::stream::Assembly;
 use super::{Completion, ModelError};
 use crate::budget::{Expected, NotLet, Ticket};
+use crate::config::ModelEndpoint;
 use crate::domain::Usage;
 use crate::evidence::tokens;
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub(super) struct Meter<'a> {
 impl<'a> Meter<'a> {
     /// Asks whether the request may be sent. `body` is what is sent.
     pub(super) async fn enter(
-        settings: &OpenAiSettings,
+        settings: &ModelEndpoint,
         request: &'a Request,
         body: &Value,
     ) -> Result<Self, Attempt> {
@@ -33,7 +33,7 @@ impl<'a> Meter<'a> {
                 // Counting takes as long as a hundred estimates, and only limits need it.
                 let prompt = if account.is_limited() { request_tokens(request) } else { estimated(body) };
                 let expected = Expected {
-                    model: &settings.model,
+                    model: &settings.name,
                     prompt,
                     answer: settings.max_output_tokens,
                     longest: settings.request_timeout,

@@ -3,6 +3,7 @@
 //! Prompts are left to the use cases; retries and wire tolerance are dealt with here.
 
 mod as_text;
+mod ask;
 mod count;
 mod embeddings;
 mod failure;
@@ -16,10 +17,11 @@ mod stream;
 mod wire;
 pub(crate) mod written;
 
+pub use ask::{ask, request_hash};
 pub(crate) use count::{message_tokens, tool_tokens};
 pub use embeddings::EmbeddingClient;
 pub use learned::{Experience, Learned};
-pub use openai::{OpenAi, OpenAiSettings, Probed};
+pub use openai::{OpenAi, Probed};
 pub use rules::Rules;
 
 use crate::budget::Account;

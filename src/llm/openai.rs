@@ -7,6 +7,7 @@ use super::meter::Meter;
 use super::order::InOrder;
 use super::wire;
 use super::{Choice, Completion, Heard, Listener, Model, ModelError, Request};
+use crate::config::ModelEndpoint;
 use crate::domain::ToolCalls;
 use crate::telemetry::trace;
 use async_openai::Client;
@@ -29,34 +30,9 @@ const MAX_ANSWER: usize = 8 << 20;
 /// Longest pause between attempts, also when the endpoint asks for more.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// Where and how to ask.
-#[derive(Debug, Clone)]
-pub struct OpenAiSettings {
-    /// With or without a trailing `/v1`.
-    pub base_url: String,
-    /// Sent as a bearer token.
-    pub api_key: Option<SecretString>,
-    /// Model to ask for.
-    pub model: String,
-    /// How it calls tools.
-    pub tool_calls: ToolCalls,
-    /// Sampling temperature.
-    pub temperature: Option<f32>,
-    /// Longest answer in tokens.
-    pub max_output_tokens: Option<u32>,
-    /// Longest time for one attempt.
-    pub request_timeout: Duration,
-    /// Longest silence within an answer.
-    pub idle_timeout: Duration,
-    /// Attempts per request.
-    pub max_attempts: u32,
-    /// First pause; doubles, with full jitter.
-    pub backoff_base: Duration,
-}
-
 /// The endpoint as a model.
 pub struct OpenAi {
-    settings: OpenAiSettings,
+    settings: ModelEndpoint,
     client: Client<OpenAIConfig>,
     learned: Arc<Learned>,
 }
@@ -64,8 +40,8 @@ pub struct OpenAi {
 impl OpenAi {
     /// Builds the client; nothing is sent yet. `learned` is what is known of this model.
     #[must_use]
-    pub fn new(settings: OpenAiSettings, http: reqwest::Client, learned: Arc<Learned>) -> Self {
-        let config = endpoint(&settings.base_url, settings.api_key.as_ref());
+    pub fn new(settings: ModelEndpoint, http: reqwest::Client, learned: Arc<Learned>) -> Self {
+        let config = endpoint(&settings.url, settings.api_key.as_ref());
         let service = tower::service_fn(move |factory: HttpRequestFactory| send(http.clone(), factory));
         Self { settings, client: Client::with_config(config).with_http_service(service), learned }
     }
@@ -162,7 +138,7 @@ impl OpenAi {
         }
         self.learned.calls_by(found);
         tracing::info!(
-            model = self.settings.model,
+            model = self.settings.name,
             way = found.as_str(),
             "found out how the model calls tools"
         );
@@ -202,7 +178,7 @@ impl OpenAi {
                     if attempts >= self.settings.max_attempts {
                         return Err(ModelError::Unavailable { attempts, message });
                     }
-                    let pause = pause(self.settings.backoff_base, attempts - 1, after);
+                    let pause = pause(self.settings.backoff, attempts - 1, after);
                     tracing::warn!(
                         attempt = attempts,
                         pause_ms = pause.as_millis(),
@@ -246,7 +222,7 @@ pub(super) fn endpoint(url: &str, key: Option<&SecretString>) -> OpenAIConfig {
 #[async_trait]
 impl Model for OpenAi {
     fn name(&self) -> &str {
-        &self.settings.model
+        &self.settings.name
     }
 
     async fn complete(&self, request: &Request) -> Result<Completion, ModelError> {

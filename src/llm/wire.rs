@@ -1,7 +1,7 @@
 //! The request body in the wire format of chat completions.
 
-use super::openai::OpenAiSettings;
 use super::{Choice, Request, as_text};
+use crate::config::ModelEndpoint;
 use crate::domain::{Message, ToolCalls};
 use serde_json::{Value, json};
 
@@ -32,12 +32,12 @@ impl Optional {
 }
 
 /// The body of a streaming request, without the parameters in `refused`; tools as `way` has them.
-pub(super) fn body(settings: &OpenAiSettings, request: &Request, (way, refused): (ToolCalls, u8)) -> Value {
+pub(super) fn body(settings: &ModelEndpoint, request: &Request, (way, refused): (ToolCalls, u8)) -> Value {
     let takes = |bit: u8| refused & bit == 0;
     let plain = matches!(way, ToolCalls::Schema | ToolCalls::Text);
     let messages =
         if plain { as_text::messages(request, way) } else { request.messages.iter().map(message).collect() };
-    let mut body = json!({"model": settings.model, "stream": true, "messages": messages});
+    let mut body = json!({"model": settings.name, "stream": true, "messages": messages});
     if takes(Optional::STREAM_OPTIONS) {
         body["stream_options"] = json!({"include_usage": true});
     }

@@ -3,10 +3,11 @@
 use super::failure::Failure;
 use super::listed::Listed;
 use super::oversize::MAX_MESSAGE;
+use super::recorded::RecordedCall;
 use super::server::Server;
+use crate::audit::Recorder;
 use crate::domain::Access;
 use crate::evidence::redact;
-use crate::journal;
 use crate::telemetry::trace;
 use anstream::adapter::strip_str;
 use rmcp::RoleClient;
@@ -128,9 +129,9 @@ pub(super) async fn call(
     server: &Arc<Server>,
     tool: &Listed,
     arguments: Value,
-    cancel: &CancellationToken,
+    (recorder, cancel): (&Recorder, &CancellationToken),
 ) -> Result<CallResult, CallError> {
-    let called = journal::calling(&server.config.name, &tool.name, &arguments);
+    let called = RecordedCall::begin(recorder, &server.config.name, &tool.name, &arguments);
     let result = called.of(carry_out(server, tool, arguments, cancel)).await;
     match &result {
         Ok(result) if !result.is_error => called.returned(Ok(&result.text)),

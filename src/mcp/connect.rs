@@ -187,7 +187,7 @@ async fn stdio(
         session = session => session.map_err(refused)?,
         () = &mut drain => anyhow::bail!("it ended before it was initialised"),
     };
-    super::server::detach(drain);
+    detach(drain);
     Ok(session)
 }
 
@@ -218,4 +218,10 @@ fn headers(config: &McpServer) -> anyhow::Result<HeaderMap> {
         headers.insert(name, value);
     }
     Ok(headers)
+}
+
+/// Runs to its own end beside everything else: the reader of a child's standard error ends with the child.
+#[expect(clippy::disallowed_methods, reason = "ends with the child, which ends with its session")]
+fn detach(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
 }

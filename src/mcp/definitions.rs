@@ -4,10 +4,10 @@
 use super::listed::{Listed, Unconfirmed};
 use crate::clock;
 use crate::config::{McpServer, Transport};
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::definitions::{self, Hashed, Stored};
 use crate::domain::policy::Policy;
-use crate::domain::{Access, Change};
+use crate::domain::{Access, Actor, AuditAction, AuditEvent, Change};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
@@ -90,11 +90,9 @@ impl Judge {
             (news, format!("changed: {difference}; waits for an admin's confirmation ({})", new.hash))
         };
         if is_news {
-            let object = format!("{server} {}", tool.name);
-            let object = ("tool", object.as_str());
-            let deed =
-                Deed { actor: "regreen", action: "tool.change", object, outcome: "done", detail: &detail };
-            audit::add(&mut *transaction, &deed, now).await?;
+            let event = AuditEvent::new(&Actor::service(""), AuditAction::ToolChange, now);
+            let event = event.on("tool", format!("{server} {}", tool.name)).detail(detail);
+            audit::add(&mut *transaction, &event).await?;
             tracing::warn!(
                 server,
                 tool = tool.name,

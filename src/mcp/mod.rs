@@ -12,6 +12,7 @@ mod listed;
 mod names;
 mod oversize;
 mod passthrough;
+mod recorded;
 mod server;
 mod sse;
 mod status;
@@ -25,14 +26,15 @@ pub use listed::Unconfirmed;
 pub use status::{Phase, ServerStatus};
 pub use tool::{McpTool, Offered};
 
+use crate::audit::Recorder;
 use crate::config::McpServer;
 use crate::domain::Access;
 use crate::domain::policy::{Asker, Permit, Policy, Ruling, Standing};
-use crate::journal;
 use crate::shutdown::Shutdown;
 use definitions::Judge;
 use listed::Listed;
 use passthrough::Sessions;
+use recorded::RecordedCall;
 use serde::Serialize;
 use serde_json::Value;
 use server::Server;
@@ -40,6 +42,23 @@ use sqlx::PgPool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
+
+/// For whom tools are called, and where their calls are recorded.
+#[derive(Clone)]
+pub struct ToolCaller {
+    /// For whom, by what the policy decides.
+    pub asker: Arc<Asker>,
+    /// The record of the work that the calls are part of.
+    pub recorder: Recorder,
+}
+
+impl ToolCaller {
+    /// The service itself, as part of a piece of work.
+    #[must_use]
+    pub fn service(recorder: &Recorder) -> Self {
+        Self { asker: Arc::new(Asker::service()), recorder: recorder.clone() }
+    }
+}
 
 /// All servers, those of the configuration and those that were added. Cloning shares.
 #[derive(Clone)]
@@ -273,8 +292,8 @@ impl Registry {
 
     /// The tools that the policy does not forbid to those who ask.
     #[must_use]
-    pub fn offered(&self, asker: &Arc<Asker>) -> Vec<Offered> {
-        self.known(None).iter().filter_map(|tool| Offered::new(self, asker, tool)).collect()
+    pub fn offered(&self, caller: &ToolCaller) -> Vec<Offered> {
+        self.known(None).iter().filter_map(|tool| Offered::new(self, caller, tool)).collect()
     }
 
     /// What the policy says of a tool. `None` when there is no such tool.
@@ -290,16 +309,16 @@ impl Registry {
     /// There is no such tool.
     pub fn rule_on(
         &self,
-        asker: &Asker,
+        caller: &ToolCaller,
         server: &str,
         tool: &str,
         arguments: Value,
     ) -> Result<Ruling, CallError> {
         let found = self.find(server, tool).ok_or_else(|| unknown(server, tool))?;
         let wanted = arguments.clone();
-        let ruling = self.policy().rule_on(asker, &found.target(), arguments);
+        let ruling = self.policy().rule_on(&caller.asker, &found.target(), arguments);
         if let Ruling::Denied(denied) = &ruling {
-            journal::calling(server, tool, &wanted).refused(&denied.to_string());
+            RecordedCall::begin(&caller.recorder, server, tool, &wanted).refused(&denied.to_string());
         }
         Ok(ruling)
     }
@@ -316,11 +335,16 @@ impl Registry {
         &self.judge.policy
     }
 
-    /// Makes a call that the policy permits.
+    /// Makes a call that the policy permits, as part of a piece of work.
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn call(&self, permit: Permit, cancel: CancellationToken) -> Result<CallResult, CallError> {
+    pub async fn call(
+        &self,
+        permit: Permit,
+        recorder: &Recorder,
+        cancel: CancellationToken,
+    ) -> Result<CallResult, CallError> {
         let (server, tool) = (permit.server(), permit.tool());
         let found = self.server(server).ok_or_else(|| unknown(server, tool))?;
         let listed = found.tools().iter().find(|listed| listed.name == tool).cloned();
@@ -329,7 +353,7 @@ impl Registry {
             return Err(CallError::Changed { server: server.to_owned(), tool: tool.to_owned() });
         }
         match permit.caller().filter(|_| found.config.passthrough) {
-            None => call::call(&found, &listed, permit.into_arguments(), &cancel).await,
+            None => call::call(&found, &listed, permit.into_arguments(), (recorder, &cancel)).await,
             Some(caller) => {
                 let opening = self.own.of(&found, caller, &self.connector, &self.shutdown);
                 let own = tokio::select! {
@@ -337,8 +361,8 @@ impl Registry {
                     () = cancel.cancelled() => return Err(CallError::Cancelled),
                 };
                 // What is told to somebody's own token is theirs: the record says that it was called.
-                journal::withhold();
-                call::call(own.server(), &listed, permit.into_arguments(), &cancel).await
+                recorder.withhold();
+                call::call(own.server(), &listed, permit.into_arguments(), (recorder, &cancel)).await
             }
         }
     }

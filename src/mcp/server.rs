@@ -17,7 +17,6 @@ use rmcp::model::{ClientRequest, PaginatedRequestParams, PingRequest, Tool};
 use rmcp::service::Peer;
 use serde_json::Value;
 use std::collections::HashSet;
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -426,10 +425,4 @@ impl Server {
         listed.hash = listed.definition().hash((&self.config.name, &self.address), name);
         Some(listed)
     }
-}
-
-/// Runs to its own end beside everything else: the reader of a child's standard error ends with the child.
-#[expect(clippy::disallowed_methods, reason = "ends with the child, which ends with its session")]
-pub(super) fn detach(task: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(task);
 }

@@ -1,11 +1,11 @@
 //! A server's tool as a model is told of it, and as the agent calls it: each call by the policy's leave.
 
-use super::Registry;
 use super::call::{CallError, CallResult};
 use super::listed::Listed;
 use super::server::Server;
+use super::{Registry, ToolCaller};
 use crate::agent::{Tool, ToolAnswer};
-use crate::domain::policy::{Asker, Decision, Ruling, Standing, Target};
+use crate::domain::policy::{Decision, Ruling, Standing, Target};
 use crate::domain::{Access, ToolSpec};
 use crate::evidence::untrusted::hidden;
 use async_trait::async_trait;
@@ -93,7 +93,7 @@ impl McpTool {
 /// A tool that somebody may call.
 pub struct Offered {
     registry: Registry,
-    asker: Arc<Asker>,
+    caller: ToolCaller,
     tool: Arc<McpTool>,
     spec: ToolSpec,
     waits: bool,
@@ -101,16 +101,16 @@ pub struct Offered {
 
 impl Offered {
     /// The tool, if the policy does not forbid it to those who ask.
-    pub(super) fn new(registry: &Registry, asker: &Arc<Asker>, tool: &Arc<McpTool>) -> Option<Self> {
-        let standing = registry.policy().standing(asker, &tool.target());
+    pub(super) fn new(registry: &Registry, caller: &ToolCaller, tool: &Arc<McpTool>) -> Option<Self> {
+        let standing = registry.policy().standing(&caller.asker, &tool.target());
         let waits = match standing.decision {
             Decision::Allow => false,
             Decision::Approve => true,
             Decision::Deny => return None,
         };
         let spec = tool.offered(&standing);
-        let (registry, asker, tool) = (registry.clone(), Arc::clone(asker), Arc::clone(tool));
-        Some(Self { registry, asker, tool, spec, waits })
+        let (registry, caller, tool) = (registry.clone(), caller.clone(), Arc::clone(tool));
+        Some(Self { registry, caller, tool, spec, waits })
     }
 
     /// Whether each call waits for a person.
@@ -130,7 +130,7 @@ impl Offered {
     /// # Errors
     /// The tool is gone.
     pub fn rule_on(&self, arguments: Value) -> Result<Ruling, CallError> {
-        self.registry.rule_on(&self.asker, self.tool.server(), self.tool.own_name(), arguments)
+        self.registry.rule_on(&self.caller, self.tool.server(), self.tool.own_name(), arguments)
     }
 }
 
@@ -165,7 +165,7 @@ impl Tool for Offered {
                 return ToolAnswer::Failed(denied.to_string());
             }
         };
-        match self.registry.call(permit, cancel).await {
+        match self.registry.call(permit, &self.caller.recorder, cancel).await {
             Ok(CallResult { text, is_error: false, .. }) => ToolAnswer::Ok(text),
             Ok(CallResult { text, .. }) => ToolAnswer::Failed(text),
             Err(error) => ToolAnswer::Failed(error.to_string()),

@@ -7,10 +7,10 @@ mod pull_request;
 use crate::app::App;
 use crate::clock;
 use crate::config::{Channel, Target};
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::notifications::{self, Notification};
 use crate::db::{incidents, queue, reports};
-use crate::domain::{FailureClass, Incident, Novelty, Report};
+use crate::domain::{Actor, AuditAction, AuditEvent, AuditOutcome, FailureClass, Incident, Novelty, Report};
 use crate::metrics::metrics;
 use message::{Item, Message};
 use reqwest::StatusCode;
@@ -170,14 +170,9 @@ async fn settle(app: &App, target: &Target, (told, untold): (usize, usize)) -> s
     let now = clock::now();
     let not = if untold == 0 { String::new() } else { format!(", {untold} not told") };
     let detail = format!("{told} told{not}");
-    let deed = Deed {
-        actor: "regreen",
-        action: "notify",
-        object: ("target", &target.name),
-        outcome: if untold == 0 { "done" } else { "failed" },
-        detail: &detail,
-    };
-    audit::add(&app.pool, &deed, now).await?;
+    let event = AuditEvent::new(&Actor::service(""), AuditAction::Notify, now).on("target", &target.name);
+    let outcome = if untold == 0 { AuditOutcome::Done } else { AuditOutcome::Failed };
+    audit::add(&app.pool, &event.outcome(outcome).detail(detail)).await?;
     notifications::prune(&app.pool, now - KEPT).await?;
     follow(app, target).await
 }

@@ -9,6 +9,7 @@ pub use otlp::Exports;
 use crate::config::{Log, Telemetry};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use std::io::IsTerminal as _;
+use tracing::Instrument as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
@@ -19,7 +20,13 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 const QUIET: [(&str, &str); 3] =
     [("rmcp", "rmcp=off"), ("sqlx", "sqlx::postgres::notice=warn"), ("tower_http", "tower_http=info")];
 /// Target of the spans that name, in each line of the log, the work it belongs to.
-pub const WORK: &str = "regreen::work";
+const WORK: &str = "regreen::work";
+/// Does work whose lines in the log name the work and its trace.
+pub async fn named<F: Future>(trace: impl AsRef<str>, work: F) -> F::Output {
+    let trace_id = trace::trace_id();
+    work.instrument(tracing::error_span!(target: WORK, "work", trace = trace.as_ref(), trace_id)).await
+}
+
 /// What sends the logs and would tell of it in the logs.
 const SENDERS: &str = "hyper=off,hyper_util=off,h2=off,reqwest=off,rustls=off,opentelemetry=off";
 

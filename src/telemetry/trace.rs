@@ -2,7 +2,7 @@
 //! that the configuration gives, ids and figures, never what a caller, a log or a model wrote. Names follow the semantic
 //! conventions of OpenTelemetry, for models and agents those of generative AI, for tools those of MCP.
 
-use crate::domain::Usage;
+use crate::domain::{AuditOutcome, Usage};
 use chrono::{DateTime, Utc};
 use opentelemetry::global;
 use opentelemetry::propagation::TextMapPropagator as _;
@@ -90,6 +90,13 @@ impl Span {
         self.set("gen_ai.usage.input_tokens", whole(usage.input_tokens));
         self.set("gen_ai.usage.cache_read.input_tokens", whole(usage.cached_tokens));
         self.set("gen_ai.usage.output_tokens", whole(usage.output_tokens));
+    }
+
+    /// It ended, maybe not as it was meant.
+    pub fn end(&self, outcome: AuditOutcome) {
+        if outcome != AuditOutcome::Done {
+            self.fail(outcome.into());
+        }
     }
 
     /// It did not work; which kind of failure, from a closed set.

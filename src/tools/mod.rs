@@ -14,8 +14,8 @@ pub use submit_diagnosis::{Briefed, NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, c
 
 use crate::agent::{Tool, ToolAnswer, Workspace};
 use crate::app::App;
-use crate::domain::policy::Asker;
 use crate::domain::{Access, ToolSpec};
+use crate::mcp::ToolCaller;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
@@ -26,18 +26,18 @@ use std::sync::Arc;
 pub fn permitted(
     app: &App,
     workspace: &Arc<Workspace>,
-    asker: &Arc<Asker>,
+    caller: &ToolCaller,
     more: Option<Arc<dyn Tool>>,
 ) -> Vec<Arc<dyn Tool>> {
     let mut tools: Vec<Arc<dyn Tool>> = vec![
         Arc::new(ReadEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchRunbooks::new(Arc::clone(&app.knowledge))),
-        Arc::new(SimilarIncidents::new(Arc::clone(&app.knowledge), asker.namespaces().cloned())),
+        Arc::new(SimilarIncidents::new(Arc::clone(&app.knowledge), caller.asker.namespaces().cloned())),
     ];
     tools.extend(more);
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
-    let foreign = app.mcp.offered(asker).into_iter().filter(|tool| !tool.waits());
+    let foreign = app.mcp.offered(caller).into_iter().filter(|tool| !tool.waits());
     let foreign = foreign.filter(|tool| !taken.contains(&tool.spec().name));
     tools.extend(foreign.map(|tool| Arc::new(tool) as Arc<dyn Tool>));
     tools

@@ -1,10 +1,10 @@
 //! What a person has done once more: a failed report, or the investigation of a cause.
 
 use crate::clock;
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::evidence::{self, Owner};
 use crate::db::{again, incidents, queue, reports};
-use crate::domain::{IncidentStatus, Reader, Report};
+use crate::domain::{Actor, AuditAction, AuditEvent, IncidentStatus, Reader, Report};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ pub enum Again {
 ///
 /// # Errors
 /// The database is away.
-pub async fn retry(pool: &PgPool, report: Uuid, by: &str) -> sqlx::Result<Again> {
+pub async fn retry(pool: &PgPool, report: Uuid, by: &Actor) -> sqlx::Result<Again> {
     let mut transaction = pool.begin().await?;
     let Some(known) = reports::get(&mut *transaction, report).await? else { return Ok(Again::Missing) };
     if !again::retry(&mut transaction, report, clock::now()).await? {
@@ -33,7 +33,8 @@ pub async fn retry(pool: &PgPool, report: Uuid, by: &str) -> sqlx::Result<Again>
             "the report is being worked on"
         }));
     }
-    queued(&mut transaction, report, (by, "report.retry", ("report", report))).await?;
+    let event = AuditEvent::new(by, AuditAction::ReportRetry, clock::now()).on("report", report);
+    queued(&mut transaction, report, event).await?;
     let report = reports::get(&mut *transaction, report).await?;
     transaction.commit().await?;
     Ok(report.map_or(Again::Missing, |report| Again::Queued(Box::new(report))))
@@ -44,7 +45,7 @@ pub async fn retry(pool: &PgPool, report: Uuid, by: &str) -> sqlx::Result<Again>
 ///
 /// # Errors
 /// The database is away.
-pub async fn investigate(pool: &PgPool, incident: Uuid, by: &str) -> sqlx::Result<Again> {
+pub async fn investigate(pool: &PgPool, incident: Uuid, by: &Actor) -> sqlx::Result<Again> {
     let mut transaction = pool.begin().await?;
     incidents::lock(&mut *transaction, incident).await?;
     let Some(known) = incidents::get(&mut *transaction, incident).await? else { return Ok(Again::Missing) };
@@ -66,20 +67,15 @@ pub async fn investigate(pool: &PgPool, incident: Uuid, by: &str) -> sqlx::Resul
     if !again::investigate(&mut transaction, report, clock::now()).await? {
         return Ok(Again::Refused("it is being investigated already"));
     }
-    queued(&mut transaction, report, (by, "incident.investigate", ("incident", incident))).await?;
+    let event = AuditEvent::new(by, AuditAction::IncidentInvestigate, clock::now()).on("incident", incident);
+    queued(&mut transaction, report, event).await?;
     let report = reports::get(&mut *transaction, report).await?;
     transaction.commit().await?;
     Ok(report.map_or(Again::Missing, |report| Again::Queued(Box::new(report))))
 }
 
 /// The report gets its job, and who asked for it is on record.
-async fn queued(
-    transaction: &mut PgConnection,
-    report: Uuid,
-    (actor, action, (kind, id)): (&str, &str, (&str, Uuid)),
-) -> sqlx::Result<()> {
+async fn queued(transaction: &mut PgConnection, report: Uuid, event: AuditEvent) -> sqlx::Result<()> {
     queue::add_triage(&mut *transaction, report).await?;
-    let (row, detail) = (id.to_string(), format!("report {report}"));
-    let deed = Deed { actor, action, object: (kind, &row), outcome: "done", detail: &detail };
-    audit::add(&mut *transaction, &deed, clock::now()).await
+    audit::add(&mut *transaction, &event.detail(format!("report {report}"))).await
 }

@@ -1,13 +1,13 @@
 //! The brief: the runbooks that may apply, what is known of failures like this one, excerpts of the evidence, the lines that runbooks
 //! recognise, and what to do, within the model's context.
 
-use super::run::Halt;
+use super::step_error::Halt;
 use crate::agent::Workspace;
 use crate::app::App;
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::config::Config;
 use crate::db::documents::Realm;
-use crate::domain::{Evidence, EvidenceKind, Failure, Incident, Message};
+use crate::domain::{Evidence, EvidenceKind, Failure, Incident, Message, hash};
 use crate::evidence::excerpt::{Log, excerpt_within};
 use crate::evidence::lines::Templates;
 use crate::evidence::signature::{NAMES_CAUSE, SignatureSet};
@@ -410,4 +410,11 @@ fn shown(
         lines_shown: excerpt.lines.len(),
         excerpt: fence.around(&excerpt.numbered()),
     })
+}
+
+/// Hash over the templates an investigation is told with.
+#[must_use]
+pub fn prompts_hash(app: &App) -> String {
+    let source = |name| app.prompts.source(name).unwrap_or_default();
+    hash(format!("{}\0{}", source("triage-system"), source("triage-brief")))
 }

@@ -1,25 +1,24 @@
 //! Collect: what every investigation needs, fetched without asking a model, redacted and stored whole.
 
-use super::arguments::{Argument, CONTAINER, NAMESPACE, POD, PREVIOUS, TAIL, fitting, takes};
+use super::arguments::{Argument, CONTAINER, NAMESPACE, POD, PREVIOUS, TAIL, takes};
+use super::calls::{Fetched, ServiceCalls};
+use super::lease::Held;
 use super::prepare::{self, Prepared, Received, prepare};
-use super::run::{Halt, unless_stopped};
+use super::step_error::{Halt, unless_stopped};
 use crate::app::App;
 use crate::blocking::BlockingError;
 use crate::clock;
+use crate::config::Cluster;
 use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::reports;
-use crate::domain::policy::{Asker, Ruling};
-use crate::domain::{Evidence, EvidenceKind, Failure, Reader, Report, StepName};
+use crate::domain::{AuditAction, Evidence, EvidenceKind, Failure, Reader, StepName, hash};
 use crate::evidence::pod::{FailedContainer, failed_container, yaml};
 use crate::evidence::redact::Redactor;
-use crate::journal::{self, Note};
-use crate::mcp::{CallError, Registry};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// What was found.
 pub(super) struct Collected {
@@ -34,26 +33,13 @@ pub(super) struct Collected {
 /// Fewest lines of a log that are asked for when more is too large.
 const LEAST_LINES: u32 = 100;
 
-/// What came of asking the cluster for something.
-pub enum Fetched {
-    /// It, as the tool says it.
-    Text(String),
-    /// The end of it, and why not all.
-    Part(String, String),
-    /// It is larger than is taken, in words.
-    TooLarge(String),
-    /// It cannot be had, and why.
-    Gap(String),
-    /// Its server does not answer.
-    Unreachable(String),
-}
-
 /// Fetches and stores; a report that was collected before is read back.
 pub(super) async fn collect(
     app: &App,
-    report: &Report,
+    held: &Held<'_>,
     cancel: &CancellationToken,
 ) -> Result<Collected, Halt> {
+    let report = held.report;
     let stored = evidence::of(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?;
     let collected = reports::steps(&app.pool, report.id).await?;
     if collected.iter().any(|step| step.name == StepName::Collect.as_str()) {
@@ -65,7 +51,7 @@ pub(super) async fn collect(
     }
     let started = Instant::now();
     let attached = stored.iter().any(|piece| piece.kind.is_log());
-    let (texts, gaps) = fetch_all(app, &report.failure, attached, cancel).await?;
+    let (texts, gaps) = fetch_all(app, held, attached, cancel).await?;
     if texts.is_empty() && !attached {
         let reason = gaps.join("; ");
         return Err(Halt::Failed(format!("there is no evidence to look at: {reason}")));
@@ -83,8 +69,10 @@ pub(super) async fn collect(
     evidence::insert(&mut *transaction, Owner::Report(report.id), &pieces, now).await?;
     let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
     reports::add_step(&mut *transaction, report.id, StepName::Collect, &detail, timing).await?;
-    journal::note(kept(report.id, proofs).detail(&detail).took(started.elapsed()));
-    audit::commit(transaction).await?;
+    let event = held.recorder.event(AuditAction::ReportCollect).on("report", report.id);
+    let event = event.data(json!({ "evidence": proofs })).detail(&*detail).took(started.elapsed());
+    held.recorder.record(event);
+    audit::commit(transaction, &held.recorder).await?;
     let fresh = pieces.into_iter().map(as_evidence);
     Ok(Collected { pieces: stored.into_iter().chain(fresh).map(Arc::new).collect(), gaps, redactor })
 }
@@ -106,7 +94,7 @@ async fn ready(app: &App, stored: Vec<Evidence>, texts: Texts) -> Result<Ready, 
         let prepared = prepare(texts, stored.len(), (&privacy, prepare::redactor(&privacy)), deadline)?;
         let pieces = &prepared.pieces;
         let proof = |piece: &NewEvidence| {
-            (format!("E{}", piece.position), json!(journal::hash(piece.stored_text().as_bytes())))
+            (format!("E{}", piece.position), json!(hash(piece.stored_text().as_bytes())))
         };
         let proofs = pieces.iter().map(proof).collect();
         let texts = pieces.iter().map(|piece| &piece.text).chain(stored.iter().map(|piece| &piece.text));
@@ -114,11 +102,6 @@ async fn ready(app: &App, stored: Vec<Evidence>, texts: Texts) -> Result<Ready, 
         Ok(Ready { stored, prepared, proofs, lines })
     });
     ready.await
-}
-
-/// That evidence was stored.
-fn kept(report: Uuid, proofs: Map<String, Value>) -> Note {
-    Note::new("report.collect", ("report", &report.to_string()), "done").data(json!({ "evidence": proofs }))
 }
 
 fn redactor(app: &App) -> Redactor {
@@ -134,10 +117,11 @@ type Texts = Vec<Received>;
 
 async fn fetch_all(
     app: &App,
-    failure: &Failure,
+    held: &Held<'_>,
     attached: bool,
     cancel: &CancellationToken,
 ) -> Result<(Texts, Vec<String>), Halt> {
+    let failure = &held.report.failure;
     let cluster = &app.config.cluster;
     if !app.config.mcp.iter().any(|server| server.name == cluster.server) {
         let gap = format!(
@@ -147,15 +131,16 @@ async fn fetch_all(
         return Ok((Vec::new(), if attached { Vec::new() } else { vec![gap] }));
     }
     let server = cluster.server.as_str();
-    let pod = fetch(&app.mcp, (server, &cluster.pod_tool), pod_arguments(failure), cancel);
-    let events = fetch(&app.mcp, (server, &cluster.events_tool), events_arguments(failure), cancel);
+    let calls = ServiceCalls::new(&app.mcp, &held.recorder, cancel);
+    let pod = calls.fetch(server, &cluster.pod_tool, pod_arguments(failure));
+    let events = calls.fetch(server, &cluster.events_tool, events_arguments(failure));
     let (pod, events) = tokio::join!(pod, events);
     let (pod, events, suspect) = unless_stopped(cancel, read(app, &failure.pod_name, pod, events)).await?;
     // What the pod shows goes before what a reporter says, so that one failure has one log, however it is reported.
     let container = suspect.name.clone().or_else(|| failure.container_name.clone());
     let log = |previous| {
         let wanted = log_arguments(failure, container.as_deref(), previous);
-        fetch_log(&app.mcp, (server, &cluster.log_tool), wanted, cluster.log_lines, cancel)
+        fetch_log(&calls, cluster, wanted)
     };
     let (current, previous) =
         tokio::join!(async { if suspect.never_started { None } else { Some(log(false).await) } }, async {
@@ -226,18 +211,13 @@ fn sort(
 }
 
 /// Asks for a log's last lines; for fewer when that is too large and the tool takes their number.
-async fn fetch_log(
-    mcp: &Registry,
-    tool: (&str, &str),
-    wanted: Vec<Argument<'_>>,
-    lines: u32,
-    cancel: &CancellationToken,
-) -> Fetched {
+async fn fetch_log(calls: &ServiceCalls<'_>, cluster: &Cluster, wanted: Vec<Argument<'_>>) -> Fetched {
+    let (server, tool, lines) = (&cluster.server, &cluster.log_tool, cluster.log_lines);
     let mut tail = lines;
     loop {
         let asked = [wanted.clone(), vec![(TAIL, json!(tail))]].concat();
-        let fetched = fetch(mcp, tool, asked, cancel).await;
-        let takes_tail = || mcp.find(tool.0, tool.1).is_some_and(|known| takes(known.schema(), TAIL));
+        let fetched = calls.fetch(server, tool, asked).await;
+        let takes_tail = || calls.mcp.find(server, tool).is_some_and(|known| takes(known.schema(), TAIL));
         match fetched {
             Fetched::TooLarge(_) if tail > LEAST_LINES && takes_tail() => tail = (tail / 4).max(LEAST_LINES),
             Fetched::Text(text) if tail < lines => {
@@ -249,41 +229,6 @@ async fn fetch_log(
             other => return other,
         }
     }
-}
-
-/// Asks a tool of the cluster's server.
-pub(super) async fn fetch(
-    mcp: &Registry,
-    (server, tool): (&str, &str),
-    wanted: Vec<Argument<'_>>,
-    cancel: &CancellationToken,
-) -> Fetched {
-    let Some(known) = mcp.find(server, tool) else {
-        let connected = mcp.is_connected(server);
-        return if connected {
-            Fetched::Gap(format!("the MCP server `{server}` has no tool `{tool}`"))
-        } else {
-            Fetched::Unreachable(format!("the MCP server `{server}` cannot be reached"))
-        };
-    };
-    let arguments = fitting(known.schema(), &wanted);
-    let permit = match mcp.rule_on(&Asker::service(), server, tool, arguments) {
-        Ok(Ruling::Allowed(permit)) => permit,
-        Ok(Ruling::Denied(denied)) => return Fetched::Gap(format!("`{tool}`: {denied}")),
-        Ok(Ruling::Waits(_)) => return Fetched::Gap(format!("`{tool}` needs a person's approval")),
-        Err(error) => return Fetched::Unreachable(error.to_string()),
-    };
-    match mcp.call(permit, cancel.clone()).await {
-        Ok(result) if result.is_error => Fetched::Gap(first_line(&result.text)),
-        Ok(result) => Fetched::Text(result.text),
-        Err(CallError::Refused { message, .. }) => Fetched::Gap(first_line(&message)),
-        Err(error @ CallError::TooLarge { .. }) => Fetched::TooLarge(error.to_string()),
-        Err(error) => Fetched::Unreachable(error.to_string()),
-    }
-}
-
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or("no reason given").chars().take(200).collect()
 }
 
 fn pod_arguments(failure: &Failure) -> Vec<Argument<'static>> {

@@ -5,11 +5,11 @@ use super::prepare::{self, Received, prepare};
 use crate::blocking::{BlockingError, BlockingPool};
 use crate::clock;
 use crate::config::Privacy;
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::reports::{self, NewReport};
 use crate::db::{self, queue};
-use crate::domain::{EvidenceKind, Failure};
+use crate::domain::{Actor, AuditAction, AuditEvent, EvidenceKind, Failure};
 use crate::evidence::redact::{self, Redactor};
 use crate::telemetry::trace;
 use sha2::{Digest as _, Sha256};
@@ -28,8 +28,8 @@ pub struct Submission {
     pub good_log: Option<String>,
     /// What the alert says that led to it.
     pub alert: Option<String>,
-    /// Who submits it, by name.
-    pub caller: String,
+    /// Who submits it, in which request.
+    pub caller: Actor,
     /// The caller's `Idempotency-Key`.
     pub idempotency_key: Option<String>,
 }
@@ -88,7 +88,7 @@ pub async fn intake(
 
 /// Whose request it is, and what it is known by.
 struct Request<'a> {
-    caller: &'a str,
+    caller: &'a Actor,
     key: Option<&'a str>,
     hash: &'a str,
 }
@@ -96,7 +96,7 @@ struct Request<'a> {
 /// What became of the submission when its key was seen before.
 async fn known(pool: &PgPool, from: &Request<'_>) -> sqlx::Result<Option<Intake>> {
     let Some(key) = from.key else { return Ok(None) };
-    let known = reports::by_key(pool, from.caller, key).await?;
+    let known = reports::by_key(pool, &from.caller.name, key).await?;
     Ok(known.map(|(id, hash)| if hash == from.hash { Intake::Repeated(id) } else { Intake::KeyReused(id) }))
 }
 
@@ -109,7 +109,7 @@ async fn store(
 ) -> sqlx::Result<Intake> {
     let id = Uuid::now_v7();
     let now = clock::now();
-    let caller = from.caller;
+    let caller = from.caller.name.as_str();
     let traceparent = trace::traceparent();
     let report = NewReport {
         id,
@@ -130,15 +130,9 @@ async fn store(
         evidence::insert(&mut *transaction, Owner::Report(id), pieces, now).await?;
     }
     queue::add_triage(&mut *transaction, id).await?;
-    let (row, detail) = (id.to_string(), format!("{}/{}", failure.namespace, failure.pod_name));
-    let deed = Deed {
-        actor: caller,
-        action: "report.accept",
-        object: ("report", &row),
-        outcome: "done",
-        detail: &detail,
-    };
-    audit::add(&mut *transaction, &deed, now).await?;
+    let event = AuditEvent::new(from.caller, AuditAction::ReportAccept, now).on("report", id);
+    let event = event.detail(format!("{}/{}", failure.namespace, failure.pod_name));
+    audit::add(&mut *transaction, &event).await?;
     transaction.commit().await?;
     Ok(Intake::Accepted(id))
 }

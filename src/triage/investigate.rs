@@ -2,11 +2,12 @@
 
 use super::brief::{self, Material};
 use super::collect::Collected;
+use super::lease::Held;
 use super::prepare;
-use super::replay::prompts_hash;
-use super::run::{Halt, Held, unless_stopped};
+use super::step_error::{Halt, unless_stopped};
 use crate::agent::{Agent, Outcome, Workspace, tools_that_fit};
 use crate::app::App;
+use crate::audit::Recorder;
 use crate::budget::Account;
 use crate::clock;
 use crate::db::evidence::{self, NewEvidence, Owner};
@@ -14,13 +15,16 @@ use crate::db::recordings::{self, Recording};
 use crate::db::usage::Purpose;
 use crate::db::{again, audit, incidents, reports, runs};
 use crate::domain::policy::Asker;
-use crate::domain::{Budget, Diagnosis, Evidence, Failure, Incident, Report, Run, StepName, StopReason};
+use crate::domain::{
+    AuditAction, AuditEvent, Budget, Diagnosis, Evidence, Failure, Incident, Report, Run, StepName,
+    StopReason, hash,
+};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown::{self, Place};
 use crate::evidence::verify::{Checked, Sources, verify_within};
-use crate::journal::{self, Note};
 use crate::knowledge::Investigated;
 use crate::llm::Model;
+use crate::mcp::ToolCaller;
 use crate::metrics::metrics;
 use crate::tools::{Briefed, SUBMIT_DIAGNOSIS, SubmitDiagnosis, checked, diagnosis, permitted};
 use serde_json::{Map, Value, json};
@@ -62,7 +66,15 @@ pub(super) async fn investigate(
     };
     let account = app.ledger.account(purpose);
     let Report { id: report, failure, .. } = held.report;
-    let work = Work { app, report: *report, failure, workspace: &workspace, material, account };
+    let work = Work {
+        app,
+        report: *report,
+        failure,
+        workspace: &workspace,
+        material,
+        account,
+        recorder: &held.recorder,
+    };
     let (mut diagnosis, mut made) = work.conclude(cancel).await?;
     defuse(&mut diagnosis, &app.config.privacy.links);
     if let Some(Made { recording, .. }) = made.last_mut() {
@@ -113,6 +125,7 @@ struct Work<'a> {
     workspace: &'a Arc<Workspace>,
     material: Material,
     account: Arc<Account>,
+    recorder: &'a Recorder,
 }
 
 impl Work<'_> {
@@ -255,7 +268,8 @@ impl Work<'_> {
         budget.result_tokens = budget.result_tokens.min(context / 8);
         // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
         let asker = Arc::new(Asker::triage(&self.failure.namespace));
-        let mut offered = permitted(app, workspace, &asker, None);
+        let caller = ToolCaller { asker, recorder: self.recorder.clone() };
+        let mut offered = permitted(app, workspace, &caller, None);
         offered.retain(|tool| tool.spec().name != SUBMIT_DIAGNOSIS);
         let (mut tools, tokens) = tools_that_fit(offered, context / 2);
         // A quarter is left for what is looked up.
@@ -269,7 +283,7 @@ impl Work<'_> {
             messages: brief.clone(),
             tools: tools.iter().map(|tool| tool.spec().clone()).collect(),
             fence: workspace.fence().mark().to_owned(),
-            prompts: prompts_hash(app),
+            prompts: brief::prompts_hash(app),
             budget,
             diagnosis: None,
         };
@@ -283,11 +297,13 @@ impl Work<'_> {
             watcher: None,
             review: None,
             account: account.cloned(),
+            recorder: self.recorder.clone(),
         };
-        let (started_at, started, mark) = (clock::now(), Instant::now(), journal::mark());
+        let (started_at, started, mark) = (clock::now(), Instant::now(), self.recorder.mark());
         let outcome = agent.run(brief, cancel).await;
         let run = app.record(model, &outcome, started_at, started);
-        journal::ran(mark, &run, ("report", &self.report.to_string()));
+        metrics().run(&run);
+        self.recorder.ran(mark, &run, ("report", &self.report.to_string()));
         Ok(Attempt { outcome, made: Made { run, recording }, runbooks })
     }
 }
@@ -327,7 +343,7 @@ async fn store(
     let mut transaction = app.pool.begin().await?;
     held.check(&mut transaction, app).await?;
     for Made { run, recording } in *made {
-        App::store_run(&mut transaction, runs::Work::Report(held.report.id), run, now).await?;
+        App::store_run(&mut transaction, runs::Work::Report(held.report.id), run, &held.recorder).await?;
         recordings::insert(&mut transaction, run.id, recording).await?;
     }
     if !added.is_empty() {
@@ -340,8 +356,8 @@ async fn store(
     reports::add_step(&mut *transaction, held.report.id, StepName::Investigate, &found, (now, elapsed))
         .await?;
     reports::add_step(&mut *transaction, held.report.id, StepName::Verify, &checked, (now, 0)).await?;
-    journal::note(diagnosed(held, incident, concluded, proofs));
-    audit::commit(transaction).await?;
+    held.recorder.record(diagnosed(held, incident, concluded, proofs));
+    audit::commit(transaction, &held.recorder).await?;
     Ok(())
 }
 
@@ -350,7 +366,7 @@ async fn added(workspace: &Workspace) -> Result<(Vec<NewEvidence>, Map<String, V
     let pieces = workspace.added();
     let added = workspace.work(move |_| {
         let added: Vec<NewEvidence> = pieces.iter().map(|piece| NewEvidence::of(piece)).collect();
-        let hash = |piece: &NewEvidence| json!(journal::hash(piece.stored_text().as_bytes()));
+        let hash = |piece: &NewEvidence| json!(hash(piece.stored_text().as_bytes()));
         let proofs = pieces.iter().zip(&added).map(|(piece, new)| (piece.label.clone(), hash(new))).collect();
         Ok((added, proofs))
     });
@@ -363,17 +379,18 @@ fn diagnosed(
     incident: &Incident,
     concluded: &Concluded<'_>,
     proofs: Map<String, Value>,
-) -> Note {
+) -> AuditEvent {
     let Concluded { diagnosis, made, started, .. } = concluded;
     let verified = diagnosis.claims.iter().filter(|claim| claim.verified).count();
     let data = json!({
         "incident": incident.id, "class": diagnosis.class.as_str(), "claims": diagnosis.claims.len(), "claims_verified": verified,
-        "diagnosis": journal::hash(serde_json::to_string(diagnosis).unwrap_or_default()), "evidence": proofs,
+        "diagnosis": hash(serde_json::to_string(diagnosis).unwrap_or_default()), "evidence": proofs,
     });
-    let mut note = Note::new("report.diagnose", ("report", &held.report.id.to_string()), "done")
+    let event = held.recorder.event(AuditAction::ReportDiagnose).on("report", held.report.id);
+    let run = made.last().map(|made| made.run.id);
+    let event = event
         .detail(format!("{} by {}", diagnosis.title, diagnosis.analyst))
         .data(data)
         .took(started.elapsed());
-    note.run = made.last().map(|made| made.run.id);
-    note
+    AuditEvent { run, ..event }
 }

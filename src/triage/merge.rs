@@ -3,18 +3,20 @@
 
 use super::issue;
 use super::recognise::recognised;
-use super::tracker;
+use super::tracker::TrackerClient;
 use crate::app::App;
+use crate::audit::Recorder;
 use crate::blocking::BlockingError;
 use crate::clock;
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::evidence::{self, Owner};
 use crate::db::fingerprints::{self, Stored};
 use crate::db::merges::{self, Takes};
 use crate::db::{again, incidents, queue, reports};
 use crate::domain::recognition::Learned;
 use crate::domain::{
-    Caller, FailureClass, Fingerprint, Incident, IncidentStatus, Reader, Report, ReportStatus,
+    Actor, AuditAction, AuditEvent, Caller, FailureClass, Fingerprint, Incident, IncidentStatus, Reader,
+    Report, ReportStatus,
 };
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -84,11 +86,12 @@ pub async fn merge(app: &App, caller: &Caller, (from, into): (Uuid, Uuid)) -> Re
     fingerprints::merge(&mut transaction, &one.fingerprint, &other.fingerprint, now).await?;
     app.knowledge.retell(&mut transaction, &[from, into]).await?;
     let detail = format!("into {into}, with {} reports", one.occurrences);
-    note(&mut transaction, (caller, "incident.merge"), from, &detail).await?;
+    let event = AuditEvent::new(&caller.actor(), AuditAction::IncidentMerge, now).on("incident", from);
+    audit::add(&mut *transaction, &event.detail(detail)).await?;
     let goes_on = incidents::get(&mut *transaction, into).await?.ok_or(MergeError::Missing("into"))?;
-    audit::commit(transaction).await?;
+    transaction.commit().await?;
     let issue = match (number, takes.issue) {
-        (Some(number), _) => Some(tell(app, &goes_on, number).await),
+        (Some(number), _) => Some(tell(app, caller, &goes_on, number).await),
         (None, true) => Some("The incident that goes on took its issue over.".to_owned()),
         (None, false) => None,
     };
@@ -132,19 +135,8 @@ async fn free(db: &mut sqlx::PgConnection, caller: &Caller, incidents: &[Uuid]) 
     Ok(())
 }
 
-async fn note(
-    db: &mut sqlx::PgConnection,
-    (caller, action): (&Caller, &str),
-    incident: Uuid,
-    detail: &str,
-) -> sqlx::Result<()> {
-    let row = incident.to_string();
-    let deed = Deed { actor: &caller.name, action, object: ("incident", &row), outcome: "done", detail };
-    audit::add(db, &deed, clock::now()).await
-}
-
 /// Says on the issue of the merged incident where it goes on. What the tracker refuses is told to the caller; the merge stands.
-async fn tell(app: &App, goes_on: &Incident, number: i64) -> String {
+async fn tell(app: &App, caller: &Caller, goes_on: &Incident, number: i64) -> String {
     let Some(tracker) = &app.config.tracker else {
         return format!("No tracker is configured: issue {number} was left as it is.");
     };
@@ -156,7 +148,10 @@ async fn tell(app: &App, goes_on: &Incident, number: i64) -> String {
     let text = format!(
         "The same cause as {place}: this incident was merged into it. Further reports are counted there; this issue can be closed."
     );
-    match tracker::comment(app, tracker, number, &text, &CancellationToken::new()).await {
+    let (recorder, cancel) = (Recorder::new(Actor::service(&caller.request)), CancellationToken::new());
+    let commented = TrackerClient::new(&app.mcp, tracker, &recorder, &cancel).comment(number, &text).await;
+    audit::flush(&app.pool, &recorder).await;
+    match commented {
         Ok(()) => format!("Issue {number} says where it goes on."),
         Err(halt) => {
             let reason = halt.to_string();
@@ -202,8 +197,9 @@ pub async fn split(
     queue::add_triage(&mut *transaction, leader).await?;
     app.knowledge.retell(&mut transaction, &[from]).await?;
     let detail = format!("{} reports into {}", reports.len(), new.id);
-    note(&mut transaction, (caller, "incident.split"), from, &detail).await?;
-    audit::commit(transaction).await?;
+    let event = AuditEvent::new(&caller.actor(), AuditAction::IncidentSplit, now).on("incident", from);
+    audit::add(&mut *transaction, &event.detail(detail)).await?;
+    transaction.commit().await?;
     Ok(new)
 }
 

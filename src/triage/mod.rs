@@ -3,11 +3,13 @@
 mod again;
 mod arguments;
 mod brief;
+mod calls;
 mod collect;
 mod dialect;
 mod intake;
 mod investigate;
 mod issue;
+mod lease;
 mod listing;
 mod merge;
 mod needs;
@@ -17,11 +19,12 @@ mod publish;
 mod recognise;
 mod replay;
 mod run;
+mod step_error;
 mod tracker;
 
 pub use again::{Again, investigate as investigate_again, retry};
 pub use brief::Room;
-pub use collect::Fetched;
+pub use calls::Fetched;
 pub use intake::{Intake, IntakeError, Submission, intake};
 pub use merge::{MergeError, Merged, merge, split};
 pub use needs::{Need, events, issues, log, needs, pods};

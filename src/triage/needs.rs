@@ -4,13 +4,14 @@
 use super::arguments::{
     Argument, CONTAINER, NAMESPACE, Names, OWNER, POD, PREVIOUS, PROJECT, REPO, TAIL, known,
 };
-use super::collect::{Fetched, fetch};
+use super::calls::{Fetched, ServiceCalls};
 use super::dialect::{self, Operation};
 use super::listing;
-use super::tracker;
+use super::tracker::TrackerClient;
+use crate::audit::Recorder;
 use crate::config::{Cluster, Config, Tracker};
-use crate::domain::Access;
 use crate::domain::policy::{Asker, Ruling};
+use crate::domain::{Access, Actor};
 use crate::mcp::{McpTool, Registry};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -145,8 +146,13 @@ fn reads(mcp: &Registry, server: &str, tool: &str) -> bool {
     mcp.find(server, tool).is_some_and(|tool| tool.access() == Access::Read)
 }
 
-async fn ask(mcp: &Registry, tool: (&str, &str), wanted: Vec<Argument<'_>>) -> Fetched {
-    fetch(mcp, tool, wanted, &CancellationToken::new()).await
+async fn ask(mcp: &Registry, (server, tool): (&str, &str), wanted: Vec<Argument<'_>>) -> Fetched {
+    ServiceCalls::new(mcp, &looking(), &CancellationToken::new()).fetch(server, tool, wanted).await
+}
+
+/// The record of a look: it is written nowhere.
+fn looking() -> Recorder {
+    Recorder::new(Actor::service(""))
 }
 
 /// Asks the tracker for one issue of the repository: what it answers, or what triage cannot read of that. `None` when the tool does
@@ -155,7 +161,9 @@ pub async fn issues(mcp: &Registry, tracker: &Tracker) -> Option<Result<(), Stri
     let tool = dialect::tool(mcp, tracker, Operation::List)?;
     (tool.access() == Access::Read).then_some(())?;
     let cancel = CancellationToken::new();
-    let listed = tracker::newest(mcp, tracker, &cancel).await;
+    let recorder = looking();
+    let client = TrackerClient::new(mcp, tracker, &recorder, &cancel);
+    let listed = client.newest().await;
     let page = match listed {
         Ok(page) => page,
         Err(halt) => return Some(Err(halt.to_string())),
@@ -170,7 +178,7 @@ pub async fn issues(mcp: &Registry, tracker: &Tracker) -> Option<Result<(), Stri
             unread("does not tell the texts of issues, by which they are found again")
         }
         Some(issue) => {
-            let located = tracker::locate(mcp, tracker, listing::told(issue), &cancel).await;
+            let located = client.locate(listing::told(issue)).await;
             Some(located.map(drop).map_err(|halt| halt.to_string()))
         }
     }

@@ -1,8 +1,9 @@
 //! Place: recognise the cause, or open an incident for it.
 
+use super::lease::Held;
 use super::publish;
 use super::recognise::{Recognised, recognised};
-use super::run::{Halt, Held, unless_stopped};
+use super::step_error::{Halt, unless_stopped};
 use crate::app::App;
 use crate::clock;
 use crate::db::fingerprints::{self, Placement};
@@ -47,7 +48,7 @@ pub(super) async fn place(
     if report.incident_id.is_none() && app.config.tracker.is_some() {
         for names in recognised.shared.iter().chain([&recognised.own]) {
             let known = fingerprints::recognised(&mut *app.pool.acquire().await?, names).await?;
-            publish::recheck(app, &known.fingerprint, cancel).await?;
+            publish::recheck(app, &known.fingerprint, &held.recorder, cancel).await?;
         }
     }
     let now = clock::now();

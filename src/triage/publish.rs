@@ -1,17 +1,21 @@
 //! Publish: file the issue, or count and comment on the known one. Claims that were not found are not filed.
 
 use super::issue;
+use super::lease::Held;
 use super::prepare;
-use super::run::{Halt, Held};
-use super::tracker::{self, Issue, Search, TrackerError};
+use super::step_error::Halt;
+use super::tracker::{Issue, Search, TrackerClient, TrackerError};
 use crate::app::App;
+use crate::audit::Recorder;
 use crate::clock;
 use crate::config::Tracker;
-use crate::db::audit::{self, Deed};
+use crate::db::audit;
 use crate::db::evidence::{self, Owner};
 use crate::db::incidents::Checked;
 use crate::db::{incidents, resolutions};
-use crate::domain::{Claim, Diagnosis, Evidence, Fingerprint, Incident, Reader, Report, Verdict};
+use crate::domain::{
+    Actor, AuditAction, Claim, Diagnosis, Evidence, Fingerprint, Incident, Reader, Report, Verdict,
+};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown;
 use crate::knowledge::{self, Said};
@@ -47,12 +51,13 @@ pub(super) async fn publish(
         let said = if held.anew { "Investigated again; its issue stays as it is:" } else { "Issue created:" };
         return Ok(format!("{said} {url}"));
     }
+    let client = TrackerClient::new(&app.mcp, tracker, &held.recorder, cancel);
     let unsure = incidents::issue_unsure_until(&app.pool, incident.id).await?;
     // Whoever came before may have filed it and died before it could say so.
     let before = held.report.attempts > 1 || held.retry > 0 || incident.diagnosis.is_some();
     let found = if before || unsure.is_some() {
         let mark = mark(incident.id);
-        let search = tracker::find(app, tracker, (&mark, incident.first_seen), cancel).await;
+        let search = client.find(&mark, incident.first_seen).await;
         let search = search.map_err(|halt| unasked(halt, unsure.is_some()))?;
         found(search, unsure.is_some(), tracker, &mark)?
     } else {
@@ -71,17 +76,16 @@ pub(super) async fn publish(
             let title: String = diagnosis.title.chars().take(MAX_TITLE).collect();
             let title = markdown::defused_title(&title, &app.config.privacy.links);
             held.renew(app).await?;
-            file(app, tracker, incident.id, (&title, &body), cancel).await?
+            file(app, &client, incident.id, (&title, &body)).await?
         }
     };
     let Issue { url, number, .. } = issue;
-    let (now, row) = (clock::now(), incident.id.to_string());
-    let object = ("incident", row.as_str());
-    let deed = Deed { actor: "regreen", action: "issue.create", object, outcome: "done", detail: &url };
+    let now = clock::now();
+    let event = held.recorder.event(AuditAction::IssueCreate).on("incident", incident.id).detail(&*url);
+    held.recorder.record(event);
     let mut transaction = app.pool.begin().await?;
     incidents::set_issue(&mut *transaction, incident.id, &url, number, now).await?;
-    audit::add(&mut *transaction, &deed, now).await?;
-    audit::commit(transaction).await?;
+    audit::commit(transaction, &held.recorder).await?;
     metrics().issue("created");
     Ok(format!("Issue created: {url}"))
 }
@@ -90,17 +94,16 @@ pub(super) async fn publish(
 /// after a crash too, and taken back only when the tracker refused.
 async fn file(
     app: &App,
-    tracker: &Tracker,
+    client: &TrackerClient<'_>,
     incident: Uuid,
     (title, body): (&str, &str),
-    cancel: &CancellationToken,
 ) -> Result<Issue, Halt> {
-    let timeout = app.config.mcp.iter().find(|server| server.name == tracker.server);
+    let timeout = app.config.mcp.iter().find(|server| server.name == client.server());
     let timeout = timeout.and_then(|server| chrono::TimeDelta::from_std(server.call_timeout).ok());
     let until = |late: chrono::TimeDelta| clock::now().checked_add_signed(late + UNSURE);
     let unsure = until(timeout.unwrap_or_default());
     incidents::set_issue_unsure_until(&app.pool, incident, unsure).await?;
-    let error = match tracker::create(app, tracker, title, body, cancel).await {
+    let error = match client.create(title, body).await {
         Ok(issue) => return Ok(issue),
         Err(error) => error,
     };
@@ -155,6 +158,7 @@ fn marker(incident: Uuid) -> String {
 pub(super) async fn recheck(
     app: &App,
     fingerprint: &Fingerprint,
+    recorder: &Recorder,
     cancel: &CancellationToken,
 ) -> Result<(), Halt> {
     let Some(tracker) = &app.config.tracker else { return Ok(()) };
@@ -162,11 +166,13 @@ pub(super) async fn recheck(
     let not_since = now - RECHECK;
     let claimed = incidents::claim_check(&app.pool, fingerprint, now, not_since).await?;
     let Some(Checked { id: incident, marker: filed_for, first_seen }) = claimed else { return Ok(()) };
-    match tracker::find(app, tracker, (&mark(filed_for), first_seen), cancel).await {
+    let client = TrackerClient::new(&app.mcp, tracker, recorder, cancel);
+    match client.find(&mark(filed_for), first_seen).await {
         Ok(Search::Found(Issue { closed: true, url, .. })) => {
             tracing::info!(url, "the issue of a known cause was closed, and the cause is back");
             // Who closed it, only a webhook says.
-            let said = Said::only(Verdict::Closed, tracker.server.clone(), "tracker");
+            let said =
+                Said::only(Verdict::Closed, Actor::new(&tracker.server, &recorder.actor().trace), "tracker");
             app.knowledge.resolve(incident, said).await?;
         }
         Ok(_) => {}
@@ -329,7 +335,8 @@ pub(super) async fn known(
     );
     let text = text.map_err(|error| Halt::Failed(format!("{error:#}")))?;
     // The report is counted whether or not the comment arrives.
-    match tracker::comment(app, tracker, number, &text, cancel).await {
+    let client = TrackerClient::new(&app.mcp, tracker, &held.recorder, cancel);
+    match client.comment(number, &text).await {
         Ok(_) => metrics().issue("commented"),
         Err(halt) => {
             metrics().issue("counted");

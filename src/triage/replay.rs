@@ -5,16 +5,18 @@ use super::brief;
 use super::investigate::defuse;
 use crate::agent::{Agent, Tool, ToolAnswer, Workspace};
 use crate::app::App;
+use crate::audit::Recorder;
 use crate::clock;
 use crate::db::audit;
 use crate::db::evidence::{self, Owner};
 use crate::db::recordings::{self, Recorded};
 use crate::db::reports;
-use crate::domain::{Diagnosis, Evidence, Message, Reader, Run, StopReason, ToolSpec, Usage, sorted};
+use crate::domain::{
+    Actor, Diagnosis, Evidence, Message, Reader, Run, StopReason, ToolSpec, Usage, hash, sorted,
+};
 use crate::evidence::redact::Redactor;
 use crate::evidence::template;
-use crate::journal;
-use crate::llm::{Choice, Model, Request};
+use crate::llm::{self, Choice, Model, Request};
 use crate::tools::{ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SubmitDiagnosis, checked, diagnosis};
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -102,13 +104,6 @@ pub struct Compared {
     pub not_recorded: Vec<String>,
 }
 
-/// Hash over the templates an investigation is told with.
-#[must_use]
-pub fn prompts_hash(app: &App) -> String {
-    let source = |name| app.prompts.source(name).unwrap_or_default();
-    journal::hash(format!("{}\0{}", source("triage-system"), source("triage-brief")))
-}
-
 /// Runs an investigation again: that of a run, or the latest one of a report.
 ///
 /// # Errors
@@ -133,7 +128,7 @@ pub async fn replay(
         run: recorded.run.id,
         report: recorded.report,
         same: same(original, again.diagnosis.as_ref(), &pieces),
-        same_prompts: recorded.recording.prompts == prompts_hash(app),
+        same_prompts: recorded.recording.prompts == brief::prompts_hash(app),
         authentic: authentic(app, &recorded).await?,
         recorded: side(&recorded.run, original, &pieces),
         replayed: side(&again.run, again.diagnosis.as_ref(), &pieces),
@@ -157,7 +152,7 @@ async fn authentic(app: &App, recorded: &Recorded) -> sqlx::Result<Option<bool>>
     let tools = recording.tools.clone().into();
     let first = Request { messages: recording.messages.clone(), tools, choice, account: None };
     // Newest first.
-    Ok(rows.last().map(|row| row.data["request"] == journal::request_hash(&first)))
+    Ok(rows.last().map(|row| row.data["request"] == llm::request_hash(&first)))
 }
 
 /// Why there is nothing to replay, and what to do.
@@ -221,6 +216,8 @@ async fn again(
         watcher: None,
         review: None,
         account: None,
+        // What it does is compared, and put on no record.
+        recorder: Recorder::new(Actor::service("")),
     };
     let (started_at, started) = (clock::now(), Instant::now());
     let outcome = agent.run(messages, cancel).await;
@@ -290,11 +287,11 @@ fn side(run: &Run, diagnosis: Option<&Diagnosis>, pieces: &[Evidence]) -> Side {
     let first = diagnosis.and_then(|diagnosis| cited(diagnosis, pieces).into_iter().next());
     Side {
         analyst: run.analyst.clone(),
-        stop: run.stop_reason.clone(),
+        stop: run.stop_reason.as_str().to_owned(),
         class: diagnosis.map(|diagnosis| diagnosis.class.as_str().to_owned()),
         title: diagnosis.map(|diagnosis| diagnosis.title.clone()),
         cause: diagnosis.map(|diagnosis| diagnosis.cause.clone()),
-        key: first.map(|line| journal::hash(line)[..12].to_owned()),
+        key: first.map(|line| hash(line)[..12].to_owned()),
         claims: diagnosis.map_or(0, |diagnosis| diagnosis.claims.len()),
         verified: diagnosis
             .map_or(0, |diagnosis| diagnosis.claims.iter().filter(|claim| claim.verified).count()),

@@ -2,32 +2,31 @@
 
 use super::collect::collect;
 use super::investigate::investigate;
+use super::lease::{Held, keep};
 use super::place::{Placed, place};
 use super::publish;
+use super::step_error::Halt;
 use crate::app::App;
-use crate::blocking::BlockingError;
+use crate::audit::Recorder;
 use crate::clock;
 use crate::db;
 use crate::db::audit;
 use crate::db::reports::{self, End, Lease, Taken};
 use crate::db::{incidents, queue};
-use crate::domain::{FailureClass, Incident, Novelty, Report, StepName};
-use crate::journal::{self, Journal, Note};
+use crate::domain::{
+    Actor, AuditAction, AuditEvent, AuditOutcome, FailureClass, Incident, Novelty, StepName,
+};
 use crate::metrics::metrics;
 use crate::notify;
+use crate::telemetry;
 use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
-use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Pause before an outcome is stored again.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
-/// What a take-up may last beside its investigation: tools that are slow, a model and then the built-in analyst.
-const SLACK: Duration = Duration::from_mins(15);
 
 /// What became of a take-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,98 +49,6 @@ impl Ran {
     }
 }
 
-/// Why the way of a report stops before its end.
-#[derive(Debug)]
-pub(super) enum Halt {
-    /// A moment later it may work.
-    Retry(String),
-    /// It never will.
-    Failed(String),
-    /// Another worker has the report.
-    Lost,
-    /// The process stops.
-    Stopping,
-}
-
-impl std::fmt::Display for Halt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Retry(reason) | Self::Failed(reason) => f.write_str(reason),
-            Self::Lost => f.write_str("another worker has the report"),
-            Self::Stopping => f.write_str("the process stops"),
-        }
-    }
-}
-
-impl Halt {
-    fn from_ref(error: &sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(error) if !db::is_away(error.code().as_deref()) => {
-                Self::Failed(format!("the database refused a statement: {}", error.message()))
-            }
-            other => Self::Retry(format!("the database is away: {other}")),
-        }
-    }
-}
-
-/// Long work that changes nothing, given up when the process stops.
-pub(super) async fn unless_stopped<T, E: Into<Halt>>(
-    cancel: &CancellationToken,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, Halt> {
-    tokio::select! {
-        done = work => done.map_err(Into::into),
-        () = cancel.cancelled() => Err(Halt::Stopping),
-    }
-}
-
-impl From<BlockingError> for Halt {
-    /// The machine is overloaded, or somebody made the work very long: a later try may end.
-    fn from(error: BlockingError) -> Self {
-        Self::Retry(format!("its evidence could not be worked through: {error}"))
-    }
-}
-
-impl From<sqlx::Error> for Halt {
-    fn from(error: sqlx::Error) -> Self {
-        Self::from_ref(&error)
-    }
-}
-
-/// A report under our lease.
-pub(super) struct Held<'a> {
-    pub(super) report: &'a Report,
-    pub(super) leads: bool,
-    /// Since when its outcome is waited for.
-    since: DateTime<Utc>,
-    /// Whether it is investigated although there is a conclusion.
-    pub(super) anew: bool,
-    pub(super) token: Uuid,
-    /// Times the queue tried before.
-    pub(super) retry: u32,
-    /// Set before we give the lease up ourselves: from then on that it is gone says nothing.
-    closing: AtomicBool,
-}
-
-impl Held<'_> {
-    /// What follows gives the lease up, in a transaction that is about to be committed.
-    pub(super) fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-    }
-
-    /// Prolongs the lease, or finds it lost.
-    pub(super) async fn renew(&self, app: &App) -> Result<(), Halt> {
-        let lease = Lease { token: self.token, length: app.config.queue.lease };
-        if reports::renew(&app.pool, self.report.id, lease).await? { Ok(()) } else { Err(Halt::Lost) }
-    }
-
-    /// The same within a transaction, which then holds the report's row.
-    pub(super) async fn check(&self, transaction: &mut PgConnection, app: &App) -> Result<(), Halt> {
-        let lease = Lease { token: self.token, length: app.config.queue.lease };
-        if reports::renew(transaction, self.report.id, lease).await? { Ok(()) } else { Err(Halt::Lost) }
-    }
-}
-
 /// Takes the report up and brings it as far as it gets. `retry` counts earlier tries, `last` says there will be no other.
 ///
 /// # Errors
@@ -157,7 +64,8 @@ pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Ra
         );
     };
     let (token, closing) = (lease.token, AtomicBool::new(false));
-    let held = Held { report: &report, leads, since, anew, token, retry, closing };
+    let recorder = Recorder::new(Actor::service(id));
+    let held = Held { report: &report, leads, since, anew, token, retry, recorder, closing };
     let parent = trace::parent(traceparent.as_deref());
     let attributes = vec![KeyValue::new("regreen.report.id", id.to_string())];
     let span = Span::begin_under(&parent, "triage".to_owned(), SpanKind::Consumer, attributes);
@@ -167,11 +75,10 @@ pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Ra
         }
         let ran = take_up(app, &held, last).await;
         // Of what goes on later, and of what another worker has now.
-        audit::flush(&app.pool).await;
+        audit::flush(&app.pool, &held.recorder).await;
         ran
     };
-    let journal = Journal::new("regreen", &id.to_string());
-    let ran = Box::pin(span.of(journal.of(work))).await;
+    let ran = Box::pin(span.of(telemetry::named(id.to_string(), work))).await;
     span.set("regreen.outcome", ran.as_ref().map_or("database_away", Ran::name));
     ran
 }
@@ -181,7 +88,7 @@ async fn take_up(app: &App, held: &Held<'_>, last: bool) -> sqlx::Result<Ran> {
     let id = report.id;
     if report.attempts > 1 {
         let detail = format!("attempt {}: whoever had it before died, or lost its lease", report.attempts);
-        journal::note(Note::new("report.take_up", ("report", &id.to_string()), "done").detail(detail));
+        held.recorder.record(held.recorder.event(AuditAction::ReportTakeUp).on("report", id).detail(detail));
     }
     if report.attempts > app.config.triage.max_attempts {
         let steps = reports::steps(&app.pool, id).await?;
@@ -233,28 +140,8 @@ async fn store_end(app: &App, held: &Held<'_>, failure: Option<&str>) -> sqlx::R
     }
 }
 
-/// Prolongs the lease until it is lost, or until no take-up lasts that long: then one of its statements waits for an answer
-/// over a connection that leads nowhere any more.
-async fn keep(app: &App, held: &Held<'_>) -> Halt {
-    let third = app.config.queue.lease.max(Duration::from_secs(1)) / 3;
-    let longest = app.config.agent.wall.saturating_mul(2).saturating_add(SLACK);
-    let begun = Instant::now();
-    let mut beat = tokio::time::interval(third);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    beat.tick().await;
-    while begun.elapsed() < longest {
-        beat.tick().await;
-        // A database that is away for a moment is no reason to stop: the lease outlasts three beats.
-        let renewed = tokio::time::timeout(third, held.renew(app)).await;
-        if matches!(renewed, Ok(Err(Halt::Lost))) && !held.closing.load(Ordering::Relaxed) {
-            return Halt::Lost;
-        }
-    }
-    Halt::Retry(format!("it was not done after {}", humantime::format_duration(longest)))
-}
-
 async fn advance(app: &App, held: &Held<'_>, cancel: &CancellationToken) -> Result<(), Halt> {
-    let collected = Span::step("collect").of(collect(app, held.report, cancel)).await?;
+    let collected = Span::step("collect").of(collect(app, held, cancel)).await?;
     let placed = Span::step("place").of(place(app, held, &collected.pieces, cancel)).await?;
     match placed {
         Placed::Waits => Ok(()),
@@ -331,8 +218,8 @@ async fn finish(
     let theirs: Vec<(Uuid, &str)> =
         others.iter().map(|report| (report.id, report.namespace.as_str())).collect();
     notify::note(&mut transaction, app, (Novelty::Known, Some(ended.class)), &theirs).await?;
-    journal::note(end(held, "done", detail));
-    audit::commit(transaction).await?;
+    held.recorder.record(end(held, AuditOutcome::Done, detail));
+    audit::commit(transaction, &held.recorder).await?;
     metrics().report("done", age(held));
     metrics().reports.with_label_values(&["done"]).inc_by(others.len() as u64);
     tracing::info!(report = %held.report.id, "report done");
@@ -340,9 +227,9 @@ async fn finish(
 }
 
 /// That a report ended, and how long it took.
-fn end(held: &Held<'_>, outcome: &str, detail: &str) -> Note {
-    let id = held.report.id.to_string();
-    Note::new("report.finish", ("report", &id), outcome).detail(detail).took(age(held))
+fn end(held: &Held<'_>, outcome: AuditOutcome, detail: &str) -> AuditEvent {
+    let event = held.recorder.event(AuditAction::ReportFinish).on("report", held.report.id);
+    event.outcome(outcome).detail(detail).took(age(held))
 }
 
 fn age(held: &Held<'_>) -> Duration {
@@ -370,8 +257,8 @@ async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<()> {
     }
     let own = [(held.report.id, held.report.failure.namespace.as_str())];
     notify::note(&mut transaction, app, (Novelty::Failed, None), &own).await?;
-    journal::note(end(held, "failed", reason));
-    audit::commit(transaction).await?;
+    held.recorder.record(end(held, AuditOutcome::Failed, reason));
+    audit::commit(transaction, &held.recorder).await?;
     metrics().report("failed", age(held));
     tracing::error!(report = %held.report.id, reason, "report failed");
     Ok(())

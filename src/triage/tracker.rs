@@ -1,12 +1,13 @@
 //! The issue tracker behind its MCP server: owner and repository come from the configuration, never from a model.
 
 use super::arguments::{Argument, BODY, COMMENT, CURSOR, ISSUE, PAGE, PAGE_SIZE, TITLE, takes};
+use super::calls::ServiceCalls;
 use super::dialect::{self, Operation};
 use super::listing::{self, Page, Told};
-use super::run::Halt;
-use crate::app::App;
+use super::step_error::Halt;
+use crate::audit::Recorder;
 use crate::config::Tracker;
-use crate::domain::policy::{Asker, Ruling};
+use crate::domain::policy::Ruling;
 use crate::mcp::{CallError, CallResult, McpTool, Registry};
 use chrono::{DateTime, Utc};
 use regex::Regex;
@@ -90,52 +91,207 @@ impl TrackerError {
     }
 }
 
-/// Files an issue. The call is never repeated blindly: whoever retries looks for the marker first.
-pub(super) async fn create(
-    app: &App,
-    tracker: &Tracker,
-    title: &str,
-    body: &str,
-    cancel: &CancellationToken,
-) -> Result<Issue, TrackerError> {
-    let wanted: &[Argument<'_>] = &[(TITLE, json!(title)), (BODY, json!(body))];
-    let tool = tool(&app.mcp, tracker, Operation::Create)?;
-    let result = call(&app.mcp, tracker, (&tool, Operation::Create), wanted, cancel).await?;
-    let unsaid = || {
-        let tool = tool.own_name();
-        // It is looked for, and its address is found with it.
-        TrackerError::Unsure(Halt::Retry(format!("the tool `{tool}` filed an issue but did not say where")))
-    };
-    let told = listing::one(&result).ok_or_else(unsaid)?;
-    locate(&app.mcp, tracker, told, cancel).await.map_err(TrackerError::Unsure)
+/// The tracker's tools, as part of a piece of work.
+pub(super) struct TrackerClient<'a> {
+    tracker: &'a Tracker,
+    calls: ServiceCalls<'a>,
 }
 
-/// The issue that bears the mark, if there is one among those since a time.
-pub(super) async fn find(
-    app: &App,
-    tracker: &Tracker,
-    (mark, since): (&str, DateTime<Utc>),
-    cancel: &CancellationToken,
-) -> Result<Search, Halt> {
-    let mcp = &app.mcp;
-    if mcp.is_connected(&tracker.server) && dialect::tool(mcp, tracker, Operation::List).is_none() {
-        let names = dialect::named(tracker, Operation::List);
-        return Ok(Search::Unknown(format!("`{}` has no tool `{names}` that lists issues", tracker.server)));
+impl<'a> TrackerClient<'a> {
+    pub(super) fn new(
+        mcp: &'a Registry,
+        tracker: &'a Tracker,
+        recorder: &Recorder,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        Self { tracker, calls: ServiceCalls::new(mcp, recorder, cancel) }
     }
-    let tool = tool(mcp, tracker, Operation::List)?;
-    let mut seen = Seen { pages: 0, issues: 0, has_texts: false };
-    for state in dialect::states(tool.schema()) {
-        match sweep((mcp, tracker), (&tool, &state), (mark, since), &mut seen, cancel).await? {
-            Swept::End => {}
-            Swept::Bears(told) => return Ok(Search::Found(locate(mcp, tracker, told, cancel).await?)),
-            Swept::Stopped(why) => return Ok(Search::Unknown(why)),
+
+    /// The tracker's MCP server.
+    pub(super) fn server(&self) -> &str {
+        &self.tracker.server
+    }
+
+    /// Files an issue. The call is never repeated blindly: whoever retries looks for the marker first.
+    pub(super) async fn create(&self, title: &str, body: &str) -> Result<Issue, TrackerError> {
+        let wanted: &[Argument<'_>] = &[(TITLE, json!(title)), (BODY, json!(body))];
+        let tool = self.tool(Operation::Create)?;
+        let result = self.call(&tool, Operation::Create, wanted).await?;
+        let unsaid = || {
+            let tool = tool.own_name();
+            // It is looked for, and its address is found with it.
+            TrackerError::Unsure(Halt::Retry(format!(
+                "the tool `{tool}` filed an issue but did not say where"
+            )))
+        };
+        let told = listing::one(&result).ok_or_else(unsaid)?;
+        self.locate(told).await.map_err(TrackerError::Unsure)
+    }
+
+    /// The issue that bears the mark, if there is one among those since a time.
+    pub(super) async fn find(&self, mark: &str, since: DateTime<Utc>) -> Result<Search, Halt> {
+        let Self { tracker, calls } = self;
+        if calls.mcp.is_connected(&tracker.server)
+            && dialect::tool(calls.mcp, tracker, Operation::List).is_none()
+        {
+            let names = dialect::named(tracker, Operation::List);
+            return Ok(Search::Unknown(format!(
+                "`{}` has no tool `{names}` that lists issues",
+                tracker.server
+            )));
+        }
+        let tool = self.tool(Operation::List)?;
+        let mut seen = Seen { pages: 0, issues: 0, has_texts: false };
+        for state in dialect::states(tool.schema()) {
+            match self.sweep((&tool, &state), (mark, since), &mut seen).await? {
+                Swept::End => {}
+                Swept::Bears(told) => return Ok(Search::Found(self.locate(told).await?)),
+                Swept::Stopped(why) => return Ok(Search::Unknown(why)),
+            }
+        }
+        if seen.issues > 0 && !seen.has_texts {
+            return Ok(Search::Unknown(format!("`{}` does not tell the texts of issues", tool.own_name())));
+        }
+        Ok(Search::Absent)
+    }
+
+    /// Looks through the pages of one state.
+    async fn sweep(
+        &self,
+        (tool, state): (&McpTool, &State),
+        (mark, since): (&str, DateTime<Utc>),
+        seen: &mut Seen,
+    ) -> Result<Swept, Halt> {
+        let (mut at, mut before) = (At::Page(1), Vec::new());
+        loop {
+            if seen.pages == MAX_PAGES {
+                return Ok(Swept::Stopped(format!("there are more than {MAX_PAGES} pages of issues")));
+            }
+            seen.pages += 1;
+            let result = self.list((tool, state), &at, ISSUES).await?;
+            let page = Page::of(&result);
+            if let Some(told) = page.bearing(mark) {
+                return Ok(Swept::Bears(told));
+            }
+            if page.is_strange {
+                return Ok(Swept::Stopped(format!("what `{}` answers is not read here", tool.own_name())));
+            }
+            seen.issues += page.issues.len();
+            seen.has_texts |= page.has_texts();
+            // An empty page is the end; the same page again is a server without pages.
+            let is_over = page.issues.is_empty() || page.issues == before || page.is_older_than(since);
+            let Some(next) = at.next(tool.schema(), page.cursor).filter(|_| !is_over) else {
+                return Ok(Swept::End);
+            };
+            (at, before) = (next, page.issues);
         }
     }
-    if seen.issues > 0 && !seen.has_texts {
-        return Ok(Search::Unknown(format!("`{}` does not tell the texts of issues", tool.own_name())));
+
+    /// Comments on an issue.
+    pub(super) async fn comment(&self, number: i64, body: &str) -> Result<(), Halt> {
+        let wanted: &[Argument<'_>] = &[(ISSUE, json!(number)), (COMMENT, json!(body))];
+        let tool = self.tool(Operation::Comment)?;
+        self.call(&tool, Operation::Comment, wanted).await?;
+        Ok(())
     }
-    Ok(Search::Absent)
+
+    /// The newest issue, as a trial.
+    pub(super) async fn newest(&self) -> Result<Page, Halt> {
+        let tool = self.tool(Operation::List)?;
+        let state = dialect::states(tool.schema()).swap_remove(0);
+        Ok(Page::of(&self.list((&tool, &state), &At::Page(1), 1).await?))
+    }
+
+    /// A page of so many issues, the newest first.
+    async fn list(&self, (tool, state): (&McpTool, &State), at: &At, size: u32) -> Result<CallResult, Halt> {
+        let mut wanted: Vec<Argument<'_>> = vec![(PAGE_SIZE, json!(size))];
+        wanted.push(match at {
+            At::Page(page) => (PAGE, json!(page)),
+            At::Cursor(cursor) => (CURSOR, json!(cursor)),
+        });
+        let name = state.as_ref().map(|(name, _)| [*name]);
+        if let (Some(name), Some((_, value))) = (&name, state) {
+            wanted.push((name, value.clone()));
+        }
+        Ok(self.call(tool, Operation::List, &wanted).await?)
+    }
+
+    /// The issue with its address: as it was told, as it is set, as the server says of the issue alone, or that of the public host.
+    pub(super) async fn locate(&self, told: Told) -> Result<Issue, Halt> {
+        let (mcp, tracker) = (self.calls.mcp, self.tracker);
+        let Told { number, url, closed } = told;
+        let issue = |url: String| Issue { url, number, closed };
+        if let Some(url) = url {
+            return Ok(issue(url));
+        }
+        let Some(number) = number else {
+            return Err(Halt::Failed("the tracker tells neither number nor address of its issue".to_owned()));
+        };
+        let kind = dialect::kind(mcp, tracker);
+        if tracker.url.is_none()
+            && let Some(tool) = dialect::tool(mcp, tracker, Operation::Read)
+            && dialect::misfits(tracker, Operation::Read, tool.schema()).is_empty()
+        {
+            let wanted: &[Argument<'_>] = &[(ISSUE, json!(number))];
+            let read = self.call(&tool, Operation::Read, wanted).await?;
+            if let Some(url) =
+                listing::one(&read).filter(|read| read.number == Some(number)).and_then(|read| read.url)
+            {
+                return Ok(issue(url));
+            }
+        }
+        let address = dialect::address(tracker, kind, number).ok_or_else(|| {
+            Halt::Failed(format!(
+                "the tracker does not tell the address of its issue {number}; set `tracker.url`"
+            ))
+        });
+        address.map(issue)
+    }
+
+    /// The tool that does something; an error when there is none, or the server is away.
+    fn tool(&self, operation: Operation) -> Result<Arc<McpTool>, TrackerError> {
+        let (mcp, tracker) = (self.calls.mcp, self.tracker);
+        let server = &tracker.server;
+        dialect::tool(mcp, tracker, operation).ok_or_else(|| {
+            let names = dialect::named(tracker, operation);
+            TrackerError::Refused(if mcp.is_connected(server) {
+                Halt::Failed(format!(
+                    "the MCP server `{server}` has no tool `{names}`; see the `tracker.…` settings"
+                ))
+            } else {
+                Halt::Retry(format!("the MCP server `{server}` cannot be reached"))
+            })
+        })
+    }
+
+    async fn call(
+        &self,
+        known: &McpTool,
+        operation: Operation,
+        wanted: &[Argument<'_>],
+    ) -> Result<CallResult, TrackerError> {
+        let (server, tool) = (self.tracker.server.as_str(), known.own_name());
+        let refused = |reason: String| TrackerError::Refused(Halt::Failed(reason));
+        let arguments = dialect::arguments(self.tracker, operation, known.schema(), wanted);
+        let ruling = self.calls.rule_on(server, tool, arguments);
+        let permit = match ruling.map_err(|error| TrackerError::of(&error))? {
+            Ruling::Allowed(permit) => permit,
+            Ruling::Denied(denied) => return Err(refused(format!("`{tool}` of `{server}`: {denied}"))),
+            Ruling::Waits(_) => {
+                return Err(refused(format!("`{tool}` of `{server}` needs a person's approval")));
+            }
+        };
+        let result = self.calls.call(permit).await.map_err(|error| TrackerError::of(&error))?;
+        if result.is_error {
+            let said: String = result.text.chars().take(300).collect();
+            return Err(TrackerError::of_tool(tool, server, &said));
+        }
+        Ok(result)
+    }
 }
+
+/// The argument that chooses issues by their state, and its value.
+type State = Option<(&'static str, Value)>;
 
 /// What was looked at so far.
 struct Seen {
@@ -148,39 +304,6 @@ enum Swept {
     End,
     Bears(Told),
     Stopped(String),
-}
-
-/// Looks through the pages of one state.
-async fn sweep(
-    (mcp, tracker): (&Registry, &Tracker),
-    (tool, state): (&Arc<McpTool>, &Option<(&'static str, Value)>),
-    (mark, since): (&str, DateTime<Utc>),
-    seen: &mut Seen,
-    cancel: &CancellationToken,
-) -> Result<Swept, Halt> {
-    let (mut at, mut before) = (At::Page(1), Vec::new());
-    loop {
-        if seen.pages == MAX_PAGES {
-            return Ok(Swept::Stopped(format!("there are more than {MAX_PAGES} pages of issues")));
-        }
-        seen.pages += 1;
-        let result = list(mcp, tracker, (tool, state), (&at, ISSUES), cancel).await?;
-        let page = Page::of(&result);
-        if let Some(told) = page.bearing(mark) {
-            return Ok(Swept::Bears(told));
-        }
-        if page.is_strange {
-            return Ok(Swept::Stopped(format!("what `{}` answers is not read here", tool.own_name())));
-        }
-        seen.issues += page.issues.len();
-        seen.has_texts |= page.has_texts();
-        // An empty page is the end; the same page again is a server without pages.
-        let is_over = page.issues.is_empty() || page.issues == before || page.is_older_than(since);
-        let Some(next) = at.next(tool.schema(), page.cursor).filter(|_| !is_over) else {
-            return Ok(Swept::End);
-        };
-        (at, before) = (next, page.issues);
-    }
 }
 
 /// Where a page begins.
@@ -201,126 +324,6 @@ impl At {
             (Self::Cursor(_), None) => None,
         }
     }
-}
-
-/// Comments on an issue.
-pub(super) async fn comment(
-    app: &App,
-    tracker: &Tracker,
-    number: i64,
-    body: &str,
-    cancel: &CancellationToken,
-) -> Result<(), Halt> {
-    let wanted: &[Argument<'_>] = &[(ISSUE, json!(number)), (COMMENT, json!(body))];
-    let tool = tool(&app.mcp, tracker, Operation::Comment)?;
-    call(&app.mcp, tracker, (&tool, Operation::Comment), wanted, cancel).await?;
-    Ok(())
-}
-
-/// The newest issue, as a trial.
-pub(super) async fn newest(
-    mcp: &Registry,
-    tracker: &Tracker,
-    cancel: &CancellationToken,
-) -> Result<Page, Halt> {
-    let tool = tool(mcp, tracker, Operation::List)?;
-    let state = dialect::states(tool.schema()).swap_remove(0);
-    Ok(Page::of(&list(mcp, tracker, (&tool, &state), (&At::Page(1), 1), cancel).await?))
-}
-
-/// A page of so many issues, the newest first.
-async fn list(
-    mcp: &Registry,
-    tracker: &Tracker,
-    (tool, state): (&Arc<McpTool>, &Option<(&'static str, Value)>),
-    (at, size): (&At, u32),
-    cancel: &CancellationToken,
-) -> Result<CallResult, Halt> {
-    let mut wanted: Vec<Argument<'_>> = vec![(PAGE_SIZE, json!(size))];
-    wanted.push(match at {
-        At::Page(page) => (PAGE, json!(page)),
-        At::Cursor(cursor) => (CURSOR, json!(cursor)),
-    });
-    let name = state.as_ref().map(|(name, _)| [*name]);
-    if let (Some(name), Some((_, value))) = (&name, state) {
-        wanted.push((name, value.clone()));
-    }
-    Ok(call(mcp, tracker, (tool, Operation::List), &wanted, cancel).await?)
-}
-
-/// The issue with its address: as it was told, as it is set, as the server says of the issue alone, or that of the public host.
-pub(super) async fn locate(
-    mcp: &Registry,
-    tracker: &Tracker,
-    told: Told,
-    cancel: &CancellationToken,
-) -> Result<Issue, Halt> {
-    let Told { number, url, closed } = told;
-    let issue = |url: String| Issue { url, number, closed };
-    if let Some(url) = url {
-        return Ok(issue(url));
-    }
-    let Some(number) = number else {
-        return Err(Halt::Failed("the tracker tells neither number nor address of its issue".to_owned()));
-    };
-    let kind = dialect::kind(mcp, tracker);
-    if tracker.url.is_none()
-        && let Some(tool) = dialect::tool(mcp, tracker, Operation::Read)
-        && dialect::misfits(tracker, Operation::Read, tool.schema()).is_empty()
-    {
-        let wanted: &[Argument<'_>] = &[(ISSUE, json!(number))];
-        let read = call(mcp, tracker, (&tool, Operation::Read), wanted, cancel).await?;
-        if let Some(url) =
-            listing::one(&read).filter(|read| read.number == Some(number)).and_then(|read| read.url)
-        {
-            return Ok(issue(url));
-        }
-    }
-    let address = dialect::address(tracker, kind, number).ok_or_else(|| {
-        Halt::Failed(format!(
-            "the tracker does not tell the address of its issue {number}; set `tracker.url`"
-        ))
-    });
-    address.map(issue)
-}
-
-/// The tool that does something; an error when there is none, or the server is away.
-fn tool(mcp: &Registry, tracker: &Tracker, operation: Operation) -> Result<Arc<McpTool>, TrackerError> {
-    let server = &tracker.server;
-    dialect::tool(mcp, tracker, operation).ok_or_else(|| {
-        let names = dialect::named(tracker, operation);
-        TrackerError::Refused(if mcp.is_connected(server) {
-            Halt::Failed(format!(
-                "the MCP server `{server}` has no tool `{names}`; see the `tracker.…` settings"
-            ))
-        } else {
-            Halt::Retry(format!("the MCP server `{server}` cannot be reached"))
-        })
-    })
-}
-
-async fn call(
-    mcp: &Registry,
-    tracker: &Tracker,
-    (known, operation): (&Arc<McpTool>, Operation),
-    wanted: &[Argument<'_>],
-    cancel: &CancellationToken,
-) -> Result<CallResult, TrackerError> {
-    let (server, tool) = (tracker.server.as_str(), known.own_name());
-    let refused = |reason: String| TrackerError::Refused(Halt::Failed(reason));
-    let arguments = dialect::arguments(tracker, operation, known.schema(), wanted);
-    let ruling = mcp.rule_on(&Asker::service(), server, tool, arguments);
-    let permit = match ruling.map_err(|error| TrackerError::of(&error))? {
-        Ruling::Allowed(permit) => permit,
-        Ruling::Denied(denied) => return Err(refused(format!("`{tool}` of `{server}`: {denied}"))),
-        Ruling::Waits(_) => return Err(refused(format!("`{tool}` of `{server}` needs a person's approval"))),
-    };
-    let result = mcp.call(permit, cancel.clone()).await.map_err(|error| TrackerError::of(&error))?;
-    if result.is_error {
-        let said: String = result.text.chars().take(300).collect();
-        return Err(TrackerError::of_tool(tool, server, &said));
-    }
-    Ok(result)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::db::approvals;
 use crate::domain::{Approval, ApprovalState, Caller, Way};
 use crate::http::approvals::not_decided;
+use crate::http::caller::RequestId;
 use crate::http::{ClientAddress, Problem, known_id, missing};
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -61,6 +62,7 @@ pub(super) async fn show(
 pub(super) async fn decide(
     State(app): State<Arc<App>>,
     caller: Option<Extension<Caller>>,
+    RequestId(request): RequestId,
     address: Option<Extension<ClientAddress>>,
     place: Path<(String, String)>,
     signed: Asked<Signed>,
@@ -69,7 +71,7 @@ pub(super) async fn decide(
     // Where nobody has to show who they are, nobody is known.
     let caller = caller.map(|Extension(caller)| caller).filter(|caller| caller.way != Way::Open);
     let address = address.map(|Extension(ClientAddress(address))| address);
-    match link.decide(&app, &approval, Presser { caller, address }).await {
+    match link.decide(&app, &approval, Presser { caller, address, request }).await {
         Ok(decided) => Ok(shown(&app, &link, decided.approval, None)?.into_response()),
         Err(refused @ (NotDecided::Over(_) | NotDecided::NotTheirs(_))) => {
             let problem = not_decided(refused);

@@ -6,8 +6,9 @@ use super::page::{Trouble, render, value};
 use crate::app::App;
 use crate::auth::{Secret, Unknown};
 use crate::clock;
-use crate::db::audit::{self, Deed};
-use crate::http::caller::{COOKIE, problem};
+use crate::db::audit;
+use crate::domain::{Actor, AuditAction, AuditEvent, AuditOutcome};
+use crate::http::caller::{COOKIE, RequestId, problem};
 use crate::http::{ClientAddress, Problem};
 use axum::Extension;
 use axum::extract::State;
@@ -99,6 +100,7 @@ fn inside(jar: CookieJar, secret: &Secret, next: &str) -> Response {
 
 pub(super) async fn with_key(
     State(app): State<Arc<App>>,
+    request: RequestId,
     address: FromAddress,
     jar: CookieJar,
     Posted(sent): Posted,
@@ -107,13 +109,13 @@ pub(super) async fn with_key(
     let key = SecretString::from(field(&sent, "key").to_owned());
     match app.auth.log_in(&key).await {
         Ok((caller, secret)) => {
-            put_down(&app, (&caller.name, "done"), "with an API key").await;
+            put_down(&app, (Actor::new(caller.name, request.0), AuditOutcome::Done), "with an API key").await;
             Ok(inside(jar, &secret, &next))
         }
         Err(unknown) => {
             let refused = problem(&unknown);
             if matches!(unknown, Unknown::Refused(_)) {
-                put_down_refused(&app, address, "with an API key").await;
+                put_down_refused(&app, request, address, "with an API key").await;
             }
             Ok((refused.code(), page(&app, &next, Some(&refused))?).into_response())
         }
@@ -141,6 +143,7 @@ fn again(app: &App, jar: CookieJar, problem: &Problem) -> Result<Response, Troub
 
 pub(super) async fn come_back(
     State(app): State<Arc<App>>,
+    request: RequestId,
     address: FromAddress,
     jar: CookieJar,
     Asked(back): Asked<Back>,
@@ -155,16 +158,16 @@ pub(super) async fn come_back(
         );
     }
     if !back.error.is_empty() || back.code.is_empty() {
-        put_down_refused(&app, address, "at the issuer").await;
+        put_down_refused(&app, request, address, "at the issuer").await;
         return again(&app, jar, &refused("the issuer did not log you in; try again, or ask who runs it"));
     }
     match app.auth.come_back(&back.code, &back.state).await {
         Ok((caller, secret, next)) => {
-            put_down(&app, (&caller.name, "done"), "at the issuer").await;
+            put_down(&app, (Actor::new(caller.name, request.0), AuditOutcome::Done), "at the issuer").await;
             Ok(inside(jar.add(gone(STATE)), &secret, &next))
         }
         Err(unknown) => {
-            put_down_refused(&app, address, "at the issuer").await;
+            put_down_refused(&app, request, address, "at the issuer").await;
             again(&app, jar, &problem(&unknown))
         }
     }
@@ -178,19 +181,19 @@ pub(super) async fn out(State(app): State<Arc<App>>, jar: CookieJar) -> Result<R
 }
 
 /// Puts a login on record. Somebody who cannot be put on record is logged in all the same; the log says so then.
-async fn put_down(app: &App, (who, outcome): (&str, &str), how: &str) {
-    let deed = Deed { actor: who, action: "login", object: ("session", ""), outcome, detail: how };
-    if let Err(error) = audit::add(&app.pool, &deed, clock::now()).await {
-        tracing::error!(%error, who, outcome, "a login cannot be put on record");
+async fn put_down(app: &App, (who, outcome): (Actor, AuditOutcome), how: &str) {
+    let event = AuditEvent::new(&who, AuditAction::Login, clock::now()).on("session", "");
+    if let Err(error) = audit::add(&app.pool, &event.outcome(outcome).detail(how)).await {
+        tracing::error!(%error, who = who.name, ?outcome, "a login cannot be put on record");
     }
 }
 
 /// Puts a login that was refused on record: a row while there are few of them, then a number.
-async fn put_down_refused(app: &App, address: FromAddress, how: &str) {
+async fn put_down_refused(app: &App, RequestId(request): RequestId, address: FromAddress, how: &str) {
     let address = address.map(|Extension(ClientAddress(address))| address);
     if app.auth.refusals.count(address, clock::now()) {
         let from = address.map_or_else(String::new, |address| format!(", from {address}"));
-        put_down(app, ("unknown", "refused"), &format!("{how}{from}")).await;
+        put_down(app, (Actor::new("unknown", request), AuditOutcome::Refused), &format!("{how}{from}")).await;
     }
 }
 

@@ -7,12 +7,14 @@ use super::logs::{LIMIT, overloaded};
 use super::page::{self, Trouble, value};
 use super::schema_form;
 use crate::app::App;
+use crate::audit::Recorder;
+use crate::db::audit;
 use crate::domain::policy::{Asker, Decision, Ruling};
-use crate::domain::{Caller, Definition};
+use crate::domain::{Actor, AuditAction, Caller, Definition};
 use crate::evidence::redact::Redactor;
 use crate::evidence::untrusted::hidden;
 use crate::http::{self, Problem, missing};
-use crate::mcp::ToolListed;
+use crate::mcp::{ToolCaller, ToolListed};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -178,18 +180,24 @@ async fn call(
     (server, tool): (&str, &str),
     arguments: serde_json::Value,
 ) -> (String, bool) {
-    let permit = match app.mcp.rule_on(&Asker::page(caller.clone()), server, tool, arguments) {
-        Ok(Ruling::Allowed(permit)) => permit,
-        Ok(Ruling::Denied(denied)) => return (denied.to_string(), true),
-        Ok(Ruling::Waits(_)) => return ("it needs a person's approval".to_owned(), true),
-        Err(error) => return (error.to_string(), true),
-    };
-    let cancel = app.shutdown.token().child_token();
-    http::audit::record(app, &caller.name, "tool.try", ("tool", &format!("{server} {tool}"))).await;
-    match app.mcp.call(permit, cancel).await {
-        Ok(result) => (result.text, result.is_error),
+    let recorder = Recorder::new(Actor::service(&caller.request));
+    let asked = ToolCaller { asker: Arc::new(Asker::page(caller.clone())), recorder: recorder.clone() };
+    let came = match app.mcp.rule_on(&asked, server, tool, arguments) {
+        Ok(Ruling::Allowed(permit)) => {
+            let cancel = app.shutdown.token().child_token();
+            let named = format!("{server} {tool}");
+            http::audit::record(app, caller, AuditAction::ToolTry, ("tool", &named)).await;
+            match app.mcp.call(permit, &recorder, cancel).await {
+                Ok(result) => (result.text, result.is_error),
+                Err(error) => (error.to_string(), true),
+            }
+        }
+        Ok(Ruling::Denied(denied)) => (denied.to_string(), true),
+        Ok(Ruling::Waits(_)) => ("it needs a person's approval".to_owned(), true),
         Err(error) => (error.to_string(), true),
-    }
+    };
+    audit::flush(&app.pool, &recorder).await;
+    came
 }
 
 /// A tool's page: whose tool, and who looks.

@@ -1,10 +1,11 @@
 //! The product's MCP client as the official conformance suite drives it: `client URL`, scenario in the environment.
 
+use regreen::audit::Recorder;
 use regreen::blocking::BlockingPool;
 use regreen::config::{McpServer, Transport};
-use regreen::domain::Access;
-use regreen::domain::policy::{Asker, Ruling};
-use regreen::mcp::{Connector, Registry};
+use regreen::domain::policy::Ruling;
+use regreen::domain::{Access, Actor};
+use regreen::mcp::{Connector, Registry, ToolCaller};
 use regreen::shutdown::Shutdown;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -38,14 +39,17 @@ async fn main() -> ExitCode {
     let connector = Connector { http, blocking: BlockingPool::default() };
     let registry = Registry::start(vec![server], (Arc::default(), None), connector, &shutdown);
     registry.settled().await;
+    let recorder = Recorder::new(Actor::service("conformance"));
     let mut good = registry.is_connected("suite");
     for tool in registry.known(None) {
         let spec = tool.spec();
         assert!(matches!(spec.access, Access::Read | Access::Write));
         let arguments = arguments(&spec.input_schema);
         let name = spec.name.clone();
-        let called = match registry.rule_on(&Asker::service(), "suite", &name, arguments) {
-            Ok(Ruling::Allowed(permit)) => registry.call(permit, CancellationToken::new()).await.map(drop),
+        let called = match registry.rule_on(&ToolCaller::service(&recorder), "suite", &name, arguments) {
+            Ok(Ruling::Allowed(permit)) => {
+                registry.call(permit, &recorder, CancellationToken::new()).await.map(drop)
+            }
             Ok(other) => unreachable!("the service's own calls are allowed: {other:?}"),
             Err(error) => Err(error),
         };

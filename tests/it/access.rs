@@ -14,7 +14,7 @@ pub async fn key(app: &TestApp, role: Role, namespaces: &[&str]) -> String {
         role,
         namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
         expires_in: None,
-        by: "test".to_owned(),
+        by: regreen::domain::Actor::new("test", ""),
     };
     make_key(&app.pool().await, new).await.unwrap().1.expose().to_owned()
 }

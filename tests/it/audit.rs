@@ -3,6 +3,7 @@
 use crate::support::fake_mcp::{Behaviour, FakeMcp};
 use crate::support::fake_model::{FakeModel, Reply, Style};
 use crate::support::{Answer, Setup, TestApp, eventually};
+use regreen::domain::{Actor, AuditAction, AuditEvent};
 use serde_json::{Value, json};
 use std::process::{Command, Output, Stdio};
 
@@ -67,7 +68,7 @@ async fn a_report_is_on_record_from_its_request_to_its_issue() {
     // Evidence is proved by its hash, not repeated.
     let collected = of(&all, "report.collect")[0];
     let stored = app.get(&format!("/api/reports/{report}/evidence/E1")).await.body;
-    assert_eq!(collected["data"]["evidence"]["E1"], regreen::journal::hash(stored.as_str().unwrap()));
+    assert_eq!(collected["data"]["evidence"]["E1"], regreen::domain::hash(stored.as_str().unwrap()));
 
     let run = of(&all, "run")[0];
     assert_eq!((&run["data"]["analyst"], &run["outcome"]), (&json!("fake"), &json!("done")));
@@ -243,9 +244,8 @@ async fn a_server_drops_the_months_that_are_past_their_time() {
     regreen::db::migrations::Migrations::default().run(&pool).await.unwrap();
     let old = regreen::clock::now() - chrono::TimeDelta::days(500);
     regreen::db::audit::add_months(&pool, old).await.unwrap();
-    let mut note = regreen::journal::Note::new("test.write", ("thing", "old"), "done");
-    note.at = old;
-    regreen::db::audit::add_all(&pool, &[note]).await.unwrap();
+    let event = AuditEvent::new(&Actor::service(""), AuditAction::ToolTry, old).on("thing", "old");
+    regreen::db::audit::add(&pool, &event).await.unwrap();
     regreen::db::audit::seal(&pool).await.unwrap();
     let app = setup.start().await;
     let dropped = eventually("the old month is dropped and that is sealed", async || {

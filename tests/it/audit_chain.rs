@@ -2,8 +2,8 @@
 
 use crate::support::{fresh_database, pool};
 use chrono::{DateTime, TimeDelta, Utc};
-use regreen::db::audit::{self, Broken, Deed, Fault, Verified};
-use regreen::journal::Note;
+use regreen::db::audit::{self, Broken, Fault, Verified};
+use regreen::domain::{Actor, AuditAction, AuditEvent, AuditOutcome, hash};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -13,14 +13,15 @@ async fn database() -> PgPool {
     pool
 }
 
-fn note(number: usize) -> Note {
-    Note::new("test.write", ("thing", &format!("t{number}")), "done").data(json!({ "number": number }))
+fn event(number: usize) -> AuditEvent {
+    let event = AuditEvent::new(&Actor::service(""), AuditAction::ToolTry, regreen::clock::now());
+    event.on("thing", format!("t{number}")).data(json!({ "number": number }))
 }
 
 /// A sealed record of so many rows.
 async fn record(rows: usize) -> PgPool {
     let pool = database().await;
-    audit::add_all(&pool, &(1..=rows).map(note).collect::<Vec<_>>()).await.unwrap();
+    audit::add_all(&pool, &(1..=rows).map(event).collect::<Vec<_>>()).await.unwrap();
     assert_eq!(audit::seal(&pool).await.unwrap(), rows as u64);
     pool
 }
@@ -85,7 +86,7 @@ async fn whatever_is_changed_shows_and_where() {
 async fn a_record_written_anew_holds_by_itself_and_not_against_a_seal_that_was_noted() {
     let pool = record(12).await;
     let noted = audit::head(&pool).await.unwrap().hash;
-    audit::add_all(&pool, &[note(13)]).await.unwrap();
+    audit::add_all(&pool, &[event(13)]).await.unwrap();
     audit::seal(&pool).await.unwrap();
     let verified = audit::verify(&pool, Some(&noted.to_ascii_uppercase())).await.unwrap();
     assert_eq!((verified.known_at, verified.seq, verified.broken), (Some(12), 13, None));
@@ -114,7 +115,7 @@ async fn a_record_written_anew_holds_by_itself_and_not_against_a_seal_that_was_n
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_itself_refuses_changes() {
     let pool = record(3).await;
-    audit::add_all(&pool, &[note(4)]).await.unwrap();
+    audit::add_all(&pool, &[event(4)]).await.unwrap();
     for sql in [
         "update audit set detail = 'x' where seq = 2",
         "update audit set detail = 'x' where seq is null",
@@ -137,20 +138,15 @@ async fn many_writers_and_sealers_make_one_chain_and_a_late_commit_is_not_skippe
     regreen::db::migrations::Migrations::default().run(&first).await.unwrap();
     // Has the lowest id and commits after everybody else is sealed.
     let mut late = first.begin().await.unwrap();
-    audit::add_all(&mut *late, &[note(0)]).await.unwrap();
+    audit::add_all(&mut *late, &[event(0)]).await.unwrap();
     let writer = async |name: &'static str| {
         let pool = pool(&url).await;
         for number in 0..EACH {
             let mut transaction = pool.begin().await.unwrap();
             let object = format!("{name}{number}");
-            let deed = Deed {
-                actor: name,
-                action: "test.write",
-                object: ("thing", &object),
-                outcome: "done",
-                detail: "",
-            };
-            audit::add(&mut *transaction, &deed, Utc::now()).await.unwrap();
+            let actor = Actor::new(name, "");
+            let event = AuditEvent::new(&actor, AuditAction::ToolTry, Utc::now()).on("thing", object);
+            audit::add(&mut *transaction, &event).await.unwrap();
             if number % 7 == 3 {
                 // Leaves a gap among the ids.
                 transaction.rollback().await.unwrap();
@@ -189,11 +185,11 @@ fn day(text: &str) -> DateTime<Utc> {
 }
 
 async fn write_at(pool: &PgPool, days: &[&str]) {
-    let mut notes: Vec<Note> = days.iter().map(|_| note(1)).collect();
-    for (note, at) in notes.iter_mut().zip(days) {
-        note.at = day(at);
+    let mut events: Vec<AuditEvent> = days.iter().map(|_| event(1)).collect();
+    for (event, at) in events.iter_mut().zip(days) {
+        event.at = day(at);
     }
-    audit::add_all(pool, &notes).await.unwrap();
+    audit::add_all(pool, &events).await.unwrap();
     audit::seal(pool).await.unwrap();
 }
 
@@ -224,7 +220,7 @@ async fn months_go_as_a_whole_and_the_chain_is_followed_across_them() {
     assert_eq!((against.known_at, against.broken), (Some(8), None));
 
     // What waits for its seal keeps its month.
-    let mut waits = note(2);
+    let mut waits = event(2);
     waits.at = day("2025-09-03");
     audit::add_all(&pool, &[waits]).await.unwrap();
     let later = day("2025-12-20");
@@ -293,7 +289,7 @@ async fn the_record_of_before_is_carried_over() {
             .await
             .unwrap();
     assert_eq!(months, [("audit_2026_03".to_owned(), 1), ("audit_2026_04".to_owned(), 1)]);
-    audit::add_all(&pool, &[note(3)]).await.unwrap();
+    audit::add_all(&pool, &[event(3)]).await.unwrap();
     assert_eq!(audit::seal(&pool).await.unwrap(), 3);
     assert_eq!(holds(&pool).await.rows, 3);
 }
@@ -302,11 +298,12 @@ async fn the_record_of_before_is_carried_over() {
 async fn no_row_keeps_a_secret_and_hashes_stay_what_they_are() {
     let pool = database().await;
     let secret = format!("ghp_{}", "aB3dE5fG7hJ9kL1mN2pQ4rS6tU8vW0xY2zA4".replace('0', "q"));
-    let hash = regreen::journal::hash("x");
-    let noted = Note::new("tool.call", ("tool", &format!("lab {secret}")), "failed")
+    let hash = hash("x");
+    let event = event(1).on("tool", format!("lab {secret}")).outcome(AuditOutcome::Failed);
+    let event = event
         .detail(format!("lab restart, {hash}: token={secret} was refused\0"))
         .data(json!({"arguments": format!("{{\"password\":\"{secret}\"}}"), "deep": [{"key": secret}], "request": hash, "n": 4}));
-    audit::add_all(&pool, &[noted]).await.unwrap();
+    audit::add_all(&pool, &[event]).await.unwrap();
     audit::seal(&pool).await.unwrap();
     let all: String =
         sqlx::query_scalar("select string_agg(audit::text, ' ') from audit").fetch_one(&pool).await.unwrap();

@@ -30,7 +30,7 @@ async fn key(database: &str) -> String {
         role: Role::Admin,
         namespaces: Vec::new(),
         expires_in: None,
-        by: "test".to_owned(),
+        by: regreen::domain::Actor::new("test", ""),
     };
     make_key(&pool(database).await, new).await.unwrap().1.expose().to_owned()
 }

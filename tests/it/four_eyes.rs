@@ -11,8 +11,13 @@ use serde_json::{Value, json};
 
 /// A key of this name.
 async fn key(app: &TestApp, name: &str, role: Role, by: &str) -> String {
-    let new =
-        NewKey { name: name.to_owned(), role, namespaces: Vec::new(), expires_in: None, by: by.to_owned() };
+    let new = NewKey {
+        name: name.to_owned(),
+        role,
+        namespaces: Vec::new(),
+        expires_in: None,
+        by: regreen::domain::Actor::new(by, ""),
+    };
     make_key(&app.pool().await, new).await.unwrap().1.expose().to_owned()
 }
 

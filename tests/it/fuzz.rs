@@ -9,7 +9,8 @@ use crate::support::fake_model::{FakeModel, Reply};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use regreen::llm::{Model as _, OpenAi, OpenAiSettings, Request};
+use regreen::config::ModelEndpoint;
+use regreen::llm::{Model as _, OpenAi, Request};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -217,17 +218,17 @@ const STREAM: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"I look\"}}]}
 #[tokio::test(flavor = "multi_thread")]
 async fn model_streams_hold() {
     let model = FakeModel::start(Vec::new()).await;
-    let settings = OpenAiSettings {
-        base_url: model.url.clone(),
+    let settings = ModelEndpoint {
+        url: model.url.clone(),
         api_key: None,
-        model: "fake".into(),
+        name: "fake".into(),
         tool_calls: regreen::domain::ToolCalls::Native,
         temperature: None,
         max_output_tokens: None,
         request_timeout: crate::support::PATIENCE,
         idle_timeout: crate::support::PATIENCE,
         max_attempts: 1,
-        backoff_base: std::time::Duration::ZERO,
+        backoff: std::time::Duration::ZERO,
     };
     let openai = OpenAi::new(settings, regreen::app::http_client().unwrap(), std::sync::Arc::default());
     let request = Request {

@@ -9,6 +9,7 @@ use crate::support::replica::{Replica, http};
 use crate::support::{Answer, Setup, TestApp, eventually, pool};
 use aho_corasick::AhoCorasick;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use regreen::domain::{Actor, AuditAction, AuditEvent};
 use regreen::http::Rule;
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -643,9 +644,8 @@ async fn the_documented_clean_up_leaves_a_secret_in_the_record_alone() {
     assert_eq!(asked.status, 200, "{:?}", asked.body);
     let database = app.database.clone();
     let pool = pool(&database).await;
-    let note =
-        regreen::journal::Note::new("test.write", ("thing", "x"), "done").detail(format!("it was {secret}"));
-    regreen::db::audit::add_all(&pool, &[note]).await.unwrap();
+    let event = AuditEvent::new(&Actor::service(""), AuditAction::ToolTry, regreen::clock::now());
+    regreen::db::audit::add(&pool, &event.on("thing", "x").detail(format!("it was {secret}"))).await.unwrap();
     app.stop().await;
     let holds = async || {
         let all = everything(&database).await;

@@ -4,13 +4,15 @@
 use crate::support::fake_mcp::{Behaviour, FakeMcp};
 use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::{Answer, Setup, TestApp, eventually};
+use regreen::audit::Recorder;
 use regreen::chat::{Ask, Choice, Decision, begin, decide};
 use regreen::domain::policy::{Asker, Ruling};
-use regreen::domain::{Caller, Role, Way};
-use regreen::mcp::CallError;
+use regreen::domain::{Actor, Caller, Role, Way};
+use regreen::mcp::{CallError, ToolCaller};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 async fn lab() -> FakeMcp {
@@ -220,14 +222,16 @@ async fn the_own_endpoint_asks_the_policy_too() {
 
 fn person(name: &str, token: Option<&str>) -> Caller {
     let token = token.map(SecretString::from);
-    Caller { name: format!("oidc:{name}"), role: Role::Operator, namespaces: None, way: Way::Oidc, token }
+    Caller { token, ..Caller::known(format!("oidc:{name}"), Role::Operator, None, Way::Oidc) }
 }
 
 async fn look(app: &TestApp, caller: Caller, name: &str) -> Result<String, CallError> {
-    let asker = Asker::chat(caller, "troubleshooter");
-    match app.mcp().rule_on(&asker, "lab", "look", json!({ "name": name }))? {
+    let recorder = Recorder::new(Actor::service("look"));
+    let asker = Arc::new(Asker::chat(caller, "troubleshooter"));
+    let caller = ToolCaller { asker, recorder: recorder.clone() };
+    match app.mcp().rule_on(&caller, "lab", "look", json!({ "name": name }))? {
         Ruling::Allowed(permit) => {
-            app.mcp().call(permit, CancellationToken::new()).await.map(|result| result.text)
+            app.mcp().call(permit, &recorder, CancellationToken::new()).await.map(|result| result.text)
         }
         other => panic!("{other:?}"),
     }
@@ -328,7 +332,7 @@ async fn a_conversation_uses_the_token_of_whoever_asks_and_keeps_it_nowhere() {
 /// What became of a call that somebody approved, once the conversation has heard of it.
 async fn settled_by(app: &TestApp, approval: &Value, caller: Caller) -> Value {
     let id = approval["id"].as_str().unwrap().parse().unwrap();
-    let (choice, author) = (Choice::Approve, caller.name.clone());
+    let (choice, author) = (Choice::Approve, caller.actor());
     let decided =
         decide(app.app(), id, Decision { choice, author, caller: Some(caller), note: None, link: None })
             .await;

@@ -20,12 +20,14 @@ pub mod sse;
 pub mod webdriver;
 pub mod wire;
 
+use regreen::audit::Recorder;
 use regreen::cli::serve::{Roles, Service, start};
 use regreen::config::{Config, process_env};
 use regreen::demo::samples::{Sample, sample};
 use regreen::demo::{cluster, forge};
-use regreen::domain::policy::{Asker, Ruling};
-use regreen::mcp::{CallError, CallResult};
+use regreen::domain::Actor;
+use regreen::domain::policy::Ruling;
+use regreen::mcp::{CallError, CallResult, ToolCaller};
 use regreen::shutdown::Shutdown;
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -190,8 +192,9 @@ impl TestApp {
         arguments: Value,
         cancel: CancellationToken,
     ) -> Result<CallResult, CallError> {
-        match self.mcp().rule_on(&Asker::service(), server, tool, arguments)? {
-            Ruling::Allowed(permit) => self.mcp().call(permit, cancel).await,
+        let recorder = Recorder::new(Actor::service("test"));
+        match self.mcp().rule_on(&ToolCaller::service(&recorder), server, tool, arguments)? {
+            Ruling::Allowed(permit) => self.mcp().call(permit, &recorder, cancel).await,
             other => panic!("{server} {tool}: {other:?}"),
         }
     }

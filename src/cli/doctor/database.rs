@@ -2,10 +2,11 @@
 
 use super::finding::Finding;
 use crate::config::Config;
-use crate::db::condition::{self, Condition, Schema};
+use crate::db::condition::{self, Condition};
 use crate::db::embeddings::{self, Space};
 use crate::db::migrations::Migrations;
 use crate::db::private::PrivatePostgres;
+use crate::db::schema::Schema;
 use crate::db::{keys, servers};
 use crate::domain::ApiKey;
 use crate::{app, clock};
@@ -81,7 +82,7 @@ impl Database {
 
     async fn of(db: &mut PgConnection, migrations: &Migrations) -> sqlx::Result<Self> {
         let condition = condition::of(db).await?;
-        let schema = condition::schema(db, migrations).await?;
+        let schema = migrations.schema(db).await?;
         let migrations = applied(&schema, condition.may_create);
         let findings = vec![server(&condition, &schema), writing(&condition), migrations, time(db).await?];
         if !matches!(schema, Schema::Fits { .. }) {

@@ -10,12 +10,13 @@ pub use months::{Dropped, add_months, drop_before};
 pub use seal::{Head, head, seal};
 pub use verify::{Broken, Fault, Verified, verify};
 
+use crate::audit::Recorder;
+use crate::domain::AuditEvent;
 use crate::evidence::redact::Redactor;
-use crate::journal::{self, Note};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{PgConnection, PgExecutor, PgPool, Postgres, Transaction};
+use sqlx::{PgExecutor, PgPool, Postgres, Transaction};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -23,64 +24,41 @@ use uuid::Uuid;
 const MAX_NAME: usize = 500;
 const MAX_DETAIL: usize = 4_000;
 
-/// Something that was done.
-#[derive(Debug)]
-pub struct Deed<'a> {
-    /// Who did it.
-    pub actor: &'a str,
-    /// What: `conversation.delete`, `agent.store`, …
-    pub action: &'a str,
-    /// Kind and id or name of what it was done to.
-    pub object: (&'a str, &'a str),
-    /// `done`, `failed`, `refused`.
-    pub outcome: &'a str,
-    /// What else there is to know; without secrets and log contents.
-    pub detail: &'a str,
-}
-
-impl Deed<'_> {
-    /// The same with the trace of the work that is done here.
-    fn note(&self, now: DateTime<Utc>) -> Note {
-        let mut note = Note::new(self.action, self.object, self.outcome).detail(self.detail);
-        (note.at, note.actor) = (now, self.actor.to_owned());
-        note
-    }
-}
-
 /// Adds a row.
-pub async fn add(db: impl PgExecutor<'_>, deed: &Deed<'_>, now: DateTime<Utc>) -> sqlx::Result<()> {
-    add_all(db, &[deed.note(now)]).await
+pub async fn add(db: impl PgExecutor<'_>, event: &AuditEvent) -> sqlx::Result<()> {
+    add_all(db, std::slice::from_ref(event)).await
 }
 
-/// Adds rows in one statement. Secrets in them are replaced here, whoever noted them.
-pub async fn add_all(db: impl PgExecutor<'_>, notes: &[Note]) -> sqlx::Result<()> {
-    if notes.is_empty() {
+/// Adds rows in one statement. Secrets in them are replaced here, whoever recorded them.
+pub async fn add_all(db: impl PgExecutor<'_>, events: &[AuditEvent]) -> sqlx::Result<()> {
+    if events.is_empty() {
         return Ok(());
     }
     let mut redactor = Redactor::new();
     let mut text = |text: &str, bytes: usize| clean(&redactor.redact(text), bytes);
-    let details: Vec<String> = notes.iter().map(|note| text(&note.detail, MAX_DETAIL)).collect();
-    let names: Vec<String> = notes.iter().map(|note| text(&note.object.1, MAX_NAME)).collect();
-    let actors: Vec<String> = notes.iter().map(|note| text(&note.actor, MAX_NAME)).collect();
-    let traces: Vec<String> = notes.iter().map(|note| text(&note.trace, MAX_NAME)).collect();
-    let data: Vec<String> = notes.iter().map(|note| redacted(&note.data, &mut text).to_string()).collect();
-    let plain =
-        |of: fn(&Note) -> &str| notes.iter().map(|note| clean(of(note), MAX_NAME)).collect::<Vec<_>>();
+    let details: Vec<String> = events.iter().map(|event| text(&event.detail, MAX_DETAIL)).collect();
+    let names: Vec<String> = events.iter().map(|event| text(&event.object, MAX_NAME)).collect();
+    let actors: Vec<String> = events.iter().map(|event| text(&event.actor.name, MAX_NAME)).collect();
+    let traces: Vec<String> = events.iter().map(|event| text(&event.actor.trace, MAX_NAME)).collect();
+    let data: Vec<String> = events.iter().map(|event| redacted(&event.data, &mut text).to_string()).collect();
+    let named = |of: fn(&AuditEvent) -> &'static str| {
+        events.iter().map(|event| of(event).to_owned()).collect::<Vec<_>>()
+    };
     sqlx::query!(
         "insert into audit (at, actor, action, object_kind, object, outcome, duration_ms, trace, run, detail, data)
          select at, actor, action, object_kind, object, outcome, duration_ms, trace, run, detail, data::json
          from unnest($1::timestamptz[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
                      $9::uuid[], $10::text[], $11::text[])
               as note (at, actor, action, object_kind, object, outcome, duration_ms, trace, run, detail, data)",
-        &notes.iter().map(|note| note.at).collect::<Vec<_>>(),
+        &events.iter().map(|event| event.at).collect::<Vec<_>>(),
         &actors,
-        &plain(|note| &note.action),
-        &plain(|note| &note.object.0),
+        &named(|event| event.action.into()),
+        &named(|event| event.object_kind),
         &names,
-        &plain(|note| &note.outcome),
-        &notes.iter().map(|note| note.duration_ms).collect::<Vec<_>>() as &[Option<i64>],
+        &named(|event| event.outcome.into()),
+        &events.iter().map(|event| event.duration_ms).collect::<Vec<_>>() as &[Option<i64>],
         &traces,
-        &notes.iter().map(|note| note.run).collect::<Vec<_>>() as &[Option<Uuid>],
+        &events.iter().map(|event| event.run).collect::<Vec<_>>() as &[Option<Uuid>],
         &details,
         &data
     )
@@ -106,32 +84,23 @@ fn redacted(value: &Value, text: &mut impl FnMut(&str, usize) -> String) -> Valu
     }
 }
 
-/// Writes down what the current work has noted. It counts as written once [`commit`] has committed it, or [`flush`].
-async fn write(db: &mut PgConnection) -> sqlx::Result<usize> {
-    let Some(journal) = journal::current() else { return Ok(0) };
-    let pending = journal.pending();
-    add_all(db, &pending).await?;
-    Ok(pending.len())
-}
-
-/// Commits a transaction together with what the current work has noted: both are there, or neither.
-pub async fn commit(mut transaction: Transaction<'_, Postgres>) -> sqlx::Result<()> {
-    let written = write(&mut transaction).await?;
+/// Commits a transaction together with what the work has recorded: both are there, or neither.
+pub async fn commit(mut transaction: Transaction<'_, Postgres>, recorder: &Recorder) -> sqlx::Result<()> {
+    let pending = recorder.pending();
+    add_all(&mut *transaction, &pending).await?;
     transaction.commit().await?;
-    if let Some(journal) = journal::current() {
-        journal.forget(written);
-    }
+    recorder.written(pending.len());
     Ok(())
 }
 
-/// Writes down what the current work has noted and has no transaction for. What cannot be written now is said in the log and tried
-/// again with the next record.
-pub async fn flush(pool: &PgPool) {
-    if journal::current().is_none_or(|journal| journal.pending().is_empty()) {
+/// Writes down what the work has recorded and has no transaction for. What cannot be written now is said in the log and tried again
+/// with the next record.
+pub async fn flush(pool: &PgPool, recorder: &Recorder) {
+    if recorder.pending().is_empty() {
         return;
     }
-    // On the heap and only while it lasts: every request and every answer would carry it otherwise.
-    let written = Box::pin(super::soon(async { commit(pool.begin().await?).await }));
+    // On the heap and only while it lasts: every answer would carry it otherwise.
+    let written = Box::pin(super::soon(async { commit(pool.begin().await?, recorder).await }));
     if let Err(error) = written.await {
         tracing::error!(%error, "what was done cannot be put on record now");
     }

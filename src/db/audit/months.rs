@@ -1,8 +1,8 @@
 //! Months: their partitions are made ahead, and old ones go as a whole. A row that stays keeps the seals of what went, so that the
 //! chain can be followed across it.
 
-use super::add_all;
-use crate::journal::Note;
+use super::add;
+use crate::domain::{Actor, AuditAction, AuditEvent};
 use chrono::{DateTime, Datelike as _, Months, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -102,11 +102,10 @@ async fn drop_month(
     let mut gone = dropped(&mut transaction).await?;
     gone.extend(stretches(&mut transaction, first, past).await?);
     let data = json!({ "rows": rows.all, "first": first, "past": past, "stretches": joined(gone) });
-    let mut note = Note::new(DROP, ("partition", name), "done")
-        .detail(format!("{} rows of before {} are past `audit.retention`", rows.all, past.format("%Y-%m-%d")))
-        .data(data);
-    note.at = now;
-    add_all(&mut *transaction, &[note]).await?;
+    let detail =
+        format!("{} rows of before {} are past `audit.retention`", rows.all, past.format("%Y-%m-%d"));
+    let event = AuditEvent::new(&Actor::service(""), AuditAction::AuditDrop, now).on("partition", name);
+    add(&mut *transaction, &event.detail(detail).data(data)).await?;
     sqlx::query!("select audit_drop_month($1)", name).fetch_one(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(Some(rows.all))

@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::chat::{self, Ask, Begun, Plain};
 use crate::db::{agents, conversations};
 use crate::domain::{Caller, Profile};
+use crate::evidence::redact;
 use crate::evidence::untrusted::markdown::{self, Place};
 use axum::Json;
 use axum::body::Bytes;
@@ -116,14 +117,13 @@ pub async fn complete(
         [] => None,
         _ => conversations::of_thread(&app.pool, &client.thread(before, None)).await?,
     };
+    let said = request.user.clone().filter(|user| user.len() <= 100 && !user.contains(char::is_control));
     let ask = Ask {
         message: question.text(),
         conversation,
         agent: Some(agent.id),
         incident: None,
-        author: caller.author(
-            request.user.clone().filter(|user| user.len() <= 100 && !user.contains(char::is_control)),
-        ),
+        author: redact::plain(&caller.named(said).name),
         sampling: request.parameters.sampling,
         caller,
         before: before.iter().map(|turn| turn.said(&request.model)).collect(),

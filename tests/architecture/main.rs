@@ -1,6 +1,10 @@
-//! Holds the ladder of imports and the limits on file length.
+//! Holds the ladder of imports, that modules and files form no circle, and the limits on file length.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod graph;
+
+use graph::{Graph, Module, circles};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +18,7 @@ const LADDER: &[&[&str]] = &[
     &["app"],
     &["mcp", "knowledge", "live", "auth"],
     &["agent"],
-    &["llm", "budget", "db", "prompts", "config", "telemetry", "shutdown", "journal", "metrics", "blocking"],
+    &["llm", "budget", "db", "prompts", "config", "telemetry", "shutdown", "audit", "metrics", "blocking"],
     &["domain", "evidence", "clock", "mounted"],
 ];
 const MAX_LINES: usize = 500;
@@ -45,29 +49,64 @@ fn all_sources() -> Vec<(String, PathBuf)> {
     found.into_iter().map(|path| (module(&path), path)).collect()
 }
 
+fn graph() -> Graph {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&root, &mut found);
+    Graph::read(&root, &found)
+}
+
+fn first(module: &Module) -> Option<&str> {
+    module.first().map(String::as_str)
+}
+
 #[test]
 fn imports_go_down_the_ladder() {
-    let mut wrong = Vec::new();
-    for (module, path) in all_sources().into_iter().filter(|(module, _)| module != "lib") {
-        let own = rung(&module).unwrap_or_else(|| panic!("{module} stands on no rung; add it to the ladder"));
-        for (number, line) in (1..).zip(fs::read_to_string(&path).unwrap().lines()) {
-            let code = line.split("//").next().unwrap();
-            for import in code.split("crate::").skip(1) {
-                let names = import.trim_start_matches('{');
-                let group = import.starts_with('{').then(|| names.split('}').next().unwrap());
-                let imported: Vec<&str> =
-                    group.map_or_else(|| vec![names], |group| group.split(", ").collect());
-                for name in imported {
-                    let name: String =
-                        name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                    if rung(&name).is_some_and(|rung| rung < own) {
-                        wrong.push(format!("{}:{number}: {module} imports {name}", path.display()));
-                    }
-                }
+    let mut wrong = BTreeSet::new();
+    for (from, names) in graph().edges() {
+        let Some(module) = first(from) else { continue };
+        let own = rung(module).unwrap_or_else(|| panic!("{module} stands on no rung; add it to the ladder"));
+        for name in names.into_iter().filter_map(first) {
+            if rung(name).is_some_and(|rung| rung < own) {
+                wrong.insert(format!("{}: {module} imports {name}", from.join("/")));
             }
         }
     }
-    assert!(wrong.is_empty(), "imports that go up the ladder:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "imports that go up the ladder:\n{wrong:#?}");
+}
+
+/// First-level modules reach themselves in no way, on whatever rung.
+#[test]
+fn modules_form_no_circle() {
+    let graph = graph();
+    let edges = graph.edges();
+    let pairs = edges.iter().flat_map(|(from, names)| names.iter().map(move |to| (first(from), first(to))));
+    let pairs: BTreeSet<(&str, &str)> =
+        pairs.filter_map(|(from, to)| Some((from?, to?))).filter(|(from, to)| from != to).collect();
+    assert!(pairs.len() > 50, "the imports are found: {}", pairs.len());
+    let found = circles(pairs.iter().copied());
+    let within =
+        |pair: &&(&str, &str)| found.iter().any(|all| all.contains(&pair.0) && all.contains(&pair.1));
+    let imports: Vec<_> = pairs.iter().filter(within).collect();
+    assert!(found.is_empty(), "modules that reach themselves: {found:#?} by {imports:#?}");
+}
+
+/// Nor do the files of a module, one above the other aside.
+#[test]
+fn files_of_a_module_form_no_circle() {
+    let graph = graph();
+    let edges = graph.edges();
+    let related = |from: &Module, to: &Module| from.starts_with(to) || to.starts_with(from);
+    let pairs = edges.iter().flat_map(|(from, names)| names.iter().map(move |to| (*from, *to)));
+    let pairs = pairs.filter(|(from, to)| first(from) == first(to) && !related(from, to));
+    let pairs: Vec<(String, String)> = pairs.map(|(from, to)| (from.join("/"), to.join("/"))).collect();
+    assert!(pairs.len() > 100, "the imports are found: {}", pairs.len());
+    let found = circles(pairs.iter().map(|(from, to)| (from.as_str(), to.as_str())));
+    let within = |pair: &&(String, String)| {
+        found.iter().any(|all| all.contains(&pair.0.as_str()) && all.contains(&pair.1.as_str()))
+    };
+    let imports: Vec<_> = pairs.iter().filter(within).collect();
+    assert!(found.is_empty(), "files that reach themselves: {found:#?} by {imports:#?}");
 }
 
 #[test]

@@ -1,0 +1,172 @@
+//! Drives answers: one is begun in a turn that was opened; when it has ended, what was decided meanwhile goes on in a turn of its own,
+//! which carries out what was approved and tells the model of the rest. An answer never begins its successor.
+
+use super::answer;
+use super::profiles::{self, Sampling};
+use super::task::Task;
+use crate::app::{App, Place};
+use crate::audit::Recorder;
+use crate::clock;
+use crate::db::approvals::{self, Asker, Filter};
+use crate::db::conversations::{self, NewMessage};
+use crate::db::queue;
+use crate::db::turns::{self, NewTurn, Opened};
+use crate::domain::{Actor, Approval, ApprovalState, Caller};
+use crate::live::Answer;
+use crate::telemetry::trace::FutureExt as _;
+use anyhow::Context as _;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde_json::json;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Most decisions that one turn is told of.
+const MAX_TOLD: i64 = 1_000;
+
+/// An answer that began.
+#[derive(Debug)]
+pub struct Begun {
+    /// The turn.
+    pub turn: Uuid,
+    /// The conversation.
+    pub conversation: Uuid,
+    /// What happens.
+    pub answer: Arc<Answer>,
+}
+
+/// Begins to answer in a turn that was opened; in a place of its own, or beside all others.
+pub(super) fn answer_now(app: &Arc<App>, task: Task, opened: Opened, place: Option<Place>) -> Begun {
+    let (turn, conversation) = (task.turn, task.conversation);
+    let answer = app.live.begin(turn, &task.caller.name, &app.drain);
+    if opened == Opened::Own {
+        answer.make_own();
+    }
+    let driven = drive(Arc::clone(app), task, Arc::clone(&answer)).with_current_context();
+    app.shutdown.spawn(async move {
+        driven.await;
+        drop(place);
+    });
+    Begun { turn, conversation, answer }
+}
+
+/// Makes an answer, lets the conversation go on, and tells readers of both.
+async fn drive(app: Arc<App>, task: Task, answer: Arc<Answer>) {
+    let conversation = task.conversation;
+    let answer::Ended { kind, mut told, goes_on, decider } = answer::run(&app, task, &answer).await;
+    if goes_on {
+        told["next_run"] = json!(go_on(&app, conversation, decider).await);
+    }
+    answer.tell(kind, &told);
+}
+
+/// Lets a conversation go on, if something of it was decided and nothing waits. Returns the turn that began. `decider` is who
+/// decided just now.
+pub(super) async fn go_on(app: &Arc<App>, conversation: Uuid, decider: Option<Caller>) -> Option<Uuid> {
+    let own = Arc::clone(app);
+    // Of its own: a caller that leaves in the middle must not leave a turn that nobody answers.
+    let begun = app.shutdown.spawn(async move { carry_on(&own, conversation, decider).await }).await;
+    match begun.map_err(anyhow::Error::from).flatten() {
+        Ok(begun) => begun.map(|begun| begun.turn),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::warn!(%conversation, error, "a decided conversation cannot go on now; tried again in a moment");
+            None
+        }
+    }
+}
+
+/// One transaction opens the turn, makes the approved calls its own and stores what was decided as a message. Boxed: the
+/// answer that begins here may end by calling this.
+fn carry_on(
+    app: &Arc<App>,
+    conversation: Uuid,
+    decider: Option<Caller>,
+) -> BoxFuture<'_, anyhow::Result<Option<Begun>>> {
+    async move {
+        // The next process begins with what was decided.
+        if app.shutdown.token().is_cancelled() || !approvals::is_open(&app.pool, conversation).await? {
+            return Ok(None);
+        }
+        let now = clock::now();
+        let mut transaction = app.pool.begin().await?;
+        if !conversations::lock(&mut *transaction, conversation).await? {
+            return Ok(None);
+        }
+        approvals::end_late(&mut transaction, conversation, now).await?;
+        let turn = Uuid::now_v7();
+        let first = decider.as_ref().map(|decider| decider.name.as_str());
+        let Some(asker) = approvals::next_asker(&mut *transaction, conversation, first).await? else {
+            return Ok(None);
+        };
+        let Asker { caller, speaker, is_own } = asker;
+        // Tokens are not stored: whoever asked brings theirs again by deciding.
+        let token = decider.filter(|decider| decider.name == caller.name).and_then(|decider| decider.token);
+        let new = NewTurn { id: turn, conversation, caller: &caller, speaker: &speaker, is_own };
+        let Some(opened) = turns::open(&mut transaction, &new, now).await? else { return Ok(None) };
+        if !approvals::take(&mut *transaction, conversation, turn, &caller.name).await? {
+            return Ok(None);
+        }
+        let filter = Filter { told_in: Some(turn), ..Filter::default() };
+        let mut decided = approvals::list(&mut *transaction, &filter, now, MAX_TOLD).await?;
+        decided.reverse();
+        let known = conversations::get(&mut *transaction, conversation).await?;
+        let known = known.context("the conversation is gone")?;
+        let (title, incident) = (known.title, known.incident_id);
+        let profile = profiles::choose(&mut *transaction, known.agent_id, incident.is_some()).await?;
+        let profile = profile.context("no agent ships")?;
+        let latest = decided.iter().max_by_key(|approval| approval.decided_at);
+        let author = latest.and_then(|approval| approval.decided_by.clone()).unwrap_or_default();
+        let question = said(&decided);
+        let visible_to = is_own.then_some(caller.name.as_str());
+        let message = NewMessage { visible_to, ..NewMessage::of_program("user", &author, &question) };
+        app.knowledge.say(&mut transaction, (conversation, &title, incident), &[message], now).await?;
+        conversations::touch(&mut *transaction, conversation, None, now).await?;
+        queue::add_index(&mut *transaction).await?;
+        transaction.commit().await?;
+        let task = Task {
+            sampling: Sampling::default(),
+            turn,
+            conversation,
+            title,
+            incident,
+            profile,
+            caller,
+            speaker,
+            author,
+            question,
+            decided,
+            token,
+            recorder: Recorder::new(Actor::service(turn)),
+        };
+        Ok(Some(answer_now(app, task, opened, None)))
+    }
+    .boxed()
+}
+
+/// What was decided, in words.
+fn said(decided: &[Approval]) -> String {
+    let mut text = "Decisions on what waited for approval.".to_owned();
+    for approval in decided {
+        let by = approval.decided_by.as_deref().unwrap_or("Nobody");
+        let call = format!("this call of `{}` (MCP server `{}`)", approval.tool, approval.server);
+        let what = match approval.state {
+            ApprovalState::Denied => format!("{by} denied {call}; it is not carried out:"),
+            ApprovalState::Expired => format!("Nobody decided in time on {call}; it is not carried out:"),
+            ApprovalState::Failed => {
+                format!("{by} approved {call}, and it is not known whether it was carried out:")
+            }
+            _ => format!("{by} approved {call}:"),
+        };
+        let arguments = serde_json::to_string_pretty(&approval.arguments).unwrap_or_default();
+        // What the arguments say cannot end the block.
+        let longest = arguments.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+        let fence = "`".repeat(longest.max(2) + 1);
+        let _ = write!(text, "\n\n{what}\n\n{fence}json\n{arguments}\n{fence}");
+        if let Some(note) = &approval.note {
+            let _ = write!(text, "\n\n{by} says: {note}");
+        }
+    }
+    text
+}

@@ -1,0 +1,77 @@
+//! Asks a model as part of a piece of work: the request is traced, counted and put on the work's record, however it ends.
+
+use super::{Completion, Listener, Model, ModelError, Request};
+use crate::audit::Recorder;
+use crate::domain::{AuditAction, AuditOutcome, hash};
+use crate::metrics::metrics;
+use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Completes the history of a request. `listener` hears the text as it comes.
+///
+/// # Errors
+/// Those of the model.
+pub async fn ask(
+    model: &dyn Model,
+    request: &Request,
+    recorder: &Recorder,
+    listener: Option<&Listener<'_>>,
+) -> Result<Completion, ModelError> {
+    let name = model.name().to_owned();
+    let attributes = vec![
+        KeyValue::new("gen_ai.operation.name", "chat"),
+        trace::provider(),
+        KeyValue::new("gen_ai.request.model", name.clone()),
+    ];
+    let span = Arc::new(Span::begin(format!("chat {name}"), SpanKind::Client, attributes));
+    let event = recorder.event(AuditAction::ModelCall).on("model", &name);
+    let event = event.data(json!({ "request": request_hash(request) }));
+    let ended = Arc::clone(&span);
+    let open = recorder.open(event, move |outcome, took| {
+        ended.end(outcome);
+        metrics().model_request(&name, outcome.into(), took);
+    });
+    let answer = match listener {
+        None => span.of(model.complete(request)).await,
+        Some(listener) => span.of(model.complete_aloud(request, listener)).await,
+    };
+    match &answer {
+        Ok(completion) => {
+            span.used(completion.usage);
+            span.set("gen_ai.response.finish_reasons", trace::list_of(finish_reason(completion)));
+            open.end(AuditOutcome::Done, &described(completion), facts(completion));
+        }
+        Err(error) => open.end(AuditOutcome::Failed, &error.to_string(), json!({})),
+    }
+    answer
+}
+
+fn finish_reason(completion: &Completion) -> &'static str {
+    match (completion.truncated, completion.tool_calls.is_empty()) {
+        (true, _) => "length",
+        (false, false) => "tool_calls",
+        (false, true) => "stop",
+    }
+}
+
+fn described(completion: &Completion) -> String {
+    let called: Vec<&str> = completion.tool_calls.iter().map(|call| call.name.as_str()).collect();
+    let words = if called.is_empty() { "answered in text".to_owned() } else { called.join(", ") };
+    if completion.truncated { format!("{words} (cut off)") } else { words }
+}
+
+fn facts(Completion { text, tool_calls, usage, .. }: &Completion) -> Value {
+    json!({
+        "response": hash(json!([text, tool_calls]).to_string()),
+        "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens,
+    })
+}
+
+/// Over all that a model is asked: messages, tools and the one it has to call.
+#[must_use]
+pub fn request_hash(request: &Request) -> String {
+    let tools: &[_] = &request.tools;
+    let asked = serde_json::to_vec(&(&request.messages, tools, &request.choice.only()));
+    hash(asked.unwrap_or_default())
+}
