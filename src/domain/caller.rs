@@ -95,6 +95,12 @@ impl Caller {
         self.namespaces.as_ref().is_none_or(|bound| bound.iter().any(|known| known == namespace))
     }
 
+    /// Whether they may read what viewers read of all namespaces.
+    #[must_use]
+    pub fn reads_all(&self) -> bool {
+        self.role >= Role::Viewer && self.namespaces.is_none()
+    }
+
     /// Who is named as the author of something: they themselves; what they say where nobody has to show who they are.
     #[must_use]
     pub fn author(&self, said: Option<String>) -> String {
