@@ -103,6 +103,12 @@ impl Caller {
         self.namespaces.as_ref().is_none_or(|bound| bound.iter().any(|known| known == namespace))
     }
 
+    /// Whether they may read what viewers read of all namespaces.
+    #[must_use]
+    pub fn reads_all(&self) -> bool {
+        self.role >= Role::Viewer && self.namespaces.is_none()
+    }
+
     /// They, in this request.
     #[must_use]
     pub fn actor(&self) -> Actor {

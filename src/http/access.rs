@@ -3,7 +3,8 @@
 
 use super::bodies::{self, Door};
 use super::body_limit::BodyLimit;
-use super::caller::{Telling, judge};
+use super::caller::judge;
+use super::openai;
 use super::query::{self, Parameters};
 use crate::app::App;
 use crate::domain::Role;
@@ -39,12 +40,12 @@ where
     if let Some(parameters) = parameters.map(Arc::new) {
         routes = routes.route_layer(from_fn(move |request, next| {
             let parameters = Arc::clone(&parameters);
-            async move { query::understood(&parameters, door.telling, request, next).await }
+            async move { query::understood(&parameters, request, next).await }
         }));
     }
     let Some(role) = door.role else { return routes };
     // Around it: who may not be here is not read.
-    routes.route_layer(from_fn(move |request: Request, next: Next| judge(role, door.telling, request, next)))
+    routes.route_layer(from_fn(move |request: Request, next: Next| judge(role, request, next)))
 }
 
 /// The routes of the API, each with who may call it.
@@ -79,18 +80,19 @@ impl Doors {
         limit: BodyLimit,
         (schemas, paths, routes): UtoipaMethodRouter<Arc<App>>,
     ) -> Self {
-        let (mut telling, mut parameters) = (Telling::Problem, Parameters::default());
+        let (mut is_openai, mut parameters) = (false, Parameters::default());
         for (path, item) in &paths.paths {
-            if path.starts_with("/v1/") {
-                telling = Telling::OpenAi;
-            }
+            is_openai |= path.starts_with(openai::BASE);
             let rule =
                 |method: &str| Rule { path: path.clone(), method: method.to_owned(), role, body: limit };
             self.rules.extend(methods(item).into_iter().map(rule));
             parameters = Parameters::of(item);
         }
-        let door = Door { role, limit, telling };
-        self.router = self.router.routes((schemas, paths, guarded(routes, door, Some(parameters))));
+        let mut routes = guarded(routes, Door { role, limit }, Some(parameters));
+        if is_openai {
+            routes = routes.route_layer(from_fn(openai::tell));
+        }
+        self.router = self.router.routes((schemas, paths, routes));
         self
     }
 }
@@ -156,8 +158,7 @@ impl Pages {
         routes: MethodRouter<Arc<App>>,
     ) -> Self {
         self.rules.push(Rule { path: path.to_owned(), method: method.to_owned(), role, body: limit });
-        let door = Door { role, limit, telling: Telling::Page };
-        self.router = self.router.route(path, guarded(routes, door, None));
+        self.router = self.router.route(path, guarded(routes, Door { role, limit }, None));
         self
     }
 }

@@ -3,7 +3,6 @@
 
 use super::body_limit::BodyLimit;
 use super::body_memory::{Memory, Room, Senders};
-use super::caller::{Telling, tell};
 use super::limits::Key;
 use super::problem::Problem;
 use crate::blocking::BlockingPool;
@@ -41,7 +40,6 @@ const PARSE_LIMIT: Duration = Duration::from_secs(30);
 pub(super) struct Door {
     pub(super) role: Option<Role>,
     pub(super) limit: BodyLimit,
-    pub(super) telling: Telling,
 }
 
 /// What bodies may take.
@@ -115,12 +113,12 @@ pub(super) async fn read(door: Door, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Some(bodies) = parts.extensions.get::<Bodies>().cloned() else {
         let detail = "nobody said what bodies may take";
-        return tell(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail), door.telling);
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response();
     };
     let told = length(&parts.headers);
     let most = door.limit.bytes(bodies.most);
     if told.is_some_and(|told| told > most) {
-        return tell(door.limit.refusal(bodies.most), door.telling);
+        return door.limit.refusal(bodies.most).into_response();
     }
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, body)).await;
@@ -149,7 +147,7 @@ pub(super) async fn read(door: Door, request: Request, next: Next) -> Response {
         }
         Refused::Broken => Problem::new(StatusCode::BAD_REQUEST, "the body could not be read"),
     };
-    tell(problem, door.telling)
+    problem.into_response()
 }
 
 /// The length that a request tells.

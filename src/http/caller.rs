@@ -9,11 +9,10 @@ use crate::evidence::redact;
 use crate::telemetry;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::CookieJar;
-use futures::Stream;
 use secrecy::SecretString;
 use std::sync::Arc;
 
@@ -52,25 +51,9 @@ pub(super) async fn named(request: Request, next: Next) -> Response {
 #[derive(Clone)]
 struct Entered(Result<Caller, Unknown>);
 
-tokio::task_local! {
-    /// Who a page is made for: every page says so at its top. What they may do is judged at the route, never by this.
-    static SEEN_BY: Arc<Caller>;
-}
-
-/// Whoever the page in the making is for, if somebody had to say who they are.
-pub(crate) fn seen_by() -> Option<Arc<Caller>> {
-    SEEN_BY.try_with(Arc::clone).ok()
-}
-
-/// What a stream tells after its request was answered is made for whoever asked for it.
-pub(crate) fn seen_by_the_same<S: Stream>(stream: S) -> impl Stream<Item = S::Item> {
-    let seen_by = seen_by();
-    let mut stream = Box::pin(stream);
-    futures::stream::poll_fn(move |cx| match &seen_by {
-        Some(caller) => SEEN_BY.sync_scope(Arc::clone(caller), || stream.as_mut().poll_next(cx)),
-        None => stream.as_mut().poll_next(cx),
-    })
-}
+/// Marks the answer to somebody who did not say who they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoginRequired;
 
 /// Finds out who calls.
 pub(super) async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
@@ -89,13 +72,10 @@ pub(super) async fn enter(State(app): State<Arc<App>>, mut request: Request, nex
     let RequestId(id) = RequestId::of(request.headers());
     let entered = entered.map(|caller| Caller { request: id, ..caller });
     request.extensions_mut().insert(Entered(entered.clone()));
-    match entered {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller.clone());
-            SEEN_BY.scope(Arc::new(caller), next.run(request)).await
-        }
-        Err(_) => next.run(request).await,
+    if let Ok(caller) = entered {
+        request.extensions_mut().insert(caller);
     }
+    next.run(request).await
 }
 
 fn credentials(headers: &HeaderMap) -> Result<Credentials, Unknown> {
@@ -115,17 +95,6 @@ fn credentials(headers: &HeaderMap) -> Result<Credentials, Unknown> {
     Ok(Credentials { bearer, cookie: cookie.map(SecretString::from), address: None })
 }
 
-/// In which way a refusal is told.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Telling {
-    /// As a problem.
-    Problem,
-    /// As OpenAI's clients know it.
-    OpenAi,
-    /// As a page; whoever did not say who they are is sent to log in.
-    Page,
-}
-
 /// Of what viewers may read, what is narrowed to the namespaces that a caller is bound to. Everything else is about all of them.
 const NARROWED: [&str; 3] = ["/api/incidents", "/api/incidents/{id}", "/api/search"];
 
@@ -135,7 +104,7 @@ fn is_narrowed(role: Role, path: Option<&str>) -> bool {
 }
 
 /// Lets a request to its handler when whoever calls may do what it does.
-pub(super) async fn judge(role: Role, telling: Telling, request: Request, next: Next) -> Response {
+pub(super) async fn judge(role: Role, request: Request, next: Next) -> Response {
     let entered = request.extensions().get::<Entered>().cloned();
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let narrowed = is_narrowed(role, path);
@@ -145,7 +114,7 @@ pub(super) async fn judge(role: Role, telling: Telling, request: Request, next: 
         }
         Some(Entered(Ok(caller))) if caller.role >= role => {
             let detail = format!("{} is bound to namespaces, and this tells of all of them", caller.name);
-            tell(Problem::new(StatusCode::FORBIDDEN, detail), telling)
+            Problem::new(StatusCode::FORBIDDEN, detail).into_response()
         }
         Some(Entered(Ok(caller))) => {
             let detail = format!(
@@ -156,10 +125,10 @@ pub(super) async fn judge(role: Role, telling: Telling, request: Request, next: 
                 article(caller.role).to_lowercase(),
                 caller.role.as_str()
             );
-            tell(Problem::new(StatusCode::FORBIDDEN, detail), telling)
+            Problem::new(StatusCode::FORBIDDEN, detail).into_response()
         }
-        Some(Entered(Err(unknown))) => turned_away(&unknown, telling, &request),
-        None => tell(nobody_asked(), telling),
+        Some(Entered(Err(unknown))) => turned_away(&unknown, request.uri().path()),
+        None => nobody_asked().into_response(),
     }
 }
 
@@ -183,46 +152,25 @@ pub(crate) fn problem(unknown: &Unknown) -> Problem {
     }
 }
 
-fn turned_away(unknown: &Unknown, telling: Telling, request: &Request) -> Response {
-    if let Unknown::Refused(why) = unknown {
-        tracing::info!(why, path = redact::plain(request.uri().path()), "a caller is refused");
-    }
-    let wants_page = request
-        .headers()
-        .get(header::ACCEPT)
-        .and_then(|accepted| accepted.to_str().ok())
-        .is_some_and(|accepted| accepted.contains("text/html"));
-    if let (Unknown::Silent(_), Telling::Page, true) = (unknown, telling, wants_page) {
-        return crate::web::to_login(request.method(), request.uri());
-    }
-    let problem = problem(unknown);
-    let silent = problem.code() == StatusCode::UNAUTHORIZED;
-    let mut response = tell(problem, telling);
-    if silent {
-        // RFC 6750, section 3.
-        let challenge = match unknown {
-            Unknown::Refused(_) => "Bearer realm=\"regreen\", error=\"invalid_token\"",
-            _ => "Bearer realm=\"regreen\"",
-        };
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-    }
-    response
-        .headers_mut()
-        .insert(HeaderName::from_static("cache-control"), HeaderValue::from_static("no-store"));
-    response
-}
-
-/// A refusal in that way.
-pub(super) fn tell(problem: Problem, telling: Telling) -> Response {
-    let wait = problem.wait();
-    let mut response = match telling {
-        Telling::Problem => problem.into_response(),
-        Telling::OpenAi => super::openai::refusal(&problem),
-        Telling::Page => crate::web::trouble(problem),
+fn turned_away(unknown: &Unknown, path: &str) -> Response {
+    let mut response = problem(unknown).into_response();
+    // RFC 6750, section 3.
+    let challenge = match unknown {
+        Unknown::Silent(_) => {
+            response.extensions_mut().insert(LoginRequired);
+            Some("Bearer realm=\"regreen\"")
+        }
+        Unknown::Refused(why) => {
+            tracing::info!(why, path = redact::plain(path), "a caller is refused");
+            Some("Bearer realm=\"regreen\", error=\"invalid_token\"")
+        }
+        _ => None,
     };
-    if let Some(seconds) = wait {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    let headers = response.headers_mut();
+    if let Some(challenge) = challenge {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -3,11 +3,9 @@
 //!
 //! `RateLimit` and `RateLimit-Policy` as in draft-ietf-httpapi-ratelimit-headers-10.
 
-use super::openai;
 use super::problem::Problem;
 use crate::config::{Limits, Rate};
 use crate::domain::{Caller, Way};
-use crate::web;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -302,7 +300,7 @@ pub(super) async fn by_address(State(gate): State<Arc<Gate>>, mut request: Reque
     let key = key(address);
     let left = gate.count(&request, &key);
     if let Some(left) = left.filter(|left| left.wait.is_some()) {
-        return refused(&request, left);
+        return refused(left);
     }
     request.extensions_mut().insert(key);
     let mut response = next.run(request).await;
@@ -320,7 +318,7 @@ pub(super) async fn by_caller(State(gate): State<Arc<Gate>>, request: Request, n
     let caller = caller.map(|caller| Key::Caller(caller.name.as_str().into()));
     let left = caller.as_ref().and_then(|key| gate.count(&request, key));
     if let Some(left) = left.filter(|left| left.wait.is_some()) {
-        return refused(&request, left);
+        return refused(left);
     }
     let mut open = None;
     if may_stream(request.method(), request.uri().path())
@@ -332,7 +330,7 @@ pub(super) async fn by_caller(State(gate): State<Arc<Gate>>, request: Request, n
                 "{} event streams are open already, and that is as many as `limits.streams` allows; close one",
                 gate.max_streams
             );
-            return told(&request, detail, 5);
+            return told(detail, 5);
         }
     }
     let mut response = next.run(request).await;
@@ -352,28 +350,21 @@ pub(super) async fn by_caller(State(gate): State<Arc<Gate>>, request: Request, n
 }
 
 /// Too many: how many are allowed, and when to come again.
-fn refused(request: &Request, left: Left) -> Response {
+fn refused(left: Left) -> Response {
     let wait = left.wait.unwrap_or_default();
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let (name, per_minute) = (left.name, left.rate.per_minute);
     let detail = format!(
         "too many {name}: {per_minute} a minute are allowed (`limits.{name}_per_minute`); try again in {seconds} s"
     );
-    let mut response = told(request, detail, u32::try_from(seconds.max(1)).unwrap_or(u32::MAX));
+    let mut response = told(detail, u32::try_from(seconds.max(1)).unwrap_or(u32::MAX));
     left.tell(response.headers_mut());
     response
 }
 
 /// 429 in the form that whoever asks understands.
-fn told(request: &Request, detail: String, seconds: u32) -> Response {
-    let status = StatusCode::TOO_MANY_REQUESTS;
-    let mut response = if request.uri().path().starts_with("/v1/") {
-        openai::refusal(&Problem::new(status, detail))
-    } else {
-        web::not_found(request.headers(), Problem::new(status, detail))
-    };
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    response
+fn told(detail: String, seconds: u32) -> Response {
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(seconds).negotiable()
 }
 
 #[cfg(test)]

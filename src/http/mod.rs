@@ -46,6 +46,7 @@ pub(crate) use limits::ClientAddress;
 pub use listen::{Limits, serve};
 pub use metrics::beside;
 pub use problem::Problem;
+pub(crate) use problem::with_body;
 pub(crate) use reports::{cut, detail, kept_text, known_id, missing, position, readable_list, withheld};
 
 use crate::app::App;
@@ -53,12 +54,13 @@ use crate::domain::Role;
 use crate::evidence::redact;
 use crate::web;
 use access::Doors;
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
-use caller::{Telling, judge};
+use axum::{Extension, Router};
+use caller::judge;
+use problem::Negotiable;
 use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::{CsrfLayer, ProtectionError};
@@ -197,9 +199,9 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let gate = limits::Gate::new(&app.config.limits);
     let api = described(app.config.server.public_url.as_deref());
     let docs = Router::from(SwaggerUi::new("/docs").url("/openapi.json", api));
-    let judged = |role| from_fn(move |request, next| judge(role, Telling::Problem, request, next));
+    let judged = |role| from_fn(move |request, next| judge(role, request, next));
     let read = |role, limit| {
-        let door = bodies::Door { role: Some(role), limit, telling: Telling::Problem };
+        let door = bodies::Door { role: Some(role), limit };
         from_fn(move |request, next| bodies::read(door, request, next))
     };
     let docs = docs.route_layer(read(Role::Viewer, BodyLimit::SMALL)).route_layer(judged(Role::Viewer));
@@ -219,6 +221,8 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::clone(&app))
         .layer(from_fn_with_state(Arc::clone(&gate), limits::by_caller))
+        // Inside, it is known who looks at a page.
+        .layer(from_fn(negotiate))
         .layer(from_fn_with_state(Arc::clone(&app), caller::enter))
         .layer(from_fn(without_nul))
         .layer(from_fn_with_state(Arc::clone(&app), by_own_name))
@@ -228,6 +232,7 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
         .layer(DefaultBodyLimit::disable())
         // Before anything is looked up for it.
         .layer(from_fn_with_state(gate, limits::by_address))
+        .layer(from_fn(negotiate))
         // Around everything that may refuse a request before its body came.
         .layer(from_fn_with_state(bodies, bodies::bound))
         // Outermost last: a request gets its id first, and a panic inside is still answered, traced and marked.
@@ -240,7 +245,7 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
-        .layer(from_fn_with_state(templates, web::made_of))
+        .layer(Extension(templates))
         .layer(from_fn(caller::named))
         .layer(from_fn(metrics::count))
         .layer(from_fn(trace::traced))
@@ -263,9 +268,24 @@ async fn plain_request_id(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-async fn not_found(uri: Uri, headers: HeaderMap) -> Response {
+/// Tells what goes wrong before a route is reached in the form that whoever asked takes: OpenAI's clients, people, programs.
+async fn negotiate(page: web::Page, request: Request, next: Next) -> Response {
+    let is_openai = request.uri().path().starts_with(openai::BASE);
+    let takes_page = web::accepts_html(request.headers());
+    let mut response = next.run(request).await;
+    match response.extensions_mut().remove::<Negotiable>() {
+        // Where no route is, nothing is OpenAI's.
+        Some(Negotiable) if is_openai && response.status() != StatusCode::NOT_FOUND => {
+            openai::of_problem(response)
+        }
+        Some(Negotiable) if takes_page => page.of_problem(response),
+        _ => response,
+    }
+}
+
+async fn not_found(uri: Uri) -> Response {
     let detail = format!("there is nothing at {}; the API is described at /docs", uri.path());
-    web::not_found(&headers, Problem::new(StatusCode::NOT_FOUND, detail))
+    Problem::new(StatusCode::NOT_FOUND, detail).negotiable()
 }
 
 async fn wrong_method(uri: Uri) -> Problem {

@@ -72,16 +72,18 @@ impl Problem {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Seconds after which another try is worth it.
-    pub(super) fn wait(&self) -> Option<u32> {
-        self.retry_after
-    }
-
     /// Worth another try after so many seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
+    }
+
+    /// An answer in the form that whoever asked takes: whoever tells the problem knows no route.
+    pub(super) fn negotiable(self) -> Response {
+        let mut response = self.into_response();
+        response.extensions_mut().insert(Negotiable);
+        response
     }
 
     /// About this report.
@@ -118,12 +120,27 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.code();
         let retry_after = self.retry_after;
-        let mut response = (status, Json(self)).into_response();
+        let mut response = (status, Json(&self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // For the layers that tell it in another form.
+        response.extensions_mut().insert(self);
         response
     }
+}
+
+/// Marks an answer whose problem is told in the form that whoever asked takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Negotiable;
+
+/// The answer with the body of another one, and what that says of the body. Its status and its other headers stay.
+pub(crate) fn with_body(response: Response, other: Response) -> Response {
+    let (mut head, _) = response.into_parts();
+    let (other, body) = other.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.extend(other.headers);
+    Response::from_parts(head, body)
 }

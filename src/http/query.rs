@@ -1,12 +1,11 @@
 //! The query parameters that an operation takes, as `/openapi.json` describes them. Any other one, and any value that is not
 //! among those described, is refused and named with the known ones.
 
-use super::caller::{Telling, tell};
 use super::problem::{FieldError, Problem};
 use axum::extract::Request;
 use axum::http::Method;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
@@ -122,16 +121,11 @@ fn said(text: &str) -> String {
 }
 
 /// Lets a request on whose query the operation understands.
-pub(super) async fn understood(
-    parameters: &Parameters,
-    telling: Telling,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn understood(parameters: &Parameters, mut request: Request, next: Next) -> Response {
     if let Some(query) = request.uri().query() {
         let errors = parameters.errors(request.method(), query);
         if !errors.is_empty() {
-            return tell(Problem::fields(errors), telling);
+            return Problem::fields(errors).into_response();
         }
         if let Some(query) = parameters.asked(request.method(), query)
             && let Ok(uri) = format!("{}?{query}", request.uri().path()).parse()

@@ -1,8 +1,10 @@
 //! Agents: who answers, and how; shipped ones can be read and copied, others changed.
 
-use super::asked::Posted;
+use super::error::PageError;
+use super::extract::PageForm;
 use super::forms::{self, Kind, Refused, field};
-use super::page::{self, Trouble, value};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::db::agents;
 use crate::domain::{Caller, Profile, Prompt};
@@ -27,39 +29,46 @@ const FIELDS: [(&str, Kind); 10] = [
     ("total_tokens", Kind::Number),
 ];
 
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Html<String>, Trouble> {
-    listed(&app, None).await
+pub(super) async fn list(page: Page, State(app): State<Arc<App>>) -> Result<Html<String>, PageError> {
+    listed(&page, &app, None).await
 }
 
-async fn listed(app: &App, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
+async fn listed(page: &Page, app: &App, refused: Option<Refused>) -> Result<Html<String>, PageError> {
     let all = agents::list(&app.pool).await?;
     let values = context! { agents => value(&all), refused => refused.map(value) };
-    page::show(app, "/agents", "agents.html", values).await
+    page.show(app, "/agents", "agents.html", values).await
 }
 
 pub(super) async fn add(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     let body = forms::body(&sent, &FIELDS);
     match http::agents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok((_, added)) => Ok(Redirect::to(&format!("/agents/{}", added.id)).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
-            Ok(listed(&app, Some(Refused::new(sent, problem))).await?.into_response())
+            Ok(listed(&page, &app, Some(Refused::new(sent, problem))).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }
 }
 
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Result<Html<String>, Trouble> {
-    detail(&app, &id, None).await
+) -> Result<Html<String>, PageError> {
+    detail(&page, &app, &id, None).await
 }
 
-async fn detail(app: &App, id: &str, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
+async fn detail(
+    page: &Page,
+    app: &App,
+    id: &str,
+    refused: Option<Refused>,
+) -> Result<Html<String>, PageError> {
     let agent = agents::get(&app.pool, known_id(id)?).await?.ok_or_else(|| missing("agent"))?;
     let sent = refused.as_ref().map_or_else(|| fields(&agent), |refused| refused.sent.clone());
     let text = match &agent.prompt {
@@ -68,7 +77,7 @@ async fn detail(app: &App, id: &str, refused: Option<Refused>) -> Result<Html<St
     };
     let values =
         context! { agent => value(&agent), sent => value(sent), text, refused => refused.map(value) };
-    page::show(app, "/agents", "agent.html", values).await
+    page.show(app, "/agents", "agent.html", values).await
 }
 
 /// An agent as the form has it.
@@ -93,11 +102,12 @@ fn fields(agent: &Profile) -> Map<String, Value> {
 }
 
 pub(super) async fn change(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     if field(&sent, "do") == "delete" {
         http::agents::remove(State(app), caller, Path(id)).await?;
         return Ok(Redirect::to("/agents").into_response());
@@ -106,7 +116,7 @@ pub(super) async fn change(
     match http::agents::change(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/agents/{id}")).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
-            Ok(detail(&app, &id, Some(Refused::new(sent, problem))).await?.into_response())
+            Ok(detail(&page, &app, &id, Some(Refused::new(sent, problem))).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }

@@ -1,18 +1,25 @@
 //! An answer in the making, told in pieces of a page: tool cards as they begin and end, the text as it grows, the whole at
 //! the end.
 
-use super::page::{made_of_the_same, render, value};
+use super::error::PageError;
+use super::page::Page;
+use super::value::value;
 use super::{chat, markdown};
 use crate::app::App;
 use crate::clock;
-use crate::db::approvals;
-use crate::domain::Caller;
-use crate::http::caller::seen_by_the_same;
+use crate::db::{approvals, turns};
+use crate::domain::{Caller, Reader};
+use crate::http::{self, known_id, missing};
 use crate::live::Happened;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use minijinja::context;
 use serde_json::Value;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -22,6 +29,7 @@ use uuid::Uuid;
 const GATHER: Duration = Duration::from_millis(80);
 
 struct Teller {
+    page: Page,
     app: Arc<App>,
     /// Who reads.
     caller: Caller,
@@ -36,16 +44,35 @@ struct Teller {
     over: bool,
 }
 
+/// The pieces of an answer in the making, as they come; after a lost connection those that were missed.
+pub(super) async fn live(
+    page: Page,
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(run): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, PageError> {
+    let run = known_id(&run)?;
+    let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
+    // Texts grow from their beginning, so all events are read, and those that were seen are not told again.
+    let events = http::chat::read(&app, run, 0, Reader::from(&caller));
+    let seen = http::chat::last_event(&headers);
+    let pieces = pieces((page, app, caller), (run, turn.conversation_id), events, seen);
+    let events = pieces.map(|(id, html)| Ok::<_, Infallible>(Event::default().id(id.to_string()).data(html)));
+    Ok(http::chat::ungathered(Sse::new(events).keep_alive(KeepAlive::default())))
+}
+
 /// The pieces of a run's answer, each with the id of the event it ends with.
-pub(super) fn pieces(
-    (app, caller): (Arc<App>, Caller),
+fn pieces(
+    (page, app, caller): (Page, Arc<App>, Caller),
     turn: (Uuid, Uuid),
     events: BoxStream<'static, Happened>,
     seen: i32,
 ) -> impl Stream<Item = (i32, String)> + Send {
-    let teller = Teller { app, caller, turn, events, seen, said: String::new(), untold: None, over: false };
+    let teller =
+        Teller { page, app, caller, turn, events, seen, said: String::new(), untold: None, over: false };
     let pieces = |mut teller: Teller| async { teller.next().await.map(|piece| (piece, teller)) };
-    made_of_the_same(seen_by_the_same(futures::stream::unfold(teller, pieces)))
+    futures::stream::unfold(teller, pieces)
 }
 
 impl Teller {
@@ -95,23 +122,20 @@ impl Teller {
                 let begins = &*event.name == "tool.started";
                 // What was said before is told before: whoever comes back after this event has missed nothing.
                 let said = if self.untold.is_some() { self.text() } else { String::new() };
-                let step = render("step.html", context! { call => value(&data), begins }).ok()?;
+                let step = self.page.render("step.html", context! { call => value(&data), begins }).ok()?;
                 Some(said + &step)
             }
             "approval.required" if fresh => {
                 let id = data["approval"].as_str()?.parse().ok()?;
                 let asked = approvals::get(&self.app.pool, id, clock::now()).await.ok()??;
-                render(
-                    "asked.html",
-                    context! { call => super::approvals::card(&self.app, asked, &self.caller) },
-                )
-                .ok()
+                let call = super::approvals::card(&self.app, asked, &self.caller);
+                self.page.render("asked.html", context! { call }).ok()
             }
             "done" | "failed" => {
                 self.over = true;
                 self.untold = None;
                 let why = (&*event.name == "failed").then(|| data["detail"].as_str().unwrap_or_default());
-                chat::ended((&self.app, &self.caller), self.turn, why).await.ok()
+                chat::ended((&self.page, &self.app, &self.caller), self.turn, why).await.ok()
             }
             _ => None,
         }

@@ -1,8 +1,10 @@
 //! Approvals: calls that change something and wait for a person, and what became of earlier ones.
 
-use super::asked::Posted;
+use super::error::PageError;
+use super::extract::PageForm;
 use super::forms::{self, Kind, field};
-use super::page::{self, Trouble, value};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Filter};
@@ -41,7 +43,11 @@ pub(super) async fn waiting_in(app: &App, conversation: Uuid, caller: &Caller) -
     Ok(waiting.into_iter().rev().map(|call| card(app, call, caller)).collect())
 }
 
-pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<Html<String>, Trouble> {
+pub(super) async fn list(
+    page: Page,
+    State(app): State<Arc<App>>,
+    caller: Caller,
+) -> Result<Html<String>, PageError> {
     let (now, state) = (clock::now(), Some(ApprovalState::Pending));
     let waiting = approvals::list(&app.pool, &Filter { state, ..Filter::default() }, now, WAITING).await?;
     let mut decided = approvals::list(&app.pool, &Filter::default(), now, DECIDED + WAITING).await?;
@@ -51,34 +57,36 @@ pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Result<
         pending => waiting.into_iter().rev().map(|call| card(&app, call, &caller)).collect::<Vec<_>>(),
         decided => value(decided.into_iter().map(|call| call.for_reader(&reader)).collect::<Vec<_>>()),
     };
-    page::show(&app, "/approvals", "approvals.html", values).await
+    page.show(&app, "/approvals", "approvals.html", values).await
 }
 
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Html<String>, Trouble> {
-    detail(&app, &caller, known_id(&id)?, None).await
+) -> Result<Html<String>, PageError> {
+    detail((&page, &app), &caller, known_id(&id)?, None).await
 }
 
 async fn detail(
-    app: &App,
+    (page, app): (&Page, &App),
     caller: &Caller,
     id: Uuid,
     problem: Option<http::Problem>,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let approval = approvals::get(&app.pool, id, clock::now()).await?.ok_or_else(|| missing("approval"))?;
     let values = context! { call => card(app, approval, caller), problem => problem.map(value) };
-    page::show(app, "/approvals", "approval.html", values).await
+    page.show(app, "/approvals", "approval.html", values).await
 }
 
 pub(super) async fn decide(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     let body = forms::body(&sent, &["decision", "note", "author"].map(|name| (name, Kind::Text)));
     match http::approvals::decide(State(Arc::clone(&app)), caller.clone(), Path(id.clone()), Ok(body)).await {
         Ok(_) => {
@@ -91,7 +99,7 @@ pub(super) async fn decide(
         }
         Err(problem) if matches!(problem.status, 403 | 409 | 422) => {
             let status = problem.code();
-            Ok((status, detail(&app, &caller, known_id(&id)?, Some(problem)).await?).into_response())
+            Ok((status, detail((&page, &app), &caller, known_id(&id)?, Some(problem)).await?).into_response())
         }
         Err(problem) => Err(problem.into()),
     }

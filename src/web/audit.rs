@@ -1,7 +1,9 @@
 //! The audit record: what was done, by whom, filtered and exported.
 
-use super::asked::{Asked, day, some};
-use super::page::{self, Trouble, value};
+use super::error::PageError;
+use super::extract::{PageQuery, day, some};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::db::audit::{self, Filter};
 use crate::http::cut;
@@ -40,9 +42,10 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn list(
+    page: Page,
     State(app): State<Arc<App>>,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Html<String>, Trouble> {
+    PageQuery(asked): PageQuery<Wanted>,
+) -> Result<Html<String>, PageError> {
     let text = |text: &str| some(text).map(str::to_owned);
     let filter = Filter {
         actor: text(&asked.actor),
@@ -78,5 +81,5 @@ pub(super) async fn list(
         entries => value(&entries),
         export => export.unwrap_or_default(),
     };
-    page::show(&app, "/audit", "audit.html", values).await
+    page.show(&app, "/audit", "audit.html", values).await
 }

@@ -1,23 +1,22 @@
 //! Chat: a conversation as a page, the answer in the making as pieces of it.
 
 use super::approvals;
-use super::asked::{Asked, Posted};
+use super::error::PageError;
+use super::extract::{PageForm, PageQuery};
 use super::forms::{self, Kind, field};
-use super::page::{self, Trouble, render, value};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::chat;
 use crate::db::conversations::{self, Filter, Whose};
-use crate::db::{agents, incidents, reports, runs, turns};
+use crate::db::{agents, incidents, reports, runs};
 use crate::domain::{Caller, Citation, Claim, Conversation, ConversationMessage, Profile, Reader, Run, Way};
 use crate::http::{self, Problem, known_id, missing};
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -52,26 +51,27 @@ impl Shown {
 }
 
 pub(super) async fn begin(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(about): Asked<About>,
-) -> Result<Response, Trouble> {
+    PageQuery(about): PageQuery<About>,
+) -> Result<Response, PageError> {
     if let Some(incident) = about.incident {
         let filter = Filter { incident: Some(incident), ..Filter::default() };
         if let Some(known) = conversations::list(&app.pool, &filter, 1).await?.first() {
             return Ok(Redirect::to(&format!("/chat/{}", known.id)).into_response());
         }
     }
-    Ok(blank(&app, &caller, &about, None).await?.into_response())
+    Ok(blank((&page, &app), &caller, &about, None).await?.into_response())
 }
 
 /// The page of a conversation that has not begun.
 async fn blank(
-    app: &App,
+    (page, app): (&Page, &App),
     caller: &Caller,
     about: &About,
     refused: Option<Value>,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let incident = match about.incident {
         Some(id) => incidents::get(&app.pool, id).await?,
         None => None,
@@ -82,12 +82,12 @@ async fn blank(
         refused,
         ..beside(app, caller, None).await?
     };
-    page::show(app, "/chat", "chat.html", values).await
+    page.show(app, "/chat", "chat.html", values).await
 }
 
 /// What stands beside every conversation: one's own and others', who can answer, how the servers are. Where nobody has to say
 /// who they are, all are everybody's.
-async fn beside(app: &App, caller: &Caller, open: Option<Uuid>) -> Result<Value, Trouble> {
+async fn beside(app: &App, caller: &Caller, open: Option<Uuid>) -> Result<Value, PageError> {
     let list = async |whose, most| {
         let filter = Filter { whose, ..Filter::default() };
         conversations::list(&app.pool, &filter, most).await
@@ -112,19 +112,20 @@ async fn beside(app: &App, caller: &Caller, open: Option<Uuid>) -> Result<Value,
 }
 
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Html<String>, Trouble> {
-    conversation(&app, &caller, known_id(&id)?, None).await
+) -> Result<Html<String>, PageError> {
+    conversation((&page, &app), &caller, known_id(&id)?, None).await
 }
 
 async fn conversation(
-    app: &App,
+    (page, app): (&Page, &App),
     caller: &Caller,
     id: Uuid,
     refused: Option<Value>,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let conversation = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
     let messages = messages(app, &conversation, 0, &Reader::from(caller)).await?;
     let incident = match conversation.incident_id {
@@ -141,11 +142,11 @@ async fn conversation(
         refused,
         ..beside(app, caller, Some(id)).await?
     };
-    page::show(app, "/chat", "chat.html", values).await
+    page.show(app, "/chat", "chat.html", values).await
 }
 
 /// The messages of a conversation from a position on, each with the runs that made it.
-async fn messages(app: &App, of: &Conversation, from: i32, reader: &Reader) -> Result<Vec<Shown>, Trouble> {
+async fn messages(app: &App, of: &Conversation, from: i32, reader: &Reader) -> Result<Vec<Shown>, PageError> {
     let messages = conversations::messages(&app.pool, of.id, from, reader).await?;
     let turns: Vec<Uuid> = messages.iter().filter_map(|message| message.run).collect();
     let mut made: HashMap<Uuid, Vec<Run>> = HashMap::new();
@@ -185,10 +186,11 @@ async fn claims(app: &App, incident: Uuid) -> sqlx::Result<Vec<Citation>> {
 }
 
 pub(super) async fn ask(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     let names = ["message", "conversation_id", "agent_id", "incident_id"];
     let body = forms::body(&sent, &names.map(|name| (name, Kind::Text)));
     let refused = match http::chat::begin(&app, caller.clone(), Ok(body)).await {
@@ -199,21 +201,21 @@ pub(super) async fn ask(
     };
     let status = refused.code();
     let shown = context! { message => field(&sent, "message"), problem => value(&refused) };
-    let page = match field(&sent, "conversation_id").parse() {
-        Ok(id) => conversation(&app, &caller, id, Some(shown)).await?,
+    let html = match field(&sent, "conversation_id").parse() {
+        Ok(id) => conversation((&page, &app), &caller, id, Some(shown)).await?,
         Err(_) => {
             let about = About {
                 incident: field(&sent, "incident_id").parse().ok(),
                 agent: field(&sent, "agent_id").parse().ok(),
             };
-            blank(&app, &caller, &about, Some(shown)).await?
+            blank((&page, &app), &caller, &about, Some(shown)).await?
         }
     };
-    Ok((status, page).into_response())
+    Ok((status, html).into_response())
 }
 
 /// Stops what is being answered in a conversation.
-pub(super) async fn stop(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Redirect, Trouble> {
+pub(super) async fn stop(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Redirect, PageError> {
     let id = known_id(&id)?;
     let known = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
     if let Some(run) = known.running {
@@ -226,32 +228,13 @@ pub(super) async fn stop(State(app): State<Arc<App>>, Path(id): Path<String>) ->
     Ok(Redirect::to(&format!("/chat/{id}#end")))
 }
 
-/// The pieces of an answer in the making, as they come; after a lost connection those that were missed.
-pub(super) async fn live(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(run): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Trouble> {
-    let run = known_id(&run)?;
-    let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
-    // Texts grow from their beginning, so all events are read, and those that were seen are not told again.
-    let events = http::chat::read(&app, run, 0, Reader::from(&caller));
-    let seen = http::chat::last_event(&headers);
-    let pieces = super::answer::pieces((app, caller), (run, turn.conversation_id), events, seen);
-    let events = futures::StreamExt::map(pieces, |(id, html)| {
-        Ok::<_, Infallible>(Event::default().id(id.to_string()).data(html))
-    });
-    Ok(http::chat::ungathered(Sse::new(events).keep_alive(KeepAlive::default())))
-}
-
 /// What a conversation shows when a turn ended: its message and what was said since, calls that wait, the answer that is
 /// made now, if one is. `why` there is no message, when the turn failed; one that was stored is shown all the same.
 pub(super) async fn ended(
-    (app, caller): (&App, &Caller),
+    (page, app, caller): (&Page, &App, &Caller),
     (run, conversation): (Uuid, Uuid),
     why: Option<&str>,
-) -> Result<String, Trouble> {
+) -> Result<String, PageError> {
     let known = conversations::get(&app.pool, conversation).await?;
     let messages = match (&known, conversations::position_of(&app.pool, run).await?) {
         (Some(known), Some(position)) => messages(app, known, position, &Reader::from(caller)).await?,
@@ -265,5 +248,5 @@ pub(super) async fn ended(
         approvals => approvals::waiting_in(app, conversation, caller).await?,
         conversation_id => value(conversation),
     };
-    render("answered.html", values)
+    page.render("answered.html", values)
 }

@@ -1,8 +1,10 @@
 //! Conversations: the list, the search through what was said, a new title, the end.
 
-use super::asked::{Asked, Posted, day, some};
+use super::error::PageError;
+use super::extract::{PageForm, PageQuery, day, some};
 use super::forms::{self, Kind, field};
-use super::page::{self, Trouble, value};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::db::agents;
 use crate::db::conversations::{self, Filter, Whose};
@@ -37,10 +39,11 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn list(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Html<String>, Trouble> {
+    PageQuery(asked): PageQuery<Wanted>,
+) -> Result<Html<String>, PageError> {
     let query = some(&asked.q);
     let said = match query {
         Some(query) => app.knowledge.said_before(query, FOUND).await?,
@@ -69,15 +72,15 @@ pub(super) async fn list(
         next => value(next),
         known => caller.way != Way::Open,
     };
-    page::show(&app, "/conversations", "conversations.html", values).await
+    page.show(&app, "/conversations", "conversations.html", values).await
 }
 
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    Posted(sent): Posted,
-) -> Result<Redirect, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Redirect, PageError> {
     if field(&sent, "do") == "delete" {
         http::conversations::remove(State(app), caller, Path(id)).await?;
         return Ok(Redirect::to("/conversations"));

@@ -1,15 +1,17 @@
 //! The log viewer: any stored evidence, a window of lines at a time, with what was cited and what the analyst was shown marked.
 //! Scripts fetch the windows as they scroll; without them the page has links.
 
-use super::asked::{Asked, some};
-use super::logs::{LIMIT, Logs, Shown, overloaded};
-use super::page::{self, Trouble, value};
+use super::error::{PageError, ScriptError};
+use super::extract::{PageQuery, some};
+use super::logs::{LIMIT, LogPage, Logs, Shown, overloaded};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::db::evidence::{self, Owner};
 use crate::domain::{Caller, Reader};
 use crate::evidence::pattern::{self, Case};
-use crate::http::{Problem, kept_text, known_id, missing, withheld};
+use crate::http::{kept_text, known_id, missing, withheld};
 use axum::extract::{Path, State};
 use axum::response::Html;
 use axum::{Extension, Json};
@@ -55,30 +57,29 @@ struct Line {
 }
 
 pub(super) async fn of_report(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    (page, State(app), Extension(logs)): LogPage,
     Path((id, label)): Path<(String, String)>,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Html<String>, Trouble> {
-    show((&app, &logs), (Owner::Report(known_id(&id)?), &Reader::nobody()), &label, &asked).await
+    PageQuery(asked): PageQuery<Wanted>,
+) -> Result<Html<String>, PageError> {
+    show((&page, &app, &logs), (Owner::Report(known_id(&id)?), &Reader::nobody()), &label, &asked).await
 }
 
 pub(super) async fn of_conversation(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    (page, State(app), Extension(logs)): LogPage,
     caller: Caller,
     Path((id, label)): Path<(String, String)>,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Html<String>, Trouble> {
-    show((&app, &logs), (Owner::Conversation(known_id(&id)?), &Reader::from(&caller)), &label, &asked).await
+    PageQuery(asked): PageQuery<Wanted>,
+) -> Result<Html<String>, PageError> {
+    show((&page, &app, &logs), (Owner::Conversation(known_id(&id)?), &Reader::from(&caller)), &label, &asked)
+        .await
 }
 
 async fn show(
-    (app, logs): (&App, &Logs),
+    (page, app, logs): (&Page, &App, &Logs),
     (owner, reader): (Owner, &Reader),
     label: &str,
     asked: &Wanted,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let pieces = evidence::list(&app.pool, owner, reader).await?;
     let label = label.to_uppercase();
     let known = pieces.iter().find(|piece| piece.label == label).ok_or_else(|| missing("evidence"))?;
@@ -93,7 +94,7 @@ async fn show(
     let trail = value([[name, section], [what, path.as_str()]]);
     if let Some(gone) = known.pruned_at {
         let values = context! { trail, label, title => known.title.clone(), gone => value(gone), lines => known.lines, bytes => known.bytes };
-        return page::show(app, section, "evidence-gone.html", values).await;
+        return page.show(app, section, "evidence-gone.html", values).await;
     }
     let log = logs.read(app, (owner, reader), (known, pieces.len())).await?;
     let wanted = asked.clone();
@@ -120,7 +121,7 @@ async fn show(
             Owner::Conversation(id) => format!("/api/conversations/{id}/evidence/{label}"),
         },
     };
-    page::show(app, section, "evidence.html", values).await
+    page.show(app, section, "evidence.html", values).await
 }
 
 /// A window of a log, and where in the log a text stands.
@@ -226,8 +227,8 @@ pub(super) async fn lines_of_report(
     State(app): State<Arc<App>>,
     Extension(logs): Extension<Arc<Logs>>,
     Path((id, label)): Path<(String, String)>,
-    Asked(window): Asked<Window>,
-) -> Result<Json<Lines>, Problem> {
+    PageQuery(window): PageQuery<Window>,
+) -> Result<Json<Lines>, ScriptError> {
     lines((&app, &logs), (Owner::Report(known_id(&id)?), &Reader::nobody()), &label, &window).await
 }
 
@@ -236,8 +237,8 @@ pub(super) async fn lines_of_conversation(
     Extension(logs): Extension<Arc<Logs>>,
     caller: Caller,
     Path((id, label)): Path<(String, String)>,
-    Asked(window): Asked<Window>,
-) -> Result<Json<Lines>, Problem> {
+    PageQuery(window): PageQuery<Window>,
+) -> Result<Json<Lines>, ScriptError> {
     lines((&app, &logs), (Owner::Conversation(known_id(&id)?), &Reader::from(&caller)), &label, &window).await
 }
 
@@ -246,7 +247,7 @@ async fn lines(
     (owner, reader): (Owner, &Reader),
     label: &str,
     window: &Window,
-) -> Result<Json<Lines>, Problem> {
+) -> Result<Json<Lines>, ScriptError> {
     let position = crate::http::position(label)?;
     let id = evidence::id(&app.pool, owner, position, reader).await?;
     let text = match id.and_then(|id| logs.get(id)) {
@@ -267,7 +268,7 @@ async fn lines(
         hits.truncate(TOLD);
         Ok(Lines { lines, hits, more })
     });
-    lines.await.map(Json).map_err(overloaded)
+    Ok(Json(lines.await.map_err(overloaded)?))
 }
 
 /// A log at hand, or just fetched.

@@ -1,9 +1,10 @@
 //! What the buttons of an incident and of the list do.
 
-use super::asked::Posted;
+use super::error::PageError;
+use super::extract::PageForm;
 use super::incidents::{self, Shown};
-use super::logs::Logs;
-use super::page::Trouble;
+use super::logs::{LogPage, Logs};
+use super::page::Page;
 use crate::app::App;
 use crate::domain::Caller;
 use crate::http::incident_actions as api;
@@ -15,37 +16,34 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub(super) async fn resolve(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    (page, State(app), Extension(logs)): LogPage,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, PageError> {
     let done = api::resolve(State(Arc::clone(&app)), caller, Path(id.clone())).await;
-    back((&app, &logs), &id, done.map(|_| ())).await
+    back((&page, &app, &logs), &id, done.map(|_| ())).await
 }
 
 pub(super) async fn reopen(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    (page, State(app), Extension(logs)): LogPage,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, PageError> {
     let done = api::reopen(State(Arc::clone(&app)), caller, Path(id.clone())).await;
-    back((&app, &logs), &id, done.map(|_| ())).await
+    back((&page, &app, &logs), &id, done.map(|_| ())).await
 }
 
 pub(super) async fn investigate(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    (page, State(app), Extension(logs)): LogPage,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, PageError> {
     let done = api::investigate(State(Arc::clone(&app)), caller, Path(id.clone())).await;
-    back((&app, &logs), &id, done.map(|_| ())).await
+    back((&page, &app, &logs), &id, done.map(|_| ())).await
 }
 
 /// To the incident; on its page stands why something was not done.
-async fn back(on: (&App, &Logs), id: &str, done: Result<(), Problem>) -> Result<Response, Trouble> {
+async fn back(on: (&Page, &App, &Logs), id: &str, done: Result<(), Problem>) -> Result<Response, PageError> {
     match done {
         Ok(()) => Ok(Redirect::to(&format!("/incidents/{}", known_id(id)?)).into_response()),
         Err(problem) if problem.status == 409 => {
@@ -61,8 +59,8 @@ async fn back(on: (&App, &Logs), id: &str, done: Result<(), Problem>) -> Result<
 pub(super) async fn resolve_all(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Posted(sent): Posted,
-) -> Result<Redirect, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Redirect, PageError> {
     let ticked = sent.iter().filter(|(name, _)| name == "id").map(|(_, id)| id.parse().ok());
     let mut ids: Vec<Uuid> = ticked.collect::<Option<_>>().ok_or_else(|| Problem::field("id", "is no id"))?;
     ids.sort_unstable();

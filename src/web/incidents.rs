@@ -1,11 +1,13 @@
 //! Incidents: the list, one with everything known about it, and the form that says how it was.
 
-use super::asked::{Asked, Posted, day, some};
+use super::error::PageError;
 use super::excerpts;
+use super::extract::{PageForm, PageQuery, day, some};
 use super::forms::{self, Kind, Refused};
-use super::logs::Logs;
+use super::logs::{LogPage, Logs};
 use super::merge_choices;
-use super::page::{self, Trouble, value};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::db::documents::{self, Realm};
 use crate::db::evidence::Owner;
@@ -80,9 +82,10 @@ impl Wanted {
 }
 
 pub(super) async fn list(
+    page: Page,
     State(app): State<Arc<App>>,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Html<String>, Trouble> {
+    PageQuery(asked): PageQuery<Wanted>,
+) -> Result<Html<String>, PageError> {
     let filter = incidents::Filter {
         status: some(&asked.status),
         class: some(&asked.class),
@@ -111,7 +114,7 @@ pub(super) async fn list(
         next => value(next),
         classes,
     };
-    page::show(&app, "/incidents", "incidents.html", values).await
+    page.show(&app, "/incidents", "incidents.html", values).await
 }
 
 /// Pipeline and task of each incident's latest report, by the incident's id.
@@ -123,11 +126,10 @@ pub(super) async fn seen_in(app: &App, found: &[Incident]) -> sqlx::Result<Value
 }
 
 pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    (page, State(app), Extension(logs)): LogPage,
     Path(id): Path<String>,
-) -> Result<Html<String>, Trouble> {
-    detail((&app, &logs), known_id(&id)?, Shown::default()).await
+) -> Result<Html<String>, PageError> {
+    detail((&page, &app, &logs), known_id(&id)?, Shown::default()).await
 }
 
 /// What the page of an incident shows beside it.
@@ -140,10 +142,10 @@ pub(super) struct Shown {
 }
 
 pub(super) async fn detail(
-    (app, logs): (&App, &Logs),
+    (page, app, logs): (&Page, &App, &Logs),
     id: Uuid,
     shown: Shown,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let incident = incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
     let filter = ReportFilter { incident: Some(id), ..ReportFilter::default() };
     let occurrences = reports::list(&app.pool, &filter, REPORTS).await?;
@@ -176,7 +178,7 @@ pub(super) async fn detail(
         refused => shown.refused.map(value),
         problem => shown.problem.map(value),
     };
-    page::show(app, "/incidents", "incident.html", values).await
+    page.show(app, "/incidents", "incident.html", values).await
 }
 
 /// What was done for a report: steps, evidence, runs.
@@ -190,7 +192,7 @@ pub(super) async fn work(app: &App, report: &Report) -> sqlx::Result<Value> {
 }
 
 /// The runbooks that the analyst was given, in the order it was.
-async fn used(app: &App, incident: &Incident) -> Result<Vec<Value>, Trouble> {
+async fn used(app: &App, incident: &Incident) -> Result<Vec<Value>, PageError> {
     let none = Vec::new();
     let paths = incident.diagnosis.as_ref().map_or(&none, |diagnosis| &diagnosis.runbooks);
     let known = documents::of_paths(&app.pool, paths).await?;
@@ -215,19 +217,18 @@ async fn similar(app: &App, incident: &Incident) -> Vec<Hit> {
 }
 
 pub(super) async fn resolve(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    (page, State(app), Extension(logs)): LogPage,
     caller: Caller,
     Path(id): Path<String>,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     let fields = ["verdict", "cause", "fix", "link", "author"].map(|name| (name, Kind::Text));
     let body = forms::body(&sent, &fields);
     match http::resolutions::resolve(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/incidents/{id}#said")).into_response()),
         Err(problem) if problem.status == 422 => {
             let shown = Shown { refused: Some(Refused::new(sent, problem)), ..Shown::default() };
-            Ok(detail((&app, &logs), known_id(&id)?, shown).await?.into_response())
+            Ok(detail((&page, &app, &logs), known_id(&id)?, shown).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }

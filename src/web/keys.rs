@@ -1,8 +1,10 @@
 //! API keys: what there are, and making and revoking them.
 
-use super::asked::Posted;
+use super::error::PageError;
+use super::extract::PageForm;
 use super::forms::{self, Kind, Refused};
-use super::page::{self, Trouble, value};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::clock;
 use crate::domain::{Caller, Role};
@@ -16,15 +18,16 @@ use std::sync::Arc;
 const FIELDS: [(&str, Kind); 4] =
     [("name", Kind::Text), ("role", Kind::Text), ("namespaces", Kind::Lines), ("expires_in", Kind::Text)];
 
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Html<String>, Trouble> {
-    listed(&app, None, None).await
+pub(super) async fn list(page: Page, State(app): State<Arc<App>>) -> Result<Html<String>, PageError> {
+    listed(&page, &app, None, None).await
 }
 
 async fn listed(
+    page: &Page,
     app: &Arc<App>,
     made: Option<minijinja::Value>,
     refused: Option<Refused>,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let keys = http::keys::list(State(Arc::clone(app))).await?.0;
     let values = context! {
         keys => value(&keys.keys),
@@ -34,22 +37,23 @@ async fn listed(
         made,
         refused => refused.map(value),
     };
-    page::show(app, "/keys", "keys.html", values).await
+    page.show(app, "/keys", "keys.html", values).await
 }
 
 /// Makes a key. The page that answers shows it: it is not kept anywhere it could be shown from again.
 pub(super) async fn create(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     let body = forms::body(&sent, &FIELDS);
     match http::keys::create(State(Arc::clone(&app)), caller, Ok(body)).await {
-        Ok((_, made)) => Ok(listed(&app, Some(value(&made.0)), None).await?.into_response()),
+        Ok((_, made)) => Ok(listed(&page, &app, Some(value(&made.0)), None).await?.into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
             let status = problem.code();
-            let page = listed(&app, None, Some(Refused::new(sent, problem))).await?;
-            Ok((status, page).into_response())
+            let html = listed(&page, &app, None, Some(Refused::new(sent, problem))).await?;
+            Ok((status, html).into_response())
         }
         Err(problem) => Err(problem.into()),
     }
@@ -59,7 +63,7 @@ pub(super) async fn revoke(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Redirect, Trouble> {
+) -> Result<Redirect, PageError> {
     http::keys::revoke(State(app), caller, Path(id)).await?;
     Ok(Redirect::to("/keys"))
 }

@@ -1,7 +1,9 @@
 //! The page behind a signed link: shows the call, and decides it when the button is pressed. Nobody has to log in for it.
 
-use super::asked::Asked;
-use super::page::{self, Trouble, value};
+use super::error::PageError;
+use super::extract::PageQuery;
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::chat::{Choice, Link, NotDecided, Presser};
 use crate::clock;
@@ -29,10 +31,13 @@ pub(super) struct Signed {
     signature: String,
 }
 
-type Address = (Path<(String, String)>, Asked<Signed>);
+type Address = (Path<(String, String)>, PageQuery<Signed>);
 
 /// The call that a link is for; refuses what was not signed here or is over.
-async fn open(app: &App, (Path((id, choice)), Asked(signed)): Address) -> Result<(Link, Approval), Problem> {
+async fn open(
+    app: &App,
+    (Path((id, choice)), PageQuery(signed)): Address,
+) -> Result<(Link, Approval), Problem> {
     let refused = || {
         let detail =
             "this link is not (or no longer) good; look at the call on its page, or ask for a new link";
@@ -51,43 +56,43 @@ async fn open(app: &App, (Path((id, choice)), Asked(signed)): Address) -> Result
 }
 
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
-    place: Path<(String, String)>,
-    signed: Asked<Signed>,
-) -> Result<Html<String>, Trouble> {
-    let (link, approval) = open(&app, (place, signed)).await?;
-    shown(&app, &link, approval, None)
+    signed: Address,
+) -> Result<Html<String>, PageError> {
+    let (link, approval) = open(&app, signed).await?;
+    shown((&page, &app), &link, approval, None)
 }
 
 pub(super) async fn decide(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Option<Extension<Caller>>,
     RequestId(request): RequestId,
     address: Option<Extension<ClientAddress>>,
-    place: Path<(String, String)>,
-    signed: Asked<Signed>,
-) -> Result<Response, Trouble> {
-    let (link, approval) = open(&app, (place, signed)).await?;
+    signed: Address,
+) -> Result<Response, PageError> {
+    let (link, approval) = open(&app, signed).await?;
     // Where nobody has to show who they are, nobody is known.
     let caller = caller.map(|Extension(caller)| caller).filter(|caller| caller.way != Way::Open);
     let address = address.map(|Extension(ClientAddress(address))| address);
     match link.decide(&app, &approval, Presser { caller, address, request }).await {
-        Ok(decided) => Ok(shown(&app, &link, decided.approval, None)?.into_response()),
+        Ok(decided) => Ok(shown((&page, &app), &link, decided.approval, None)?.into_response()),
         Err(refused @ (NotDecided::Over(_) | NotDecided::NotTheirs(_))) => {
             let problem = not_decided(refused);
             let now = approvals::get(&app.pool, approval.id, clock::now()).await?.unwrap_or(approval);
-            Ok((problem.code(), shown(&app, &link, now, Some(problem))?).into_response())
+            Ok((problem.code(), shown((&page, &app), &link, now, Some(problem))?).into_response())
         }
         Err(refused) => Err(not_decided(refused).into()),
     }
 }
 
 fn shown(
-    app: &App,
+    (page, app): (&Page, &App),
     link: &Link,
     approval: Approval,
     problem: Option<Problem>,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let is_open = approval.state == ApprovalState::Pending;
     // A link shows what everybody may see.
     let nobody = Caller::recorded("", "");
@@ -102,5 +107,5 @@ fn shown(
         open => is_open,
         problem => problem.map(value),
     };
-    page::render("link.html", values).map(Html)
+    page.render("link.html", values).map(Html)
 }

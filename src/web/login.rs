@@ -1,8 +1,10 @@
 //! Logging in to the pages: with an API key, or at the issuer; and out again.
 
-use super::asked::{Asked, Posted};
+use super::error::PageError;
+use super::extract::{PageForm, PageQuery};
 use super::forms::field;
-use super::page::{Trouble, render, value};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::auth::{Secret, Unknown};
 use crate::clock;
@@ -44,7 +46,7 @@ pub(super) struct Back {
 }
 
 /// Sends somebody who did not say who they are to log in.
-pub(crate) fn to_login(method: &Method, uri: &Uri) -> Response {
+pub(super) fn to_login(method: &Method, uri: &Uri) -> Response {
     // What a form was to do is not done by going there again.
     let next =
         if *method == Method::GET { uri.path_and_query().map_or("/", |path| path.as_str()) } else { "/" };
@@ -61,16 +63,17 @@ fn own_path(next: &str) -> &str {
 }
 
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
-    Asked(going): Asked<Going>,
-) -> Result<Response, Trouble> {
+    PageQuery(going): PageQuery<Going>,
+) -> Result<Response, PageError> {
     if !app.auth.is_on() {
         return Ok(Redirect::to("/").into_response());
     }
-    Ok(page(&app, &going.next, None)?.into_response())
+    Ok(form(&page, &app, &going.next, None)?.into_response())
 }
 
-fn page(app: &App, next: &str, problem: Option<&Problem>) -> Result<Html<String>, Trouble> {
+fn form(page: &Page, app: &App, next: &str, problem: Option<&Problem>) -> Result<Html<String>, PageError> {
     let values = context! {
         section => "/login",
         waiting => 0,
@@ -79,7 +82,7 @@ fn page(app: &App, next: &str, problem: Option<&Problem>) -> Result<Html<String>
         issuer => app.auth.has_login(),
         problem => problem.map(value),
     };
-    render("login.html", values).map(Html)
+    page.render("login.html", values).map(Html)
 }
 
 /// A cookie that scripts cannot read and that other sites' requests do not carry.
@@ -99,12 +102,13 @@ fn inside(jar: CookieJar, secret: &Secret, next: &str) -> Response {
 }
 
 pub(super) async fn with_key(
+    page: Page,
     State(app): State<Arc<App>>,
     request: RequestId,
     address: FromAddress,
     jar: CookieJar,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     let next = field(&sent, "next").to_owned();
     let key = SecretString::from(field(&sent, "key").to_owned());
     match app.auth.log_in(&key).await {
@@ -117,49 +121,55 @@ pub(super) async fn with_key(
             if matches!(unknown, Unknown::Refused(_)) {
                 put_down_refused(&app, request, address, "with an API key").await;
             }
-            Ok((refused.code(), page(&app, &next, Some(&refused))?).into_response())
+            Ok((refused.code(), form(&page, &app, &next, Some(&refused))?).into_response())
         }
     }
 }
 
 pub(super) async fn send(
+    page: Page,
     State(app): State<Arc<App>>,
     jar: CookieJar,
-    Asked(going): Asked<Going>,
-) -> Result<Response, Trouble> {
+    PageQuery(going): PageQuery<Going>,
+) -> Result<Response, PageError> {
     match app.auth.send(own_path(&going.next)).await {
         Ok(sent) => {
             let jar = jar.add(cookie(STATE, sent.state.expose().to_owned()));
             Ok((jar, Redirect::to(&sent.url)).into_response())
         }
-        Err(unknown) => again(&app, jar, &problem(&unknown)),
+        Err(unknown) => again((&page, &app), jar, &problem(&unknown)),
     }
 }
 
 /// The login page with what went wrong.
-fn again(app: &App, jar: CookieJar, problem: &Problem) -> Result<Response, Trouble> {
-    Ok((problem.code(), jar.add(gone(STATE)), page(app, "/", Some(problem))?).into_response())
+fn again((page, app): (&Page, &App), jar: CookieJar, problem: &Problem) -> Result<Response, PageError> {
+    Ok((problem.code(), jar.add(gone(STATE)), form(page, app, "/", Some(problem))?).into_response())
 }
 
 pub(super) async fn come_back(
+    page: Page,
     State(app): State<Arc<App>>,
     request: RequestId,
     address: FromAddress,
     jar: CookieJar,
-    Asked(back): Asked<Back>,
-) -> Result<Response, Trouble> {
+    PageQuery(back): PageQuery<Back>,
+) -> Result<Response, PageError> {
     let refused = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
     let begun_here = jar.get(STATE).is_some_and(|state| state.value() == back.state);
     if !begun_here || back.state.is_empty() {
         return again(
-            &app,
+            (&page, &app),
             jar,
             &refused("this login was not begun in this browser, or took too long; log in again"),
         );
     }
     if !back.error.is_empty() || back.code.is_empty() {
         put_down_refused(&app, request, address, "at the issuer").await;
-        return again(&app, jar, &refused("the issuer did not log you in; try again, or ask who runs it"));
+        return again(
+            (&page, &app),
+            jar,
+            &refused("the issuer did not log you in; try again, or ask who runs it"),
+        );
     }
     match app.auth.come_back(&back.code, &back.state).await {
         Ok((caller, secret, next)) => {
@@ -168,12 +178,12 @@ pub(super) async fn come_back(
         }
         Err(unknown) => {
             put_down_refused(&app, request, address, "at the issuer").await;
-            again(&app, jar, &problem(&unknown))
+            again((&page, &app), jar, &problem(&unknown))
         }
     }
 }
 
-pub(super) async fn out(State(app): State<Arc<App>>, jar: CookieJar) -> Result<Response, Trouble> {
+pub(super) async fn out(State(app): State<Arc<App>>, jar: CookieJar) -> Result<Response, PageError> {
     if let Some(known) = jar.get(COOKIE) {
         app.auth.log_out(&SecretString::from(known.value().to_owned())).await?;
     }

@@ -1,12 +1,15 @@
 //! Long logs that were looked at lately. Whoever reads one asks for window after window, and each would fetch the whole log
 //! from the database; the page would rank it each time to mark what the analyst was shown.
 
+use super::page::Page;
 use crate::app::App;
 use crate::blocking::BlockingError;
 use crate::db::evidence::{self, Owner};
 use crate::domain::{Evidence, EvidenceSummary, Reader};
 use crate::http::{Problem, missing};
 use crate::triage::Room;
+use axum::Extension;
+use axum::extract::State;
 use axum::http::StatusCode;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +22,9 @@ const LONG: usize = 128 << 10;
 /// How long a log may be worked on for a reader, with the wait for a thread; and after how many seconds to try again.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: u32 = 10;
+
+/// What a page is made with that shows logs.
+pub(super) type LogPage = (Page, State<Arc<App>>, Extension<Arc<Logs>>);
 
 /// A piece of evidence, ready to be shown.
 pub(super) struct Shown {

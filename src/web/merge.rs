@@ -1,10 +1,11 @@
 //! Merging and splitting on an incident's page.
 
-use super::asked::Posted;
+use super::error::PageError;
+use super::extract::PageForm;
 use super::forms::{self, Kind, Sent};
 use super::incidents::{self, Shown};
-use super::logs::Logs;
-use super::page::Trouble;
+use super::logs::{LogPage, Logs};
+use super::page::Page;
 use crate::app::App;
 use crate::domain::Caller;
 use crate::http::merges as api;
@@ -17,26 +18,24 @@ use serde_json::json;
 use std::sync::Arc;
 
 pub(super) async fn merge(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    (page, State(app), Extension(logs)): LogPage,
     caller: Caller,
     Path(id): Path<String>,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     let body = forms::body(&sent, &[("into", Kind::Text)]);
     let done = api::merge(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await;
-    to((&app, &logs), &id, done.map(|_| forms::field(&sent, "into").to_owned())).await
+    to((&page, &app, &logs), &id, done.map(|_| forms::field(&sent, "into").to_owned())).await
 }
 
 pub(super) async fn split(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    (page, State(app), Extension(logs)): LogPage,
     caller: Caller,
     Path(id): Path<String>,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     let done = api::split(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(ticked(&sent))).await;
-    to((&app, &logs), &id, done.map(|(_, new)| new.id.to_string())).await
+    to((&page, &app, &logs), &id, done.map(|(_, new)| new.id.to_string())).await
 }
 
 /// The reports that were ticked.
@@ -47,7 +46,11 @@ fn ticked(sent: &Sent) -> Bytes {
 }
 
 /// To the incident that goes on, or is new. Why nothing was done stands on the page of the one that was asked for.
-async fn to(on: (&App, &Logs), id: &str, done: Result<String, Problem>) -> Result<Response, Trouble> {
+async fn to(
+    on: (&Page, &App, &Logs),
+    id: &str,
+    done: Result<String, Problem>,
+) -> Result<Response, PageError> {
     match done {
         Ok(other) => Ok(Redirect::to(&format!("/incidents/{other}")).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {

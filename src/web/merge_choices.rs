@@ -1,6 +1,6 @@
 //! What an incident's page offers to merge it with, and to split off it.
 
-use super::page::value;
+use super::value::value;
 use crate::app::App;
 use crate::db::{incidents, merges};
 use crate::domain::{Incident, IncidentStatus, Report};

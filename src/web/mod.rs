@@ -4,13 +4,14 @@
 mod agents;
 mod answer;
 mod approvals;
-mod asked;
 mod assets;
 mod audit;
 mod chat;
 mod conversations;
+mod error;
 mod evidence;
 mod excerpts;
+mod extract;
 mod forms;
 mod incident_actions;
 mod incidents;
@@ -27,6 +28,7 @@ mod navigation;
 mod overview;
 mod own;
 mod page;
+mod problem_page;
 mod report_form;
 mod reports;
 mod runbooks;
@@ -34,15 +36,19 @@ mod schema_form;
 mod servers;
 mod settings;
 mod show;
+mod templates;
 mod usage;
+mod value;
 
-pub(crate) use login::to_login;
-pub(crate) use page::{Templates, made_of, not_found, trouble};
+pub(crate) use page::Page;
+pub(crate) use problem_page::accepts_html;
+pub(crate) use templates::Templates;
 
 use crate::app::App;
 use crate::domain::Role;
 use crate::http::{BodyLimit, Pages};
 use axum::http::{HeaderValue, header};
+use axum::middleware::from_fn;
 use axum::{Extension, Router};
 use std::sync::Arc;
 use tower_http::compression::CompressionLayer;
@@ -52,6 +58,8 @@ use tower_http::set_header::SetResponseHeaderLayer;
 /// pages: whatever slips through the escaping stays inert.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// What is shown are texts of logs, and it changes: no browser keeps it, not even to go back to.
+const UNCACHED: &str = "private, no-store";
 
 /// Every page, who may see or send it (the least role), and how much may be sent: 64 KiB where nothing else is said.
 pub(crate) fn pages() -> Pages {
@@ -78,7 +86,7 @@ pub(crate) fn pages() -> Pages {
         .post_long(BodyLimit::kib(512), "/chat", Operator, chat::ask)
         .get("/chat/{id}", Viewer, chat::show)
         .post("/chat/{id}/stop", Operator, chat::stop)
-        .get("/chat/turns/{run}", Viewer, chat::live)
+        .get("/chat/turns/{run}", Viewer, answer::live)
         .get("/approvals", Viewer, approvals::list)
         .get("/approvals/{id}", Viewer, approvals::show)
         .post("/approvals/{id}", Operator, approvals::decide)
@@ -141,14 +149,14 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .layer(Extension(Arc::<live::Pulse>::default()))
         .layer(Extension(Arc::<logs::Logs>::default()))
         .layer(Extension(Arc::<overview::Counted>::default()))
+        .layer(from_fn(problem_page::tell))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(POLICY),
         ))
-        // What is shown are texts of logs, and it changes: no browser keeps it, not even to go back to.
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CACHE_CONTROL,
-            HeaderValue::from_static("private, no-store"),
+            HeaderValue::from_static(UNCACHED),
         ))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::REFERRER_POLICY,

@@ -1,7 +1,7 @@
 //! Forms that send a file: `multipart/form-data`, of a body that was read within its route's limit.
 
+use super::error::PageError;
 use super::forms::{Sent, too_many};
-use super::page::Trouble;
 use crate::app::App;
 use crate::http::{Problem, parsed};
 use axum::body::Bytes;
@@ -29,9 +29,9 @@ pub(super) struct File {
 }
 
 impl FromRequest<Arc<App>> for Uploaded {
-    type Rejection = Trouble;
+    type Rejection = PageError;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Trouble> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, PageError> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let boundary = kind.and_then(|kind| multer::parse_boundary(kind).ok());
         let Some(boundary) = boundary else {
@@ -40,7 +40,7 @@ impl FromRequest<Arc<App>> for Uploaded {
         };
         let body = Bytes::from_request(request, app)
             .await
-            .map_err(|rejection| Trouble(Problem::new(rejection.status(), rejection.body_text())))?;
+            .map_err(|rejection| PageError(Problem::new(rejection.status(), rejection.body_text())))?;
         let whole = body.clone();
         Ok(parsed(&app.blocking, body, move |_| read(whole, boundary)).await??)
     }

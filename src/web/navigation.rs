@@ -1,6 +1,6 @@
 //! The sections of the pages, in groups: what the navigation shows, and which keys lead there.
 
-use super::page::value;
+use super::value::value;
 use crate::domain::Role;
 use minijinja::Environment;
 use serde::Serialize;

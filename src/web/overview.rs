@@ -1,6 +1,8 @@
 //! The first page: what is open, what runs, how it goes.
 
-use super::page::{self, Trouble, value};
+use super::error::PageError;
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::clock;
 use crate::db::incidents::Filter;
@@ -81,9 +83,10 @@ impl Counted {
 }
 
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
     Extension(counted): Extension<Arc<Counted>>,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let now = clock::now();
     let sums = counted.sums(&app, now).await?;
     let Sums { counts, trend, figures } = &*sums;
@@ -110,7 +113,7 @@ pub(super) async fn show(
         model => app.model.as_ref().map(|model| model.name().to_owned()),
         tracker => app.config.tracker.as_ref().map(|tracker| format!("{}/{}", tracker.owner, tracker.repo)),
     };
-    page::show(&app, "/", "overview.html", values).await
+    page.show(&app, "/", "overview.html", values).await
 }
 
 /// Reports that are being worked on or wait for it, oldest first.

@@ -1,8 +1,10 @@
 //! What those see who may only report failures, or read those of some namespaces: their reports, and how to report.
 //! Where everybody else begins too: who may read all is shown the overview.
 
-use super::asked::{Asked, some};
-use super::page::{self, Trouble, value};
+use super::error::PageError;
+use super::extract::{PageQuery, some};
+use super::page::Page;
+use super::value::value;
 use super::{overview, reports};
 use crate::app::App;
 use crate::db::reports::Filter;
@@ -30,21 +32,16 @@ pub(super) struct Wanted {
     before: Option<Uuid>,
 }
 
-/// Whether somebody may read what viewers read of all namespaces.
-pub(super) fn reads_all(caller: &Caller) -> bool {
-    caller.role >= Role::Viewer && caller.namespaces.is_none()
-}
-
 /// The first page.
 pub(super) async fn home(
-    State(app): State<Arc<App>>,
+    (page, State(app)): (Page, State<Arc<App>>),
     caller: Caller,
     counted: Extension<Arc<overview::Counted>>,
     headers: HeaderMap,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Html<String>, Trouble> {
-    if reads_all(&caller) {
-        return overview::show(State(app), counted).await;
+    PageQuery(asked): PageQuery<Wanted>,
+) -> Result<Html<String>, PageError> {
+    if caller.reads_all() {
+        return overview::show(page, State(app), counted).await;
     }
     let status = some(&asked.status).filter(|status| STATUSES.contains(status));
     let filter = Filter { status, before: asked.before, ..Filter::default() };
@@ -61,7 +58,7 @@ pub(super) async fn home(
         namespaces => value(&caller.namespaces),
         guarded => app.auth.is_on(),
     };
-    page::show(&app, "/", "own.html", values).await
+    page.show(&app, "/", "own.html", values).await
 }
 
 /// How to report from a terminal: with the program, and with curl.
@@ -91,14 +88,15 @@ fn address(app: &App, headers: &HeaderMap) -> String {
 
 /// A report, as far as whoever asks may read it.
 pub(super) async fn report(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Html<String>, Trouble> {
-    if reads_all(&caller) {
-        return reports::show(State(app), Path(id)).await;
+) -> Result<Html<String>, PageError> {
+    if caller.reads_all() {
+        return reports::show(page, State(app), Path(id)).await;
     }
     let detail = http::detail(&app, &caller, known_id(&id)?).await?;
     let values = context! { detail => value(&detail) };
-    page::show(&app, "/", "own-report.html", values).await
+    page.show(&app, "/", "own-report.html", values).await
 }

@@ -1,9 +1,11 @@
 //! The form that reports a failure, with a log to paste or to choose. What it sends is judged and stored as what a pipeline sends.
 
-use super::asked::Asked;
+use super::error::PageError;
+use super::extract::PageQuery;
 use super::forms::{self, Kind, Refused, field};
 use super::multipart::Uploaded;
-use super::page::{self, Trouble, value};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::domain::Caller;
 use crate::http::{Problem, report_failure};
@@ -36,16 +38,21 @@ const FILE: &str = "log_file";
 
 /// The form; a link may fill fields in.
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
-    Asked(asked): Asked<BTreeMap<String, String>>,
-) -> Result<Html<String>, Trouble> {
+    PageQuery(asked): PageQuery<BTreeMap<String, String>>,
+) -> Result<Html<String>, PageError> {
     let filled =
         FIELDS.iter().filter_map(|(name, _)| asked.get(*name).map(|text| ((*name).to_owned(), text)));
     let filled: BTreeMap<String, &String> = filled.collect();
-    form(&app, value(&filled), None).await
+    form((&page, &app), value(&filled), None).await
 }
 
-async fn form(app: &App, was: minijinja::Value, problem: Option<&Problem>) -> Result<Html<String>, Trouble> {
+async fn form(
+    (page, app): (&Page, &App),
+    was: minijinja::Value,
+    problem: Option<&Problem>,
+) -> Result<Html<String>, PageError> {
     let errors = problem.map_or(&[][..], |problem| &problem.errors);
     let size = i64::try_from(app.config.server.body_limit).unwrap_or(i64::MAX);
     let cluster = app.config.mcp.iter().any(|server| server.name == app.config.cluster.server);
@@ -56,14 +63,15 @@ async fn form(app: &App, was: minijinja::Value, problem: Option<&Problem>) -> Re
         // Sent again, it is the same report.
         key => format!("page-{}", Uuid::new_v4()),
     };
-    page::show(app, "/reports", "report-new.html", values).await
+    page.show(app, "/reports", "report-new.html", values).await
 }
 
 pub(super) async fn send(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
     uploaded: Uploaded,
-) -> Result<Response, Trouble> {
+) -> Result<Response, PageError> {
     let key = field(&uploaded.sent, "key").to_owned();
     let taken = match fields(&uploaded) {
         Ok(fields) => report_failure::of_form(&app, caller, fields, &key).await,
@@ -83,8 +91,8 @@ pub(super) async fn send(
         Err(problem) => return Err(problem.into()),
     };
     let refused = Refused::new(uploaded.sent, problem);
-    let page = form(&app, value(&refused.sent), Some(&refused.problem)).await?;
-    Ok((refused.problem.code(), page).into_response())
+    let html = form((&page, &app), value(&refused.sent), Some(&refused.problem)).await?;
+    Ok((refused.problem.code(), html).into_response())
 }
 
 /// The fields of the report, the log among them.

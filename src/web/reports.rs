@@ -1,9 +1,11 @@
 //! Reports: the list, one with what was done for it, and trying a failed one again.
 
-use super::asked::{Asked, Posted, some};
+use super::error::PageError;
+use super::extract::{PageForm, PageQuery, some};
 use super::forms::field;
 use super::incidents::work;
-use super::page::{self, Trouble, value};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::db::reports::{self, Filter};
 use crate::domain::{Caller, ReportStatus};
@@ -39,9 +41,10 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn list(
+    page: Page,
     State(app): State<Arc<App>>,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Html<String>, Trouble> {
+    PageQuery(asked): PageQuery<Wanted>,
+) -> Result<Html<String>, PageError> {
     let filter = Filter {
         status: some(&asked.status),
         namespace: some(&asked.namespace),
@@ -61,39 +64,46 @@ pub(super) async fn list(
         failed => reports::failed(&app.pool).await?,
         narrowed,
     };
-    page::show(&app, "/reports", "reports.html", values).await
+    page.show(&app, "/reports", "reports.html", values).await
 }
 
 /// A report: how far it is, what was done for it.
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Result<Html<String>, Trouble> {
-    detail(&app, known_id(&id)?, None).await
+) -> Result<Html<String>, PageError> {
+    detail(&page, &app, known_id(&id)?, None).await
 }
 
-async fn detail(app: &App, id: Uuid, problem: Option<Problem>) -> Result<Html<String>, Trouble> {
+async fn detail(
+    page: &Page,
+    app: &App,
+    id: Uuid,
+    problem: Option<Problem>,
+) -> Result<Html<String>, PageError> {
     let report = reports::get(&app.pool, id).await?.ok_or_else(|| missing("report"))?;
     let values = context! {
         report => value(&report),
         work => work(app, &report).await?,
         problem => problem.map(value),
     };
-    page::show(app, "/reports", "report.html", values).await
+    page.show(app, "/reports", "report.html", values).await
 }
 
 pub(super) async fn retry(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     match http::retry::retry(State(Arc::clone(&app)), caller, Path(id.clone())).await {
         Ok(_) if field(&sent, "from") == "list" => Ok(Redirect::to("/reports?status=failed").into_response()),
         Ok((_, report)) => Ok(Redirect::to(&format!("/reports/{}", report.id)).into_response()),
         Err(problem) if problem.status == 409 => {
             let status = problem.code();
-            Ok((status, detail(&app, known_id(&id)?, Some(problem)).await?).into_response())
+            Ok((status, detail(&page, &app, known_id(&id)?, Some(problem)).await?).into_response())
         }
         Err(problem) => Err(problem.into()),
     }

@@ -1,8 +1,10 @@
 //! Runbooks: searched, read, added, and how far their search is prepared.
 
-use super::asked::{Asked, Posted, some};
+use super::error::PageError;
+use super::extract::{PageForm, PageQuery, some};
 use super::forms::{self, Kind, Refused, field};
-use super::page::{self, Trouble, value};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::db::documents::{self, Realm};
 use crate::db::embeddings;
@@ -33,13 +35,19 @@ pub(super) struct Wanted {
 }
 
 pub(super) async fn list(
+    page: Page,
     State(app): State<Arc<App>>,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Html<String>, Trouble> {
-    listed(&app, &asked, None).await
+    PageQuery(asked): PageQuery<Wanted>,
+) -> Result<Html<String>, PageError> {
+    listed(&page, &app, &asked, None).await
 }
 
-async fn listed(app: &App, asked: &Wanted, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
+async fn listed(
+    page: &Page,
+    app: &App,
+    asked: &Wanted,
+    refused: Option<Refused>,
+) -> Result<Html<String>, PageError> {
     let kind = some(&asked.kind);
     let offset = asked.offset.clamp(0, MAX_OFFSET);
     let mut found = None;
@@ -65,41 +73,43 @@ async fn listed(app: &App, asked: &Wanted, refused: Option<Refused>) -> Result<H
         spaces,
         refused => refused.map(value),
     };
-    page::show(app, "/runbooks", "runbooks.html", values).await
+    page.show(app, "/runbooks", "runbooks.html", values).await
 }
 
 pub(super) async fn add(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     let body = forms::body(&sent, &[("path", Kind::Text), ("content", Kind::Text)]);
     match http::documents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to("/runbooks").into_response()),
         Err(problem) if problem.status == 422 => {
-            let page = listed(&app, &Wanted::default(), Some(Refused::new(sent, problem))).await?;
-            Ok(page.into_response())
+            let html = listed(&page, &app, &Wanted::default(), Some(Refused::new(sent, problem))).await?;
+            Ok(html.into_response())
         }
         Err(problem) => Err(problem.into()),
     }
 }
 
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let (listed, text) =
         documents::get(&app.pool, known_id(&id)?).await?.ok_or_else(|| missing("document"))?;
     let values = context! { document => value(http::documents::Document::from(listed)), text };
-    page::show(&app, "/runbooks", "runbook.html", values).await
+    page.show(&app, "/runbooks", "runbook.html", values).await
 }
 
 pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(id): Path<String>,
-    Posted(sent): Posted,
-) -> Result<Redirect, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Redirect, PageError> {
     if field(&sent, "do") == "delete" {
         http::documents::remove(State(app), caller, Path(id)).await?;
     }

@@ -1,11 +1,13 @@
 //! MCP servers: how they are, what they offer; one can be added, removed, connected anew, and tools tried that the policy
 //! allows.
 
-use super::asked::Posted;
+use super::error::PageError;
+use super::extract::PageForm;
 use super::forms::{self, Kind, Refused, Sent, field};
 use super::logs::{LIMIT, overloaded};
-use super::page::{self, Trouble, value};
+use super::page::Page;
 use super::schema_form;
+use super::value::value;
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::db::audit;
@@ -37,11 +39,11 @@ const FIELDS: [(&str, Kind); 10] = [
 /// Most of a result that is shown, in bytes.
 const MAX_RESULT: usize = 100_000;
 
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Html<String>, Trouble> {
-    listed(&app, None).await
+pub(super) async fn list(page: Page, State(app): State<Arc<App>>) -> Result<Html<String>, PageError> {
+    listed(&page, &app, None).await
 }
 
-async fn listed(app: &Arc<App>, refused: Option<Refused>) -> Result<Html<String>, Trouble> {
+async fn listed(page: &Page, app: &Arc<App>, refused: Option<Refused>) -> Result<Html<String>, PageError> {
     let servers = http::mcp_servers::list(State(Arc::clone(app))).await.0;
     let values = context! {
         servers => value(&servers),
@@ -49,35 +51,37 @@ async fn listed(app: &Arc<App>, refused: Option<Refused>) -> Result<Html<String>
         secrets => app.config.added.secrets.clone(),
         refused => refused.map(value),
     };
-    page::show(app, "/mcp-servers", "servers.html", values).await
+    page.show(app, "/mcp-servers", "servers.html", values).await
 }
 
 pub(super) async fn add(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
-    Posted(sent): Posted,
-) -> Result<Response, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Response, PageError> {
     let body = forms::body(&sent, &FIELDS);
     match http::mcp_servers::add(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/mcp-servers/{}", field(&sent, "name"))).into_response()),
         Err(problem) if matches!(problem.status, 400 | 409 | 422) => {
-            Ok(listed(&app, Some(Refused::new(sent, problem))).await?.into_response())
+            Ok(listed(&page, &app, Some(Refused::new(sent, problem))).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }
 }
 
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(name): Path<String>,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let server = http::mcp_servers::get(State(Arc::clone(&app)), Path(name.clone())).await?.0;
     let server_name = name.clone();
     let tools = http::mcp_servers::tools(State(Arc::clone(&app)), caller, Path(name)).await?.0;
     let changed = changed(&app, &server_name);
     let values = context! { server => value(&server), tools => value(&tools), changed };
-    page::show(&app, "/mcp-servers", "server.html", values).await
+    page.show(&app, "/mcp-servers", "server.html", values).await
 }
 
 /// The tools whose definition waits for an admin: what was judged, and what the server lists now, with its hidden characters
@@ -105,8 +109,8 @@ pub(super) async fn confirm(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((server, tool)): Path<(String, String)>,
-    Posted(sent): Posted,
-) -> Result<Redirect, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Redirect, PageError> {
     let body = forms::body(&sent, &[("hash", Kind::Text)]);
     let path = format!("/mcp-servers/{server}");
     http::mcp_servers::confirm(State(app), caller, Path((server, tool)), Ok(body)).await?;
@@ -117,8 +121,8 @@ pub(super) async fn change(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(name): Path<String>,
-    Posted(sent): Posted,
-) -> Result<Redirect, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Redirect, PageError> {
     if field(&sent, "do") == "remove" {
         http::mcp_servers::remove(State(app), caller, Path(name)).await?;
         return Ok(Redirect::to("/mcp-servers"));
@@ -134,23 +138,25 @@ fn listed_tool(app: &App, server: &str, tool: &str) -> Result<ToolListed, Proble
 }
 
 pub(super) async fn tool(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((server, tool)): Path<(String, String)>,
-) -> Result<Html<String>, Trouble> {
+) -> Result<Html<String>, PageError> {
     let listed = listed_tool(&app, &server, &tool)?;
     let shown = Shown { server: &server, tool: &listed, asker: &Asker::page(caller) };
-    tool_page(&app, &shown, &Vec::new(), Value::from(())).await
+    tool_page(&page, &app, &shown, &Vec::new(), Value::from(())).await
 }
 
 /// Calls a tool with the arguments of a form, if the policy lets the caller. What comes back has its secrets taken out, as for
 /// a model.
 pub(super) async fn try_tool(
+    page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((server, tool)): Path<(String, String)>,
-    Posted(sent): Posted,
-) -> Result<Html<String>, Trouble> {
+    PageForm(sent): PageForm,
+) -> Result<Html<String>, PageError> {
     let listed = listed_tool(&app, &server, &tool)?;
     let asker = Asker::page(caller.clone());
     let standing = app.mcp.standing(&asker, &server, &tool).ok_or_else(|| missing("tool"))?;
@@ -170,7 +176,7 @@ pub(super) async fn try_tool(
     });
     let (text, size, end) = redacted.await.map_err(overloaded)?;
     let came = context! { text, failed, size, cut => size > end };
-    tool_page(&app, &Shown { server: &server, tool: &listed, asker: &asker }, &sent, came).await
+    tool_page(&page, &app, &Shown { server: &server, tool: &listed, asker: &asker }, &sent, came).await
 }
 
 /// What came of a call, and whether it failed.
@@ -208,7 +214,13 @@ struct Shown<'a> {
 }
 
 /// A tool with the form made from its schema, and what came back of a call, if it was called.
-async fn tool_page(app: &App, shown: &Shown<'_>, sent: &Sent, came: Value) -> Result<Html<String>, Trouble> {
+async fn tool_page(
+    page: &Page,
+    app: &App,
+    shown: &Shown<'_>,
+    sent: &Sent,
+    came: Value,
+) -> Result<Html<String>, PageError> {
     let Shown { server, tool, asker } = *shown;
     let standing = app.mcp.standing(asker, server, &tool.name).ok_or_else(|| missing("tool"))?;
     let (schema, words) = standing.offered(&tool.input_schema);
@@ -223,5 +235,5 @@ async fn tool_page(app: &App, shown: &Shown<'_>, sent: &Sent, came: Value) -> Re
         inputs => value(schema_form::inputs(&schema, sent)),
         schema => serde_json::to_string_pretty(&tool.input_schema).unwrap_or_default(),
     };
-    page::show(app, "/mcp-servers", "tool.html", values).await
+    page.show(app, "/mcp-servers", "tool.html", values).await
 }

@@ -1,7 +1,9 @@
 //! The settings in effect: where each came from, secrets hidden. They are changed in the configuration, not here.
 
-use super::asked::{Asked, some};
-use super::page::{self, Trouble, value};
+use super::error::PageError;
+use super::extract::{PageQuery, some};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::config::{Effective, SETTINGS};
 use crate::db::notifications;
@@ -32,9 +34,10 @@ impl Wanted {
 }
 
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Html<String>, Trouble> {
+    PageQuery(asked): PageQuery<Wanted>,
+) -> Result<Html<String>, PageError> {
     let settings: Vec<Value> =
         app.config.effective.iter().filter_map(|setting| shown(setting, &asked)).collect();
     let values = context! {
@@ -45,7 +48,7 @@ pub(super) async fn show(
         version => env!("CARGO_PKG_VERSION"),
         asked => value(&asked),
     };
-    page::show(&app, "/settings", "settings.html", values).await
+    page.show(&app, "/settings", "settings.html", values).await
 }
 
 /// A setting, if it is looked for: by its name, its variables, its value or what it does.

@@ -1,7 +1,9 @@
 //! What models used and cost, by day, model and caller, and how far the limits are away.
 
-use super::asked::{Asked, some};
-use super::page::{self, Trouble, value};
+use super::error::PageError;
+use super::extract::{PageQuery, some};
+use super::page::Page;
+use super::value::value;
 use crate::app::App;
 use crate::clock;
 use crate::db::usage::Line;
@@ -65,9 +67,10 @@ struct Gauge {
 }
 
 pub(super) async fn show(
+    page: Page,
     State(app): State<Arc<App>>,
-    Asked(asked): Asked<Wanted>,
-) -> Result<Html<String>, Trouble> {
+    PageQuery(asked): PageQuery<Wanted>,
+) -> Result<Html<String>, PageError> {
     let days = asked.days.filter(|days| [1, 7, DAYS].contains(days)).unwrap_or(DAYS);
     let today = clock::now().date_naive();
     let query = |days: u64| UsageQuery {
@@ -90,7 +93,7 @@ pub(super) async fn show(
         currency => shown.currency.clone(),
         usage => value(&shown),
     };
-    page::show(&app, "/usage", "usage.html", values).await
+    page.show(&app, "/usage", "usage.html", values).await
 }
 
 /// The first of so many days.

@@ -120,3 +120,64 @@ async fn each_route_lets_in_the_roles_of_the_table_and_nobody_else() {
     assert!(wrong.is_empty(), "{wrong}");
     app.stop().await;
 }
+
+/// What a route tells somebody: status, kind, where to, how to say who one is, who may keep it, and which policy holds.
+async fn told(client: &reqwest::Client, url: String, key: Option<&str>, accept: &str) -> (String, String) {
+    let mut request = client.get(url).header("accept", accept);
+    if let Some(key) = key {
+        request = request.bearer_auth(key);
+    }
+    let response = request.send().await.unwrap();
+    let mut head = response.status().as_u16().to_string();
+    for name in ["content-type", "location", "www-authenticate", "cache-control", "content-security-policy"] {
+        let value = response.headers().get(name).map_or("-", |value| value.to_str().unwrap());
+        let _ = write!(head, " | {}", value.split(';').next().unwrap());
+    }
+    (head, response.text().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_has_the_form_that_its_reader_takes() {
+    let app = Setup::bare().await.set("REGREEN_AUTH", "keys").start().await;
+    let (viewer, reporter) = (key(&app, Role::Viewer, &[]).await, key(&app, Role::Reporter, &[]).await);
+    let (viewer, reporter) = (Some(viewer.as_str()), Some(reporter.as_str()));
+    // It does not go where it is sent.
+    let client = regreen::app::http_client().unwrap();
+    let evidence = format!("/reports/{}/evidence/E1", uuid::Uuid::nil());
+    let (html, json) = ("text/html,*/*", "application/json");
+    let mut table = String::new();
+    for (path, key, accept) in [
+        ("/incidents?q=a", None, html),
+        ("/incidents", None, json),
+        ("/incidents", Some("rgn_no"), html),
+        ("/incidents", reporter, json),
+        (evidence.as_str(), viewer, json),
+        (&format!("{evidence}/lines"), viewer, html),
+        ("/nothing", viewer, html),
+        ("/nothing", viewer, json),
+        ("/api/reports", None, html),
+        ("/v1/models", None, html),
+        ("/v1/nothing", viewer, json),
+    ] {
+        let (head, text) = told(&client, format!("{}{path}", app.base), key, accept).await;
+        let _ = writeln!(table, "{path} | {head}");
+        let has_menu = text.contains("<nav aria-label=\"Pages\">");
+        let is_page = head.contains("text/html");
+        assert_eq!(has_menu, is_page && (key == viewer || key == reporter), "{path} is made for its reader");
+        assert_eq!(text.contains("\"invalid_api_key\""), path == "/v1/models", "{path}: {text}");
+    }
+    insta::assert_snapshot!(table, @r#"
+    /incidents?q=a | 303 | - | /login?next=%2Fincidents%3Fq%3Da | - | private, no-store | default-src 'none'
+    /incidents | 401 | text/html | - | Bearer realm="regreen" | no-store | default-src 'none'
+    /incidents | 401 | text/html | - | Bearer realm="regreen", error="invalid_token" | no-store | default-src 'none'
+    /incidents | 403 | text/html | - | - | private, no-store | default-src 'none'
+    /reports/00000000-0000-0000-0000-000000000000/evidence/E1 | 404 | text/html | - | - | private, no-store | default-src 'none'
+    /reports/00000000-0000-0000-0000-000000000000/evidence/E1/lines | 404 | application/problem+json | - | - | private, no-store | default-src 'none'
+    /nothing | 404 | text/html | - | - | private, no-store | default-src 'none'
+    /nothing | 404 | application/problem+json | - | - | - | frame-ancestors 'none'
+    /api/reports | 401 | application/problem+json | - | Bearer realm="regreen" | no-store | frame-ancestors 'none'
+    /v1/models | 401 | application/json | - | Bearer realm="regreen" | no-store | frame-ancestors 'none'
+    /v1/nothing | 404 | application/problem+json | - | - | - | frame-ancestors 'none'
+    "#);
+    app.stop().await;
+}

@@ -2,9 +2,11 @@
 
 use crate::chat::Refusal;
 use crate::http::chat::RETRY_AFTER;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, with_body};
 use axum::Json;
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -88,18 +90,32 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A refusal as OpenAI's clients know it.
-pub(in crate::http) fn refusal(problem: &Problem) -> Response {
-    let code = match problem.status {
-        401 => "invalid_api_key",
-        403 => "insufficient_permissions",
-        400 | 413 => "bad_request",
-        422 => "invalid_parameter",
-        429 => "rate_limit_exceeded",
-        _ => "unavailable",
-    };
-    let param = problem.errors.first().map(|error| error.field.clone());
-    ApiError { status: problem.code(), message: problem.detail.clone(), code, param }.into_response()
+/// Tells each problem of a route as OpenAI's clients know it.
+pub(in crate::http) async fn tell(request: Request, next: Next) -> Response {
+    of_problem(next.run(request).await)
+}
+
+/// Turns an answer that tells a problem into the error that OpenAI's clients know, with the same status and headers. Any
+/// other answer stays.
+pub(in crate::http) fn of_problem(response: Response) -> Response {
+    let Some(problem) = response.extensions().get::<Problem>() else { return response };
+    let error = ApiError::from(problem);
+    with_body(response, error.into_response())
+}
+
+impl From<&Problem> for ApiError {
+    fn from(problem: &Problem) -> Self {
+        let code = match problem.status {
+            401 => "invalid_api_key",
+            403 => "insufficient_permissions",
+            400 | 413 => "bad_request",
+            422 => "invalid_parameter",
+            429 => "rate_limit_exceeded",
+            _ => "unavailable",
+        };
+        let param = problem.errors.first().map(|error| error.field.clone());
+        Self { status: problem.code(), message: problem.detail.clone(), code, param }
+    }
 }
 
 impl From<sqlx::Error> for ApiError {

@@ -33,7 +33,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub use error::ApiError;
-pub(super) use error::{OpenAiError, refusal};
+pub(super) use error::{OpenAiError, of_problem, tell};
+
+/// Below it everything is as OpenAI's clients know it.
+pub(super) const BASE: &str = "/v1/";
 
 /// An agent, as a model.
 #[derive(Debug, Serialize, ToSchema)]

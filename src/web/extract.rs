@@ -1,7 +1,7 @@
 //! What a page is asked for and what a form sends; what cannot be read is said on a page.
 
+use super::error::PageError;
 use super::forms::{Sent, pairs, too_many};
-use super::page::Trouble;
 use crate::app::App;
 use crate::http::{Problem, parsed};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawForm, Request};
@@ -11,13 +11,13 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
 /// The query of a page. A field that was left empty in a form was not asked for.
-pub(super) struct Asked<T>(pub(super) T);
+pub(super) struct PageQuery<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
-    type Rejection = Trouble;
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for PageQuery<T> {
+    type Rejection = PageError;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Trouble> {
-        let wrong = |detail: String| Trouble(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, PageError> {
+        let wrong = |detail: String| PageError(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
         let mut pairs = pairs(parts.uri.query().unwrap_or_default().as_bytes()).ok_or_else(too_many)?;
         pairs.retain(|(_, value)| !value.trim().is_empty());
         let given = reqwest::Url::parse_with_params("http://x/", pairs);
@@ -29,15 +29,15 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
 }
 
 /// The fields of a form.
-pub(super) struct Posted(pub(super) Sent);
+pub(super) struct PageForm(pub(super) Sent);
 
-impl FromRequest<Arc<App>> for Posted {
-    type Rejection = Trouble;
+impl FromRequest<Arc<App>> for PageForm {
+    type Rejection = PageError;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Trouble> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, PageError> {
         let RawForm(body) = RawForm::from_request(request, app)
             .await
-            .map_err(|rejection| Trouble(Problem::new(rejection.status(), rejection.body_text())))?;
+            .map_err(|rejection| PageError(Problem::new(rejection.status(), rejection.body_text())))?;
         let sent = parsed(&app.blocking, body, pairs).await?;
         sent.map(Self).ok_or_else(|| too_many().into())
     }

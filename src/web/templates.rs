@@ -1,0 +1,127 @@
+//! The compiled templates of all pages. They escape everything, and know no missing variables.
+
+use super::{assets, markdown, navigation, show};
+use crate::domain::{Caller, Role, Way};
+use crate::evidence::untrusted::hidden;
+use crate::evidence::untrusted::links::Links;
+use crate::mounted::replace_templates;
+use include_dir::{Dir, include_dir};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Object;
+use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value, context};
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/web/templates");
+
+static BUILT_IN: LazyLock<Arc<Templates>> =
+    LazyLock::new(|| Arc::new(Templates(environment().expect("a test compiles every template"))));
+
+/// The compiled templates of all pages.
+#[derive(Debug)]
+pub(crate) struct Templates(Environment<'static>);
+
+impl Templates {
+    /// The built-in ones, or the files of the folder that are named as they are.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or has a file that takes the place of none, has a syntax error, or asks for a variable
+    /// that there is not.
+    pub(crate) fn load(folder: Option<&Path>) -> anyhow::Result<Arc<Self>> {
+        let Some(folder) = folder else { return Ok(Arc::clone(&BUILT_IN)) };
+        let mut environment = environment()?;
+        replace_templates(&mut environment, folder, "", Some("layout.html"))?;
+        Ok(Arc::new(Self(environment)))
+    }
+
+    /// Renders a template for whoever looks.
+    pub(super) fn render(
+        &self,
+        template: &str,
+        values: Value,
+        viewer: Option<Arc<Caller>>,
+    ) -> Result<String, Error> {
+        let viewer = Value::from_object(Viewer(viewer));
+        self.0.get_template(template)?.render(context! { viewer, ..values })
+    }
+}
+
+/// Who looks at a page, for its functions; nobody where no one has said who they are.
+#[derive(Debug)]
+struct Viewer(Option<Arc<Caller>>);
+
+impl Object for Viewer {}
+
+fn viewer(state: &State<'_, '_>) -> Option<Arc<Caller>> {
+    state.lookup("viewer")?.downcast_object_ref::<Viewer>()?.0.clone()
+}
+
+/// Hosts that a page may link to, for its filters.
+#[derive(Debug)]
+struct Known(Links);
+
+impl Object for Known {}
+
+/// The hosts that a page may link to, as a value of its template.
+pub(super) fn links(links: &Links) -> Value {
+    Value::from_object(Known(links.clone()))
+}
+
+fn environment() -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    environment.set_debug(false);
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    for file in FILES.files() {
+        let name = file.path().to_str().unwrap_or_default();
+        environment.add_template(name, file.contents_utf8().unwrap_or_default())?;
+    }
+    navigation::globals(&mut environment);
+    environment.add_function("asset", |name: &str| {
+        assets::url(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("no asset {name}")))
+    });
+    // What is shown, not what is allowed: that is judged at the routes.
+    environment.add_function("may", |state: &State<'_, '_>, role: &str| {
+        // Whoever is bound to namespaces sees what reporters see: the rest tells of all namespaces.
+        let reads_all = |caller: &Caller| role == Role::Reporter.as_str() || caller.reads_all();
+        let may = |caller: &Caller| Role::parse(role).is_some_and(|role| caller.role >= role);
+        viewer(state).is_some_and(|caller| may(&caller) && reads_all(&caller))
+    });
+    environment.add_function("me", |state: &State<'_, '_>| {
+        let me = viewer(state).filter(|caller| caller.way != Way::Open);
+        me.map(|me| context! { name => &me.name, role => me.role.as_str() })
+    });
+    environment.add_filter("markdown", |state: &State<'_, '_>, text: &str| {
+        let links = state.lookup("links");
+        let known = links.as_ref().and_then(|links| links.downcast_object_ref::<Known>());
+        // A page that names no hosts links to none.
+        let links = known.map_or_else(Links::default, |known| known.0.clone());
+        Value::from_safe_string(markdown::html(text, &[], &links))
+    });
+    // What a server says of itself is shown with what is hidden in it.
+    environment.add_filter("visible", hidden::spelled_out);
+    environment.add_filter("ago", show::ago);
+    environment.add_filter("when", show::when);
+    environment.add_filter("span", show::span);
+    environment.add_filter("count", show::count);
+    environment.add_filter("size", show::size);
+    environment.add_filter("money", show::money);
+    environment.add_filter("outside", show::outside);
+    environment.add_filter("link_in", show::link_in);
+    environment.add_filter("short", show::short);
+    environment.add_filter("words", |name: &str| name.replace('_', " "));
+    environment.add_filter("query", |text: &str| {
+        reqwest::Url::parse_with_params("x:", [("", text)])
+            .map(|url| url.query().unwrap_or_default().trim_start_matches('=').to_owned())
+            .unwrap_or_default()
+    });
+    Ok(environment)
+}
+
+#[cfg(test)]
+mod unit {
+    #[test]
+    fn every_template_compiles() {
+        super::environment().unwrap();
+    }
+}
