@@ -1,7 +1,7 @@
 //! Regreen brings broken CI/CD pipelines back to green.
 //!
 //! The map, from the top of the ladder down; a module imports only from its own rung or a lower one:
-//! `cli` parses and runs; `http`, `web` (the pages) and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
+//! `cli` parses and runs; `server` is everything between the socket and a handler; `api`, `web` (the pages) and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
 //! failure report to a filed issue, `chat` answers questions; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server, `auth` who calls,
 //! `knowledge` the runbooks and past failures, `live` the answers in the making; `agent` is the loop; `llm` the models, `budget` what they may use and used, `db` all SQL, `prompts`, `config`, `telemetry`,
 //! `shutdown`, `blocking` the bounded threads for long work, `audit` what a piece of work did until it is on record, `metrics` what is counted; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time,
@@ -13,6 +13,7 @@
 )]
 
 pub mod agent;
+pub mod api;
 pub mod app;
 pub mod audit;
 pub mod auth;
@@ -26,7 +27,6 @@ pub mod db;
 pub mod demo;
 pub mod domain;
 pub mod evidence;
-pub mod http;
 pub mod jobs;
 pub mod knowledge;
 pub mod live;
@@ -36,6 +36,7 @@ pub mod metrics;
 mod mounted;
 pub mod notify;
 pub mod prompts;
+pub mod server;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tools;

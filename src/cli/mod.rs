@@ -125,7 +125,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Health(arguments) => health::run(load, arguments).await,
         Command::Doctor(arguments) => doctor::run(cli.config.as_deref(), arguments).await,
         Command::Openapi => {
-            outln!("{}", crate::http::openapi().to_pretty_json().context("the description")?);
+            outln!("{}", crate::api::openapi().to_pretty_json().context("the description")?);
             Ok(ExitCode::SUCCESS)
         }
         Command::Completions { shell } => Ok(manual::completions(shell)),

@@ -7,7 +7,7 @@ use crate::domain::{Actor, AuditAction, AuditEvent};
 use crate::knowledge::Knowledge;
 use crate::shutdown::Shutdown;
 use crate::web::Templates;
-use crate::{chat, clock, db, http, jobs, telemetry};
+use crate::{chat, clock, db, jobs, server, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use serde_json::json;
@@ -112,12 +112,12 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     }
     if let Some(listener) = listener {
         let (router, limits) =
-            (http::router(Arc::clone(&app), templates), http::Limits::of(&app.config.server));
-        shutdown.spawn(http::serve(listener, router, limits, shutdown.token().clone()));
+            (server::router(Arc::clone(&app), templates), server::Limits::of(&app.config.server));
+        shutdown.spawn(server::serve(listener, router, limits, shutdown.token().clone()));
     }
     if let Some(listener) = beside {
-        let (router, limits) = (http::beside(Arc::clone(&app)), http::Limits::of(&app.config.server));
-        shutdown.spawn(http::serve(listener, router, limits, shutdown.token().clone()));
+        let (router, limits) = (server::beside(Arc::clone(&app)), server::Limits::of(&app.config.server));
+        shutdown.spawn(server::serve(listener, router, limits, shutdown.token().clone()));
     }
     Ok(Service { app, address, metrics, private: connected.private, id })
 }

@@ -5,10 +5,10 @@ use super::extract::PageForm;
 use super::forms::{self, Kind, Refused, field};
 use super::page::Page;
 use super::value::value;
+use crate::api::{self, known_id, missing};
 use crate::app::App;
 use crate::db::agents;
 use crate::domain::{Caller, Profile, Prompt};
-use crate::http::{self, known_id, missing};
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::context;
@@ -46,7 +46,7 @@ pub(super) async fn add(
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &FIELDS);
-    match http::agents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
+    match api::agents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok((_, added)) => Ok(Redirect::to(&format!("/agents/{}", added.id)).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
             Ok(listed(&page, &app, Some(Refused::new(sent, problem))).await?.into_response())
@@ -109,11 +109,11 @@ pub(super) async fn change(
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     if field(&sent, "do") == "delete" {
-        http::agents::remove(State(app), caller, Path(id)).await?;
+        api::agents::remove(State(app), caller, Path(id)).await?;
         return Ok(Redirect::to("/agents").into_response());
     }
     let body = forms::body(&sent, &FIELDS);
-    match http::agents::change(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
+    match api::agents::change(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/agents/{id}")).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
             Ok(detail(&page, &app, &id, Some(Refused::new(sent, problem))).await?.into_response())

@@ -5,11 +5,11 @@ use super::error::PageError;
 use super::page::Page;
 use super::value::value;
 use super::{chat, markdown};
+use crate::api::{self, known_id, missing};
 use crate::app::App;
 use crate::clock;
 use crate::db::{approvals, turns};
 use crate::domain::{Caller, Reader};
-use crate::http::{self, known_id, missing};
 use crate::live::Happened;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
@@ -55,11 +55,11 @@ pub(super) async fn live(
     let run = known_id(&run)?;
     let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
     // Texts grow from their beginning, so all events are read, and those that were seen are not told again.
-    let events = http::chat::read(&app, run, 0, Reader::from(&caller));
-    let seen = http::chat::last_event(&headers);
+    let events = api::chat::read(&app, run, 0, Reader::from(&caller));
+    let seen = api::chat::last_event(&headers);
     let pieces = pieces((page, app, caller), (run, turn.conversation_id), events, seen);
     let events = pieces.map(|(id, html)| Ok::<_, Infallible>(Event::default().id(id.to_string()).data(html)));
-    Ok(http::chat::ungathered(Sse::new(events).keep_alive(KeepAlive::default())))
+    Ok(api::chat::ungathered(Sse::new(events).keep_alive(KeepAlive::default())))
 }
 
 /// The pieces of a run's answer, each with the id of the event it ends with.

@@ -5,12 +5,12 @@ use super::extract::PageForm;
 use super::forms::{self, Kind, field};
 use super::page::Page;
 use super::value::value;
+use crate::api::{self, known_id, missing};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Filter};
 use crate::domain::{Approval, ApprovalState, Caller, Reader};
 use crate::evidence::untrusted::hidden;
-use crate::http::{self, known_id, missing};
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
@@ -73,7 +73,7 @@ async fn detail(
     (page, app): (&Page, &App),
     caller: &Caller,
     id: Uuid,
-    problem: Option<http::Problem>,
+    problem: Option<api::Problem>,
 ) -> Result<Html<String>, PageError> {
     let approval = approvals::get(&app.pool, id, clock::now()).await?.ok_or_else(|| missing("approval"))?;
     let values = context! { call => card(app, approval, caller), problem => problem.map(value) };
@@ -88,7 +88,7 @@ pub(super) async fn decide(
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &["decision", "note", "author"].map(|name| (name, Kind::Text)));
-    match http::approvals::decide(State(Arc::clone(&app)), caller.clone(), Path(id.clone()), Ok(body)).await {
+    match api::approvals::decide(State(Arc::clone(&app)), caller.clone(), Path(id.clone()), Ok(body)).await {
         Ok(_) => {
             let conversation = match field(&sent, "from") {
                 "list" => return Ok(Redirect::to("/approvals").into_response()),

@@ -6,12 +6,12 @@ use super::extract::{PageForm, PageQuery};
 use super::forms::{self, Kind, field};
 use super::page::Page;
 use super::value::value;
+use crate::api::{self, Problem, known_id, missing};
 use crate::app::App;
 use crate::chat;
 use crate::db::conversations::{self, Filter, Whose};
 use crate::db::{agents, incidents, reports, runs};
 use crate::domain::{Caller, Citation, Claim, Conversation, ConversationMessage, Profile, Reader, Run, Way};
-use crate::http::{self, Problem, known_id, missing};
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
@@ -137,7 +137,7 @@ async fn conversation(
         messages => value(&messages),
         incident => incident.map(value),
         approvals => approvals::waiting_in(app, id, caller).await?,
-        may_change => http::conversations::may_change(caller, &conversation),
+        may_change => api::conversations::may_change(caller, &conversation),
         agent => value(conversation.agent_id.unwrap_or(chat::usual(conversation.incident_id.is_some()))),
         refused,
         ..beside(app, caller, Some(id)).await?
@@ -193,7 +193,7 @@ pub(super) async fn ask(
 ) -> Result<Response, PageError> {
     let names = ["message", "conversation_id", "agent_id", "incident_id"];
     let body = forms::body(&sent, &names.map(|name| (name, Kind::Text)));
-    let refused = match http::chat::begin(&app, caller.clone(), Ok(body)).await {
+    let refused = match api::chat::begin(&app, caller.clone(), Ok(body)).await {
         Ok(begun) => {
             return Ok(Redirect::to(&format!("/chat/{}#end", begun.conversation)).into_response());
         }
@@ -219,7 +219,7 @@ pub(super) async fn stop(State(app): State<Arc<App>>, Path(id): Path<String>) ->
     let id = known_id(&id)?;
     let known = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
     if let Some(run) = known.running {
-        match http::chat::stop(State(Arc::clone(&app)), Path(run.to_string())).await {
+        match api::chat::stop(State(Arc::clone(&app)), Path(run.to_string())).await {
             // It may have ended just now.
             Ok(_) | Err(Problem { status: 404 | 409, .. }) => {}
             Err(problem) => return Err(problem.into()),

@@ -5,11 +5,11 @@ use super::extract::{PageForm, PageQuery, day, some};
 use super::forms::{self, Kind, field};
 use super::page::Page;
 use super::value::value;
+use crate::api::{self, cut};
 use crate::app::App;
 use crate::db::agents;
 use crate::db::conversations::{self, Filter, Whose};
 use crate::domain::{Caller, Way};
-use crate::http::{self, cut};
 use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
 use minijinja::context;
@@ -82,10 +82,10 @@ pub(super) async fn change(
     PageForm(sent): PageForm,
 ) -> Result<Redirect, PageError> {
     if field(&sent, "do") == "delete" {
-        http::conversations::remove(State(app), caller, Path(id)).await?;
+        api::conversations::remove(State(app), caller, Path(id)).await?;
         return Ok(Redirect::to("/conversations"));
     }
     let body = forms::body(&sent, &[("title", Kind::Text)]);
-    http::conversations::rename(State(app), caller, Path(id.clone()), Ok(body)).await.map(drop)?;
+    api::conversations::rename(State(app), caller, Path(id.clone()), Ok(body)).await.map(drop)?;
     Ok(Redirect::to(&format!("/chat/{id}")))
 }

@@ -1,6 +1,6 @@
 //! What goes wrong where a page is made, and where its scripts ask for more.
 
-use crate::http::Problem;
+use crate::api::Problem;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 

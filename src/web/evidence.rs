@@ -6,12 +6,12 @@ use super::extract::{PageQuery, some};
 use super::logs::{LIMIT, LogPage, Logs, Shown, overloaded};
 use super::page::Page;
 use super::value::value;
+use crate::api::{kept_text, known_id, missing, withheld};
 use crate::app::App;
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::db::evidence::{self, Owner};
 use crate::domain::{Caller, Reader};
 use crate::evidence::pattern::{self, Case};
-use crate::http::{kept_text, known_id, missing, withheld};
 use axum::extract::{Path, State};
 use axum::response::Html;
 use axum::{Extension, Json};
@@ -248,7 +248,7 @@ async fn lines(
     label: &str,
     window: &Window,
 ) -> Result<Json<Lines>, ScriptError> {
-    let position = crate::http::position(label)?;
+    let position = crate::api::position(label)?;
     let id = evidence::id(&app.pool, owner, position, reader).await?;
     let text = match id.and_then(|id| logs.get(id)) {
         Some(log) => Text::Held(log),

@@ -1,11 +1,11 @@
 //! The lines that claims rest on, whole, with those around them.
 
 use super::logs::{LIMIT, Logs, Shown};
+use crate::api::position;
 use crate::app::App;
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::db::evidence::{self, Owner, Text};
 use crate::domain::{Claim, Diagnosis, Reader};
-use crate::http::position;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;

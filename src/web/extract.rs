@@ -2,8 +2,8 @@
 
 use super::error::PageError;
 use super::forms::{Sent, pairs, too_many};
+use crate::api::{Problem, parsed};
 use crate::app::App;
-use crate::http::{Problem, parsed};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawForm, Request};
 use axum::http::{StatusCode, Uri, request::Parts};
 use chrono::{DateTime, Datelike as _, NaiveDate, Utc};

@@ -1,6 +1,6 @@
 //! Forms become the JSON bodies that the API's handlers judge, and what they answer becomes a page again.
 
-use crate::http::Problem;
+use crate::api::Problem;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use serde_json::{Map, Value};

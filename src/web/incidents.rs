@@ -8,6 +8,7 @@ use super::logs::{LogPage, Logs};
 use super::merge_choices;
 use super::page::Page;
 use super::value::value;
+use crate::api::{self, Problem, known_id, missing};
 use crate::app::App;
 use crate::db::documents::{self, Realm};
 use crate::db::evidence::Owner;
@@ -15,7 +16,6 @@ use crate::db::incidents::Sort;
 use crate::db::reports::Filter as ReportFilter;
 use crate::db::{evidence, incidents, reports, resolutions, runs};
 use crate::domain::{Caller, FailureClass, Incident, IncidentStatus, Reader, Report};
-use crate::http::{self, Problem, known_id, missing};
 use crate::knowledge::Hit;
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -101,7 +101,7 @@ pub(super) async fn list(
         offset: 0,
     };
     let mut found = incidents::list(&app.pool, &filter, PAGE + 1).await?;
-    let next = http::cut(&mut found, PAGE, |incident| incident.id);
+    let next = api::cut(&mut found, PAGE, |incident| incident.id);
     let classes: Vec<&str> = FailureClass::ALL.iter().map(|class| class.as_str()).collect();
     let values = context! {
         narrowed => asked.narrowing().iter().any(|(_, text)| !text.is_empty()),
@@ -224,7 +224,7 @@ pub(super) async fn resolve(
 ) -> Result<Response, PageError> {
     let fields = ["verdict", "cause", "fix", "link", "author"].map(|name| (name, Kind::Text));
     let body = forms::body(&sent, &fields);
-    match http::resolutions::resolve(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
+    match api::resolutions::resolve(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/incidents/{id}#said")).into_response()),
         Err(problem) if problem.status == 422 => {
             let shown = Shown { refused: Some(Refused::new(sent, problem)), ..Shown::default() };

@@ -5,10 +5,10 @@ use super::extract::PageForm;
 use super::forms::{self, Kind, Refused};
 use super::page::Page;
 use super::value::value;
+use crate::api;
 use crate::app::App;
 use crate::clock;
 use crate::domain::{Caller, Role};
-use crate::http;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::context;
@@ -28,7 +28,7 @@ async fn listed(
     made: Option<minijinja::Value>,
     refused: Option<Refused>,
 ) -> Result<Html<String>, PageError> {
-    let keys = http::keys::list(State(Arc::clone(app))).await?.0;
+    let keys = api::keys::list(State(Arc::clone(app))).await?.0;
     let values = context! {
         keys => value(&keys.keys),
         now => value(clock::now()),
@@ -48,7 +48,7 @@ pub(super) async fn create(
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &FIELDS);
-    match http::keys::create(State(Arc::clone(&app)), caller, Ok(body)).await {
+    match api::keys::create(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok((_, made)) => Ok(listed(&page, &app, Some(value(&made.0)), None).await?.into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
             let status = problem.code();
@@ -64,6 +64,6 @@ pub(super) async fn revoke(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Redirect, PageError> {
-    http::keys::revoke(State(app), caller, Path(id)).await?;
+    api::keys::revoke(State(app), caller, Path(id)).await?;
     Ok(Redirect::to("/keys"))
 }

@@ -1,8 +1,8 @@
 //! `/live`: says that lists changed, so that pages read them anew. However many pages listen, the database is looked at once.
 
+use crate::api::chat::ungathered;
 use crate::app::App;
 use crate::db::overview;
-use crate::http::chat::ungathered;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;

@@ -2,11 +2,11 @@
 //! from the database; the page would rank it each time to mark what the analyst was shown.
 
 use super::page::Page;
+use crate::api::{Problem, missing};
 use crate::app::App;
 use crate::blocking::BlockingError;
 use crate::db::evidence::{self, Owner};
 use crate::domain::{Evidence, EvidenceSummary, Reader};
-use crate::http::{Problem, missing};
 use crate::triage::Room;
 use axum::Extension;
 use axum::extract::State;

@@ -44,9 +44,9 @@ pub(crate) use page::Page;
 pub(crate) use problem_page::accepts_html;
 pub(crate) use templates::Templates;
 
+use crate::api::{BodyLimit, Pages};
 use crate::app::App;
 use crate::domain::Role;
-use crate::http::{BodyLimit, Pages};
 use axum::http::{HeaderValue, header};
 use axum::middleware::from_fn;
 use axum::{Extension, Router};

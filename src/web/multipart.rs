@@ -2,8 +2,8 @@
 
 use super::error::PageError;
 use super::forms::{Sent, too_many};
+use crate::api::{Problem, parsed};
 use crate::app::App;
-use crate::http::{Problem, parsed};
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};

@@ -6,10 +6,10 @@ use super::extract::{PageQuery, some};
 use super::page::Page;
 use super::value::value;
 use super::{overview, reports};
+use crate::api::{self, known_id};
 use crate::app::App;
 use crate::db::reports::Filter;
 use crate::domain::{Caller, Role};
-use crate::http::{self, known_id};
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
@@ -45,7 +45,7 @@ pub(super) async fn home(
     }
     let status = some(&asked.status).filter(|status| STATUSES.contains(status));
     let filter = Filter { status, before: asked.before, ..Filter::default() };
-    let (reports, next) = http::readable_list(&app, &caller, filter, PAGE).await?;
+    let (reports, next) = api::readable_list(&app, &caller, filter, PAGE).await?;
     let (command, curl) = commands(&app, &caller, &headers);
     let values = context! {
         command,
@@ -96,7 +96,7 @@ pub(super) async fn report(
     if caller.reads_all() {
         return reports::show(page, State(app), Path(id)).await;
     }
-    let detail = http::detail(&app, &caller, known_id(&id)?).await?;
+    let detail = api::detail(&app, &caller, known_id(&id)?).await?;
     let values = context! { detail => value(&detail) };
     page.show(&app, "/", "own-report.html", values).await
 }

@@ -3,11 +3,11 @@
 use super::error::PageError;
 use super::templates::{self, Templates};
 use super::value::value;
+use crate::api::{Problem, with_body};
 use crate::app::App;
 use crate::clock;
 use crate::db;
 use crate::domain::Caller;
-use crate::http::{Problem, with_body};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};

@@ -2,7 +2,7 @@
 
 use super::login::to_login;
 use super::page::Page;
-use crate::http::caller::LoginRequired;
+use crate::api::caller::LoginRequired;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;

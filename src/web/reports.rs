@@ -6,10 +6,10 @@ use super::forms::field;
 use super::incidents::work;
 use super::page::Page;
 use super::value::value;
+use crate::api::{self, Problem, known_id, missing};
 use crate::app::App;
 use crate::db::reports::{self, Filter};
 use crate::domain::{Caller, ReportStatus};
-use crate::http::{self, Problem, known_id, missing};
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::context;
@@ -53,7 +53,7 @@ pub(super) async fn list(
         ..Filter::default()
     };
     let mut found = reports::list(&app.pool, &filter, PAGE + 1).await?;
-    let next = http::cut(&mut found, PAGE, |report| report.id);
+    let next = api::cut(&mut found, PAGE, |report| report.id);
     let narrowed =
         [&asked.status, &asked.namespace, &asked.pipeline].iter().any(|text| !text.trim().is_empty());
     let values = context! {
@@ -98,7 +98,7 @@ pub(super) async fn retry(
     Path(id): Path<String>,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
-    match http::retry::retry(State(Arc::clone(&app)), caller, Path(id.clone())).await {
+    match api::retry::retry(State(Arc::clone(&app)), caller, Path(id.clone())).await {
         Ok(_) if field(&sent, "from") == "list" => Ok(Redirect::to("/reports?status=failed").into_response()),
         Ok((_, report)) => Ok(Redirect::to(&format!("/reports/{}", report.id)).into_response()),
         Err(problem) if problem.status == 409 => {

@@ -5,11 +5,11 @@ use super::extract::{PageForm, PageQuery, some};
 use super::forms::{self, Kind, Refused, field};
 use super::page::Page;
 use super::value::value;
+use crate::api::{self, known_id, missing};
 use crate::app::App;
 use crate::db::documents::{self, Realm};
 use crate::db::embeddings;
 use crate::domain::Caller;
-use crate::http::{self, known_id, missing};
 use crate::knowledge::Query as Search;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -59,7 +59,7 @@ async fn listed(
     let mut all = documents::list(&app.pool, kind, offset, PAGE + 1).await?;
     let more = i64::try_from(all.len()).unwrap_or(i64::MAX) > PAGE;
     all.truncate(usize::try_from(PAGE).unwrap_or_default());
-    let all: Vec<http::documents::Document> = all.into_iter().map(Into::into).collect();
+    let all: Vec<api::documents::Document> = all.into_iter().map(Into::into).collect();
     let mut spaces = Vec::new();
     for space in embeddings::spaces(&app.pool).await? {
         let missing = embeddings::count_missing(&app.pool, space.id).await?;
@@ -83,7 +83,7 @@ pub(super) async fn add(
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &[("path", Kind::Text), ("content", Kind::Text)]);
-    match http::documents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
+    match api::documents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to("/runbooks").into_response()),
         Err(problem) if problem.status == 422 => {
             let html = listed(&page, &app, &Wanted::default(), Some(Refused::new(sent, problem))).await?;
@@ -100,7 +100,7 @@ pub(super) async fn show(
 ) -> Result<Html<String>, PageError> {
     let (listed, text) =
         documents::get(&app.pool, known_id(&id)?).await?.ok_or_else(|| missing("document"))?;
-    let values = context! { document => value(http::documents::Document::from(listed)), text };
+    let values = context! { document => value(api::documents::Document::from(listed)), text };
     page.show(&app, "/runbooks", "runbook.html", values).await
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn change(
     PageForm(sent): PageForm,
 ) -> Result<Redirect, PageError> {
     if field(&sent, "do") == "delete" {
-        http::documents::remove(State(app), caller, Path(id)).await?;
+        api::documents::remove(State(app), caller, Path(id)).await?;
     }
     Ok(Redirect::to("/runbooks"))
 }

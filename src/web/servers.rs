@@ -8,6 +8,7 @@ use super::logs::{LIMIT, overloaded};
 use super::page::Page;
 use super::schema_form;
 use super::value::value;
+use crate::api::{self, Problem, missing};
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::db::audit;
@@ -15,7 +16,6 @@ use crate::domain::policy::{Asker, Decision, Ruling};
 use crate::domain::{Actor, AuditAction, Caller, Definition};
 use crate::evidence::redact::Redactor;
 use crate::evidence::untrusted::hidden;
-use crate::http::{self, Problem, missing};
 use crate::mcp::{ToolCaller, ToolListed};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -44,7 +44,7 @@ pub(super) async fn list(page: Page, State(app): State<Arc<App>>) -> Result<Html
 }
 
 async fn listed(page: &Page, app: &Arc<App>, refused: Option<Refused>) -> Result<Html<String>, PageError> {
-    let servers = http::mcp_servers::list(State(Arc::clone(app))).await.0;
+    let servers = api::mcp_servers::list(State(Arc::clone(app))).await.0;
     let values = context! {
         servers => value(&servers),
         commands => app.config.added.commands.clone(),
@@ -61,7 +61,7 @@ pub(super) async fn add(
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &FIELDS);
-    match http::mcp_servers::add(State(Arc::clone(&app)), caller, Ok(body)).await {
+    match api::mcp_servers::add(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/mcp-servers/{}", field(&sent, "name"))).into_response()),
         Err(problem) if matches!(problem.status, 400 | 409 | 422) => {
             Ok(listed(&page, &app, Some(Refused::new(sent, problem))).await?.into_response())
@@ -76,9 +76,9 @@ pub(super) async fn show(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Html<String>, PageError> {
-    let server = http::mcp_servers::get(State(Arc::clone(&app)), Path(name.clone())).await?.0;
+    let server = api::mcp_servers::get(State(Arc::clone(&app)), Path(name.clone())).await?.0;
     let server_name = name.clone();
-    let tools = http::mcp_servers::tools(State(Arc::clone(&app)), caller, Path(name)).await?.0;
+    let tools = api::mcp_servers::tools(State(Arc::clone(&app)), caller, Path(name)).await?.0;
     let changed = changed(&app, &server_name);
     let values = context! { server => value(&server), tools => value(&tools), changed };
     page.show(&app, "/mcp-servers", "server.html", values).await
@@ -113,7 +113,7 @@ pub(super) async fn confirm(
 ) -> Result<Redirect, PageError> {
     let body = forms::body(&sent, &[("hash", Kind::Text)]);
     let path = format!("/mcp-servers/{server}");
-    http::mcp_servers::confirm(State(app), caller, Path((server, tool)), Ok(body)).await?;
+    api::mcp_servers::confirm(State(app), caller, Path((server, tool)), Ok(body)).await?;
     Ok(Redirect::to(&path))
 }
 
@@ -124,11 +124,11 @@ pub(super) async fn change(
     PageForm(sent): PageForm,
 ) -> Result<Redirect, PageError> {
     if field(&sent, "do") == "remove" {
-        http::mcp_servers::remove(State(app), caller, Path(name)).await?;
+        api::mcp_servers::remove(State(app), caller, Path(name)).await?;
         return Ok(Redirect::to("/mcp-servers"));
     }
     let path = format!("/mcp-servers/{name}");
-    http::mcp_servers::reconnect(State(app), caller, Path(name)).await.map(drop)?;
+    api::mcp_servers::reconnect(State(app), caller, Path(name)).await.map(drop)?;
     Ok(Redirect::to(&path))
 }
 
@@ -192,7 +192,7 @@ async fn call(
         Ok(Ruling::Allowed(permit)) => {
             let cancel = app.shutdown.token().child_token();
             let named = format!("{server} {tool}");
-            http::audit::record(app, caller, AuditAction::ToolTry, ("tool", &named)).await;
+            api::audit::record(app, caller, AuditAction::ToolTry, ("tool", &named)).await;
             match app.mcp.call(permit, &recorder, cancel).await {
                 Ok(result) => (result.text, result.is_error),
                 Err(error) => (error.to_string(), true),

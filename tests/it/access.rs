@@ -1,9 +1,9 @@
 //! Who may do what: every route against every role.
 
 use crate::support::{Setup, TestApp};
+use regreen::api::{Rule, access};
 use regreen::auth::{NewKey, make_key};
 use regreen::domain::Role;
-use regreen::http::{Rule, access};
 use reqwest::Method;
 use std::fmt::Write as _;
 
@@ -69,7 +69,7 @@ fn no_route_is_beside_the_table() {
         let services = source.matches(".route_service(").count();
         assert_eq!((added, services), (0, beside), "{file}: routes are added with their role");
     }
-    let described = regreen::http::openapi();
+    let described = regreen::api::openapi();
     for (path, item) in &described.paths.paths {
         let operations = [
             ("GET", &item.get),

@@ -3,9 +3,9 @@
 use crate::access::path;
 use crate::support::replica::{Replica, http};
 use crate::support::{PATIENCE, Setup, TestApp, eventually, pool};
+use regreen::api::{Rule, access};
 use regreen::auth::{NewKey, make_key};
 use regreen::domain::Role;
-use regreen::http::{Rule, access};
 use reqwest::{Body, Method};
 use serde_json::json;
 use std::convert::Infallible;

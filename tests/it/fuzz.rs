@@ -140,7 +140,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 /// Every operation that takes JSON: its method, its path and the names of its fields.
 pub fn operations() -> Vec<(reqwest::Method, String, Vec<String>)> {
-    let api = serde_json::to_value(regreen::http::openapi()).unwrap();
+    let api = serde_json::to_value(regreen::api::openapi()).unwrap();
     let mut found = Vec::new();
     for (path, item) in api["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {

@@ -51,7 +51,7 @@ mod local_embedder;
 mod login_page;
 mod mcp_client;
 mod mcp_clients;
-mod mcp_door;
+mod mcp_endpoint;
 mod mcp_servers;
 mod merges;
 mod metrics;

@@ -6,9 +6,9 @@ use crate::support::fake_mcp::FakeMcp;
 use crate::support::lab_cluster::{self, LabPod, private};
 use crate::support::obedient_model::{ObedientModel, Reads};
 use crate::support::{Answer, Setup, TestApp, eventually, real_servers};
+use regreen::api::access;
 use regreen::demo::samples::sample;
 use regreen::domain::Role;
-use regreen::http::access;
 use serde_json::{Value, json};
 
 const POD: &str = "web-build-pod";

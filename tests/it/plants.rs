@@ -9,8 +9,8 @@ use crate::support::replica::{Replica, http};
 use crate::support::{Answer, Setup, TestApp, eventually, pool};
 use aho_corasick::AhoCorasick;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use regreen::api::Rule;
 use regreen::domain::{Actor, AuditAction, AuditEvent};
-use regreen::http::Rule;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use sqlx::AssertSqlSafe;
@@ -169,7 +169,7 @@ fn at<'a>(body: &'a Value, path: &str) -> Option<&'a str> {
 
 /// Every text of every operation of the API was sent, with a secret in it.
 fn all_fields_are_planted(field: &Field) {
-    let api = serde_json::to_value(regreen::http::openapi()).unwrap();
+    let api = serde_json::to_value(regreen::api::openapi()).unwrap();
     let mut missing = Vec::new();
     for (path, item) in api["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -499,7 +499,7 @@ async fn administer(field: &mut Field) {
 async fn ask_everywhere(field: &mut Field) {
     let names = "q text namespace actor action about object agent model caller kind status";
     let client = http();
-    for Rule { path, method, .. } in regreen::http::access() {
+    for Rule { path, method, .. } in regreen::api::access() {
         let place = format!("{method} {path}");
         let mut secret = |of: &str| format!("glpat-{}", field.plants.word(&format!("{place} {of}")));
         let parts =

@@ -1,7 +1,7 @@
 //! Reads fields of a JSON body and query strings, naming each one that is wrong. Unknown fields are ignored.
 
-use super::bodies::parsed;
 use super::json::{self, Known, MAX_VALUES};
+use super::parse::parsed;
 use super::problem::{FieldError, Problem};
 use crate::app::App;
 use crate::clock;

@@ -37,7 +37,7 @@ use triage::Progress;
 use uuid::Uuid;
 
 /// Largest message. Logs that are longer are reported at `/report-failure`.
-pub(super) const LIMIT: BodyLimit = BodyLimit::kib(1024);
+pub(crate) const LIMIT: BodyLimit = BodyLimit::kib(1024);
 /// Values of a message: the library builds a tree of them.
 const MAX_VALUES: usize = 10_000;
 /// Largest answer of an own handler, in bytes.
@@ -48,7 +48,7 @@ const OWN_NAME: &str = "regreen";
 const HITS: (u64, u64) = (5, 20);
 
 /// The service; each request stands alone, so that any replica can answer it.
-pub(super) fn service(app: &Arc<App>) -> StreamableHttpService<Door, NeverSessionManager> {
+pub(crate) fn service(app: &Arc<App>) -> StreamableHttpService<Door, NeverSessionManager> {
     let door = Door { app: Arc::clone(app) };
     let mut config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
@@ -63,7 +63,7 @@ pub(super) fn service(app: &Arc<App>) -> StreamableHttpService<Door, NeverSessio
 }
 
 /// Refuses messages of very many values before trees are built of them. What is no JSON the library answers.
-pub(super) async fn modest(request: Request, next: Next) -> Response {
+pub(crate) async fn modest(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let limit = LIMIT.bytes(usize::MAX);
     let Ok(body) = axum::body::to_bytes(body, limit).await else {
@@ -78,7 +78,7 @@ pub(super) async fn modest(request: Request, next: Next) -> Response {
 
 /// Answers MCP requests.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(crate) struct Door {
     app: Arc<App>,
 }
 

@@ -1,8 +1,8 @@
 //! `POST /webhooks/alertmanager`: firing alerts about pods become reports. What is no pod's trouble is left alone.
 
-use super::bodies::parsed;
 use super::body_limit::BodyLimit;
 use super::fields::{Fields, Shape};
+use super::parse::parsed;
 use super::problem::Problem;
 use super::report_failure::take;
 use crate::app::App;

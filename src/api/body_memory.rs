@@ -4,7 +4,7 @@
 //! Whoever asks for more may hold at most as much as is left free after that (dynamic thresholds, Choudhury and Hahne 1998). So
 //! one address gets a half, two get a third each, and there is always room for a new one.
 
-use super::limits::Key;
+use super::client::Key;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,10 +1,10 @@
 //! Incidents and runbooks as resources: what a viewer may read, within the namespaces that a caller is bound to.
 
 use super::Door;
+use crate::api::cut;
 use crate::db::{documents, incidents, resolutions};
 use crate::domain::{Caller, Incident, Resolution, Role};
 use crate::evidence::untrusted::markdown::{self, Place};
-use crate::http::cut;
 use rmcp::ErrorData;
 use rmcp::model::{
     ListResourceTemplatesResult, ListResourcesResult, Resource, ResourceContents, ResourceTemplate,

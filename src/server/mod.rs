@@ -1,75 +1,34 @@
-//! The HTTP edge: every route on this screen, the layers in one place.
+//! Everything between the socket and a handler: the router with its layers in one place, who calls, rates, listening and the graceful
+//! stop.
 
-mod access;
-pub(crate) mod agents;
-mod alertmanager;
-pub(crate) mod approvals;
-pub(crate) mod audit;
-mod bodies;
-mod body_limit;
-mod body_memory;
-pub(crate) mod caller;
-pub(crate) mod chat;
-pub(crate) mod conversations;
-mod description;
-pub(crate) mod documents;
-mod fields;
-mod health;
-pub(crate) mod incident_actions;
-mod incidents;
-mod json;
-pub(crate) mod keys;
+mod authenticate;
+mod beside;
 mod limits;
 mod listen;
-mod mcp_door;
-pub(crate) mod mcp_servers;
-pub(crate) mod merges;
-mod metrics;
-mod openai;
-mod problem;
 mod progress;
-mod query;
-pub(crate) mod report_failure;
-mod reports;
-pub(crate) mod resolutions;
-pub(crate) mod retry;
-mod search;
 mod trace;
-pub(crate) mod usage;
-mod webhook;
 
-pub(crate) use access::Pages;
-pub use access::Rule;
-pub(crate) use bodies::parsed;
-pub use body_limit::BodyLimit;
-pub(crate) use limits::ClientAddress;
+pub use beside::beside;
 pub use listen::{Limits, serve};
-pub use metrics::beside;
-pub use problem::Problem;
-pub(crate) use problem::with_body;
-pub(crate) use reports::{cut, detail, kept_text, known_id, missing, position, readable_list, withheld};
 
+use crate::api::caller::authorize;
+use crate::api::problem::Negotiable;
+use crate::api::{self, BodyLimit, Problem, Rule, bodies, mcp_endpoint, openai};
 use crate::app::App;
 use crate::domain::Role;
 use crate::evidence::redact;
 use crate::web;
-use access::Doors;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
-use caller::judge;
-use problem::Negotiable;
 use std::sync::Arc;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::csrf::{CsrfLayer, ProtectionError};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
-use utoipa::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 /// Leads from an answer to the log and the record.
@@ -77,106 +36,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest that a caller may choose, in bytes.
 const MAX_REQUEST_ID: usize = 200;
 
-#[derive(OpenApi)]
-#[openapi(info(
-    title = "Regreen",
-    description = "Brings broken pipelines back to green: report a failure, get one issue per cause, every claim tied to a log line."
-))]
-#[openapi(components(schemas(Problem, openai::OpenAiError)))]
-struct Api;
-
-/// The description of the API, of a service whose own name nobody set.
-#[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    described(None)
-}
-
-/// The description of the API of a service that is reached there.
-fn described(public_url: Option<&str>) -> utoipa::openapi::OpenApi {
-    let Doors { router, rules } = routes();
-    let mut api = router.into_openapi();
-    description::complete(&mut api, &rules, public_url);
-    api
-}
-
-/// Every route with its description, who may call it (the least role), and how much it takes: 64 KiB where nothing else is said.
-fn routes() -> Doors {
-    use Role::{Admin, Operator, Reporter, Viewer};
-    of_incidents(Doors::new(OpenApiRouter::with_openapi(Api::openapi())))
-        .taking(BodyLimit::CONFIGURED, Reporter, routes!(report_failure::report_failure))
-        .taking(alertmanager::LIMIT, Reporter, routes!(alertmanager::hear))
-        .to(Reporter, routes!(reports::list))
-        .to(Reporter, routes!(reports::get))
-        .to(Reporter, routes!(reports::evidence))
-        .to(Operator, routes!(retry::retry))
-        // Signed by the tracker.
-        .open(routes!(webhook::hear))
-        .to(Viewer, routes!(search::search))
-        .to(Operator, routes!(openai::models))
-        .to(Operator, routes!(openai::model))
-        .taking(BodyLimit::kib(4 * 1024), Operator, routes!(openai::complete))
-        .taking(BodyLimit::kib(512), Operator, routes!(chat::ask))
-        .taking(BodyLimit::kib(512), Operator, routes!(chat::stream))
-        .to(Viewer, routes!(chat::events))
-        .to(Operator, routes!(chat::stop))
-        .to(Viewer, routes!(approvals::list))
-        .to(Viewer, routes!(approvals::get))
-        .to(Operator, routes!(approvals::decide))
-        .to(Operator, routes!(approvals::links))
-        .to(Viewer, routes!(conversations::search))
-        .to(Viewer, routes!(conversations::list))
-        .to(Viewer, routes!(conversations::get))
-        .to(Operator, routes!(conversations::rename, conversations::remove))
-        .to(Viewer, routes!(conversations::export))
-        .to(Viewer, routes!(conversations::evidence))
-        .to(Viewer, routes!(agents::list))
-        .taking(BodyLimit::kib(256), Admin, routes!(agents::add))
-        .to(Viewer, routes!(agents::get))
-        .taking(BodyLimit::kib(256), Admin, routes!(agents::change, agents::remove))
-        .to(Viewer, routes!(documents::list))
-        .taking(BodyLimit::kib(8 * 1024), Admin, routes!(documents::add))
-        .to(Viewer, routes!(documents::get))
-        .to(Admin, routes!(documents::remove))
-        .to(Viewer, routes!(mcp_servers::list))
-        .to(Admin, routes!(mcp_servers::add))
-        .to(Viewer, routes!(mcp_servers::get))
-        .to(Admin, routes!(mcp_servers::remove))
-        .to(Viewer, routes!(mcp_servers::tools))
-        .to(Admin, routes!(mcp_servers::confirm))
-        .to(Operator, routes!(mcp_servers::reconnect))
-        .to(Admin, routes!(keys::list, keys::create))
-        .to(Admin, routes!(keys::revoke))
-        .to(Admin, routes!(audit::list))
-        .to(Admin, routes!(audit::export))
-        .to(Viewer, routes!(usage::usage))
-        .to(Viewer, routes!(metrics::tell))
-        .to(Viewer, routes!(health::health))
-        .open(routes!(health::brief))
-        .open(routes!(health::live))
-        .open(routes!(health::ready))
-}
-
-/// Those of incidents.
-fn of_incidents(doors: Doors) -> Doors {
-    use Role::{Operator, Viewer};
-    doors
-        .to(Viewer, routes!(incidents::list))
-        .to(Viewer, routes!(incidents::get))
-        .to(Viewer, routes!(incidents::issue))
-        .to(Operator, routes!(incident_actions::resolve_all))
-        .to(Operator, routes!(incident_actions::resolve))
-        .to(Operator, routes!(incident_actions::reopen))
-        .to(Operator, routes!(incident_actions::investigate))
-        .taking(BodyLimit::kib(128), Operator, routes!(resolutions::resolve))
-        .to(Operator, routes!(merges::merge))
-        .to(Operator, routes!(merges::split))
-}
-
 /// What is beside the API and the pages: path, method, the least role, and the largest body.
 const BESIDE: [(&str, &str, Role, BodyLimit); 3] = [
     ("/docs", "GET", Role::Viewer, BodyLimit::SMALL),
     ("/openapi.json", "GET", Role::Viewer, BodyLimit::SMALL),
-    ("/mcp", "POST", Role::Reporter, mcp_door::LIMIT),
+    ("/mcp", "POST", Role::Reporter, mcp_endpoint::LIMIT),
 ];
 
 /// Who may call what, for every route there is: those of the API, of the pages, and the few beside them.
@@ -188,7 +52,7 @@ pub fn access() -> Vec<Rule> {
         role: Some(role),
         body,
     });
-    let mut rules = [routes().rules, web::pages().rules, beside.to_vec()].concat();
+    let mut rules = [api::routes().rules, web::pages().rules, beside.to_vec()].concat();
     rules.sort();
     rules
 }
@@ -197,20 +61,20 @@ pub fn access() -> Vec<Rule> {
 pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let bodies = bodies::Bodies::new(&app.config.server, &app.shutdown);
     let gate = limits::Gate::new(&app.config.limits);
-    let api = described(app.config.server.public_url.as_deref());
+    let api = api::described(app.config.server.public_url.as_deref());
     let docs = Router::from(SwaggerUi::new("/docs").url("/openapi.json", api));
-    let judged = |role| from_fn(move |request, next| judge(role, request, next));
+    let judged = |role| from_fn(move |request, next| authorize(role, request, next));
     let read = |role, limit| {
         let door = bodies::Door { role: Some(role), limit };
         from_fn(move |request, next| bodies::read(door, request, next))
     };
     let docs = docs.route_layer(read(Role::Viewer, BodyLimit::SMALL)).route_layer(judged(Role::Viewer));
     let mcp = Router::new()
-        .route_service("/mcp", mcp_door::service(&app))
-        .route_layer(from_fn(mcp_door::modest))
-        .route_layer(read(Role::Reporter, mcp_door::LIMIT))
+        .route_service("/mcp", mcp_endpoint::service(&app))
+        .route_layer(from_fn(mcp_endpoint::modest))
+        .route_layer(read(Role::Reporter, mcp_endpoint::LIMIT))
         .route_layer(judged(Role::Reporter));
-    routes()
+    api::routes()
         .router
         .split_for_parts()
         .0
@@ -223,7 +87,7 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
         .layer(from_fn_with_state(Arc::clone(&gate), limits::by_caller))
         // Inside, it is known who looks at a page.
         .layer(from_fn(negotiate))
-        .layer(from_fn_with_state(Arc::clone(&app), caller::enter))
+        .layer(from_fn_with_state(Arc::clone(&app), authenticate::authenticate))
         .layer(from_fn(without_nul))
         .layer(from_fn_with_state(Arc::clone(&app), by_own_name))
         // A page of somebody else's cannot make a reader's browser do anything here.
@@ -246,8 +110,8 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
             HeaderValue::from_static("nosniff"),
         ))
         .layer(Extension(templates))
-        .layer(from_fn(caller::named))
-        .layer(from_fn(metrics::count))
+        .layer(from_fn(authenticate::named))
+        .layer(from_fn(trace::count))
         .layer(from_fn(trace::traced))
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))

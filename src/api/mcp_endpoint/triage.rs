@@ -1,10 +1,10 @@
 //! `triage_failure`: takes a report, tells how far it is, and answers with what was found, field by field.
 
 use super::{Door, answered, failed};
+use crate::api::report_failure::{outcome, report_failure};
 use crate::db;
 use crate::db::reports;
 use crate::domain::{Caller, Report, StepName};
-use crate::http::report_failure::{outcome, report_failure};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};

@@ -1,10 +1,11 @@
-//! A span for each request, under the trace that its caller began.
+//! Each request gets a span, under the trace that its caller began, and is counted.
 
-use super::metrics::known;
+use crate::metrics::metrics;
 use crate::telemetry::trace::{KeyValue, Span, SpanKind, TRACEPARENT, parent};
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::Response;
+use std::time::Instant;
 
 /// Traces a request by the template of its route; probes and measurements are none of anybody's traces.
 pub(super) async fn traced(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
@@ -23,4 +24,27 @@ pub(super) async fn traced(path: Option<MatchedPath>, request: Request, next: Ne
         span.fail("server_error");
     }
     response
+}
+
+/// Counts a request, by the template of its route: what was asked for is anybody's word.
+pub(super) async fn count(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let (method, begun) = (known(request.method()), Instant::now());
+    let response = next.run(request).await;
+    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    metrics().request(route, method, response.status().as_u16(), begun.elapsed());
+    response
+}
+
+/// A method may be any word.
+pub(super) fn known(method: &axum::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::bodies::{self, Door};
 use super::body_limit::BodyLimit;
-use super::caller::judge;
+use super::caller::authorize;
 use super::openai;
 use super::query::{self, Parameters};
 use crate::app::App;
@@ -45,16 +45,16 @@ where
     }
     let Some(role) = door.role else { return routes };
     // Around it: who may not be here is not read.
-    routes.route_layer(from_fn(move |request: Request, next: Next| judge(role, request, next)))
+    routes.route_layer(from_fn(move |request: Request, next: Next| authorize(role, request, next)))
 }
 
 /// The routes of the API, each with who may call it.
-pub(super) struct Doors {
-    pub(super) router: OpenApiRouter<Arc<App>>,
-    pub(super) rules: Vec<Rule>,
+pub(crate) struct RouteTable {
+    pub(crate) router: OpenApiRouter<Arc<App>>,
+    pub(crate) rules: Vec<Rule>,
 }
 
-impl Doors {
+impl RouteTable {
     pub(super) fn new(router: OpenApiRouter<Arc<App>>) -> Self {
         Self { router, rules: Vec::new() }
     }

@@ -2,8 +2,8 @@
 //! silence.
 
 use super::error::ApiError;
+use crate::api::json::{self, Known, Words};
 use crate::chat::Sampling;
-use crate::http::json::{self, Known, Words};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value};

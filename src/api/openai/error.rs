@@ -1,8 +1,8 @@
 //! Errors as OpenAI's clients know them.
 
+use crate::api::problem::RETRY_AFTER;
+use crate::api::problem::{Problem, with_body};
 use crate::chat::Refusal;
-use crate::http::chat::RETRY_AFTER;
-use crate::http::problem::{Problem, with_body};
 use axum::Json;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -10,6 +10,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+/// Where its routes are.
+pub(crate) const BASE: &str = "/v1/";
 
 /// There is no room for another answer.
 const FULL: &str = "overloaded";
@@ -91,13 +94,13 @@ impl IntoResponse for ApiError {
 }
 
 /// Tells each problem of a route as OpenAI's clients know it.
-pub(in crate::http) async fn tell(request: Request, next: Next) -> Response {
+pub(in crate::api) async fn tell(request: Request, next: Next) -> Response {
     of_problem(next.run(request).await)
 }
 
 /// Turns an answer that tells a problem into the error that OpenAI's clients know, with the same status and headers. Any
 /// other answer stays.
-pub(in crate::http) fn of_problem(response: Response) -> Response {
+pub(crate) fn of_problem(response: Response) -> Response {
     let Some(problem) = response.extensions().get::<Problem>() else { return response };
     let error = ApiError::from(problem);
     with_body(response, error.into_response())

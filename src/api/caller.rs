@@ -1,20 +1,14 @@
 //! Who calls: found out once for a request, judged at its route, and handed to its handler.
 
-use super::limits;
 use super::problem::Problem;
-use crate::app::App;
-use crate::auth::{self, Credentials, Unknown};
+use crate::auth::{self, Unknown};
 use crate::domain::{Caller, Role};
 use crate::evidence::redact;
-use crate::telemetry;
-use axum::extract::{FromRequestParts, MatchedPath, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum_extra::extract::CookieJar;
-use secrecy::SecretString;
-use std::sync::Arc;
 
 /// The pages' cookie: the prefix has browsers keep it to this host, and to encrypted connections.
 pub(crate) const COOKIE: &str = "__Host-regreen";
@@ -27,7 +21,8 @@ const MAX_REQUEST_ID: usize = 128;
 pub(crate) struct RequestId(pub(crate) String);
 
 impl RequestId {
-    fn of(headers: &HeaderMap) -> Self {
+    /// As the request's headers name it.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
         Self(if id.len() <= MAX_REQUEST_ID { id.to_owned() } else { String::new() })
     }
@@ -41,59 +36,13 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     }
 }
 
-/// Lines of the log name the request that they belong to.
-pub(super) async fn named(request: Request, next: Next) -> Response {
-    let RequestId(id) = RequestId::of(request.headers());
-    telemetry::named(id, next.run(request)).await
-}
-
 /// What was found out about who calls.
 #[derive(Clone)]
-struct Entered(Result<Caller, Unknown>);
+pub(crate) struct Authenticated(pub(crate) Result<Caller, Unknown>);
 
 /// Marks the answer to somebody who did not say who they are.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoginRequired;
-
-/// Finds out who calls.
-pub(super) async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    // Open to everybody, and asked for often.
-    let open = !limits::counts(path);
-    let entered = match credentials(request.headers()) {
-        _ if open => Err(Unknown::Silent("say who you are")),
-        Ok(credentials) => {
-            let address = request.extensions().get::<limits::Key>().and_then(limits::Key::address);
-            app.auth.caller(&Credentials { address, ..credentials }).await
-        }
-        Err(refused) if app.auth.is_on() => Err(refused),
-        Err(_) => Ok(Caller::anyone()),
-    };
-    let RequestId(id) = RequestId::of(request.headers());
-    let entered = entered.map(|caller| Caller { request: id, ..caller });
-    request.extensions_mut().insert(Entered(entered.clone()));
-    if let Ok(caller) = entered {
-        request.extensions_mut().insert(caller);
-    }
-    next.run(request).await
-}
-
-fn credentials(headers: &HeaderMap) -> Result<Credentials, Unknown> {
-    let refused = |why: &str| Unknown::Refused(why.to_owned());
-    let bearer = match headers.get(header::AUTHORIZATION) {
-        None => None,
-        Some(value) => {
-            let text = value.to_str().map_err(|_| refused("the `Authorization` header cannot be read"))?;
-            let (scheme, token) = text.trim().split_once(' ').unwrap_or((text, ""));
-            if !scheme.eq_ignore_ascii_case("bearer") {
-                return Err(refused("the `Authorization` header has to be `Bearer` and a key or token"));
-            }
-            Some(SecretString::from(token.trim().to_owned()))
-        }
-    };
-    let cookie = CookieJar::from_headers(headers).get(COOKIE).map(|cookie| cookie.value().to_owned());
-    Ok(Credentials { bearer, cookie: cookie.map(SecretString::from), address: None })
-}
 
 /// Of what viewers may read, what is narrowed to the namespaces that a caller is bound to. Everything else is about all of them.
 const NARROWED: [&str; 3] = ["/api/incidents", "/api/incidents/{id}", "/api/search"];
@@ -104,19 +53,21 @@ fn is_narrowed(role: Role, path: Option<&str>) -> bool {
 }
 
 /// Lets a request to its handler when whoever calls may do what it does.
-pub(super) async fn judge(role: Role, request: Request, next: Next) -> Response {
-    let entered = request.extensions().get::<Entered>().cloned();
+pub(crate) async fn authorize(role: Role, request: Request, next: Next) -> Response {
+    let entered = request.extensions().get::<Authenticated>().cloned();
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let narrowed = is_narrowed(role, path);
     match entered {
-        Some(Entered(Ok(caller))) if caller.role >= role && (caller.namespaces.is_none() || narrowed) => {
+        Some(Authenticated(Ok(caller)))
+            if caller.role >= role && (caller.namespaces.is_none() || narrowed) =>
+        {
             next.run(request).await
         }
-        Some(Entered(Ok(caller))) if caller.role >= role => {
+        Some(Authenticated(Ok(caller))) if caller.role >= role => {
             let detail = format!("{} is bound to namespaces, and this tells of all of them", caller.name);
             Problem::new(StatusCode::FORBIDDEN, detail).into_response()
         }
-        Some(Entered(Ok(caller))) => {
+        Some(Authenticated(Ok(caller))) => {
             let detail = format!(
                 "{} {} may do this; {} is {} {}",
                 article(role),
@@ -127,7 +78,7 @@ pub(super) async fn judge(role: Role, request: Request, next: Next) -> Response 
             );
             Problem::new(StatusCode::FORBIDDEN, detail).into_response()
         }
-        Some(Entered(Err(unknown))) => turned_away(&unknown, request.uri().path()),
+        Some(Authenticated(Err(unknown))) => turned_away(&unknown, request.uri().path()),
         None => nobody_asked().into_response(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, Shape};
 use super::json::Known;
-use super::problem::Problem;
+use super::problem::{Problem, RETRY_AFTER};
 use super::reports::{known_id, missing};
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
@@ -33,8 +33,6 @@ const MAX_QUESTION: usize = 100_000;
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 /// How often it is looked for the end of an answer that has ended.
 const LAST_LOOKS: u32 = 10;
-/// Seconds after which a question that found no room may be asked again.
-pub(super) const RETRY_AFTER: u32 = 5;
 const RUN: HeaderName = HeaderName::from_static("regreen-run");
 const CONVERSATION: HeaderName = HeaderName::from_static("regreen-conversation");
 

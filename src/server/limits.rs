@@ -3,12 +3,13 @@
 //!
 //! `RateLimit` and `RateLimit-Policy` as in draft-ietf-httpapi-ratelimit-headers-10.
 
-use super::problem::Problem;
+use crate::api::Problem;
+use crate::api::client::{ClientAddress, Key, RateClass, may_stream, rate_class};
 use crate::config::{Limits, Rate};
 use crate::domain::{Caller, Way};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::StreamExt as _;
@@ -30,33 +31,6 @@ const MAX_KEYS: usize = 50_000;
 const CROWDS: u64 = 4_096;
 /// Rest between two looks for keys that nothing is known of any more.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// Whose requests are counted together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Key {
-    Caller(Arc<str>),
-    /// IPv4, or the first half of IPv6: that is what one subscriber gets.
-    Address(IpAddr),
-    Crowd(u64),
-}
-
-impl Key {
-    /// The address, where one is counted.
-    pub(super) fn address(&self) -> Option<IpAddr> {
-        match self {
-            Self::Address(address) => Some(*address),
-            Self::Caller(_) | Self::Crowd(_) => None,
-        }
-    }
-}
-
-/// What a request counts as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
-    Request,
-    Report,
-    Question,
-}
 
 /// How much is left after a request, or how long to wait for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,10 +181,10 @@ impl Gate {
     }
 
     fn count(&self, request: &Request, key: &Key) -> Option<Left> {
-        let meter = match class(request.method(), request.uri().path())? {
-            Class::Request => &self.requests,
-            Class::Report => &self.reports,
-            Class::Question => &self.questions,
+        let meter = match rate_class(request.method(), request.uri().path())? {
+            RateClass::Request => &self.requests,
+            RateClass::Report => &self.reports,
+            RateClass::Question => &self.questions,
         };
         meter.as_ref().map(|meter| meter.count(key))
     }
@@ -224,37 +198,6 @@ impl Gate {
         *count += 1;
         drop(counts);
         Some(Open { streams: Arc::clone(&self.streams), key: key.clone() })
-    }
-}
-
-/// Whether requests to this path are counted.
-pub(super) fn counts(path: &str) -> bool {
-    class(&Method::GET, path).is_some()
-}
-
-/// What a request counts as; nothing for what asks whether the process lives and for what pages load.
-fn class(method: &Method, path: &str) -> Option<Class> {
-    let is_exempt = path == "/health" || path.starts_with("/health/") || path.starts_with("/static/");
-    match (method, path) {
-        _ if is_exempt => None,
-        (&Method::POST, "/report-failure" | "/reports/new" | "/webhooks/alertmanager") => Some(Class::Report),
-        (&Method::POST, "/chat" | "/api/chat" | "/api/chat/stream" | "/v1/chat/completions") => {
-            Some(Class::Question)
-        }
-        _ => Some(Class::Request),
-    }
-}
-
-/// Whether the answer may be a stream of events that stays open.
-fn may_stream(method: &Method, path: &str) -> bool {
-    match *method {
-        Method::GET => {
-            path == "/live"
-                || path.starts_with("/chat/turns/")
-                || (path.starts_with("/api/chat/") && path.ends_with("/events"))
-        }
-        Method::POST => matches!(path, "/api/chat/stream" | "/v1/chat/completions"),
-        _ => false,
     }
 }
 
@@ -280,24 +223,13 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     client
 }
 
-fn key(address: IpAddr) -> Key {
-    Key::Address(match address {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        v4 => v4,
-    })
-}
-
-/// Where a request comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ClientAddress(pub(crate) IpAddr);
-
 /// Counts requests by address; outside of everything that costs more.
 pub(super) async fn by_address(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let address = client(peer, request.headers(), &gate.trusted);
     request.extensions_mut().insert(ClientAddress(address));
-    let key = key(address);
+    let key = Key::of(address);
     let left = gate.count(&request, &key);
     if let Some(left) = left.filter(|left| left.wait.is_some()) {
         return refused(left);
@@ -377,7 +309,7 @@ mod unit {
     }
 
     fn address(text: &str) -> Key {
-        key(text.parse().unwrap())
+        Key::of(text.parse().unwrap())
     }
 
     #[test]
@@ -461,16 +393,5 @@ mod unit {
         assert_eq!(from("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(from("fd00::1", &["[2001:db8::5]"]), "2001:db8::5");
         assert_eq!(from("10.0.0.1", &["198.51.100.1:4711"]), "198.51.100.1");
-    }
-
-    #[test]
-    fn health_and_assets_are_not_counted() {
-        let class = |method: Method, path: &str| class(&method, path);
-        assert_eq!(class(Method::GET, "/health/ready"), None);
-        assert_eq!(class(Method::GET, "/static/style.css"), None);
-        assert_eq!(class(Method::GET, "/healthy"), Some(Class::Request));
-        assert_eq!(class(Method::GET, "/chat"), Some(Class::Request));
-        assert_eq!(class(Method::POST, "/chat"), Some(Class::Question));
-        assert_eq!(class(Method::POST, "/report-failure"), Some(Class::Report));
     }
 }

@@ -1,20 +1,14 @@
 //! `/metrics`: counts requests, and tells what was counted; on an address of its own, with the health of the process, for those
 //! who measure and probe.
 
-use super::health;
 use crate::app::App;
 use crate::clock;
 use crate::db::{self, keys, reports};
 use crate::metrics::metrics;
-use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::State;
 use axum::http::header;
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
 /// The text format of Prometheus.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -22,29 +16,6 @@ const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Held from the first figure that is set to the end of the text: some are taken out and put in again, and another reader would
 /// miss them in between.
 static WRITING: Mutex<()> = Mutex::new(());
-
-/// Counts a request, by the template of its route: what was asked for is anybody's word.
-pub(super) async fn count(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
-    let (method, begun) = (known(request.method()), Instant::now());
-    let response = next.run(request).await;
-    let route = path.as_ref().map_or("none", MatchedPath::as_str);
-    metrics().request(route, method, response.status().as_u16(), begun.elapsed());
-    response
-}
-
-/// A method may be any word.
-pub(super) fn known(method: &axum::http::Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        "OPTIONS" => "OPTIONS",
-        _ => "other",
-    }
-}
 
 /// What was counted, and how things are right now.
 #[utoipa::path(
@@ -85,16 +56,4 @@ async fn look(app: &App) -> String {
         metrics.database_connections.with_label_values(&[state]).set(connections as f64);
     }
     metrics.text()
-}
-
-/// What an address of its own answers (`server.metrics_bind`): metrics and health, to everybody who reaches it.
-pub fn beside(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/metrics", get(tell))
-        .route("/health", get(health::brief))
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .layer(PropagateRequestIdLayer::x_request_id())
-        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-        .with_state(app)
 }

@@ -1,11 +1,11 @@
 //! `POST /api/webhooks/tracker`: what the tracker says of our issues. Gitea, Forgejo and GitHub sign and speak alike.
 
 use super::problem::Problem;
+use crate::api::caller::RequestId;
 use crate::app::App;
 use crate::config::Tracker;
 use crate::db::resolutions;
 use crate::domain::{Actor, Verdict};
-use crate::http::caller::RequestId;
 use crate::knowledge::Said;
 use axum::Json;
 use axum::body::Bytes;

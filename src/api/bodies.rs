@@ -3,9 +3,8 @@
 
 use super::body_limit::BodyLimit;
 use super::body_memory::{Memory, Room, Senders};
-use super::limits::Key;
+use super::client::Key;
 use super::problem::Problem;
-use crate::blocking::BlockingPool;
 use crate::config::Server;
 use crate::domain::Role;
 use crate::shutdown::Shutdown;
@@ -30,21 +29,17 @@ const LINGER: Duration = Duration::from_secs(10);
 const AGAIN: u32 = 5;
 /// First piece of memory for a body, in bytes.
 const FIRST: usize = 8 * 1024;
-/// Bodies up to this size take a millisecond to parse.
-const PARSED_AT_ONCE: usize = 64 * 1024;
-/// How long a larger one may wait for a thread and be parsed.
-const PARSE_LIMIT: Duration = Duration::from_secs(30);
 
 /// A route, as far as bodies care.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Door {
-    pub(super) role: Option<Role>,
-    pub(super) limit: BodyLimit,
+pub(crate) struct Door {
+    pub(crate) role: Option<Role>,
+    pub(crate) limit: BodyLimit,
 }
 
 /// What bodies may take.
 #[derive(Clone)]
-pub(super) struct Bodies {
+pub(crate) struct Bodies {
     timeout: Duration,
     most: usize,
     memory: Memory,
@@ -52,7 +47,7 @@ pub(super) struct Bodies {
 }
 
 impl Bodies {
-    pub(super) fn new(server: &Server, shutdown: &Shutdown) -> Self {
+    pub(crate) fn new(server: &Server, shutdown: &Shutdown) -> Self {
         let memory = Memory::new(server.body_limit);
         Self { timeout: server.body_timeout, most: server.body_limit, memory, shutdown: shutdown.clone() }
     }
@@ -85,7 +80,7 @@ impl Held {
 }
 
 /// Gives up on a body that does not come, and reads the rest of one that nobody wanted.
-pub(super) async fn bound(State(bodies): State<Bodies>, request: Request, next: Next) -> Response {
+pub(crate) async fn bound(State(bodies): State<Bodies>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(bodies.clone());
     if body.is_end_stream() {
@@ -109,7 +104,7 @@ pub(super) async fn bound(State(bodies): State<Bodies>, request: Request, next: 
 }
 
 /// Reads the body of a request that was let in, and holds its memory until the request is answered.
-pub(super) async fn read(door: Door, request: Request, next: Next) -> Response {
+pub(crate) async fn read(door: Door, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Some(bodies) = parts.extensions.get::<Bodies>().cloned() else {
         let detail = "nobody said what bodies may take";
@@ -186,22 +181,6 @@ async fn whole(
         whole.extend_from_slice(&piece);
     }
     Ok(Bytes::from(whole))
-}
-
-/// Parses a body: a large one on a blocking thread.
-pub(crate) async fn parsed<T: Send + 'static>(
-    threads: &BlockingPool,
-    body: Bytes,
-    parse: impl FnOnce(&[u8]) -> T + Send + 'static,
-) -> Result<T, Problem> {
-    if body.len() <= PARSED_AT_ONCE {
-        return Ok(parse(&body));
-    }
-    threads.run(PARSE_LIMIT, move |_| parse(&body)).await.map_err(|error| {
-        tracing::warn!(%error, "a body is not parsed");
-        let detail = "the body could not be parsed in time; send it again";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(AGAIN)
-    })
 }
 
 /// A body that has to keep its pace.

@@ -7,6 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+/// Seconds after which a question that found no room may be asked again.
+pub(super) const RETRY_AFTER: u32 = 5;
+
 /// A field of the request and what is wrong with it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct FieldError {
@@ -80,7 +83,7 @@ impl Problem {
     }
 
     /// An answer in the form that whoever asked takes: whoever tells the problem knows no route.
-    pub(super) fn negotiable(self) -> Response {
+    pub(crate) fn negotiable(self) -> Response {
         let mut response = self.into_response();
         response.extensions_mut().insert(Negotiable);
         response
@@ -134,7 +137,7 @@ impl IntoResponse for Problem {
 
 /// Marks an answer whose problem is told in the form that whoever asked takes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Negotiable;
+pub(crate) struct Negotiable;
 
 /// The answer with the body of another one, and what that says of the body. Its status and its other headers stay.
 pub(crate) fn with_body(response: Response, other: Response) -> Response {

@@ -10,8 +10,8 @@ mod error;
 mod reply;
 mod request;
 
-use super::bodies::parsed;
 use super::chat::{StreamEvent, abandoned};
+use super::parse::parsed;
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Plain};
 use crate::db::{agents, conversations};
@@ -33,10 +33,8 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub use error::ApiError;
-pub(super) use error::{OpenAiError, of_problem, tell};
-
-/// Below it everything is as OpenAI's clients know it.
-pub(super) const BASE: &str = "/v1/";
+pub(super) use error::tell;
+pub(crate) use error::{BASE, OpenAiError, of_problem};
 
 /// An agent, as a model.
 #[derive(Debug, Serialize, ToSchema)]

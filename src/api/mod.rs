@@ -1,0 +1,147 @@
+//! The API: every route on this screen, with who may call it and how much it takes; a file for each group of handlers.
+
+mod access;
+pub(crate) mod agents;
+mod alertmanager;
+pub(crate) mod approvals;
+pub(crate) mod audit;
+pub(crate) mod bodies;
+mod body_limit;
+mod body_memory;
+pub(crate) mod caller;
+pub(crate) mod chat;
+pub(crate) mod client;
+pub(crate) mod conversations;
+mod description;
+pub(crate) mod documents;
+mod fields;
+pub(crate) mod health;
+pub(crate) mod incident_actions;
+mod incidents;
+mod json;
+pub(crate) mod keys;
+pub(crate) mod mcp_endpoint;
+pub(crate) mod mcp_servers;
+pub(crate) mod merges;
+pub(crate) mod metrics;
+pub(crate) mod openai;
+mod parse;
+pub(crate) mod problem;
+mod query;
+pub(crate) mod report_failure;
+mod reports;
+pub(crate) mod resolutions;
+pub(crate) mod retry;
+mod search;
+pub(crate) mod usage;
+mod webhook;
+
+pub(crate) use access::Pages;
+pub use access::Rule;
+pub use body_limit::BodyLimit;
+pub(crate) use client::ClientAddress;
+pub(crate) use parse::parsed;
+pub use problem::Problem;
+pub(crate) use problem::with_body;
+pub(crate) use reports::{cut, detail, kept_text, known_id, missing, position, readable_list, withheld};
+
+use crate::domain::Role;
+use access::RouteTable;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "Regreen",
+    description = "Brings broken pipelines back to green: report a failure, get one issue per cause, every claim tied to a log line."
+))]
+#[openapi(components(schemas(Problem, openai::OpenAiError)))]
+struct Api;
+
+/// The description of the API, of a service whose own name nobody set.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    described(None)
+}
+
+/// The description of the API of a service that is reached there.
+pub(crate) fn described(public_url: Option<&str>) -> utoipa::openapi::OpenApi {
+    let RouteTable { router, rules } = routes();
+    let mut api = router.into_openapi();
+    description::complete(&mut api, &rules, public_url);
+    api
+}
+
+/// Every route with its description, who may call it (the least role), and how much it takes: 64 KiB where nothing else is said.
+pub(crate) fn routes() -> RouteTable {
+    use Role::{Admin, Operator, Reporter, Viewer};
+    of_incidents(RouteTable::new(OpenApiRouter::with_openapi(Api::openapi())))
+        .taking(BodyLimit::CONFIGURED, Reporter, routes!(report_failure::report_failure))
+        .taking(alertmanager::LIMIT, Reporter, routes!(alertmanager::hear))
+        .to(Reporter, routes!(reports::list))
+        .to(Reporter, routes!(reports::get))
+        .to(Reporter, routes!(reports::evidence))
+        .to(Operator, routes!(retry::retry))
+        // Signed by the tracker.
+        .open(routes!(webhook::hear))
+        .to(Viewer, routes!(search::search))
+        .to(Operator, routes!(openai::models))
+        .to(Operator, routes!(openai::model))
+        .taking(BodyLimit::kib(4 * 1024), Operator, routes!(openai::complete))
+        .taking(BodyLimit::kib(512), Operator, routes!(chat::ask))
+        .taking(BodyLimit::kib(512), Operator, routes!(chat::stream))
+        .to(Viewer, routes!(chat::events))
+        .to(Operator, routes!(chat::stop))
+        .to(Viewer, routes!(approvals::list))
+        .to(Viewer, routes!(approvals::get))
+        .to(Operator, routes!(approvals::decide))
+        .to(Operator, routes!(approvals::links))
+        .to(Viewer, routes!(conversations::search))
+        .to(Viewer, routes!(conversations::list))
+        .to(Viewer, routes!(conversations::get))
+        .to(Operator, routes!(conversations::rename, conversations::remove))
+        .to(Viewer, routes!(conversations::export))
+        .to(Viewer, routes!(conversations::evidence))
+        .to(Viewer, routes!(agents::list))
+        .taking(BodyLimit::kib(256), Admin, routes!(agents::add))
+        .to(Viewer, routes!(agents::get))
+        .taking(BodyLimit::kib(256), Admin, routes!(agents::change, agents::remove))
+        .to(Viewer, routes!(documents::list))
+        .taking(BodyLimit::kib(8 * 1024), Admin, routes!(documents::add))
+        .to(Viewer, routes!(documents::get))
+        .to(Admin, routes!(documents::remove))
+        .to(Viewer, routes!(mcp_servers::list))
+        .to(Admin, routes!(mcp_servers::add))
+        .to(Viewer, routes!(mcp_servers::get))
+        .to(Admin, routes!(mcp_servers::remove))
+        .to(Viewer, routes!(mcp_servers::tools))
+        .to(Admin, routes!(mcp_servers::confirm))
+        .to(Operator, routes!(mcp_servers::reconnect))
+        .to(Admin, routes!(keys::list, keys::create))
+        .to(Admin, routes!(keys::revoke))
+        .to(Admin, routes!(audit::list))
+        .to(Admin, routes!(audit::export))
+        .to(Viewer, routes!(usage::usage))
+        .to(Viewer, routes!(metrics::tell))
+        .to(Viewer, routes!(health::health))
+        .open(routes!(health::brief))
+        .open(routes!(health::live))
+        .open(routes!(health::ready))
+}
+
+/// Those of incidents.
+fn of_incidents(doors: RouteTable) -> RouteTable {
+    use Role::{Operator, Viewer};
+    doors
+        .to(Viewer, routes!(incidents::list))
+        .to(Viewer, routes!(incidents::get))
+        .to(Viewer, routes!(incidents::issue))
+        .to(Operator, routes!(incident_actions::resolve_all))
+        .to(Operator, routes!(incident_actions::resolve))
+        .to(Operator, routes!(incident_actions::reopen))
+        .to(Operator, routes!(incident_actions::investigate))
+        .taking(BodyLimit::kib(128), Operator, routes!(resolutions::resolve))
+        .to(Operator, routes!(merges::merge))
+        .to(Operator, routes!(merges::split))
+}

@@ -1,0 +1,20 @@
+//! What an address of its own answers: metrics and health, for those who measure and probe.
+
+use crate::api::{health, metrics};
+use crate::app::App;
+use axum::Router;
+use axum::routing::get;
+use std::sync::Arc;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+
+/// What an address of its own answers (`server.metrics_bind`): metrics and health, to everybody who reaches it.
+pub fn beside(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::tell))
+        .route("/health", get(health::brief))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .with_state(app)
+}
