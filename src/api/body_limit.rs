@@ -65,28 +65,6 @@ impl fmt::Display for BodyLimit {
     }
 }
 
-/// Says of each operation that takes a body how large it may be.
-pub(super) fn describe(api: &mut utoipa::openapi::OpenApi, rules: &[super::Rule]) {
-    use utoipa::openapi::RefOr;
-    use utoipa::openapi::response::ResponseBuilder;
-    for rule in rules {
-        let Some(item) = api.paths.paths.get_mut(&rule.path) else { continue };
-        let operation = match rule.method.as_str() {
-            "POST" => &mut item.post,
-            "PUT" => &mut item.put,
-            "PATCH" => &mut item.patch,
-            _ => continue,
-        };
-        let Some(operation) = operation else { continue };
-        let description = format!("The body is larger than {}", rule.body);
-        let known = operation.responses.responses.entry("413".to_owned());
-        let response = known.or_insert_with(|| ResponseBuilder::new().build().into());
-        if let RefOr::T(response) = response {
-            response.description = description;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -50,7 +50,7 @@ pub(super) fn complete(api: &mut OpenApi, rules: &[Rule], public_url: Option<&st
         }
         in_one_sentence(operation);
     }
-    super::body_limit::describe(api, rules);
+    body_limits(api, rules);
     for (path, _, operation) in operations(api) {
         for (status, response) in &mut operation.responses.responses {
             let RefOr::T(response) = response else { continue };
@@ -58,6 +58,26 @@ pub(super) fn complete(api: &mut OpenApi, rules: &[Rule], public_url: Option<&st
             if status.starts_with(['4', '5']) {
                 as_problem(path, response);
             }
+        }
+    }
+}
+
+/// Says of each operation that takes a body how large it may be.
+fn body_limits(api: &mut OpenApi, rules: &[Rule]) {
+    for rule in rules {
+        let Some(item) = api.paths.paths.get_mut(&rule.path) else { continue };
+        let operation = match rule.method.as_str() {
+            "POST" => &mut item.post,
+            "PUT" => &mut item.put,
+            "PATCH" => &mut item.patch,
+            _ => continue,
+        };
+        let Some(operation) = operation else { continue };
+        let description = format!("The body is larger than {}", rule.body);
+        let known = operation.responses.responses.entry("413".to_owned());
+        let response = known.or_insert_with(|| ResponseBuilder::new().build().into());
+        if let RefOr::T(response) = response {
+            response.description = description;
         }
     }
 }
