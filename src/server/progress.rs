@@ -72,7 +72,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Progress<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::listen::UNREAD;
+    use crate::server::listen::UNREAD;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use tokio::time::Instant;
 
