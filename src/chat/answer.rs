@@ -20,7 +20,7 @@ use crate::db::{queue, turns};
 use crate::domain::policy::Asker;
 use crate::domain::{Approval, Caller, Citation, Evidence, Message, Profile, Reader, Run, StopReason, Usage};
 use crate::evidence::untrusted::markdown::{self, Defuser, Place};
-use crate::evidence::verify;
+use crate::evidence::{rules, verify};
 use crate::journal::{self, Journal, Note};
 use crate::live::Answer;
 use crate::llm::Model;
@@ -144,7 +144,7 @@ async fn make(app: &Arc<App>, task: &Task, answer: &Arc<Answer>) -> anyhow::Resu
     let mut known = brief::known(app, task).await?;
     let workspace = Arc::new(known.workspace(app));
     let begun = (clock::now(), Instant::now());
-    let watching = watcher(app, answer, &Arc::default(), app.rules.name());
+    let watching = watcher(app, answer, &Arc::default(), rules::NAME);
     let carried = carry::out(app, task, answer, &workspace, &*watching).await?;
     let history = history::history(app, task, model.as_ref()).await?;
     let making = Making { app, task, answer, known, workspace, history, carried, begun };
@@ -211,16 +211,16 @@ impl Making<'_> {
             carry::told(&self.task.decided, &self.carried, &why)
         };
         if runs.is_empty() && !self.carried.is_empty() {
-            runs.push(self.record(&self.app.rules, &Outcome::answered()));
+            runs.push(self.record(rules::NAME, &Outcome::answered()));
         }
         let text = self.workspace.redact(&text).await;
         Ok(Concluded { runs, usage, ..self.say(text).await? })
     }
 
     /// A run for the record, which began by carrying out what was approved.
-    fn record(&self, model: &Arc<dyn Model>, outcome: &Outcome) -> Run {
+    fn record(&self, analyst: &str, outcome: &Outcome) -> Run {
         let (started_at, started) = self.begun;
-        let mut run = self.app.record(model, outcome, started_at, started);
+        let mut run = self.app.record(analyst, outcome, started_at, started);
         run.tool_calls.splice(0..0, carry::records(&self.carried));
         run
     }
@@ -241,7 +241,7 @@ impl Making<'_> {
     async fn say(&self, text: String) -> anyhow::Result<Concluded> {
         // What is on record quotes logs.
         let text = markdown::defused(&text, &self.app.config.privacy.links, Place::Answer);
-        let author = self.app.rules.name().to_owned();
+        let author = rules::NAME.to_owned();
         self.answer.tell("message.start", &json!({ "run": self.task.turn, "turn": 1, "model": author }));
         self.answer.tell("text.delta", &json!({ "text": text }));
         let citations = self.citations(&text).await?;
@@ -275,7 +275,7 @@ impl Making<'_> {
         };
         let mark = journal::mark();
         let outcome = agent.run(messages, &answer.stop).await;
-        let mut run = self.record(model, &outcome);
+        let mut run = self.record(model.name(), &outcome);
         journal::ran(mark, &run, ("conversation", &task.conversation.to_string()));
         // The database's texts cannot hold a NUL.
         let text = workspace.redact(last_words(&outcome, &said).trim()).await.replace('\0', "\u{fffd}");

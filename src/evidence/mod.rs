@@ -13,6 +13,7 @@ pub mod pattern;
 pub mod pod;
 pub mod rank;
 pub mod redact;
+pub mod rules;
 pub mod runbook;
 pub mod scope;
 pub mod signature;

@@ -16,6 +16,7 @@ mod prepare;
 mod publish;
 mod recognise;
 mod replay;
+mod rules;
 mod run;
 mod tracker;
 
@@ -26,5 +27,5 @@ pub use intake::{Intake, IntakeError, Submission, intake};
 pub use merge::{MergeError, Merged, merge, split};
 pub use needs::{Need, events, issues, log, needs, pods};
 pub use publish::issue_text;
-pub use replay::{Compared, Replay, Side, analyst, replay};
+pub use replay::{Analyst, Compared, Replay, Side, analyst, replay};
 pub use run::{Ran, run};
