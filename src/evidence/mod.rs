@@ -18,6 +18,7 @@ pub mod runbook;
 pub mod scope;
 pub mod signature;
 pub mod template;
+mod terminal;
 pub mod tokens;
 pub mod untrusted;
 pub mod verify;
