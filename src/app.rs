@@ -19,7 +19,7 @@ use crate::db::servers;
 use crate::domain::{AuditAction, AuditOutcome, Money, Profile, Run};
 use crate::knowledge::Knowledge;
 use crate::live::Live;
-use crate::llm::{Experience, Model, OpenAi, Rules};
+use crate::llm::{Experience, Model, OpenAi};
 use crate::mcp::{Connector, Registry};
 use crate::metrics::metrics;
 use crate::prompts::Prompts;
@@ -52,8 +52,6 @@ pub struct App {
     pub model: Option<Arc<dyn Model>>,
     /// What is known of the model's endpoint.
     experience: Experience,
-    /// The built-in analyst.
-    pub rules: Arc<dyn Model>,
     /// Runbooks and past failures.
     pub knowledge: Arc<Knowledge>,
     /// Texts.
@@ -168,7 +166,6 @@ impl App {
             mcp,
             model: model.map(|model| Arc::new(model) as Arc<dyn Model>),
             experience,
-            rules: Arc::new(Rules::new(knowledge.signature_cell(), blocking.clone())),
             knowledge,
             prompts: Prompts::load(config.prompts.as_deref())?,
             shutdown,
@@ -234,18 +231,18 @@ impl App {
         Some(Arc::new(model(&endpoint, self.http.clone(), &self.experience)))
     }
 
-    /// A run for the record.
+    /// A run for the record, by a model of that name or the rules analyst.
     #[must_use]
     pub fn record(
         &self,
-        model: &Arc<dyn Model>,
+        analyst: &str,
         outcome: &Outcome,
         started_at: DateTime<Utc>,
         started: Instant,
     ) -> Run {
         Run {
             id: Uuid::now_v7(),
-            analyst: model.name().to_owned(),
+            analyst: analyst.to_owned(),
             stop_reason: outcome.stop,
             detail: outcome.detail.clone(),
             turns: i32::try_from(outcome.turns).unwrap_or(i32::MAX),

@@ -21,7 +21,7 @@ use crate::domain::{
     Actor, Approval, AuditAction, Caller, Citation, Evidence, Message, Run, StopReason, Usage,
 };
 use crate::evidence::untrusted::markdown::{self, Defuser, Place};
-use crate::evidence::verify;
+use crate::evidence::{rules, verify};
 use crate::live::Answer;
 use crate::llm::Model;
 use crate::mcp::ToolCaller;
@@ -120,7 +120,7 @@ async fn make(app: &App, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<En
     let mut known = brief::known(app, task).await?;
     let workspace = Arc::new(known.workspace(app));
     let begun = (clock::now(), Instant::now());
-    let watching = watcher(app, answer, &Arc::default(), app.rules.name());
+    let watching = watcher(app, answer, &Arc::default(), rules::NAME);
     let carried = carry::out(app, task, answer, &workspace, &*watching).await?;
     let history = history::history(app, task, model.as_ref()).await?;
     let making = Making { app, task, answer, known, workspace, history, carried, begun };
@@ -182,16 +182,16 @@ impl Making<'_> {
             carry::told(&self.task.decided, &self.carried, &why)
         };
         if runs.is_empty() && !self.carried.is_empty() {
-            runs.push(self.record(&self.app.rules, &Outcome::answered()));
+            runs.push(self.record(rules::NAME, &Outcome::answered()));
         }
         let text = self.workspace.redact(&text).await;
         Ok(Concluded { runs, usage, ..self.say(text).await? })
     }
 
     /// A run for the record, which began by carrying out what was approved.
-    fn record(&self, model: &Arc<dyn Model>, outcome: &Outcome) -> Run {
+    fn record(&self, analyst: &str, outcome: &Outcome) -> Run {
         let (started_at, started) = self.begun;
-        let mut run = self.app.record(model, outcome, started_at, started);
+        let mut run = self.app.record(analyst, outcome, started_at, started);
         run.tool_calls.splice(0..0, carry::records(&self.carried));
         run
     }
@@ -212,7 +212,7 @@ impl Making<'_> {
     async fn say(&self, text: String) -> anyhow::Result<Concluded> {
         // What is on record quotes logs.
         let text = markdown::defused(&text, &self.app.config.privacy.links, Place::Answer);
-        let author = self.app.rules.name().to_owned();
+        let author = rules::NAME.to_owned();
         self.answer.tell("message.start", &json!({ "run": self.task.turn, "turn": 1, "model": author }));
         self.answer.tell("text.delta", &json!({ "text": text }));
         let citations = self.citations(&text).await?;
@@ -247,7 +247,7 @@ impl Making<'_> {
         };
         let mark = task.recorder.mark();
         let outcome = agent.run(messages, &answer.stop).await;
-        let mut run = self.record(model, &outcome);
+        let mut run = self.record(model.name(), &outcome);
         metrics().run(&run);
         task.recorder.ran(mark, &run, ("conversation", &task.conversation.to_string()));
         // The database's texts cannot hold a NUL.

@@ -5,7 +5,7 @@ use crate::app::{self, App};
 use crate::clock;
 use crate::config::Config;
 use crate::db::recordings;
-use crate::llm::Model;
+use crate::evidence::rules;
 use crate::shutdown::Shutdown;
 use crate::telemetry;
 use crate::triage::{self, Compared, Replay, Side};
@@ -13,7 +13,6 @@ use anyhow::Context as _;
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::Args;
 use std::process::ExitCode;
-use std::sync::Arc;
 use uuid::Uuid;
 
 /// Exit code when a conclusion is another one.
@@ -94,11 +93,10 @@ async fn one(app: &App, run: Uuid, arguments: &Arguments) -> anyhow::Result<Comp
         None => match recordings::get(&app.pool, run).await? {
             Some(recorded) => recorded.run.analyst,
             // The replay says why.
-            None => app.rules.name().to_owned(),
+            None => rules::NAME.to_owned(),
         },
     };
-    let model: Arc<dyn Model> = triage::analyst(app, &name)?;
-    let replay = Replay { model, current_prompt: arguments.current_prompt };
+    let replay = Replay { analyst: triage::analyst(app, &name)?, current_prompt: arguments.current_prompt };
     triage::replay(app, run, &replay, app.shutdown.token()).await
 }
 

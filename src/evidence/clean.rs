@@ -1,5 +1,6 @@
 //! Takes out of a log what a terminal or a log collector put in. Line N of the result is line N of the log as received.
 
+use super::terminal::{self, Terminal};
 use super::untrusted::hidden;
 use crate::clock::{Deadline, DeadlinePassed};
 use serde::Deserialize;
@@ -32,10 +33,11 @@ pub fn clean(raw: &str) -> Cleaned {
 /// It is over.
 pub fn clean_within(raw: &str, deadline: &Deadline) -> Result<Cleaned, DeadlinePassed> {
     let mut cleaned = Cleaned { text: String::with_capacity(raw.len()), red: Vec::new() };
+    let mut terminal = Terminal::default();
     for (number, line) in (1..).zip(raw.split_inclusive('\n')) {
         deadline.check()?;
         let end = line.ends_with('\n');
-        if push_line(line.strip_suffix('\n').unwrap_or(line), &mut cleaned.text) {
+        if push_line(line.strip_suffix('\n').unwrap_or(line), &mut terminal, &mut cleaned.text) {
             cleaned.red.push(number);
         }
         if end {
@@ -51,6 +53,7 @@ pub fn clean_within(raw: &str, deadline: &Deadline) -> Result<Cleaned, DeadlineP
 /// The reader fails.
 pub fn each_line(mut reader: impl BufRead, mut take: impl FnMut(u32, &str, bool)) -> io::Result<()> {
     let (mut raw, mut line) = (Vec::new(), String::new());
+    let mut terminal = Terminal::default();
     let mut number = 0u32;
     loop {
         raw.clear();
@@ -61,8 +64,8 @@ pub fn each_line(mut reader: impl BufRead, mut take: impl FnMut(u32, &str, bool)
         number = number.saturating_add(1);
         line.clear();
         let red = match std::str::from_utf8(&raw) {
-            Ok(text) => push_line(text, &mut line),
-            Err(_) => push_line(&String::from_utf8_lossy(&raw), &mut line),
+            Ok(text) => push_line(text, &mut terminal, &mut line),
+            Err(_) => push_line(&String::from_utf8_lossy(&raw), &mut terminal, &mut line),
         };
         let rest = read - raw.len() - usize::from(ended);
         if rest > 0 {
@@ -97,18 +100,16 @@ fn read_line(reader: &mut impl BufRead, raw: &mut Vec<u8>) -> io::Result<(usize,
 }
 
 /// Cleans one line into `cleaned`; whether a part of it was red.
-fn push_line(raw: &str, cleaned: &mut String) -> bool {
+fn push_line(raw: &str, terminal: &mut Terminal, cleaned: &mut String) -> bool {
     let unwrapped = docker(raw);
     let line = without_prefix(unwrapped.as_deref().unwrap_or(raw).trim_end_matches(['\r', '\n']));
-    // C1 controls are 0xC2 and a byte in UTF-8; what else begins with 0xC2 only takes the longer way.
-    if !line.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == 0xc2) {
-        push_capped(line, cleaned);
+    if terminal::is_plain(line) {
+        push_capped(line, 0, cleaned);
         return false;
     }
-    let mut screen = Screen::default();
-    screen.show(line);
-    push_capped(without_prefix(screen.line.trim_end()), cleaned);
-    screen.red_shown
+    let shown = terminal.show(line);
+    push_capped(without_prefix(shown.text), shown.beyond, cleaned);
+    shown.red
 }
 
 /// A line of Docker's `json-file` driver.
@@ -126,111 +127,15 @@ fn docker(line: &str) -> Option<String> {
     Some(text.trim_end_matches('\n').replace('\n', " "))
 }
 
-fn push_capped(line: &str, cleaned: &mut String) {
-    if line.len() <= MAX_LINE {
+/// Adds a line, and says how much of it is left out: its own end, and so many bytes that are not there any more.
+fn push_capped(line: &str, beyond: usize, cleaned: &mut String) {
+    if line.len() <= MAX_LINE && beyond == 0 {
         cleaned.push_str(&hidden::noted(line));
         return;
     }
     let end = line.floor_char_boundary(MAX_LINE);
     cleaned.push_str(&hidden::noted(&line[..end]));
-    let _ = write!(cleaned, " … ({} bytes left out)", line.len() - end);
-}
-
-/// One line of a terminal. A progress bar overwrites itself: what stands at the end is what a person saw.
-#[derive(Default)]
-struct Screen {
-    line: String,
-    red: bool,
-    red_shown: bool,
-    /// The cursor stands at the first column again.
-    returned: bool,
-}
-
-impl Screen {
-    fn show(&mut self, line: &str) {
-        let mut rest = line.chars();
-        while let Some(shown) = rest.next() {
-            match shown {
-                '\r' => self.returned = true,
-                '\u{8}' => {
-                    self.line.pop();
-                }
-                '\u{1b}' => self.escape(&mut rest),
-                // The same in eight bits.
-                '\u{9b}' => self.sequence(&mut rest),
-                '\t' => self.push('\t'),
-                other if other.is_control() => {}
-                other => self.push(other),
-            }
-        }
-    }
-
-    fn push(&mut self, shown: char) {
-        if self.returned {
-            // Blanks do not overwrite: bars are often padded.
-            if shown.is_whitespace() {
-                return;
-            }
-            self.erase();
-        }
-        self.line.push(shown);
-        self.red_shown |= self.red && !shown.is_whitespace();
-    }
-
-    fn erase(&mut self) {
-        self.line.clear();
-        self.red_shown = false;
-        self.returned = false;
-    }
-
-    /// What follows ESC: ECMA-48 control sequences, operating system commands, character sets.
-    fn escape(&mut self, rest: &mut std::str::Chars<'_>) {
-        let mut after = rest.clone();
-        match after.next() {
-            Some('[') => self.sequence(&mut after),
-            Some(']') => {
-                after.find(|byte| matches!(byte, '\u{7}' | '\\'));
-            }
-            Some('(' | ')') => {
-                after.next();
-            }
-            _ => {}
-        }
-        *rest = after;
-    }
-
-    /// A control sequence after its introducer.
-    fn sequence(&mut self, rest: &mut std::str::Chars<'_>) {
-        let mut parameters = String::new();
-        for byte in rest.by_ref().take(64) {
-            if ('@'..='~').contains(&byte) {
-                self.control(byte, &parameters);
-                break;
-            }
-            parameters.push(byte);
-        }
-    }
-
-    fn control(&mut self, byte: char, parameters: &str) {
-        match byte {
-            'K' | 'J' if self.returned || parameters == "2" => self.erase(),
-            'G' if matches!(parameters, "" | "1") => self.returned = true,
-            'm' => {
-                for code in parameters.split([';', ':']) {
-                    match code.parse().unwrap_or(0u8) {
-                        31 | 91 | 41 | 101 => self.red = true,
-                        // Another colour, or none. Palette colours decorate source code.
-                        0 | 30..=39 | 90..=97 => self.red = false,
-                        _ => {}
-                    }
-                    if matches!(code, "38" | "48") {
-                        break;
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
+    let _ = write!(cleaned, " … ({} bytes left out)", line.len() - end + beyond);
 }
 
 /// Without what log collectors put before every line: the times and streams of container runtimes and CI systems.
@@ -329,7 +234,74 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_what_a_terminal_shows() {
+        for (raw, wanted) in [
+            ("Downloading 50%\rDone", "Doneloading 50%"),
+            ("50%\r    \rdone", "done"),
+            ("ab\u{8}\u{8}xyz", "xyz"),
+            ("abcdef\u{1b}[3D\u{1b}[K!", "abc!"),
+            ("abc\u{1b}[8Gx", "abc    x"),
+            ("abc\r\u{1b}[1Cx", "axc"),
+            ("abc\u{1b}[1Kd", "   d"),
+            ("abc\u{1b}[2K\rnew", "new"),
+            ("abcdef\r\u{1b}[2Pg\u{1b}[1X", "g ef"),
+            ("kept\u{1b}7 gone\u{1b}8\u{1b}[K, too", "kept, too"),
+            ("a\tb\r\tc", "a\tb     c"),
+            ("\u{1b}[2J\u{1b}[Hfirst\u{1b}[1Astays", "firststays"),
+            ("\u{1b}[4:3mstyled\u{1b}[58;5;31m\u{1b}[?25l text\u{7f}", "styled text"),
+        ] {
+            assert_eq!(text(raw), wanted, "{raw:?}");
+        }
+        for (raw, red) in [
+            ("\u{1b}[31merror\u{1b}[39m\rfine!", false),
+            ("\u{1b}[31merror\u{1b}[39m\rfine", true),
+            ("\u{1b}[38;5;31mpalette", false),
+            ("\u{1b}[1;31;40mx", true),
+            ("\u{1b}[31m \u{1b}[0mx", false),
+        ] {
+            assert_eq!(!clean(raw).red.is_empty(), red, "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn a_string_ends_within_its_line_or_is_shown() {
+        for (raw, wanted) in [
+            ("\u{1b}]0;a title: error\nerror: x", "0;a title: error\nerror: x"),
+            ("\u{1b}]0;title\u{1b}[31merror\u{1b}[0m", "0;titleerror"),
+            ("\u{1b}]0;C:\\build\u{7}done", "done"),
+            ("\u{1b}]8;;https://a.example/\u{1b}\\link\u{1b}]8;;\u{1b}\\ text", "link text"),
+            ("\u{9d}0;title\u{9c}shown", "shown"),
+            ("\u{1b}P1$r\u{1b}\\shown\u{1b}_error: y", "shownerror: y"),
+            ("\u{1b}[31\nerror: z", "\nerror: z"),
+        ] {
+            assert_eq!(text(raw), wanted, "{raw:?}");
+        }
+        assert_eq!(clean("\u{1b}]0;title \u{1b}[31merror").red, [1]);
+    }
+
+    #[test]
+    fn escapes_that_were_written_as_text_count_where_a_sequence_follows() {
+        for escape in
+            ["^[", r"\x1b", r"\x1B", r"\u001b", r"\u001B", "#x1b", "#x1B", "&#x1b;", "&#27;", r"\033", r"\e"]
+        {
+            let cleaned = clean(&format!("old\r{escape}[0K{escape}[1;31merror{escape}[m: x{escape}[?25h"));
+            assert_eq!((cleaned.text.as_str(), &cleaned.red[..]), ("error: x", &[1][..]), "{escape}");
+        }
+        for plain in [
+            "grep '^[[:space:]]*#' '^[[A-Z]' '^[[0-9]m'",
+            r"sed 's/\x1b\[[0-9;]*m//g' 's/\x1b[[0-9;]*m//g'",
+            r#"println!("\x1b[{}m", code)"#,
+            r"the escape \x1b, ^[ or \u001b[31",
+            "array[31m] #x1 [0K",
+        ] {
+            assert_eq!(text(plain), plain);
+        }
+    }
+
+    #[test]
     fn overlong_lines_say_what_is_missing() {
+        let coloured = text(&format!("\u{1b}[1m{}", "x".repeat(MAX_LINE + 1_000)));
+        assert!(coloured.ends_with("x … (1000 bytes left out)"), "{}", &coloured[MAX_LINE..]);
         let cleaned = text(&"x".repeat(MAX_LINE + 10));
         assert!(cleaned.ends_with("… (10 bytes left out)"), "{}", &cleaned[MAX_LINE..]);
         let endless = "y".repeat(MAX_RAW_LINE + 5);
@@ -352,7 +324,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_number_of_lines_never_changes(text in "[a\\n\\r\u{1b}\\[31mK\\x00é]{0,200}") {
+        fn the_number_of_lines_never_changes(text in "[a\\n\\r\u{1b}\u{9d}\\[\\]\\^31mCDK\\x00\\x08é]{0,200}") {
             let cleaned = clean(&text);
             prop_assert_eq!(cleaned.text.split('\n').count(), text.split('\n').count());
             let mut lines = Vec::new();

@@ -39,7 +39,7 @@ pub struct Knowledge {
     config: Config,
     http: reqwest::Client,
     embedder: Arc<dyn Embedder>,
-    signatures: Arc<Signatures>,
+    signatures: Signatures,
     /// Those of the built-in runbooks and the configured folder, as they were read.
     at_start: Vec<ingest::Signed>,
     answering: search::Cache,
@@ -76,7 +76,7 @@ impl Knowledge {
             config: config.clone(),
             http,
             embedder,
-            signatures: Arc::new(Signatures::new(set)),
+            signatures: Signatures::new(set),
             at_start,
             ledger: Ledger::new(pool.clone(), config.budget.clone(), Shutdown::new()),
             pool,
@@ -108,11 +108,5 @@ impl Knowledge {
     #[must_use]
     pub fn signatures(&self) -> Arc<SignatureSet> {
         self.signatures.current()
-    }
-
-    /// The cell that the signatures are exchanged in.
-    #[must_use]
-    pub fn signature_cell(&self) -> Arc<Signatures> {
-        Arc::clone(&self.signatures)
     }
 }

@@ -1,7 +1,7 @@
 //! Asks a model as part of a piece of work: the request is traced, counted and put on the work's record, however it ends.
 
 use super::{Completion, Listener, Model, ModelError, Request};
-use crate::audit::Recorder;
+use crate::audit::{OpenEvent, Recorder};
 use crate::domain::{AuditAction, AuditOutcome, hash};
 use crate::metrics::metrics;
 use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
@@ -18,33 +18,52 @@ pub async fn ask(
     recorder: &Recorder,
     listener: Option<&Listener<'_>>,
 ) -> Result<Completion, ModelError> {
-    let name = model.name().to_owned();
-    let attributes = vec![
-        KeyValue::new("gen_ai.operation.name", "chat"),
-        trace::provider(),
-        KeyValue::new("gen_ai.request.model", name.clone()),
-    ];
-    let span = Arc::new(Span::begin(format!("chat {name}"), SpanKind::Client, attributes));
-    let event = recorder.event(AuditAction::ModelCall).on("model", &name);
-    let event = event.data(json!({ "request": request_hash(request) }));
-    let ended = Arc::clone(&span);
-    let open = recorder.open(event, move |outcome, took| {
-        ended.end(outcome);
-        metrics().model_request(&name, outcome.into(), took);
-    });
+    let asked = Asked::begin(model.name(), request, recorder);
     let answer = match listener {
-        None => span.of(model.complete(request)).await,
-        Some(listener) => span.of(model.complete_aloud(request, listener)).await,
+        None => asked.span.of(model.complete(request)).await,
+        Some(listener) => asked.span.of(model.complete_aloud(request, listener)).await,
     };
-    match &answer {
-        Ok(completion) => {
-            span.used(completion.usage);
-            span.set("gen_ai.response.finish_reasons", trace::list_of(finish_reason(completion)));
-            open.end(AuditOutcome::Done, &described(completion), facts(completion));
-        }
-        Err(error) => open.end(AuditOutcome::Failed, &error.to_string(), json!({})),
-    }
+    asked.answered(answer.as_ref());
     answer
+}
+
+/// A request under way; stopped when it is dropped before its end.
+pub struct Asked {
+    event: OpenEvent,
+    span: Arc<Span>,
+}
+
+impl Asked {
+    /// A model is asked, or another analyst takes a turn like one.
+    pub fn begin(name: &str, request: &Request, recorder: &Recorder) -> Self {
+        let attributes = vec![
+            KeyValue::new("gen_ai.operation.name", "chat"),
+            trace::provider(),
+            KeyValue::new("gen_ai.request.model", name.to_owned()),
+        ];
+        let span = Arc::new(Span::begin(format!("chat {name}"), SpanKind::Client, attributes));
+        let event = recorder.event(AuditAction::ModelCall).on("model", name);
+        let event = event.data(json!({ "request": request_hash(request) }));
+        let (ended, name) = (Arc::clone(&span), name.to_owned());
+        let event = recorder.open(event, move |outcome, took| {
+            ended.end(outcome);
+            metrics().model_request(&name, outcome.into(), took);
+        });
+        Self { event, span }
+    }
+
+    /// It answered, or why it did not.
+    pub fn answered(self, answer: Result<&Completion, &ModelError>) {
+        match answer {
+            Ok(completion) => {
+                self.span.used(completion.usage);
+                let reason = trace::list_of(finish_reason(completion));
+                self.span.set("gen_ai.response.finish_reasons", reason);
+                self.event.end(AuditOutcome::Done, &described(completion), facts(completion));
+            }
+            Err(error) => self.event.end(AuditOutcome::Failed, &error.to_string(), json!({})),
+        }
+    }
 }
 
 fn finish_reason(completion: &Completion) -> &'static str {

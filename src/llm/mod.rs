@@ -1,5 +1,4 @@
-//! Models: one trait with two implementers, any OpenAI-compatible endpoint and the built-in `rules` analyst; beside them
-//! the endpoint's embeddings.
+//! Models: what any OpenAI-compatible endpoint completes; beside it the endpoint's embeddings.
 //! Prompts are left to the use cases; retries and wire tolerance are dealt with here.
 
 mod as_text;
@@ -11,18 +10,15 @@ mod learned;
 mod meter;
 mod openai;
 mod order;
-mod rules;
-mod seen;
 mod stream;
 mod wire;
 pub(crate) mod written;
 
-pub use ask::{ask, request_hash};
+pub use ask::{Asked, ask, request_hash};
 pub(crate) use count::{message_tokens, tool_tokens};
 pub use embeddings::EmbeddingClient;
 pub use learned::{Experience, Learned};
 pub use openai::{OpenAi, Probed};
-pub use rules::Rules;
 
 use crate::budget::Account;
 use crate::domain::{Message, ToolCall, ToolSpec, Usage};
@@ -134,7 +130,7 @@ pub type Listener<'a> = dyn Fn(Heard<'_>) + Send + Sync + 'a;
 /// Something that completes a conversation.
 #[async_trait]
 pub trait Model: Send + Sync {
-    /// Name for records: the provider's model name, or `rules`.
+    /// Name for records: the provider's model name.
     fn name(&self) -> &str;
 
     /// Completes the history. Retries by itself what is worth retrying.

@@ -164,7 +164,7 @@ mod tests {
         }
         assembly.take(&json!({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})).unwrap();
         let calls = assembly.finish(Usage::default()).unwrap().tool_calls;
-        assert!(calls.iter().all(|call| !call.id.is_empty()));
+        assert!(!calls.is_empty() && calls.iter().all(|call| !call.id.is_empty()));
         let ids: std::collections::BTreeSet<_> = calls.iter().map(|call| &call.id).collect();
         assert_eq!(ids.len(), calls.len(), "ids are unique");
         calls.into_iter().map(|call| (call.name, call.arguments)).collect()

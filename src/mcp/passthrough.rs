@@ -222,7 +222,11 @@ mod unit {
             held.len()
         );
         sessions.close("other");
-        assert!(held.iter().all(|(own, _)| own.stop.is_cancelled()) && !alice.stop.is_cancelled());
+        assert!(
+            !held.is_empty()
+                && held.iter().all(|(own, _)| own.stop.is_cancelled())
+                && !alice.stop.is_cancelled()
+        );
     }
 
     #[tokio::test(start_paused = true)]

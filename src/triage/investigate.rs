@@ -1,11 +1,12 @@
-//! Investigate: brief the agent, let it work, check every claim; the built-in analyst finishes when the model does not.
+//! Investigate: brief the agent, let it work, check every claim; the rules analyst finishes when the model does not.
 
 use super::brief::{self, Material};
 use super::collect::Collected;
 use super::lease::Held;
 use super::prepare;
+use super::rules::Rules;
 use super::step_error::{Halt, unless_stopped};
-use crate::agent::{Agent, Outcome, Workspace, tools_that_fit};
+use crate::agent::{Agent, Outcome, Tool, Workspace, tools_that_fit};
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::budget::Account;
@@ -19,6 +20,7 @@ use crate::domain::{
     AuditAction, AuditEvent, Budget, Diagnosis, Evidence, Failure, Incident, Report, Run, StepName,
     StopReason, hash,
 };
+use crate::evidence::rules;
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown::{self, Place};
 use crate::evidence::verify::{Checked, Sources, verify_within};
@@ -27,6 +29,7 @@ use crate::llm::Model;
 use crate::mcp::ToolCaller;
 use crate::metrics::metrics;
 use crate::tools::{Briefed, SUBMIT_DIAGNOSIS, SubmitDiagnosis, checked, diagnosis, permitted};
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -185,7 +188,7 @@ impl Work<'_> {
     async fn model(&self, model: &Arc<dyn Model>, cancel: &CancellationToken) -> Result<Attempt, Halt> {
         let mut budget = self.app.config.agent;
         loop {
-            let attempt = self.run(model, Some(&self.account), budget, cancel).await?;
+            let attempt = self.run(model, budget, cancel).await?;
             let too_long = attempt.outcome.stop == StopReason::ContextTooLong && attempt.outcome.turns == 0;
             let smaller = budget.context_tokens / 2;
             if !too_long || smaller < SMALLEST_CONTEXT {
@@ -200,17 +203,23 @@ impl Work<'_> {
         }
     }
 
-    /// What the built-in analyst concludes.
+    /// What the rules analyst concludes. A brief is made for the record alone: with it a model can be tried on the same evidence.
     async fn rules(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Made), Halt> {
-        let rules = &self.app.rules;
         // A model's context is not its own.
         let budget = Budget { context_tokens: Budget::default().context_tokens, ..self.app.config.agent };
-        let Attempt { outcome, mut made, runbooks } = self.run(rules, None, budget, cancel).await?;
-        if outcome.stop == StopReason::Cancelled {
-            return Err(Halt::Stopping);
-        }
+        let Briefing { recording, runbooks, .. } = self.briefing(budget, cancel).await?;
+        let (begun, mark) = ((clock::now(), Instant::now()), self.recorder.mark());
+        let rules = Rules {
+            workspace: self.workspace,
+            budget: recording.budget,
+            brief: &recording.messages,
+            tools: &recording.tools,
+            recorder: self.recorder,
+        };
+        let outcome = unless_stopped(cancel, rules.run(self.app.knowledge.signatures(), cancel)).await?;
+        let mut made = self.made(rules::NAME, &outcome, (begun, mark), recording);
         // Its words are the runbooks', which people wrote: it invents no names.
-        let checked = self.checked(outcome.finish, (rules.name(), None), &mut made.run).await?;
+        let checked = self.checked(outcome.finish, (rules::NAME, None), &mut made.run).await?;
         let mut found = checked.and_then(|checked| checked.held).ok_or_else(|| {
             Halt::Failed("neither the model nor the rules analyst came to a conclusion".into())
         })?;
@@ -255,14 +264,8 @@ impl Work<'_> {
         Ok(Some(checked))
     }
 
-    /// One analyst at work, with the brief and the tools that its context has room for.
-    async fn run(
-        &self,
-        model: &Arc<dyn Model>,
-        account: Option<&Arc<Account>>,
-        mut budget: Budget,
-        cancel: &CancellationToken,
-    ) -> Result<Attempt, Halt> {
+    /// The brief and the tools that an analyst's context has room for.
+    async fn briefing(&self, mut budget: Budget, cancel: &CancellationToken) -> Result<Briefing, Halt> {
         let Self { app, workspace, material, .. } = self;
         let context = budget.context_tokens;
         budget.result_tokens = budget.result_tokens.min(context / 8);
@@ -276,39 +279,69 @@ impl Work<'_> {
         let room = (context / 4 * 3).saturating_sub(tokens + SubmitDiagnosis::tokens());
         let (brief, runbooks) =
             unless_stopped(cancel, material.brief(app, workspace, room.max(context / 4))).await?;
-        let briefed = (!Arc::ptr_eq(model, &app.rules))
-            .then(|| brief::briefed(self.failure, &brief, app.knowledge.signatures()));
-        tools.insert(0, Arc::new(SubmitDiagnosis::new(Arc::clone(workspace), briefed)));
+        let briefed = brief::briefed(self.failure, &brief, app.knowledge.signatures());
+        tools.insert(0, Arc::new(SubmitDiagnosis::new(Arc::clone(workspace), Some(briefed))));
         let recording = Recording {
-            messages: brief.clone(),
+            messages: brief,
             tools: tools.iter().map(|tool| tool.spec().clone()).collect(),
             fence: workspace.fence().mark().to_owned(),
             prompts: brief::prompts_hash(app),
             budget,
             diagnosis: None,
         };
+        Ok(Briefing { recording, tools, runbooks })
+    }
+
+    /// A model at work.
+    async fn run(
+        &self,
+        model: &Arc<dyn Model>,
+        budget: Budget,
+        cancel: &CancellationToken,
+    ) -> Result<Attempt, Halt> {
+        let Briefing { recording, tools, runbooks } = self.briefing(budget, cancel).await?;
         let agent = Agent {
             name: "triage".to_owned(),
             model: Arc::clone(model),
             tools,
             finishing_tool: Some(SUBMIT_DIAGNOSIS),
-            budget,
-            workspace: Arc::clone(workspace),
+            budget: recording.budget,
+            workspace: Arc::clone(self.workspace),
             watcher: None,
             review: None,
-            account: account.cloned(),
+            account: Some(Arc::clone(&self.account)),
             recorder: self.recorder.clone(),
         };
-        let (started_at, started, mark) = (clock::now(), Instant::now(), self.recorder.mark());
-        let outcome = agent.run(brief, cancel).await;
-        let run = app.record(model, &outcome, started_at, started);
+        let (begun, mark) = ((clock::now(), Instant::now()), self.recorder.mark());
+        let outcome = agent.run(recording.messages.clone(), cancel).await;
+        let made = self.made(model.name(), &outcome, (begun, mark), recording);
+        Ok(Attempt { outcome, made, runbooks })
+    }
+
+    /// A run that ended, on record.
+    fn made(
+        &self,
+        analyst: &str,
+        outcome: &Outcome,
+        ((started_at, started), mark): ((DateTime<Utc>, Instant), usize),
+        recording: Recording,
+    ) -> Made {
+        let run = self.app.record(analyst, outcome, started_at, started);
         metrics().run(&run);
         self.recorder.ran(mark, &run, ("report", &self.report.to_string()));
-        Ok(Attempt { outcome, made: Made { run, recording }, runbooks })
+        Made { run, recording }
     }
 }
 
-/// An analyst's work.
+/// What an analyst begins with.
+struct Briefing {
+    recording: Recording,
+    tools: Vec<Arc<dyn Tool>>,
+    /// Paths of the runbooks in the brief.
+    runbooks: Vec<String>,
+}
+
+/// A model's work.
 struct Attempt {
     outcome: Outcome,
     made: Made,

@@ -3,6 +3,7 @@
 
 use super::brief;
 use super::investigate::defuse;
+use super::rules::Rules;
 use crate::agent::{Agent, Tool, ToolAnswer, Workspace};
 use crate::app::App;
 use crate::audit::Recorder;
@@ -15,9 +16,11 @@ use crate::domain::{
     Actor, Diagnosis, Evidence, Message, Reader, Run, StopReason, ToolSpec, Usage, hash, sorted,
 };
 use crate::evidence::redact::Redactor;
-use crate::evidence::template;
+use crate::evidence::{rules, template};
 use crate::llm::{self, Choice, Model, Request};
-use crate::tools::{ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SubmitDiagnosis, checked, diagnosis};
+use crate::tools::{
+    Briefed, ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SubmitDiagnosis, checked, diagnosis,
+};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use serde::Serialize;
@@ -37,10 +40,27 @@ const NOT_RECORDED: &str = "Not recorded: this investigation is run again from w
 
 /// What a replay is done with.
 pub struct Replay {
-    /// Who thinks now.
-    pub model: Arc<dyn Model>,
+    /// Who concludes now.
+    pub analyst: Analyst,
     /// The instructions of today instead of those of then.
     pub current_prompt: bool,
+}
+
+/// Who concludes.
+pub enum Analyst {
+    /// A model.
+    Model(Arc<dyn Model>),
+    /// The rules analyst, from the signatures of today.
+    Rules,
+}
+
+impl Analyst {
+    fn name(&self) -> &str {
+        match self {
+            Self::Model(model) => model.name(),
+            Self::Rules => rules::NAME,
+        }
+    }
 }
 
 /// What one of the two runs came to.
@@ -188,42 +208,26 @@ async fn again(
     }
     let reported = reports::get(&app.pool, recorded.report).await?;
     let failure = &reported.context("the report is gone")?.failure;
-    let briefed = (!Arc::ptr_eq(&replay.model, &app.rules))
-        .then(|| brief::briefed(failure, &messages, app.knowledge.signatures()));
     let answers = Arc::new(Answers::of(recorded));
-    let submit = SubmitDiagnosis::new(Arc::clone(workspace), briefed.clone());
-    let own: Vec<Arc<dyn Tool>> = vec![
-        Arc::new(ReadEvidence::new(Arc::clone(workspace))),
-        Arc::new(SearchEvidence::new(Arc::clone(workspace))),
-        Arc::new(submit),
-    ];
-    let tool = |spec: &ToolSpec| -> Arc<dyn Tool> {
-        own.iter().find(|tool| tool.spec().name == spec.name).map_or_else(
-            || {
-                let (spec, answers, workspace) = (spec.clone(), Arc::clone(&answers), Arc::clone(workspace));
-                Arc::new(FromRecord { spec, answers, workspace }) as Arc<dyn Tool>
-            },
-            Arc::clone,
-        )
-    };
-    let agent = Agent {
-        name: "triage".to_owned(),
-        model: Arc::clone(&replay.model),
-        tools: recorded.recording.tools.iter().map(tool).collect(),
-        finishing_tool: Some(SUBMIT_DIAGNOSIS),
-        budget: recorded.recording.budget,
-        workspace: Arc::clone(workspace),
-        watcher: None,
-        review: None,
-        account: None,
-        // What it does is compared, and put on no record.
-        recorder: Recorder::new(Actor::service("")),
-    };
     let (started_at, started) = (clock::now(), Instant::now());
-    let outcome = agent.run(messages, cancel).await;
-    anyhow::ensure!(outcome.stop != StopReason::Cancelled, "interrupted");
-    let run = app.record(&replay.model, &outcome, started_at, started);
-    let mut found = diagnosis(outcome.finish, replay.model.name(), workspace).await?;
+    // What it does is compared, and put on no record.
+    let recorder = Recorder::new(Actor::service(""));
+    let (outcome, briefed) = match &replay.analyst {
+        Analyst::Rules => {
+            let (budget, tools) = (recorded.recording.budget, &recorded.recording.tools);
+            let rules = Rules { workspace, budget, brief: &messages, tools, recorder: &recorder };
+            (rules.run(app.knowledge.signatures(), cancel).await?, None)
+        }
+        Analyst::Model(model) => {
+            let briefed = brief::briefed(failure, &messages, app.knowledge.signatures());
+            let agent = agent(recorded, (model, &briefed), (workspace, &recorder), &answers);
+            (agent.run(messages, cancel).await, Some(briefed))
+        }
+    };
+    anyhow::ensure!(outcome.stop != StopReason::Cancelled && !cancel.is_cancelled(), "interrupted");
+    let analyst = replay.analyst.name();
+    let run = app.record(analyst, &outcome, started_at, started);
+    let mut found = diagnosis(outcome.finish, analyst, workspace).await?;
     if let Some(concluded) = found.take() {
         found = checked(concluded, workspace, briefed).await?.held;
         if let Some(concluded) = &mut found {
@@ -232,6 +236,42 @@ async fn again(
     }
     let not_recorded = answers.missed.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(Again { run, diagnosis: found, not_recorded })
+}
+
+/// A model with the tools that it was offered then.
+fn agent(
+    recorded: &Recorded,
+    (model, briefed): (&Arc<dyn Model>, &Briefed),
+    (workspace, recorder): (&Arc<Workspace>, &Recorder),
+    answers: &Arc<Answers>,
+) -> Agent {
+    let submit = SubmitDiagnosis::new(Arc::clone(workspace), Some(briefed.clone()));
+    let own: Vec<Arc<dyn Tool>> = vec![
+        Arc::new(ReadEvidence::new(Arc::clone(workspace))),
+        Arc::new(SearchEvidence::new(Arc::clone(workspace))),
+        Arc::new(submit),
+    ];
+    let tool = |spec: &ToolSpec| -> Arc<dyn Tool> {
+        own.iter().find(|tool| tool.spec().name == spec.name).map_or_else(
+            || {
+                let (spec, answers, workspace) = (spec.clone(), Arc::clone(answers), Arc::clone(workspace));
+                Arc::new(FromRecord { spec, answers, workspace }) as Arc<dyn Tool>
+            },
+            Arc::clone,
+        )
+    };
+    Agent {
+        name: "triage".to_owned(),
+        model: Arc::clone(model),
+        tools: recorded.recording.tools.iter().map(tool).collect(),
+        finishing_tool: Some(SUBMIT_DIAGNOSIS),
+        budget: recorded.recording.budget,
+        workspace: Arc::clone(workspace),
+        watcher: None,
+        review: None,
+        account: None,
+        recorder: recorder.clone(),
+    }
 }
 
 /// What tools told then, by their name and arguments.
@@ -328,15 +368,16 @@ fn same(one: Option<&Diagnosis>, other: Option<&Diagnosis>, pieces: &[Evidence])
     one.class == other.class && meet
 }
 
-/// The model of that name: `rules`, or the configured endpoint asked for it. Without a name the one that was recorded.
+/// The analyst of that name: `rules`, or the configured endpoint asked for such a model.
 ///
 /// # Errors
 /// A model is asked for, and no endpoint is configured.
-pub fn analyst(app: &App, name: &str) -> anyhow::Result<Arc<dyn Model>> {
-    if name == app.rules.name() {
-        return Ok(Arc::clone(&app.rules));
+pub fn analyst(app: &App, name: &str) -> anyhow::Result<Analyst> {
+    if name == rules::NAME {
+        return Ok(Analyst::Rules);
     }
-    app.model_named(name).with_context(|| {
+    let model = app.model_named(name).with_context(|| {
         format!("no model endpoint is configured to ask `{name}`: set `model.url` and `model.name`, or replay with `--model rules`")
-    })
+    })?;
+    Ok(Analyst::Model(model))
 }

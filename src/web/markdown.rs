@@ -99,6 +99,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod unit {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn nothing_runs() {
@@ -107,16 +108,11 @@ mod unit {
             <svg/onload=alert(1)> [d](/mcp-servers) [e](//evil.example)";
         let links = Links::new(&["forge.example".to_owned()], None);
         let shown = html(hostile, &[], &links);
-        let document = shown.to_lowercase();
-        for inert in ["<script", "<img", "<svg", "javascript:alert(1)\"", "href=\"/", "src="] {
-            assert!(!document.contains(&format!("{inert}\"")) || inert == "src=", "{shown}");
-        }
-        assert!(
-            !document.contains("<script") && !document.contains("<img") && !document.contains("<svg"),
-            "{shown}"
-        );
-        assert!(!document.contains("href=\"/") && !document.contains("href=\"javascript"), "{shown}");
-        assert!(!document.contains("hx-get=\"") && !document.contains("<a "), "{shown}");
+        // Whole tags, so that none has an attribute.
+        let tags: BTreeSet<&str> =
+            shown.split('<').skip(1).map(|tag| tag.split('>').next().unwrap_or(tag)).collect();
+        assert_eq!(tags, BTreeSet::from(["/p", "p"]), "{shown}");
+        assert!(shown.contains("script") && shown.contains("javascript:"), "shown as text: {shown}");
         let linked = html("see <https://forge.example/7>", &[], &links);
         assert!(linked.contains("<a href=\"https://forge.example/7\""), "{linked}");
         let foreign =

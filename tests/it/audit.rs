@@ -2,7 +2,7 @@
 
 use crate::support::fake_mcp::{Behaviour, FakeMcp};
 use crate::support::fake_model::{FakeModel, Reply, Style};
-use crate::support::{Answer, Setup, TestApp, eventually};
+use crate::support::{Answer, Setup, TestApp, eventually, every};
 use regreen::domain::{Actor, AuditAction, AuditEvent};
 use serde_json::{Value, json};
 use std::process::{Command, Output, Stdio};
@@ -75,7 +75,7 @@ async fn a_report_is_on_record_from_its_request_to_its_issue() {
     let mine = rows(&app, &format!("&run={}", run["run"].as_str().unwrap())).await;
     let asked = of(&mine, "model.call");
     assert_eq!(asked.len(), model.requests().len());
-    assert!(asked.iter().all(|row| row["object"] == "fake" && row["trace"] == report.as_str()));
+    assert!(every(&asked, |row| row["object"] == "fake" && row["trace"] == report.as_str()));
     assert!(asked.iter().all(|row| is_hash(&row["data"]["request"]) && is_hash(&row["data"]["response"])));
     assert!(asked.iter().all(|row| row["data"]["output_tokens"].as_i64() > Some(0)));
     assert_ne!(asked[0]["data"]["request"], asked[1]["data"]["request"]);

@@ -4,7 +4,7 @@ use super::access::key;
 use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::pipelines::{Place, Ran, ended, shells};
 use crate::support::replica::Replica;
-use crate::support::{Setup, TestApp, eventually, real_servers};
+use crate::support::{Setup, TestApp, eventually, every, real_servers};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
@@ -412,7 +412,7 @@ async fn what_a_proxy_or_a_full_service_says_is_waited_out() {
         let place = Place::with(&shell);
         let ran = report(&place, &url, &[("REGREEN_RESULT_FILE", "issue")]).await;
         assert_eq!(place.read("issue"), "https://git.example/issues/7", "{}", ran.said);
-        assert!(ran.said.lines().all(|line| line.starts_with("regreen: ")), "{}", ran.said);
+        assert!(every(ran.said.lines(), |line| line.starts_with("regreen: ")), "{}", ran.said);
         assert!(!ran.said.contains('\u{1b}') && ran.said.contains("\"y\"\\"), "{}", ran.said);
         let keys: Vec<_> =
             seen.lock().unwrap().iter().map(|headers| headers["idempotency-key"].clone()).collect();

@@ -3,7 +3,7 @@
 use super::access::key;
 use super::examples_shape::{document, documents, example};
 use crate::support::pipelines::{Place, Ran, cluster, shells};
-use crate::support::{Setup, TestApp};
+use crate::support::{Setup, TestApp, every};
 use regreen::demo::samples::sample;
 use regreen::domain::Role;
 use serde_json::{Value, json};
@@ -435,7 +435,7 @@ fn steps(text: &str) -> Vec<String> {
     let bodies =
         pattern.captures_iter(text).map(|found| found.get(1).or(found.get(2)).unwrap().as_str().to_owned());
     let bodies: Vec<String> = bodies.collect();
-    assert!(bodies.iter().all(|body| !body.contains('\\')), "Groovy reads backslashes itself");
+    assert!(every(&bodies, |body| !body.contains('\\')), "Groovy reads backslashes itself");
     bodies
 }
 

@@ -1,5 +1,6 @@
 //! The examples as the programs that read them want them: fields that Tekton knows, variables that are declared, one script.
 
+use crate::support::every;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -371,7 +372,7 @@ fn the_tekton_task_has_fields_that_tekton_knows_and_uses_what_it_declares() {
     known.extend(["context.taskRun.namespace".to_owned(), "params.tasks[*]".to_owned()]);
     let used: Vec<String> =
         step.env.iter().map(|set| &set.value).chain(&step.args).flat_map(|text| variables(text)).collect();
-    assert!(used.iter().all(|name| known.contains(name)), "{used:?}");
+    assert!(every(&used, |name| known.contains(name)), "{used:?}");
     for param in task.params.iter().filter(|param| param.name != "tasks") {
         assert!(used.contains(&format!("params.{}", param.name)), "{} is not used", param.name);
     }
@@ -490,7 +491,7 @@ fn the_tekton_pipeline_gives_the_task_what_it_wants() {
         );
         assert!(param.description.is_some());
     }
-    assert!(given.keys().all(|name| task.params.iter().any(|param| param.name == *name)));
+    assert!(every(given.keys(), |name| task.params.iter().any(|param| param.name == *name)));
     let statuses: Vec<String> =
         pipeline.tasks.iter().map(|task| format!("{0}=$(tasks.{0}.status)", task.name)).collect();
     assert_eq!(given["tasks"], &serde_json::json!(statuses), "each task of the pipeline");
@@ -500,7 +501,7 @@ fn the_tekton_pipeline_gives_the_task_what_it_wants() {
         ("$(tasks.status)", "in", &["Failed".to_owned()][..])
     );
     for task in &pipeline.tasks {
-        assert!(task.task_spec.as_ref().unwrap().steps.iter().all(|step| step.image.contains(':')));
+        assert!(every(&task.task_spec.as_ref().unwrap().steps, |step| step.image.contains(':')));
         assert!(task.run_after.iter().all(|name| pipeline.tasks.iter().any(|other| other.name == *name)));
     }
     assert_eq!(run.pipeline_ref.name, document("tekton/pipeline.yaml", "Pipeline")["metadata"]["name"]);
@@ -509,7 +510,7 @@ fn the_tekton_pipeline_gives_the_task_what_it_wants() {
         names(&run.params),
         pipeline.params.iter().map(|param| param.name.clone()).collect::<Vec<_>>()
     );
-    assert!(pipeline.params.iter().all(|param| param.description.is_some()));
+    assert!(every(&pipeline.params, |param| param.description.is_some()));
     assert!(is_hash(&run.params.iter().find(|param| param.name == "commit").unwrap().value));
     let [own] = &run.task_run_specs[..] else { panic!("one task of its own") };
     assert_eq!(

@@ -3,7 +3,7 @@
 
 use crate::support::fake_mcp::{Behaviour, FakeMcp};
 use crate::support::fake_model::{FakeModel, Reply};
-use crate::support::{Answer, Setup, TestApp, eventually};
+use crate::support::{Answer, Setup, TestApp, eventually, every};
 use regreen::auth::{NewKey, make_key};
 use regreen::domain::Role;
 use reqwest::Method;
@@ -159,7 +159,7 @@ async fn nobody_approves_their_own_call_where_four_eyes_are_wanted() {
     let refused =
         call(app, Some(&ada), Method::GET, "/api/audit?action=approval.approve", &Value::Null).await;
     let refused = refused.body["entries"].as_array().unwrap().clone();
-    assert!(refused.iter().all(|row| row["outcome"] == "refused"), "{refused:?}");
+    assert!(every(&refused, |row| row["outcome"] == "refused"), "{refused:?}");
     assert!(refused.iter().any(|row| row["actor"] == "key:alice"), "{refused:?}");
     others_approve(&house, (&alice, &bob), &ada).await;
     house.app.stop().await;

@@ -150,7 +150,7 @@ async fn a_database_that_is_away_is_a_503() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_without_its_fields_is_refused_in_words() {
     let app = Setup::bare().await.start().await;
-    let rules = regreen::api::access().into_iter();
+    let rules = regreen::server::access().into_iter();
     let routes = rules.filter(|rule| rule.method == "POST" && !rule.path.contains('{'));
     let paths: Vec<String> = routes.map(|rule| rule.path).collect();
     assert!(paths.iter().any(|path| path == "/keys") && paths.len() > 10, "{paths:?}");

@@ -1,6 +1,6 @@
 //! The local model: a real sentence-transformers folder, run in this process.
 
-use crate::support::Setup;
+use crate::support::{Setup, every};
 use regreen::knowledge::embed::{Embedder as _, Local};
 use std::path::Path;
 
@@ -21,9 +21,7 @@ async fn meaning_lies_nearer_than_words() {
     ];
     let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
     let vectors = model.passages(&texts).await.unwrap();
-    assert!(
-        vectors.iter().all(|vector| vector.len() == 384 && (likeness(vector, vector) - 1.0).abs() < 1e-4)
-    );
+    assert!(every(&vectors, |vector| vector.len() == 384 && (likeness(vector, vector) - 1.0).abs() < 1e-4));
     assert!(likeness(&vectors[0], &vectors[1]) > likeness(&vectors[0], &vectors[2]) + 0.2);
     // A batch pads its shorter texts; that changes nothing.
     let alone = model.queries(&texts[1..2]).await.unwrap();

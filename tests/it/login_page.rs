@@ -5,7 +5,7 @@ use super::pages::is_sound;
 use crate::support::browser::{Browser, Scheme, Screen};
 use crate::support::fake_model::FakeModel;
 use crate::support::issuer::Issuer;
-use crate::support::{Setup, TestApp};
+use crate::support::{Setup, TestApp, every};
 use regreen::domain::Role;
 
 async fn guarded() -> TestApp {
@@ -26,7 +26,7 @@ async fn people_log_in_see_what_their_role_may_and_log_out() {
     page.fill("#key", "rgn_wrong\n").await;
     page.wait_for("p.notice.bad").await;
     let refused = page.console_errors().await;
-    assert!(refused.iter().all(|error| error.contains("401")), "{refused:?}");
+    assert!(every(&refused, |error| error.contains("401")), "{refused:?}");
     page.screen(Screen::Phone).await;
     page.scheme(Scheme::Dark).await;
     page.screenshot("login-refused-phone-dark").await;

@@ -1,7 +1,7 @@
 //! The MCP client against servers that misbehave.
 
 use crate::support::fake_mcp::{Behaviour, FakeMcp};
-use crate::support::{PATIENCE, Setup, TestApp, eventually};
+use crate::support::{PATIENCE, Setup, TestApp, eventually, every};
 use regreen::domain::Access;
 use regreen::mcp::CallError;
 use serde_json::json;
@@ -50,7 +50,7 @@ async fn a_lost_session_is_rebuilt_and_only_reading_calls_are_repeated() {
     let refused = call(&app, "change").await;
     assert!(matches!(refused, Err(CallError::NotConnected { .. })), "{refused:?}");
     assert!(
-        server.seen("tools/call").iter().all(|message| message["params"]["name"] != "change"),
+        every(server.seen("tools/call"), |message| message["params"]["name"] != "change"),
         "never repeated"
     );
     eventually("it is connected again", async || call(&app, "change").await.ok()).await;

@@ -1,6 +1,6 @@
 //! People merge and split incidents, and the next report is placed as they taught.
 
-use crate::support::{Answer, Setup, TestApp, eventually};
+use crate::support::{Answer, Setup, TestApp, eventually, every};
 use regreen::domain::Caller;
 use regreen::triage::{self, MergeError};
 use reqwest::Method;
@@ -50,7 +50,7 @@ async fn listed(app: &TestApp) -> Vec<(String, u64)> {
 async fn done(app: &TestApp) {
     eventually("all reports are over", async || {
         let reports = app.get("/api/reports?limit=200").await.body["reports"].clone();
-        reports.as_array().unwrap().iter().all(|report| report["status"] == "done").then_some(())
+        every(reports.as_array().unwrap(), |report| report["status"] == "done").then_some(())
     })
     .await;
 }
@@ -80,7 +80,7 @@ async fn merged_incidents_are_one_and_the_next_report_of_either_is_counted_there
     assert_eq!((hits.len(), &hits[0]["incident_id"]), (1, &json!(alpha)), "{hits:?}");
     let title = gone["title"].as_str().unwrap();
     let hits = app.search(title, "&kind=incident").await;
-    assert!(hits.iter().all(|hit| hit["incident_id"] == json!(alpha)), "{hits:?}");
+    assert!(every(&hits, |hit| hit["incident_id"] == json!(alpha)), "{hits:?}");
     for (pod, log) in [("two-pod", BETA), ("one-pod", ALPHA)] {
         assert_eq!(report(&app, pod, log).await, alpha);
     }

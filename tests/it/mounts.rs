@@ -132,3 +132,20 @@ async fn a_program_goes_on_with_a_newer_schema_until_that_takes_something_away()
     let error = start(config, Roles::Both, Shutdown::new()).await.map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("20991231000001") && error.contains("restore the backup"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mounted_brief_that_shows_nothing_leaves_the_rules_analyst_its_evidence() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("triage-brief.md"), "Conclude.\n").unwrap();
+    let setup = Setup::whole().await.set("REGREEN_PROMPTS", folder.path().to_str().unwrap());
+    let app = setup.start().await;
+    let answer = app.report("compile-error").await;
+    let id = answer.body["report_id"].as_str().unwrap();
+    let report = app.get(&format!("/api/reports/{id}")).await.body;
+    let run = &report["runs"][0];
+    let steps: Vec<&str> =
+        run["tool_calls"].as_array().unwrap().iter().map(|call| call["name"].as_str().unwrap()).collect();
+    assert_eq!((&run["analyst"], &steps[..]), (&json!("rules"), &["read_evidence", "submit_diagnosis"][..]));
+    assert!(app.issues()[0]["title"].as_str().unwrap().contains("E0308"), "{:?}", app.issues());
+    app.stop().await;
+}

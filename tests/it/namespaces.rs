@@ -5,10 +5,10 @@ use super::injection::{Injection, corpus, everything};
 use crate::support::fake_mcp::FakeMcp;
 use crate::support::lab_cluster::{self, LabPod, private};
 use crate::support::obedient_model::{ObedientModel, Reads};
-use crate::support::{Answer, Setup, TestApp, eventually, real_servers};
-use regreen::api::access;
+use crate::support::{Answer, Setup, TestApp, eventually, every, real_servers};
 use regreen::demo::samples::sample;
 use regreen::domain::Role;
+use regreen::server::access;
 use serde_json::{Value, json};
 
 const POD: &str = "web-build-pod";
@@ -154,9 +154,7 @@ async fn a_policy_that_allows_everything_by_wildcards_lets_nobody_out_of_the_nam
     let setup = Setup::bare().await.file(&cluster.table("openshift", ""));
     let app = start(setup.set("REGREEN_POLICY_FILE", policy.to_str().unwrap()), &model).await;
     attack(&app, &model, &private("team-a"), ("team-a", "payroll-0")).await;
-    assert!(
-        cluster.seen("tools/call").iter().all(|call| call["params"]["arguments"]["namespace"] == "team-b")
-    );
+    assert!(every(cluster.seen("tools/call"), |call| call["params"]["arguments"]["namespace"] == "team-b"));
     app.stop().await;
 }
 

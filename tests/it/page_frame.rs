@@ -3,7 +3,7 @@
 
 use super::pages::is_sound;
 use crate::support::browser::{Browser, Page, Scheme, Screen};
-use crate::support::{Setup, TestApp};
+use crate::support::{Setup, TestApp, every};
 
 /// Soundness at both widths and in both schemes; ends on a desktop in the light.
 pub async fn is_sound_everywhere(page: &Page, name: &str) {
@@ -200,7 +200,7 @@ async fn the_record_is_searched_by_who_what_to_what_how_and_when() {
     assert!(of_report.len() > 1 && of_report.len() < all.len(), "{of_report:?}");
     assert_eq!(page.eval_on("#about", "element.value").await, report);
     let refused = narrowed("outcome=refused").await;
-    assert!(refused.iter().all(|row| row.contains("refused")), "{refused:?}");
+    assert!(every(&refused, |row| row.contains("refused")), "{refused:?}");
     assert!(narrowed("until=2020-01-01").await.is_empty() && page.text("main").await.contains("that fits"));
     assert_eq!(narrowed("since=2020-01-01").await.len(), all.len());
     page.click("//a[normalize-space()='Show all']").await;

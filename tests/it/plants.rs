@@ -6,7 +6,7 @@ use crate::support::collector::Collector;
 use crate::support::fake_mcp::{Behaviour, FakeMcp};
 use crate::support::fake_model::{FakeModel, Reply, Style};
 use crate::support::replica::{Replica, http};
-use crate::support::{Answer, Setup, TestApp, eventually, pool};
+use crate::support::{Answer, Setup, TestApp, eventually, every, pool};
 use aho_corasick::AhoCorasick;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use regreen::api::Rule;
@@ -118,7 +118,7 @@ impl Field {
         eventually("the reports end", async || {
             let reports = self.get("/api/reports?limit=200").await["reports"].clone();
             let ended = |report: &Value| report["status"] == "done" || report["status"] == "failed";
-            reports.as_array().unwrap().iter().all(ended).then_some(())
+            every(reports.as_array().unwrap(), ended).then_some(())
         })
         .await;
     }
@@ -499,7 +499,7 @@ async fn administer(field: &mut Field) {
 async fn ask_everywhere(field: &mut Field) {
     let names = "q text namespace actor action about object agent model caller kind status";
     let client = http();
-    for Rule { path, method, .. } in regreen::api::access() {
+    for Rule { path, method, .. } in regreen::server::access() {
         let place = format!("{method} {path}");
         let mut secret = |of: &str| format!("glpat-{}", field.plants.word(&format!("{place} {of}")));
         let parts =
@@ -572,7 +572,7 @@ async fn connected(replica: &Replica) {
     eventually("every server is connected", async || {
         let servers = replica.get("/api/mcp-servers").await?.body;
         let connected = |server: &Value| server["tools"].as_u64() > Some(0);
-        servers["servers"].as_array()?.iter().all(connected).then_some(())
+        every(servers["servers"].as_array()?, connected).then_some(())
     })
     .await;
 }

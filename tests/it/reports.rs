@@ -1,7 +1,7 @@
 //! A report's way, from the request to the issue.
 
 use crate::support::fake_model::FakeModel;
-use crate::support::{Setup, eventually};
+use crate::support::{Setup, eventually, every};
 use regreen::demo::samples::samples;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ async fn a_model_investigates_and_its_claims_are_checked() {
     let answer = app.report("compile-error").await;
     assert_eq!(answer.status, 200, "{:?}", answer.body);
     assert_eq!(model.refusals(), Vec::<String>::new());
-    assert!(model.keys().iter().all(|key| key == "Bearer key-1"));
+    assert!(every(model.keys(), |key| key == "Bearer key-1"));
     let report = app.get(&format!("/api/reports/{}", answer.body["report_id"].as_str().unwrap())).await.body;
     assert_eq!(report["runs"][0]["analyst"], "fake");
     assert_eq!(report["runs"][0]["stop_reason"], "submitted");

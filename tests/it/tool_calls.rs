@@ -1,7 +1,7 @@
 //! Models that cannot call tools, and contexts that hold little: how they are asked, and that they are asked so for good.
 
 use crate::support::fake_model::{FakeModel, Reply};
-use crate::support::{Setup, TestApp};
+use crate::support::{Setup, TestApp, every};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ async fn a_model_without_tools_is_asked_by_a_schema_from_then_on() {
     let result = asked[3]["content"].as_str().unwrap();
     assert!(asked[3]["role"] == "user" && result.starts_with("Result of `search_evidence`:"), "{result}");
     let calls = run["tool_calls"].as_array().unwrap();
-    assert!(calls.iter().all(|call| call["failed"] == false), "{calls:?}");
+    assert!(every(calls, |call| call["failed"] == false), "{calls:?}");
     assert_eq!(model.refusals(), Vec::<String>::new());
     // What was found out is not asked again, by agents of other settings neither.
     model.push(vec![Reply::Text(r#"{"tool": "answer", "arguments": {"text": "It is the compiler."}}"#)]);
@@ -177,7 +177,7 @@ async fn a_small_context_is_given_what_it_holds() {
     assert!(brief.contains("E1:361: error: cannot write /data/out"), "{brief}");
     let numbered = brief.lines().filter(|line| line.contains("cleanup"));
     assert!(
-        numbered.clone().all(|line| line.split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok())),
+        every(numbered.clone(), |line| line.split_once(": ").is_some_and(|(n, _)| n.parse::<u32>().is_ok())),
         "{brief}"
     );
     let report = app.get(&format!("/api/reports/{}", answer.body["report_id"].as_str().unwrap())).await.body;

@@ -4,7 +4,7 @@ use crate::support::collector::{Collector, text};
 use crate::support::fake_mcp::{Behaviour, FakeMcp};
 use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::replica::{Replica, http};
-use crate::support::{Setup, TestApp, chaos};
+use crate::support::{Setup, TestApp, chaos, every};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use regreen::telemetry::trace::{self, FutureExt as _};
 use serde_json::{Value, json};
@@ -81,7 +81,7 @@ async fn a_report_is_traced_from_its_pipeline_to_its_issue() {
     let (log, secret) = investigated(&collector, &model).await;
     let spans = collector.spans();
     let tree = Tree(spans.into_iter().filter(|span| hex::encode(&span.trace_id) == TRACE).collect());
-    assert!(collector.services().iter().all(|service| service == "regreen-lab"));
+    assert!(every(collector.services(), |service| service == "regreen-lab"));
 
     let intake = tree.one("POST /report-failure");
     assert_eq!(hex::encode(&intake.parent_span_id), "00f067aa0ba902b7");
@@ -100,7 +100,7 @@ async fn a_report_is_traced_from_its_pipeline_to_its_issue() {
     assert_eq!(agent.parent_span_id, tree.one("investigate").span_id);
     let asked = tree.all("chat fake");
     assert_eq!(asked.len(), model.requests().len());
-    assert!(asked.iter().all(|span| span.parent_span_id == agent.span_id));
+    assert!(every(&asked, |span| span.parent_span_id == agent.span_id));
     let used = |key: &str| asked.iter().map(|span| number(span, key)).sum::<i64>();
     for key in ["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"] {
         assert!(used(key) > 0 && used(key) == number(agent, key), "{key}: {}", used(key));

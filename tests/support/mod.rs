@@ -281,6 +281,12 @@ pub async fn pool(url: &str) -> PgPool {
     PgPoolOptions::new().max_connections(2).connect(url).await.unwrap()
 }
 
+/// Whether there are any, and all of them are so.
+pub fn every<T>(all: impl IntoIterator<Item = T>, is_so: impl FnMut(T) -> bool) -> bool {
+    let mut all = all.into_iter().peekable();
+    all.peek().is_some() && all.all(is_so)
+}
+
 /// Waits until something holds.
 pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, what, look).await
