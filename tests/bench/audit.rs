@@ -4,7 +4,7 @@ use crate::support::{fresh_database, pool};
 use futures::future::join_all;
 use regreen::config::process_env;
 use regreen::db::audit;
-use regreen::journal::Note;
+use regreen::domain::{Actor, AuditAction, AuditEvent, hash};
 use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
 use std::time::{Duration, Instant};
@@ -14,11 +14,12 @@ const WRITERS: usize = 16;
 const REST: Duration = Duration::from_millis(5);
 const EACH: usize = 60;
 
-fn note(number: usize) -> Note {
-    let hash = regreen::journal::hash(number.to_string());
+fn event(number: usize) -> AuditEvent {
+    let hash = hash(number.to_string());
     let data = json!({"server": "openshift", "tool": "pods_log", "arguments": "{\"name\":\"checkout-build-x7k2p\",\"namespace\":\"ci\"}",
         "arguments_hash": hash, "result_hash": hash, "result_bytes": 48_213});
-    Note::new("tool.call", ("tool", "openshift pods_log"), "done").data(data)
+    let event = AuditEvent::new(&Actor::service(""), AuditAction::ToolCall, regreen::clock::now());
+    event.on("tool", "openshift pods_log").data(data)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]
@@ -43,7 +44,7 @@ async fn transactions(url: &str, chained: bool) {
                     .await
                     .unwrap();
             }
-            audit::add_all(&mut *transaction, &[note(number)]).await.unwrap();
+            audit::add(&mut *transaction, &event(number)).await.unwrap();
             tokio::time::sleep(REST).await;
             transaction.commit().await.unwrap();
         }
@@ -67,8 +68,8 @@ async fn audit_record() {
 
     let begun = Instant::now();
     for first in (0..rows).step_by(1_000) {
-        let notes: Vec<Note> = (first..first + 1_000).map(note).collect();
-        audit::add_all(&pool, &notes).await.unwrap();
+        let events: Vec<AuditEvent> = (first..first + 1_000).map(event).collect();
+        audit::add_all(&pool, &events).await.unwrap();
     }
     rate("rows written, a thousand at a time", rows, begun.elapsed());
     let begun = Instant::now();

@@ -1,9 +1,10 @@
 //! Who may do what: every route against every role.
 
 use crate::support::{Setup, TestApp};
-use regreen::api::{Rule, access};
+use regreen::api::Rule;
 use regreen::auth::{NewKey, make_key};
 use regreen::domain::Role;
+use regreen::server::access;
 use reqwest::Method;
 use std::fmt::Write as _;
 
@@ -62,9 +63,11 @@ fn the_table_of_roles_and_routes() {
 
 #[test]
 fn no_route_is_beside_the_table() {
-    for (file, source, beside) in
-        [("http", include_str!("../../src/http/mod.rs"), 1), ("web", include_str!("../../src/web/mod.rs"), 0)]
-    {
+    for (file, source, beside) in [
+        ("api", include_str!("../../src/api/mod.rs"), 0),
+        ("server", include_str!("../../src/server/mod.rs"), 1),
+        ("web", include_str!("../../src/web/mod.rs"), 0),
+    ] {
         let added = source.matches(".route(").count() + source.matches(".nest").count();
         let services = source.matches(".route_service(").count();
         assert_eq!((added, services), (0, beside), "{file}: routes are added with their role");

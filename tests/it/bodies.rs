@@ -3,9 +3,10 @@
 use crate::access::path;
 use crate::support::replica::{Replica, http};
 use crate::support::{PATIENCE, Setup, TestApp, eventually, pool};
-use regreen::api::{Rule, access};
+use regreen::api::Rule;
 use regreen::auth::{NewKey, make_key};
 use regreen::domain::Role;
+use regreen::server::access;
 use reqwest::{Body, Method};
 use serde_json::json;
 use std::convert::Infallible;
