@@ -1,5 +1,6 @@
 //! Who calls: found out once for a request, judged at its route, and handed to its handler.
 
+use super::client::ClientAddress;
 use super::problem::Problem;
 use crate::auth::{self, Unknown};
 use crate::domain::{Caller, Role};
@@ -9,6 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
 
 /// The pages' cookie: the prefix has browsers keep it to this host, and to encrypted connections.
 pub(crate) const COOKIE: &str = "__Host-regreen";
@@ -25,6 +27,25 @@ impl RequestId {
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
         Self(if id.len() <= MAX_REQUEST_ID { id.to_owned() } else { String::new() })
+    }
+}
+
+/// Which request, and where it comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestOrigin {
+    /// Its id.
+    pub(crate) id: String,
+    /// The address, as far as it is known.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestOrigin {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        let RequestId(id) = RequestId::of(&parts.headers);
+        let address = parts.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address);
+        Ok(Self { id, address })
     }
 }
 

@@ -39,7 +39,6 @@ mod webhook;
 pub(crate) use access::Pages;
 pub use access::Rule;
 pub use body_limit::BodyLimit;
-pub(crate) use client::ClientAddress;
 pub(crate) use parse::parsed;
 pub use problem::Problem;
 pub(crate) use problem::with_body;

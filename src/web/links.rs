@@ -5,8 +5,8 @@ use super::extract::PageQuery;
 use super::page::Page;
 use super::value::value;
 use crate::api::approvals::not_decided;
-use crate::api::caller::RequestId;
-use crate::api::{ClientAddress, Problem, known_id, missing};
+use crate::api::caller::RequestOrigin;
+use crate::api::{Problem, known_id, missing};
 use crate::app::App;
 use crate::chat::{Choice, Link, NotDecided, Presser};
 use crate::clock;
@@ -68,14 +68,12 @@ pub(super) async fn decide(
     page: Page,
     State(app): State<Arc<App>>,
     caller: Option<Extension<Caller>>,
-    RequestId(request): RequestId,
-    address: Option<Extension<ClientAddress>>,
+    RequestOrigin { id: request, address }: RequestOrigin,
     signed: Address,
 ) -> Result<Response, PageError> {
     let (link, approval) = open(&app, signed).await?;
     // Where nobody has to show who they are, nobody is known.
     let caller = caller.map(|Extension(caller)| caller).filter(|caller| caller.way != Way::Open);
-    let address = address.map(|Extension(ClientAddress(address))| address);
     match link.decide(&app, &approval, Presser { caller, address, request }).await {
         Ok(decided) => Ok(shown((&page, &app), &link, decided.approval, None)?.into_response()),
         Err(refused @ (NotDecided::Over(_) | NotDecided::NotTheirs(_))) => {

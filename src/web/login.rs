@@ -5,14 +5,13 @@ use super::extract::{PageForm, PageQuery};
 use super::forms::field;
 use super::page::Page;
 use super::value::value;
-use crate::api::caller::{COOKIE, RequestId, problem};
-use crate::api::{ClientAddress, Problem};
+use crate::api::Problem;
+use crate::api::caller::{COOKIE, RequestOrigin, problem};
 use crate::app::App;
 use crate::auth::{Secret, Unknown};
 use crate::clock;
 use crate::db::audit;
 use crate::domain::{Actor, AuditAction, AuditEvent, AuditOutcome};
-use axum::Extension;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -25,9 +24,6 @@ use std::sync::Arc;
 
 /// What a browser brings back from the issuer: the login was begun in it.
 const STATE: &str = "__Host-regreen-login";
-
-/// Where a request comes from.
-type FromAddress = Option<Extension<ClientAddress>>;
 
 /// Where somebody wanted to go.
 #[derive(Debug, Default, Deserialize)]
@@ -104,8 +100,7 @@ fn inside(jar: CookieJar, secret: &Secret, next: &str) -> Response {
 pub(super) async fn with_key(
     page: Page,
     State(app): State<Arc<App>>,
-    request: RequestId,
-    address: FromAddress,
+    origin: RequestOrigin,
     jar: CookieJar,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
@@ -113,13 +108,13 @@ pub(super) async fn with_key(
     let key = SecretString::from(field(&sent, "key").to_owned());
     match app.auth.log_in(&key).await {
         Ok((caller, secret)) => {
-            put_down(&app, (Actor::new(caller.name, request.0), AuditOutcome::Done), "with an API key").await;
+            put_down(&app, (Actor::new(caller.name, origin.id), AuditOutcome::Done), "with an API key").await;
             Ok(inside(jar, &secret, &next))
         }
         Err(unknown) => {
             let refused = problem(&unknown);
             if matches!(unknown, Unknown::Refused(_)) {
-                put_down_refused(&app, request, address, "with an API key").await;
+                put_down_refused(&app, origin, "with an API key").await;
             }
             Ok((refused.code(), form(&page, &app, &next, Some(&refused))?).into_response())
         }
@@ -149,8 +144,7 @@ fn again((page, app): (&Page, &App), jar: CookieJar, problem: &Problem) -> Resul
 pub(super) async fn come_back(
     page: Page,
     State(app): State<Arc<App>>,
-    request: RequestId,
-    address: FromAddress,
+    origin: RequestOrigin,
     jar: CookieJar,
     PageQuery(back): PageQuery<Back>,
 ) -> Result<Response, PageError> {
@@ -164,7 +158,7 @@ pub(super) async fn come_back(
         );
     }
     if !back.error.is_empty() || back.code.is_empty() {
-        put_down_refused(&app, request, address, "at the issuer").await;
+        put_down_refused(&app, origin, "at the issuer").await;
         return again(
             (&page, &app),
             jar,
@@ -173,11 +167,11 @@ pub(super) async fn come_back(
     }
     match app.auth.come_back(&back.code, &back.state).await {
         Ok((caller, secret, next)) => {
-            put_down(&app, (Actor::new(caller.name, request.0), AuditOutcome::Done), "at the issuer").await;
+            put_down(&app, (Actor::new(caller.name, origin.id), AuditOutcome::Done), "at the issuer").await;
             Ok(inside(jar.add(gone(STATE)), &secret, &next))
         }
         Err(unknown) => {
-            put_down_refused(&app, request, address, "at the issuer").await;
+            put_down_refused(&app, origin, "at the issuer").await;
             again((&page, &app), jar, &problem(&unknown))
         }
     }
@@ -199,11 +193,10 @@ async fn put_down(app: &App, (who, outcome): (Actor, AuditOutcome), how: &str) {
 }
 
 /// Puts a login that was refused on record: a row while there are few of them, then a number.
-async fn put_down_refused(app: &App, RequestId(request): RequestId, address: FromAddress, how: &str) {
-    let address = address.map(|Extension(ClientAddress(address))| address);
+async fn put_down_refused(app: &App, RequestOrigin { id, address }: RequestOrigin, how: &str) {
     if app.auth.refusals.count(address, clock::now()) {
         let from = address.map_or_else(String::new, |address| format!(", from {address}"));
-        put_down(app, (Actor::new("unknown", request), AuditOutcome::Refused), &format!("{how}{from}")).await;
+        put_down(app, (Actor::new("unknown", id), AuditOutcome::Refused), &format!("{how}{from}")).await;
     }
 }
 
