@@ -8,7 +8,7 @@ use super::own_access::{self, OwnAccess};
 use super::profiles;
 use super::task::Task;
 use super::{cite, command, librarian, title};
-use crate::agent::{Agent, Event, Outcome, Tool, Workspace};
+use crate::agent::{Agent, Event, Outcome, Tool, Workspace, tools_that_fit};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Filter};
@@ -23,7 +23,7 @@ use crate::domain::{
 use crate::evidence::untrusted::markdown::{self, Defuser, Place};
 use crate::evidence::{rules, verify};
 use crate::live::Answer;
-use crate::llm::Model;
+use crate::llm::{Model, message_tokens};
 use crate::mcp::ToolCaller;
 use crate::metrics::metrics;
 use crate::telemetry;
@@ -233,12 +233,18 @@ impl Making<'_> {
         messages.extend(carry::messages(carried));
         let told = messages.iter().map(Message::text).collect::<Vec<_>>().join("\n");
         let said: Arc<Mutex<String>> = Arc::default();
+        let budget = profiles::budget(app.config.agent, &task.profile);
+        let (counted, context) = (messages.clone(), budget.context_tokens);
+        let taken = workspace.work(move |_| Ok(counted.iter().map(message_tokens).sum::<usize>()));
+        // A quarter is left for what is looked up.
+        let room = (context / 4 * 3).saturating_sub(taken.await?).min(context / 2);
+        let (tools, _) = tools_that_fit(tools, room);
         let agent = Agent {
             name: task.profile.name.clone(),
             model: Arc::clone(model),
             tools,
             finishing_tool: None,
-            budget: profiles::budget(app.config.agent, &task.profile),
+            budget,
             workspace: Arc::clone(workspace),
             watcher: Some(watcher(app, answer, &said, model.name())),
             review: Some(review(workspace)),

@@ -74,7 +74,7 @@ impl Known {
 
     /// Passages of runbooks and of past incidents, within their share of tokens.
     pub(super) async fn passages(&self, app: &App) -> (Vec<Passage>, Vec<Passage>) {
-        let budget = app.config.knowledge.brief_tokens;
+        let budget = app.config.agent.share(app.config.knowledge.brief_tokens);
         let runbooks = app.knowledge.passages(&self.runbooks, budget).await;
         (runbooks, app.knowledge.passages(&self.past, budget / 3).await)
     }

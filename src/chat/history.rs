@@ -36,7 +36,7 @@ pub(super) async fn history(
     task: &Task,
     model: Option<&Arc<dyn Model>>,
 ) -> anyhow::Result<History> {
-    let (budget, conversation) = (app.config.chat.history_tokens, task.conversation);
+    let (budget, conversation) = (room(app), task.conversation);
     let (mut summary, from) = conversations::summary(&app.pool, conversation).await?;
     let mut messages = conversations::messages(&app.pool, conversation, from, &task.reader()).await?;
     messages.pop();
@@ -74,6 +74,11 @@ pub(super) async fn history(
     Ok(History { summary, messages, usage })
 }
 
+/// Tokens that what was said before may take.
+fn room(app: &App) -> usize {
+    app.config.agent.share(app.config.chat.history_tokens)
+}
+
 /// How many messages from the end fit.
 fn newest(counts: &[usize], budget: usize) -> usize {
     let mut left = budget;
@@ -93,7 +98,7 @@ async fn summarised(
     (model, task): (&Arc<dyn Model>, &Task),
     (before, old): (Option<&str>, &[ConversationMessage]),
 ) -> Option<(String, Usage)> {
-    let limit = app.config.chat.history_tokens / 4;
+    let limit = room(app) / 4;
     // What does not fit into one request either is shortened in its middle messages.
     let share = app.config.agent.context_tokens / 2 / old.len().max(1);
     let shown = |fence: &Fence| {

@@ -168,9 +168,7 @@ pub(super) fn sampled_model(
 pub(super) fn budget(configured: Budget, profile: &Profile) -> Budget {
     let turns = profile.turns.and_then(|turns| u32::try_from(turns).ok());
     let total = profile.total_tokens.and_then(|tokens| u64::try_from(tokens).ok());
-    Budget {
-        turns: turns.unwrap_or(configured.turns),
-        total_tokens: total.unwrap_or(configured.total_tokens),
-        ..configured
-    }
+    let turns = turns.unwrap_or(configured.turns);
+    let total_tokens = total.unwrap_or(configured.total_tokens);
+    Budget { turns, total_tokens, ..configured }.with_results_that_fit()
 }

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+/// Lines of one citation that are looked at.
+const MAX_CITED: usize = 20;
+
 /// Where a piece of evidence came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -80,6 +83,19 @@ pub struct Evidence {
     pub text: String,
     /// Numbers of the lines of which a part was shown in red, ascending.
     pub red: Vec<u32>,
+}
+
+impl Evidence {
+    /// The lines of a citation, from the first to the last; of the first few of them, however many are cited.
+    pub fn cited(&self, lines: (u32, u32)) -> impl Iterator<Item = &str> {
+        cited(&self.text, lines)
+    }
+}
+
+/// The lines of a text that are cited, as [`Evidence::cited`].
+pub fn cited(text: &str, (first, last): (u32, u32)) -> impl Iterator<Item = &str> {
+    let count = (last.saturating_sub(first) as usize + 1).min(MAX_CITED);
+    text.lines().skip(first.saturating_sub(1) as usize).take(count)
 }
 
 /// A piece of evidence without its text, for lists.

@@ -27,7 +27,7 @@ pub use caller::{ApiKey, Caller, Role, Way};
 pub use conversation::{Citation, Conversation, ConversationMessage};
 pub use definition::{Change, Definition};
 pub use diagnosis::{Claim, Confidence, Diagnosis, FailureClass};
-pub use evidence::{Evidence, EvidenceKind, EvidenceSummary, citation};
+pub use evidence::{Evidence, EvidenceKind, EvidenceSummary, citation, cited};
 pub use incident::{Fingerprint, Incident, IncidentStatus};
 pub use message::{Message, ToolCall, Usage};
 pub use money::{Money, Price};

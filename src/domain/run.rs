@@ -28,6 +28,20 @@ pub struct Budget {
     pub result_tokens: usize,
 }
 
+impl Budget {
+    /// Tokens of one part of a request that was wished to have `tokens`: a fifth of the context at most.
+    #[must_use]
+    pub fn share(&self, tokens: usize) -> usize {
+        tokens.min(self.context_tokens / 5)
+    }
+
+    /// The same, where one tool result takes an eighth of the context at most.
+    #[must_use]
+    pub fn with_results_that_fit(self) -> Self {
+        Self { result_tokens: self.result_tokens.min(self.context_tokens / 8), ..self }
+    }
+}
+
 impl Default for Budget {
     fn default() -> Self {
         Self {

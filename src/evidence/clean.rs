@@ -236,7 +236,10 @@ mod tests {
     #[test]
     fn a_line_is_what_a_terminal_shows() {
         for (raw, wanted) in [
-            ("Downloading 50%\rDone", "Doneloading 50%"),
+            ("Downloading 50%\rDone", "Done"),
+            ("Downloading 50%\u{1b}[GDone    ", "Done"),
+            ("50%\r  done", "  done"),
+            ("error: x\r        ", "error: x"),
             ("50%\r    \rdone", "done"),
             ("ab\u{8}\u{8}xyz", "xyz"),
             ("abcdef\u{1b}[3D\u{1b}[K!", "abc!"),
@@ -246,15 +249,16 @@ mod tests {
             ("abc\u{1b}[2K\rnew", "new"),
             ("abcdef\r\u{1b}[2Pg\u{1b}[1X", "g ef"),
             ("kept\u{1b}7 gone\u{1b}8\u{1b}[K, too", "kept, too"),
-            ("a\tb\r\tc", "a\tb     c"),
+            ("a\tb\r\tc", "        c"),
+            ("a\tbcdefghijk\u{1b}[3G\tc", "a\tbcdefgcijk"),
             ("\u{1b}[2J\u{1b}[Hfirst\u{1b}[1Astays", "firststays"),
             ("\u{1b}[4:3mstyled\u{1b}[58;5;31m\u{1b}[?25l text\u{7f}", "styled text"),
         ] {
             assert_eq!(text(raw), wanted, "{raw:?}");
         }
         for (raw, red) in [
-            ("\u{1b}[31merror\u{1b}[39m\rfine!", false),
-            ("\u{1b}[31merror\u{1b}[39m\rfine", true),
+            ("\u{1b}[31merror\u{1b}[39m\rfine", false),
+            ("\u{1b}[31merror\u{1b}[39m\r    ", true),
             ("\u{1b}[38;5;31mpalette", false),
             ("\u{1b}[1;31;40mx", true),
             ("\u{1b}[31m \u{1b}[0mx", false),

@@ -11,9 +11,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-/// Lines that [`SignatureSet::matches_of`] looks at.
-const MAX_CITED: usize = 20;
-
 /// A signature of at least this priority names a cause; one of less an echo, such as "build failed".
 pub const NAMES_CAUSE: i32 = 50;
 
@@ -120,17 +117,11 @@ pub struct SignatureSet {
 }
 
 impl SignatureSet {
-    /// All that match the cited lines of a text, from the first to the last; of the first few of them, however many are cited.
-    pub fn matches_of(&self, text: &str, (first, last): (u32, u32)) -> impl Iterator<Item = SignatureHit> {
-        let count = (last.saturating_sub(first) as usize + 1).min(MAX_CITED);
-        let lines = text.lines().skip(first.saturating_sub(1) as usize).take(count);
-        lines.flat_map(|line| self.matches(line))
-    }
-
-    /// What runbooks say of the cited lines of a text that they recognise.
+    /// What runbooks say of those lines that they recognise.
     #[must_use]
-    pub fn said_of(&self, text: &str, cited: (u32, u32)) -> String {
-        self.matches_of(text, cited).map(|hit| self.meaning(&hit)).collect::<Vec<_>>().join("\n")
+    pub fn said_of<'a>(&self, lines: impl Iterator<Item = &'a str>) -> String {
+        let hits = lines.flat_map(|line| self.matches(line));
+        hits.map(|hit| self.meaning(&hit)).collect::<Vec<_>>().join("\n")
     }
 
     /// What the runbook of a hit says: title and cause.

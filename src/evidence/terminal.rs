@@ -173,11 +173,14 @@ struct Cell {
 
 const BLANK: Cell = Cell { shown: ' ', red: false };
 
-/// The cells of the line. A progress bar overwrites itself: what stands at the end is what a person saw.
+/// The cells of the line. A progress bar overwrites itself: what stands at the end is what a person saw. Where a terminal would show the
+/// end of a longer text behind a shorter one, as `Doneloading 50%`, the shorter one alone is shown: nobody wrote the mixture.
 #[derive(Default)]
 struct Screen {
     cells: Vec<Cell>,
     cursor: usize,
+    /// The cursor went back to the first column, and nothing but blanks was written since.
+    returned: bool,
     saved: usize,
     red: bool,
     /// Bytes beyond the last cell, and whether a part of them was red.
@@ -193,6 +196,14 @@ impl Screen {
     }
 
     fn put(&mut self, shown: char) {
+        if self.returned {
+            // Blanks do not overwrite: bars are often padded.
+            if shown.is_whitespace() {
+                self.cursor += 1;
+                return;
+            }
+            self.erase_all();
+        }
         let cell = Cell { shown, red: self.red };
         if self.cursor >= WIDTH {
             self.beyond += shown.len_utf8();
@@ -211,7 +222,7 @@ impl Screen {
     }
 
     fn tab(&mut self) {
-        if self.cursor >= self.cells.len() {
+        if self.cursor >= self.cells.len() && !self.returned {
             self.put('\t');
         } else {
             self.go_to((self.cursor / 8 + 1) * 8);
@@ -225,13 +236,18 @@ impl Screen {
     /// Erases from the cursor, up to the cursor, or all.
     fn erase(&mut self, which: u16) {
         match which {
-            0 => self.cells.truncate(self.cursor),
+            0 => {
+                self.cells.truncate(self.cursor);
+                (self.beyond, self.red_beyond) = (0, false);
+            }
             1 => self.blank(0..self.cursor + 1),
-            _ => self.cells.clear(),
+            _ => self.erase_all(),
         }
-        if which != 1 {
-            (self.beyond, self.red_beyond) = (0, false);
-        }
+    }
+
+    fn erase_all(&mut self) {
+        self.cells.clear();
+        (self.beyond, self.red_beyond, self.returned) = (0, false, false);
     }
 
     fn blank(&mut self, columns: std::ops::Range<usize>) {
@@ -275,7 +291,7 @@ impl Perform for Screen {
 
     fn execute(&mut self, byte: u8) {
         match byte {
-            b'\r' => self.cursor = 0,
+            b'\r' => (self.cursor, self.returned) = (0, true),
             0x8 => self.cursor = self.cursor.saturating_sub(1),
             b'\t' => self.tab(),
             _ => {}
@@ -288,8 +304,11 @@ impl Perform for Screen {
         }
         let first = params.iter().next().and_then(|param| param.first().copied()).unwrap_or_default();
         let count = usize::from(first.max(1));
+        if action == 'm' {
+            return self.colour(params);
+        }
+        self.returned = matches!((action, count), ('G' | '`', 1));
         match action {
-            'm' => self.colour(params),
             // What is below is another line.
             'K' | 'J' => self.erase(first),
             'G' | '`' => self.go_to(count - 1),

@@ -95,7 +95,7 @@ impl Sources for Told {
 
     fn meaning(&self, label: &str, lines: (u32, u32)) -> String {
         let (Some(piece), Some(briefed)) = (self.piece(label), &self.briefed) else { return String::new() };
-        briefed.signatures.said_of(&piece.text, lines)
+        briefed.signatures.said_of(piece.cited(lines))
     }
 
     fn orders(&self) -> Vec<&str> {

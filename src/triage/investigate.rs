@@ -229,15 +229,15 @@ impl Work<'_> {
 
     /// The next steps of the runbook that recognises one of the cited lines; none else.
     async fn steps(&self, found: &Diagnosis) -> Result<Vec<String>, Halt> {
-        let (claims, pieces) = (found.claims.clone(), self.workspace.pieces());
-        let signatures = self.app.knowledge.signatures();
+        let cited = found.claims.iter().filter_map(|claim| {
+            Some((self.workspace.get(&claim.evidence)?, (claim.first_line, claim.last_line)))
+        });
+        let (cited, signatures) = (cited.collect::<Vec<_>>(), self.app.knowledge.signatures());
         let steps = self.workspace.work(move |deadline| {
             let mut hits = Vec::new();
-            for claim in &claims {
+            for line in cited.iter().flat_map(|(piece, lines)| piece.cited(*lines)) {
                 deadline.check()?;
-                let cited = pieces.iter().find(|piece| piece.label.eq_ignore_ascii_case(&claim.evidence));
-                let lines = (claim.first_line, claim.last_line);
-                hits.extend(cited.into_iter().flat_map(|piece| signatures.matches_of(&piece.text, lines)));
+                hits.extend(signatures.matches(line));
             }
             let all = signatures.signatures();
             let best = hits.iter().max_by_key(|hit| all[hit.index].priority);
@@ -265,10 +265,10 @@ impl Work<'_> {
     }
 
     /// The brief and the tools that an analyst's context has room for.
-    async fn briefing(&self, mut budget: Budget, cancel: &CancellationToken) -> Result<Briefing, Halt> {
+    async fn briefing(&self, budget: Budget, cancel: &CancellationToken) -> Result<Briefing, Halt> {
         let Self { app, workspace, material, .. } = self;
         let context = budget.context_tokens;
-        budget.result_tokens = budget.result_tokens.min(context / 8);
+        let budget = budget.with_results_that_fit();
         // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
         let asker = Arc::new(Asker::triage(&self.failure.namespace));
         let caller = ToolCaller { asker, recorder: self.recorder.clone() };

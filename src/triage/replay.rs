@@ -31,8 +31,6 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Lines of one claim that are compared.
-const COMPARED: usize = 20;
 /// Requests of one run that are looked through.
 const MAX_CALLS: i64 = 1_000;
 /// What a call is answered that was not made then.
@@ -348,9 +346,8 @@ fn cited(diagnosis: &Diagnosis, pieces: &[Evidence]) -> Vec<String> {
     let claims = diagnosis.claims.iter().filter(|claim| claim.verified);
     let lines = claims.flat_map(|claim| {
         let piece = pieces.iter().find(|piece| piece.label == claim.evidence);
-        let text = piece.map_or("", |piece| piece.text.as_str());
-        let count = (claim.last_line.saturating_sub(claim.first_line) as usize + 1).min(COMPARED);
-        text.lines().skip(claim.first_line.saturating_sub(1) as usize).take(count).map(template::mask)
+        let lines = (claim.first_line, claim.last_line);
+        piece.into_iter().flat_map(move |piece| piece.cited(lines)).map(template::mask)
     });
     lines.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
 }

@@ -9,7 +9,7 @@
 )]
 
 use regreen::clock::Deadline;
-use regreen::domain::{Claim, Confidence, Diagnosis, FailureClass};
+use regreen::domain::{Claim, Confidence, Diagnosis, FailureClass, cited};
 use regreen::evidence::clean::clean;
 use regreen::evidence::signature::SignatureSet;
 use regreen::evidence::verify::{Sources, check_within};
@@ -37,7 +37,7 @@ impl Sources for Case {
     }
 
     fn meaning(&self, _label: &str, lines: (u32, u32)) -> String {
-        RUNBOOKS.said_of(&self.log, lines)
+        RUNBOOKS.said_of(cited(&self.log, lines))
     }
 }
 

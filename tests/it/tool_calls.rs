@@ -186,6 +186,28 @@ async fn a_small_context_is_given_what_it_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_on_in_a_small_context() {
+    let away = || Reply::Status(400, json!({"error": {"message": "not now"}}), None);
+    let model = FakeModel::start(vec![Reply::Text(conclusion())]).await;
+    let app = Setup::whole().await.model(&model).set("REGREEN_AGENT_CONTEXT_TOKENS", "3000").start().await;
+    app.report("compile-error").await;
+    let incident = app.get("/api/incidents").await.body["incidents"][0].clone();
+    // What is on record answers in the model's place, at length, and is part of the next questions.
+    model.push(vec![away(), away(), away(), Reply::Text("The types differ.")]);
+    let mut question = json!({"incident_id": incident["id"], "message": "Why did this fail?"});
+    for author in ["rules", "rules", "rules", "fake"] {
+        let answer = app.send("/api/chat", &question).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        assert_eq!(answer.body["message"]["author"], author, "{:?}", answer.body);
+        question["conversation_id"] = answer.body["conversation"].clone();
+    }
+    let last = model.requests().pop().unwrap();
+    let size = last["messages"].to_string().len() + last["tools"].to_string().len();
+    assert!(size < 3_000 * 4 && !last["tools"].as_array().unwrap().is_empty(), "{size}: {last}");
+    app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_chat_that_ends_without_words_shows_what_was_looked_up() {
     let look = |n: u32| Reply::call("search_evidence", json!({"pattern": format!("E0308|{n}")}));
     let model = FakeModel::start(Vec::new()).await;
