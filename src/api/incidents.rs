@@ -118,7 +118,7 @@ pub async fn list(
 fn sort(name: Option<&str>) -> Result<Sort, Problem> {
     let Some(name) = name else { return Ok(Sort::default()) };
     Sort::parse(name).ok_or_else(|| {
-        let known = Sort::ALL.map(Sort::as_str).join(", ");
+        let known = Sort::NAMES.join(", ");
         let problem = format!("`{name}` is none; it has to be one of {known}");
         Problem::fields(vec![FieldError { field: "sort".to_owned(), problem }])
     })

@@ -88,7 +88,7 @@ fn wanted(caller: Caller, mut fields: Fields) -> Result<NewKey, Problem> {
     let said = fields.required("role", Shape::Line(20));
     let role = Role::parse(&said).unwrap_or_else(|| {
         if !said.is_empty() {
-            fields.error("role", format!("has to be one of {}", Role::ALL.map(Role::as_str).join(", ")));
+            fields.error("role", format!("has to be one of {}", Role::NAMES.join(", ")));
         }
         Role::Reporter
     });

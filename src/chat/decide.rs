@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
 /// How often decisions are looked for that nobody acted on.
@@ -54,7 +55,8 @@ impl LinkUsed {
 }
 
 /// Yes or no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Choice {
     /// It is carried out.
     Approve,
@@ -66,16 +68,13 @@ impl Choice {
     /// Stable name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Approve => "approve",
-            Self::Deny => "deny",
-        }
+        self.into()
     }
 
     /// The choice of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Approve, Self::Deny].into_iter().find(|choice| choice.as_str() == name)
+        name.parse().ok()
     }
 }
 

@@ -140,7 +140,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// One of the roles, which help and completions name.
 fn role() -> impl TypedValueParser<Value = Role> {
-    let names = PossibleValuesParser::new(Role::ALL.map(Role::as_str));
+    let names = PossibleValuesParser::new(Role::NAMES);
     names.try_map(|name| Role::parse(&name).ok_or("no such role"))
 }
 

@@ -56,7 +56,7 @@ fn arguments(text: &str) -> Result<Value, String> {
 }
 
 fn place(name: &str) -> Result<Place, String> {
-    Place::parse(name).ok_or_else(|| format!("one of {}", Place::ALL.map(Place::as_str).join(", ")))
+    Place::parse(name).ok_or_else(|| format!("one of {}", Place::NAMES.join(", ")))
 }
 
 fn access(name: &str) -> Result<Access, String> {

@@ -101,7 +101,7 @@ fn due(retention: &Retention, now: DateTime<Utc>) -> Vec<Due> {
         }?;
         Some((kind, time, now.checked_sub_signed(TimeDelta::from_std(time).ok()?)?))
     };
-    Kind::ALL.into_iter().filter_map(due).collect()
+    Kind::ALL.iter().copied().filter_map(due).collect()
 }
 
 async fn done(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()> {

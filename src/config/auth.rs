@@ -204,7 +204,7 @@ impl Roles {
 }
 
 fn not_a_role(name: &str) -> String {
-    format!("`{name}` is no role; there is {}", Role::ALL.map(Role::as_str).join(", "))
+    format!("`{name}` is no role; there is {}", Role::NAMES.join(", "))
 }
 
 fn list(text: &str) -> Vec<String> {

@@ -106,8 +106,8 @@ pub(super) fn model(r: &mut Reader<'_>) -> Option<ModelEndpoint> {
         r.mistake("`model.temperature`", "is outside 0 to 2");
     }
     let max_output_tokens = r.number("model.max_output_tokens", "a number of tokens");
-    let name = r.one_of("model.tool_calls", &ToolCalls::ALL.map(ToolCalls::as_str));
-    let tool_calls = ToolCalls::ALL.into_iter().find(|way| way.as_str() == name).unwrap_or_default();
+    let name = r.one_of("model.tool_calls", ToolCalls::NAMES);
+    let tool_calls = name.parse().unwrap_or_default();
     let endpoint = ModelEndpoint {
         url: url.clone().unwrap_or_default(),
         api_key: r.secret("model.api_key"),

@@ -153,19 +153,16 @@ fn target(r: &mut Reader<'_>, raw: RawTarget) -> Option<Target> {
     }
     let mut classes = Vec::new();
     for class in &raw.classes {
-        match FailureClass::ALL.into_iter().find(|known| known.as_str() == class) {
-            Some(class) => classes.push(class),
-            None => r.mistake(
-                format!("{name} classes"),
-                one_of(class, &FailureClass::ALL.map(FailureClass::as_str)),
-            ),
+        match class.parse::<FailureClass>() {
+            Ok(class) => classes.push(class),
+            Err(_) => r.mistake(format!("{name} classes"), one_of(class, FailureClass::NAMES)),
         }
     }
     let mut novelties = Vec::new();
     for novelty in &raw.on {
         match Novelty::parse(novelty) {
             Some(novelty) => novelties.push(novelty),
-            None => r.mistake(format!("{name} on"), one_of(novelty, &Novelty::ALL.map(Novelty::as_str))),
+            None => r.mistake(format!("{name} on"), one_of(novelty, Novelty::NAMES)),
         }
     }
     // A comment that is brought up to date is no flood.

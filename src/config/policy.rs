@@ -157,10 +157,10 @@ fn roles(roles: OneOrMore, problems: &mut Vec<String>) -> Vec<Role> {
     let mut found = Vec::new();
     for name in some("role", roles, problems) {
         match Role::parse(&name) {
-            Some(least) if at_least => found.extend(Role::ALL.into_iter().filter(|role| *role >= least)),
+            Some(least) if at_least => found.extend(Role::ALL.iter().copied().filter(|role| *role >= least)),
             Some(role) => found.push(role),
             None => {
-                let known = Role::ALL.map(Role::as_str).join(", ");
+                let known = Role::NAMES.join(", ");
                 problems.push(format!("role: `{name}` is not one of {known}"));
             }
         }
@@ -174,7 +174,7 @@ fn places(places: OneOrMore, problems: &mut Vec<String>) -> Vec<Place> {
         match Place::parse(&name) {
             Some(place) => found.push(place),
             None => {
-                let known = Place::ALL.map(Place::as_str).join(", ");
+                let known = Place::NAMES.join(", ");
                 problems.push(format!("place: `{name}` is not one of {known}"));
             }
         }

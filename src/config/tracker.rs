@@ -4,9 +4,11 @@ use super::mcp::McpServer;
 use super::reader::Reader;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
+use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 /// What the tracker is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString, VariantArray, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum TrackerKind {
     /// Gitea and Forgejo.
     Gitea,
@@ -18,16 +20,14 @@ pub enum TrackerKind {
 
 impl TrackerKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Gitea, Self::Github, Self::Gitlab];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
+    /// Their names.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name, as in the settings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Gitea => "gitea",
-            Self::Github => "github",
-            Self::Gitlab => "gitlab",
-        }
+        self.into()
     }
 }
 
@@ -87,8 +87,8 @@ pub(super) fn read(r: &mut Reader<'_>, mcp: &[McpServer]) -> Option<Tracker> {
 
 fn kind(r: &mut Reader<'_>) -> Option<TrackerKind> {
     r.text("tracker.kind")?;
-    let name = r.one_of("tracker.kind", &TrackerKind::ALL.map(TrackerKind::as_str));
-    TrackerKind::ALL.into_iter().find(|kind| kind.as_str() == name)
+    let name = r.one_of("tracker.kind", TrackerKind::NAMES);
+    name.parse().ok()
 }
 
 /// Where people read the tracker: as it is set, or as a server that is started here is told in its environment.

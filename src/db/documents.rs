@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
+use strum::{IntoStaticStr, VariantArray};
 use uuid::Uuid;
 
 /// The set that a document is searched in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Realm {
     /// Runbooks, notes, alerts.
     Runbook,
@@ -17,16 +19,12 @@ pub enum Realm {
 
 impl Realm {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Runbook, Self::Incident, Self::Conversation];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 
     /// Its name in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Runbook => "runbook",
-            Self::Incident => "incident",
-            Self::Conversation => "conversation",
-        }
+        self.into()
     }
 }
 

@@ -101,7 +101,7 @@ pub async fn set_ready(db: impl PgExecutor<'_>, space: i32, now: DateTime<Utc>) 
 pub async fn drop_others(pool: &PgPool, space: i32) -> sqlx::Result<u64> {
     let others = sqlx::query_scalar!("select id from embedding_spaces where id <> $1", space);
     for id in others.fetch_all(pool).await? {
-        for realm in Realm::ALL {
+        for realm in Realm::ALL.iter().copied() {
             let name = index_name(id, realm);
             sqlx::raw_sql(AssertSqlSafe(format!("drop index concurrently if exists {name}")))
                 .execute(pool)

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgExecutor;
 use sqlx::types::Json;
+use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -154,7 +155,20 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Incid
 }
 
 /// Which incidents of a list are first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ToSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    ToSchema,
+    IntoStaticStr,
+    EnumString,
+    VariantArray,
+    VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
 #[schema(rename_all = "snake_case")]
 pub enum Sort {
     /// Those seen last.
@@ -168,22 +182,20 @@ pub enum Sort {
 
 impl Sort {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::LastSeen, Self::FirstSeen, Self::Occurrences];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
+    /// Their names.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::LastSeen => "last_seen",
-            Self::FirstSeen => "first_seen",
-            Self::Occurrences => "occurrences",
-        }
+        self.into()
     }
 
     /// The order of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|sort| sort.as_str() == name)
+        name.parse().ok()
     }
 }
 

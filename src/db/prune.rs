@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
+use strum::VariantArray;
 
 /// Rows that one statement takes: texts may be large, and a report takes its steps, runs and evidence along.
 const BATCH: i64 = 500;
@@ -10,7 +11,7 @@ const BATCH: i64 = 500;
 const GONE: &str = "(no longer kept)";
 
 /// What has a time of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 pub enum Kind {
     /// Resolved incidents with all that belongs to them.
     Incidents,
@@ -28,8 +29,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, the largest first: what goes with an incident need not be emptied before.
-    pub const ALL: [Self; 6] =
-        [Self::Incidents, Self::Conversations, Self::Reports, Self::Evidence, Self::Runs, Self::Usage];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 
     /// What people call them.
     #[must_use]

@@ -1,10 +1,26 @@
 //! What an investigation concludes, each claim tied to lines of evidence.
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 use utoipa::ToSchema;
 
 /// The kind of cause, by who has to act.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    ToSchema,
+    IntoStaticStr,
+    EnumString,
+    VariantArray,
+    VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum FailureClass {
     /// The change itself: does not compile, does not lint.
@@ -25,47 +41,26 @@ pub enum FailureClass {
 
 impl FailureClass {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::Code,
-        Self::Test,
-        Self::Dependency,
-        Self::Configuration,
-        Self::Infrastructure,
-        Self::Flaky,
-        Self::Unknown,
-    ];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
+    /// Their names.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable lower-case name, as stored and as sent over the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Code => "code",
-            Self::Test => "test",
-            Self::Dependency => "dependency",
-            Self::Configuration => "configuration",
-            Self::Infrastructure => "infrastructure",
-            Self::Flaky => "flaky",
-            Self::Unknown => "unknown",
-        }
+        self.into()
     }
 
     /// The class of that name; anything else is [`FailureClass::Unknown`].
     #[must_use]
     pub fn parse(name: &str) -> Self {
-        match name {
-            "code" => Self::Code,
-            "test" => Self::Test,
-            "dependency" => Self::Dependency,
-            "configuration" => Self::Configuration,
-            "infrastructure" => Self::Infrastructure,
-            "flaky" => Self::Flaky,
-            _ => Self::Unknown,
-        }
+        name.parse().unwrap_or(Self::Unknown)
     }
 }
 
 /// How sure the analyst is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {
     /// A guess.
@@ -80,11 +75,7 @@ impl Confidence {
     /// Stable name, as stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-        }
+        self.into()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -9,7 +10,10 @@ use uuid::Uuid;
 const MAX_CITED: usize = 20;
 
 /// Where a piece of evidence came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema, IntoStaticStr, EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum EvidenceKind {
     /// Log of the failing container.
@@ -34,31 +38,13 @@ impl EvidenceKind {
     /// Stable name, as stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Log => "log",
-            Self::PreviousLog => "previous_log",
-            Self::Pod => "pod",
-            Self::Events => "events",
-            Self::Attached => "attached",
-            Self::GoodLog => "good_log",
-            Self::Alert => "alert",
-            Self::ToolResult => "tool_result",
-        }
+        self.into()
     }
 
     /// The kind of that name; anything else is a tool result.
     #[must_use]
     pub fn parse(name: &str) -> Self {
-        match name {
-            "log" => Self::Log,
-            "previous_log" => Self::PreviousLog,
-            "pod" => Self::Pod,
-            "events" => Self::Events,
-            "attached" => Self::Attached,
-            "good_log" => Self::GoodLog,
-            "alert" => Self::Alert,
-            _ => Self::ToolResult,
-        }
+        name.parse().unwrap_or(Self::ToolResult)
     }
 
     /// Whether the text is a program's log, so that an excerpt ranks it as one.

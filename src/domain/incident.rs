@@ -3,6 +3,7 @@
 use super::{Diagnosis, FailureClass};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -12,7 +13,8 @@ use uuid::Uuid;
 pub struct Fingerprint(pub String);
 
 /// Whether a cause still stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoStaticStr, EnumString)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentStatus {
     /// Nobody said it is solved.
@@ -25,16 +27,13 @@ impl IncidentStatus {
     /// Stable name, as stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Resolved => "resolved",
-        }
+        self.into()
     }
 
     /// The status of that name; anything else is open.
     #[must_use]
     pub fn parse(name: &str) -> Self {
-        if name == "resolved" { Self::Resolved } else { Self::Open }
+        name.parse().unwrap_or(Self::Open)
     }
 }
 

@@ -3,9 +3,13 @@
 use super::FailureClass;
 use globset::GlobSet;
 use std::time::Duration;
+use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
 /// How new what happened is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, EnumString, VariantArray, VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Novelty {
     /// A cause that was never seen before.
     New,
@@ -19,23 +23,20 @@ pub enum Novelty {
 
 impl Novelty {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::New, Self::Returned, Self::Known, Self::Failed];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
+    /// Their names.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name, as stored and sent.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::New => "new",
-            Self::Returned => "returned",
-            Self::Known => "known",
-            Self::Failed => "failed",
-        }
+        self.into()
     }
 
     /// The one of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|novelty| novelty.as_str() == name)
+        name.parse().ok()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Fingerprint;
 use std::collections::{HashMap, HashSet};
+use strum::{EnumString, IntoStaticStr};
 
 /// What a report can be recognised by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,7 +30,8 @@ impl Names {
 }
 
 /// How it was learned what a fingerprint stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Learned {
     /// A workload of the cluster has it.
     Found,
@@ -47,25 +49,13 @@ impl Learned {
     /// Stable name, as stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Found => "found",
-            Self::Named => "named",
-            Self::Said => "said",
-            Self::Merge => "merge",
-            Self::Split => "split",
-        }
+        self.into()
     }
 
     /// That of the name; anything else was said.
     #[must_use]
     pub fn parse(name: &str) -> Self {
-        match name {
-            "found" => Self::Found,
-            "named" => Self::Named,
-            "merge" => Self::Merge,
-            "split" => Self::Split,
-            _ => Self::Said,
-        }
+        name.parse().unwrap_or(Self::Said)
     }
 }
 

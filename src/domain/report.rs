@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -39,7 +40,8 @@ pub struct Failure {
 }
 
 /// How far a report is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoStaticStr, EnumString)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum ReportStatus {
     /// Stored, waiting for a worker.
@@ -58,25 +60,13 @@ impl ReportStatus {
     /// Stable name, as stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Waiting => "waiting",
-            Self::Done => "done",
-            Self::Failed => "failed",
-        }
+        self.into()
     }
 
     /// The status of that name; anything else is failed, so that nobody waits for it.
     #[must_use]
     pub fn parse(name: &str) -> Self {
-        match name {
-            "queued" => Self::Queued,
-            "running" => Self::Running,
-            "waiting" => Self::Waiting,
-            "done" => Self::Done,
-            _ => Self::Failed,
-        }
+        name.parse().unwrap_or(Self::Failed)
     }
 
     /// Whether nothing more will happen.
@@ -87,7 +77,10 @@ impl ReportStatus {
 }
 
 /// The steps a report goes through, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema, IntoStaticStr,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum StepName {
     /// Fetch logs, pod and events.
@@ -106,13 +99,7 @@ impl StepName {
     /// Stable name, as stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Collect => "collect",
-            Self::Place => "place",
-            Self::Investigate => "investigate",
-            Self::Verify => "verify",
-            Self::Publish => "publish",
-        }
+        self.into()
     }
 }
 

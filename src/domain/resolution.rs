@@ -2,11 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// What is said about the conclusion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoStaticStr, EnumString)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The cause was found rightly.
@@ -25,25 +27,13 @@ impl Verdict {
     /// Stable name, as stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Confirmed => "confirmed",
-            Self::Corrected => "corrected",
-            Self::Note => "note",
-            Self::Closed => "closed",
-            Self::Reopened => "reopened",
-        }
+        self.into()
     }
 
     /// The verdict of that name; anything else is a note.
     #[must_use]
     pub fn parse(name: &str) -> Self {
-        match name {
-            "confirmed" => Self::Confirmed,
-            "corrected" => Self::Corrected,
-            "closed" => Self::Closed,
-            "reopened" => Self::Reopened,
-            _ => Self::Note,
-        }
+        name.parse().unwrap_or(Self::Note)
     }
 
     /// Whether it ends the incident.

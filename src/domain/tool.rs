@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
+use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 use utoipa::ToSchema;
 
 /// Whether a tool only looks, or changes something.
@@ -29,7 +30,10 @@ pub struct ToolSpec {
 }
 
 /// How a model calls tools.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, IntoStaticStr, EnumString, VariantArray, VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum ToolCalls {
     /// Natively, until an answer shows that it does not; then it is found out.
     #[default]
@@ -44,17 +48,14 @@ pub enum ToolCalls {
 
 impl ToolCalls {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Native, Self::Schema, Self::Text];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
+    /// Their names.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name, as in the settings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Native => "native",
-            Self::Schema => "schema",
-            Self::Text => "text",
-        }
+        self.into()
     }
 }
 

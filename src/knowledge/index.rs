@@ -28,7 +28,7 @@ impl Knowledge {
     /// The embedding model is away or refuses, it changed its dimension, or the database is away.
     pub async fn catch_up(&self, progress: Progress<'_>) -> anyhow::Result<u64> {
         // Words first: they need no model.
-        for realm in Realm::ALL {
+        for realm in Realm::ALL.iter().copied() {
             words::count(&self.pool, realm).await?;
         }
         let mut space =
@@ -94,7 +94,7 @@ impl Knowledge {
     }
 
     async fn settle(&self, space: &Space) -> anyhow::Result<()> {
-        for realm in Realm::ALL {
+        for realm in Realm::ALL.iter().copied() {
             if embeddings::ensure_index(&self.pool, space, realm, INDEX_FROM).await? {
                 tracing::info!(space = space.id, realm = realm.as_str(), "the index of vectors is built");
             }

@@ -91,7 +91,7 @@ impl Item {
 
 /// How many there are of which novelty.
 fn summary(items: &[Item]) -> String {
-    let counted = Novelty::ALL.into_iter().filter_map(|novelty| {
+    let counted = Novelty::ALL.iter().copied().filter_map(|novelty| {
         let count = items.iter().filter(|item| item.novelty == novelty).count();
         (count > 0).then(|| format!("{count} {}", novelty.as_str()))
     });

@@ -69,7 +69,8 @@ impl Operation {
         if let Some(name) = self.set(tracker) {
             return vec![name];
         }
-        let kinds = TrackerKind::ALL.into_iter().filter(|kind| tracker.kind.is_none_or(|set| set == *kind));
+        let kinds =
+            TrackerKind::ALL.iter().copied().filter(|kind| tracker.kind.is_none_or(|set| set == *kind));
         let mut names = Vec::new();
         for name in kinds.flat_map(|kind| self.tools_of(kind)) {
             if !names.contains(name) {

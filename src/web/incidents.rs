@@ -102,7 +102,7 @@ pub(super) async fn list(
     };
     let mut found = incidents::list(&app.pool, &filter, PAGE + 1).await?;
     let next = api::cut(&mut found, PAGE, |incident| incident.id);
-    let classes: Vec<&str> = FailureClass::ALL.iter().map(|class| class.as_str()).collect();
+    let classes = FailureClass::NAMES;
     let values = context! {
         narrowed => asked.narrowing().iter().any(|(_, text)| !text.is_empty()),
         query => asked.query(),

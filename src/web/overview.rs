@@ -132,9 +132,9 @@ fn classes(counts: &[overview::Count]) -> Vec<Class> {
         let same = counts.iter().filter(|count| count.class == class && count.status == status);
         same.map(|count| count.incidents).sum()
     };
-    let mut classes: Vec<Class> = FailureClass::ALL
+    let mut classes: Vec<Class> = FailureClass::NAMES
         .iter()
-        .map(|class| class.as_str())
+        .copied()
         .map(|name| Class { name, open: of(name, "open"), resolved: of(name, "resolved") })
         .filter(|class| class.open + class.resolved > 0)
         .collect();

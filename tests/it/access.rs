@@ -92,7 +92,7 @@ fn no_route_is_beside_the_table() {
 async fn each_route_lets_in_the_roles_of_the_table_and_nobody_else() {
     let app = Setup::bare().await.set("REGREEN_AUTH", "keys").start().await;
     let mut keys = Vec::new();
-    for role in Role::ALL {
+    for role in Role::ALL.iter().copied() {
         keys.push((role, key(&app, role, &[]).await));
     }
     let mut wrong = String::new();

@@ -18,10 +18,24 @@ use super::{Access, Caller, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
+use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 use utoipa::ToSchema;
 
 /// Where a call is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    IntoStaticStr,
+    EnumString,
+    VariantArray,
+    VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// A model, in an investigation.
@@ -38,29 +52,26 @@ pub enum Place {
 
 impl Place {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Triage, Self::Chat, Self::Page, Self::Mcp, Self::Service];
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
+    /// Their names.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name, as in the rules.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Triage => "triage",
-            Self::Chat => "chat",
-            Self::Page => "page",
-            Self::Mcp => "mcp",
-            Self::Service => "service",
-        }
+        self.into()
     }
 
     /// The place of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|place| place.as_str() == name)
+        name.parse().ok()
     }
 }
 
 /// What happens with a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoStaticStr, EnumString)]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// It is made at once.
@@ -75,17 +86,13 @@ impl Decision {
     /// Stable name, as in the rules.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Approve => "approve",
-            Self::Deny => "deny",
-        }
+        self.into()
     }
 
     /// The decision of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Allow, Self::Approve, Self::Deny].into_iter().find(|decision| decision.as_str() == name)
+        name.parse().ok()
     }
 }
 

@@ -69,7 +69,8 @@ fn sent(policy: &Policy, schema: &Value, arguments: Value) -> Result<Value, Stri
 fn without_rules_reading_is_allowed_and_the_rest_is_not() {
     let policy = Policy::default();
     let table: Vec<String> = Place::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .flat_map(|place| {
             [
                 ("look", Access::Read),
@@ -407,8 +408,9 @@ fn a_tool_that_changed_since_a_rule_judged_it_is_not_called_without_a_person() {
     let forbids = Policy::new(vec![rule(1, &["scale"], Decision::Deny)]);
     assert!(!forbids.speaks_of("s", "scale"), "what is forbidden stays so");
     let target = Target { is_held: true, ..of("scale", Access::Write) };
-    let decisions = Place::ALL.map(|place| policy.standing(&asker(place), &target).decision);
-    let [triage, chat, page, mcp, service] = decisions;
+    let decision = |place: &Place| policy.standing(&asker(*place), &target).decision;
+    let decisions: Vec<Decision> = Place::ALL.iter().map(decision).collect();
+    let [triage, chat, page, mcp, service] = decisions[..] else { panic!("{decisions:?}") };
     assert_eq!([triage, chat, page], [Decision::Deny, Decision::Approve, Decision::Deny]);
     assert_eq!([mcp, service], [Decision::Allow, Decision::Allow]);
     assert_eq!(forbids.standing(&asker(Place::Chat), &target).decision, Decision::Deny);
