@@ -17,8 +17,8 @@ use crate::db::private::PrivatePostgres;
 use crate::db::runs::{self, Work};
 use crate::db::servers;
 use crate::domain::{AuditAction, AuditOutcome, Money, Profile, Run};
+use crate::events::{Appends, Live};
 use crate::knowledge::Knowledge;
-use crate::live::Live;
 use crate::llm::{Experience, Model, OpenAi};
 use crate::mcp::{Connector, Registry};
 use crate::metrics::metrics;
@@ -31,12 +31,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgConnection, PgPool};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-/// Reports that may end at the same moment before a waiter has to look again.
-const OUTCOME_BUFFER: usize = 1024;
 
 /// What the edges and use cases share.
 pub struct App {
@@ -62,8 +58,8 @@ pub struct App {
     pub drain: CancellationToken,
     /// MCP connections; closed last, because what still runs needs them.
     pub connections: Shutdown,
-    /// Ids of reports that ended, here or on another replica.
-    pub outcomes: broadcast::Sender<Uuid>,
+    /// Wakes whoever waits for something to happen, here or on another replica.
+    pub appends: Arc<Appends>,
     /// Answers in the making.
     pub live: Live,
     /// How much is taken on at a time.
@@ -158,7 +154,6 @@ impl App {
             connector,
             &connections,
         );
-        let (outcomes, _) = broadcast::channel(OUTCOME_BUFFER);
         let auth = Auth::new(&config, pool.clone(), http.clone())?;
         Ok(Arc::new(Self {
             auth,
@@ -171,7 +166,7 @@ impl App {
             shutdown,
             drain: CancellationToken::new(),
             connections,
-            outcomes,
+            appends: Arc::default(),
             live: Live::default(),
             room: Room::new(&config.limits),
             ledger,

@@ -3,7 +3,7 @@
 //! The map, from the top of the ladder down; a module imports only from its own rung or a lower one:
 //! `cli` parses and runs; `server` is everything between the socket and a handler; `api`, `web` (the pages) and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
 //! failure report to a filed issue, `chat` answers questions; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server, `auth` who calls,
-//! `knowledge` the runbooks and past failures, `live` the answers in the making; `agent` is the loop; `llm` the models, `budget` what they may use and used, `db` all SQL, `prompts`, `config`, `telemetry`,
+//! `knowledge` the runbooks and past failures, `events` what happens, for those who watch; `agent` is the loop; `llm` the models, `budget` what they may use and used, `db` all SQL, `prompts`, `config`, `telemetry`,
 //! `shutdown`, `blocking` the bounded threads for long work, `audit` what a piece of work did until it is on record, `metrics` what is counted; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time,
 //! `mounted` files that take the places of what is built in.
 #![warn(
@@ -26,10 +26,10 @@ pub mod config;
 pub mod db;
 pub mod demo;
 pub mod domain;
+pub mod events;
 pub mod evidence;
 pub mod jobs;
 pub mod knowledge;
-pub mod live;
 pub mod llm;
 pub mod mcp;
 pub mod metrics;

@@ -6,16 +6,19 @@ use super::problem::{Problem, RETRY_AFTER};
 use super::reports::{known_id, missing};
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
-use crate::db::{runs, turns};
-use crate::domain::{Approval, Caller, ConversationMessage, Reader, ToolCallRecord, Usage};
+use crate::db::turns::{self, TurnState};
+use crate::db::{events, runs};
+use crate::domain::{
+    Approval, Caller, ConversationMessage, Done, Event, Happened, Reader, ToolCallRecord, Usage,
+};
+use crate::events::Answer;
 use crate::evidence::redact;
-use crate::live::{Answer, Happened};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
@@ -23,16 +26,17 @@ use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 const FIELDS: Known = Known::Of(&["message", "conversation_id", "agent_id", "incident_id", "author"]);
 /// Longest question, in bytes.
 const MAX_QUESTION: usize = 100_000;
-/// How often an answer that another replica makes is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// How often an answer that another replica makes is looked at when nothing is heard of it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked for the end of an answer that has ended.
-const LAST_LOOKS: u32 = 10;
+const LAST_LOOKS: u32 = 3;
 const RUN: HeaderName = HeaderName::from_static("regreen-run");
 const CONVERSATION: HeaderName = HeaderName::from_static("regreen-conversation");
 
@@ -135,22 +139,24 @@ pub async fn ask(
     while let Some(event) = events.next().await {
         last = Some(event);
     }
-    let data: serde_json::Value =
-        last.and_then(|event| serde_json::from_str(&event.data).ok()).unwrap_or_default();
-    let Ok(message) = serde_json::from_value::<ConversationMessage>(data["message"].clone()) else {
-        let detail = data["detail"].as_str().unwrap_or("there is no answer; the log has more");
-        return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
-    };
+    let failed = |detail: &str| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail);
+    let Done { stop_reason, message, approvals, usage, .. } =
+        match last.map(|last: Happened| Arc::unwrap_or_clone(last.event)) {
+            Some(Event::Done(done)) => *done,
+            Some(Event::Failed { detail, .. }) => return Err(failed(&detail)),
+            _ => return Err(failed("there is no answer; the log has more")),
+        };
+    let message = message.ok_or_else(|| failed("there is no answer; the log has more"))?;
     let made = runs::of_turns(&app.pool, &[turn], &reader).await?;
     let tool_calls = made.into_iter().flat_map(|(_, run)| run.tool_calls);
     Ok(Json(ChatAnswer {
         conversation_id: conversation,
         run: turn,
-        stop_reason: data["stop_reason"].as_str().unwrap_or_default().to_owned(),
+        stop_reason: stop_reason.as_str().to_owned(),
         message,
         tool_calls: tool_calls.collect(),
-        approvals: serde_json::from_value(data["approvals"].clone()).unwrap_or_default(),
-        usage: serde_json::from_value(data["usage"].clone()).unwrap_or_default(),
+        approvals,
+        usage: usage.unwrap_or_default(),
     }))
 }
 
@@ -209,7 +215,7 @@ pub(crate) fn read(app: &Arc<App>, run: Uuid, after: i32, reader: Reader) -> Box
 pub async fn stop(State(app): State<Arc<App>>, Path(run): Path<String>) -> Result<StatusCode, Problem> {
     let run = known_id(&run)?;
     let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
-    if turn.state != "running" {
+    if turn.state != TurnState::Running {
         return Err(Problem::new(StatusCode::CONFLICT, "this run has ended already"));
     }
     stop_now(&app, run).await?;
@@ -237,40 +243,43 @@ pub(super) fn abandoned(app: &App) -> impl FnOnce(&Answer) + Send + 'static {
 
 /// Events that another replica makes, or that were kept.
 fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = Happened> + Send {
-    futures::stream::unfold((app, after, false), move |(app, after, over)| async move {
-        if over {
-            return None;
-        }
-        let mut looks = 0;
-        loop {
-            let turn = turns::get(&app.pool, run).await.ok()?;
-            let kept = turns::kept(&app.pool, run).await.ok()?;
-            let fresh: Vec<Happened> =
-                kept.iter().filter_map(Happened::read).filter(|event| event.id > after).collect();
-            if let Some(last) = fresh.last() {
-                let (after, over) = (last.id, last.ends());
-                return Some((futures::stream::iter(fresh), (app, after, over)));
+    // From before the first look on: nothing that is appended after it is missed.
+    let appended = app.appends.of(run);
+    futures::stream::unfold(
+        (app, appended, after, false),
+        move |(app, mut appended, after, over)| async move {
+            if over {
+                return None;
             }
-            let running = turn.as_ref().is_some_and(|turn| turn.answered);
-            // The end of a turn is stored before its last events are kept.
-            looks = if running { 0 } else { looks + 1 };
-            let ends = turn.as_ref().is_some_and(|turn| turn.state != "running");
-            if !running && (!ends || looks > LAST_LOOKS) {
-                let data = serde_json::json!({"run": run, "detail": "The answer broke off: the process that made it ended."});
-                let data = data.to_string().into();
-                let lost = Happened { id: after + 1, name: "failed".into(), data, visible_to: None };
-                return Some((futures::stream::iter(vec![lost]), (app, after + 1, true)));
+            let mut looks = 0;
+            loop {
+                let turn = turns::get(&app.pool, run).await.ok()?;
+                let fresh = events::after(&app.pool, run, after).await.ok()?;
+                if let Some(last) = fresh.last() {
+                    let (after, over) = (last.id, last.event.ends());
+                    return Some((futures::stream::iter(fresh), (app, appended, after, over)));
+                }
+                let running = turn.as_ref().is_some_and(|turn| turn.answered);
+                // The end of a turn is stored before its last events are kept.
+                looks = if running { 0 } else { looks + 1 };
+                let ends = turn.as_ref().is_some_and(|turn| turn.state != TurnState::Running);
+                if !running && (!ends || looks > LAST_LOOKS) {
+                    let detail = "The answer broke off: the process that made it ended.".to_owned();
+                    let lost = Event::Failed { run, detail, next_run: None };
+                    let lost = vec![Happened::new(after + 1, lost, None)];
+                    return Some((futures::stream::iter(lost), (app, appended, after + 1, true)));
+                }
+                let _ = timeout(LOOK_EVERY, appended.wait()).await;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-    })
+        },
+    )
     .flatten()
 }
 
 fn respond(events: impl Stream<Item = Happened> + Send + 'static, run: Uuid, conversation: Uuid) -> Response {
     let events = events.map(|event| {
-        let data = Event::default().id(event.id.to_string()).event(&*event.name).data(&*event.data);
-        Ok::<_, Infallible>(data)
+        let sent = sse::Event::default().id(event.id.to_string()).event(event.event.kind());
+        Ok::<_, Infallible>(sent.data(&*event.data))
     });
     let mut response = Sse::new(events).keep_alive(KeepAlive::default()).into_response();
     let headers = response.headers_mut();

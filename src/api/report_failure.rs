@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -100,8 +99,6 @@ pub async fn report_failure(
 ) -> Result<Response, Problem> {
     let submission = submission(&headers, Fields::of_body(&app, body, FIELDS).await?)?;
     let role = caller.role;
-    // Subscribed before the report exists, so that its end cannot be missed.
-    let mut outcomes = app.outcomes.subscribe();
     let id = match take_from(&app, caller, submission).await? {
         Intake::Accepted(id) | Intake::Repeated(id) => id,
         Intake::KeyReused(id) => {
@@ -119,6 +116,8 @@ pub async fn report_failure(
     // A connection that is held costs memory: when there are too many, the others learn the outcome at the URL.
     let Some(_place) = app.room.wait() else { return Ok(accepted(id, false)) };
     let deadline = Instant::now() + app.config.server.wait;
+    // From before the first look on: its end cannot be missed.
+    let mut appended = app.appends.of(id);
     loop {
         let report = db::soon(reports::get(&app.pool, id)).await?;
         let Some(report) = report else {
@@ -128,16 +127,10 @@ pub async fn report_failure(
             return outcome(&report, role);
         }
         let look = Instant::now() + LOOK_AGAIN;
-        loop {
-            tokio::select! {
-                heard = outcomes.recv() => match heard {
-                    Ok(ended) if ended != id => {}
-                    Ok(_) | Err(RecvError::Lagged(_)) => break,
-                    Err(RecvError::Closed) => return Ok(accepted(id, false)),
-                },
-                () = tokio::time::sleep_until(look.min(deadline)) => break,
-                () = app.shutdown.token().cancelled() => return Ok(accepted(id, false)),
-            }
+        tokio::select! {
+            () = appended.wait() => {}
+            () = tokio::time::sleep_until(look.min(deadline)) => {}
+            () = app.shutdown.token().cancelled() => return Ok(accepted(id, false)),
         }
         if Instant::now() >= deadline {
             return Ok(accepted(id, false));

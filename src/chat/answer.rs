@@ -8,21 +8,23 @@ use super::own_access::{self, OwnAccess};
 use super::profiles;
 use super::task::Task;
 use super::{cite, command, librarian, title};
-use crate::agent::{Agent, Event, Outcome, Tool, Workspace, tools_that_fit};
+use crate::agent::{self, Agent, Outcome, Tool, Workspace, tools_that_fit};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Filter};
 use crate::db::audit;
 use crate::db::conversations::{self, Answered, NewMessage};
 use crate::db::evidence::{self, NewEvidence, Owner};
+use crate::db::queue;
 use crate::db::runs::Work;
-use crate::db::{queue, turns};
+use crate::db::turns::{self, TurnState};
 use crate::domain::{
-    Actor, Approval, AuditAction, Caller, Citation, Evidence, Message, Run, StopReason, Usage,
+    Actor, Approval, AuditAction, Caller, Citation, ConversationMessage, Done, Event, Evidence, Message,
+    MessageRole, Run, StopReason, Usage,
 };
+use crate::events::Answer;
 use crate::evidence::untrusted::markdown::{self, Defuser, Place};
 use crate::evidence::{rules, verify};
-use crate::live::Answer;
 use crate::llm::{Model, message_tokens};
 use crate::mcp::ToolCaller;
 use crate::metrics::metrics;
@@ -30,7 +32,6 @@ use crate::telemetry;
 use crate::telemetry::trace::Span;
 use crate::tools;
 use chrono::{DateTime, Utc};
-use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -54,8 +55,7 @@ struct Concluded {
 
 /// How an answer ended: what its readers are told last, and whether the conversation goes on with what was decided meanwhile.
 pub(super) struct Ended {
-    pub(super) kind: &'static str,
-    pub(super) told: serde_json::Value,
+    pub(super) event: Event,
     pub(super) goes_on: bool,
     /// Who asked, if the answer was made: they may have decided.
     pub(super) decider: Option<Caller>,
@@ -85,10 +85,11 @@ pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<Answer>) -> End
     };
     // Of one that broke off, too.
     audit::flush(&app.pool, &recorder).await;
-    if let Err(error) = turns::finish(&app.pool, turn, "failed", clock::now()).await {
+    if let Err(error) = turns::finish(&app.pool, turn, TurnState::Failed, clock::now()).await {
         tracing::warn!(%turn, %error, "a failed turn cannot be closed; its lease ends by itself");
     }
-    Ended { kind: "failed", told: json!({ "run": turn, "detail": problem }), goes_on: true, decider: None }
+    let event = Event::Failed { run: turn, detail: problem.to_owned(), next_run: None };
+    Ended { event, goes_on: true, decider: None }
 }
 
 /// What an answer is made from.
@@ -130,19 +131,21 @@ async fn make(app: &App, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<En
     };
     let asked = making.name_what_waits(&mut concluded).await?;
     let Some(message) = store(app, task, answer, (&making.workspace, &concluded)).await? else {
-        let told = json!({ "run": task.turn, "detail": "The conversation was deleted meanwhile." });
-        return Ok(Ended { kind: "failed", told, goes_on: false, decider: None });
+        let detail = "The conversation was deleted meanwhile.".to_owned();
+        let event = Event::Failed { run: task.turn, detail, next_run: None };
+        return Ok(Ended { event, goes_on: false, decider: None });
     };
-    let told = json!({
-        "approvals": asked,
-        "run": task.turn,
-        "conversation_id": task.conversation,
-        "stop_reason": concluded.stop,
-        "cut_off": concluded.cut_off,
-        "message": message,
-        "usage": concluded.usage,
-    });
-    Ok(Ended { kind: "done", told, goes_on: true, decider: Some(task.caller.clone()) })
+    let event = Event::Done(Box::new(Done {
+        run: task.turn,
+        conversation_id: task.conversation,
+        stop_reason: concluded.stop,
+        cut_off: concluded.cut_off,
+        message: Some(message),
+        approvals: asked,
+        usage: Some(concluded.usage),
+        next_run: None,
+    }));
+    Ok(Ended { event, goes_on: true, decider: Some(task.caller.clone()) })
 }
 
 impl Making<'_> {
@@ -162,7 +165,7 @@ impl Making<'_> {
                 if let Some(why) = detail.filter(|_| concluded.stop == StopReason::Budget) {
                     // What stands there is no whole answer.
                     let why = format!("\n\n(It ends here: {why}.)");
-                    self.answer.tell("text.delta", &json!({ "text": why }));
+                    self.answer.tell(Event::TextDelta { text: why.clone() });
                     concluded.text.push_str(&why);
                 }
                 return Ok(concluded);
@@ -202,7 +205,7 @@ impl Making<'_> {
         let mut asked = approvals::list(&self.app.pool, &filter, clock::now(), TOLD_APPROVALS).await?;
         asked.reverse();
         if let Some(text) = approve::waiting(self.app, &asked, &concluded.text) {
-            self.answer.tell("text.delta", &json!({ "text": text }));
+            self.answer.tell(Event::TextDelta { text: text.clone() });
             concluded.text.push_str(&text);
         }
         Ok(asked)
@@ -213,8 +216,8 @@ impl Making<'_> {
         // What is on record quotes logs.
         let text = markdown::defused(&text, &self.app.config.privacy.links, Place::Answer);
         let author = rules::NAME.to_owned();
-        self.answer.tell("message.start", &json!({ "run": self.task.turn, "turn": 1, "model": author }));
-        self.answer.tell("text.delta", &json!({ "text": text }));
+        self.answer.tell(Event::MessageStart { run: self.task.turn, turn: 1, model: author.clone() });
+        self.answer.tell(Event::TextDelta { text: text.clone() });
         let citations = self.citations(&text).await?;
         let (not_found, runs, usage) = (Vec::new(), Vec::new(), Usage::default());
         let (stop, cut_off) = (StopReason::Answered, false);
@@ -348,36 +351,33 @@ fn watcher(
     let links = app.config.privacy.links.clone();
     let defuser = Mutex::new(Defuser::new(links.clone(), Place::Answer));
     Arc::new(move |event| match event {
-        Event::Begun { turn } => {
+        agent::Event::Begun { turn } => {
             said.lock().unwrap_or_else(PoisonError::into_inner).clear();
             *held(&defuser) = Defuser::new(links.clone(), Place::Answer);
-            answer.tell("message.start", &json!({ "run": answer.turn, "turn": turn, "model": model }));
+            answer.tell(Event::MessageStart { run: answer.turn, turn, model: model.clone() });
         }
-        Event::Text { text } => {
+        agent::Event::Text { text } => {
             if !text.is_empty() {
                 said.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
                 let text = held(&defuser).push(&text);
                 if !text.is_empty() {
-                    answer.tell("text.delta", &json!({ "text": text }));
+                    answer.tell(Event::TextDelta { text });
                 }
             }
         }
-        Event::ToolStarted { call, name, arguments } => {
-            answer.tell("tool.started", &json!({ "call": call, "tool": name, "arguments": arguments }));
+        agent::Event::ToolStarted { call, name: tool, arguments } => {
+            answer.tell(Event::ToolStarted { call, tool, arguments });
         }
-        Event::ToolFinished { call, name, failed, duration_ms, result } => {
-            let shown: String = result.chars().take(SENT_RESULT).collect();
-            answer.tell(
-                "tool.finished",
-                &json!({ "call": call, "tool": name, "failed": failed, "duration_ms": duration_ms, "result": shown }),
-            );
+        agent::Event::ToolFinished { call, name: tool, failed, duration_ms, result } => {
+            let result = result.chars().take(SENT_RESULT).collect();
+            answer.tell(Event::ToolFinished { call, tool, failed, duration_ms, result });
         }
-        Event::Used { usage } => {
+        agent::Event::Used { usage } => {
             let rest = held(&defuser).finish();
             if !rest.is_empty() {
-                answer.tell("text.delta", &json!({ "text": rest }));
+                answer.tell(Event::TextDelta { text: rest });
             }
-            answer.tell("usage", &json!(usage));
+            answer.tell(Event::Used(usage));
         }
     })
 }
@@ -407,7 +407,7 @@ async fn store(
     task: &Task,
     answer: &Answer,
     (workspace, concluded): (&Workspace, &Concluded),
-) -> anyhow::Result<Option<serde_json::Value>> {
+) -> anyhow::Result<Option<ConversationMessage>> {
     let (now, own) = (clock::now(), answer.visible_to());
     let (pieces, owner) = (workspace.added(), own.map(ToOwned::to_owned));
     let added = workspace.work(move |_| {
@@ -427,7 +427,7 @@ async fn store(
     }
     let citations = serde_json::to_value(&concluded.citations)?;
     let message = NewMessage {
-        role: "assistant",
+        role: MessageRole::Assistant,
         author: &concluded.author,
         text: &concluded.text,
         answer: Some(Answered { turn: task.turn, citations: &citations, not_found: &concluded.not_found }),
@@ -446,11 +446,11 @@ async fn store(
         conversations::rename(&mut *transaction, task.conversation, &title).await?;
     }
     conversations::touch(&mut *transaction, task.conversation, None, now).await?;
-    let state = if concluded.stop == StopReason::Cancelled { "cancelled" } else { "done" };
+    let state = if concluded.stop == StopReason::Cancelled { TurnState::Cancelled } else { TurnState::Done };
     turns::finish(&mut *transaction, task.turn, state, now).await?;
-    let stored =
+    let mut stored =
         conversations::messages(&mut *transaction, task.conversation, position, &task.reader()).await?;
     queue::add_index(&mut *transaction).await?;
     audit::commit(transaction, &task.recorder).await?;
-    Ok(stored.first().map(serde_json::to_value).transpose()?)
+    Ok((!stored.is_empty()).then(|| stored.remove(0)))
 }

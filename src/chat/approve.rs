@@ -10,13 +10,13 @@ use crate::db::approvals::{self, NewApproval};
 use crate::db::audit;
 use crate::db::conversations;
 use crate::domain::policy::Ruling;
-use crate::domain::{Approval, ApprovalState, AuditAction, ToolSpec, call_hash, each_text};
+use crate::domain::{Approval, ApprovalState, AuditAction, Event, ToolSpec, call_hash, each_text};
+use crate::events::Answer;
 use crate::evidence::redact::Redactor;
-use crate::live::Answer;
 use crate::mcp::{Offered, ToolCaller};
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound as _, Utc};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sqlx::PgPool;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -146,8 +146,13 @@ impl Tool for Guarded {
         }
         match self.ask(arguments, waiting.definition()).await {
             Ok(Asked::Waits { id, until }) => {
-                let told = json!({"approval": id, "tool": self.spec.name, "server": server, "arguments": arguments, "expires_at": until});
-                self.asking.answer.tell("approval.required", &told);
+                self.asking.answer.tell(Event::ApprovalRequired {
+                    approval: id,
+                    tool: self.spec.name.clone(),
+                    server: server.to_owned(),
+                    arguments: arguments.clone(),
+                    expires_at: until,
+                });
                 tracing::info!(approval = %id, server, tool = server_tool, "a call waits for approval");
                 let place = link(self.asking.public_url.as_deref(), id);
                 let place = place.map_or_else(String::new, |link| format!("; it is decided at {link}"));
@@ -254,6 +259,7 @@ fn problem(arguments: &Value) -> Option<&'static str> {
 #[cfg(test)]
 mod unit {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn arguments_with_a_secret_cannot_be_asked_for() {

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::db::conversations::{self, NewMessage};
 use crate::db::turns::{self, NewTurn};
 use crate::db::{incidents, queue};
-use crate::domain::{Actor, Caller};
+use crate::domain::{Actor, Caller, MessageRole};
 use crate::evidence::redact::Redactor;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
@@ -37,8 +37,19 @@ pub struct Ask {
     pub author: String,
     /// How the model answers, beside the agent's own settings.
     pub sampling: Sampling,
-    /// What was said before, elsewhere: role, author and text, for a conversation that is opened now.
-    pub before: Vec<(&'static str, String, String)>,
+    /// What was said before, elsewhere, for a conversation that is opened now.
+    pub before: Vec<SaidElsewhere>,
+}
+
+/// A message of a conversation that is kept elsewhere.
+#[derive(Debug, Clone)]
+pub struct SaidElsewhere {
+    /// Who speaks.
+    pub role: MessageRole,
+    /// By which name.
+    pub author: String,
+    /// What.
+    pub text: String,
 }
 
 /// Why a question is not answered.
@@ -94,7 +105,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     };
     let mut messages: Vec<NewMessage<'_>> = before.iter().map(|brought| brought.message(&ask)).collect();
     messages.push(NewMessage {
-        role: "user",
+        role: MessageRole::User,
         author: &ask.author,
         text: &question,
         answer: None,
@@ -166,7 +177,7 @@ async fn conversation(
 
 /// A message that was said elsewhere.
 struct Brought {
-    role: &'static str,
+    role: MessageRole,
     author: String,
     text: String,
     /// Whether it holds an answer that is visible to whoever asks alone.
@@ -189,13 +200,13 @@ async fn brought(db: &mut sqlx::PgConnection, ask: &Ask, texts: Vec<String>) -> 
     let own = conversations::quoting_own(db, &ask.caller.name, &texts).await?;
     let brought = said_before(ask).zip(texts).zip(own);
     Ok(brought
-        .map(|(((role, author, _), text), is_own)| Brought { role, author: author.clone(), text, is_own })
+        .map(|((said, text), is_own)| Brought { role: said.role, author: said.author.clone(), text, is_own })
         .collect())
 }
 
 /// What a new conversation begins with.
-fn said_before(ask: &Ask) -> impl Iterator<Item = &(&'static str, String, String)> {
-    ask.before.iter().filter(|(_, _, text)| ask.conversation.is_none() && !text.trim().is_empty())
+fn said_before(ask: &Ask) -> impl Iterator<Item = &SaidElsewhere> {
+    ask.before.iter().filter(|said| ask.conversation.is_none() && !said.text.trim().is_empty())
 }
 
 /// What is said, and below it how many secrets were taken out: whoever pasted one learns so where they look.
@@ -224,7 +235,7 @@ async fn redacted(app: &App, ask: Ask) -> Result<(Ask, Redacted), Refusal> {
         let mut redactor = Redactor::new();
         let question = redactor.redact_within(ask.message.trim(), deadline)?;
         let secrets = redactor.count();
-        let before = said_before(&ask).map(|(_, _, text)| redactor.redact_within(text, deadline));
+        let before = said_before(&ask).map(|said| redactor.redact_within(&said.text, deadline));
         let before = before.collect::<Result<_, _>>()?;
         Ok((ask, Redacted { question, secrets, before }))
     });

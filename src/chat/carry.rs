@@ -14,7 +14,7 @@ use crate::domain::{
     Access, Approval, ApprovalState, AuditAction, AuditOutcome, Budget, Caller, Evidence, Message, ToolCall,
     ToolCallRecord, ToolSpec, call_hash,
 };
-use crate::live::Answer;
+use crate::events::Answer;
 use crate::mcp::{CallError, Registry, ToolCaller};
 use async_trait::async_trait;
 use serde_json::{Value, json};

@@ -11,13 +11,12 @@ use crate::db::approvals::{self, Asker, Filter};
 use crate::db::conversations::{self, NewMessage};
 use crate::db::queue;
 use crate::db::turns::{self, NewTurn, Opened};
-use crate::domain::{Actor, Approval, ApprovalState, Caller};
-use crate::live::Answer;
+use crate::domain::{Actor, Approval, ApprovalState, Caller, Event, MessageRole};
+use crate::events::Answer;
 use crate::telemetry::trace::FutureExt as _;
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use serde_json::json;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -54,11 +53,16 @@ pub(super) fn answer_now(app: &Arc<App>, task: Task, opened: Opened, place: Opti
 /// Makes an answer, lets the conversation go on, and tells readers of both.
 async fn drive(app: Arc<App>, task: Task, answer: Arc<Answer>) {
     let conversation = task.conversation;
-    let answer::Ended { kind, mut told, goes_on, decider } = answer::run(&app, task, &answer).await;
+    let answer::Ended { mut event, goes_on, decider } = answer::run(&app, task, &answer).await;
     if goes_on {
-        told["next_run"] = json!(go_on(&app, conversation, decider).await);
+        let begun = go_on(&app, conversation, decider).await;
+        match &mut event {
+            Event::Done(done) => done.next_run = begun,
+            Event::Failed { next_run, .. } => *next_run = begun,
+            _ => {}
+        }
     }
-    answer.tell(kind, &told);
+    answer.tell(event);
 }
 
 /// Lets a conversation go on, if something of it was decided and nothing waits. Returns the turn that began. `decider` is who
@@ -120,7 +124,8 @@ fn carry_on(
         let author = latest.and_then(|approval| approval.decided_by.clone()).unwrap_or_default();
         let question = said(&decided);
         let visible_to = is_own.then_some(caller.name.as_str());
-        let message = NewMessage { visible_to, ..NewMessage::of_program("user", &author, &question) };
+        let message =
+            NewMessage { visible_to, ..NewMessage::of_program(MessageRole::User, &author, &question) };
         app.knowledge.say(&mut transaction, (conversation, &title, incident), &[message], now).await?;
         conversations::touch(&mut *transaction, conversation, None, now).await?;
         queue::add_index(&mut *transaction).await?;

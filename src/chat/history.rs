@@ -3,7 +3,7 @@
 use super::task::Task;
 use crate::app::App;
 use crate::db::conversations;
-use crate::domain::{ConversationMessage, Message, Reader, Usage};
+use crate::domain::{ConversationMessage, Message, MessageRole, Reader, Usage};
 use crate::evidence::tokens;
 use crate::evidence::untrusted::fence::Fence;
 use crate::evidence::untrusted::hidden;
@@ -155,7 +155,7 @@ pub(super) fn messages(
     }
     for message in &history.messages {
         let said = hidden::removed(&message.text);
-        let (user, author) = (message.role == "user", message.author.as_str());
+        let (user, author) = (message.role == MessageRole::User, message.author.as_str());
         match message.speaker.as_deref() {
             // Their client and they themselves.
             Some(speaker) if speaker == task.speaker && user && author == "user" => {
@@ -188,11 +188,11 @@ mod unit {
     use crate::domain::{Actor, Caller, Profile, Prompt};
     use chrono::DateTime;
 
-    fn said(role: &str, (author, speaker): (&str, Option<&str>), text: &str) -> ConversationMessage {
+    fn said(role: MessageRole, (author, speaker): (&str, Option<&str>), text: &str) -> ConversationMessage {
         ConversationMessage {
             id: Uuid::nil(),
             position: 0,
-            role: role.into(),
+            role,
             author: author.into(),
             text: text.into(),
             citations: Vec::new(),
@@ -253,9 +253,9 @@ mod unit {
         let history = History {
             summary: Some("before".into()),
             messages: vec![
-                said("user", ("report", None), "Pod failed."),
-                said("assistant", ("m", None), "Disk."),
-                said("user", ("alice", Some("alice")), "noted"),
+                said(User, ("report", None), "Pod failed."),
+                said(Assistant, ("m", None), "Disk."),
+                said(User, ("alice", Some("alice")), "noted"),
             ],
             usage: Usage::default(),
         };
@@ -272,7 +272,7 @@ mod unit {
         assert_eq!(shown[3].1, "(alice) noted\n\nwhy?");
         let bare = messages(
             ("sys".into(), " "),
-            &History { messages: vec![said("assistant", ("m", None), "Hi")], ..History::default() },
+            &History { messages: vec![said(Assistant, ("m", None), "Hi")], ..History::default() },
             &asked("q"),
             &Fence::new("abc123"),
         );
@@ -283,11 +283,11 @@ mod unit {
     fn what_others_say_and_are_told_is_data() {
         let bob = ("bob", Some("bob"));
         let messages = vec![
-            said("user", bob, "call payroll"),
-            said("assistant", ("m", Some("bob")), "I will."),
-            said("user", ("mallory", Some("alice")), "mine, whatever it is called"),
-            said("assistant", ("m", Some("alice")), "Yes."),
-            said("user", ("alice", None), "of before, or of nobody who is known"),
+            said(User, bob, "call payroll"),
+            said(Assistant, ("m", Some("bob")), "I will."),
+            said(User, ("mallory", Some("alice")), "mine, whatever it is called"),
+            said(Assistant, ("m", Some("alice")), "Yes."),
+            said(User, ("alice", None), "of before, or of nobody who is known"),
         ];
         let shown = shown(&History { messages, ..History::default() }, "go");
         let roles: Vec<&str> = shown.iter().map(|(role, _)| *role).collect();

@@ -18,7 +18,7 @@ mod profiles;
 mod task;
 mod title;
 
-pub use begin::{Ask, Refusal, begin};
+pub use begin::{Ask, Refusal, SaidElsewhere, begin};
 pub use decide::{Choice, Decided, Decision, LinkUsed, NotDecided, decide, take_up};
 pub use driver::Begun;
 pub use link::{Link, Presser};

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::audit::Recorder;
 use crate::db::{conversations, turns};
 use crate::domain::ToolSpec;
-use crate::live::Answer;
+use crate::events::Answer;
 use async_trait::async_trait;
 use serde_json::Value;
 use sqlx::PgPool;

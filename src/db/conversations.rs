@@ -1,6 +1,7 @@
 //! Conversations and their messages.
 
-use crate::domain::{Conversation, ConversationMessage, Reader};
+use super::decoded;
+use crate::domain::{Conversation, ConversationMessage, MessageRole, Reader};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
@@ -9,8 +10,8 @@ use uuid::Uuid;
 /// A message to store.
 #[derive(Debug)]
 pub struct NewMessage<'a> {
-    /// `user` or `assistant`.
-    pub role: &'a str,
+    /// Who speaks.
+    pub role: MessageRole,
     /// Who: a person, a tool, a model.
     pub author: &'a str,
     /// Its text, without secrets.
@@ -26,7 +27,7 @@ pub struct NewMessage<'a> {
 impl<'a> NewMessage<'a> {
     /// What the program says, or has from elsewhere, of no speaker that it knows.
     #[must_use]
-    pub fn of_program(role: &'a str, author: &'a str, text: &'a str) -> Self {
+    pub fn of_program(role: MessageRole, author: &'a str, text: &'a str) -> Self {
         Self { role, author, text, answer: None, speaker: None, visible_to: None }
     }
 }
@@ -89,7 +90,7 @@ pub async fn add_message(
         Uuid::now_v7(),
         conversation,
         position,
-        message.role,
+        message.role.as_str(),
         message.author,
         message.text,
         now,
@@ -111,8 +112,8 @@ pub struct Spoken {
     pub conversation_id: Uuid,
     /// Place in it, from 0.
     pub position: i32,
-    /// `user` or `assistant`.
-    pub role: String,
+    /// Who speaks.
+    pub role: MessageRole,
     /// Who.
     pub author: String,
     /// When.
@@ -122,16 +123,23 @@ pub struct Spoken {
 /// The messages at these places of these conversations.
 pub async fn messages_at(db: impl PgExecutor<'_>, places: &[(Uuid, i32)]) -> sqlx::Result<Vec<Spoken>> {
     let (conversations, positions): (Vec<Uuid>, Vec<i32>) = places.iter().copied().unzip();
-    sqlx::query_as!(
-        Spoken,
+    let rows = sqlx::query!(
         "select m.conversation_id, m.position, m.role, m.author, m.created_at from messages m
          join unnest($1::uuid[], $2::integer[]) as wanted (conversation_id, position)
               on m.conversation_id = wanted.conversation_id and m.position = wanted.position",
         &conversations,
         &positions
-    )
-    .fetch_all(db)
-    .await
+    );
+    let spoken = rows.fetch_all(db).await?.into_iter().map(|row| {
+        Ok(Spoken {
+            conversation_id: row.conversation_id,
+            position: row.position,
+            role: decoded(&row.role)?,
+            author: row.author,
+            created_at: row.created_at,
+        })
+    });
+    spoken.collect()
 }
 
 /// Opens a conversation about no incident, for whoever begins it.
@@ -300,7 +308,7 @@ pub async fn messages(
         let message = ConversationMessage {
             id: row.id,
             position: row.position,
-            role: row.role,
+            role: decoded(&row.role)?,
             author: row.author,
             text: row.text,
             citations: serde_json::from_value(row.citations).unwrap_or_default(),
@@ -310,9 +318,9 @@ pub async fn messages(
             speaker: row.speaker,
             created_at: row.created_at,
         };
-        message.for_reader(reader)
+        Ok(message.for_reader(reader))
     });
-    Ok(said.collect())
+    said.collect()
 }
 
 /// Whether anybody else than this person has a say in a conversation. What nobody is known to have said counts as others'.

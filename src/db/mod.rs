@@ -9,6 +9,7 @@ pub mod conversations;
 pub mod definitions;
 pub mod documents;
 pub mod embeddings;
+pub mod events;
 pub mod evidence;
 pub mod fingerprints;
 pub mod hits;

@@ -368,11 +368,9 @@ pub async fn finish(
     let (status, result, error) = end.parts();
     // Words of servers, models and trackers stand in both.
     let (result, error) = (result.map(redact::plain), error.map(redact::plain));
-    let ended = sqlx::query_scalar!(
-        r#"with ended as (
-               update reports set status = $3, result = $4, error = $5, finished_at = $6, lease_token = null, lease_until = null
-               where id = $1 and lease_token = $2 returning id)
-           select count(pg_notify('regreen_report', id::text)) as "count!" from ended"#,
+    let ended = sqlx::query!(
+        "update reports set status = $3, result = $4, error = $5, finished_at = $6, lease_token = null, lease_until = null
+         where id = $1 and lease_token = $2",
         id,
         token,
         status,
@@ -380,9 +378,9 @@ pub async fn finish(
         error,
         now
     )
-    .fetch_one(db)
+    .execute(db)
     .await?;
-    Ok(ended == 1)
+    Ok(ended.rows_affected() == 1)
 }
 
 /// A report that ended with another.
@@ -405,9 +403,8 @@ pub async fn finish_waiting(
         EndedToo,
         r#"with ended as (
                update reports set status = 'done', result = $2, finished_at = $3
-               where incident_id = $1 and status = 'waiting' and namespace = $4 returning id, namespace),
-           told as (select id, pg_notify('regreen_report', id::text)::text from ended)
-           select ended.id as "id!", ended.namespace as "namespace!" from ended join told using (id) order by id"#,
+               where incident_id = $1 and status = 'waiting' and namespace = $4 returning id, namespace)
+           select id as "id!", namespace as "namespace!" from ended order by id"#,
         incident,
         redact::plain(result),
         now,
@@ -462,5 +459,8 @@ pub async fn steps(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<St
 
 /// Empties everything that reports left behind. For the demonstration's own database.
 pub async fn forget_all(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
-    sqlx::query!("truncate reports, incidents, fingerprint_aliases cascade").execute(db).await.map(|_| ())
+    sqlx::query!("truncate reports, incidents, fingerprint_aliases, events cascade")
+        .execute(db)
+        .await
+        .map(|_| ())
 }

@@ -1,13 +1,36 @@
-//! Turns of conversations: who answers now, and what happened in each answer.
+//! Turns of conversations: who answers now.
 
+use super::decoded;
 use crate::domain::Caller;
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::{PgExecutor, PgPool};
+use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
 /// How long a turn is believed to be answered without word of it, in seconds.
 pub const LEASE_SECONDS: i64 = 60;
+
+/// How far a turn is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString)]
+#[strum(serialize_all = "snake_case")]
+pub enum TurnState {
+    /// Somebody answers, or did until they died.
+    Running,
+    /// There is an answer.
+    Done,
+    /// There is none.
+    Failed,
+    /// It was stopped; there is what was written until then.
+    Cancelled,
+}
+
+impl TurnState {
+    /// Stable name, as stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
 
 /// A turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,21 +39,10 @@ pub struct Turn {
     pub id: Uuid,
     /// The conversation.
     pub conversation_id: Uuid,
-    /// `running`, `done`, `failed` or `cancelled`.
-    pub state: String,
+    /// How far it is.
+    pub state: TurnState,
     /// Whether somebody is believed to answer it. The database's clock says so: those of replicas may differ, and jump.
     pub answered: bool,
-}
-
-/// New events of a turn, as they are kept.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    /// The turn.
-    pub turn: Uuid,
-    /// Id of the first event.
-    pub first: i32,
-    /// The events, an array.
-    pub events: Value,
 }
 
 /// A turn to open.
@@ -113,13 +125,13 @@ pub async fn renew(db: impl PgExecutor<'_>, turns: &[Uuid]) -> sqlx::Result<()> 
 pub async fn finish(
     db: impl PgExecutor<'_>,
     id: Uuid,
-    state: &str,
+    state: TurnState,
     now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
     let ended = sqlx::query!(
         "update turns set state = $2, finished_at = $3 where id = $1 and state = 'running'",
         id,
-        state,
+        state.as_str(),
         now
     );
     Ok(ended.execute(db).await?.rows_affected() == 1)
@@ -127,45 +139,15 @@ pub async fn finish(
 
 /// A turn.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Turn>> {
-    sqlx::query_as!(
-        Turn,
+    let row = sqlx::query!(
         r#"select id, conversation_id, state, state = 'running' and lease_until > now() as "answered!" from turns where id = $1"#,
         id
-    )
-    .fetch_optional(db)
-    .await
-}
-
-/// Keeps events; what is there already stays, and what belongs to a turn that is gone is dropped.
-pub async fn keep(db: impl PgExecutor<'_>, batches: &[Batch]) -> sqlx::Result<()> {
-    let turns: Vec<Uuid> = batches.iter().map(|batch| batch.turn).collect();
-    let firsts: Vec<i32> = batches.iter().map(|batch| batch.first).collect();
-    let events: Vec<Value> = batches.iter().map(|batch| batch.events.clone()).collect();
-    sqlx::query!(
-        "insert into turn_events (turn_id, first_id, events)
-         select b.turn_id, b.first_id, b.events from unnest($1::uuid[], $2::int[], $3::jsonb[]) as b (turn_id, first_id, events)
-         join turns t on t.id = b.turn_id
-         on conflict do nothing",
-        &turns,
-        &firsts,
-        &events
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// The kept events of a turn, in order.
-pub async fn kept(db: impl PgExecutor<'_>, turn: Uuid) -> sqlx::Result<Vec<Value>> {
-    let rows =
-        sqlx::query_scalar!("select events from turn_events where turn_id = $1 order by first_id", turn)
-            .fetch_all(db)
-            .await?;
-    let arrays = rows.into_iter().filter_map(|events| match events {
-        Value::Array(events) => Some(events),
-        _ => None,
+    );
+    let turn = row.fetch_optional(db).await?.map(|row| {
+        let state = decoded(&row.state)?;
+        Ok(Turn { id: row.id, conversation_id: row.conversation_id, state, answered: row.answered })
     });
-    Ok(arrays.flatten().collect())
+    turn.transpose()
 }
 
 /// Asks whichever replica answers a turn to stop.

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -29,6 +30,25 @@ pub struct Conversation {
     pub updated_at: DateTime<Utc>,
 }
 
+/// Who speaks in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema, IntoStaticStr, EnumString)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum MessageRole {
+    /// A person, or the program in the place of one.
+    User,
+    /// Whoever answers.
+    Assistant,
+}
+
+impl MessageRole {
+    /// Stable name, as stored and as models know it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
 /// A message of a conversation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ConversationMessage {
@@ -36,8 +56,8 @@ pub struct ConversationMessage {
     pub id: Uuid,
     /// Place in the conversation, from 0.
     pub position: i32,
-    /// `user` or `assistant`.
-    pub role: String,
+    /// Who speaks.
+    pub role: MessageRole,
     /// A person, `report`, `tracker`, a model, or `rules`.
     pub author: String,
     /// Markdown.

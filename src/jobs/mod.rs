@@ -7,8 +7,8 @@ pub mod record;
 mod triage;
 
 use crate::app::App;
-use crate::db;
 use crate::db::queue::SCHEMA;
+use crate::db::{self, events};
 use anyhow::Context as _;
 use graphile_worker::WorkerOptions;
 use graphile_worker::recovery::WorkerRecoveryConfig;
@@ -92,7 +92,7 @@ pub async fn reclaim(app: Arc<App>) {
     }
 }
 
-/// Tells whoever waits in this process about reports that ended on any replica, until the shutdown token fires.
+/// Tells whoever waits in this process of what happens on any replica, until the shutdown token fires.
 pub async fn announce(app: Arc<App>) {
     let stop = app.shutdown.token().clone();
     let listen = async {
@@ -101,7 +101,7 @@ pub async fn announce(app: Arc<App>) {
                 Ok(()) => return,
                 Err(error) => {
                     // Waiters look by themselves now and then, so nothing is lost meanwhile.
-                    tracing::warn!(%error, "cannot listen for ended reports; trying again");
+                    tracing::warn!(%error, "cannot listen for what happens on other replicas; trying again");
                     tokio::time::sleep(Duration::from_secs(2)).await;
                 }
             }
@@ -115,10 +115,11 @@ pub async fn announce(app: Arc<App>) {
 
 async fn listen(app: &App) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(&app.pool).await?;
-    listener.listen_all(["regreen_report", "regreen_knowledge", "regreen_stop", "regreen_servers"]).await?;
+    listener.listen_all([events::CHANNEL, "regreen_knowledge", "regreen_stop", "regreen_servers"]).await?;
     // What was announced while nobody listened is not announced again.
     app.sync_servers().await?;
     reload(app).await;
+    app.appends.wake_all();
     loop {
         let Ok(notification) = timeout(PROBE_AFTER, listener.try_recv()).await else {
             // Nobody may have said anything, or the server is gone without a word.
@@ -137,9 +138,8 @@ async fn listen(app: &App) -> sqlx::Result<()> {
             if let Some(answer) = turn.and_then(|turn| app.live.get(turn)) {
                 answer.stop.cancel();
             }
-        } else if let Ok(id) = notification.payload().parse() {
-            // Nobody waiting is fine.
-            let _ = app.outcomes.send(id);
+        } else {
+            app.appends.hear(notification.payload());
         }
     }
 }

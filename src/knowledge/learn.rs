@@ -9,7 +9,9 @@ use crate::db::audit;
 use crate::db::conversations::{self, NewMessage};
 use crate::db::documents::{self, NewDocument, Realm};
 use crate::db::{incidents, merges, queue, resolutions};
-use crate::domain::{Actor, AuditEvent, Diagnosis, Failure, Incident, IncidentStatus, Resolution, Verdict};
+use crate::domain::{
+    Actor, AuditEvent, Diagnosis, Failure, Incident, IncidentStatus, MessageRole, Resolution, Verdict,
+};
 use crate::evidence::redact::{self, Redactor};
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown;
@@ -96,8 +98,8 @@ impl Knowledge {
         );
         let found = conclusion(diagnosis);
         let messages = [
-            NewMessage::of_program("user", "report", &asked),
-            NewMessage::of_program("assistant", &diagnosis.analyst, &found),
+            NewMessage::of_program(MessageRole::User, "report", &asked),
+            NewMessage::of_program(MessageRole::Assistant, &diagnosis.analyst, &found),
         ];
         self.converse(db, (*incident, &diagnosis.title), &messages, now).await?;
         queue::add_index(db).await
@@ -150,7 +152,7 @@ impl Knowledge {
         }
         self.rewrite(&mut *transaction, known.merged_into.unwrap_or(incident), now).await?;
         let text = told(&resolution);
-        let message = NewMessage::of_program("user", &resolution.author, &text);
+        let message = NewMessage::of_program(MessageRole::User, &resolution.author, &text);
         self.converse(&mut *transaction, (incident, &known.title), &[message], now).await?;
         queue::add_index(&mut *transaction).await?;
         let actor = Actor::new(resolution.author.clone(), said.author.trace);

@@ -4,6 +4,7 @@ use super::learn::POSITIONS;
 use super::{Knowledge, Query, Reason};
 use crate::db::conversations;
 use crate::db::documents::Realm;
+use crate::domain::MessageRole;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -21,8 +22,8 @@ pub struct SaidBefore {
     pub incident_id: Option<Uuid>,
     /// The message's place in the conversation, from 0.
     pub position: i32,
-    /// `user` or `assistant`.
-    pub role: String,
+    /// Who speaks.
+    pub role: MessageRole,
     /// Who said it.
     pub author: String,
     /// The part of the message that was found.
@@ -63,7 +64,7 @@ impl Knowledge {
                 title: hit.title,
                 incident_id: hit.incident_id,
                 position,
-                role: message.role.clone(),
+                role: message.role,
                 author: message.author.clone(),
                 text: hit.text,
                 created_at: message.created_at,

@@ -9,12 +9,11 @@ use crate::api::{self, known_id, missing};
 use crate::app::App;
 use crate::clock;
 use crate::db::{approvals, turns};
-use crate::domain::{Caller, Reader};
-use crate::live::Happened;
+use crate::domain::{Caller, Event, Happened, Reader};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{self, KeepAlive, Sse};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use minijinja::context;
@@ -58,7 +57,8 @@ pub(super) async fn live(
     let events = api::chat::read(&app, run, 0, Reader::from(&caller));
     let seen = api::chat::last_event(&headers);
     let pieces = pieces((page, app, caller), (run, turn.conversation_id), events, seen);
-    let events = pieces.map(|(id, html)| Ok::<_, Infallible>(Event::default().id(id.to_string()).data(html)));
+    let events =
+        pieces.map(|(id, html)| Ok::<_, Infallible>(sse::Event::default().id(id.to_string()).data(html)));
     Ok(api::chat::ungathered(Sse::new(events).keep_alive(KeepAlive::default())))
 }
 
@@ -105,36 +105,38 @@ impl Teller {
 
     /// What an event changes; `None` when nothing is to be told yet.
     async fn hear(&mut self, event: &Happened) -> Option<String> {
-        let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
         let fresh = event.id > self.seen;
-        match &*event.name {
-            "message.start" => {
+        match &*event.event {
+            Event::MessageStart { .. } => {
                 self.said.clear();
                 self.gather(event.id);
                 None
             }
-            "text.delta" => {
-                self.said.push_str(data["text"].as_str().unwrap_or_default());
+            Event::TextDelta { text } => {
+                self.said.push_str(text);
                 self.gather(event.id);
                 None
             }
-            "tool.started" | "tool.finished" if fresh => {
-                let begins = &*event.name == "tool.started";
+            Event::ToolStarted { .. } | Event::ToolFinished { .. } if fresh => {
+                let begins = matches!(&*event.event, Event::ToolStarted { .. });
+                let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
                 // What was said before is told before: whoever comes back after this event has missed nothing.
                 let said = if self.untold.is_some() { self.text() } else { String::new() };
                 let step = self.page.render("step.html", context! { call => value(&data), begins }).ok()?;
                 Some(said + &step)
             }
-            "approval.required" if fresh => {
-                let id = data["approval"].as_str()?.parse().ok()?;
-                let asked = approvals::get(&self.app.pool, id, clock::now()).await.ok()??;
+            Event::ApprovalRequired { approval, .. } if fresh => {
+                let asked = approvals::get(&self.app.pool, *approval, clock::now()).await.ok()??;
                 let call = super::approvals::card(&self.app, asked, &self.caller);
                 self.page.render("asked.html", context! { call }).ok()
             }
-            "done" | "failed" => {
+            Event::Done(_) | Event::Failed { .. } => {
                 self.over = true;
                 self.untold = None;
-                let why = (&*event.name == "failed").then(|| data["detail"].as_str().unwrap_or_default());
+                let why = match &*event.event {
+                    Event::Failed { detail, .. } => Some(detail.as_str()),
+                    _ => None,
+                };
                 chat::ended((&self.page, &self.app, &self.caller), self.turn, why).await.ok()
             }
             _ => None,

@@ -11,7 +11,9 @@ use crate::app::App;
 use crate::chat;
 use crate::db::conversations::{self, Filter, Whose};
 use crate::db::{agents, incidents, reports, runs};
-use crate::domain::{Caller, Citation, Claim, Conversation, ConversationMessage, Profile, Reader, Run, Way};
+use crate::domain::{
+    Caller, Citation, Claim, Conversation, ConversationMessage, MessageRole, Profile, Reader, Run, Way,
+};
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
@@ -43,8 +45,11 @@ pub(super) struct Shown {
 impl Shown {
     pub(super) fn new(app: &App, message: ConversationMessage, runs: Vec<Run>) -> Self {
         // A person's lines stay lines.
-        let text =
-            if message.role == "user" { message.text.replace('\n', "  \n") } else { message.text.clone() };
+        let text = if message.role == MessageRole::User {
+            message.text.replace('\n', "  \n")
+        } else {
+            message.text.clone()
+        };
         let html = super::markdown::html(&text, &message.citations, &app.config.privacy.links);
         Self { message, html, runs }
     }

@@ -102,7 +102,6 @@ pub(super) async fn list(
     };
     let mut found = incidents::list(&app.pool, &filter, PAGE + 1).await?;
     let next = api::cut(&mut found, PAGE, |incident| incident.id);
-    let classes = FailureClass::NAMES;
     let values = context! {
         narrowed => asked.narrowing().iter().any(|(_, text)| !text.is_empty()),
         query => asked.query(),
@@ -112,7 +111,7 @@ pub(super) async fn list(
         openings => found.iter().any(|incident| incident.status == IncidentStatus::Open),
         incidents => value(&found),
         next => value(next),
-        classes,
+        classes => value(FailureClass::NAMES),
     };
     page.show(&app, "/incidents", "incidents.html", values).await
 }

@@ -32,7 +32,7 @@ async fn listed(
     let values = context! {
         keys => value(&keys.keys),
         now => value(clock::now()),
-        roles => Role::NAMES,
+        roles => value(Role::NAMES),
         taken => app.auth.has_keys(),
         made,
         refused => refused.map(value),

@@ -146,7 +146,6 @@ fn of_incidents(pages: Pages) -> Pages {
 pub(crate) fn router() -> Router<Arc<App>> {
     pages()
         .router
-        .layer(Extension(Arc::<live::Pulse>::default()))
         .layer(Extension(Arc::<logs::Logs>::default()))
         .layer(Extension(Arc::<overview::Counted>::default()))
         .layer(from_fn(problem_page::tell))

@@ -17,7 +17,7 @@ const LADDER: &[&[&str]] = &[
     &["notify"],
     &["tools"],
     &["app"],
-    &["mcp", "knowledge", "live", "auth"],
+    &["mcp", "knowledge", "events", "auth"],
     &["agent"],
     &["llm", "budget", "db", "prompts", "config", "telemetry", "shutdown", "audit", "metrics", "blocking"],
     &["domain", "evidence", "clock", "mounted"],

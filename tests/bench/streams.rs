@@ -99,7 +99,7 @@ impl Bench {
     async fn kept_after(&self) -> Duration {
         let now = nanos();
         let newest: Option<String> = sqlx::query_scalar(
-            "select max(lpad(substring(events::text from '.*w=(\\d+);'), 20, '0')) from turn_events",
+            "select max(lpad(substring(payload::text from '.*w=(\\d+);'), 20, '0')) from events where kind = 'text.delta'",
         )
         .fetch_one(&self.pool)
         .await

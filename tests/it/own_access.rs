@@ -283,7 +283,7 @@ async fn an_answer_in_the_making_is_told_to_its_owner_alone() {
     eventually("the events are kept", async || {
         let pool = house.app.pool().await;
         let kept: i64 =
-            sqlx::query_scalar("select count(*) from turn_events where events::text like '%\"done\"%'")
+            sqlx::query_scalar("select count(*) from events where kind = 'done'")
                 .fetch_one(&pool)
                 .await
                 .unwrap();

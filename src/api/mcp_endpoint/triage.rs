@@ -15,7 +15,6 @@ use rmcp::service::{Peer, RequestContext};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
@@ -109,8 +108,6 @@ impl Door {
         arguments: &Value,
         mut told: Progress,
     ) -> CallToolResult {
-        // Subscribed before the report exists, so that its end cannot be missed.
-        let outcomes = self.app.outcomes.subscribe();
         let headers = HeaderMap::from_iter([(PREFER, HeaderValue::from_static("respond-async"))]);
         let body = Ok(Bytes::from(arguments.to_string()));
         let (app, role) = (State(Arc::clone(&self.app)), caller.role);
@@ -128,7 +125,7 @@ impl Door {
         told.tell(1, "The report is accepted").await;
         // A call that waits costs memory: when there are too many, the others learn the outcome by asking.
         let ended = match self.app.room.wait() {
-            Some(_place) => self.end(id, outcomes, &mut told).await,
+            Some(_place) => self.end(id, &mut told).await,
             None => Ok(None),
         };
         match ended {
@@ -148,13 +145,10 @@ impl Door {
     }
 
     /// The report, once it is over; `None` when that takes longer than the server waits.
-    async fn end(
-        &self,
-        id: Uuid,
-        mut outcomes: tokio::sync::broadcast::Receiver<Uuid>,
-        told: &mut Progress,
-    ) -> sqlx::Result<Option<Report>> {
+    async fn end(&self, id: Uuid, told: &mut Progress) -> sqlx::Result<Option<Report>> {
         let deadline = Instant::now() + self.app.config.server.wait;
+        // From before the first look on: its end cannot be missed.
+        let mut appended = self.app.appends.of(id);
         loop {
             if told.token.is_some() {
                 let steps = db::soon(reports::steps(&self.app.pool, id)).await?;
@@ -168,16 +162,10 @@ impl Door {
                 return Ok(report);
             }
             let look = Instant::now() + LOOK_EVERY;
-            loop {
-                tokio::select! {
-                    heard = outcomes.recv() => match heard {
-                        Ok(ended) if ended != id => {}
-                        Ok(_) | Err(RecvError::Lagged(_)) => break,
-                        Err(RecvError::Closed) => return Ok(None),
-                    },
-                    () = sleep_until(look.min(deadline)) => break,
-                    () = self.app.shutdown.token().cancelled() => return Ok(None),
-                }
+            tokio::select! {
+                () = appended.wait() => {}
+                () = sleep_until(look.min(deadline)) => {}
+                () = self.app.shutdown.token().cancelled() => return Ok(None),
             }
             if Instant::now() >= deadline {
                 return Ok(None);

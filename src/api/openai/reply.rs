@@ -5,11 +5,10 @@ use super::error::ApiError;
 use super::request::Turn;
 use crate::app::App;
 use crate::db::conversations;
-use crate::domain::Usage;
-use crate::live::Happened;
+use crate::domain::{Done, Event, Happened, StopReason, Usage};
 use axum::Json;
 use axum::http::StatusCode;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures::{Stream, StreamExt as _};
 use serde_json::{Value, json};
@@ -41,7 +40,7 @@ impl Head {
     }
 
     /// The last chunks.
-    fn end(&self, reason: &str, used: Option<&Value>) -> Vec<Value> {
+    fn end(&self, reason: &str, used: Option<Usage>) -> Vec<Value> {
         let mut chunks = vec![self.chunk(&json!({}), &json!(reason))];
         if let Some(used) = used {
             let mut last = self.body("chat.completion.chunk", &json!([]));
@@ -51,7 +50,7 @@ impl Head {
         chunks
     }
 
-    fn whole(&self, text: &str, reason: &str, used: &Value) -> Response {
+    fn whole(&self, text: &str, reason: &str, used: Usage) -> Response {
         let message = json!({"role": "assistant", "content": text, "refusal": null});
         let choices = json!([{"index": 0, "message": message, "logprobs": null, "finish_reason": reason}]);
         let mut body = self.body("chat.completion", &choices);
@@ -61,11 +60,10 @@ impl Head {
 
     /// An answer that is there already.
     pub(super) fn answer(&self, text: &str, used: Usage, stream: Option<bool>) -> Response {
-        let used = json!(used);
-        let Some(with_usage) = stream else { return self.whole(text, "stop", &used) };
+        let Some(with_usage) = stream else { return self.whole(text, "stop", used) };
         let said = self.chunk(&json!({"content": text}), &Value::Null);
         let mut chunks = vec![self.begin(), said];
-        chunks.extend(self.end("stop", with_usage.then_some(&used)));
+        chunks.extend(self.end("stop", with_usage.then_some(used)));
         events(futures::stream::iter(chunks))
     }
 }
@@ -97,14 +95,13 @@ impl Open {
         while let Some(event) = events.next().await {
             last = Some(event);
         }
-        let Some(done) = last.filter(|event| &*event.name == "done") else {
+        let Some(Event::Done(done)) = last.as_ref().map(|last: &Happened| &*last.event) else {
             let message = "there is no answer; the log has more";
             return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message, "failed"));
         };
-        let data: Value = serde_json::from_str(&done.data).unwrap_or_default();
-        let text = data["message"]["text"].as_str().unwrap_or_default();
+        let text = done.message.as_ref().map_or("", |message| message.text.as_str());
         self.remember(text).await;
-        Ok(self.head.whole(text, reason(&data), &data["usage"]))
+        Ok(self.head.whole(text, reason(done), done.usage.unwrap_or_default()))
     }
 
     pub(super) fn stream(
@@ -120,27 +117,26 @@ impl Open {
             }
             loop {
                 let event = events.next().await?;
-                let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
-                match &*event.name {
+                match &*event.event {
                     // What was sent cannot be taken back: what comes instead stands below it.
-                    "message.start" if !sent.is_empty() => {
+                    Event::MessageStart { .. } if !sent.is_empty() => {
                         sent.push_str("\n\n");
                         let chunk = open.head.chunk(&json!({"content": "\n\n"}), &Value::Null);
                         return Some((vec![chunk], (open, sent, events, false)));
                     }
-                    "text.delta" => {
-                        let text = data["text"].as_str().unwrap_or_default();
+                    Event::TextDelta { text } => {
                         sent.push_str(text);
                         let chunk = open.head.chunk(&json!({"content": text}), &Value::Null);
                         return Some((vec![chunk], (open, sent, events, false)));
                     }
-                    "done" => {
+                    Event::Done(done) => {
                         open.remember(&sent).await;
-                        let chunks = open.head.end(reason(&data), with_usage.then_some(&data["usage"]));
+                        let used = with_usage.then(|| done.usage.unwrap_or_default());
+                        let chunks = open.head.end(reason(done), used);
                         return Some((chunks, (open, sent, events, true)));
                     }
-                    "failed" => {
-                        let error = json!({"error": {"message": data["detail"], "type": "server_error", "param": null, "code": "failed"}});
+                    Event::Failed { detail, .. } => {
+                        let error = json!({"error": {"message": detail, "type": "server_error", "param": null, "code": "failed"}});
                         return Some((vec![error], (open, sent, events, true)));
                     }
                     _ => {}
@@ -153,16 +149,15 @@ impl Open {
 
 /// Chunks as the API sends them.
 fn events(chunks: impl Stream<Item = Value> + Send + 'static) -> Response {
-    let end = futures::stream::iter([Event::default().data("[DONE]")]);
-    let events = chunks.map(|chunk| Event::default().data(chunk.to_string())).chain(end);
+    let end = futures::stream::iter([sse::Event::default().data("[DONE]")]);
+    let events = chunks.map(|chunk| sse::Event::default().data(chunk.to_string())).chain(end);
     Sse::new(events.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()).into_response()
 }
 
-fn reason(data: &Value) -> &'static str {
-    if data["stop_reason"] == "answered" && data["cut_off"] != true { "stop" } else { "length" }
+fn reason(done: &Done) -> &'static str {
+    if done.stop_reason == StopReason::Answered && !done.cut_off { "stop" } else { "length" }
 }
 
-fn usage(data: &Value) -> Value {
-    let usage: Usage = serde_json::from_value(data.clone()).unwrap_or_default();
+fn usage(usage: Usage) -> Value {
     json!({"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens, "total_tokens": usage.total()})
 }

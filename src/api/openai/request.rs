@@ -3,7 +3,8 @@
 
 use super::error::ApiError;
 use crate::api::json::{self, Known, Words};
-use crate::chat::Sampling;
+use crate::chat::{SaidElsewhere, Sampling};
+use crate::domain::MessageRole;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -123,12 +124,13 @@ impl Turn {
     }
 
     /// As a message of a conversation.
-    pub(super) fn said(&self, model: &str) -> (&'static str, String, String) {
-        match self.role.as_str() {
-            "assistant" => ("assistant", model.to_owned(), self.text()),
-            "system" | "developer" => ("user", "client".to_owned(), self.text()),
-            _ => ("user", "user".to_owned(), self.text()),
-        }
+    pub(super) fn said(&self, model: &str) -> SaidElsewhere {
+        let (role, author) = match self.role.as_str() {
+            "assistant" => (MessageRole::Assistant, model),
+            "system" | "developer" => (MessageRole::User, "client"),
+            _ => (MessageRole::User, "user"),
+        };
+        SaidElsewhere { role, author: author.to_owned(), text: self.text() }
     }
 }
 

@@ -1,9 +1,8 @@
 //! Answers in the making: what happened in each so far, for any number of readers, and kept for those that come back.
 
-use crate::db::turns::{self, Batch};
-use crate::domain::{ConversationMessage, Reader, withheld};
+use crate::db::{events, turns};
+use crate::domain::{Event, Happened};
 use futures::Stream;
-use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,71 +16,6 @@ use uuid::Uuid;
 const KEEP_EVERY: Duration = Duration::from_millis(250);
 /// How many of these rounds a lease is renewed in.
 const RENEW_EVERY: u32 = 60;
-
-/// An event as readers get it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happened {
-    /// From 1, without gaps.
-    pub id: i32,
-    /// `message.start`, `text.delta`, …
-    pub name: Arc<str>,
-    /// JSON.
-    pub data: Arc<str>,
-    /// Who alone may read it.
-    pub visible_to: Option<Arc<str>>,
-}
-
-impl Happened {
-    /// From its kept form.
-    #[must_use]
-    pub fn read(kept: &Value) -> Option<Self> {
-        Some(Self {
-            id: i32::try_from(kept["id"].as_i64()?).ok()?,
-            name: kept["name"].as_str()?.into(),
-            data: kept["data"].as_str()?.into(),
-            visible_to: kept["visible_to"].as_str().map(Into::into),
-        })
-    }
-
-    fn kept(&self) -> Value {
-        let mut kept = json!({"id": self.id, "name": &*self.name, "data": &*self.data});
-        if let Some(owner) = &self.visible_to {
-            kept["visible_to"] = json!(&**owner);
-        }
-        kept
-    }
-
-    /// As this reader may see it; nothing when it says nothing without what is kept from them.
-    #[must_use]
-    pub fn for_reader(self, reader: &Reader) -> Option<Self> {
-        let Some(owner) = self.visible_to.clone().filter(|owner| !reader.may_read(Some(owner))) else {
-            return Some(self);
-        };
-        let mut data: Value = serde_json::from_str(&self.data).unwrap_or_default();
-        let hidden = withheld(&owner);
-        match &*self.name {
-            "message.start" | "failed" => {}
-            "tool.started" => data["arguments"] = json!(hidden),
-            "tool.finished" => data["result"] = json!(hidden),
-            "approval.required" => data["arguments"] = json!({ "withheld": hidden }),
-            "done" => {
-                let message = serde_json::from_value::<ConversationMessage>(data["message"].take());
-                data["message"] = json!(message.ok().map(|message| message.for_reader(reader)));
-                data["approvals"] = json!([]);
-                data["usage"] = Value::Null;
-            }
-            // Text, what it cost, and whatever else there will be.
-            _ => return None,
-        }
-        Some(Self { data: data.to_string().into(), ..self })
-    }
-
-    /// Whether nothing comes after it.
-    #[must_use]
-    pub fn ends(&self) -> bool {
-        matches!(&*self.name, "done" | "failed")
-    }
-}
 
 /// One answer in the making.
 #[derive(Debug)]
@@ -133,18 +67,19 @@ impl Answer {
     }
 
     /// Tells all readers.
-    pub fn tell(&self, name: &str, data: &Value) {
+    pub fn tell(&self, event: Event) {
         let visible_to = self.visible_to().map(|_| Arc::clone(&self.owner));
+        let mut happened = Happened::new(0, event, visible_to);
         let mut log = self.log();
-        let id = i32::try_from(log.events.len() + 1).unwrap_or(i32::MAX);
-        log.events.push(Happened { id, name: name.into(), data: data.to_string().into(), visible_to });
+        happened.id = i32::try_from(log.events.len() + 1).unwrap_or(i32::MAX);
+        log.events.push(happened);
         let length = log.events.len();
         drop(log);
         self.length.send_replace(length);
     }
 
     fn ended(&self) -> bool {
-        self.log().events.last().is_some_and(Happened::ends)
+        self.log().events.last().is_some_and(|last| last.event.ends())
     }
 
     /// What happens after the event of this id, to the end. `abandoned` is called when this was the last reader and the end
@@ -168,7 +103,7 @@ impl Answer {
                     length.borrow_and_update();
                     let event = reader.answer.log().events.get(next).cloned();
                     if let Some(event) = event {
-                        let over = event.ends();
+                        let over = event.event.ends();
                         return Some((event, (reader, length, next + 1, over)));
                     }
                     // The sender lives in the answer, which the reader holds.
@@ -241,19 +176,15 @@ impl Live {
 
     async fn keep_now(&self, pool: &PgPool, renew: bool) -> sqlx::Result<()> {
         let all: Vec<Arc<Answer>> = self.answers().values().cloned().collect();
-        let mut batches = Vec::new();
+        let mut fresh = Vec::new();
         let mut lengths = Vec::new();
         for answer in &all {
             let log = answer.log();
             lengths.push(log.events.len());
-            let fresh = &log.events[log.kept..];
-            if let Some(first) = fresh.first() {
-                let events = fresh.iter().map(Happened::kept).collect();
-                batches.push(Batch { turn: answer.turn, first: first.id, events: Value::Array(events) });
-            }
+            fresh.extend(log.events[log.kept..].iter().map(|happened| (answer.turn, happened.clone())));
         }
-        if !batches.is_empty() {
-            turns::keep(pool, &batches).await?;
+        if !fresh.is_empty() {
+            events::append(pool, &fresh).await?;
         }
         let running: Vec<Uuid> = all.iter().map(|answer| answer.turn).collect();
         if renew && !running.is_empty() {
@@ -262,7 +193,7 @@ impl Live {
         for (answer, length) in all.iter().zip(lengths) {
             let mut log = answer.log();
             log.kept = length;
-            let over = log.events[..length].last().is_some_and(Happened::ends);
+            let over = log.events[..length].last().is_some_and(|last| last.event.ends());
             drop(log);
             if over {
                 self.answers().remove(&answer.turn);
@@ -275,21 +206,46 @@ impl Live {
 #[cfg(test)]
 mod unit {
     use super::*;
+    use crate::domain::{ConversationMessage, Done, MessageRole, Reader, StopReason, Usage};
     use futures::StreamExt as _;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn begins() -> Event {
+        Event::MessageStart { run: Uuid::nil(), turn: 1, model: "m".into() }
+    }
+
+    fn text(text: &str) -> Event {
+        Event::TextDelta { text: text.into() }
+    }
+
+    fn done(message: Option<ConversationMessage>) -> Event {
+        let (run, conversation_id) = (Uuid::nil(), Uuid::nil());
+        let usage = Some(Usage { output_tokens: 5000, ..Usage::default() });
+        let (stop_reason, approvals) = (StopReason::Answered, Vec::new());
+        Event::Done(Box::new(Done {
+            run,
+            conversation_id,
+            stop_reason,
+            cut_off: false,
+            message,
+            approvals,
+            usage,
+            next_run: None,
+        }))
+    }
 
     #[tokio::test]
     async fn readers_get_everything_after_their_last_event_once() {
         let live = Live::default();
         let answer = live.begin(Uuid::now_v7(), "user", &CancellationToken::new());
-        answer.tell("message.start", &json!({}));
+        answer.tell(begins());
         let early = Arc::clone(&answer).read(0, |_| {});
         let late = Arc::clone(&answer).read(1, |_| {});
-        answer.tell("text.delta", &json!({"text": "a"}));
-        answer.tell("done", &json!({}));
-        let names = |events: Vec<Happened>| events.iter().map(|e| e.name.to_string()).collect::<Vec<_>>();
-        assert_eq!(names(early.collect().await), ["message.start", "text.delta", "done"]);
-        assert_eq!(names(late.collect().await), ["text.delta", "done"]);
+        answer.tell(text("a"));
+        answer.tell(done(None));
+        let kinds = |events: Vec<Happened>| events.iter().map(|e| e.event.kind()).collect::<Vec<_>>();
+        assert_eq!(kinds(early.collect().await), ["message.start", "text.delta", "done"]);
+        assert_eq!(kinds(late.collect().await), ["text.delta", "done"]);
     }
 
     #[tokio::test]
@@ -308,30 +264,44 @@ mod unit {
         drop(second);
         assert_eq!(abandoned.load(Ordering::SeqCst), 1);
         let third = reader();
-        answer.tell("done", &json!({}));
+        answer.tell(done(None));
         drop(third);
         assert_eq!(abandoned.load(Ordering::SeqCst), 1);
     }
 
     #[test]
-    fn what_is_somebodys_own_is_told_to_nobody_else_and_kept_as_such() {
+    fn what_is_somebodys_own_is_told_to_nobody_else() {
         let answer = Live::default().begin(Uuid::now_v7(), "oidc:alice", &CancellationToken::new());
-        answer.tell("text.delta", &json!({"text": "I ask payroll."}));
+        answer.tell(text("I ask payroll."));
         answer.make_own();
-        answer.tell("tool.finished", &json!({"call": "1.1", "tool": "payroll_look", "result": "5000"}));
-        answer.tell("text.delta", &json!({"text": "It is 5000."}));
-        answer.tell("something.new", &json!({"text": "5000"}));
-        answer.tell("done", &json!({"message": {"text": "5000"}, "usage": {"output_tokens": 5000}}));
-        let kept: Vec<Value> = answer.log().events.iter().map(Happened::kept).collect();
+        let (call, tool) = ("1.1".to_owned(), "payroll_look".to_owned());
+        answer.tell(Event::ToolFinished { call, tool, failed: false, duration_ms: 1, result: "5000".into() });
+        answer.tell(text("It is 5000."));
+        answer.tell(Event::Used(Usage { output_tokens: 5000, ..Usage::default() }));
+        let message = ConversationMessage {
+            id: Uuid::nil(),
+            position: 1,
+            role: MessageRole::Assistant,
+            author: "m".into(),
+            text: "5000".into(),
+            citations: Vec::new(),
+            not_found: Vec::new(),
+            run: None,
+            visible_to: Some("oidc:alice".into()),
+            speaker: None,
+            created_at: chrono::DateTime::UNIX_EPOCH,
+        };
+        answer.tell(done(Some(message)));
+        let events = answer.log().events.clone();
         let told = |reader: &Reader| -> Vec<Happened> {
-            kept.iter().filter_map(Happened::read).filter_map(|event| event.for_reader(reader)).collect()
+            events.iter().cloned().filter_map(|event| event.for_reader(reader)).collect()
         };
         let (alice, bob) = (told(&Reader::named("oidc:alice")), told(&Reader::named("oidc:bob")));
-        assert_eq!(alice, answer.log().events);
-        let names: Vec<&str> = bob.iter().map(|event| &*event.name).collect();
-        assert_eq!(names, ["text.delta", "tool.finished", "done"]);
+        assert_eq!(alice, events);
+        let kinds: Vec<&str> = bob.iter().map(|happened| happened.event.kind()).collect();
+        assert_eq!(kinds, ["text.delta", "tool.finished", "done"]);
         assert!(bob[1].data.contains("(visible to oidc:alice alone)"), "{bob:?}");
-        assert!(bob.iter().all(|event| !event.data.contains("5000")) && bob[2].ends(), "{bob:?}");
+        assert!(bob.iter().all(|event| !event.data.contains("5000")) && bob[2].event.ends(), "{bob:?}");
         assert_eq!(told(&Reader::nobody()), bob);
     }
 }
