@@ -185,6 +185,7 @@ mod unit {
     use super::*;
     use crate::audit::Recorder;
     use crate::chat::Sampling;
+    use crate::domain::MessageRole::{Assistant, User};
     use crate::domain::{Actor, Caller, Profile, Prompt};
     use chrono::DateTime;
 
