@@ -1,8 +1,8 @@
 //! The shared parts, built once from the configuration and handed to every edge.
 
-mod room;
+mod admission;
 
-pub use room::{Incoming, Place, Room};
+pub use admission::{AdmissionControl, Incoming, Slot};
 
 use crate::agent::{Outcome, was_kept_back};
 use crate::audit::Recorder;
@@ -63,7 +63,7 @@ pub struct App {
     /// Answers in the making.
     pub live: Live,
     /// How much is taken on at a time.
-    pub room: Room,
+    pub admission: AdmissionControl,
     /// What models used, and may use.
     pub ledger: Arc<Ledger>,
     /// Threads for what takes more than a few milliseconds.
@@ -168,7 +168,7 @@ impl App {
             connections,
             appends: Arc::default(),
             live: Live::default(),
-            room: Room::new(&config.limits),
+            admission: AdmissionControl::new(&config.limits),
             ledger,
             blocking,
             http,

@@ -5,7 +5,7 @@
 //! failure report to a filed issue, `chat` answers questions; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server, `auth` who calls,
 //! `knowledge` the runbooks and past failures, `events` what happens, for those who watch; `agent` is the loop; `llm` the models, `budget` what they may use and used, `db` all SQL, `prompts`, `config`, `telemetry`,
 //! `shutdown`, `blocking` the bounded threads for long work, `audit` what a piece of work did until it is on record, `metrics` what is counted; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time,
-//! `mounted` files that take the places of what is built in.
+//! `overrides` files that take the places of what is built in.
 #![warn(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -33,8 +33,8 @@ pub mod knowledge;
 pub mod llm;
 pub mod mcp;
 pub mod metrics;
-mod mounted;
 pub mod notify;
+mod overrides;
 pub mod prompts;
 pub mod server;
 pub mod shutdown;

@@ -1,7 +1,7 @@
 //! The texts of `prompts/`, embedded and rendered strictly: a missing variable is an error, and found at start. Files of
 //! a folder take their places.
 
-use crate::mounted::replace_templates;
+use crate::overrides::replace_templates;
 use anyhow::Context as _;
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};

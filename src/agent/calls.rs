@@ -1,7 +1,7 @@
 //! Answers the tool calls of one turn: exactly one answer per call, in order, whatever happens.
 
+use super::egress_guard::{EgressGuard, Held, NOT_SENT, held};
 use super::event::{Event, Watcher};
-use super::told::{Held, NOT_SENT, Told, held};
 use super::tool::{Tool, ToolAnswer};
 use super::workspace::Workspace;
 use crate::blocking::BlockingError;
@@ -46,7 +46,7 @@ pub(super) struct Calls<'a> {
     /// Tools with arguments that were answered.
     pub(super) seen: HashSet<String>,
     /// What left so far.
-    pub(super) told: Told,
+    pub(super) told: EgressGuard,
 }
 
 /// One call outside of a run's turns, such as one that a person allowed: made, kept, shown and told as in the loop.
@@ -68,7 +68,7 @@ impl Single<'_> {
     pub async fn make(self, cancel: &CancellationToken) -> ToolCallRecord {
         let Self { tool, call, budget, workspace, watcher } = self;
         let tools = [tool];
-        let (seen, told) = (HashSet::new(), Told::default());
+        let (seen, told) = (HashSet::new(), EgressGuard::default());
         let calls = Calls { tools: &tools, budget, workspace, watcher: Some(watcher), seen, told };
         let offered = [call.name.as_str()];
         let answer = Box::pin(calls.one(&call, 0, &offered, cancel));

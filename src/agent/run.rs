@@ -1,9 +1,9 @@
 //! The loop itself: complete, answer the tool calls, again, until a named reason ends it.
 
 use super::calls::Calls;
+use super::egress_guard::EgressGuard;
 use super::event::{Event, Review, Watcher};
 use super::fit::fit;
-use super::told::Told;
 use super::tool::Tool;
 use super::workspace::Workspace;
 use crate::audit::Recorder;
@@ -160,7 +160,7 @@ impl Agent {
             workspace: &self.workspace,
             watcher: self.watcher.as_deref(),
             seen: HashSet::new(),
-            told: Told::default(),
+            told: EgressGuard::default(),
         };
         let all: Arc<[ToolSpec]> = self.tools.iter().map(|tool| tool.spec().clone()).collect();
         for turn in 1..=self.budget.turns {

@@ -95,7 +95,7 @@ pub struct IgnoredAlert {
         (status = 503, description = "The database is away, or too many reports wait; see Retry-After", body = Problem)
     )
 )]
-pub async fn hear(
+pub async fn receive(
     State(app): State<Arc<App>>,
     caller: Caller,
     body: Result<Bytes, BytesRejection>,

@@ -2,7 +2,7 @@
 
 use super::client::ClientAddress;
 use super::problem::Problem;
-use crate::auth::{self, Unknown};
+use crate::auth::{self, AuthError};
 use crate::domain::{Caller, Role};
 use crate::evidence::redact;
 use axum::extract::{FromRequestParts, MatchedPath, Request};
@@ -59,7 +59,7 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
 
 /// What was found out about who calls.
 #[derive(Clone)]
-pub(crate) struct Authenticated(pub(crate) Result<Caller, Unknown>);
+pub(crate) struct Authenticated(pub(crate) Result<Caller, AuthError>);
 
 /// Marks the answer to somebody who did not say who they are.
 #[derive(Debug, Clone, Copy)]
@@ -109,30 +109,30 @@ fn article(role: Role) -> &'static str {
 }
 
 /// What somebody is told who did not show who they are.
-pub(crate) fn problem(unknown: &Unknown) -> Problem {
+pub(crate) fn problem(unknown: &AuthError) -> Problem {
     let status = match unknown {
-        Unknown::Silent(_) | Unknown::Refused(_) => StatusCode::UNAUTHORIZED,
-        Unknown::NoRole(_) => StatusCode::FORBIDDEN,
-        Unknown::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
-        Unknown::Away(_) | Unknown::Database => StatusCode::SERVICE_UNAVAILABLE,
+        AuthError::Silent(_) | AuthError::Refused(_) => StatusCode::UNAUTHORIZED,
+        AuthError::NoRole(_) => StatusCode::FORBIDDEN,
+        AuthError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+        AuthError::Away(_) | AuthError::Database => StatusCode::SERVICE_UNAVAILABLE,
     };
     let problem = Problem::new(status, unknown.to_string());
     match unknown {
-        Unknown::TooMany(wait) => problem.retry_after(auth::seconds(*wait)),
+        AuthError::TooMany(wait) => problem.retry_after(auth::seconds(*wait)),
         _ if status == StatusCode::SERVICE_UNAVAILABLE => problem.retry_after(5),
         _ => problem,
     }
 }
 
-fn turned_away(unknown: &Unknown, path: &str) -> Response {
+fn turned_away(unknown: &AuthError, path: &str) -> Response {
     let mut response = problem(unknown).into_response();
     // RFC 6750, section 3.
     let challenge = match unknown {
-        Unknown::Silent(_) => {
+        AuthError::Silent(_) => {
             response.extensions_mut().insert(LoginRequired);
             Some("Bearer realm=\"regreen\"")
         }
-        Unknown::Refused(why) => {
+        AuthError::Refused(why) => {
             tracing::info!(why, path = redact::plain(path), "a caller is refused");
             Some("Bearer realm=\"regreen\", error=\"invalid_token\"")
         }

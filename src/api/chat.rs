@@ -9,9 +9,9 @@ use crate::chat::{self, Ask, Begun, Refusal};
 use crate::db::turns::{self, TurnState};
 use crate::db::{events, runs};
 use crate::domain::{
-    Approval, Caller, ConversationMessage, Done, Event, Happened, Reader, ToolCallRecord, Usage,
+    Approval, Caller, ConversationMessage, Done, Event, Reader, StreamEvent, ToolCallRecord, Usage,
 };
-use crate::events::Answer;
+use crate::events::AnswerStream;
 use crate::evidence::redact;
 use axum::Json;
 use axum::body::Bytes;
@@ -58,7 +58,8 @@ pub struct Question {
 
 /// An event of a stream.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct StreamEvent {
+#[schema(as = StreamEvent)]
+pub struct SentEvent {
     /// For `Last-Event-ID`.
     id: Option<String>,
     /// `message.start`, `text.delta`, `tool.started`, `approval.required`, `tool.finished`, `usage`, `done` or `failed`.
@@ -141,7 +142,7 @@ pub async fn ask(
     }
     let failed = |detail: &str| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail);
     let Done { stop_reason, message, approvals, usage, .. } =
-        match last.map(|last: Happened| Arc::unwrap_or_clone(last.event)) {
+        match last.map(|last: StreamEvent| Arc::unwrap_or_clone(last.event)) {
             Some(Event::Done(done)) => *done,
             Some(Event::Failed { detail, .. }) => return Err(failed(&detail)),
             _ => return Err(failed("there is no answer; the log has more")),
@@ -165,7 +166,7 @@ pub async fn ask(
 /// names the run that has begun since, if decisions were made meanwhile. The headers `Regreen-Run` and `Regreen-Conversation` name the run, whose
 /// events can be read again from any of them on.
 #[utoipa::path(post, operation_id = "ask_streaming", path = "/api/chat/stream", tag = "chat", request_body = Question,
-    responses((status = 200, body = StreamEvent, content_type = "text/event-stream"), (status = 400, body = Problem), (status = 404, body = Problem),
+    responses((status = 200, body = SentEvent, content_type = "text/event-stream"), (status = 400, body = Problem), (status = 404, body = Problem),
         (status = 409, body = Problem), (status = 413, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn stream(
     State(app): State<Arc<App>>,
@@ -181,7 +182,7 @@ pub async fn stream(
 /// alone, others are told that it happened.
 #[utoipa::path(get, operation_id = "read_answer_events", path = "/api/chat/{run}/events", tag = "chat",
     params(("run" = Uuid, Path), ("Last-Event-ID" = Option<i32>, Header)),
-    responses((status = 200, body = StreamEvent, content_type = "text/event-stream"), (status = 404, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = SentEvent, content_type = "text/event-stream"), (status = 404, body = Problem), (status = 503, body = Problem)))]
 pub async fn events(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -200,7 +201,7 @@ pub(crate) fn last_event(headers: &HeaderMap) -> i32 {
 }
 
 /// The events of a run after this one, wherever it is made or was, as this reader may see them.
-pub(crate) fn read(app: &Arc<App>, run: Uuid, after: i32, reader: Reader) -> BoxStream<'static, Happened> {
+pub(crate) fn read(app: &Arc<App>, run: Uuid, after: i32, reader: Reader) -> BoxStream<'static, StreamEvent> {
     let events = match app.live.get(run) {
         Some(answer) => answer.read(after, abandoned(app)).boxed(),
         None => elsewhere(Arc::clone(app), run, after).boxed(),
@@ -232,7 +233,7 @@ pub(super) async fn stop_now(app: &App, run: Uuid) -> sqlx::Result<()> {
 }
 
 /// What the last reader's leave does.
-pub(super) fn abandoned(app: &App) -> impl FnOnce(&Answer) + Send + 'static {
+pub(super) fn abandoned(app: &App) -> impl FnOnce(&AnswerStream) + Send + 'static {
     let stops = app.config.chat.stop_on_disconnect;
     move |answer| {
         if stops {
@@ -242,7 +243,7 @@ pub(super) fn abandoned(app: &App) -> impl FnOnce(&Answer) + Send + 'static {
 }
 
 /// Events that another replica makes, or that were kept.
-fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = Happened> + Send {
+fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = StreamEvent> + Send {
     // From before the first look on: nothing that is appended after it is missed.
     let appended = app.appends.of(run);
     futures::stream::unfold(
@@ -266,7 +267,7 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = Happene
                 if !running && (!ends || looks > LAST_LOOKS) {
                     let detail = "The answer broke off: the process that made it ended.".to_owned();
                     let lost = Event::Failed { run, detail, next_run: None };
-                    let lost = vec![Happened::new(after + 1, lost, None)];
+                    let lost = vec![StreamEvent::new(after + 1, lost, None)];
                     return Some((futures::stream::iter(lost), (app, appended, after + 1, true)));
                 }
                 let _ = timeout(LOOK_EVERY, appended.wait()).await;
@@ -276,7 +277,11 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = Happene
     .flatten()
 }
 
-fn respond(events: impl Stream<Item = Happened> + Send + 'static, run: Uuid, conversation: Uuid) -> Response {
+fn respond(
+    events: impl Stream<Item = StreamEvent> + Send + 'static,
+    run: Uuid,
+    conversation: Uuid,
+) -> Response {
     let events = events.map(|event| {
         let sent = sse::Event::default().id(event.id.to_string()).event(event.event.kind());
         Ok::<_, Infallible>(sent.data(&*event.data))

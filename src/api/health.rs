@@ -80,7 +80,7 @@ fn code(status: &str) -> StatusCode {
 }
 
 async fn state(app: &App) -> Health {
-    let database = match crate::db::soon(crate::db::ping(&app.pool)).await {
+    let database = match crate::db::with_timeout(crate::db::ping(&app.pool)).await {
         Ok(()) => "ok".to_owned(),
         Err(_) => "away: reports cannot be taken".to_owned(),
     };

@@ -8,7 +8,7 @@ use super::retry::queued;
 use crate::app::App;
 use crate::db::incidents;
 use crate::domain::{Caller, Incident, IncidentStatus, Report, Verdict};
-use crate::knowledge::{Reopened, Said};
+use crate::knowledge::{NewResolution, Reopened};
 use crate::triage;
 use axum::Json;
 use axum::body::Bytes;
@@ -48,7 +48,7 @@ async fn known(app: &App, caller: &Caller, id: Uuid) -> Result<Incident, Problem
 }
 
 async fn close(app: &App, caller: &Caller, id: Uuid) -> Result<(), Problem> {
-    let said = Said::only(Verdict::Closed, caller.actor(), "person");
+    let said = NewResolution::only(Verdict::Closed, caller.actor(), "person");
     app.knowledge.resolve(id, said).await?.map(|_| ()).ok_or_else(|| missing("incident"))
 }
 

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::config::{Mistake, process_env};
 use crate::db::audit;
 use crate::db::{definitions, servers};
-use crate::domain::policy::{Asker, Decision, Place};
+use crate::domain::policy::{CallContext, Decision, Origin};
 use crate::domain::{AuditAction, AuditEvent, Caller};
 use crate::mcp::{ServerStatus, ToolListed};
 use axum::Json;
@@ -74,14 +74,14 @@ pub struct PolicyShown {
 }
 
 fn policies(app: &App, caller: &Caller, server: &str, tool: &str) -> Option<Policies> {
-    let shown = |asker: &Asker| {
+    let shown = |asker: &CallContext| {
         let standing = app.mcp.standing(asker, server, tool)?;
         Some(PolicyShown { decision: standing.decision, rule: standing.behind(), reason: standing.reason })
     };
     Some(Policies {
-        chat: shown(&Asker::chat(caller.clone(), ""))?,
-        triage: shown(&Asker::supposed(Place::Triage, None, None))?,
-        page: shown(&Asker::page(caller.clone()))?,
+        chat: shown(&CallContext::chat(caller.clone(), ""))?,
+        triage: shown(&CallContext::supposed(Origin::Triage, None, None))?,
+        page: shown(&CallContext::page(caller.clone()))?,
     })
 }
 

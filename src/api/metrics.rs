@@ -31,8 +31,10 @@ async fn look(app: &App) -> String {
     let metrics = metrics();
     // A database that is away is told by what is missing, not by an old figure.
     let now = clock::now();
-    let (waiting, end) =
-        tokio::join!(db::soon(reports::unfinished(&app.pool, now)), db::soon(keys::next_end(&app.pool, now)));
+    let (waiting, end) = tokio::join!(
+        db::with_timeout(reports::unfinished(&app.pool, now)),
+        db::with_timeout(keys::next_end(&app.pool, now))
+    );
     let (depth, oldest) = waiting.map_or((f64::NAN, f64::NAN), |(count, oldest)| {
         (count as f64, oldest.map_or(0.0, |age| age.as_seconds_f64()))
     });

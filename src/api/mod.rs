@@ -77,13 +77,13 @@ pub(crate) fn routes() -> RouteTable {
     use Role::{Admin, Operator, Reporter, Viewer};
     of_incidents(RouteTable::new(OpenApiRouter::with_openapi(Api::openapi())))
         .taking(BodyLimit::CONFIGURED, Reporter, routes!(report_failure::report_failure))
-        .taking(alertmanager::LIMIT, Reporter, routes!(alertmanager::hear))
+        .taking(alertmanager::LIMIT, Reporter, routes!(alertmanager::receive))
         .to(Reporter, routes!(reports::list))
         .to(Reporter, routes!(reports::get))
         .to(Reporter, routes!(reports::evidence))
         .to(Operator, routes!(retry::retry))
         // Signed by the tracker.
-        .open(routes!(webhook::hear))
+        .open(routes!(webhook::receive))
         .to(Viewer, routes!(search::search))
         .to(Operator, routes!(openai::models))
         .to(Operator, routes!(openai::model))

@@ -114,12 +114,12 @@ pub async fn report_failure(
         return Ok(accepted(id, true));
     }
     // A connection that is held costs memory: when there are too many, the others learn the outcome at the URL.
-    let Some(_place) = app.room.wait() else { return Ok(accepted(id, false)) };
+    let Some(_place) = app.admission.wait() else { return Ok(accepted(id, false)) };
     let deadline = Instant::now() + app.config.server.wait;
     // From before the first look on: its end cannot be missed.
     let mut appended = app.appends.of(id);
     loop {
-        let report = db::soon(reports::get(&app.pool, id)).await?;
+        let report = db::with_timeout(reports::get(&app.pool, id)).await?;
         let Some(report) = report else {
             return Err(Problem::new(StatusCode::NOT_FOUND, "the report was deleted meanwhile").about(id));
         };
@@ -187,11 +187,11 @@ impl From<IntakeError> for Problem {
 
 /// Room in the queue; none is needed for what was accepted before under the same key. Refuses what would make it longer than it may be.
 async fn room<'a>(app: &'a App, submission: &Submission) -> Result<Option<Incoming<'a>>, Problem> {
-    if let Some(incoming) = app.room.report(&app.pool).await? {
+    if let Some(incoming) = app.admission.report(&app.pool).await? {
         return Ok(Some(incoming));
     }
     if let Some(key) = &submission.idempotency_key
-        && db::soon(reports::by_key(&app.pool, &submission.caller.name, key)).await?.is_some()
+        && db::with_timeout(reports::by_key(&app.pool, &submission.caller.name, key)).await?.is_some()
     {
         return Ok(None);
     }

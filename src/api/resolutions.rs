@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::reports::{known_id, missing};
 use crate::app::App;
 use crate::domain::{Caller, Resolution, Verdict, Way};
-use crate::knowledge::Said;
+use crate::knowledge::NewResolution;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -22,8 +22,9 @@ const MAX_TEXT: usize = 8_000;
 
 /// What a person says.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewResolution)]
 #[expect(dead_code, reason = "describes the body, which is read field by field to name what is wrong")]
-pub struct NewResolution {
+pub struct ResolutionBody {
     /// `confirmed`, `corrected`, or `note`, which leaves the incident open.
     #[schema(example = "corrected")]
     verdict: String,
@@ -41,7 +42,7 @@ pub struct NewResolution {
 
 /// Say how an incident was solved. It is found by searches at once and shown when the cause comes again.
 #[utoipa::path(post, operation_id = "record_resolution", path = "/api/incidents/{id}/resolution", tag = "incidents", params(("id" = Uuid, Path)),
-    request_body = NewResolution,
+    request_body = ResolutionBody,
     responses(
         (status = 201, description = "Stored", body = Resolution),
         (status = 400, description = "Malformed JSON", body = Problem),
@@ -60,7 +61,7 @@ pub async fn resolve(
     Ok((StatusCode::CREATED, Json(resolution)))
 }
 
-fn said(caller: &Caller, mut fields: Fields) -> Result<Said, Problem> {
+fn said(caller: &Caller, mut fields: Fields) -> Result<NewResolution, Problem> {
     let verdict = fields.required("verdict", Shape::Line(20));
     let cause = fields.optional("cause", Shape::Text);
     let fix = fields.optional("fix", Shape::Text);
@@ -89,5 +90,5 @@ fn said(caller: &Caller, mut fields: Fields) -> Result<Said, Problem> {
         fields.error("fix", "a note has to say something: `cause`, `fix` or `link`");
     }
     fields.finish()?;
-    Ok(Said { verdict: parsed, cause, fix, link, author, origin: "person", delivery: None })
+    Ok(NewResolution { verdict: parsed, cause, fix, link, author, origin: "person", delivery: None })
 }

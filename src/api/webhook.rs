@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::config::Tracker;
 use crate::db::resolutions;
 use crate::domain::{Actor, Verdict};
-use crate::knowledge::Said;
+use crate::knowledge::NewResolution;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -81,7 +81,7 @@ pub struct Heard {
         (status = 404, description = "No tracker or no secret is configured", body = Problem),
         (status = 413, description = "Body too large", body = Problem),
         (status = 503, description = "The database is away", body = Problem)))]
-pub async fn hear(
+pub async fn receive(
     State(app): State<Arc<App>>,
     request: RequestId,
     headers: HeaderMap,
@@ -140,23 +140,28 @@ fn said(
     event: &Event,
     (tracker, RequestId(request)): (&Tracker, RequestId),
     delivery: Option<String>,
-) -> Option<Said> {
+) -> Option<NewResolution> {
     let login: String = event.sender.login.chars().take(200).collect();
-    let base = Said {
+    let base = NewResolution {
         delivery: delivery.map(|id| format!("{}/{}:{id}", tracker.owner, tracker.repo)),
-        ..Said::only(Verdict::Closed, Actor::new(login, request), "tracker")
+        ..NewResolution::only(Verdict::Closed, Actor::new(login, request), "tracker")
     };
     match (kind, event.action.as_str(), &event.comment) {
         ("issues", "closed", _) => {
             let commit = event.commit_id.as_deref().filter(|commit| !commit.is_empty());
             let link = commit.map(|commit| format!("{}/commit/{commit}", event.repository.html_url));
-            Some(Said { link, ..base })
+            Some(NewResolution { link, ..base })
         }
         // The account that filed the issue is ours.
         ("issue_comment", "created", Some(comment)) if event.sender.login != event.issue.user.login => {
             let text: String = comment.body.trim().chars().take(MAX_COMMENT).collect();
             let link = comment.html_url.clone();
-            (!text.is_empty()).then_some(Said { verdict: Verdict::Note, fix: Some(text), link, ..base })
+            (!text.is_empty()).then_some(NewResolution {
+                verdict: Verdict::Note,
+                fix: Some(text),
+                link,
+                ..base
+            })
         }
         _ => None,
     }

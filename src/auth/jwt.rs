@@ -1,6 +1,6 @@
 //! JSON Web Tokens (RFC 7519), as RFC 8725 wants them checked: which algorithms, whose keys, for whom, and since and until when.
 
-use super::Unknown;
+use super::AuthError;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 use serde_json::Value;
@@ -67,7 +67,7 @@ impl Keys {
         token: &str,
         expected: &Expected<'_>,
         fetch: impl Fn() -> F,
-    ) -> Result<Value, Unknown> {
+    ) -> Result<Value, AuthError> {
         let header = jsonwebtoken::decode_header(token)
             .map_err(|_| refused("it is no signed token, or of an algorithm that is not taken"))?;
         if !ALGORITHMS.contains(&header.alg) {
@@ -92,7 +92,7 @@ impl Keys {
         &self,
         header: &Header,
         fetch: impl Fn() -> F,
-    ) -> Result<Jwk, Unknown> {
+    ) -> Result<Jwk, AuthError> {
         if let (Some(key), true) = (self.find(header), self.age(|known| known.read) < FRESH) {
             return Ok(key);
         }
@@ -104,7 +104,7 @@ impl Keys {
                 self.look(fetch).await;
             }
             if self.age(|known| known.read) >= GOOD {
-                return Err(Unknown::Away(
+                return Err(AuthError::Away(
                     "the keys of the token's issuer cannot be read; try again in a moment".to_owned(),
                 ));
             }
@@ -165,8 +165,8 @@ fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
     of_family && by_use && by_operation && by_name
 }
 
-fn refused(why: &str) -> Unknown {
-    Unknown::Refused(format!("the token is not taken: {why}"))
+fn refused(why: &str) -> AuthError {
+    AuthError::Refused(format!("the token is not taken: {why}"))
 }
 
 fn why(kind: &jsonwebtoken::errors::ErrorKind) -> &'static str {

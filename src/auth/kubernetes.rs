@@ -3,7 +3,7 @@
 use super::jwt::{Expected, Keys};
 use super::oidc::read;
 use super::reviews::Reviews;
-use super::{Unknown, hash};
+use super::{AuthError, hash};
 use crate::config;
 use crate::domain::{Caller, Role, Way};
 use anyhow::Context as _;
@@ -85,14 +85,14 @@ impl Kubernetes {
     }
 
     /// Who calls with a token, from an address.
-    pub(super) async fn caller(&self, token: &str, address: Option<IpAddr>) -> Result<Caller, Unknown> {
+    pub(super) async fn caller(&self, token: &str, address: Option<IpAddr>) -> Result<Caller, AuthError> {
         let account = match &self.config.issuer {
             Some(issuer) => self.by_keys(token, issuer).await?,
             None => self.by_review(token, address).await?,
         };
         let path = format!("{}/{}", account.namespace, account.name);
         let role = self.config.roles.of(&path).ok_or_else(|| {
-            Unknown::NoRole(format!(
+            AuthError::NoRole(format!(
                 "the service account {path} has no role here: it is not among `auth.kubernetes_roles`"
             ))
         })?;
@@ -100,7 +100,7 @@ impl Kubernetes {
         Ok(Caller::known(format!("kubernetes:{path}"), role, namespaces, Way::Kubernetes))
     }
 
-    async fn by_keys(&self, token: &str, issuer: &str) -> Result<Account, Unknown> {
+    async fn by_keys(&self, token: &str, issuer: &str) -> Result<Account, AuthError> {
         let expected = Expected { issuer, audience: &self.config.audience };
         let claims = self.keys.check(token, &expected, || self.jwks()).await?;
         Account::parse(claims["sub"].as_str().unwrap_or_default()).ok_or_else(not_an_account)
@@ -130,16 +130,16 @@ impl Kubernetes {
         Ok(request.bearer_auth(token.trim()))
     }
 
-    async fn by_review(&self, token: &str, address: Option<IpAddr>) -> Result<Account, Unknown> {
+    async fn by_review(&self, token: &str, address: Option<IpAddr>) -> Result<Account, AuthError> {
         let key = hash(token);
         if let Some(known) = self.reviews.known(&key) {
-            return known.map_err(Unknown::Refused);
+            return known.map_err(AuthError::Refused);
         }
-        let turn = self.reviews.turn(address).await.map_err(Unknown::TooMany)?;
+        let turn = self.reviews.turn(address).await.map_err(AuthError::TooMany)?;
         // It may have been asked about while this one waited.
         if let Some(known) = self.reviews.known(&key) {
             turn.settle();
-            return known.map_err(Unknown::Refused);
+            return known.map_err(AuthError::Refused);
         }
         let status = match self.review(token).await {
             Ok(status) => status,
@@ -147,7 +147,7 @@ impl Kubernetes {
                 turn.settle();
                 let error = format!("{error:#}");
                 tracing::warn!(error, "the API server cannot be asked about a token");
-                return Err(Unknown::Away(
+                return Err(AuthError::Away(
                     "the cluster's API server cannot be asked about the token; try again in a moment"
                         .to_owned(),
                 ));
@@ -158,7 +158,7 @@ impl Kubernetes {
         if answer.is_ok() {
             turn.settle();
         }
-        answer.map_err(Unknown::Refused)
+        answer.map_err(AuthError::Refused)
     }
 
     fn judge(&self, status: &Status) -> Result<Account, String> {
@@ -185,8 +185,8 @@ impl Kubernetes {
     }
 }
 
-fn not_an_account() -> Unknown {
-    Unknown::Refused("the token is not taken: it is not a service account's".to_owned())
+fn not_an_account() -> AuthError {
+    AuthError::Refused("the token is not taken: it is not a service account's".to_owned())
 }
 
 #[cfg(test)]

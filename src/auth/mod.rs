@@ -42,7 +42,7 @@ pub struct Credentials {
 
 /// Why it is not known who calls, or that they may do nothing.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Unknown {
+pub enum AuthError {
     /// They do not say.
     #[error("{0}")]
     Silent(&'static str),
@@ -63,7 +63,7 @@ pub enum Unknown {
     Database,
 }
 
-impl From<sqlx::Error> for Unknown {
+impl From<sqlx::Error> for AuthError {
     fn from(error: sqlx::Error) -> Self {
         tracing::error!(%error, "who calls cannot be looked up");
         Self::Database
@@ -138,61 +138,64 @@ impl Auth {
     /// Who calls.
     ///
     /// # Errors
-    /// See [`Unknown`].
-    pub async fn caller(&self, credentials: &Credentials) -> Result<Caller, Unknown> {
+    /// See [`AuthError`].
+    pub async fn caller(&self, credentials: &Credentials) -> Result<Caller, AuthError> {
         if !self.is_on() {
             return Ok(Caller::anyone());
         }
         match (&credentials.bearer, &credentials.cookie) {
             (Some(bearer), _) => self.by_token(bearer, credentials.address).await,
             (None, Some(cookie)) => self.by_cookie(cookie).await,
-            (None, None) => Err(Unknown::Silent(
+            (None, None) => Err(AuthError::Silent(
                 "say who you are: send `Authorization: Bearer` with an API key or a token",
             )),
         }
     }
 
-    async fn by_token(&self, token: &SecretString, address: Option<IpAddr>) -> Result<Caller, Unknown> {
+    async fn by_token(&self, token: &SecretString, address: Option<IpAddr>) -> Result<Caller, AuthError> {
         let text = token.expose_secret();
         if text.len() > MAX_TOKEN {
-            return Err(Unknown::Refused("the token is longer than 16 KiB".to_owned()));
+            return Err(AuthError::Refused("the token is longer than 16 KiB".to_owned()));
         }
         if text.starts_with(KEY_PREFIX) {
             return Ok(self.key(text).await?.caller());
         }
         let Some(issuer) = jwt::issuer(text) else {
-            return Err(Unknown::Refused(
+            return Err(AuthError::Refused(
                 "what was sent is neither an API key of this server nor a token of an issuer".to_owned(),
             ));
         };
         match (&self.oidc, &self.kubernetes) {
             (Some(oidc), _) if oidc.is(&issuer) => oidc.caller(token).await,
             (_, Some(kubernetes)) if kubernetes.may_be(&issuer) => kubernetes.caller(text, address).await,
-            _ => Err(Unknown::Refused("the token is of an issuer that is not trusted here".to_owned())),
+            _ => Err(AuthError::Refused("the token is of an issuer that is not trusted here".to_owned())),
         }
     }
 
     /// The key, if it may be used.
-    async fn key(&self, text: &str) -> Result<ApiKey, Unknown> {
+    async fn key(&self, text: &str) -> Result<ApiKey, AuthError> {
         if !self.keys {
-            return Err(Unknown::Refused("API keys are not taken here: `auth.ways` lacks `keys`".to_owned()));
+            return Err(AuthError::Refused(
+                "API keys are not taken here: `auth.ways` lacks `keys`".to_owned(),
+            ));
         }
-        let known = db::soon(keys::used(&self.pool, &hash(text), clock::now())).await?;
+        let known = db::with_timeout(keys::used(&self.pool, &hash(text), clock::now())).await?;
         known.ok_or_else(|| {
-            Unknown::Refused("the API key is not known, was revoked, or has expired".to_owned())
+            AuthError::Refused("the API key is not known, was revoked, or has expired".to_owned())
         })
     }
 
-    async fn by_cookie(&self, cookie: &SecretString) -> Result<Caller, Unknown> {
-        let known = db::soon(sessions::find(&self.pool, &hash(cookie.expose_secret()), clock::now())).await?;
-        known.ok_or(Unknown::Silent("you are not logged in any more; log in again"))
+    async fn by_cookie(&self, cookie: &SecretString) -> Result<Caller, AuthError> {
+        let known =
+            db::with_timeout(sessions::find(&self.pool, &hash(cookie.expose_secret()), clock::now())).await?;
+        known.ok_or(AuthError::Silent("you are not logged in any more; log in again"))
     }
 
     /// Logs somebody in with an API key: who it is, and the cookie's text.
     ///
     /// # Errors
-    /// See [`Unknown`].
-    pub async fn log_in(&self, key: &SecretString) -> Result<(Caller, Secret), Unknown> {
+    /// See [`AuthError`].
+    pub async fn log_in(&self, key: &SecretString) -> Result<(Caller, Secret), AuthError> {
         let key = self.key(key.expose_secret().trim()).await?;
         let caller = key.caller();
         let cookie = self.open(&caller, Some(key.id)).await?;
@@ -203,27 +206,27 @@ impl Auth {
     ///
     /// # Errors
     /// There is no issuer to log in at, or it is away.
-    pub async fn send(&self, next: &str) -> Result<Sent, Unknown> {
+    pub async fn send(&self, next: &str) -> Result<Sent, AuthError> {
         self.issuer()?.send(&self.pool, next).await
     }
 
     /// Logs in somebody who comes back from the issuer: who it is, the cookie's text, and where they wanted to go.
     ///
     /// # Errors
-    /// See [`Unknown`].
-    pub async fn come_back(&self, code: &str, state: &str) -> Result<(Caller, Secret, String), Unknown> {
+    /// See [`AuthError`].
+    pub async fn come_back(&self, code: &str, state: &str) -> Result<(Caller, Secret, String), AuthError> {
         let (caller, next) = self.issuer()?.come_back(&self.pool, code, state).await?;
         let cookie = self.open(&caller, None).await?;
         Ok((caller, cookie, next))
     }
 
-    fn issuer(&self) -> Result<&Oidc, Unknown> {
-        self.oidc.as_ref().filter(|oidc| oidc.has_login()).ok_or(Unknown::Silent(
+    fn issuer(&self) -> Result<&Oidc, AuthError> {
+        self.oidc.as_ref().filter(|oidc| oidc.has_login()).ok_or(AuthError::Silent(
             "there is no issuer to log in at: set `auth.oidc_client_id` and `server.public_url`",
         ))
     }
 
-    async fn open(&self, caller: &Caller, key: Option<uuid::Uuid>) -> Result<Secret, Unknown> {
+    async fn open(&self, caller: &Caller, key: Option<uuid::Uuid>) -> Result<Secret, AuthError> {
         let cookie = Secret::new();
         let now = clock::now();
         let hash = hash(cookie.expose());

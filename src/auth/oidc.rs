@@ -3,7 +3,7 @@
 use super::discovery::{Discovered, Discovery};
 use super::jwt::{Expected, Keys};
 use super::secret::challenge;
-use super::{Secret, Unknown, hash};
+use super::{AuthError, Secret, hash};
 use crate::clock;
 use crate::config;
 use crate::db::sessions::{self, Login};
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest wait for the issuer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ISSUER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest answer of it that is read, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 /// How long somebody may take to log in.
@@ -62,12 +62,12 @@ impl Oidc {
     }
 
     /// Who calls with a token. They keep it, for servers that want it.
-    pub(super) async fn caller(&self, token: &SecretString) -> Result<Caller, Unknown> {
+    pub(super) async fn caller(&self, token: &SecretString) -> Result<Caller, AuthError> {
         let claims = self.check(token.expose_secret(), &self.config.audience).await?;
         Ok(Caller { token: Some(token.clone()), ..self.known(&claims)? })
     }
 
-    async fn check(&self, token: &str, audience: &str) -> Result<Value, Unknown> {
+    async fn check(&self, token: &str, audience: &str) -> Result<Value, AuthError> {
         let expected = Expected { issuer: &self.config.issuer, audience };
         self.keys.check(token, &expected, || self.jwks()).await
     }
@@ -111,19 +111,19 @@ impl Oidc {
     }
 
     /// Who the claims of a checked token name, and what they may do.
-    fn known(&self, claims: &Value) -> Result<Caller, Unknown> {
+    fn known(&self, claims: &Value) -> Result<Caller, AuthError> {
         let name = claims[&self.config.name_claim]
             .as_str()
             .filter(|name| (1..=200).contains(&name.len()) && !name.chars().any(char::is_control));
         let Some(name) = name else {
             let claim = &self.config.name_claim;
-            return Err(Unknown::Refused(format!(
+            return Err(AuthError::Refused(format!(
                 "the token does not say who you are: it lacks the claim `{claim}`"
             )));
         };
         let role = self.role(claims).ok_or_else(|| {
             let claim = &self.config.role_claim;
-            Unknown::NoRole(format!(
+            AuthError::NoRole(format!(
                 "`{name}` has no role here: nothing in the claim `{claim}` is among `auth.oidc_roles`"
             ))
         })?;
@@ -143,7 +143,7 @@ impl Oidc {
     }
 
     /// Sends somebody to log in.
-    pub(super) async fn send(&self, pool: &PgPool, next: &str) -> Result<Sent, Unknown> {
+    pub(super) async fn send(&self, pool: &PgPool, next: &str) -> Result<Sent, AuthError> {
         let found = self.discover().await.map_err(away)?;
         let endpoint = found.authorization_endpoint.as_deref().unwrap_or_default();
         let (state, nonce, verifier) = (Secret::new(), Secret::new(), Secret::new());
@@ -175,10 +175,10 @@ impl Oidc {
         pool: &PgPool,
         code: &str,
         state: &str,
-    ) -> Result<(Caller, String), Unknown> {
+    ) -> Result<(Caller, String), AuthError> {
         let login = sessions::take(pool, &hash(state), clock::now()).await?;
         let login =
-            login.ok_or(Unknown::Silent("this login has expired or was used already; log in again"))?;
+            login.ok_or(AuthError::Silent("this login has expired or was used already; log in again"))?;
         let client = self.config.client_id.as_deref().unwrap_or_default();
         let found = self.discover().await.map_err(away)?;
         let mut form = vec![
@@ -197,7 +197,7 @@ impl Oidc {
         let token = tokens.id_token.ok_or_else(|| away(anyhow::anyhow!("the issuer gave no ID token")))?;
         let claims = self.check(&token, client).await?;
         if claims["nonce"].as_str() != Some(&login.nonce) {
-            return Err(Unknown::Refused("the issuer's token belongs to another login".to_owned()));
+            return Err(AuthError::Refused("the issuer's token belongs to another login".to_owned()));
         }
         Ok((self.known(&claims)?, login.next))
     }
@@ -205,7 +205,7 @@ impl Oidc {
 
 /// What an answer says, if it is a good one.
 pub(super) async fn read<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> anyhow::Result<T> {
-    let mut response = request.timeout(PATIENCE).send().await.map_err(reqwest::Error::without_url)?;
+    let mut response = request.timeout(ISSUER_TIMEOUT).send().await.map_err(reqwest::Error::without_url)?;
     let status = response.status();
     let mut body = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(reqwest::Error::without_url)? {
@@ -221,8 +221,8 @@ pub(super) async fn read<T: DeserializeOwned>(request: reqwest::RequestBuilder) 
     serde_json::from_slice(&body).context("its answer is not understood")
 }
 
-fn away(error: anyhow::Error) -> Unknown {
+fn away(error: anyhow::Error) -> AuthError {
     let error = format!("{error:#}");
     tracing::warn!(error, "the issuer that people log in at did not do its part");
-    Unknown::Away("the issuer to log in at cannot be reached or refuses; try again in a moment".to_owned())
+    AuthError::Away("the issuer to log in at cannot be reached or refuses; try again in a moment".to_owned())
 }

@@ -43,7 +43,7 @@ pub struct Ledger {
 
 /// Why a request is not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotLet {
+pub enum BudgetError {
     /// A limit is reached; in words for people.
     #[error("{0}")]
     Over(String),
@@ -84,7 +84,7 @@ pub struct Account {
 
 /// A request that was let through.
 #[derive(Debug)]
-pub struct Ticket {
+pub struct Reservation {
     account: Arc<Account>,
     entry: Entry,
 }
@@ -113,26 +113,28 @@ impl Ledger {
     }
 
     /// Enters a request, unless a limit is reached.
-    async fn enter(&self, entry: &Entry) -> Result<(), NotLet> {
+    async fn enter(&self, entry: &Entry) -> Result<(), BudgetError> {
         match self.try_enter(entry).await {
             // What a process that ended held is given back first.
-            Err(NotLet::Over(_)) if usage::give_back(&self.pool, entry.at).await.is_ok_and(|n| n > 0) => {
+            Err(BudgetError::Over(_))
+                if usage::give_back(&self.pool, entry.at).await.is_ok_and(|n| n > 0) =>
+            {
                 self.try_enter(entry).await
             }
             other => other,
         }
     }
 
-    async fn try_enter(&self, entry: &Entry) -> Result<(), NotLet> {
+    async fn try_enter(&self, entry: &Entry) -> Result<(), BudgetError> {
         let away = |error: sqlx::Error| {
             tracing::warn!(%error, "a request to a model cannot be entered");
-            NotLet::Away
+            BudgetError::Away
         };
         let mut transaction = self.pool.begin().await.map_err(away)?;
         let sums = usage::enter(&mut transaction, entry).await.map_err(away)?;
         if let Some(limit) = limit::reached(&self.budgets, &sums) {
             transaction.rollback().await.map_err(away)?;
-            return Err(NotLet::Over(limit.in_words(entry, &self.budgets.currency)));
+            return Err(BudgetError::Over(limit.in_words(entry, &self.budgets.currency)));
         }
         transaction.commit().await.map_err(away)
     }
@@ -185,12 +187,12 @@ impl Account {
     ///
     /// # Errors
     /// A limit is reached, or the limits cannot be looked at.
-    pub async fn enter(self: &Arc<Self>, expected: Expected<'_>) -> Result<Ticket, NotLet> {
+    pub async fn enter(self: &Arc<Self>, expected: Expected<'_>) -> Result<Reservation, BudgetError> {
         let budgets = &self.ledger.budgets;
         let price = budgets.prices.of(expected.model);
         if price.is_none() && budgets.costs() {
             let model = expected.model;
-            return Err(NotLet::Over(format!(
+            return Err(BudgetError::Over(format!(
                 "costs are limited, but the model `{model}` has no price; add a `[[price]]` for it"
             )));
         }
@@ -209,10 +211,10 @@ impl Account {
         };
         match self.ledger.enter(&entry).await {
             // Nothing is limited: it is written down when it is over.
-            Err(NotLet::Away) if !budgets.any() => {}
+            Err(BudgetError::Away) if !budgets.any() => {}
             other => other?,
         }
-        Ok(Ticket { account: Arc::clone(self), entry })
+        Ok(Reservation { account: Arc::clone(self), entry })
     }
 
     /// What was used so far.
@@ -231,7 +233,7 @@ impl Account {
     }
 }
 
-impl Ticket {
+impl Reservation {
     /// Settles the request: what it used, and whether that was counted here. Nothing: it was refused or never arrived.
     pub async fn close(self, usage: Usage, estimated: bool) {
         let settling = self.begin_to_close(usage, estimated);

@@ -2,12 +2,12 @@
 
 use super::approve::{self, Asking};
 use super::brief::{self, Known};
-use super::carry::{self, Carried};
+use super::execute::{self, Carried};
 use super::history::{self, History};
 use super::own_access::{self, OwnAccess};
 use super::profiles;
 use super::task::Task;
-use super::{cite, command, librarian, title};
+use super::{cite, command, fallback, title};
 use crate::agent::{self, Agent, Outcome, Tool, Workspace, tools_that_fit};
 use crate::app::App;
 use crate::clock;
@@ -22,8 +22,8 @@ use crate::domain::{
     Actor, Approval, AuditAction, Caller, Citation, ConversationMessage, Done, Event, Evidence, Message,
     MessageRole, Run, StopReason, Usage,
 };
-use crate::events::Answer;
-use crate::evidence::untrusted::markdown::{self, Defuser, Place};
+use crate::events::AnswerStream;
+use crate::evidence::untrusted::markdown::{self, MarkdownSanitizer, RenderTarget};
 use crate::evidence::{rules, verify};
 use crate::llm::{Model, message_tokens};
 use crate::mcp::ToolCaller;
@@ -62,7 +62,7 @@ pub(super) struct Ended {
 }
 
 /// Answers. However it ends, the turn is closed.
-pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<Answer>) -> Ended {
+pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<AnswerStream>) -> Ended {
     let turn = task.turn;
     let (inner_app, inner_answer) = (Arc::clone(app), Arc::clone(answer));
     let recorder = task.recorder.clone();
@@ -96,7 +96,7 @@ pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<Answer>) -> End
 struct Making<'a> {
     app: &'a App,
     task: &'a Task,
-    answer: &'a Arc<Answer>,
+    answer: &'a Arc<AnswerStream>,
     known: Known,
     workspace: Arc<Workspace>,
     history: History,
@@ -104,7 +104,7 @@ struct Making<'a> {
     begun: (DateTime<Utc>, Instant),
 }
 
-async fn make(app: &App, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<Ended> {
+async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Result<Ended> {
     // What the program says of decisions is no command of a person.
     let commanded = match &task.decided[..] {
         [] => command::run(app, task.incident, &task.question, &Actor::new(&task.author, task.turn)).await?,
@@ -122,7 +122,7 @@ async fn make(app: &App, task: &Task, answer: &Arc<Answer>) -> anyhow::Result<En
     let workspace = Arc::new(known.workspace(app));
     let begun = (clock::now(), Instant::now());
     let watching = watcher(app, answer, &Arc::default(), rules::NAME);
-    let carried = carry::out(app, task, answer, &workspace, &*watching).await?;
+    let carried = execute::execute_approved(app, task, answer, &workspace, &*watching).await?;
     let history = history::history(app, task, model.as_ref()).await?;
     let making = Making { app, task, answer, known, workspace, history, carried, begun };
     let mut concluded = match commanded {
@@ -180,9 +180,9 @@ impl Making<'_> {
         }
         let text = if self.task.decided.is_empty() {
             let (runbooks, past) = self.known.passages(self.app).await;
-            librarian::answer(&self.known, &self.workspace.added(), (&runbooks, &past), &why)
+            fallback::fallback_answer(&self.known, &self.workspace.added(), (&runbooks, &past), &why)
         } else {
-            carry::told(&self.task.decided, &self.carried, &why)
+            execute::told(&self.task.decided, &self.carried, &why)
         };
         if runs.is_empty() && !self.carried.is_empty() {
             runs.push(self.record(rules::NAME, &Outcome::answered()));
@@ -195,7 +195,7 @@ impl Making<'_> {
     fn record(&self, analyst: &str, outcome: &Outcome) -> Run {
         let (started_at, started) = self.begun;
         let mut run = self.app.record(analyst, outcome, started_at, started);
-        run.tool_calls.splice(0..0, carry::records(&self.carried));
+        run.tool_calls.splice(0..0, execute::records(&self.carried));
         run
     }
 
@@ -214,7 +214,7 @@ impl Making<'_> {
     /// An answer of the program's own.
     async fn say(&self, text: String) -> anyhow::Result<Concluded> {
         // What is on record quotes logs.
-        let text = markdown::defused(&text, &self.app.config.privacy.links, Place::Answer);
+        let text = markdown::defused(&text, &self.app.config.privacy.links, RenderTarget::Answer);
         let author = rules::NAME.to_owned();
         self.answer.tell(Event::MessageStart { run: self.task.turn, turn: 1, model: author.clone() });
         self.answer.tell(Event::TextDelta { text: text.clone() });
@@ -233,7 +233,7 @@ impl Making<'_> {
             context = format!("{}\n\n{note}", context.trim());
         }
         let mut messages = history::messages((system, &context), history, task, workspace.fence());
-        messages.extend(carry::messages(carried));
+        messages.extend(execute::messages(carried));
         let told = messages.iter().map(Message::text).collect::<Vec<_>>().join("\n");
         let said: Arc<Mutex<String>> = Arc::default();
         let budget = profiles::budget(app.config.agent, &task.profile);
@@ -261,7 +261,7 @@ impl Making<'_> {
         task.recorder.ran(mark, &run, ("conversation", &task.conversation.to_string()));
         // The database's texts cannot hold a NUL.
         let text = workspace.redact(last_words(&outcome, &said).trim()).await.replace('\0', "\u{fffd}");
-        let text = markdown::defused(&text, &app.config.privacy.links, Place::Answer);
+        let text = markdown::defused(&text, &app.config.privacy.links, RenderTarget::Answer);
         let citations = self.citations(&text).await?;
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         run.claims = count(citations.len());
@@ -320,7 +320,7 @@ fn last_words(outcome: &Outcome, said: &Mutex<String>) -> String {
 async fn tools(
     app: &App,
     task: &Task,
-    answer: &Arc<Answer>,
+    answer: &Arc<AnswerStream>,
     workspace: &Arc<Workspace>,
 ) -> anyhow::Result<(Vec<Arc<dyn Tool>>, Option<String>)> {
     let caller = ToolCaller { asker: task.asker(), recorder: task.recorder.clone() };
@@ -343,17 +343,17 @@ async fn tools(
 /// a piece of text that cannot be judged yet waits for the next one.
 fn watcher(
     app: &App,
-    answer: &Arc<Answer>,
+    answer: &Arc<AnswerStream>,
     said: &Arc<Mutex<String>>,
     model: &str,
 ) -> Arc<crate::agent::Watcher> {
     let (answer, said, model) = (Arc::clone(answer), Arc::clone(said), model.to_owned());
     let links = app.config.privacy.links.clone();
-    let defuser = Mutex::new(Defuser::new(links.clone(), Place::Answer));
+    let defuser = Mutex::new(MarkdownSanitizer::new(links.clone(), RenderTarget::Answer));
     Arc::new(move |event| match event {
         agent::Event::Begun { turn } => {
             said.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            *held(&defuser) = Defuser::new(links.clone(), Place::Answer);
+            *held(&defuser) = MarkdownSanitizer::new(links.clone(), RenderTarget::Answer);
             answer.tell(Event::MessageStart { run: answer.turn, turn, model: model.clone() });
         }
         agent::Event::Text { text } => {
@@ -382,7 +382,7 @@ fn watcher(
     })
 }
 
-fn held(defuser: &Mutex<Defuser>) -> MutexGuard<'_, Defuser> {
+fn held(defuser: &Mutex<MarkdownSanitizer>) -> MutexGuard<'_, MarkdownSanitizer> {
     defuser.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -405,7 +405,7 @@ fn review(workspace: &Arc<Workspace>) -> Arc<crate::agent::Review> {
 async fn store(
     app: &App,
     task: &Task,
-    answer: &Answer,
+    answer: &AnswerStream,
     (workspace, concluded): (&Workspace, &Concluded),
 ) -> anyhow::Result<Option<ConversationMessage>> {
     let (now, own) = (clock::now(), answer.visible_to());

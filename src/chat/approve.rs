@@ -11,7 +11,7 @@ use crate::db::audit;
 use crate::db::conversations;
 use crate::domain::policy::Ruling;
 use crate::domain::{Approval, ApprovalState, AuditAction, Event, ToolSpec, call_hash, each_text};
-use crate::events::Answer;
+use crate::events::AnswerStream;
 use crate::evidence::redact::Redactor;
 use crate::mcp::{Offered, ToolCaller};
 use async_trait::async_trait;
@@ -34,7 +34,7 @@ const WAITS: &str = "(A call is not carried out at once, a person has to approve
 /// The answer in which calls are asked for.
 pub(super) struct Asking {
     pool: PgPool,
-    answer: Arc<Answer>,
+    answer: Arc<AnswerStream>,
     recorder: Recorder,
     conversation: Uuid,
     expires: Duration,
@@ -43,7 +43,7 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(app: &App, task: &Task, answer: &Arc<Answer>) -> Arc<Self> {
+    pub(super) fn new(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> Arc<Self> {
         Arc::new(Self {
             pool: app.pool.clone(),
             answer: Arc::clone(answer),

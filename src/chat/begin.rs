@@ -80,7 +80,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
     if app.shutdown.token().is_cancelled() {
         return Err(Refusal::Stopping);
     }
-    let place = app.room.answer().ok_or(Refusal::Full)?;
+    let place = app.admission.answer().ok_or(Refusal::Full)?;
     let (ask, Redacted { question, secrets, before }) = redacted(app, ask).await?;
     let title_of = title(&question);
     let question = noted(question, secrets);

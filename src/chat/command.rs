@@ -3,7 +3,7 @@
 
 use crate::app::App;
 use crate::domain::{Actor, Verdict};
-use crate::knowledge::{Said, told};
+use crate::knowledge::{NewResolution, told};
 use uuid::Uuid;
 
 /// Longest cause or fix, in bytes.
@@ -12,7 +12,7 @@ const MAX_TEXT: usize = 20_000;
 const USAGE: &str = "Write `/confirm`, `/correct` with the real cause, or `/note` with a text; below it, if you like, a line `fix: …` and a line `link: https://…`.";
 
 /// The resolution that a message is. `None`: it is a question; `Some(Err)`: what is wrong with it.
-fn parse(message: &str, author: &Actor) -> Option<Result<Said, &'static str>> {
+fn parse(message: &str, author: &Actor) -> Option<Result<NewResolution, &'static str>> {
     let (word, rest) = match message.trim_start().split_once(char::is_whitespace) {
         Some((word, rest)) => (word, rest),
         None => (message.trim(), ""),
@@ -57,7 +57,15 @@ fn parse(message: &str, author: &Actor) -> Option<Result<Said, &'static str>> {
     if link.as_ref().is_some_and(|link| !is_url(link)) {
         return Some(Err("`link:` has to be an http or https URL."));
     }
-    Some(Ok(Said { verdict, cause, fix, link, author: author.clone(), origin: "chat", delivery: None }))
+    Some(Ok(NewResolution {
+        verdict,
+        cause,
+        fix,
+        link,
+        author: author.clone(),
+        origin: "chat",
+        delivery: None,
+    }))
 }
 
 /// Does what a message says, if it is one of these. Returns what to answer.

@@ -4,15 +4,15 @@
 use super::answer;
 use super::profiles::{self, Sampling};
 use super::task::Task;
-use crate::app::{App, Place};
+use crate::app::{App, Slot};
 use crate::audit::Recorder;
 use crate::clock;
-use crate::db::approvals::{self, Asker, Filter};
+use crate::db::approvals::{self, Filter, Requester};
 use crate::db::conversations::{self, NewMessage};
 use crate::db::queue;
 use crate::db::turns::{self, NewTurn, Opened};
 use crate::domain::{Actor, Approval, ApprovalState, Caller, Event, MessageRole};
-use crate::events::Answer;
+use crate::events::AnswerStream;
 use crate::telemetry::trace::FutureExt as _;
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -32,11 +32,11 @@ pub struct Begun {
     /// The conversation.
     pub conversation: Uuid,
     /// What happens.
-    pub answer: Arc<Answer>,
+    pub answer: Arc<AnswerStream>,
 }
 
 /// Begins to answer in a turn that was opened; in a place of its own, or beside all others.
-pub(super) fn answer_now(app: &Arc<App>, task: Task, opened: Opened, place: Option<Place>) -> Begun {
+pub(super) fn answer_now(app: &Arc<App>, task: Task, opened: Opened, place: Option<Slot>) -> Begun {
     let (turn, conversation) = (task.turn, task.conversation);
     let answer = app.live.begin(turn, &task.caller.name, &app.drain);
     if opened == Opened::Own {
@@ -51,7 +51,7 @@ pub(super) fn answer_now(app: &Arc<App>, task: Task, opened: Opened, place: Opti
 }
 
 /// Makes an answer, lets the conversation go on, and tells readers of both.
-async fn drive(app: Arc<App>, task: Task, answer: Arc<Answer>) {
+async fn drive(app: Arc<App>, task: Task, answer: Arc<AnswerStream>) {
     let conversation = task.conversation;
     let answer::Ended { mut event, goes_on, decider } = answer::run(&app, task, &answer).await;
     if goes_on {
@@ -104,7 +104,7 @@ fn carry_on(
         let Some(asker) = approvals::next_asker(&mut *transaction, conversation, first).await? else {
             return Ok(None);
         };
-        let Asker { caller, speaker, is_own } = asker;
+        let Requester { caller, speaker, is_own } = asker;
         // Tokens are not stored: whoever asked brings theirs again by deciding.
         let token = decider.filter(|decider| decider.name == caller.name).and_then(|decider| decider.token);
         let new = NewTurn { id: turn, conversation, caller: &caller, speaker: &speaker, is_own };

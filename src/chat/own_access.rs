@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::audit::Recorder;
 use crate::db::{conversations, turns};
 use crate::domain::ToolSpec;
-use crate::events::Answer;
+use crate::events::AnswerStream;
 use async_trait::async_trait;
 use serde_json::Value;
 use sqlx::PgPool;
@@ -93,7 +93,7 @@ fn names(text: &str, name: &str) -> bool {
 }
 
 /// From now on an answer is visible to whoever it answers alone: its events, its results, its text, and its calls on record.
-pub(super) async fn make_own(pool: &PgPool, answer: &Answer, recorder: &Recorder) -> sqlx::Result<()> {
+pub(super) async fn make_own(pool: &PgPool, answer: &AnswerStream, recorder: &Recorder) -> sqlx::Result<()> {
     if answer.visible_to().is_none() {
         turns::make_own(pool, answer.turn).await?;
         answer.make_own();
@@ -105,13 +105,18 @@ pub(super) async fn make_own(pool: &PgPool, answer: &Answer, recorder: &Recorder
 /// A tool whose results are visible to whoever asks alone.
 struct Own {
     pool: PgPool,
-    answer: Arc<Answer>,
+    answer: Arc<AnswerStream>,
     recorder: Recorder,
     tool: Arc<dyn Tool>,
 }
 
 /// The tool with its results kept apart, where it is called with the caller's own token.
-pub(super) fn kept_apart(app: &App, task: &Task, answer: &Arc<Answer>, tool: Arc<dyn Tool>) -> Arc<dyn Tool> {
+pub(super) fn kept_apart(
+    app: &App,
+    task: &Task,
+    answer: &Arc<AnswerStream>,
+    tool: Arc<dyn Tool>,
+) -> Arc<dyn Tool> {
     // Without a token nothing is called: there is nothing to keep from others.
     if tool.passthrough().is_none() || task.caller.token.is_none() {
         return tool;

@@ -45,7 +45,7 @@ pub async fn complete_plainly(app: &App, plain: Plain) -> Result<Written, Refusa
     if app.shutdown.token().is_cancelled() {
         return Err(Refusal::Stopping);
     }
-    let _place = app.room.answer().ok_or(Refusal::Full)?;
+    let _place = app.admission.answer().ok_or(Refusal::Full)?;
     let Plain { system, prompt, profile, sampling, caller } = plain;
     let recorder = Recorder::new(Actor::service(&caller.request));
     let redacted = app.blocking.run_checked(LIMIT, move |deadline| {

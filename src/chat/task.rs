@@ -3,7 +3,7 @@
 use super::profiles::Sampling;
 use crate::audit::Recorder;
 use crate::db::usage::Purpose;
-use crate::domain::policy::Asker;
+use crate::domain::policy::CallContext;
 use crate::domain::{Approval, Caller, Profile, Reader};
 use secrecy::SecretString;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Task {
     }
 
     /// Who asks for the calls of this answer.
-    pub(super) fn asker(&self) -> Arc<Asker> {
-        Arc::new(Asker::chat(self.caller.clone(), &self.profile.name))
+    pub(super) fn asker(&self) -> Arc<CallContext> {
+        Arc::new(CallContext::chat(self.caller.clone(), &self.profile.name))
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// Longest wait for the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Arguments of `health`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub(super) async fn run(
     };
     let url = format!("{base}/health/{}", if arguments.ready { "ready" } else { "live" });
     // A proxy of the environment leads out, not to this server.
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
+    let client = reqwest::Client::builder().no_proxy().timeout(PROBE_TIMEOUT).build()?;
     let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
     anyhow::ensure!(answer.status().is_success(), "{url} answers {}", answer.status());
     outln!("ok");

@@ -1,7 +1,7 @@
 //! `policy`: what the tool policy says, without a server or a model.
 
 use crate::config::Config;
-use crate::domain::policy::{Asker, Decision, Place, Ruling, Target};
+use crate::domain::policy::{CallContext, Decision, Origin, Ruling, Target};
 use crate::domain::{Access, Role};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -38,7 +38,7 @@ pub(super) struct Test {
     agent: Option<String>,
     /// Where it is asked for: chat, triage, page, mcp, service.
     #[arg(long, default_value = "chat", value_parser = place)]
-    place: Place,
+    place: Origin,
     /// The namespace of the report in triage, or the one that whoever asks is bound to.
     #[arg(long)]
     namespace: Option<String>,
@@ -55,8 +55,8 @@ fn arguments(text: &str) -> Result<Value, String> {
     if value.is_object() { Ok(value) } else { Err("not a JSON object".to_owned()) }
 }
 
-fn place(name: &str) -> Result<Place, String> {
-    Place::parse(name).ok_or_else(|| format!("one of {}", Place::NAMES.join(", ")))
+fn place(name: &str) -> Result<Origin, String> {
+    Origin::parse(name).ok_or_else(|| format!("one of {}", Origin::NAMES.join(", ")))
 }
 
 fn access(name: &str) -> Result<Access, String> {
@@ -73,9 +73,9 @@ fn access(name: &str) -> Result<Access, String> {
 /// Nothing but writing JSON can fail.
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     let Action::Test(test) = action;
-    let nobody = matches!(test.place, Place::Triage | Place::Service);
+    let nobody = matches!(test.place, Origin::Triage | Origin::Service);
     let role = test.role.or((!nobody).then_some(Role::Operator));
-    let asker = Asker::supposed(test.place, role, test.agent.clone());
+    let asker = CallContext::supposed(test.place, role, test.agent.clone());
     let asker = match &test.namespace {
         Some(namespace) => asker.within(namespace),
         None => asker,

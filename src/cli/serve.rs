@@ -99,7 +99,7 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
     let app = App::build(config, connected.pool, shutdown.clone())?;
     let id = Uuid::now_v7().to_string();
     unless_stopped(&shutdown, "the start was being put on record", Box::pin(begin(&app, &id, roles))).await?;
-    shutdown.spawn(jobs::record::keep(Arc::clone(&app)));
+    shutdown.spawn(jobs::audit_sealer::keep(Arc::clone(&app)));
     shutdown.spawn(ingest(Arc::clone(&app)));
     shutdown.spawn(jobs::announce(Arc::clone(&app)));
     if roles != Roles::Work {
@@ -259,7 +259,7 @@ impl Service {
             if let Err(error) = audit::add(&self.app.pool, &stopped.on("process", &self.id)).await {
                 tracing::warn!(%error, "that this process stopped cannot be put on record");
             }
-            jobs::record::close(&self.app).await;
+            jobs::audit_sealer::close(&self.app).await;
         };
         // A database that is away holds up no stop.
         if tokio::time::timeout(CLOSING, closing).await.is_err() {

@@ -1,7 +1,7 @@
 //! The file of the tool policy: `[[rule]]` tables, each checked, each mistake named with its rule's number.
 
 use super::reader::Reader;
-use crate::domain::policy::{Check, Decision, Patterns, Place, Policy, Rule};
+use crate::domain::policy::{Check, Decision, Origin, Patterns, Policy, Rule};
 use crate::domain::{Access, Role};
 use crate::evidence::pattern::{self, Case, PatternError};
 use serde::Deserialize;
@@ -138,7 +138,7 @@ fn rule(number: usize, raw: RawRule, problems: &mut Vec<String>) -> Rule {
             "denies, so `pin` and `check` say nothing; allow what holds, and deny the rest below".to_owned(),
         );
     }
-    let waits = |places: &Vec<Place>| places.contains(&Place::Chat);
+    let waits = |places: &Vec<Origin>| places.contains(&Origin::Chat);
     if decision == Decision::Approve && !rule.places.as_ref().is_none_or(waits) {
         problems.push(
             "asks for approval where nobody can be asked; only `chat` can wait for a person".to_owned(),
@@ -168,13 +168,13 @@ fn roles(roles: OneOrMore, problems: &mut Vec<String>) -> Vec<Role> {
     found
 }
 
-fn places(places: OneOrMore, problems: &mut Vec<String>) -> Vec<Place> {
+fn places(places: OneOrMore, problems: &mut Vec<String>) -> Vec<Origin> {
     let mut found = Vec::new();
     for name in some("place", places, problems) {
-        match Place::parse(&name) {
+        match Origin::parse(&name) {
             Some(place) => found.push(place),
             None => {
-                let known = Place::NAMES.join(", ");
+                let known = Origin::NAMES.join(", ");
                 problems.push(format!("place: `{name}` is not one of {known}"));
             }
         }

@@ -270,7 +270,7 @@ pub async fn expire(
 
 /// Whose decided calls of a conversation come next.
 #[derive(Debug)]
-pub struct Asker {
+pub struct Requester {
     /// Whoever asked for them, without their token.
     pub caller: Caller,
     /// By which name they speak.
@@ -285,7 +285,7 @@ pub async fn next_asker(
     db: impl PgExecutor<'_>,
     conversation: Uuid,
     decider: Option<&str>,
-) -> sqlx::Result<Option<Asker>> {
+) -> sqlx::Result<Option<Requester>> {
     let row = sqlx::query!(
         r#"select t.caller, t.role, coalesce(t.speaker, t.caller) as "speaker!",
                   exists (select from approvals o join turns s on s.id = o.turn_id
@@ -298,7 +298,7 @@ pub async fn next_asker(
         conversation,
         decider
     );
-    Ok(row.fetch_optional(db).await?.map(|row| Asker {
+    Ok(row.fetch_optional(db).await?.map(|row| Requester {
         caller: Caller::recorded(&row.caller, &row.role),
         speaker: row.speaker,
         is_own: row.is_own,

@@ -1,6 +1,6 @@
 //! The log of events: append-only, a stream for each answer, report and incident. Each append is told on a channel.
 
-use crate::domain::Happened;
+use crate::domain::StreamEvent;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ const BATCH: i64 = 500;
 
 /// Appends to the streams of answers, each event after those that are there. What is there already stays, and what belongs to a turn that is
 /// gone is dropped.
-pub async fn append(db: impl PgExecutor<'_>, events: &[(Uuid, Happened)]) -> sqlx::Result<()> {
+pub async fn append(db: impl PgExecutor<'_>, events: &[(Uuid, StreamEvent)]) -> sqlx::Result<()> {
     let streams: Vec<Uuid> = events.iter().map(|(turn, _)| *turn).collect();
     let ids: Vec<i32> = events.iter().map(|(_, happened)| happened.id).collect();
     let kinds: Vec<&str> = events.iter().map(|(_, happened)| happened.event.kind()).collect();
@@ -38,7 +38,7 @@ pub async fn append(db: impl PgExecutor<'_>, events: &[(Uuid, Happened)]) -> sql
 }
 
 /// The events of a stream after this one, in order; of many, the first. Those that a newer program keeps are left out.
-pub async fn after(db: impl PgExecutor<'_>, stream: Uuid, after: i32) -> sqlx::Result<Vec<Happened>> {
+pub async fn after(db: impl PgExecutor<'_>, stream: Uuid, after: i32) -> sqlx::Result<Vec<StreamEvent>> {
     let rows = sqlx::query!(
         r#"select seq, kind, payload::text as "payload!", visible_to from events
            where stream = $1 and seq > $2 order by seq limit $3"#,
@@ -46,9 +46,8 @@ pub async fn after(db: impl PgExecutor<'_>, stream: Uuid, after: i32) -> sqlx::R
         after,
         BATCH
     );
-    let read =
-        rows.fetch_all(db).await?.into_iter().filter_map(|row| {
-            Happened::read(row.seq, (&row.kind, row.payload), row.visible_to.map(Into::into))
-        });
+    let read = rows.fetch_all(db).await?.into_iter().filter_map(|row| {
+        StreamEvent::read(row.seq, (&row.kind, row.payload), row.visible_to.map(Into::into))
+    });
     Ok(read.collect())
 }

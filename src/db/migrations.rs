@@ -2,7 +2,7 @@
 
 use super::queue;
 use super::schema::{self, Schema};
-use crate::mounted::replacements;
+use crate::overrides::replacements;
 use anyhow::Context as _;
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, SqlSafeStr as _};

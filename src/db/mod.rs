@@ -12,7 +12,7 @@ pub mod embeddings;
 pub mod events;
 pub mod evidence;
 pub mod fingerprints;
-pub mod hits;
+pub mod full_text;
 pub mod incidents;
 pub mod keys;
 pub mod merges;
@@ -27,11 +27,11 @@ pub mod reports;
 pub mod resolutions;
 pub mod runs;
 pub mod schema;
+pub mod search_results;
 pub mod servers;
 pub mod sessions;
 pub mod turns;
 pub mod usage;
-pub mod words;
 
 use anyhow::Context as _;
 use sqlx::Connection as _;
@@ -138,7 +138,7 @@ async fn reason(pool: &PgPool, error: sqlx::Error) -> sqlx::Error {
 ///
 /// # Errors
 /// Those of the work, and `PoolTimedOut` when no answer comes in time.
-pub async fn soon<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+pub async fn with_timeout<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     timeout(ANSWERS, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 

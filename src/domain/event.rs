@@ -164,7 +164,7 @@ pub struct Done {
 
 /// An event at its place in a stream. Cloning shares: there may be many readers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Happened {
+pub struct StreamEvent {
     /// From 1, without gaps.
     pub id: i32,
     /// What happened.
@@ -226,7 +226,7 @@ impl Event {
     }
 }
 
-impl Happened {
+impl StreamEvent {
     /// An event at this place, visible to this person alone or to everybody.
     #[must_use]
     pub fn new(id: i32, event: Event, visible_to: Option<Arc<str>>) -> Self {

@@ -28,7 +28,7 @@ pub use caller::{ApiKey, Caller, Role, Way};
 pub use conversation::{Citation, Conversation, ConversationMessage, MessageRole};
 pub use definition::{Change, Definition};
 pub use diagnosis::{Claim, Confidence, Diagnosis, FailureClass};
-pub use event::{Done, Event, Happened, Subject};
+pub use event::{Done, Event, StreamEvent, Subject};
 pub use evidence::{Evidence, EvidenceKind, EvidenceSummary, citation, cited};
 pub use incident::{Fingerprint, Incident, IncidentStatus};
 pub use message::{Message, ToolCall, Usage};

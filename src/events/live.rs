@@ -1,7 +1,7 @@
 //! Answers in the making: what happened in each so far, for any number of readers, and kept for those that come back.
 
 use crate::db::{events, turns};
-use crate::domain::{Event, Happened};
+use crate::domain::{Event, StreamEvent};
 use futures::Stream;
 use sqlx::PgPool;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ const RENEW_EVERY: u32 = 60;
 
 /// One answer in the making.
 #[derive(Debug)]
-pub struct Answer {
+pub struct AnswerStream {
     /// Its turn.
     pub turn: Uuid,
     /// Fires when somebody wants it stopped.
@@ -33,12 +33,12 @@ pub struct Answer {
 
 #[derive(Debug, Default)]
 struct Log {
-    events: Vec<Happened>,
+    events: Vec<StreamEvent>,
     kept: usize,
     readers: usize,
 }
 
-impl Answer {
+impl AnswerStream {
     fn new(turn: Uuid, owner: &str, stop: CancellationToken) -> Self {
         let (length, _) = watch::channel(0);
         Self {
@@ -69,7 +69,7 @@ impl Answer {
     /// Tells all readers.
     pub fn tell(&self, event: Event) {
         let visible_to = self.visible_to().map(|_| Arc::clone(&self.owner));
-        let mut happened = Happened::new(0, event, visible_to);
+        let mut happened = StreamEvent::new(0, event, visible_to);
         let mut log = self.log();
         happened.id = i32::try_from(log.events.len() + 1).unwrap_or(i32::MAX);
         log.events.push(happened);
@@ -88,7 +88,7 @@ impl Answer {
         self: Arc<Self>,
         after: i32,
         abandoned: impl FnOnce(&Self) + Send + 'static,
-    ) -> impl Stream<Item = Happened> + Send {
+    ) -> impl Stream<Item = StreamEvent> + Send {
         self.log().readers += 1;
         let length = self.length.subscribe();
         let reader = Listener { answer: self, abandoned: Some(abandoned) };
@@ -114,12 +114,12 @@ impl Answer {
     }
 }
 
-struct Listener<F: FnOnce(&Answer)> {
-    answer: Arc<Answer>,
+struct Listener<F: FnOnce(&AnswerStream)> {
+    answer: Arc<AnswerStream>,
     abandoned: Option<F>,
 }
 
-impl<F: FnOnce(&Answer)> Drop for Listener<F> {
+impl<F: FnOnce(&AnswerStream)> Drop for Listener<F> {
     fn drop(&mut self) {
         let mut log = self.answer.log();
         log.readers -= 1;
@@ -133,23 +133,23 @@ impl<F: FnOnce(&Answer)> Drop for Listener<F> {
 
 /// The answers that this process makes.
 #[derive(Debug, Default)]
-pub struct Live(Mutex<HashMap<Uuid, Arc<Answer>>>);
+pub struct Live(Mutex<HashMap<Uuid, Arc<AnswerStream>>>);
 
 impl Live {
-    fn answers(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<Answer>>> {
+    fn answers(&self) -> MutexGuard<'_, HashMap<Uuid, Arc<AnswerStream>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins an answer to this caller, which stops with `stop` at the latest.
-    pub fn begin(&self, turn: Uuid, owner: &str, stop: &CancellationToken) -> Arc<Answer> {
-        let answer = Arc::new(Answer::new(turn, owner, stop.child_token()));
+    pub fn begin(&self, turn: Uuid, owner: &str, stop: &CancellationToken) -> Arc<AnswerStream> {
+        let answer = Arc::new(AnswerStream::new(turn, owner, stop.child_token()));
         self.answers().insert(turn, Arc::clone(&answer));
         answer
     }
 
     /// The answer of a turn, if it is made here.
     #[must_use]
-    pub fn get(&self, turn: Uuid) -> Option<Arc<Answer>> {
+    pub fn get(&self, turn: Uuid) -> Option<Arc<AnswerStream>> {
         self.answers().get(&turn).cloned()
     }
 
@@ -175,7 +175,7 @@ impl Live {
     }
 
     async fn keep_now(&self, pool: &PgPool, renew: bool) -> sqlx::Result<()> {
-        let all: Vec<Arc<Answer>> = self.answers().values().cloned().collect();
+        let all: Vec<Arc<AnswerStream>> = self.answers().values().cloned().collect();
         let mut fresh = Vec::new();
         let mut lengths = Vec::new();
         for answer in &all {
@@ -243,7 +243,7 @@ mod unit {
         let late = Arc::clone(&answer).read(1, |_| {});
         answer.tell(text("a"));
         answer.tell(done(None));
-        let kinds = |events: Vec<Happened>| events.iter().map(|e| e.event.kind()).collect::<Vec<_>>();
+        let kinds = |events: Vec<StreamEvent>| events.iter().map(|e| e.event.kind()).collect::<Vec<_>>();
         assert_eq!(kinds(early.collect().await), ["message.start", "text.delta", "done"]);
         assert_eq!(kinds(late.collect().await), ["text.delta", "done"]);
     }
@@ -293,7 +293,7 @@ mod unit {
         };
         answer.tell(done(Some(message)));
         let events = answer.log().events.clone();
-        let told = |reader: &Reader| -> Vec<Happened> {
+        let told = |reader: &Reader| -> Vec<StreamEvent> {
             events.iter().cloned().filter_map(|event| event.for_reader(reader)).collect()
         };
         let (alice, bob) = (told(&Reader::named("oidc:alice")), told(&Reader::named("oidc:bob")));

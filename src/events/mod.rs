@@ -2,7 +2,7 @@
 
 mod live;
 
-pub use live::{Answer, Live};
+pub use live::{AnswerStream, Live};
 
 use crate::domain::Subject;
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! Keeps the lines that tell why, within a token budget, with line numbers and marks for what was left out.
 
 use super::lexicon::kind;
+use super::line_features::{LineFeatures, mark};
 use super::lines::{Lines, Templates};
-use super::look::{Look, mark};
 use super::rank::rank;
 use super::tokens;
 use crate::clock::{Deadline, DeadlinePassed};
@@ -346,7 +346,7 @@ fn about(lines: &Lines, range: std::ops::Range<usize>) -> Option<&'static str> {
     if count < 8 {
         return None;
     }
-    type Test = fn(&Look) -> bool;
+    type Test = fn(&LineFeatures) -> bool;
     let most = |is: Test| texts.clone().filter(|look| is(look)).count() * 10 > count * 6;
     let kinds: [(&'static str, Test); 5] = [
         ("as in the last good run", |look| look.is(mark::GOOD_LOG)),

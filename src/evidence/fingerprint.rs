@@ -1,8 +1,8 @@
 //! Recognises a cause again: by the signatures that match and what they capture, else by the masked line that tells most.
 
 use super::excerpt::Log;
+use super::line_features::severity;
 use super::lines::Lines;
-use super::look::severity;
 use super::rank::rank;
 use super::signature::{NAMES_CAUSE, SignatureHit, SignatureSet};
 use super::template::mask;

@@ -1,7 +1,7 @@
 //! The lines of a log that are ranked: all of a common log, the promising ones of a huge one, in bounded memory.
 
 use super::clean;
-use super::look::{self, Look, mark};
+use super::line_features::{self, LineFeatures, mark};
 use super::redact::{Position, Redactor};
 use crate::clock::{Deadline, DeadlinePassed};
 use std::collections::{HashMap, HashSet};
@@ -39,7 +39,7 @@ impl Templates {
         let mut templates = Self::default();
         for line in text.lines().take(MAX_TEMPLATES) {
             deadline.check()?;
-            templates.0.insert(look::look(line, false).template);
+            templates.0.insert(line_features::line_features(line, false).template);
         }
         Ok(templates)
     }
@@ -52,7 +52,7 @@ impl Templates {
         let mut templates = Self::default();
         clean::each_line(reader, |_, line, _| {
             if templates.0.len() < MAX_TEMPLATES {
-                templates.0.insert(look::look(line, false).template);
+                templates.0.insert(line_features::line_features(line, false).template);
             }
         })?;
         Ok(templates)
@@ -72,7 +72,7 @@ struct Place {
 pub struct Lines {
     text: String,
     places: Vec<Place>,
-    looks: Vec<Look>,
+    looks: Vec<LineFeatures>,
     templates: HashMap<u64, u32>,
     total: u32,
     /// Something was let go.
@@ -121,7 +121,7 @@ impl Lines {
 
     fn push(&mut self, number: u32, line: &str, red: bool, good: Option<&Templates>) {
         let line = line.trim_end();
-        let mut look = look::look(line, red);
+        let mut look = line_features::line_features(line, red);
         if good.is_some_and(|good| good.0.contains(&look.template)) {
             look.marks |= mark::GOOD_LOG;
             look.weight /= 4;
@@ -246,7 +246,7 @@ impl Lines {
         look.words >= 3 && !end && (look.is(names) || !look.is(part))
     }
 
-    pub(super) fn looks(&self) -> &[Look] {
+    pub(super) fn looks(&self) -> &[LineFeatures] {
         &self.looks
     }
 

@@ -5,9 +5,9 @@ pub mod clean;
 pub mod excerpt;
 pub mod fingerprint;
 mod lexicon;
+mod line_features;
 pub mod lines;
 mod literals;
-mod look;
 pub mod outside;
 pub mod pattern;
 pub mod pod;
@@ -23,4 +23,4 @@ pub mod tokens;
 pub mod untrusted;
 pub mod verify;
 
-pub use look::severity;
+pub use line_features::severity;

@@ -7,8 +7,8 @@
 //! shapes only.
 
 use super::lexicon::kind;
+use super::line_features::{LineFeatures, mark};
 use super::lines::Lines;
-use super::look::{Look, mark};
 use std::sync::LazyLock;
 
 /// What the forest sees of a line.
@@ -112,7 +112,7 @@ pub fn rank(lines: &Lines) -> Vec<f32> {
 
 /// The least chance of a line that says outright what failed and says it once or twice, wherever it stands: the forest was
 /// fitted on logs of thousands of lines, and a place it never saw makes it doubt.
-fn floor(look: &Look, count: u32, total: u32) -> f32 {
+fn floor(look: &LineFeatures, count: u32, total: u32) -> f32 {
     if count > 2 || look.is(mark::IN_NAME | mark::ZERO_FAIL) || look.has(kind::WARNING) {
         return 0.0;
     }
@@ -134,7 +134,7 @@ type Paragraph = (usize, usize, f32, f32);
 /// What is known of the whole log before a line is looked at.
 struct Context<'a> {
     lines: &'a Lines,
-    looks: &'a [Look],
+    looks: &'a [LineFeatures],
     /// Sums over all lines before: weight, red lines.
     weights: Vec<u32>,
     reds: Vec<u32>,
@@ -287,8 +287,9 @@ impl<'a> Context<'a> {
             features.flag(near.is_some_and(|near| near.template == look.template));
             features.flag(near.is_some_and(|near| near.is(mark::BLANK)));
         }
-        let heaviest = |range: &[Look]| range.iter().map(|look| look.weight).max().map_or(0.0, f32::from);
-        let any = |range: &[Look], marks: u64| range.iter().any(|look| look.is(marks));
+        let heaviest =
+            |range: &[LineFeatures]| range.iter().map(|look| look.weight).max().map_or(0.0, f32::from);
+        let any = |range: &[LineFeatures], marks: u64| range.iter().any(|look| look.is(marks));
         let all = self.looks;
         let (from5, to5) = self.window(index, 5, 5);
         let (from20, to20) = self.window(index, 20, 20);
@@ -305,7 +306,7 @@ impl<'a> Context<'a> {
         features.flag(any(&all[from5..index], mark::LOCATION));
         features.flag(any(&all[index + 1..to5], mark::LOCATION));
         features.flag(any(&all[from5..index], mark::TICK));
-        let many = |range: &[Look], kinds: u32| range.iter().filter(|look| look.has(kinds)).count();
+        let many = |range: &[LineFeatures], kinds: u32| range.iter().filter(|look| look.has(kinds)).count();
         for kinds in [kind::GOOD, kind::PROGRESS, kind::TEST] {
             features.count(many(&all[from5..index], kinds));
             features.count(many(&all[index + 1..to5], kinds));
@@ -353,7 +354,7 @@ impl Filling {
 }
 
 /// Sums over all lines before each; one more than there are lines.
-fn sums(looks: &[Look], of: impl Fn(&Look) -> u32) -> Vec<u32> {
+fn sums(looks: &[LineFeatures], of: impl Fn(&LineFeatures) -> u32) -> Vec<u32> {
     let mut sum = 0u32;
     let mut sums = Vec::with_capacity(looks.len() + 1);
     sums.push(0);
@@ -379,7 +380,7 @@ fn distances(
     distances
 }
 
-fn texts_to_exit(looks: &[Look]) -> Vec<u32> {
+fn texts_to_exit(looks: &[LineFeatures]) -> Vec<u32> {
     let mut texts = vec![FAR; looks.len()];
     let mut count = FAR;
     for (index, look) in looks.iter().enumerate().rev() {
@@ -393,7 +394,7 @@ fn texts_to_exit(looks: &[Look]) -> Vec<u32> {
 }
 
 /// The paragraphs, and which of them each line is in.
-fn paragraphs(looks: &[Look]) -> (Vec<Paragraph>, Vec<u32>) {
+fn paragraphs(looks: &[LineFeatures]) -> (Vec<Paragraph>, Vec<u32>) {
     let mut paragraphs = Vec::new();
     let mut of_line = Vec::with_capacity(looks.len());
     let mut first = 0;
@@ -416,7 +417,7 @@ fn paragraphs(looks: &[Look]) -> (Vec<Paragraph>, Vec<u32>) {
 }
 
 /// For each line: lines of its template in a row around it, and which of them it is.
-fn runs(looks: &[Look]) -> Vec<(u32, u32)> {
+fn runs(looks: &[LineFeatures]) -> Vec<(u32, u32)> {
     let mut runs = Vec::with_capacity(looks.len());
     for run in looks.chunk_by(|one, other| one.template == other.template) {
         let length = u32::try_from(run.len()).unwrap_or(u32::MAX);

@@ -1,9 +1,9 @@
 //! The durable queue's workers. A job is a name, a payload of ids, and a short `run`.
 
+pub mod audit_sealer;
 mod index;
 mod notify;
-mod patience;
-pub mod record;
+mod timeout_driver;
 mod triage;
 
 use crate::app::App;
@@ -49,7 +49,7 @@ pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
         .recovery_delay(Duration::ZERO);
     let worker = WorkerOptions::default()
         .schema(SCHEMA)
-        .database(patience::Patience::with(&app.pool))
+        .database(timeout_driver::TimeoutDriver::with(&app.pool))
         .concurrency(queue.concurrency)
         // New jobs are announced; polling only catches retries that fall due.
         .poll_interval(Duration::from_secs(1))

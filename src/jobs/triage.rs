@@ -2,7 +2,7 @@
 
 use super::Shared;
 use crate::db::queue::TRIAGE_JOB;
-use crate::triage::{self, Ran};
+use crate::triage::{self, JobOutcome};
 use graphile_worker::{IntoTaskHandlerResult, TaskHandler, WorkerContext};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -33,12 +33,12 @@ impl TaskHandler for Triage {
         let task = async move { triage::run(&shared, report, retry, last).await };
         let ran = app.shutdown.spawn(task.in_current_span()).await;
         match ran.map_err(|_| "the take-up of the report panicked".to_owned())? {
-            Ok(Ran::Over) => Ok(()),
-            Ok(Ran::Again(reason)) => {
+            Ok(JobOutcome::Over) => Ok(()),
+            Ok(JobOutcome::Again(reason)) => {
                 tracing::warn!(report = %self.report, retry, reason, "the report is tried again");
                 Err(reason)
             }
-            Ok(Ran::HandedBack) => Err("handed back by a stop".to_owned()),
+            Ok(JobOutcome::HandedBack) => Err("handed back by a stop".to_owned()),
             Err(error) => {
                 tracing::error!(report = %self.report, %error, "the outcome cannot be stored; the queue tries again");
                 Err("the database is away".to_owned())

@@ -6,7 +6,7 @@ use super::embed::EmbedError;
 use crate::clock;
 use crate::db::documents::Realm;
 use crate::db::embeddings::{self, Missing, Space};
-use crate::db::words;
+use crate::db::full_text;
 use anyhow::{Context as _, bail};
 use chrono::TimeDelta;
 use pgvector::Vector;
@@ -29,7 +29,7 @@ impl Knowledge {
     pub async fn catch_up(&self, progress: Progress<'_>) -> anyhow::Result<u64> {
         // Words first: they need no model.
         for realm in Realm::ALL.iter().copied() {
-            words::count(&self.pool, realm).await?;
+            full_text::count(&self.pool, realm).await?;
         }
         let mut space =
             embeddings::space(&self.pool, self.embedder.provider(), self.embedder.model()).await?;

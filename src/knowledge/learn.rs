@@ -41,7 +41,7 @@ pub struct Investigated<'a> {
 
 /// What somebody says about an incident.
 #[derive(Debug, Clone)]
-pub struct Said {
+pub struct NewResolution {
     /// About the conclusion.
     pub verdict: Verdict,
     /// The cause.
@@ -73,7 +73,7 @@ pub enum Reopened {
     Merged(Uuid),
 }
 
-impl Said {
+impl NewResolution {
     /// A verdict and no more.
     #[must_use]
     pub fn only(verdict: Verdict, author: Actor, origin: &'static str) -> Self {
@@ -110,7 +110,7 @@ impl Knowledge {
     ///
     /// # Errors
     /// The database is away.
-    pub async fn resolve(&self, incident: Uuid, said: Said) -> sqlx::Result<Option<Resolution>> {
+    pub async fn resolve(&self, incident: Uuid, said: NewResolution) -> sqlx::Result<Option<Resolution>> {
         let now = clock::now();
         let mut transaction = self.pool.begin().await?;
         incidents::lock(&mut *transaction, incident).await?;
@@ -125,7 +125,7 @@ impl Knowledge {
         &self,
         transaction: &mut PgConnection,
         known: &Incident,
-        said: Said,
+        said: NewResolution,
         now: DateTime<Utc>,
     ) -> sqlx::Result<Option<Resolution>> {
         let incident = known.id;
@@ -182,7 +182,7 @@ impl Knowledge {
             return Ok(Reopened::CameBack(other.id));
         }
         incidents::reopen(&mut *transaction, incident).await?;
-        let said = Said::only(Verdict::Reopened, author, "person");
+        let said = NewResolution::only(Verdict::Reopened, author, "person");
         self.note(&mut transaction, &known, said, now).await?;
         let open = incidents::get(&mut *transaction, incident).await?;
         transaction.commit().await?;

@@ -9,9 +9,9 @@ pub mod embed;
 mod index;
 mod ingest;
 mod learn;
+mod message_search;
 mod passages;
 pub mod read;
-mod said;
 mod search;
 
 pub use corpus::{BUILT_IN_SOURCE, Corpus};
@@ -19,9 +19,9 @@ pub use draft::draft;
 pub use index::Progress;
 pub use ingest::{API_SOURCE, Ingested};
 pub(crate) use learn::told;
-pub use learn::{Investigated, Reopened, Said};
+pub use learn::{Investigated, NewResolution, Reopened};
+pub use message_search::SaidBefore;
 pub use passages::Passage;
-pub use said::SaidBefore;
 pub use search::{Found, Hit, Query, Reason};
 
 use crate::blocking::BlockingPool;

@@ -1,7 +1,7 @@
 //! What of the documents that were found goes into a prompt: within a number of tokens, the best one as a whole if it fits.
 
 use super::{Hit, Knowledge};
-use crate::db::{hits, incidents};
+use crate::db::{incidents, search_results};
 use crate::evidence::tokens;
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ impl Knowledge {
             let chunk = passage(hit, format!("{}\n{}", hit.heading, hit.text));
             let mut best = None;
             if rank == 0 {
-                let whole = hits::chunks(&self.pool, hit.document_id).await.unwrap_or_default();
+                let whole = search_results::chunks(&self.pool, hit.document_id).await.unwrap_or_default();
                 let text = whole.into_iter().map(|(heading, text)| format!("{heading}\n{text}"));
                 best = Some(passage(hit, text.collect::<Vec<_>>().join("\n\n")));
             }
@@ -64,8 +64,10 @@ impl Knowledge {
         if incidents::of_namespaces(&self.pool, &[incident], namespaces).await?.is_empty() {
             return Ok(None);
         }
-        let Some(document) = hits::of_incident(&self.pool, incident).await? else { return Ok(None) };
-        let details = hits::details(&self.pool, &[document], &[]).await?;
+        let Some(document) = search_results::of_incident(&self.pool, incident).await? else {
+            return Ok(None);
+        };
+        let details = search_results::details(&self.pool, &[document], &[]).await?;
         Ok(details.into_iter().next().map(|details| super::search::hit(details, Default::default())))
     }
 }

@@ -5,9 +5,9 @@ use super::embed::{self, Embedder};
 use super::{BUILT_IN_SOURCE, Knowledge};
 use crate::db::documents::Realm;
 use crate::db::embeddings::{self, Narrow, Near, Space};
-use crate::db::hits::{self, Details};
+use crate::db::full_text;
 use crate::db::incidents;
-use crate::db::words;
+use crate::db::search_results::{self, Details};
 use crate::evidence::signature::NAMES_CAUSE;
 use pgvector::Vector;
 use serde::Serialize;
@@ -248,7 +248,7 @@ impl Knowledge {
                 None => Ok(Vec::new()),
             }
         };
-        let shared = words::search(&self.pool, query.text, narrow, CANDIDATES);
+        let shared = full_text::search(&self.pool, query.text, narrow, CANDIDATES);
         let (near, shared) = futures::try_join!(near, shared)?;
         let floor = vector.map_or(f32::INFINITY, |(answering, _)| answering.floor);
         let mut candidates = fuse(&near, &shared, floor);
@@ -267,7 +267,7 @@ impl Knowledge {
         };
         let chunks: Vec<i64> = ranked.iter().filter_map(|(_, candidate)| best(candidate)).collect();
         let documents: Vec<Uuid> = ranked.iter().map(|(id, _)| *id).collect();
-        let details = hits::details(&self.pool, &documents, &chunks).await?;
+        let details = search_results::details(&self.pool, &documents, &chunks).await?;
         let mut found: Vec<Hit> = details
             .into_iter()
             .filter_map(|details| {
@@ -311,7 +311,7 @@ impl Knowledge {
             return Ok(());
         }
         let paths: Vec<String> = recognised.keys().cloned().collect();
-        for (id, path) in hits::of_paths(&self.pool, &paths, query.kind, query.applies_to).await? {
+        for (id, path) in search_results::of_paths(&self.pool, &paths, query.kind, query.applies_to).await? {
             let Some((priority, name)) = recognised.get(&path) else { continue };
             let candidate = candidates.entry(id).or_default();
             #[expect(clippy::cast_precision_loss, reason = "priorities are small")]
@@ -396,7 +396,7 @@ impl Knowledge {
 }
 
 /// Ranks by words and by vectors, one entry per document, fused. What neither part finds near enough is left out.
-fn fuse(near: &[Near], shared: &words::Found, floor: f32) -> HashMap<Uuid, Candidate> {
+fn fuse(near: &[Near], shared: &full_text::Found, floor: f32) -> HashMap<Uuid, Candidate> {
     let mut candidates: HashMap<Uuid, Candidate> = HashMap::new();
     let mut weights: HashMap<Uuid, BTreeMap<&str, f32>> = HashMap::new();
     for chunk in &shared.chunks {

@@ -21,7 +21,7 @@ pub async fn ask(
     let asked = Asked::begin(model.name(), request, recorder);
     let answer = match listener {
         None => asked.span.of(model.complete(request)).await,
-        Some(listener) => asked.span.of(model.complete_aloud(request, listener)).await,
+        Some(listener) => asked.span.of(model.complete_streaming(request, listener)).await,
     };
     asked.answered(answer.as_ref());
     answer

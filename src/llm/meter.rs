@@ -5,7 +5,7 @@ use super::count::request_tokens;
 use super::failure::Attempt;
 use super::stream::Assembly;
 use super::{Completion, ModelError};
-use crate::budget::{Expected, NotLet, Ticket};
+use crate::budget::{BudgetError, Expected, Reservation};
 use crate::config::ModelEndpoint;
 use crate::domain::Usage;
 use crate::evidence::tokens;
@@ -14,7 +14,7 @@ use serde_json::Value;
 /// A request that was let through, until it is over. Dropped before, it is charged its prompt and what was received.
 pub(super) struct Meter<'a> {
     request: &'a Request,
-    ticket: Option<Ticket>,
+    ticket: Option<Reservation>,
     assembly: Assembly,
     /// Refused, or never arrived: nothing is charged.
     free: bool,
@@ -39,8 +39,8 @@ impl<'a> Meter<'a> {
                     longest: settings.request_timeout,
                 };
                 Some(account.enter(expected).await.map_err(|not_let| match not_let {
-                    NotLet::Over(message) => Attempt::Final(ModelError::OverBudget { message }),
-                    NotLet::Away => Attempt::retry(&not_let.to_string()),
+                    BudgetError::Over(message) => Attempt::Final(ModelError::OverBudget { message }),
+                    BudgetError::Away => Attempt::retry(&not_let.to_string()),
                 })?)
             }
         };

@@ -137,7 +137,7 @@ pub trait Model: Send + Sync {
     async fn complete(&self, request: &Request) -> Result<Completion, ModelError>;
 
     /// Completes the history and lets `listener` hear the text as it comes; whole at the end, where nothing is streamed.
-    async fn complete_aloud(
+    async fn complete_streaming(
         &self,
         request: &Request,
         listener: &Listener<'_>,

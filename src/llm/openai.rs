@@ -226,10 +226,10 @@ impl Model for OpenAi {
     }
 
     async fn complete(&self, request: &Request) -> Result<Completion, ModelError> {
-        self.complete_aloud(request, &|_: Heard<'_>| {}).await
+        self.complete_streaming(request, &|_: Heard<'_>| {}).await
     }
 
-    async fn complete_aloud(
+    async fn complete_streaming(
         &self,
         request: &Request,
         listener: &Listener<'_>,

@@ -29,7 +29,7 @@ pub use tool::{McpTool, Offered};
 use crate::audit::Recorder;
 use crate::config::McpServer;
 use crate::domain::Access;
-use crate::domain::policy::{Asker, Permit, Policy, Ruling, Standing};
+use crate::domain::policy::{CallContext, Permit, Policy, Ruling, Standing};
 use crate::shutdown::Shutdown;
 use definitions::Judge;
 use listed::Listed;
@@ -47,7 +47,7 @@ use utoipa::ToSchema;
 #[derive(Clone)]
 pub struct ToolCaller {
     /// For whom, by what the policy decides.
-    pub asker: Arc<Asker>,
+    pub asker: Arc<CallContext>,
     /// The record of the work that the calls are part of.
     pub recorder: Recorder,
 }
@@ -56,7 +56,7 @@ impl ToolCaller {
     /// The service itself, as part of a piece of work.
     #[must_use]
     pub fn service(recorder: &Recorder) -> Self {
-        Self { asker: Arc::new(Asker::service()), recorder: recorder.clone() }
+        Self { asker: Arc::new(CallContext::service()), recorder: recorder.clone() }
     }
 }
 
@@ -298,7 +298,7 @@ impl Registry {
 
     /// What the policy says of a tool. `None` when there is no such tool.
     #[must_use]
-    pub fn standing(&self, asker: &Asker, server: &str, tool: &str) -> Option<Standing<'_>> {
+    pub fn standing(&self, asker: &CallContext, server: &str, tool: &str) -> Option<Standing<'_>> {
         Some(self.policy().standing(asker, &self.find(server, tool)?.target()))
     }
 
@@ -325,7 +325,7 @@ impl Registry {
 
     /// What the policy would say of a call that nobody makes: it goes on no record.
     #[must_use]
-    pub fn would_rule(&self, asker: &Asker, tool: &McpTool, arguments: Value) -> Ruling {
+    pub fn would_rule(&self, asker: &CallContext, tool: &McpTool, arguments: Value) -> Ruling {
         self.policy().rule_on(asker, &tool.target(), arguments)
     }
 

@@ -25,7 +25,7 @@ const MOST: i64 = 50;
 /// The same where most of it is only counted.
 const MOST_COUNTED: i64 = 1_000;
 /// Longest wait for a target's answer.
-const PATIENCE: Duration = Duration::from_secs(15);
+const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long what is being sent is nobody else's.
 const LEASE: Duration = Duration::from_mins(2);
 /// Longest pause that a target may ask for.
@@ -211,7 +211,7 @@ async fn send(app: &App, target: &Target, items: &[Item]) -> Vec<Part> {
         Channel::Teams(url) => (url, message::teams(items, &app.config.privacy.links)),
         Channel::Webhook { url, secret } => (url, message::webhook(items, clock::now(), secret)),
     };
-    let request = app.http().post(url.expose_secret()).timeout(PATIENCE);
+    let request = app.http().post(url.expose_secret()).timeout(SEND_TIMEOUT);
     let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
     let answer = request.header("content-type", "application/json").body(body).send().await;
     let sent = answered(answer).await.map(|_| ()).map_err(|(_, refusal)| refusal);

@@ -1,13 +1,13 @@
 //! The pull request whose commit failed: one comment on it, brought up to date with each failure.
 
 use super::message::Item;
-use super::{PATIENCE, Part, Refusal};
+use super::{Part, Refusal, SEND_TIMEOUT};
 use crate::app::App;
 use crate::config::{Forge, ForgeKind, Target};
 use crate::db::reports;
 use crate::domain::{Failure, Incident, Report};
 use crate::evidence::untrusted::links::Links;
-use crate::evidence::untrusted::markdown::{self, Place};
+use crate::evidence::untrusted::markdown::{self, RenderTarget};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{Method, StatusCode, Url};
 use secrecy::ExposeSecret as _;
@@ -142,7 +142,7 @@ fn shown(app: &App, report: &Report, incident: &Incident) -> Value {
     let steps = diagnosis.map(|diagnosis| &diagnosis.next_steps[..]).unwrap_or_default();
     json!({
         "title": line(&incident.title), "class": incident.class.as_str(), "job": job.join(" › "),
-        "cause": markdown::defused(&cause, links, Place::Tracker),
+        "cause": markdown::defused(&cause, links, RenderTarget::Tracker),
         "next_steps": steps.iter().take(MAX_STEPS).map(|step| line(step)).collect::<Vec<_>>(),
         "issue_url": incident.issue_url, "occurrences": incident.occurrences,
         "report_id": report.id, "report_url": app.report_url(report.id),
@@ -168,7 +168,7 @@ impl Client<'_> {
             .bearer_auth(self.forge.token.expose_secret())
             .header("accept", "application/json")
             .header("user-agent", "regreen")
-            .timeout(PATIENCE);
+            .timeout(SEND_TIMEOUT);
         let request = match &body {
             Some(body) => request.json(body),
             None => request,

@@ -3,7 +3,7 @@
 use crate::api::caller::{Authenticated, COOKIE, RequestId};
 use crate::api::client::{self, Key};
 use crate::app::App;
-use crate::auth::{Credentials, Unknown};
+use crate::auth::{AuthError, Credentials};
 use crate::domain::Caller;
 use crate::telemetry;
 use axum::extract::{Request, State};
@@ -20,7 +20,7 @@ pub(super) async fn authenticate(State(app): State<Arc<App>>, mut request: Reque
     // Open to everybody, and asked for often.
     let open = !client::counts(path);
     let entered = match credentials(request.headers()) {
-        _ if open => Err(Unknown::Silent("say who you are")),
+        _ if open => Err(AuthError::Silent("say who you are")),
         Ok(credentials) => {
             let address = request.extensions().get::<Key>().and_then(Key::address);
             app.auth.caller(&Credentials { address, ..credentials }).await
@@ -37,8 +37,8 @@ pub(super) async fn authenticate(State(app): State<Arc<App>>, mut request: Reque
     next.run(request).await
 }
 
-fn credentials(headers: &HeaderMap) -> Result<Credentials, Unknown> {
-    let refused = |why: &str| Unknown::Refused(why.to_owned());
+fn credentials(headers: &HeaderMap) -> Result<Credentials, AuthError> {
+    let refused = |why: &str| AuthError::Refused(why.to_owned());
     let bearer = match headers.get(header::AUTHORIZATION) {
         None => None,
         Some(value) => {

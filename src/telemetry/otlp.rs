@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 /// Longest wait for the collector.
-const PATIENCE: Duration = Duration::from_secs(10);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is being sent; nothing without an address.
 #[derive(Debug, Default)]
@@ -110,7 +110,7 @@ impl HttpClient for Sender {
         let http = self.http.clone();
         let sent = self.handle.spawn(async move {
             let mut request: reqwest::Request = request.try_into()?;
-            *request.timeout_mut() = Some(PATIENCE);
+            *request.timeout_mut() = Some(EXPORT_TIMEOUT);
             let response = http.execute(request).await?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = response.bytes().await?;

@@ -43,14 +43,14 @@ pub struct Briefed {
 }
 
 /// The evidence of a run, with what else the analyst was told.
-struct Told {
+struct VerificationSources {
     pieces: Vec<Arc<Evidence>>,
     known: Vec<String>,
     guidance: Vec<Arc<str>>,
     briefed: Option<Briefed>,
 }
 
-impl Told {
+impl VerificationSources {
     /// Empties the lines of a piece that repeat what the analyst sent: a tool that echoes makes nothing true.
     fn forget(&mut self, label: &str, sent: &[String]) {
         let Some(piece) = self.pieces.iter_mut().find(|piece| piece.label == label) else { return };
@@ -72,7 +72,7 @@ impl Told {
     }
 }
 
-impl Sources for Told {
+impl Sources for VerificationSources {
     fn text(&self, label: &str) -> Option<&str> {
         self.piece(label).map(|piece| piece.text.as_str())
     }
@@ -198,7 +198,7 @@ pub async fn checked(
     briefed: Option<Briefed>,
 ) -> Result<Checked, BlockingError> {
     let (known, guidance, sent) = (workspace.known(), workspace.guidance(), workspace.sent());
-    let mut sources = Told { pieces: workspace.pieces(), known, guidance, briefed };
+    let mut sources = VerificationSources { pieces: workspace.pieces(), known, guidance, briefed };
     let check = move |deadline: &Deadline| {
         for (label, sent) in &sent {
             sources.forget(label, sent);

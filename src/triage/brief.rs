@@ -1,7 +1,7 @@
 //! The brief: the runbooks that may apply, what is known of failures like this one, excerpts of the evidence, the lines that runbooks
 //! recognise, and what to do, within the model's context.
 
-use super::step_error::Halt;
+use super::step_error::StepError;
 use crate::agent::Workspace;
 use crate::app::App;
 use crate::clock::{Deadline, DeadlinePassed};
@@ -70,7 +70,7 @@ pub(super) async fn gather(
     (failure, incident): (&Failure, &Incident),
     workspace: &Workspace,
     gaps: &[String],
-) -> Result<Material, Halt> {
+) -> Result<Material, StepError> {
     let (pieces, signatures) = (workspace.pieces(), app.knowledge.signatures());
     let looked = pieces.clone();
     let read = workspace.work(move |deadline| read(&looked, &signatures, deadline)).await?;
@@ -105,7 +105,7 @@ impl Material {
         app: &App,
         workspace: &Workspace,
         room: usize,
-    ) -> Result<(Vec<Message>, Vec<String>), Halt> {
+    ) -> Result<(Vec<Message>, Vec<String>), StepError> {
         let budget = app.config.triage.excerpt_tokens.min(room);
         let system = Message::System { text: render(app, "triage-system", json!({}))? };
         let mut written = None;
@@ -123,7 +123,9 @@ impl Material {
                 break;
             }
         }
-        let Some((messages, step)) = written else { return Err(Halt::Failed("no brief was made".into())) };
+        let Some((messages, step)) = written else {
+            return Err(StepError::Failed("no brief was made".into()));
+        };
         let lines = |count: fn(&Shown) -> usize| shown.iter().map(count).sum();
         metrics().evidence(lines(|one| one.lines_shown), lines(|one| one.lines));
         let given = self.runbooks.iter().take(step.runbooks);
@@ -131,7 +133,7 @@ impl Material {
         Ok((messages, given.filter_map(path).collect()))
     }
 
-    async fn excerpts(&self, workspace: &Workspace, budget: usize) -> Result<Vec<Shown>, Halt> {
+    async fn excerpts(&self, workspace: &Workspace, budget: usize) -> Result<Vec<Shown>, StepError> {
         let (pieces, fence) = (Arc::clone(&self.pieces), workspace.fence().clone());
         let drawn = workspace.work(move |deadline| {
             let good = good_log(pieces.iter().map(|piece| &**piece), deadline)?;
@@ -157,8 +159,8 @@ impl Material {
     }
 }
 
-fn render(app: &App, template: &str, values: serde_json::Value) -> Result<String, Halt> {
-    app.prompts.render(template, values).map_err(|error| Halt::Failed(format!("{error:#}")))
+fn render(app: &App, template: &str, values: serde_json::Value) -> Result<String, StepError> {
+    app.prompts.render(template, values).map_err(|error| StepError::Failed(format!("{error:#}")))
 }
 
 /// What a brief still has.
@@ -183,7 +185,7 @@ const STEPS: &[Step] = &[
 ];
 
 /// Whether the messages have room. What fits by the estimate, which errs on the large side, is not counted.
-async fn fits(messages: &[Message], workspace: &Workspace, room: usize) -> Result<bool, Halt> {
+async fn fits(messages: &[Message], workspace: &Workspace, room: usize) -> Result<bool, StepError> {
     let texts: Vec<String> = messages.iter().map(|message| message.text().to_owned()).collect();
     if texts.iter().map(|text| tokens::estimate(text)).sum::<usize>() <= room {
         return Ok(true);
@@ -344,12 +346,12 @@ fn widened(budget: usize, pieces: usize) -> usize {
 
 /// How much of a piece of evidence an analyst is shown, in tokens: of what a brief begins with, and of a tool's result.
 #[derive(Debug, Clone, Copy)]
-pub struct Room {
+pub struct ExcerptBudget {
     brief: usize,
     result: usize,
 }
 
-impl Room {
+impl ExcerptBudget {
     /// As configured.
     #[must_use]
     pub fn of(config: &Config) -> Self {

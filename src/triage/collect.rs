@@ -2,9 +2,9 @@
 
 use super::arguments::{Argument, CONTAINER, NAMESPACE, POD, PREVIOUS, TAIL, takes};
 use super::calls::{Fetched, ServiceCalls};
-use super::lease::Held;
+use super::lease::LeasedReport;
 use super::prepare::{self, Prepared, Received, prepare};
-use super::step_error::{Halt, unless_stopped};
+use super::step_error::{StepError, unless_stopped};
 use crate::app::App;
 use crate::blocking::BlockingError;
 use crate::clock;
@@ -36,9 +36,9 @@ const LEAST_LINES: u32 = 100;
 /// Fetches and stores; a report that was collected before is read back.
 pub(super) async fn collect(
     app: &App,
-    held: &Held<'_>,
+    held: &LeasedReport<'_>,
     cancel: &CancellationToken,
-) -> Result<Collected, Halt> {
+) -> Result<Collected, StepError> {
     let report = held.report;
     let stored = evidence::of(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?;
     let collected = reports::steps(&app.pool, report.id).await?;
@@ -54,7 +54,7 @@ pub(super) async fn collect(
     let (texts, gaps) = fetch_all(app, held, attached, cancel).await?;
     if texts.is_empty() && !attached {
         let reason = gaps.join("; ");
-        return Err(Halt::Failed(format!("there is no evidence to look at: {reason}")));
+        return Err(StepError::Failed(format!("there is no evidence to look at: {reason}")));
     }
     let Ready { stored, prepared, proofs, lines } = unless_stopped(cancel, ready(app, stored, texts)).await?;
     let Prepared { pieces, redactor } = prepared;
@@ -117,10 +117,10 @@ type Texts = Vec<Received>;
 
 async fn fetch_all(
     app: &App,
-    held: &Held<'_>,
+    held: &LeasedReport<'_>,
     attached: bool,
     cancel: &CancellationToken,
-) -> Result<(Texts, Vec<String>), Halt> {
+) -> Result<(Texts, Vec<String>), StepError> {
     let failure = &held.report.failure;
     let cluster = &app.config.cluster;
     if !app.config.mcp.iter().any(|server| server.name == cluster.server) {
@@ -186,7 +186,7 @@ async fn read(
 fn sort(
     found: [(EvidenceKind, String, Option<Fetched>); 4],
     attached: bool,
-) -> Result<(Texts, Vec<String>), Halt> {
+) -> Result<(Texts, Vec<String>), StepError> {
     let mut texts = Vec::new();
     let mut gaps = Vec::new();
     let mut unreachable = None;
@@ -204,7 +204,7 @@ fn sort(
         }
     }
     match unreachable {
-        Some(reason) if !attached => Err(Halt::Retry(reason)),
+        Some(reason) if !attached => Err(StepError::Retry(reason)),
         Some(reason) => Ok((texts, [gaps, vec![reason]].concat())),
         None => Ok((texts, gaps)),
     }

@@ -73,7 +73,7 @@ pub async fn intake(
     let hash = blocking.run(prepare::LIMIT, move |_| hash(&hashed)).await?;
     let key = submission.idempotency_key.as_deref().map(redact::identifier);
     let from = Request { caller: &submission.caller, key: key.as_deref(), hash: &hash };
-    if let Some(known) = db::soon(known(pool, &from)).await? {
+    if let Some(known) = db::with_timeout(known(pool, &from)).await? {
         return Ok(known);
     }
     let received = Arc::clone(&submission);
@@ -83,7 +83,7 @@ pub async fn intake(
         Ok((failure, prepare(texts(&received), 0, (&privacy, redactor), deadline)?.pieces))
     });
     let (failure, pieces) = prepared.await?;
-    Ok(db::soon(store(pool, &from, &failure, &pieces)).await?)
+    Ok(db::with_timeout(store(pool, &from, &failure, &pieces)).await?)
 }
 
 /// Whose request it is, and what it is known by.

@@ -2,10 +2,10 @@
 
 use super::brief::{self, Material};
 use super::collect::Collected;
-use super::lease::Held;
+use super::lease::LeasedReport;
 use super::prepare;
 use super::rules::Rules;
-use super::step_error::{Halt, unless_stopped};
+use super::step_error::{StepError, unless_stopped};
 use crate::agent::{Agent, Outcome, Tool, Workspace, tools_that_fit};
 use crate::app::App;
 use crate::audit::Recorder;
@@ -15,14 +15,14 @@ use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::recordings::{self, Recording};
 use crate::db::usage::Purpose;
 use crate::db::{again, audit, incidents, reports, runs};
-use crate::domain::policy::Asker;
+use crate::domain::policy::CallContext;
 use crate::domain::{
     AuditAction, AuditEvent, Budget, Diagnosis, Evidence, Failure, Incident, Report, Run, StepName,
     StopReason, hash,
 };
 use crate::evidence::rules;
 use crate::evidence::untrusted::links::Links;
-use crate::evidence::untrusted::markdown::{self, Place};
+use crate::evidence::untrusted::markdown::{self, RenderTarget};
 use crate::evidence::verify::{Checked, Sources, verify_within};
 use crate::knowledge::Investigated;
 use crate::llm::Model;
@@ -42,11 +42,11 @@ const SMALLEST_CONTEXT: usize = 3_000;
 /// Finds the cause, stores the run, the diagnosis and what the tools returned. What was concluded before is read back.
 pub(super) async fn investigate(
     app: &App,
-    held: &Held<'_>,
+    held: &LeasedReport<'_>,
     incident: &Incident,
     collected: Collected,
     cancel: &CancellationToken,
-) -> Result<Diagnosis, Halt> {
+) -> Result<Diagnosis, StepError> {
     if let Some(concluded) = incident.diagnosis.as_ref().filter(|_| !held.anew) {
         // Maybe from another report's evidence: its claims have to hold in this one's.
         let (mut diagnosis, pieces) = (concluded.clone(), collected.pieces);
@@ -97,7 +97,7 @@ pub(super) async fn investigate(
 pub(super) fn defuse(diagnosis: &mut Diagnosis, links: &Links) {
     let texts = diagnosis.claims.iter_mut().map(|claim| &mut claim.statement);
     for text in texts.chain(&mut diagnosis.next_steps).chain([&mut diagnosis.cause]) {
-        *text = markdown::defused(text, links, Place::Answer);
+        *text = markdown::defused(text, links, RenderTarget::Answer);
     }
 }
 
@@ -134,14 +134,14 @@ struct Work<'a> {
 impl Work<'_> {
     /// The configured model first; the rules analyst when there is none, when it does not conclude, and when nothing of what it
     /// concludes is in the evidence.
-    async fn conclude(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Vec<Made>), Halt> {
+    async fn conclude(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Vec<Made>), StepError> {
         let Self { app, workspace, .. } = self;
         let mut all = Vec::new();
         let mut note = None;
         if let Some(model) = &app.model {
             let Attempt { outcome, mut made, runbooks } = self.model(model, cancel).await?;
             if outcome.stop == StopReason::Cancelled {
-                return Err(Halt::Stopping);
+                return Err(StepError::Stopping);
             }
             let briefed = brief::briefed(self.failure, &made.recording.messages, app.knowledge.signatures());
             let mut checked =
@@ -185,7 +185,7 @@ impl Work<'_> {
     }
 
     /// What the model makes of it. A provider that finds the brief too long is given a smaller one.
-    async fn model(&self, model: &Arc<dyn Model>, cancel: &CancellationToken) -> Result<Attempt, Halt> {
+    async fn model(&self, model: &Arc<dyn Model>, cancel: &CancellationToken) -> Result<Attempt, StepError> {
         let mut budget = self.app.config.agent;
         loop {
             let attempt = self.run(model, budget, cancel).await?;
@@ -204,7 +204,7 @@ impl Work<'_> {
     }
 
     /// What the rules analyst concludes. A brief is made for the record alone: with it a model can be tried on the same evidence.
-    async fn rules(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Made), Halt> {
+    async fn rules(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Made), StepError> {
         // A model's context is not its own.
         let budget = Budget { context_tokens: Budget::default().context_tokens, ..self.app.config.agent };
         let Briefing { recording, runbooks, .. } = self.briefing(budget, cancel).await?;
@@ -221,14 +221,14 @@ impl Work<'_> {
         // Its words are the runbooks', which people wrote: it invents no names.
         let checked = self.checked(outcome.finish, (rules::NAME, None), &mut made.run).await?;
         let mut found = checked.and_then(|checked| checked.held).ok_or_else(|| {
-            Halt::Failed("neither the model nor the rules analyst came to a conclusion".into())
+            StepError::Failed("neither the model nor the rules analyst came to a conclusion".into())
         })?;
         found.runbooks = runbooks;
         Ok((found, made))
     }
 
     /// The next steps of the runbook that recognises one of the cited lines; none else.
-    async fn steps(&self, found: &Diagnosis) -> Result<Vec<String>, Halt> {
+    async fn steps(&self, found: &Diagnosis) -> Result<Vec<String>, StepError> {
         let cited = found.claims.iter().filter_map(|claim| {
             Some((self.workspace.get(&claim.evidence)?, (claim.first_line, claim.last_line)))
         });
@@ -254,7 +254,7 @@ impl Work<'_> {
         finish: Option<Value>,
         (analyst, briefed): (&str, Option<Briefed>),
         run: &mut Run,
-    ) -> Result<Option<Checked>, Halt> {
+    ) -> Result<Option<Checked>, StepError> {
         let Some(found) = diagnosis(finish, analyst, self.workspace).await? else { return Ok(None) };
         let claims = found.claims.len();
         let checked = checked(found, self.workspace, briefed).await?;
@@ -265,12 +265,12 @@ impl Work<'_> {
     }
 
     /// The brief and the tools that an analyst's context has room for.
-    async fn briefing(&self, budget: Budget, cancel: &CancellationToken) -> Result<Briefing, Halt> {
+    async fn briefing(&self, budget: Budget, cancel: &CancellationToken) -> Result<Briefing, StepError> {
         let Self { app, workspace, material, .. } = self;
         let context = budget.context_tokens;
         let budget = budget.with_results_that_fit();
         // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
-        let asker = Arc::new(Asker::triage(&self.failure.namespace));
+        let asker = Arc::new(CallContext::triage(&self.failure.namespace));
         let caller = ToolCaller { asker, recorder: self.recorder.clone() };
         let mut offered = permitted(app, workspace, &caller, None);
         offered.retain(|tool| tool.spec().name != SUBMIT_DIAGNOSIS);
@@ -298,7 +298,7 @@ impl Work<'_> {
         model: &Arc<dyn Model>,
         budget: Budget,
         cancel: &CancellationToken,
-    ) -> Result<Attempt, Halt> {
+    ) -> Result<Attempt, StepError> {
         let Briefing { recording, tools, runbooks } = self.briefing(budget, cancel).await?;
         let agent = Agent {
             name: "triage".to_owned(),
@@ -359,10 +359,10 @@ struct Concluded<'a> {
 /// One transaction: runs, tool results, diagnosis and both steps.
 async fn store(
     app: &App,
-    held: &Held<'_>,
+    held: &LeasedReport<'_>,
     incident: &Incident,
     concluded: &Concluded<'_>,
-) -> Result<(), Halt> {
+) -> Result<(), StepError> {
     let Concluded { diagnosis, made, workspace, started } = concluded;
     let now = clock::now();
     let (added, proofs) = added(workspace).await?;
@@ -395,7 +395,7 @@ async fn store(
 }
 
 /// What the tools returned, to be stored, and what proves later that it is still the same.
-async fn added(workspace: &Workspace) -> Result<(Vec<NewEvidence>, Map<String, Value>), Halt> {
+async fn added(workspace: &Workspace) -> Result<(Vec<NewEvidence>, Map<String, Value>), StepError> {
     let pieces = workspace.added();
     let added = workspace.work(move |_| {
         let added: Vec<NewEvidence> = pieces.iter().map(|piece| NewEvidence::of(piece)).collect();
@@ -408,7 +408,7 @@ async fn added(workspace: &Workspace) -> Result<(Vec<NewEvidence>, Map<String, V
 
 /// That a cause was found, with what proves later that evidence and conclusion are still the same.
 fn diagnosed(
-    held: &Held<'_>,
+    held: &LeasedReport<'_>,
     incident: &Incident,
     concluded: &Concluded<'_>,
     proofs: Map<String, Value>,

@@ -3,14 +3,14 @@
 
 use crate::domain::{Diagnosis, Failure};
 use crate::evidence::untrusted::links::Links;
-use crate::evidence::untrusted::markdown::{self, Place};
+use crate::evidence::untrusted::markdown::{self, RenderTarget};
 use reqwest::Url;
 
 /// The diagnosis with its texts made harmless.
 pub(super) fn diagnosis(diagnosis: &Diagnosis, links: &Links) -> Diagnosis {
     let line = |text: &String| unmarked(&markdown::defused_line(text, links));
     Diagnosis {
-        cause: unmarked(&markdown::defused(&diagnosis.cause, links, Place::Tracker)),
+        cause: unmarked(&markdown::defused(&diagnosis.cause, links, RenderTarget::Tracker)),
         next_steps: diagnosis.next_steps.iter().map(line).collect(),
         analyst: line(&diagnosis.analyst),
         note: diagnosis.note.as_ref().map(line),

@@ -1,6 +1,6 @@
 //! A report under a lease: whoever works on it prolongs it, and finds it lost when another worker took the report over.
 
-use super::step_error::Halt;
+use super::step_error::StepError;
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::db::reports::{self, Lease};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 const SLACK: Duration = Duration::from_mins(15);
 
 /// A report under our lease.
-pub(super) struct Held<'a> {
+pub(super) struct LeasedReport<'a> {
     pub(super) report: &'a Report,
     pub(super) leads: bool,
     /// Since when its outcome is waited for.
@@ -32,28 +32,28 @@ pub(super) struct Held<'a> {
     pub(super) closing: AtomicBool,
 }
 
-impl Held<'_> {
+impl LeasedReport<'_> {
     /// What follows gives the lease up, in a transaction that is about to be committed.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
     /// Prolongs the lease, or finds it lost.
-    pub(super) async fn renew(&self, app: &App) -> Result<(), Halt> {
+    pub(super) async fn renew(&self, app: &App) -> Result<(), StepError> {
         let lease = Lease { token: self.token, length: app.config.queue.lease };
-        if reports::renew(&app.pool, self.report.id, lease).await? { Ok(()) } else { Err(Halt::Lost) }
+        if reports::renew(&app.pool, self.report.id, lease).await? { Ok(()) } else { Err(StepError::Lost) }
     }
 
     /// The same within a transaction, which then holds the report's row.
-    pub(super) async fn check(&self, transaction: &mut PgConnection, app: &App) -> Result<(), Halt> {
+    pub(super) async fn check(&self, transaction: &mut PgConnection, app: &App) -> Result<(), StepError> {
         let lease = Lease { token: self.token, length: app.config.queue.lease };
-        if reports::renew(transaction, self.report.id, lease).await? { Ok(()) } else { Err(Halt::Lost) }
+        if reports::renew(transaction, self.report.id, lease).await? { Ok(()) } else { Err(StepError::Lost) }
     }
 }
 
 /// Prolongs the lease until it is lost, or until no take-up lasts that long: then one of its statements waits for an answer
 /// over a connection that leads nowhere any more.
-pub(super) async fn keep(app: &App, held: &Held<'_>) -> Halt {
+pub(super) async fn keep(app: &App, held: &LeasedReport<'_>) -> StepError {
     let third = app.config.queue.lease.max(Duration::from_secs(1)) / 3;
     let longest = app.config.agent.wall.saturating_mul(2).saturating_add(SLACK);
     let begun = Instant::now();
@@ -64,9 +64,9 @@ pub(super) async fn keep(app: &App, held: &Held<'_>) -> Halt {
         beat.tick().await;
         // A database that is away for a moment is no reason to stop: the lease outlasts three beats.
         let renewed = tokio::time::timeout(third, held.renew(app)).await;
-        if matches!(renewed, Ok(Err(Halt::Lost))) && !held.closing.load(Ordering::Relaxed) {
-            return Halt::Lost;
+        if matches!(renewed, Ok(Err(StepError::Lost))) && !held.closing.load(Ordering::Relaxed) {
+            return StepError::Lost;
         }
     }
-    Halt::Retry(format!("it was not done after {}", humantime::format_duration(longest)))
+    StepError::Retry(format!("it was not done after {}", humantime::format_duration(longest)))
 }

@@ -24,11 +24,11 @@ mod step_error;
 mod tracker;
 
 pub use again::{Again, investigate as investigate_again, retry};
-pub use brief::Room;
+pub use brief::ExcerptBudget;
 pub use calls::Fetched;
 pub use intake::{Intake, IntakeError, Submission, intake};
 pub use merge::{MergeError, Merged, merge, split};
 pub use needs::{Need, events, issues, log, needs, pods};
 pub use publish::issue_text;
 pub use replay::{Analyst, Compared, Replay, Side, analyst, replay};
-pub use run::{Ran, run};
+pub use run::{JobOutcome, run};

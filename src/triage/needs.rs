@@ -10,7 +10,7 @@ use super::listing;
 use super::tracker::TrackerClient;
 use crate::audit::Recorder;
 use crate::config::{Cluster, Config, Tracker};
-use crate::domain::policy::{Asker, Ruling};
+use crate::domain::policy::{CallContext, Ruling};
 use crate::domain::{Access, Actor};
 use crate::mcp::{McpTool, Registry};
 use serde_json::{Value, json};
@@ -101,7 +101,9 @@ fn of_tracker<'a>(
 /// What the policy makes of a call's repository, in words, when it leads elsewhere. What it forbids is told by its rule.
 fn moved(tracker: &Tracker, mcp: &Registry, operation: Operation, tool: &Arc<McpTool>) -> Option<String> {
     let given = dialect::arguments(tracker, operation, tool.schema(), &dialect::sample(operation));
-    let Ruling::Allowed(permit) = mcp.would_rule(&Asker::service(), tool, given.clone()) else { return None };
+    let Ruling::Allowed(permit) = mcp.would_rule(&CallContext::service(), tool, given.clone()) else {
+        return None;
+    };
     let names = [OWNER, REPO, PROJECT].into_iter().filter_map(|names| known(tool.schema(), names));
     names.into_iter().find_map(|name| {
         let (set, sent) = (given.get(name)?, permit.arguments().get(name)?);

@@ -1,9 +1,9 @@
 //! Place: recognise the cause, or open an incident for it.
 
-use super::lease::Held;
+use super::lease::LeasedReport;
 use super::publish;
 use super::recognise::{Recognised, recognised};
-use super::step_error::{Halt, unless_stopped};
+use super::step_error::{StepError, unless_stopped};
 use crate::app::App;
 use crate::clock;
 use crate::db::fingerprints::{self, Placement};
@@ -32,15 +32,15 @@ pub(super) enum Placed {
 /// Counts the report under its cause, once.
 pub(super) async fn place(
     app: &App,
-    held: &Held<'_>,
+    held: &LeasedReport<'_>,
     pieces: &[Arc<Evidence>],
     cancel: &CancellationToken,
-) -> Result<Placed, Halt> {
+) -> Result<Placed, StepError> {
     let report = held.report;
     if let (Some(id), true) = (report.incident_id, held.leads) {
         let incident = incidents::get(&app.pool, id)
             .await?
-            .ok_or_else(|| Halt::Failed("its incident is gone".into()))?;
+            .ok_or_else(|| StepError::Failed("its incident is gone".into()))?;
         return Ok(Placed::Leads(incident));
     }
     let started = Instant::now();
@@ -67,7 +67,7 @@ pub(super) async fn place(
     }
     let placement = Placement { incident: incident.id, leads, names: &recognised.all() };
     if !fingerprints::place(&mut *transaction, (report.id, held.token), &placement).await? {
-        return Err(Halt::Lost);
+        return Err(StepError::Lost);
     }
     let detail = match (known, leads) {
         (true, _) => format!("known cause, seen {} times", incident.occurrences),
@@ -79,7 +79,7 @@ pub(super) async fn place(
     if !known && !leads {
         held.close();
         if !reports::wait(&mut *transaction, report.id, held.token).await? {
-            return Err(Halt::Lost);
+            return Err(StepError::Lost);
         }
     }
     transaction.commit().await?;
@@ -97,7 +97,7 @@ async fn count(
     report: &Report,
     (recognised, told): (&Recognised, &Told),
     now: DateTime<Utc>,
-) -> Result<Incident, Halt> {
+) -> Result<Incident, StepError> {
     let namespace = &report.failure.namespace;
     let holds = |incident: &Incident| {
         let concluded = incident.diagnosis.as_ref().filter(|_| incident.namespace != *namespace);
@@ -131,15 +131,15 @@ async fn count(
     let sighting = Sighting { id: Uuid::now_v7(), namespace, fingerprint: &own, title: &title, now };
     let incident = incidents::see(&mut *transaction, &sighting).await?;
     if !holds(&incident) {
-        return Err(Halt::Retry("its cause was concluded at this moment".into()));
+        return Err(StepError::Retry("its cause was concluded at this moment".into()));
     }
     Ok(incident)
 }
 
 /// The incident that a report was counted under, or the one that it was merged into since; locked.
-async fn counted(transaction: &mut PgConnection, id: Uuid) -> Result<Incident, Halt> {
+async fn counted(transaction: &mut PgConnection, id: Uuid) -> Result<Incident, StepError> {
     incidents::lock(&mut *transaction, id).await?;
-    let gone = || Halt::Failed("its incident is gone".into());
+    let gone = || StepError::Failed("its incident is gone".into());
     let incident = incidents::get(&mut *transaction, id).await?.ok_or_else(gone)?;
     let Some(into) = incident.merged_into else { return Ok(incident) };
     incidents::lock(&mut *transaction, into).await?;
@@ -151,7 +151,7 @@ async fn learned(
     transaction: &mut PgConnection,
     names: &Names,
     now: DateTime<Utc>,
-) -> Result<Fingerprint, Halt> {
+) -> Result<Fingerprint, StepError> {
     let known = fingerprints::recognised(&mut *transaction, names).await?;
     fingerprints::learn(&mut *transaction, &known.fingerprint, &known.learn, now).await?;
     Ok(known.fingerprint)

@@ -1,9 +1,9 @@
 //! Publish: file the issue, or count and comment on the known one. Claims that were not found are not filed.
 
 use super::issue;
-use super::lease::Held;
+use super::lease::LeasedReport;
 use super::prepare;
-use super::step_error::Halt;
+use super::step_error::StepError;
 use super::tracker::{Issue, Search, TrackerClient, TrackerError};
 use crate::app::App;
 use crate::audit::Recorder;
@@ -18,7 +18,7 @@ use crate::domain::{
 };
 use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown;
-use crate::knowledge::{self, Said};
+use crate::knowledge::{self, NewResolution};
 use crate::metrics::metrics;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -39,11 +39,11 @@ const MAX_TITLE: usize = 200;
 /// Files the issue of a new cause. Returns the sentence callers get.
 pub(super) async fn publish(
     app: &App,
-    held: &Held<'_>,
+    held: &LeasedReport<'_>,
     incident: &Incident,
     diagnosis: &Diagnosis,
     cancel: &CancellationToken,
-) -> Result<String, Halt> {
+) -> Result<String, StepError> {
     let Some(tracker) = &app.config.tracker else {
         return Ok(told(diagnosis));
     };
@@ -67,7 +67,7 @@ pub(super) async fn publish(
         (Some(issue), _) => issue,
         (None, Some(until)) => {
             let (server, until) = (&tracker.server, until.format("%H:%M:%S UTC"));
-            return Err(Halt::Retry(format!(
+            return Err(StepError::Retry(format!(
                 "whether the issue was filed is not known yet: `{server}` did not answer in time; it is looked for until {until}, then filed again"
             )));
         }
@@ -97,7 +97,7 @@ async fn file(
     client: &TrackerClient<'_>,
     incident: Uuid,
     (title, body): (&str, &str),
-) -> Result<Issue, Halt> {
+) -> Result<Issue, StepError> {
     let timeout = app.config.mcp.iter().find(|server| server.name == client.server());
     let timeout = timeout.and_then(|server| chrono::TimeDelta::from_std(server.call_timeout).ok());
     let until = |late: chrono::TimeDelta| clock::now().checked_add_signed(late + UNSURE);
@@ -116,11 +116,11 @@ async fn file(
 }
 
 /// What was found, unless that cannot be said and an issue may be there: then no other one is filed.
-fn found(search: Search, is_unsure: bool, tracker: &Tracker, mark: &str) -> Result<Option<Issue>, Halt> {
+fn found(search: Search, is_unsure: bool, tracker: &Tracker, mark: &str) -> Result<Option<Issue>, StepError> {
     match search {
         Search::Found(issue) => Ok(Some(issue)),
         Search::Absent => Ok(None),
-        Search::Unknown(why) if is_unsure => Err(Halt::Failed(format!(
+        Search::Unknown(why) if is_unsure => Err(StepError::Failed(format!(
             "whether the issue was filed is not known, and it cannot be looked for: {why}; no other one is filed. Look for `{mark}` in {}/{}, and see `regreen doctor`",
             tracker.owner, tracker.repo
         ))),
@@ -132,9 +132,9 @@ fn found(search: Search, is_unsure: bool, tracker: &Tracker, mark: &str) -> Resu
 }
 
 /// Why an issue could not be looked for.
-fn unasked(halt: Halt, is_unsure: bool) -> Halt {
+fn unasked(halt: StepError, is_unsure: bool) -> StepError {
     match halt {
-        Halt::Retry(reason) if is_unsure => Halt::Retry(format!(
+        StepError::Retry(reason) if is_unsure => StepError::Retry(format!(
             "whether the issue was filed is not known, and the tracker cannot be asked: {reason}; no other one is filed"
         )),
         other => other,
@@ -160,7 +160,7 @@ pub(super) async fn recheck(
     fingerprint: &Fingerprint,
     recorder: &Recorder,
     cancel: &CancellationToken,
-) -> Result<(), Halt> {
+) -> Result<(), StepError> {
     let Some(tracker) = &app.config.tracker else { return Ok(()) };
     let now = clock::now();
     let not_since = now - RECHECK;
@@ -171,12 +171,15 @@ pub(super) async fn recheck(
         Ok(Search::Found(Issue { closed: true, url, .. })) => {
             tracing::info!(url, "the issue of a known cause was closed, and the cause is back");
             // Who closed it, only a webhook says.
-            let said =
-                Said::only(Verdict::Closed, Actor::new(&tracker.server, &recorder.actor().trace), "tracker");
+            let said = NewResolution::only(
+                Verdict::Closed,
+                Actor::new(&tracker.server, &recorder.actor().trace),
+                "tracker",
+            );
             app.knowledge.resolve(incident, said).await?;
         }
         Ok(_) => {}
-        Err(Halt::Stopping) => return Err(Halt::Stopping),
+        Err(StepError::Stopping) => return Err(StepError::Stopping),
         Err(halt) => {
             tracing::warn!(reason = %halt, "the tracker cannot be asked whether a known issue is still open")
         }
@@ -213,7 +216,7 @@ async fn body(
     report: &Report,
     incident: &Incident,
     diagnosis: &Diagnosis,
-) -> Result<String, Halt> {
+) -> Result<String, StepError> {
     let links = &app.config.privacy.links;
     let plain = |text: &str| issue::unmarked(&markdown::defused_line(text, links));
     let previous = match incident.previous_id {
@@ -249,7 +252,7 @@ async fn body(
         "report_url": app.report_url(report.id),
         "marker": marker(incident.id),
     });
-    app.prompts.render("issue", values).map_err(|error| Halt::Failed(format!("{error:#}")))
+    app.prompts.render("issue", values).map_err(|error| StepError::Failed(format!("{error:#}")))
 }
 
 /// The verified claims with the lines they cite.
@@ -291,10 +294,10 @@ fn lines(piece: &Evidence, first: u32, last: u32) -> String {
 /// Counts a known cause; at most one comment per interval. Returns the sentence callers get.
 pub(super) async fn known(
     app: &App,
-    held: &Held<'_>,
+    held: &LeasedReport<'_>,
     incident: &Incident,
     cancel: &CancellationToken,
-) -> Result<String, Halt> {
+) -> Result<String, StepError> {
     let Some(url) = &incident.issue_url else {
         if incident.namespace != held.report.failure.namespace {
             // The diagnosis quotes another namespace's evidence.
@@ -333,7 +336,7 @@ pub(super) async fn known(
             "report_url": app.report_url(held.report.id),
         }),
     );
-    let text = text.map_err(|error| Halt::Failed(format!("{error:#}")))?;
+    let text = text.map_err(|error| StepError::Failed(format!("{error:#}")))?;
     // The report is counted whether or not the comment arrives.
     let client = TrackerClient::new(&app.mcp, tracker, &held.recorder, cancel);
     match client.comment(number, &text).await {

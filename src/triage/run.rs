@@ -2,10 +2,10 @@
 
 use super::collect::collect;
 use super::investigate::investigate;
-use super::lease::{Held, keep};
+use super::lease::{LeasedReport, keep};
 use super::place::{Placed, place};
 use super::publish;
-use super::step_error::Halt;
+use super::step_error::StepError;
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::clock;
@@ -30,7 +30,7 @@ const STORE_AGAIN: Duration = Duration::from_secs(1);
 
 /// What became of a take-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ran {
+pub enum JobOutcome {
     /// The report is finished, or somebody else has it or will finish it.
     Over,
     /// Try again later; the reason for the log.
@@ -39,7 +39,7 @@ pub enum Ran {
     HandedBack,
 }
 
-impl Ran {
+impl JobOutcome {
     fn name(&self) -> &'static str {
         match self {
             Self::Over => "over",
@@ -53,19 +53,19 @@ impl Ran {
 ///
 /// # Errors
 /// The database is away, so that not even the outcome could be stored: the queue tries again.
-pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Ran> {
+pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<JobOutcome> {
     let lease = Lease { token: Uuid::new_v4(), length: app.config.queue.lease };
     let Some(Taken { report, leads, traceparent, since, anew }) =
-        db::soon(reports::take(&app.pool, id, lease)).await?
+        db::with_timeout(reports::take(&app.pool, id, lease)).await?
     else {
-        let until = db::soon(reports::held_until(&app.pool, id)).await?;
-        return Ok(
-            until.map_or(Ran::Over, |until| Ran::Again(format!("held by another worker until {until}")))
-        );
+        let until = db::with_timeout(reports::held_until(&app.pool, id)).await?;
+        return Ok(until.map_or(JobOutcome::Over, |until| {
+            JobOutcome::Again(format!("held by another worker until {until}"))
+        }));
     };
     let (token, closing) = (lease.token, AtomicBool::new(false));
     let recorder = Recorder::new(Actor::service(id));
-    let held = Held { report: &report, leads, since, anew, token, retry, recorder, closing };
+    let held = LeasedReport { report: &report, leads, since, anew, token, retry, recorder, closing };
     let parent = trace::parent(traceparent.as_deref());
     let attributes = vec![KeyValue::new("regreen.report.id", id.to_string())];
     let span = Span::begin_under(&parent, "triage".to_owned(), SpanKind::Consumer, attributes);
@@ -79,12 +79,12 @@ pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Ra
         ran
     };
     let ran = Box::pin(span.of(telemetry::named(id.to_string(), work))).await;
-    span.set("regreen.outcome", ran.as_ref().map_or("database_away", Ran::name));
+    span.set("regreen.outcome", ran.as_ref().map_or("database_away", JobOutcome::name));
     ran
 }
 
-async fn take_up(app: &App, held: &Held<'_>, last: bool) -> sqlx::Result<Ran> {
-    let Held { report, retry, .. } = held;
+async fn take_up(app: &App, held: &LeasedReport<'_>, last: bool) -> sqlx::Result<JobOutcome> {
+    let LeasedReport { report, retry, .. } = held;
     let id = report.id;
     if report.attempts > 1 {
         let detail = format!("attempt {}: whoever had it before died, or lost its lease", report.attempts);
@@ -98,7 +98,7 @@ async fn take_up(app: &App, held: &Held<'_>, last: bool) -> sqlx::Result<Ran> {
             report.attempts - 1
         );
         store_end(app, held, Some(&reason)).await?;
-        return Ok(Ran::Over);
+        return Ok(JobOutcome::Over);
     }
     let cancel = app.drain.child_token();
     let ended = tokio::select! {
@@ -106,18 +106,20 @@ async fn take_up(app: &App, held: &Held<'_>, last: bool) -> sqlx::Result<Ran> {
         halt = keep(app, held) => Err(halt),
     };
     let (failure, ran) = match ended {
-        Ok(()) => return Ok(Ran::Over),
+        Ok(()) => return Ok(JobOutcome::Over),
         // The job may be somebody else's by now. A job that is said to be done is gone whoever has it; one that is to be
         // tried again stays theirs.
-        Err(Halt::Lost) => {
-            db::soon(reports::survived(&app.pool, id)).await?;
-            return Ok(Ran::Again(Halt::Lost.to_string()));
+        Err(StepError::Lost) => {
+            db::with_timeout(reports::survived(&app.pool, id)).await?;
+            return Ok(JobOutcome::Again(StepError::Lost.to_string()));
         }
-        Err(Halt::Stopping) => (None, Ran::HandedBack),
-        Err(Halt::Retry(_)) if cancel.is_cancelled() => (None, Ran::HandedBack),
-        Err(Halt::Retry(reason)) if !last => (None, Ran::Again(reason)),
-        Err(Halt::Retry(reason)) => (Some(format!("{reason} (tried {} times)", retry + 1)), Ran::Over),
-        Err(Halt::Failed(reason)) => (Some(reason), Ran::Over),
+        Err(StepError::Stopping) => (None, JobOutcome::HandedBack),
+        Err(StepError::Retry(_)) if cancel.is_cancelled() => (None, JobOutcome::HandedBack),
+        Err(StepError::Retry(reason)) if !last => (None, JobOutcome::Again(reason)),
+        Err(StepError::Retry(reason)) => {
+            (Some(format!("{reason} (tried {} times)", retry + 1)), JobOutcome::Over)
+        }
+        Err(StepError::Failed(reason)) => (Some(reason), JobOutcome::Over),
     };
     store_end(app, held, failure.as_deref()).await?;
     Ok(ran)
@@ -125,14 +127,17 @@ async fn take_up(app: &App, held: &Held<'_>, last: bool) -> sqlx::Result<Ran> {
 
 /// Fails the report, or hands it back without a reason to. A database that is away is waited for until a stop: otherwise its
 /// failure would be counted as the death of this worker.
-async fn store_end(app: &App, held: &Held<'_>, failure: Option<&str>) -> sqlx::Result<()> {
+async fn store_end(app: &App, held: &LeasedReport<'_>, failure: Option<&str>) -> sqlx::Result<()> {
     loop {
         let stored = match failure {
-            Some(reason) => db::soon(fail(app, held, reason)).await,
-            None => db::soon(reports::hand_back(&app.pool, held.report.id, held.token)).await,
+            Some(reason) => db::with_timeout(fail(app, held, reason)).await,
+            None => db::with_timeout(reports::hand_back(&app.pool, held.report.id, held.token)).await,
         };
         match stored {
-            Err(error) if matches!(Halt::from_ref(&error), Halt::Retry(_)) && !app.drain.is_cancelled() => {
+            Err(error)
+                if matches!(StepError::from_ref(&error), StepError::Retry(_))
+                    && !app.drain.is_cancelled() =>
+            {
                 tokio::time::sleep(STORE_AGAIN).await;
             }
             stored => return stored,
@@ -140,7 +145,7 @@ async fn store_end(app: &App, held: &Held<'_>, failure: Option<&str>) -> sqlx::R
     }
 }
 
-async fn advance(app: &App, held: &Held<'_>, cancel: &CancellationToken) -> Result<(), Halt> {
+async fn advance(app: &App, held: &LeasedReport<'_>, cancel: &CancellationToken) -> Result<(), StepError> {
     let collected = Span::step("collect").of(collect(app, held, cancel)).await?;
     let placed = Span::step("place").of(place(app, held, &collected.pieces, cancel)).await?;
     match placed {
@@ -181,11 +186,11 @@ impl Ended<'_> {
 /// Ends the report, and with a leader all that waited for it.
 async fn finish(
     app: &App,
-    held: &Held<'_>,
+    held: &LeasedReport<'_>,
     ended: &Ended<'_>,
     result: &str,
     started: Instant,
-) -> Result<(), Halt> {
+) -> Result<(), StepError> {
     let leads = ended.leads();
     let now = clock::now();
     let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
@@ -198,7 +203,7 @@ async fn finish(
     reports::add_step(&mut *transaction, held.report.id, StepName::Publish, detail, timing).await?;
     held.close();
     if !reports::finish(&mut *transaction, held.report.id, held.token, &End::Done(result), now).await? {
-        return Err(Halt::Lost);
+        return Err(StepError::Lost);
     }
     let mut others = Vec::new();
     if let Some(incident) = leads {
@@ -227,16 +232,16 @@ async fn finish(
 }
 
 /// That a report ended, and how long it took.
-fn end(held: &Held<'_>, outcome: AuditOutcome, detail: &str) -> AuditEvent {
+fn end(held: &LeasedReport<'_>, outcome: AuditOutcome, detail: &str) -> AuditEvent {
     let event = held.recorder.event(AuditAction::ReportFinish).on("report", held.report.id);
     event.outcome(outcome).detail(detail).took(age(held))
 }
 
-fn age(held: &Held<'_>) -> Duration {
+fn age(held: &LeasedReport<'_>) -> Duration {
     (clock::now() - held.since).to_std().unwrap_or_default()
 }
 
-async fn fail(app: &App, held: &Held<'_>, reason: &str) -> sqlx::Result<()> {
+async fn fail(app: &App, held: &LeasedReport<'_>, reason: &str) -> sqlx::Result<()> {
     let mut transaction = app.pool.begin().await?;
     // Read again: this very take-up may have placed it.
     let incident =

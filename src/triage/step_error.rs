@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Why the way of a report stops before its end.
 #[derive(Debug)]
-pub(super) enum Halt {
+pub(super) enum StepError {
     /// A moment later it may work.
     Retry(String),
     /// It never will.
@@ -17,7 +17,7 @@ pub(super) enum Halt {
     Stopping,
 }
 
-impl std::fmt::Display for Halt {
+impl std::fmt::Display for StepError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Retry(reason) | Self::Failed(reason) => f.write_str(reason),
@@ -27,7 +27,7 @@ impl std::fmt::Display for Halt {
     }
 }
 
-impl Halt {
+impl StepError {
     pub(super) fn from_ref(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(error) if !db::is_away(error.code().as_deref()) => {
@@ -39,24 +39,24 @@ impl Halt {
 }
 
 /// Long work that changes nothing, given up when the process stops.
-pub(super) async fn unless_stopped<T, E: Into<Halt>>(
+pub(super) async fn unless_stopped<T, E: Into<StepError>>(
     cancel: &CancellationToken,
     work: impl Future<Output = Result<T, E>>,
-) -> Result<T, Halt> {
+) -> Result<T, StepError> {
     tokio::select! {
         done = work => done.map_err(Into::into),
-        () = cancel.cancelled() => Err(Halt::Stopping),
+        () = cancel.cancelled() => Err(StepError::Stopping),
     }
 }
 
-impl From<BlockingError> for Halt {
+impl From<BlockingError> for StepError {
     /// The machine is overloaded, or somebody made the work very long: a later try may end.
     fn from(error: BlockingError) -> Self {
         Self::Retry(format!("its evidence could not be worked through: {error}"))
     }
 }
 
-impl From<sqlx::Error> for Halt {
+impl From<sqlx::Error> for StepError {
     fn from(error: sqlx::Error) -> Self {
         Self::from_ref(&error)
     }

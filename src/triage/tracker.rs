@@ -4,7 +4,7 @@ use super::arguments::{Argument, BODY, COMMENT, CURSOR, ISSUE, PAGE, PAGE_SIZE, 
 use super::calls::ServiceCalls;
 use super::dialect::{self, Operation};
 use super::listing::{self, Page, Told};
-use super::step_error::Halt;
+use super::step_error::StepError;
 use crate::audit::Recorder;
 use crate::config::Tracker;
 use crate::domain::policy::Ruling;
@@ -52,12 +52,12 @@ pub(super) enum Search {
 #[derive(Debug)]
 pub(super) enum TrackerError {
     /// Nothing was sent, or it was refused: nothing was done.
-    Refused(Halt),
+    Refused(StepError),
     /// There is no answer: it may have been done, or may be done yet.
-    Unsure(Halt),
+    Unsure(StepError),
 }
 
-impl From<TrackerError> for Halt {
+impl From<TrackerError> for StepError {
     fn from(error: TrackerError) -> Self {
         match error {
             TrackerError::Refused(halt) | TrackerError::Unsure(halt) => halt,
@@ -67,7 +67,7 @@ impl From<TrackerError> for Halt {
 
 impl TrackerError {
     fn of(error: &CallError) -> Self {
-        let halt = Halt::Retry(error.to_string());
+        let halt = StepError::Retry(error.to_string());
         match error {
             CallError::TimedOut { .. }
             | CallError::Cancelled
@@ -86,7 +86,7 @@ impl TrackerError {
 
     /// What the tool said of its failure. One that waited for the tracker in vain does not know either.
     fn of_tool(tool: &str, server: &str, said: &str) -> Self {
-        let halt = Halt::Retry(format!("the tool `{tool}` of `{server}` failed: {said}"));
+        let halt = StepError::Retry(format!("the tool `{tool}` of `{server}` failed: {said}"));
         if NO_ANSWER.is_match(said) { Self::Unsure(halt) } else { Self::Refused(halt) }
     }
 }
@@ -120,7 +120,7 @@ impl<'a> TrackerClient<'a> {
         let unsaid = || {
             let tool = tool.own_name();
             // It is looked for, and its address is found with it.
-            TrackerError::Unsure(Halt::Retry(format!(
+            TrackerError::Unsure(StepError::Retry(format!(
                 "the tool `{tool}` filed an issue but did not say where"
             )))
         };
@@ -129,7 +129,7 @@ impl<'a> TrackerClient<'a> {
     }
 
     /// The issue that bears the mark, if there is one among those since a time.
-    pub(super) async fn find(&self, mark: &str, since: DateTime<Utc>) -> Result<Search, Halt> {
+    pub(super) async fn find(&self, mark: &str, since: DateTime<Utc>) -> Result<Search, StepError> {
         let Self { tracker, calls } = self;
         if calls.mcp.is_connected(&tracker.server)
             && dialect::tool(calls.mcp, tracker, Operation::List).is_none()
@@ -161,7 +161,7 @@ impl<'a> TrackerClient<'a> {
         (tool, state): (&McpTool, &State),
         (mark, since): (&str, DateTime<Utc>),
         seen: &mut Seen,
-    ) -> Result<Swept, Halt> {
+    ) -> Result<Swept, StepError> {
         let (mut at, mut before) = (At::Page(1), Vec::new());
         loop {
             if seen.pages == MAX_PAGES {
@@ -188,7 +188,7 @@ impl<'a> TrackerClient<'a> {
     }
 
     /// Comments on an issue.
-    pub(super) async fn comment(&self, number: i64, body: &str) -> Result<(), Halt> {
+    pub(super) async fn comment(&self, number: i64, body: &str) -> Result<(), StepError> {
         let wanted: &[Argument<'_>] = &[(ISSUE, json!(number)), (COMMENT, json!(body))];
         let tool = self.tool(Operation::Comment)?;
         self.call(&tool, Operation::Comment, wanted).await?;
@@ -196,14 +196,19 @@ impl<'a> TrackerClient<'a> {
     }
 
     /// The newest issue, as a trial.
-    pub(super) async fn newest(&self) -> Result<Page, Halt> {
+    pub(super) async fn newest(&self) -> Result<Page, StepError> {
         let tool = self.tool(Operation::List)?;
         let state = dialect::states(tool.schema()).swap_remove(0);
         Ok(Page::of(&self.list((&tool, &state), &At::Page(1), 1).await?))
     }
 
     /// A page of so many issues, the newest first.
-    async fn list(&self, (tool, state): (&McpTool, &State), at: &At, size: u32) -> Result<CallResult, Halt> {
+    async fn list(
+        &self,
+        (tool, state): (&McpTool, &State),
+        at: &At,
+        size: u32,
+    ) -> Result<CallResult, StepError> {
         let mut wanted: Vec<Argument<'_>> = vec![(PAGE_SIZE, json!(size))];
         wanted.push(match at {
             At::Page(page) => (PAGE, json!(page)),
@@ -217,7 +222,7 @@ impl<'a> TrackerClient<'a> {
     }
 
     /// The issue with its address: as it was told, as it is set, as the server says of the issue alone, or that of the public host.
-    pub(super) async fn locate(&self, told: Told) -> Result<Issue, Halt> {
+    pub(super) async fn locate(&self, told: Told) -> Result<Issue, StepError> {
         let (mcp, tracker) = (self.calls.mcp, self.tracker);
         let Told { number, url, closed } = told;
         let issue = |url: String| Issue { url, number, closed };
@@ -225,7 +230,9 @@ impl<'a> TrackerClient<'a> {
             return Ok(issue(url));
         }
         let Some(number) = number else {
-            return Err(Halt::Failed("the tracker tells neither number nor address of its issue".to_owned()));
+            return Err(StepError::Failed(
+                "the tracker tells neither number nor address of its issue".to_owned(),
+            ));
         };
         let kind = dialect::kind(mcp, tracker);
         if tracker.url.is_none()
@@ -241,7 +248,7 @@ impl<'a> TrackerClient<'a> {
             }
         }
         let address = dialect::address(tracker, kind, number).ok_or_else(|| {
-            Halt::Failed(format!(
+            StepError::Failed(format!(
                 "the tracker does not tell the address of its issue {number}; set `tracker.url`"
             ))
         });
@@ -255,11 +262,11 @@ impl<'a> TrackerClient<'a> {
         dialect::tool(mcp, tracker, operation).ok_or_else(|| {
             let names = dialect::named(tracker, operation);
             TrackerError::Refused(if mcp.is_connected(server) {
-                Halt::Failed(format!(
+                StepError::Failed(format!(
                     "the MCP server `{server}` has no tool `{names}`; see the `tracker.…` settings"
                 ))
             } else {
-                Halt::Retry(format!("the MCP server `{server}` cannot be reached"))
+                StepError::Retry(format!("the MCP server `{server}` cannot be reached"))
             })
         })
     }
@@ -271,7 +278,7 @@ impl<'a> TrackerClient<'a> {
         wanted: &[Argument<'_>],
     ) -> Result<CallResult, TrackerError> {
         let (server, tool) = (self.tracker.server.as_str(), known.own_name());
-        let refused = |reason: String| TrackerError::Refused(Halt::Failed(reason));
+        let refused = |reason: String| TrackerError::Refused(StepError::Failed(reason));
         let arguments = dialect::arguments(self.tracker, operation, known.schema(), wanted);
         let ruling = self.calls.rule_on(server, tool, arguments);
         let permit = match ruling.map_err(|error| TrackerError::of(&error))? {

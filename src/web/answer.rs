@@ -9,7 +9,7 @@ use crate::api::{self, known_id, missing};
 use crate::app::App;
 use crate::clock;
 use crate::db::{approvals, turns};
-use crate::domain::{Caller, Event, Happened, Reader};
+use crate::domain::{Caller, Event, Reader, StreamEvent};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -34,7 +34,7 @@ struct Teller {
     caller: Caller,
     /// The run and its conversation.
     turn: (Uuid, Uuid),
-    events: BoxStream<'static, Happened>,
+    events: BoxStream<'static, StreamEvent>,
     /// Id of the last event that the reader has.
     seen: i32,
     said: String,
@@ -66,7 +66,7 @@ pub(super) async fn live(
 fn pieces(
     (page, app, caller): (Page, Arc<App>, Caller),
     turn: (Uuid, Uuid),
-    events: BoxStream<'static, Happened>,
+    events: BoxStream<'static, StreamEvent>,
     seen: i32,
 ) -> impl Stream<Item = (i32, String)> + Send {
     let teller =
@@ -104,7 +104,7 @@ impl Teller {
     }
 
     /// What an event changes; `None` when nothing is to be told yet.
-    async fn hear(&mut self, event: &Happened) -> Option<String> {
+    async fn hear(&mut self, event: &StreamEvent) -> Option<String> {
         let fresh = event.id > self.seen;
         match &*event.event {
             Event::MessageStart { .. } => {

@@ -8,7 +8,7 @@ use super::value::value;
 use crate::api::Problem;
 use crate::api::caller::{COOKIE, RequestOrigin, problem};
 use crate::app::App;
-use crate::auth::{Secret, Unknown};
+use crate::auth::{AuthError, Secret};
 use crate::clock;
 use crate::db::audit;
 use crate::domain::{Actor, AuditAction, AuditEvent, AuditOutcome};
@@ -113,7 +113,7 @@ pub(super) async fn with_key(
         }
         Err(unknown) => {
             let refused = problem(&unknown);
-            if matches!(unknown, Unknown::Refused(_)) {
+            if matches!(unknown, AuthError::Refused(_)) {
                 put_down_refused(&app, origin, "with an API key").await;
             }
             Ok((refused.code(), form(&page, &app, &next, Some(&refused))?).into_response())

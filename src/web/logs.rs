@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::blocking::BlockingError;
 use crate::db::evidence::{self, Owner};
 use crate::domain::{Evidence, EvidenceSummary, Reader};
-use crate::triage::Room;
+use crate::triage::ExcerptBudget;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -87,7 +87,7 @@ impl Logs {
 /// Ranking a long log takes a while, and no worker waits for it.
 async fn ranked(app: &App, mut pieces: Vec<Evidence>, id: Uuid) -> Result<Shown, Problem> {
     let index = pieces.iter().position(|piece| piece.id == id).ok_or_else(|| missing("evidence"))?;
-    let room = Room::of(&app.config);
+    let room = ExcerptBudget::of(&app.config);
     let ranked = app.blocking.run_checked(LIMIT, move |deadline| {
         let spans = room.lines(&pieces, index, deadline)?;
         let told = spans.into_iter().map(|(first, last)| (first as usize, last as usize)).collect();

@@ -12,7 +12,7 @@ use crate::api::{self, Problem, missing};
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::db::audit;
-use crate::domain::policy::{Asker, Decision, Ruling};
+use crate::domain::policy::{CallContext, Decision, Ruling};
 use crate::domain::{Actor, AuditAction, Caller, Definition};
 use crate::evidence::redact::Redactor;
 use crate::evidence::untrusted::hidden;
@@ -144,7 +144,7 @@ pub(super) async fn tool(
     Path((server, tool)): Path<(String, String)>,
 ) -> Result<Html<String>, PageError> {
     let listed = listed_tool(&app, &server, &tool)?;
-    let shown = Shown { server: &server, tool: &listed, asker: &Asker::page(caller) };
+    let shown = Shown { server: &server, tool: &listed, asker: &CallContext::page(caller) };
     tool_page(&page, &app, &shown, &Vec::new(), Value::from(())).await
 }
 
@@ -158,7 +158,7 @@ pub(super) async fn try_tool(
     PageForm(sent): PageForm,
 ) -> Result<Html<String>, PageError> {
     let listed = listed_tool(&app, &server, &tool)?;
-    let asker = Asker::page(caller.clone());
+    let asker = CallContext::page(caller.clone());
     let standing = app.mcp.standing(&asker, &server, &tool).ok_or_else(|| missing("tool"))?;
     if standing.decision != Decision::Allow {
         return Err(Problem::new(StatusCode::FORBIDDEN, standing.reason).into());
@@ -187,7 +187,7 @@ async fn call(
     arguments: serde_json::Value,
 ) -> (String, bool) {
     let recorder = Recorder::new(Actor::service(&caller.request));
-    let asked = ToolCaller { asker: Arc::new(Asker::page(caller.clone())), recorder: recorder.clone() };
+    let asked = ToolCaller { asker: Arc::new(CallContext::page(caller.clone())), recorder: recorder.clone() };
     let came = match app.mcp.rule_on(&asked, server, tool, arguments) {
         Ok(Ruling::Allowed(permit)) => {
             let cancel = app.shutdown.token().child_token();
@@ -210,7 +210,7 @@ async fn call(
 struct Shown<'a> {
     server: &'a str,
     tool: &'a ToolListed,
-    asker: &'a Asker,
+    asker: &'a CallContext,
 }
 
 /// A tool with the form made from its schema, and what came back of a call, if it was called.

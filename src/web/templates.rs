@@ -4,7 +4,7 @@ use super::{assets, markdown, navigation, show};
 use crate::domain::{Caller, Role, Way};
 use crate::evidence::untrusted::hidden;
 use crate::evidence::untrusted::links::Links;
-use crate::mounted::replace_templates;
+use crate::overrides::replace_templates;
 use include_dir::{Dir, include_dir};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Object;

@@ -20,7 +20,7 @@ const LADDER: &[&[&str]] = &[
     &["mcp", "knowledge", "events", "auth"],
     &["agent"],
     &["llm", "budget", "db", "prompts", "config", "telemetry", "shutdown", "audit", "metrics", "blocking"],
-    &["domain", "evidence", "clock", "mounted"],
+    &["domain", "evidence", "clock", "overrides"],
 ];
 const MAX_LINES: usize = 500;
 

@@ -116,9 +116,7 @@ async fn a_lost_stream_is_read_on_where_it_broke_off() {
     // Another process, or this one later, reads the same from the database.
     let pool = app.pool().await;
     eventually("all events are kept", async || {
-        let kept = sqlx::query_scalar::<_, i64>(
-            "select count(*) from events where stream = $1::uuid",
-        );
+        let kept = sqlx::query_scalar::<_, i64>("select count(*) from events where stream = $1::uuid");
         let kept = kept.bind(&run).fetch_one(&pool).await.unwrap();
         (kept == i64::try_from(all.len()).unwrap()).then_some(())
     })

@@ -4,7 +4,7 @@
 use crate::support::fake_mcp::{Behaviour, FakeMcp};
 use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::{Answer, Setup, TestApp, eventually};
-use regreen::domain::policy::{Asker, Decision};
+use regreen::domain::policy::{CallContext, Decision};
 use regreen::domain::{Access, Caller};
 use regreen::mcp::ToolListed;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ fn says(tool: &'static str, text: &str) -> impl FnOnce(&mut Behaviour) {
     }
 }
 
-fn decision(app: &TestApp, asker: &Asker, tool: &str) -> (Decision, String) {
+fn decision(app: &TestApp, asker: &CallContext, tool: &str) -> (Decision, String) {
     let standing = app.mcp().standing(asker, "lab", tool).unwrap();
     (standing.decision, standing.reason)
 }
@@ -116,7 +116,7 @@ async fn a_tool_does_not_become_harmless_by_its_own_word() {
     let reported = app.post(&json!({"namespace": "ci", "pod_name": "checkout-pod", "log": log}), &[]).await;
     assert_eq!(reported.status, 200, "{:?}", reported.body);
     assert!(!model.requests().is_empty() && lab.seen("tools/call").is_empty(), "an investigation only looks");
-    let anyone = Asker::chat(Caller::anyone(), "");
+    let anyone = CallContext::chat(Caller::anyone(), "");
     assert_eq!(decision(&app, &anyone, "restart").0, Decision::Approve);
     // The page shows what changed, and an admin confirms it there.
     let page = app.get("/mcp-servers/lab").await.body.as_str().unwrap().to_owned();
@@ -128,7 +128,7 @@ async fn a_tool_does_not_become_harmless_by_its_own_word() {
     let form = app.http.post(format!("{}/mcp-servers/lab/tools/restart/confirm", app.base));
     let sent = form.form(&[("hash", unconfirmed.hash.as_str())]).send().await.unwrap();
     assert!(sent.status().is_success() && sent.url().path() == "/mcp-servers/lab", "{sent:?}");
-    assert_eq!(decision(&app, &Asker::triage("ci"), "restart").0, Decision::Allow);
+    assert_eq!(decision(&app, &CallContext::triage("ci"), "restart").0, Decision::Allow);
     let page = app.get("/mcp-servers/lab").await.body.as_str().unwrap().to_owned();
     assert!(!page.contains("Changed definitions"));
     let seen = record(&app, "tool.change").await;
@@ -154,14 +154,14 @@ async fn what_is_confirmed_is_what_was_looked_at() {
     .await;
     let refused = confirm(&app, "restart", &looked_at.hash).await;
     assert_eq!(refused.status, 409, "{:?}", refused.body);
-    assert_eq!(decision(&app, &Asker::triage("ci"), "restart").0, Decision::Deny);
+    assert_eq!(decision(&app, &CallContext::triage("ci"), "restart").0, Decision::Deny);
     assert!(record(&app, "tool.confirm").await.is_empty());
     let pending = now.unconfirmed.unwrap().hash.clone();
     assert_eq!(confirm(&app, "restart", &pending).await.status, 204);
     assert_eq!(confirm(&app, "restart", &pending).await.status, 409, "once");
-    assert_eq!(decision(&app, &Asker::triage("ci"), "restart").0, Decision::Allow);
+    assert_eq!(decision(&app, &CallContext::triage("ci"), "restart").0, Decision::Allow);
     eventually("the other replica knows", async || {
-        (decision(&other, &Asker::triage("ci"), "restart").0 == Decision::Allow).then_some(())
+        (decision(&other, &CallContext::triage("ci"), "restart").0 == Decision::Allow).then_some(())
     })
     .await;
     assert_eq!(confirm(&app, "nothing", &pending).await.status, 404);
@@ -204,14 +204,14 @@ async fn a_tool_that_a_rule_speaks_of_is_held_when_it_changes_and_others_are_not
     std::fs::write(&file, "[[rule]]\ntool = \"restart\"\ndecision = \"allow\"\n").unwrap();
     let setup = Setup::bare().await.file(&lab.table("lab", ""));
     let app = setup.set("REGREEN_POLICY_FILE", file.to_str().unwrap()).start().await;
-    let chat = Asker::chat(Caller::anyone(), "");
-    assert_eq!(decision(&app, &Asker::triage("ci"), "restart").0, Decision::Allow, "the rule says so");
+    let chat = CallContext::chat(Caller::anyone(), "");
+    assert_eq!(decision(&app, &CallContext::triage("ci"), "restart").0, Decision::Allow, "the rule says so");
     let changed = changes(&app, &lab, "restart", says("restart", "Deletes the namespace.")).await;
     for (asker, expected) in [
         (&chat, Decision::Approve),
-        (&Asker::triage("ci"), Decision::Deny),
-        (&Asker::page(Caller::anyone()), Decision::Deny),
-        (&Asker::service(), Decision::Allow),
+        (&CallContext::triage("ci"), Decision::Deny),
+        (&CallContext::page(Caller::anyone()), Decision::Deny),
+        (&CallContext::service(), Decision::Allow),
     ] {
         let (decided, reason) = decision(&app, asker, "restart");
         assert_eq!(decided, expected, "{asker:?}");
@@ -221,12 +221,12 @@ async fn a_tool_that_a_rule_speaks_of_is_held_when_it_changes_and_others_are_not
     // Of this one no rule speaks.
     let noted = changes(&app, &lab, "look", says("look", "Looks closely.")).await;
     assert!(noted.unconfirmed.is_none() && noted.description == "Looks closely.");
-    assert_eq!(decision(&app, &Asker::triage("ci"), "look").0, Decision::Allow);
+    assert_eq!(decision(&app, &CallContext::triage("ci"), "look").0, Decision::Allow);
     let seen = record(&app, "tool.change").await;
     assert!(seen[0].1.contains("description; waits for an admin's confirmation"), "{seen:?}");
     assert!(seen[1].1.contains("description; used at once"), "{seen:?}");
     assert_eq!(confirm(&app, "restart", &changed.unconfirmed.unwrap().hash).await.status, 204);
-    assert_eq!(decision(&app, &Asker::triage("ci"), "restart").0, Decision::Allow);
+    assert_eq!(decision(&app, &CallContext::triage("ci"), "restart").0, Decision::Allow);
     app.stop().await;
 }
 

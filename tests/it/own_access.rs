@@ -282,11 +282,10 @@ async fn an_answer_in_the_making_is_told_to_its_owner_alone() {
     // Kept events, as another replica and whoever comes back later read them.
     eventually("the events are kept", async || {
         let pool = house.app.pool().await;
-        let kept: i64 =
-            sqlx::query_scalar("select count(*) from events where kind = 'done'")
-                .fetch_one(&pool)
-                .await
-                .unwrap();
+        let kept: i64 = sqlx::query_scalar("select count(*) from events where kind = 'done'")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
         (kept > 0 && house.app.app().live.is_empty()).then_some(())
     })
     .await;

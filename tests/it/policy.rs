@@ -6,7 +6,7 @@ use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::{Answer, Setup, TestApp, eventually};
 use regreen::audit::Recorder;
 use regreen::chat::{Ask, Choice, Decision, begin, decide};
-use regreen::domain::policy::{Asker, Ruling};
+use regreen::domain::policy::{CallContext, Ruling};
 use regreen::domain::{Actor, Caller, Role, Way};
 use regreen::mcp::{CallError, ToolCaller};
 use secrecy::SecretString;
@@ -227,7 +227,7 @@ fn person(name: &str, token: Option<&str>) -> Caller {
 
 async fn look(app: &TestApp, caller: Caller, name: &str) -> Result<String, CallError> {
     let recorder = Recorder::new(Actor::service("look"));
-    let asker = Arc::new(Asker::chat(caller, "troubleshooter"));
+    let asker = Arc::new(CallContext::chat(caller, "troubleshooter"));
     let caller = ToolCaller { asker, recorder: recorder.clone() };
     match app.mcp().rule_on(&caller, "lab", "look", json!({ "name": name }))? {
         Ruling::Allowed(permit) => {

@@ -4,7 +4,7 @@ use crate::support::browser::{Browser, Scheme, Screen};
 use crate::support::fake_embeddings::FakeEmbeddings;
 use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::{Answer, Setup, TestApp, eventually};
-use regreen::budget::{Expected, Ledger, NotLet, Ticket};
+use regreen::budget::{BudgetError, Expected, Ledger, Reservation};
 use regreen::config::Budgets;
 use regreen::db::usage::{Purpose, on_day};
 use regreen::domain::Usage;
@@ -260,7 +260,7 @@ async fn two_ledgers(file: &str) -> (PgPool, [Arc<Ledger>; 2]) {
     (pool, pools.map(|pool| Ledger::new(pool, budgets.clone(), Shutdown::new())))
 }
 
-async fn enter(ledger: &Arc<Ledger>, caller: &str) -> Result<Ticket, NotLet> {
+async fn enter(ledger: &Arc<Ledger>, caller: &str) -> Result<Reservation, BudgetError> {
     let purpose = Purpose { kind: "answer", caller: caller.to_owned(), ..Purpose::default() };
     let expected = Expected { model: "m", prompt: 100, answer: Some(50), longest: Duration::from_secs(60) };
     ledger.account(purpose).enter(expected).await
@@ -286,7 +286,7 @@ async fn requests_at_the_same_time_on_two_replicas_stay_within_a_limit() {
         let entering = (0..20).map(|n| enter(&ledgers[n % 2], caller));
         let (let_in, refused): (Vec<_>, Vec<_>) =
             futures::future::join_all(entering).await.into_iter().partition(Result::is_ok);
-        let let_in: Vec<Ticket> = let_in.into_iter().map(Result::unwrap).collect();
+        let let_in: Vec<Reservation> = let_in.into_iter().map(Result::unwrap).collect();
         let refused: Vec<String> =
             refused.into_iter().map(|refused| refused.unwrap_err().to_string()).collect();
         (let_in, refused)
@@ -320,7 +320,7 @@ async fn what_a_process_that_died_held_is_given_back() {
     for ledger in &ledgers {
         std::mem::forget(enter(ledger, "a").await.unwrap());
     }
-    assert!(matches!(enter(&ledgers[0], "b").await, Err(NotLet::Over(_))));
+    assert!(matches!(enter(&ledgers[0], "b").await, Err(BudgetError::Over(_))));
     sqlx::query("update usage set held_until = now() - interval '1 second'").execute(&pool).await.unwrap();
     // Their prompts were sent and stay counted: 200 of 300 tokens.
     let refused = enter(&ledgers[0], "b").await.unwrap_err().to_string();

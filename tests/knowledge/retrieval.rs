@@ -3,7 +3,7 @@
 use regreen::config::process_env;
 use regreen::db::documents::Realm;
 use regreen::db::embeddings::{self, Narrow, Space};
-use regreen::db::{hits, words};
+use regreen::db::{full_text, search_results};
 use regreen::knowledge::embed::{self, Embedder};
 use regreen::knowledge::{Knowledge, Query};
 use serde::Deserialize;
@@ -63,13 +63,13 @@ async fn paths(pool: &PgPool, documents: Vec<Uuid>) -> Vec<String> {
         }
     });
     unique.truncate(10);
-    let details = hits::details(pool, &unique, &[]).await.unwrap();
+    let details = search_results::details(pool, &unique, &[]).await.unwrap();
     let path = |id: &Uuid| details.iter().find(|d| d.document_id == *id).unwrap().path.clone();
     unique.iter().map(path).collect()
 }
 
 async fn by_words(pool: &PgPool, query: &str) -> Vec<String> {
-    let found = words::search(pool, query, NARROW, 60).await.unwrap();
+    let found = full_text::search(pool, query, NARROW, 60).await.unwrap();
     paths(pool, found.chunks.iter().map(|chunk| chunk.document).collect()).await
 }
 

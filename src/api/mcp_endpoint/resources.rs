@@ -4,7 +4,7 @@ use super::Door;
 use crate::api::cut;
 use crate::db::{documents, incidents, resolutions};
 use crate::domain::{Caller, Incident, Resolution, Role};
-use crate::evidence::untrusted::markdown::{self, Place};
+use crate::evidence::untrusted::markdown::{self, RenderTarget};
 use rmcp::ErrorData;
 use rmcp::model::{
     ListResourceTemplatesResult, ListResourcesResult, Resource, ResourceContents, ResourceTemplate,
@@ -146,7 +146,7 @@ impl Door {
         };
         let said = resolutions::of_incident(&self.app.pool, id).await?;
         let links = &self.app.config.privacy.links;
-        Ok(Some(told(&incident, &said, &|text| markdown::defused(text, links, Place::Answer))))
+        Ok(Some(told(&incident, &said, &|text| markdown::defused(text, links, RenderTarget::Answer))))
     }
 }
 

@@ -124,7 +124,7 @@ impl Door {
         };
         told.tell(1, "The report is accepted").await;
         // A call that waits costs memory: when there are too many, the others learn the outcome by asking.
-        let ended = match self.app.room.wait() {
+        let ended = match self.app.admission.wait() {
             Some(_place) => self.end(id, &mut told).await,
             None => Ok(None),
         };
@@ -151,13 +151,13 @@ impl Door {
         let mut appended = self.app.appends.of(id);
         loop {
             if told.token.is_some() {
-                let steps = db::soon(reports::steps(&self.app.pool, id)).await?;
+                let steps = db::with_timeout(reports::steps(&self.app.pool, id)).await?;
                 let over = |(name, _): &(StepName, &str)| steps.iter().any(|step| step.name == name.as_str());
                 if let Some((_, message)) = STEPS.iter().rfind(|step| over(step)) {
                     told.tell(1 + STEPS.iter().filter(|step| over(step)).count(), message).await;
                 }
             }
-            let report = db::soon(reports::get(&self.app.pool, id)).await?;
+            let report = db::with_timeout(reports::get(&self.app.pool, id)).await?;
             if report.as_ref().is_none_or(|report| report.status.is_final()) {
                 return Ok(report);
             }

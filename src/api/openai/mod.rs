@@ -10,14 +10,14 @@ mod error;
 mod reply;
 mod request;
 
-use super::chat::{StreamEvent, abandoned};
+use super::chat::{SentEvent, abandoned};
 use super::parse::parsed;
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Plain};
 use crate::db::{agents, conversations};
 use crate::domain::{Caller, Profile};
 use crate::evidence::redact;
-use crate::evidence::untrusted::markdown::{self, Place};
+use crate::evidence::untrusted::markdown::{self, RenderTarget};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -87,7 +87,7 @@ pub async fn model(
 /// A completion by an agent; tools are called here, not by the client.
 #[utoipa::path(post, operation_id = "create_chat_completion", path = "/v1/chat/completions", tag = "openai",
     request_body = request::Described,
-    responses((status = 200, description = "As OpenAI's chat completion, or its chunks", content((Object = "application/json"), (StreamEvent = "text/event-stream"))),
+    responses((status = 200, description = "As OpenAI's chat completion, or its chunks", content((Object = "application/json"), (SentEvent = "text/event-stream"))),
         (status = 400, description = "The body cannot be read, or a parameter cannot be honoured: `param` names it", body = OpenAiError),
         (status = 404, body = OpenAiError), (status = 409, body = OpenAiError), (status = 413, body = OpenAiError),
         (status = 500, body = OpenAiError), (status = 503, body = OpenAiError)))]
@@ -159,7 +159,7 @@ async fn beside(
     let sampling = request.parameters.sampling;
     let plain = Plain { system: texts, prompt, profile, sampling, caller };
     let written = chat::complete_plainly(app, plain).await?;
-    let harmless = |text: &str| markdown::defused(text, &app.config.privacy.links, Place::Answer);
+    let harmless = |text: &str| markdown::defused(text, &app.config.privacy.links, RenderTarget::Answer);
     let shaped = written.text.as_deref().and_then(|text| task.shaped(text, harmless));
     let mut answer = shaped.unwrap_or_else(|| task.by_code(&written.prompt, harmless));
     let ends = request.parameters.stop.iter().filter_map(|stop| answer.find(stop.as_str()));

@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::request::Turn;
 use crate::app::App;
 use crate::db::conversations;
-use crate::domain::{Done, Event, Happened, StopReason, Usage};
+use crate::domain::{Done, Event, StopReason, StreamEvent, Usage};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -88,14 +88,14 @@ impl Open {
 
     pub(super) async fn whole(
         self,
-        events: impl Stream<Item = Happened> + Send,
+        events: impl Stream<Item = StreamEvent> + Send,
     ) -> Result<Response, ApiError> {
         let mut events = Box::pin(events);
         let mut last = None;
         while let Some(event) = events.next().await {
             last = Some(event);
         }
-        let Some(Event::Done(done)) = last.as_ref().map(|last: &Happened| &*last.event) else {
+        let Some(Event::Done(done)) = last.as_ref().map(|last: &StreamEvent| &*last.event) else {
             let message = "there is no answer; the log has more";
             return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message, "failed"));
         };
@@ -106,7 +106,7 @@ impl Open {
 
     pub(super) fn stream(
         self,
-        happened: impl Stream<Item = Happened> + Send + 'static,
+        happened: impl Stream<Item = StreamEvent> + Send + 'static,
         with_usage: bool,
     ) -> Response {
         let begin = self.head.begin();

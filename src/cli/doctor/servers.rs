@@ -5,7 +5,7 @@ use super::within;
 use crate::blocking::BlockingPool;
 use crate::config::{Config, McpServer, Mistake, Transport, process_env};
 use crate::domain::Access;
-use crate::domain::policy::{Asker, Decision};
+use crate::domain::policy::{CallContext, Decision};
 use crate::mcp::{Connector, Registry, ServerStatus};
 use crate::shutdown::Shutdown;
 use crate::triage::{self, Need};
@@ -165,7 +165,7 @@ impl Servers {
             );
             return bad(format!("{name} does not fit: {}", misfits.join("; "))).advice(advice);
         }
-        match self.registry.standing(&Asker::service(), server, tool) {
+        match self.registry.standing(&CallContext::service(), server, tool) {
             Some(standing) if standing.decision != Decision::Allow => {
                 let says = format!(
                     "{name} is kept from Regreen itself by {}: {}",

@@ -100,7 +100,7 @@ pub async fn flush(pool: &PgPool, recorder: &Recorder) {
         return;
     }
     // On the heap and only while it lasts: every answer would carry it otherwise.
-    let written = Box::pin(super::soon(async { commit(pool.begin().await?, recorder).await }));
+    let written = Box::pin(super::with_timeout(async { commit(pool.begin().await?, recorder).await }));
     if let Err(error) = written.await {
         tracing::error!(%error, "what was done cannot be put on record now");
     }

@@ -1,7 +1,7 @@
 //! Kinds that hold credentials, however they are spelled, and the rules that let them be read.
 
 use super::*;
-use crate::domain::policy::{Asker, Check, Decision, Patterns, Place, Policy, Reads, Ruling, Target};
+use crate::domain::policy::{CallContext, Check, Decision, Origin, Patterns, Policy, Reads, Ruling, Target};
 use crate::domain::{Access, Role};
 use regex::Regex;
 use serde_json::json;
@@ -100,7 +100,7 @@ fn check(one_of: Option<&[&str]>, regex: Option<&str>) -> Check {
 }
 
 /// What becomes of a call of the cluster's server.
-fn ruled(policy: &Policy, place: Place, kind: &str) -> Result<(), String> {
+fn ruled(policy: &Policy, place: Origin, kind: &str) -> Result<(), String> {
     let schema =
         json!({"type": "object", "properties": {"apiVersion": {}, "kind": {}, "name": {}, "namespace": {}}});
     let target = Target {
@@ -108,9 +108,9 @@ fn ruled(policy: &Policy, place: Place, kind: &str) -> Result<(), String> {
         ..Target::new("openshift", "resources_get", Access::Read, Some(&schema))
     };
     let asker = match place {
-        Place::Triage => Asker::triage("ci"),
-        Place::Service => Asker::service(),
-        place => Asker::supposed(place, Some(Role::Admin), None),
+        Origin::Triage => CallContext::triage("ci"),
+        Origin::Service => CallContext::service(),
+        place => CallContext::supposed(place, Some(Role::Admin), None),
     };
     let arguments = json!({"apiVersion": "v1", "kind": kind, "name": "db", "namespace": "ci"});
     match policy.rule_on(&asker, &target, arguments) {
@@ -124,19 +124,19 @@ fn ruled(policy: &Policy, place: Place, kind: &str) -> Result<(), String> {
 fn only_a_rule_that_names_the_kind_lets_it_be_read() {
     let kind = || vec!["kind".to_owned()];
     let none = Policy::default();
-    for place in [Place::Triage, Place::Chat, Place::Page] {
+    for place in [Origin::Triage, Origin::Chat, Origin::Page] {
         assert_eq!(ruled(&none, place, "Pod"), Ok(()), "{place:?}");
         for spelled in ["Secret", "secrets", "SECRET", "Se\u{200b}cret"] {
             assert!(ruled(&none, place, spelled).is_err(), "{place:?} {spelled}");
         }
     }
     assert!(
-        ruled(&none, Place::Chat, "Secret")
+        ruled(&none, Origin::Chat, "Secret")
             .unwrap_err()
             .contains("`kind` names a kind that holds credentials")
     );
     assert_eq!(
-        ruled(&none, Place::Service, "Secret"),
+        ruled(&none, Origin::Service, "Secret"),
         Ok(()),
         "the service's own calls are its settings' matter"
     );
@@ -147,8 +147,8 @@ fn only_a_rule_that_names_the_kind_lets_it_be_read() {
         rule(&["resources_get"], Vec::new(), vec![(vec!["name".to_owned()], check(Some(&["db"]), None))]),
     ] {
         let policy = Policy::new(vec![unnamed]);
-        assert!(ruled(&policy, Place::Chat, "Secret").is_err(), "{policy:?}");
-        assert_eq!(ruled(&policy, Place::Chat, "Pod"), Ok(()));
+        assert!(ruled(&policy, Origin::Chat, "Secret").is_err(), "{policy:?}");
+        assert_eq!(ruled(&policy, Origin::Chat, "Pod"), Ok(()));
     }
     for naming in [
         rule(&["resources_get"], vec![(kind(), json!("Secret"))], Vec::new()),
@@ -156,7 +156,7 @@ fn only_a_rule_that_names_the_kind_lets_it_be_read() {
         rule(&["resources_get"], Vec::new(), vec![(kind(), check(None, Some("Pod|Secret")))]),
     ] {
         let policy = Policy::new(vec![naming]);
-        assert_eq!(ruled(&policy, Place::Chat, "Secret"), Ok(()), "{policy:?}");
-        assert!(ruled(&policy, Place::Chat, "OAuthAccessToken").is_err() || policy.rules[0].pins.len() == 1);
+        assert_eq!(ruled(&policy, Origin::Chat, "Secret"), Ok(()), "{policy:?}");
+        assert!(ruled(&policy, Origin::Chat, "OAuthAccessToken").is_err() || policy.rules[0].pins.len() == 1);
     }
 }

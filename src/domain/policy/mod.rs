@@ -37,7 +37,7 @@ use utoipa::ToSchema;
 )]
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
-pub enum Place {
+pub enum Origin {
     /// A model, in an investigation.
     Triage,
     /// A model, in a conversation.
@@ -50,7 +50,7 @@ pub enum Place {
     Service,
 }
 
-impl Place {
+impl Origin {
     /// All of them.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
     /// Their names.
@@ -101,56 +101,56 @@ const A_REPORTS: &str = "(the report's)";
 
 /// For whom a call is made, and where.
 #[derive(Debug, Clone)]
-pub struct Asker {
-    place: Place,
+pub struct CallContext {
+    place: Origin,
     caller: Option<Caller>,
     agent: Option<String>,
     /// The namespaces that tools of a cluster are kept within; all when absent.
     within: Option<Arc<[String]>>,
 }
 
-impl Asker {
+impl CallContext {
     /// The service itself.
     #[must_use]
     pub fn service() -> Self {
-        Self { place: Place::Service, caller: None, agent: None, within: None }
+        Self { place: Origin::Service, caller: None, agent: None, within: None }
     }
 
     /// The model of an investigation, which asks for nobody in particular, about a report of this namespace.
     #[must_use]
     pub fn triage(namespace: &str) -> Self {
         let within = Some([namespace.to_owned()].into());
-        Self { place: Place::Triage, caller: None, agent: None, within }
+        Self { place: Origin::Triage, caller: None, agent: None, within }
     }
 
     /// An agent that answers somebody in a conversation.
     #[must_use]
     pub fn chat(caller: Caller, agent: &str) -> Self {
-        Self { agent: Some(agent.to_owned()), ..Self::person(Place::Chat, caller) }
+        Self { agent: Some(agent.to_owned()), ..Self::person(Origin::Chat, caller) }
     }
 
     /// Somebody who tries a tool on its page.
     #[must_use]
     pub fn page(caller: Caller) -> Self {
-        Self::person(Place::Page, caller)
+        Self::person(Origin::Page, caller)
     }
 
     /// A client of the own MCP endpoint.
     #[must_use]
     pub fn door(caller: Caller) -> Self {
-        Self::person(Place::Mcp, caller)
+        Self::person(Origin::Mcp, caller)
     }
 
-    fn person(place: Place, caller: Caller) -> Self {
+    fn person(place: Origin, caller: Caller) -> Self {
         let within = caller.namespaces.clone();
         Self { place, caller: Some(caller), agent: None, within }
     }
 
     /// Somebody made up, to see what the policy says.
     #[must_use]
-    pub fn supposed(place: Place, role: Option<Role>, agent: Option<String>) -> Self {
+    pub fn supposed(place: Origin, role: Option<Role>, agent: Option<String>) -> Self {
         let caller = role.map(|role| Caller { role, ..Caller::anyone() });
-        let within = (place == Place::Triage).then(|| [A_REPORTS.to_owned()].into());
+        let within = (place == Origin::Triage).then(|| [A_REPORTS.to_owned()].into());
         Self { place, caller, agent, within }
     }
 
@@ -162,7 +162,7 @@ impl Asker {
 
     /// Where.
     #[must_use]
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> Origin {
         self.place
     }
 
@@ -174,7 +174,7 @@ impl Asker {
 
     /// The service's own calls are its settings' matter, the own tools guard themselves.
     fn is_kept_within(&self) -> bool {
-        !matches!(self.place, Place::Service | Place::Mcp)
+        !matches!(self.place, Origin::Service | Origin::Mcp)
     }
 
     fn role(&self) -> Option<Role> {
@@ -309,7 +309,7 @@ impl Policy {
     /// What is said of a tool before its arguments are known. One whose definition changed since a rule judged it is not called
     /// without a person; the service's own calls are its settings' matter.
     #[must_use]
-    pub fn standing(&self, asker: &Asker, target: &Target<'_>) -> Standing<'_> {
+    pub fn standing(&self, asker: &CallContext, target: &Target<'_>) -> Standing<'_> {
         let standing = self.by_rules(asker, target);
         if standing.decision == Decision::Deny {
             return standing;
@@ -318,10 +318,10 @@ impl Policy {
             Ok(bounds) => Standing { bounds, ..standing },
             Err(reason) => return Standing { decision: Decision::Deny, reason, ..standing },
         };
-        if !target.is_held || matches!(asker.place, Place::Service | Place::Mcp) {
+        if !target.is_held || matches!(asker.place, Origin::Service | Origin::Mcp) {
             return standing;
         }
-        let decision = if asker.place == Place::Chat { Decision::Approve } else { Decision::Deny };
+        let decision = if asker.place == Origin::Chat { Decision::Approve } else { Decision::Deny };
         let reason = "its definition changed; an admin has to confirm it on the server's page".to_owned();
         Standing { decision, reason, ..standing }
     }
@@ -329,7 +329,7 @@ impl Policy {
     /// What keeps a tool within the namespaces of whoever asks.
     fn bounds(
         &self,
-        asker: &Asker,
+        asker: &CallContext,
         target: &Target<'_>,
         rule: Option<&Rule>,
     ) -> Result<Option<Bounds>, String> {
@@ -350,7 +350,7 @@ impl Policy {
     /// The kind with credentials that a model or a person asks a cluster for.
     fn credential(
         &self,
-        asker: &Asker,
+        asker: &CallContext,
         target: &Target<'_>,
         arguments: &Value,
     ) -> Option<(Vec<String>, String)> {
@@ -358,7 +358,7 @@ impl Policy {
         (asker.is_kept_within() && reads_cluster).then(|| kinds::credential(arguments)).flatten()
     }
 
-    fn by_rules(&self, asker: &Asker, target: &Target<'_>) -> Standing<'_> {
+    fn by_rules(&self, asker: &CallContext, target: &Target<'_>) -> Standing<'_> {
         let Some(rule) = self.rules.iter().find(|rule| rule.fits(asker, target)) else {
             let (decision, reason) = default(asker.place, target);
             return Standing { decision, rule: None, reason, bounds: None };
@@ -370,8 +370,8 @@ impl Policy {
         }
         let decision = match (asker.place, rule.decision) {
             // Nobody can be asked about the service's own calls; what the rule says of arguments holds for them too.
-            (Place::Service, Decision::Approve) => Decision::Allow,
-            (Place::Chat, decision) => decision,
+            (Origin::Service, Decision::Approve) => Decision::Allow,
+            (Origin::Chat, decision) => decision,
             (place, Decision::Approve) => {
                 let place = place.as_str();
                 return denied(format!(
@@ -393,7 +393,7 @@ impl Policy {
 
     /// Decides about a call: with which arguments it may be made, whether it waits for a person, or why it may not be made.
     #[must_use]
-    pub fn rule_on(&self, asker: &Asker, target: &Target<'_>, arguments: Value) -> Ruling {
+    pub fn rule_on(&self, asker: &CallContext, target: &Target<'_>, arguments: Value) -> Ruling {
         let standing = self.standing(asker, target);
         let behind = standing.behind();
         let denied = |reason: String| Ruling::Denied(Denied { reason, rule: behind.clone() });
@@ -430,11 +430,11 @@ fn settled(standing: &Standing<'_>, schema: Option<&Value>, arguments: Value) ->
 }
 
 /// What holds where no rule says anything.
-fn default(place: Place, target: &Target<'_>) -> (Decision, String) {
+fn default(place: Origin, target: &Target<'_>) -> (Decision, String) {
     let said = |decision, reason: &str| (decision, reason.to_owned());
     match (place, target.access) {
-        (Place::Service, _) => said(Decision::Allow, "the service's own calls are those of its settings"),
-        (Place::Mcp, _) => said(Decision::Allow, "the own tools are guarded by the caller's role"),
+        (Origin::Service, _) => said(Decision::Allow, "the service's own calls are those of its settings"),
+        (Origin::Mcp, _) => said(Decision::Allow, "the own tools are guarded by the caller's role"),
         _ if let Some(pattern) = dangerous::pattern(target.tool) => {
             let reason = format!(
                 "tools like `{pattern}` run code, destroy, or give away secrets; they need a rule that names them"
@@ -442,11 +442,11 @@ fn default(place: Place, target: &Target<'_>) -> (Decision, String) {
             (Decision::Deny, reason)
         }
         (_, Access::Read) => said(Decision::Allow, "it only looks"),
-        (Place::Chat, Access::Write) => said(Decision::Approve, "it changes something"),
-        (Place::Triage, Access::Write) => {
+        (Origin::Chat, Access::Write) => said(Decision::Approve, "it changes something"),
+        (Origin::Triage, Access::Write) => {
             said(Decision::Deny, "it changes something, and an investigation only looks")
         }
-        (Place::Page, Access::Write) => {
+        (Origin::Page, Access::Write) => {
             let reason =
                 "it changes something: a model may ask for it in a chat, and a person allows it there";
             said(Decision::Deny, reason)

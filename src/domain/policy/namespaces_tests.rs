@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::policy::tests::{rule, way};
-use crate::domain::policy::{Asker, Decision, Place, Policy, Reads, Ruling, Target};
+use crate::domain::policy::{CallContext, Decision, Origin, Policy, Reads, Ruling, Target};
 use crate::domain::{Access, Caller, Role};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -60,7 +60,7 @@ fn schema_of(tool: &str) -> Value {
 
 fn asked(
     policy: &Policy,
-    asker: &Asker,
+    asker: &CallContext,
     (tool, schema): (&str, &Value),
     arguments: Value,
 ) -> Result<Value, String> {
@@ -74,7 +74,7 @@ fn asked(
 
 /// What is sent of a call that an investigation of `team-b` asks for.
 fn sent(tool: &str, arguments: Value) -> Result<Value, String> {
-    asked(&Policy::default(), &Asker::triage("team-b"), (tool, &schema_of(tool)), arguments)
+    asked(&Policy::default(), &CallContext::triage("team-b"), (tool, &schema_of(tool)), arguments)
 }
 
 #[test]
@@ -93,13 +93,17 @@ fn a_namespace_is_set_whatever_a_model_sends() {
     let graph = sent("kiali_get_mesh_traffic_graph", json!({"namespaces": "team-a,team-b"}));
     assert_eq!(graph, Ok(json!({"namespaces": "team-b"})));
     let list = json!({"properties": {"namespaces": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}}});
-    let sent =
-        asked(&Policy::default(), &Asker::triage("team-b"), ("x", &list), json!({"namespaces": ["team-a"]}));
+    let sent = asked(
+        &Policy::default(),
+        &CallContext::triage("team-b"),
+        ("x", &list),
+        json!({"namespaces": ["team-a"]}),
+    );
     assert_eq!(sent, Ok(json!({"namespaces": ["team-b"]})));
     let deep = json!({"properties": {"target": {"type": "object", "properties": {"namespace": {"type": "string"}, "pod": {"type": "string"}}}}});
     let sent = asked(
         &Policy::default(),
-        &Asker::triage("team-b"),
+        &CallContext::triage("team-b"),
         ("x", &deep),
         json!({"target": {"pod": "p", "namespace": "team-a"}}),
     );
@@ -123,14 +127,14 @@ fn what_takes_no_namespace_is_denied_unless_a_rule_spells_its_name() {
     let schema = schema_of("pods_list");
     let by = |tools: &[&str]| {
         let policy = Policy::new(vec![rule(1, tools, Decision::Allow)]);
-        asked(&policy, &Asker::triage("team-b"), ("pods_list", &schema), json!({})).is_ok()
+        asked(&policy, &CallContext::triage("team-b"), ("pods_list", &schema), json!({})).is_ok()
     };
     assert!(!by(&["*"]) && !by(&["pods_*"]) && !by(&["pods_lis?"]) && by(&["Pods_List"]));
     let chat = Policy::new(vec![Rule {
-        places: Some(vec![Place::Chat]),
+        places: Some(vec![Origin::Chat]),
         ..rule(1, &["pods_list"], Decision::Allow)
     }]);
-    assert!(asked(&chat, &Asker::triage("team-b"), ("pods_list", &schema), json!({})).is_err());
+    assert!(asked(&chat, &CallContext::triage("team-b"), ("pods_list", &schema), json!({})).is_err());
 }
 
 #[test]
@@ -139,16 +143,17 @@ fn the_cluster_is_known_by_its_setting_and_by_what_its_tools_take() {
         (json!({"properties": {"name": {}}}), json!({"properties": {"kubernetes_namespace": {}}}));
     let target = |server, reads| Target { reads, ..Target::new(server, "look", Access::Read, Some(&free)) };
     let policy = Policy::default().with_servers("openshift", Some("gitea"));
-    let decided = |server, reads| policy.standing(&Asker::triage("ci"), &target(server, reads)).decision;
+    let decided =
+        |server, reads| policy.standing(&CallContext::triage("ci"), &target(server, reads)).decision;
     assert_eq!(decided("openshift", Reads::Elsewhere), Decision::Deny);
     assert_eq!(decided("jenkins", Reads::of([&free, &bound].into_iter())), Decision::Deny);
     assert_eq!(decided("jenkins", Reads::of([&free].into_iter())), Decision::Allow);
-    let service = policy.standing(&Asker::service(), &target("openshift", Reads::Cluster));
+    let service = policy.standing(&CallContext::service(), &target("openshift", Reads::Cluster));
     assert_eq!(service.decision, Decision::Allow);
     // In the tracker stand the diagnoses of all.
     let issues = |server, tool| {
         let target = Target { tool, ..target(server, Reads::Elsewhere) };
-        policy.standing(&Asker::triage("ci"), &target).decision
+        policy.standing(&CallContext::triage("ci"), &target).decision
     };
     assert_eq!(issues("gitea", "list_issues"), Decision::Deny);
     assert_eq!(issues("gitea", "searchIssues"), Decision::Deny);
@@ -241,7 +246,7 @@ fn what_leads_elsewhere_is_refused_by_its_name_and_by_its_value() {
     let free =
         json!({"properties": {"namespace": {}, "command": {"type": "string"}}, "required": ["command"]});
     let kubectl = |policy: &Policy| {
-        asked(policy, &Asker::triage("b"), ("kubectl", &free), json!({"command": "get pods -A"}))
+        asked(policy, &CallContext::triage("b"), ("kubectl", &free), json!({"command": "get pods -A"}))
     };
     assert!(kubectl(&Policy::default()).unwrap_err().contains("it wants `command`"));
     let spelled = kubectl(&Policy::new(vec![Rule {
@@ -252,7 +257,7 @@ fn what_leads_elsewhere_is_refused_by_its_name_and_by_its_value() {
     let listed =
         json!({"properties": {"namespace": {}, "pods": {"type": "array", "items": {"type": "object"}}}});
     let pods = json!({"pods": [{"namespace": "a"}]});
-    assert!(asked(&Policy::default(), &Asker::triage("b"), ("x", &listed), pods).is_err());
+    assert!(asked(&Policy::default(), &CallContext::triage("b"), ("x", &listed), pods).is_err());
 }
 
 #[test]
@@ -288,7 +293,7 @@ fn a_rule_narrows_further_and_leads_out_only_where_it_spells_the_tools_name() {
     let ask = |rule: Rule, namespace: &str| {
         asked(
             &Policy::new(vec![rule]),
-            &Asker::triage(namespace),
+            &CallContext::triage(namespace),
             ("pods_log", &schema),
             json!({"name": "p", "namespace": "ci-2"}),
         )
@@ -315,7 +320,7 @@ fn models_are_offered_what_is_left_and_told_what_holds() {
     let target =
         Target { reads: Reads::Cluster, ..Target::new("c", "pods_top", Access::Read, Some(&schema)) };
     let policy = Policy::default();
-    let asker = Asker::triage("team-b");
+    let asker = CallContext::triage("team-b");
     let (offered, words) = policy.standing(&asker, &target).offered(&schema);
     let names: Vec<&str> = offered["properties"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, ["label_selector", "name"]);
@@ -330,18 +335,18 @@ fn whoever_is_bound_to_namespaces_reads_those_in_chat_and_on_pages_too() {
         ..Caller::anyone()
     };
     let schema = schema_of("pods_log");
-    let ask = |asker: &Asker, namespace: Value| {
+    let ask = |asker: &CallContext, namespace: Value| {
         asked(&Policy::default(), asker, ("pods_log", &schema), json!({"name": "p", "namespace": namespace}))
     };
-    for asker in [Asker::chat(caller(&["b"]), "a"), Asker::page(caller(&["b"]))] {
+    for asker in [CallContext::chat(caller(&["b"]), "a"), CallContext::page(caller(&["b"]))] {
         assert_eq!(ask(&asker, json!("a")).unwrap()["namespace"], "b");
     }
-    let two = Asker::chat(caller(&["b", "c"]), "a");
+    let two = CallContext::chat(caller(&["b", "c"]), "a");
     assert_eq!(ask(&two, json!("c")).unwrap()["namespace"], "c");
     for other in [json!("a"), json!(null), json!(["b", "a"]), json!("b,a")] {
         assert!(ask(&two, other.clone()).unwrap_err().contains("`b` or `c`"), "{other}");
     }
-    assert_eq!(ask(&Asker::page(Caller::anyone()), json!("a")).unwrap()["namespace"], "a");
+    assert_eq!(ask(&CallContext::page(Caller::anyone()), json!("a")).unwrap()["namespace"], "a");
 }
 
 fn key() -> impl Strategy<Value = String> {

@@ -1,6 +1,6 @@
 //! One rule: whom and which tools it fits, what it says of arguments, and what it decides.
 
-use super::{Asker, Decision, Place, Target, dangerous};
+use super::{CallContext, Decision, Origin, Target, dangerous};
 use crate::domain::{Access, Role};
 use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
@@ -16,7 +16,7 @@ pub struct Rule {
     /// Agents it is for.
     pub agents: Option<Patterns>,
     /// Places it is for; all when left out.
-    pub places: Option<Vec<Place>>,
+    pub places: Option<Vec<Origin>>,
     /// Servers it is for.
     pub servers: Option<Patterns>,
     /// Tools it is for.
@@ -34,7 +34,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    pub(super) fn fits(&self, asker: &Asker, target: &Target<'_>) -> bool {
+    pub(super) fn fits(&self, asker: &CallContext, target: &Target<'_>) -> bool {
         let is_in = |patterns: &Option<Patterns>, name: &str| {
             patterns.as_ref().is_none_or(|patterns| patterns.is_match(name))
         };
@@ -60,16 +60,16 @@ impl Rule {
 
     /// The service's own calls are its settings' matter: a rule that forbids is for them only when it says so, what it pins and
     /// checks is for them too.
-    fn is_of(&self, place: Place) -> bool {
+    fn is_of(&self, place: Origin) -> bool {
         match &self.places {
             Some(places) => places.contains(&place),
-            None => place != Place::Service || self.decision != Decision::Deny,
+            None => place != Origin::Service || self.decision != Decision::Deny,
         }
     }
 
     /// A dangerous tool is let through only by a rule that names it or its like, not by `*`.
-    fn reaches(&self, place: Place, tool: &str) -> bool {
-        if self.decision == Decision::Deny || matches!(place, Place::Service | Place::Mcp) {
+    fn reaches(&self, place: Origin, tool: &str) -> bool {
+        if self.decision == Decision::Deny || matches!(place, Origin::Service | Origin::Mcp) {
             return true;
         }
         dangerous::pattern(tool).is_none() || self.tools.as_ref().is_some_and(|tools| tools.name(tool))

@@ -42,15 +42,15 @@ fn checked(name: &str, check: Check) -> Policy {
     Policy::new(vec![Rule { checks: vec![(way(name), check)], ..rule(1, &["*"], Decision::Allow) }])
 }
 
-fn asker(place: Place) -> Asker {
-    Asker::supposed(place, Some(Role::Operator), Some("troubleshooter".to_owned()))
+fn asker(place: Origin) -> CallContext {
+    CallContext::supposed(place, Some(Role::Operator), Some("troubleshooter".to_owned()))
 }
 
 fn of(tool: &str, access: Access) -> Target<'_> {
     Target::new("s", tool, access, None)
 }
 
-fn decided(policy: &Policy, place: Place, tool: &str, access: Access) -> (Decision, String) {
+fn decided(policy: &Policy, place: Origin, tool: &str, access: Access) -> (Decision, String) {
     let standing = policy.standing(&asker(place), &of(tool, access));
     (standing.decision, standing.behind())
 }
@@ -58,7 +58,7 @@ fn decided(policy: &Policy, place: Place, tool: &str, access: Access) -> (Decisi
 /// The arguments as they would be sent; or why not.
 fn sent(policy: &Policy, schema: &Value, arguments: Value) -> Result<Value, String> {
     let target = Target { schema: Some(schema), ..of("look", Access::Read) };
-    match policy.rule_on(&asker(Place::Chat), &target, arguments) {
+    match policy.rule_on(&asker(Origin::Chat), &target, arguments) {
         Ruling::Allowed(permit) => Ok(permit.into_arguments()),
         Ruling::Waits(_) => panic!("nothing here waits"),
         Ruling::Denied(denied) => Err(denied.reason),
@@ -68,7 +68,7 @@ fn sent(policy: &Policy, schema: &Value, arguments: Value) -> Result<Value, Stri
 #[test]
 fn without_rules_reading_is_allowed_and_the_rest_is_not() {
     let policy = Policy::default();
-    let table: Vec<String> = Place::ALL
+    let table: Vec<String> = Origin::ALL
         .iter()
         .copied()
         .flat_map(|place| {
@@ -116,12 +116,15 @@ fn the_first_rule_that_fits_decides() {
         rule(3, &["sc*", "look"], Decision::Deny),
     ]);
     assert_eq!(
-        decided(&policy, Place::Triage, "scale", Access::Write),
+        decided(&policy, Origin::Triage, "scale", Access::Write),
         (Decision::Allow, "rule 2".to_owned())
     );
-    assert_eq!(decided(&policy, Place::Triage, "SCALE", Access::Read), (Decision::Deny, "rule 3".to_owned()));
-    assert_eq!(decided(&policy, Place::Chat, "look", Access::Read).0, Decision::Deny);
-    assert_eq!(decided(&policy, Place::Chat, "logs", Access::Read), (Decision::Allow, "default".to_owned()));
+    assert_eq!(
+        decided(&policy, Origin::Triage, "SCALE", Access::Read),
+        (Decision::Deny, "rule 3".to_owned())
+    );
+    assert_eq!(decided(&policy, Origin::Chat, "look", Access::Read).0, Decision::Deny);
+    assert_eq!(decided(&policy, Origin::Chat, "logs", Access::Read), (Decision::Allow, "default".to_owned()));
 }
 
 #[test]
@@ -129,30 +132,30 @@ fn what_is_dangerous_needs_a_rule_that_names_it() {
     for broad in ["*", "{*,pods_delete}", "pods_*", "pods_?xec", "p*c", "[p]ods_e*"] {
         let policy = Policy::new(vec![rule(1, &[broad], Decision::Allow)]);
         for access in [Access::Read, Access::Write] {
-            assert_eq!(decided(&policy, Place::Chat, "pods_exec", access).0, Decision::Deny, "{broad}");
+            assert_eq!(decided(&policy, Origin::Chat, "pods_exec", access).0, Decision::Deny, "{broad}");
         }
     }
     let nameless = Policy::new(vec![Rule { tools: None, ..rule(1, &[], Decision::Approve) }]);
     assert_eq!(
-        decided(&nameless, Place::Chat, "pods_exec", Access::Write),
+        decided(&nameless, Origin::Chat, "pods_exec", Access::Write),
         (Decision::Deny, "default".to_owned())
     );
     for naming in ["pods_exec", "*_exec", "{look,pods_exec}"] {
         let policy = Policy::new(vec![rule(1, &[naming], Decision::Approve)]);
         assert_eq!(
-            decided(&policy, Place::Chat, "pods_exec", Access::Write).0,
+            decided(&policy, Origin::Chat, "pods_exec", Access::Write).0,
             Decision::Approve,
             "{naming}"
         );
         assert_eq!(
-            decided(&policy, Place::Triage, "pods_exec", Access::Write).0,
+            decided(&policy, Origin::Triage, "pods_exec", Access::Write).0,
             Decision::Deny,
             "nobody is asked"
         );
     }
     // A glob that names another dangerous tool does not name this one.
     let other = Policy::new(vec![rule(1, &["*", "pods_delete"], Decision::Allow)]);
-    assert_eq!(decided(&other, Place::Chat, "pods_exec", Access::Write).0, Decision::Deny);
+    assert_eq!(decided(&other, Origin::Chat, "pods_exec", Access::Write).0, Decision::Deny);
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn roles_and_agents_are_those_of_whoever_asks() {
     ]);
     let decide = |role, agent: &str| {
         let caller = Caller { role, way: Way::Key, ..Caller::anyone() };
-        policy.standing(&Asker::chat(caller, agent), &of("scale", Access::Write)).decision
+        policy.standing(&CallContext::chat(caller, agent), &of("scale", Access::Write)).decision
     };
     assert_eq!(decide(Role::Admin, "ops-helper"), Decision::Allow);
     assert_eq!(decide(Role::Admin, "troubleshooter"), Decision::Approve);
@@ -175,7 +178,7 @@ fn roles_and_agents_are_those_of_whoever_asks() {
     assert_eq!(decide(Role::Viewer, "ops-helper"), Decision::Deny);
     // In an investigation nobody asks, so no rule for roles fits.
     let target = of("look", Access::Read);
-    assert_eq!(policy.standing(&Asker::triage("ci"), &target).behind(), "default");
+    assert_eq!(policy.standing(&CallContext::triage("ci"), &target).behind(), "default");
 }
 
 #[test]
@@ -183,18 +186,18 @@ fn the_services_own_calls_are_pinned_but_forbidden_only_by_name_of_the_place() {
     let schema = json!({"type": "object", "properties": {"owner": {}, "title": {}}});
     let target = Target { schema: Some(&schema), ..of("create_issue", Access::Write) };
     let closed = Policy::new(vec![rule(1, &["*"], Decision::Deny)]);
-    assert_eq!(closed.standing(&Asker::service(), &target).decision, Decision::Allow);
+    assert_eq!(closed.standing(&CallContext::service(), &target).decision, Decision::Allow);
     let pins = vec![(way("owner"), json!("platform"))];
     let policy = Policy::new(vec![Rule { pins, ..rule(1, &["create_issue"], Decision::Approve) }]);
     let Ruling::Allowed(permit) =
-        policy.rule_on(&Asker::service(), &target, json!({"owner": "x", "title": "t"}))
+        policy.rule_on(&CallContext::service(), &target, json!({"owner": "x", "title": "t"}))
     else {
         panic!("the service asks nobody");
     };
     assert_eq!(permit.arguments(), &json!({"owner": "platform", "title": "t"}));
     let named =
-        Policy::new(vec![Rule { places: Some(vec![Place::Service]), ..rule(1, &["*"], Decision::Deny) }]);
-    assert_eq!(named.standing(&Asker::service(), &target).decision, Decision::Deny);
+        Policy::new(vec![Rule { places: Some(vec![Origin::Service]), ..rule(1, &["*"], Decision::Deny) }]);
+    assert_eq!(named.standing(&CallContext::service(), &target).decision, Decision::Deny);
 }
 
 #[test]
@@ -338,7 +341,7 @@ fn a_model_is_offered_what_it_can_choose() {
         "owner": {}, "tail": {}, "meta": {"type": "object", "properties": {"namespace": {}, "name": {}}}}});
     let target = Target { schema: Some(&schema), ..of("look", Access::Read) };
     let (offered, words) =
-        policy.standing(&asker(Place::Chat), &target).offered(&std::sync::Arc::new(schema));
+        policy.standing(&asker(Origin::Chat), &target).offered(&std::sync::Arc::new(schema));
     let wanted = json!({"type": "object", "required": ["tail"], "properties": {
         "tail": {}, "meta": {"type": "object", "properties": {"name": {}}}}});
     assert_eq!(*offered, wanted);
@@ -377,7 +380,7 @@ fn an_approval_is_for_the_call_that_was_shown() {
         visible_to: None,
         result_visible_to: None,
     };
-    let waiting = || match Policy::default().rule_on(&asker(Place::Chat), &target, shown.clone()) {
+    let waiting = || match Policy::default().rule_on(&asker(Origin::Chat), &target, shown.clone()) {
         Ruling::Waits(waiting) => waiting,
         other => panic!("{other:?}"),
     };
@@ -391,7 +394,7 @@ fn an_approval_is_for_the_call_that_was_shown() {
     let other = call_hash("s", "scale", &json!({"name": "a", "n": 2}));
     assert!(waiting().approved(&approval(ApprovalState::Running, &other)).is_none());
     let changed = Target { definition: "as it is", ..target };
-    let Ruling::Waits(changed) = Policy::default().rule_on(&asker(Place::Chat), &changed, shown.clone())
+    let Ruling::Waits(changed) = Policy::default().rule_on(&asker(Origin::Chat), &changed, shown.clone())
     else {
         panic!("it waits");
     };
@@ -408,12 +411,12 @@ fn a_tool_that_changed_since_a_rule_judged_it_is_not_called_without_a_person() {
     let forbids = Policy::new(vec![rule(1, &["scale"], Decision::Deny)]);
     assert!(!forbids.speaks_of("s", "scale"), "what is forbidden stays so");
     let target = Target { is_held: true, ..of("scale", Access::Write) };
-    let decision = |place: &Place| policy.standing(&asker(*place), &target).decision;
-    let decisions: Vec<Decision> = Place::ALL.iter().map(decision).collect();
+    let decision = |place: &Origin| policy.standing(&asker(*place), &target).decision;
+    let decisions: Vec<Decision> = Origin::ALL.iter().map(decision).collect();
     let [triage, chat, page, mcp, service] = decisions[..] else { panic!("{decisions:?}") };
     assert_eq!([triage, chat, page], [Decision::Deny, Decision::Approve, Decision::Deny]);
     assert_eq!([mcp, service], [Decision::Allow, Decision::Allow]);
-    assert_eq!(forbids.standing(&asker(Place::Chat), &target).decision, Decision::Deny);
+    assert_eq!(forbids.standing(&asker(Origin::Chat), &target).decision, Decision::Deny);
 }
 
 mod whatever_is_asked_for {
@@ -480,8 +483,8 @@ mod whatever_is_asked_for {
             let policy = Policy::new(vec![rule(1, &[&glob, "*"], Decision::Allow)]);
             for tool in ["pods_delete", "pods_exec", "run_groovy_script", "resources_create_or_update"] {
                 prop_assume!(dangerous::pattern(&glob).is_none());
-                prop_assert_eq!(decided(&policy, Place::Chat, tool, Access::Read).0, Decision::Deny);
-                prop_assert_eq!(decided(&policy, Place::Triage, tool, Access::Read).0, Decision::Deny);
+                prop_assert_eq!(decided(&policy, Origin::Chat, tool, Access::Read).0, Decision::Deny);
+                prop_assert_eq!(decided(&policy, Origin::Triage, tool, Access::Read).0, Decision::Deny);
             }
         }
     }

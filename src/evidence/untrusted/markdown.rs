@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 /// Who reads the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum RenderTarget {
     /// A page or a chat client.
     Answer,
     /// A tracker, which also reads mentions, numbers of issues and commands, and where headings would forge the issue's own.
@@ -43,8 +43,8 @@ pattern!(COMMAND, r"^/[A-Za-z_-]+");
 
 /// The text made harmless. What a second look still finds alive is shown as code.
 #[must_use]
-pub fn defused(text: &str, links: &Links, place: Place) -> String {
-    let mut defuser = Defuser::new(links.clone(), place);
+pub fn defused(text: &str, links: &Links, place: RenderTarget) -> String {
+    let mut defuser = MarkdownSanitizer::new(links.clone(), place);
     let mut shown = defuser.push(text);
     shown.push_str(&defuser.finish());
     if is_inert(&shown, links) { shown } else { block(&shown) }
@@ -54,7 +54,8 @@ pub fn defused(text: &str, links: &Links, place: Place) -> String {
 #[must_use]
 pub fn defused_line(text: &str, links: &Links) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut defuser = Defuser { begins: false, ..Defuser::new(links.clone(), Place::Tracker) };
+    let mut defuser =
+        MarkdownSanitizer { begins: false, ..MarkdownSanitizer::new(links.clone(), RenderTarget::Tracker) };
     let mut shown = defuser.push(&text);
     shown.push_str(&defuser.finish());
     if is_inert(&shown, links) { shown } else { format!("`{}`", shown.replace('`', "'")) }
@@ -91,9 +92,9 @@ fn is_inert(text: &str, links: &Links) -> bool {
 
 /// Makes a text harmless as it comes.
 #[derive(Debug)]
-pub struct Defuser {
+pub struct MarkdownSanitizer {
     links: Links,
-    place: Place,
+    place: RenderTarget,
     remover: Remover,
     /// What waits for more of its line.
     pending: String,
@@ -106,10 +107,10 @@ pub struct Defuser {
     shown: char,
 }
 
-impl Defuser {
+impl MarkdownSanitizer {
     /// Has read nothing yet.
     #[must_use]
-    pub fn new(links: Links, place: Place) -> Self {
+    pub fn new(links: Links, place: RenderTarget) -> Self {
         let (remover, pending) = (Remover::default(), String::new());
         Self { links, place, remover, pending, begins: true, code: None, before: '\n', shown: '\n' }
     }
@@ -194,7 +195,7 @@ impl Defuser {
             return None;
         }
         let decides = matches!(first, Some('`' | '~'))
-            || self.place == Place::Tracker
+            || self.place == RenderTarget::Tracker
                 && matches!(first, Some('#' | '>' | '-' | '=' | '*' | '_' | '/' | '|' | ':'));
         if !decides || indent > 3 {
             return Some((indent, line[..indent].to_owned()));
@@ -206,7 +207,7 @@ impl Defuser {
             return Some((line.len(), opened));
         }
         let mut text = line[..indent].to_owned();
-        if self.place == Place::Tracker {
+        if self.place == RenderTarget::Tracker {
             if let Some(command) = COMMAND.find(rest) {
                 return Some((indent + command.end(), text + &self.code(command.as_str(), "")));
             }
@@ -245,7 +246,7 @@ impl Defuser {
             return None;
         }
         let second = second.unwrap_or('\n');
-        let is_tracker = self.place == Place::Tracker;
+        let is_tracker = self.place == RenderTarget::Tracker;
         let as_it_is = |count: usize| Some((count, rest[..count].to_owned()));
         match first {
             '`' => self.span(rest, is_whole),
@@ -350,7 +351,7 @@ impl Defuser {
                 return Some((1, String::new()));
             }
         }
-        if second.is_alphanumeric() && self.place == Place::Tracker {
+        if second.is_alphanumeric() && self.place == RenderTarget::Tracker {
             // It escapes nothing, and what follows may have to become code.
             return Some((1, "\\\\".to_owned()));
         }
@@ -387,7 +388,7 @@ impl Defuser {
     /// A word; an address in it is a link only to a known host.
     fn word(&self, rest: &str, is_whole: bool) -> Option<(usize, String)> {
         let word = WORD.find(rest)?.as_str();
-        let is_answer = self.place == Place::Answer;
+        let is_answer = self.place == RenderTarget::Answer;
         let found = if is_answer { WEB_ADDRESS.find(word) } else { ADDRESS.find(word) };
         if !is_whole && found.is_none() && (word.len() == rest.len() || rest[word.len()..] == *"\\") {
             // Readers get what cannot begin an address at once.
@@ -415,7 +416,7 @@ impl Defuser {
     /// A word without an address; its `GH-12` is code.
     fn numbered(&self, word: &str) -> String {
         let plain = word.replace("\\:", ":").replace("\\/", "/");
-        if self.place == Place::Answer || !GITHUB_NUMBER.is_match(&plain) {
+        if self.place == RenderTarget::Answer || !GITHUB_NUMBER.is_match(&plain) {
             return plain;
         }
         let shown = GITHUB_NUMBER.replace_all(&plain, "$1`$2`").into_owned();

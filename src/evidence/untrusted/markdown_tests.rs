@@ -8,11 +8,11 @@ fn links() -> Links {
 }
 
 fn answer(text: &str) -> String {
-    defused(text, &links(), Place::Answer)
+    defused(text, &links(), RenderTarget::Answer)
 }
 
 fn issue(text: &str) -> String {
-    defused(text, &links(), Place::Tracker)
+    defused(text, &links(), RenderTarget::Tracker)
 }
 
 #[test]
@@ -105,12 +105,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
     #[test]
     fn nothing_lives_whatever_is_written(text in HOSTILE) {
-        for place in [Place::Answer, Place::Tracker] {
-            let mut defuser = Defuser::new(links(), place);
+        for place in [RenderTarget::Answer, RenderTarget::Tracker] {
+            let mut defuser = MarkdownSanitizer::new(links(), place);
             let mut shown = defuser.push(&text);
             shown.push_str(&defuser.finish());
             prop_assert!(is_inert(&shown, &links()), "{:?}", shown);
-            if place == Place::Tracker {
+            if place == RenderTarget::Tracker {
                 prop_assert!(!is_called(&shown), "{:?}", shown);
             }
         }
@@ -119,11 +119,11 @@ proptest! {
     #[test]
     fn pieces_make_the_same_as_the_whole(text in HOSTILE, cuts in proptest::collection::vec(0usize..60, 0..6)) {
         // Answers alone are told in pieces; what goes to a tracker is whole, and any scheme counts there.
-        let place = Place::Answer;
-        let mut whole = Defuser::new(links(), place);
+        let place = RenderTarget::Answer;
+        let mut whole = MarkdownSanitizer::new(links(), place);
         let mut wanted = whole.push(&text);
         wanted.push_str(&whole.finish());
-        let (mut shown, mut defuser) = (String::new(), Defuser::new(links(), place));
+        let (mut shown, mut defuser) = (String::new(), MarkdownSanitizer::new(links(), place));
         let mut rest = text.as_str();
         for cut in &cuts {
             let at = rest.char_indices().nth(*cut).map_or(rest.len(), |(at, _)| at);

@@ -11,9 +11,9 @@ use std::any::Any;
 
 /// A pool whose statements are answered in time or fail, which ends the worker and begins it anew.
 #[derive(Debug)]
-pub(super) struct Patience(Database);
+pub(super) struct TimeoutDriver(Database);
 
-impl Patience {
+impl TimeoutDriver {
     pub(super) fn with(pool: &PgPool) -> Database {
         Database::new(Self(Database::from(pool)))
     }
@@ -24,7 +24,7 @@ async fn limited<T>(work: BoxFuture<'_, Result<T, DbError>>) -> Result<T, DbErro
     tokio::time::timeout(db::ANSWERS, work).await.unwrap_or_else(late)
 }
 
-impl DbExecutor for Patience {
+impl DbExecutor for TimeoutDriver {
     fn execute<'a>(&'a self, sql: &'a str, params: DbParams) -> BoxFuture<'a, Result<u64, DbError>> {
         Box::pin(limited(self.0.execute(sql, params)))
     }
@@ -34,7 +34,7 @@ impl DbExecutor for Patience {
     }
 }
 
-impl DatabaseDriver for Patience {
+impl DatabaseDriver for TimeoutDriver {
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -24,7 +24,7 @@ use mark::*;
 
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Look {
+pub(super) struct LineFeatures {
     /// Kinds of its words.
     pub(super) kinds: u32,
     /// Its shapes.
@@ -47,7 +47,7 @@ pub(super) struct Look {
     pub(super) weight: u8,
 }
 
-impl Look {
+impl LineFeatures {
     pub(super) fn is(&self, marks: u64) -> bool {
         self.marks & marks != 0
     }
@@ -58,8 +58,8 @@ impl Look {
 }
 
 /// Looks at a cleaned line; `red` if a part of it was shown in red.
-pub(super) fn look(line: &str, red: bool) -> Look {
-    let mut look = Look::default();
+pub(super) fn line_features(line: &str, red: bool) -> LineFeatures {
+    let mut look = LineFeatures::default();
     let start = line.bytes().take_while(|byte| matches!(byte, b' ' | b'\t'));
     let indent: u32 = start.map(|byte| if byte == b'\t' { 4 } else { 1 }).sum();
     look.indent = u8::try_from(indent).unwrap_or(200).min(200);
@@ -81,7 +81,7 @@ pub(super) fn look(line: &str, red: bool) -> Look {
 /// How much a line speaks of failure by itself: 0 for nothing, 15 for a word of it, 30 and more where it says what failed.
 #[must_use]
 pub fn severity(line: &str) -> u8 {
-    look(line, false).weight
+    line_features(line, false).weight
 }
 
 /// `[task : step] text` and `[container] text` of tools that interleave logs.
@@ -134,7 +134,7 @@ struct Words {
     failure: Option<usize>,
 }
 
-fn words(text: &[u8], look: &mut Look) {
+fn words(text: &[u8], look: &mut LineFeatures) {
     let (mut digits, mut punctuation, mut upper) = (0, 0, 0);
     let mut state = Words::default();
     let mut template = SEED;
@@ -184,7 +184,7 @@ fn apostrophe(text: &[u8], at: usize) -> bool {
         && text.get(at + 1).is_some_and(u8::is_ascii_lowercase)
 }
 
-fn number(text: &[u8], (from, at): (usize, usize), state: &mut Words, look: &mut Look) {
+fn number(text: &[u8], (from, at): (usize, usize), state: &mut Words, look: &mut LineFeatures) {
     let word = &text[from..at];
     let zero = word.iter().all(|byte| *byte == b'0');
     let after_failure = state.failure.is_some_and(|failure| failure + 1 == state.count);
@@ -217,7 +217,7 @@ struct Word {
 }
 
 impl Word {
-    fn read(self, text: &[u8], state: &mut Words, look: &mut Look) {
+    fn read(self, text: &[u8], state: &mut Words, look: &mut LineFeatures) {
         let Self { from, at, shouted, mut kinds } = self;
         let word = &text[from..at];
         let next = text.get(at).copied().unwrap_or(b' ');
@@ -276,7 +276,7 @@ impl Word {
     }
 }
 
-fn shapes(text: &str, look: &mut Look) {
+fn shapes(text: &str, look: &mut LineFeatures) {
     let bytes = text.as_bytes();
     let (first, second) = (bytes[0], bytes.get(1).copied().unwrap_or(b' '));
     let last = bytes[bytes.len() - 1];
@@ -372,7 +372,7 @@ fn location(text: &[u8]) -> bool {
 }
 
 /// A first guess, in tenths; the ranking builds on it.
-fn weight(look: &Look) -> u8 {
+fn weight(look: &LineFeatures) -> u8 {
     let kinds = [
         (ERROR, 15),
         (FAIL, 15),

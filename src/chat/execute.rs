@@ -1,7 +1,7 @@
 //! Carrying out what a person approved: each call once, as it was shown, its result kept as evidence of the conversation.
 
 use super::task::Task;
-use super::{librarian, own_access};
+use super::{fallback, own_access};
 use crate::agent::{Single, Tool, ToolAnswer, Watcher, Workspace};
 use crate::app::App;
 use crate::audit::Recorder;
@@ -9,12 +9,12 @@ use crate::clock;
 use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::{approvals, conversations};
-use crate::domain::policy::{Asker, Permit, Ruling};
+use crate::domain::policy::{CallContext, Permit, Ruling};
 use crate::domain::{
     Access, Approval, ApprovalState, AuditAction, AuditOutcome, Budget, Caller, Evidence, Message, ToolCall,
     ToolCallRecord, ToolSpec, call_hash,
 };
-use crate::events::Answer;
+use crate::events::AnswerStream;
 use crate::mcp::{CallError, Registry, ToolCaller};
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -139,10 +139,10 @@ impl Tool for Approved {
 ///
 /// # Errors
 /// The database is away.
-pub(super) async fn out(
+pub(super) async fn execute_approved(
     app: &App,
     task: &Task,
-    answer: &Answer,
+    answer: &AnswerStream,
     workspace: &Workspace,
     watcher: &Watcher,
 ) -> sqlx::Result<Vec<Carried>> {
@@ -159,7 +159,7 @@ pub(super) async fn out(
         if caller.token.is_some() && app.mcp.is_passthrough(&approval.server) {
             own_access::make_own(&app.pool, answer, &task.recorder).await?;
         }
-        let asker = Arc::new(Asker::chat(caller, &task.profile.name));
+        let asker = Arc::new(CallContext::chat(caller, &task.profile.name));
         let caller = ToolCaller { asker, recorder: task.recorder.clone() };
         let tool = Arc::new(Approved::new(app.mcp.clone(), caller, approval.clone(), answer.stop.clone()));
         let call = ToolCall {
@@ -266,7 +266,7 @@ pub(super) fn told(decided: &[Approval], carried: &[Carried], why: &str) -> Stri
         let _ = write!(text, "\n- `{}` of `{}`: ", done.approval.tool, done.approval.server);
         match &done.outcome {
             Ok(piece) => {
-                let (cited, lines) = librarian::beginning(piece);
+                let (cited, lines) = fallback::beginning(piece);
                 let _ = write!(text, "carried out; its result begins with {cited}\n{lines}");
             }
             Err((state, problem)) => {

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 const FRESH: Duration = Duration::from_secs(1);
 const FRESH_WHEN_FULL: Duration = Duration::from_millis(250);
 
-/// The room there is.
+/// Lets work in as long as there is room.
 #[derive(Debug)]
-pub struct Room {
+pub struct AdmissionControl {
     answers: Arc<Semaphore>,
     waits: Arc<Semaphore>,
     max_waiting: i64,
@@ -32,7 +32,7 @@ struct State {
 /// A report that is let in and being stored.
 #[derive(Debug)]
 pub struct Incoming<'a> {
-    room: &'a Room,
+    admission: &'a AdmissionControl,
     stored: bool,
 }
 
@@ -44,9 +44,9 @@ struct Counted {
 }
 
 /// A place that is taken; free again when it is dropped.
-pub type Place = OwnedSemaphorePermit;
+pub type Slot = OwnedSemaphorePermit;
 
-impl Room {
+impl AdmissionControl {
     /// As much as the limits say.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
@@ -62,13 +62,13 @@ impl Room {
 
     /// A place for one more answer.
     #[must_use]
-    pub fn answer(&self) -> Option<Place> {
+    pub fn answer(&self) -> Option<Slot> {
         Arc::clone(&self.answers).try_acquire_owned().ok()
     }
 
     /// A place for one more reporter that waits for the outcome.
     #[must_use]
-    pub fn wait(&self) -> Option<Place> {
+    pub fn wait(&self) -> Option<Slot> {
         Arc::clone(&self.waits).try_acquire_owned().ok()
     }
 
@@ -89,7 +89,7 @@ impl Room {
         };
         if counting.is_some() && !self.state().is_fresh(self.max_waiting) {
             let at = Instant::now();
-            let reports = db::soon(reports::active(pool, self.max_waiting)).await?;
+            let reports = db::with_timeout(reports::active(pool, self.max_waiting)).await?;
             self.state().counted = Some(Counted { at, reports });
         }
         let has_room = self.state().reports() < self.max_waiting;
@@ -98,7 +98,7 @@ impl Room {
 
     fn begin(&self) -> Incoming<'_> {
         self.state().incoming += 1;
-        Incoming { room: self, stored: false }
+        Incoming { admission: self, stored: false }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -126,7 +126,7 @@ impl Incoming<'_> {
 
 impl Drop for Incoming<'_> {
     fn drop(&mut self) {
-        let mut state = self.room.state();
+        let mut state = self.admission.state();
         state.incoming -= 1;
         if let Some(counted) = state.counted.as_mut().filter(|_| self.stored) {
             counted.reports += 1;

@@ -23,7 +23,7 @@ pub(super) fn beginning(piece: &Evidence) -> (String, String) {
 }
 
 /// The answer, as Markdown. `why` says why no model answered; `fetched` is what one had looked up before it gave up.
-pub(super) fn answer(
+pub(super) fn fallback_answer(
     known: &Known,
     fetched: &[Arc<Evidence>],
     (runbooks, past): (&[Passage], &[Passage]),

@@ -17,7 +17,7 @@ pub fn was_kept_back(call: &ToolCallRecord) -> bool {
 
 /// What left in the arguments of a run's calls.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct EgressGuard {
     copied: Mutex<usize>,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn held(
     Ok(Held { secret: false, copied: leak::copied_within(arguments, texts, deadline)? })
 }
 
-impl Told {
+impl EgressGuard {
     /// Whether a call may leave; if not, why, in words for the model and the log: without what it holds.
     pub(super) fn check(&self, tool: &ToolSpec, held: Held) -> Result<(), String> {
         let Held { secret, copied } = held;
@@ -98,17 +98,17 @@ mod tests {
             text: (0..200).map(line).collect(),
             red: Vec::new(),
         })];
-        let check = |told: &Told, tool: &ToolSpec, arguments: &Value| {
+        let check = |told: &EgressGuard, tool: &ToolSpec, arguments: &Value| {
             told.check(tool, held(arguments, &pieces, &Deadline::never()).unwrap())
         };
-        let told = Told::default();
+        let told = EgressGuard::default();
         let part = |from: usize| json!({"q": (from..from + 3).map(line).collect::<String>()});
         let (read, write) = (spec(Access::Read), spec(Access::Write));
         let sent = (0..60).map(|n| check(&told, &read, &part(n * 3))).take_while(Result::is_ok).count();
         assert!((10..30).contains(&sent), "{sent}");
         assert!(check(&told, &read, &json!({"q": "checkout"})).is_ok());
         let much = json!({"body": (0..20).map(line).collect::<String>()});
-        assert!(check(&Told::default(), &read, &much).unwrap_err().contains("copied"));
+        assert!(check(&EgressGuard::default(), &read, &much).unwrap_err().contains("copied"));
         assert!(check(&told, &write, &much).is_ok());
     }
 }
