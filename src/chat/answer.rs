@@ -153,7 +153,7 @@ impl Making<'_> {
     async fn conclude(&self, model: Option<Arc<dyn Model>>) -> anyhow::Result<Concluded> {
         let mut runs = Vec::new();
         let mut usage = self.history.usage;
-        let mut why = "No model is configured, so nobody thinks about the question.".to_owned();
+        let mut why = "No model is configured.".to_owned();
         // A summary of what was said before is kept: only the answer is made as it was asked for.
         let asked = (&self.task.profile, self.task.sampling);
         if let Some(model) = profiles::sampled_model(self.app, model, asked) {

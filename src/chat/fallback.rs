@@ -1,4 +1,4 @@
-//! The answer when no model answers: what is known of the incident and what the knowledge has, without a thought added.
+//! The answer when no model answers: what is known of the incident and what the knowledge has, without a model.
 
 use super::brief::Known;
 use crate::domain::Evidence;
@@ -29,7 +29,7 @@ pub(super) fn fallback_answer(
     (runbooks, past): (&[Passage], &[Passage]),
     why: &str,
 ) -> String {
-    let mut text = format!("{why} This is what is on record.\n");
+    let mut text = format!("{why} These are the matching records:\n");
     let results: Vec<&Arc<Evidence>> = fetched.iter().filter(|piece| !piece.text.trim().is_empty()).collect();
     if !results.is_empty() {
         text.push_str("\n## What was looked up\n");

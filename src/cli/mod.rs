@@ -32,11 +32,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use uuid::Uuid;
 
-/// Brings broken pipelines back to green: report a failure, get one issue per cause, every claim tied to a log line.
+/// Diagnoses failed pipelines and files one issue per cause, with each claim tied to a log line.
 #[derive(Debug, Parser)]
 #[command(name = "regreen", version, arg_required_else_help = true)]
 pub struct Cli {
-    /// TOML file with settings; the environment wins over it.
+    /// TOML file with settings; environment variables take precedence.
     #[arg(long, global = true, env = "REGREEN_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -45,47 +45,47 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the HTTP API and work on reports.
+    /// Serve the HTTP API and process reports.
     Serve {
-        /// Only serve; leave the work to `regreen work` elsewhere.
+        /// Serve only; `regreen work` processes the reports elsewhere.
         #[arg(long)]
         no_work: bool,
     },
-    /// Work on reports without serving HTTP.
+    /// Process reports without serving the HTTP API.
     Work,
-    /// Bring the database schema up to date.
+    /// Apply database migrations.
     Migrate,
-    /// Store documents: the built-in runbooks and those of the given files and folders.
+    /// Store documents: the built-in runbooks, and files and folders.
     Ingest(ingest::Arguments),
-    /// Remove what is past `retention.*`; meant to run once a day.
+    /// Delete data that is older than `retention.*`; run it once a day.
     Prune(prune::Arguments),
-    /// API keys: make, list, revoke.
+    /// Create, list and revoke API keys.
     #[command(subcommand)]
     Token(token::Action),
-    /// Make runbooks of incidents.
+    /// Draft runbooks from incidents.
     #[command(subcommand)]
     Runbook(runbook::Action),
-    /// See what the tool policy decides.
+    /// Test the tool policy.
     #[command(subcommand)]
     Policy(policy::Action),
-    /// See it work: a stand-in cluster and forge, a failed pod, a filed issue.
+    /// Run a demo with a simulated cluster and forge.
     Demo(demo::Arguments),
-    /// Report a failed pod to a server and print what came of it.
+    /// Report a failed pod to a server and print the outcome.
     Report(Box<report::Arguments>),
-    /// Print the lines of a log that tell why it failed.
+    /// Print the lines of a log that explain the failure.
     Excerpt(excerpt::Arguments),
-    /// The record of what was done.
+    /// Verify the audit record.
     #[command(subcommand)]
     Audit(audit::Action),
-    /// Run an investigation again from what is stored, and compare what it concludes.
+    /// Repeat a stored investigation and compare the conclusions.
     Replay(replay::Arguments),
-    /// Ask a running server whether it is well: the health check of its container.
+    /// Check the health of a running server; the health check of its container.
     Health(health::Arguments),
     /// Print the description of the HTTP API (OpenAPI 3.1, JSON).
     Openapi,
-    /// Look at this deployment from inside and say what to do about what is wrong.
+    /// Check this deployment from inside and suggest fixes.
     Doctor(doctor::Arguments),
-    /// Print what a shell needs to complete commands and options.
+    /// Print the completion script for a shell.
     Completions {
         /// The shell.
         shell: Shell,

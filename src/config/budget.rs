@@ -85,34 +85,44 @@ pub(super) const SETTINGS: &[Setting] = &[
         "budget.report_cost",
         &["REGREEN_BUDGET_REPORT_COST"],
         "",
-        "What one report may cost. Unset: anything.",
+        "Maximum cost of one report. Unset: no limit.",
     ),
     setting(
         "budget.conversation_tokens",
         &["REGREEN_BUDGET_CONVERSATION_TOKENS"],
         "",
-        "Tokens one conversation may use.",
+        "Maximum tokens of one conversation.",
     ),
     setting(
         "budget.conversation_cost",
         &["REGREEN_BUDGET_CONVERSATION_COST"],
         "",
-        "What one conversation may cost.",
+        "Maximum cost of one conversation.",
     ),
     setting(
         "budget.caller_day_tokens",
         &["REGREEN_BUDGET_CALLER_DAY_TOKENS"],
         "",
-        "Tokens one caller may use on one day (UTC).",
+        "Maximum tokens of one caller per day (UTC).",
     ),
     setting(
         "budget.caller_day_cost",
         &["REGREEN_BUDGET_CALLER_DAY_COST"],
         "",
-        "What one caller may spend on one day (UTC).",
+        "Maximum cost of one caller per day (UTC).",
     ),
-    setting("budget.day_tokens", &["REGREEN_BUDGET_DAY_TOKENS"], "", "Tokens all may use on one day (UTC)."),
-    setting("budget.day_cost", &["REGREEN_BUDGET_DAY_COST"], "", "What all may spend on one day (UTC)."),
+    setting(
+        "budget.day_tokens",
+        &["REGREEN_BUDGET_DAY_TOKENS"],
+        "",
+        "Maximum tokens of all callers per day (UTC).",
+    ),
+    setting(
+        "budget.day_cost",
+        &["REGREEN_BUDGET_DAY_COST"],
+        "",
+        "Maximum cost of all callers per day (UTC).",
+    ),
 ];
 
 /// Prices and limits; `model` is the configured model's name.

@@ -28,31 +28,31 @@ pub(super) const SETTINGS: &[Setting] = &[
         "retention.evidence",
         &["REGREEN_RETENTION_EVIDENCE"],
         "",
-        "How long logs, results of tools and what models were shown are kept, such as `90d`, for `regreen prune`; those that led to the diagnosis of a cause as long as it comes back. Unset: for ever.",
+        "How long `regreen prune` keeps logs, tool results and what models were shown, such as `90d`. Those that led to a diagnosis stay as long as the cause recurs. Unset: forever.",
     ),
     setting(
         "retention.reports",
         &["REGREEN_RETENTION_REPORTS"],
         "",
-        "How long reports are kept; those that led to the diagnosis of a cause as long as its incident. Unset: for ever.",
+        "How long reports are kept. Those that led to a diagnosis stay as long as their incident. Unset: forever.",
     ),
     setting(
         "retention.incidents",
         &["REGREEN_RETENTION_INCIDENTS"],
         "",
-        "How long resolved incidents are kept, with their reports, conversations and what was learnt from them. Open ones stay. Unset: for ever.",
+        "How long resolved incidents are kept, with their reports, conversations and what was learned from them. Open incidents stay. Unset: forever.",
     ),
     setting(
         "retention.conversations",
         &["REGREEN_RETENTION_CONVERSATIONS"],
         "",
-        "How long conversations are kept in which nobody says anything; those about an incident as long as it. Unset: for ever.",
+        "How long inactive conversations are kept. Those about an incident stay as long as the incident. Unset: forever.",
     ),
     setting(
         "retention.usage",
         &["REGREEN_RETENTION_USAGE"],
         "",
-        "How long it is kept what each request to a model used and cost. Unset: for ever.",
+        "How long the usage and cost of each request to a model is kept. Unset: forever.",
     ),
 ];
 

@@ -33,32 +33,32 @@ pub(super) const SETTINGS: &[Setting] = &[
         "log.filter",
         &["REGREEN_LOG", "RUST_LOG"],
         "info,graphile_worker=warn",
-        "What is logged, in `tracing` filter syntax.",
+        "Log filter, in the syntax of `tracing`.",
     ),
     setting("log.format", &["REGREEN_LOG_FORMAT"], "text", "`text` or `json`."),
     setting(
         "telemetry.otlp_url",
         &["REGREEN_OTLP_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"],
         "",
-        "Collector that traces and logs are sent to by OTLP over HTTP, such as `http://collector:4318`. Empty: none.",
+        "Collector for traces and logs (OTLP over HTTP), such as `http://collector:4318`. Empty: none.",
     ),
     setting(
         "telemetry.otlp_headers",
         &["REGREEN_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"],
         "",
-        "Headers it wants, as `name=value,name=value`; `env:NAME` or `file:PATH` to take them from there.",
+        "Headers for the collector, as `name=value,name=value`; a value may be `env:NAME` or `file:PATH`.",
     ),
     setting(
         "telemetry.service_name",
         &["REGREEN_SERVICE_NAME", "OTEL_SERVICE_NAME"],
         "regreen",
-        "What this service is called in traces and logs.",
+        "Service name in traces and logs.",
     ),
     setting(
         "telemetry.trace_ratio",
         &["REGREEN_TRACE_RATIO", "OTEL_TRACES_SAMPLER_ARG"],
         "1",
-        "Part of the traces that are sent, from 0 to 1; a caller's `traceparent` decides for itself.",
+        "Share of traces that are sent, from 0 to 1; a caller's `traceparent` takes precedence.",
     ),
 ];
 
