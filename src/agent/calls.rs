@@ -5,7 +5,7 @@ use super::event::{Event, Watcher};
 use super::tool::{Tool, ToolAnswer};
 use super::workspace::Workspace;
 use crate::blocking::BlockingError;
-use crate::domain::{Access, Budget, ToolCall, ToolCallRecord, sorted};
+use crate::domain::{Access, Budget, ToolCall, ToolCallRecord, cut, sorted};
 use crate::evidence::clean::Cleaned;
 use crate::evidence::excerpt::{self, Log};
 use crate::evidence::tokens;
@@ -415,17 +415,6 @@ fn validator(schema: &Value) -> Option<Arc<jsonschema::Validator>> {
         known.clear();
     }
     known.entry(key).or_insert_with(|| jsonschema::validator_for(schema).ok().map(Arc::new)).clone()
-}
-
-fn cut(text: &str, bytes: usize) -> String {
-    if text.len() <= bytes {
-        return text.to_owned();
-    }
-    let mut end = bytes;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}… ({} bytes left out)", &text[..end], text.len() - end)
 }
 
 #[cfg(test)]

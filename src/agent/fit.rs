@@ -66,10 +66,7 @@ fn shorten(message: &mut Message) -> bool {
     if text.len() <= STUB_BYTES * 2 {
         return false;
     }
-    let mut end = STUB_BYTES;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = text.floor_char_boundary(STUB_BYTES);
     let closing = fence::closing(text, end);
     text.truncate(end);
     text.push_str(&closing);

@@ -76,9 +76,8 @@ pub async fn add_notify(db: impl PgExecutor<'_>, target: &str, after: Duration) 
 pub async fn has_notify(db: impl PgExecutor<'_>, target: &str) -> sqlx::Result<bool> {
     use sqlx::Row as _;
     let row = sqlx::query(
-        "select exists (select from graphile_worker._private_jobs
-                        where key = 'notify-' || $1 and attempts < max_attempts
-                              or locked_by is not null and payload ->> 'target' = $1) as has",
+        "select exists (select from graphile_worker.jobs
+                        where key = 'notify-' || $1 and (attempts < max_attempts or locked_by is not null)) as has",
     )
     .bind(target)
     .fetch_one(db)
@@ -96,11 +95,9 @@ pub async fn reclaim(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
         "select graphile_worker.add_job($1, json_build_object('report', r.id::text), max_attempts => 25, job_key => 'report-' || r.id::text)
          from reports r
          where r.status in ('queued', 'running') and (r.lease_until is null or r.lease_until < now())
-               and not exists (select from graphile_worker._private_jobs j
-                               where j.key = 'report-' || r.id::text and j.attempts < j.max_attempts)
-               -- A job that runs and got a successor has lost its key.
-               and not exists (select from graphile_worker._private_jobs j
-                               where j.locked_by is not null and j.payload ->> 'report' = r.id::text)",
+               -- A job that runs and lost its key to a successor has the lease, or takes it in a moment: the other one finds nothing to do.
+               and not exists (select from graphile_worker.jobs j
+                               where j.key = 'report-' || r.id::text and j.attempts < j.max_attempts)",
     )
     .bind(TRIAGE_JOB)
     .execute(db)

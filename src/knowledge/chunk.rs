@@ -107,11 +107,7 @@ fn heading(title: &str, path: &[(HeadingLevel, String)]) -> String {
         heading.push_str(" › ");
         heading.push_str(name.trim());
     }
-    let mut end = heading.len().min(MAX_HEADING);
-    while !heading.is_char_boundary(end) {
-        end -= 1;
-    }
-    heading.truncate(end);
+    heading.truncate(heading.floor_char_boundary(MAX_HEADING));
     heading
 }
 

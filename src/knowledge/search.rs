@@ -202,10 +202,7 @@ impl Knowledge {
     /// # Errors
     /// The database is away.
     pub async fn search(&self, query: &Query<'_>) -> sqlx::Result<Found> {
-        let mut end = query.text.len().min(MAX_QUERY);
-        while !query.text.is_char_boundary(end) {
-            end -= 1;
-        }
+        let end = query.text.floor_char_boundary(MAX_QUERY);
         // Those of other namespaces are taken out of what is found.
         let limit = query.namespaces.map_or(query.limit, |_| query.limit.saturating_mul(LOOKED_AT));
         let (most, query) = (query.limit, Query { text: query.text[..end].trim(), limit, ..*query });

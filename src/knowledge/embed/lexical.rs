@@ -101,10 +101,7 @@ impl Embedder for Lexical {
 
 /// Features of a text with their weights.
 fn features(text: &str) -> HashMap<u64, f32> {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = text.floor_char_boundary(MAX_TEXT);
     let mut found: HashMap<u64, f32> = HashMap::new();
     let mut before: Option<String> = None;
     for word in words(&text[..end]) {
