@@ -1,12 +1,11 @@
 //! Bodies of requests: how slowly one may come, how large it may get at its route, and that it is read there in whole, within
 //! the memory that there is for bodies, once it is known that the caller may be there.
 
-use super::body_limit::BodyLimit;
 use super::body_memory::{Memory, Room, Senders};
 use super::client::Key;
 use super::problem::Problem;
+use super::terms::Terms;
 use crate::config::Server;
-use crate::domain::Role;
 use crate::shutdown::Shutdown;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
 use axum::extract::{Request, State};
@@ -29,13 +28,6 @@ const LINGER: Duration = Duration::from_secs(10);
 const AGAIN: u32 = 5;
 /// First piece of memory for a body, in bytes.
 const FIRST: usize = 8 * 1024;
-
-/// A route, as far as bodies care.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Door {
-    pub(crate) role: Option<Role>,
-    pub(crate) limit: BodyLimit,
-}
 
 /// What bodies may take.
 #[derive(Clone)]
@@ -104,21 +96,21 @@ pub(crate) async fn bound(State(bodies): State<Bodies>, request: Request, next: 
 }
 
 /// Reads the body of a request that was let in, and holds its memory until the request is answered.
-pub(crate) async fn read(door: Door, request: Request, next: Next) -> Response {
+pub(crate) async fn read(terms: Terms, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Some(bodies) = parts.extensions.get::<Bodies>().cloned() else {
         let detail = "nobody said what bodies may take";
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).into_response();
     };
     let told = length(&parts.headers);
-    let most = door.limit.bytes(bodies.most);
+    let most = terms.body.bytes(bodies.most);
     if told.is_some_and(|told| told > most) {
-        return door.limit.refusal(bodies.most).into_response();
+        return terms.body.refusal(bodies.most).into_response();
     }
     if body.is_end_stream() {
         return next.run(Request::from_parts(parts, body)).await;
     }
-    let senders = if door.role.is_some() { Senders::Guarded } else { Senders::Open };
+    let senders = if terms.role.is_some() { Senders::Guarded } else { Senders::Open };
     let address = parts.extensions.get::<Key>().cloned();
     let address = address.unwrap_or(Key::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
     let mut room = bodies.memory.room(senders, address);
@@ -135,7 +127,7 @@ pub(crate) async fn read(door: Door, request: Request, next: Next) -> Response {
         Err(refused) => refused,
     };
     let problem = match refused {
-        Refused::TooLarge => door.limit.refusal(bodies.most),
+        Refused::TooLarge => terms.body.refusal(bodies.most),
         Refused::NoRoom => {
             let detail = "too many large requests are being read at the moment; send it again";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(AGAIN)

@@ -1,6 +1,6 @@
-//! Where a request comes from, and what it counts as: by which its rate and its streams are limited.
+//! Where a request comes from, and what it can count as: by which its rate and its streams are limited.
 
-use axum::http::Method;
+use serde::Serialize;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -36,58 +36,13 @@ impl Key {
 }
 
 /// What a request counts as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RateClass {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateClass {
+    /// Whatever is nothing else.
     Request,
+    /// A report.
     Report,
+    /// A question of the chat.
     Question,
-}
-
-/// Whether requests to this path are counted.
-pub(crate) fn counts(path: &str) -> bool {
-    rate_class(&Method::GET, path).is_some()
-}
-
-/// What a request counts as; nothing for what asks whether the process lives and for what pages load.
-pub(crate) fn rate_class(method: &Method, path: &str) -> Option<RateClass> {
-    let is_exempt = path == "/health" || path.starts_with("/health/") || path.starts_with("/static/");
-    match (method, path) {
-        _ if is_exempt => None,
-        (&Method::POST, "/report-failure" | "/reports/new" | "/webhooks/alertmanager") => {
-            Some(RateClass::Report)
-        }
-        (&Method::POST, "/chat" | "/api/chat" | "/api/chat/stream" | "/v1/chat/completions") => {
-            Some(RateClass::Question)
-        }
-        _ => Some(RateClass::Request),
-    }
-}
-
-/// Whether the answer may be a stream of events that stays open.
-pub(crate) fn may_stream(method: &Method, path: &str) -> bool {
-    match *method {
-        Method::GET => {
-            path == "/live"
-                || path.starts_with("/chat/turns/")
-                || (path.starts_with("/api/chat/") && path.ends_with("/events"))
-        }
-        Method::POST => matches!(path, "/api/chat/stream" | "/v1/chat/completions"),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod unit {
-    use super::*;
-
-    #[test]
-    fn health_and_assets_are_not_counted() {
-        let rate_class = |method: Method, path: &str| rate_class(&method, path);
-        assert_eq!(rate_class(Method::GET, "/health/ready"), None);
-        assert_eq!(rate_class(Method::GET, "/static/style.css"), None);
-        assert_eq!(rate_class(Method::GET, "/healthy"), Some(RateClass::Request));
-        assert_eq!(rate_class(Method::GET, "/chat"), Some(RateClass::Request));
-        assert_eq!(rate_class(Method::POST, "/chat"), Some(RateClass::Question));
-        assert_eq!(rate_class(Method::POST, "/report-failure"), Some(RateClass::Report));
-    }
 }

@@ -39,7 +39,8 @@ pub(super) fn complete(api: &mut OpenApi, rules: &[Rule], public_url: Option<&st
     security(api, rules);
     for (path, _, operation) in operations(api) {
         for status in ["422", "429"] {
-            let exempt = status == "429" && !super::client::counts(path);
+            let exempt =
+                status == "429" && rules.iter().any(|rule| rule.path == *path && rule.rate.is_none());
             if !exempt {
                 operation
                     .responses

@@ -33,16 +33,19 @@ mod reports;
 pub(crate) mod resolutions;
 pub(crate) mod retry;
 mod search;
+mod terms;
 pub(crate) mod usage;
 mod webhook;
 
 pub(crate) use access::Pages;
-pub use access::Rule;
 pub use body_limit::BodyLimit;
+pub use client::RateClass;
 pub(crate) use parse::parsed;
 pub use problem::Problem;
 pub(crate) use problem::with_body;
 pub(crate) use reports::{cut, detail, kept_text, known_id, missing, position, readable_list, withheld};
+pub use terms::Rule;
+pub(crate) use terms::{Rules, Terms};
 
 use crate::domain::Role;
 use access::RouteTable;
@@ -72,25 +75,40 @@ pub(crate) fn described(public_url: Option<&str>) -> utoipa::openapi::OpenApi {
     api
 }
 
-/// Every route with its description, who may call it (the least role), and how much it takes: 64 KiB where nothing else is said.
+/// Every route with its description, and what it asks of a request: a role, at most 64 KiB, one of the caller's requests, where nothing else is said.
 pub(crate) fn routes() -> RouteTable {
     use Role::{Admin, Operator, Reporter, Viewer};
     of_incidents(RouteTable::new(OpenApiRouter::with_openapi(Api::openapi())))
-        .taking(BodyLimit::CONFIGURED, Reporter, routes!(report_failure::report_failure))
-        .taking(alertmanager::LIMIT, Reporter, routes!(alertmanager::receive))
+        .to(
+            Terms::of(Reporter).taking(BodyLimit::CONFIGURED).counted_as(RateClass::Report),
+            routes!(report_failure::report_failure),
+        )
+        .to(
+            Terms::of(Reporter).taking(alertmanager::LIMIT).counted_as(RateClass::Report),
+            routes!(alertmanager::receive),
+        )
         .to(Reporter, routes!(reports::list))
         .to(Reporter, routes!(reports::get))
         .to(Reporter, routes!(reports::evidence))
         .to(Operator, routes!(retry::retry))
         // Signed by the tracker.
-        .open(routes!(webhook::receive))
+        .to(Terms::OPEN, routes!(webhook::receive))
         .to(Viewer, routes!(search::search))
         .to(Operator, routes!(openai::models))
         .to(Operator, routes!(openai::model))
-        .taking(BodyLimit::kib(4 * 1024), Operator, routes!(openai::complete))
-        .taking(BodyLimit::kib(512), Operator, routes!(chat::ask))
-        .taking(BodyLimit::kib(512), Operator, routes!(chat::stream))
-        .to(Viewer, routes!(chat::events))
+        .to(
+            Terms::of(Operator).taking(BodyLimit::kib(4 * 1024)).counted_as(RateClass::Question).streaming(),
+            routes!(openai::complete),
+        )
+        .to(
+            Terms::of(Operator).taking(BodyLimit::kib(512)).counted_as(RateClass::Question),
+            routes!(chat::ask),
+        )
+        .to(
+            Terms::of(Operator).taking(BodyLimit::kib(512)).counted_as(RateClass::Question).streaming(),
+            routes!(chat::stream),
+        )
+        .to(Terms::of(Viewer).streaming(), routes!(chat::events))
         .to(Operator, routes!(chat::stop))
         .to(Viewer, routes!(approvals::list))
         .to(Viewer, routes!(approvals::get))
@@ -103,11 +121,11 @@ pub(crate) fn routes() -> RouteTable {
         .to(Viewer, routes!(conversations::export))
         .to(Viewer, routes!(conversations::evidence))
         .to(Viewer, routes!(agents::list))
-        .taking(BodyLimit::kib(256), Admin, routes!(agents::add))
+        .to(Terms::of(Admin).taking(BodyLimit::kib(256)), routes!(agents::add))
         .to(Viewer, routes!(agents::get))
-        .taking(BodyLimit::kib(256), Admin, routes!(agents::change, agents::remove))
+        .to(Terms::of(Admin).taking(BodyLimit::kib(256)), routes!(agents::change, agents::remove))
         .to(Viewer, routes!(documents::list))
-        .taking(BodyLimit::kib(8 * 1024), Admin, routes!(documents::add))
+        .to(Terms::of(Admin).taking(BodyLimit::kib(8 * 1024)), routes!(documents::add))
         .to(Viewer, routes!(documents::get))
         .to(Admin, routes!(documents::remove))
         .to(Viewer, routes!(mcp_servers::list))
@@ -124,15 +142,15 @@ pub(crate) fn routes() -> RouteTable {
         .to(Viewer, routes!(usage::usage))
         .to(Viewer, routes!(metrics::tell))
         .to(Viewer, routes!(health::health))
-        .open(routes!(health::brief))
-        .open(routes!(health::live))
-        .open(routes!(health::ready))
+        .to(Terms::OPEN.uncounted(), routes!(health::brief))
+        .to(Terms::OPEN.uncounted(), routes!(health::live))
+        .to(Terms::OPEN.uncounted(), routes!(health::ready))
 }
 
 /// Those of incidents.
-fn of_incidents(doors: RouteTable) -> RouteTable {
+fn of_incidents(table: RouteTable) -> RouteTable {
     use Role::{Operator, Viewer};
-    doors
+    table
         .to(Viewer, routes!(incidents::list))
         .to(Viewer, routes!(incidents::get))
         .to(Viewer, routes!(incidents::issue))
@@ -140,7 +158,7 @@ fn of_incidents(doors: RouteTable) -> RouteTable {
         .to(Operator, routes!(incident_actions::resolve))
         .to(Operator, routes!(incident_actions::reopen))
         .to(Operator, routes!(incident_actions::investigate))
-        .taking(BodyLimit::kib(128), Operator, routes!(resolutions::resolve))
+        .to(Terms::of(Operator).taking(BodyLimit::kib(128)), routes!(resolutions::resolve))
         .to(Operator, routes!(merges::merge))
         .to(Operator, routes!(merges::split))
 }

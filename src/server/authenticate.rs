@@ -1,7 +1,8 @@
 //! Finds out who calls, once for a request; what they may do is decided at its route.
 
+use crate::api::Rules;
 use crate::api::caller::{Authenticated, COOKIE, RequestId};
-use crate::api::client::{self, Key};
+use crate::api::client::Key;
 use crate::app::App;
 use crate::auth::{AuthError, Credentials};
 use crate::domain::Caller;
@@ -15,10 +16,13 @@ use secrecy::SecretString;
 use std::sync::Arc;
 
 /// Finds out who calls.
-pub(super) async fn authenticate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let path = request.uri().path();
+pub(super) async fn authenticate(
+    State((app, rules)): State<(Arc<App>, Arc<Rules>)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     // Open to everybody, and asked for often.
-    let open = !client::counts(path);
+    let open = rules.rate(&request).is_none();
     let entered = match credentials(request.headers()) {
         _ if open => Err(AuthError::Silent("say who you are")),
         Ok(credentials) => {

@@ -4,7 +4,8 @@
 //! `RateLimit` and `RateLimit-Policy` as in draft-ietf-httpapi-ratelimit-headers-10.
 
 use crate::api::Problem;
-use crate::api::client::{ClientAddress, Key, RateClass, may_stream, rate_class};
+use crate::api::client::{ClientAddress, Key};
+use crate::api::{RateClass, Rules};
 use crate::config::{Limits, Rate};
 use crate::domain::{Caller, Way};
 use axum::body::Body;
@@ -136,6 +137,7 @@ pub(super) struct Gate {
     max_streams: usize,
     streams: Arc<Streams>,
     trusted: Vec<IpNet>,
+    rules: Arc<Rules>,
 }
 
 /// Event streams that are open.
@@ -168,7 +170,7 @@ impl Drop for Open {
 }
 
 impl Gate {
-    pub(super) fn new(limits: &Limits) -> Arc<Self> {
+    pub(super) fn new(limits: &Limits, rules: &Arc<Rules>) -> Arc<Self> {
         let meter = |name, rate| Meter::new(name, rate, DefaultClock::default());
         Arc::new(Self {
             requests: meter("requests", limits.requests),
@@ -177,11 +179,12 @@ impl Gate {
             max_streams: limits.streams,
             streams: Arc::default(),
             trusted: limits.trusted_proxies.clone(),
+            rules: Arc::clone(rules),
         })
     }
 
     fn count(&self, request: &Request, key: &Key) -> Option<Left> {
-        let meter = match rate_class(request.method(), request.uri().path())? {
+        let meter = match self.rules.rate(request)? {
             RateClass::Request => &self.requests,
             RateClass::Report => &self.reports,
             RateClass::Question => &self.questions,
@@ -253,7 +256,7 @@ pub(super) async fn by_caller(State(gate): State<Arc<Gate>>, request: Request, n
         return refused(left);
     }
     let mut open = None;
-    if may_stream(request.method(), request.uri().path())
+    if gate.rules.may_stream(&request)
         && let Some(key) = caller.or(address)
     {
         open = gate.open(&key);

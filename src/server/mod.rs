@@ -13,7 +13,7 @@ pub use listen::{Limits, serve};
 
 use crate::api::caller::authorize;
 use crate::api::problem::Negotiable;
-use crate::api::{self, BodyLimit, Problem, Rule, bodies, mcp_endpoint, openai};
+use crate::api::{self, Problem, Rule, Rules, Terms, bodies, mcp_endpoint, openai};
 use crate::app::App;
 use crate::domain::Role;
 use crate::evidence::redact;
@@ -37,57 +37,53 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 200;
 
 /// What is beside the API and the pages: path, method, the least role, and the largest body.
-const BESIDE: [(&str, &str, Role, BodyLimit); 3] = [
-    ("/docs", "GET", Role::Viewer, BodyLimit::SMALL),
-    ("/openapi.json", "GET", Role::Viewer, BodyLimit::SMALL),
-    ("/mcp", "POST", Role::Reporter, mcp_endpoint::LIMIT),
-];
+const BESIDE: [(&str, &str, Terms); 3] =
+    [("/docs", "GET", DOCS), ("/openapi.json", "GET", DOCS), ("/mcp", "POST", MCP)];
+const DOCS: Terms = Terms::of(Role::Viewer);
+const MCP: Terms = Terms::of(Role::Reporter).taking(mcp_endpoint::LIMIT);
 
 /// Who may call what, for every route there is: those of the API, of the pages, and the few beside them.
 #[must_use]
 pub fn access() -> Vec<Rule> {
-    let beside = BESIDE.map(|(path, method, role, body)| Rule {
-        path: path.to_owned(),
-        method: method.to_owned(),
-        role: Some(role),
-        body,
-    });
-    let mut rules = [api::routes().rules, web::pages().rules, beside.to_vec()].concat();
+    let mut rules = [api::routes().rules, web::pages().rules, beside()].concat();
     rules.sort();
     rules
+}
+
+fn beside() -> Vec<Rule> {
+    BESIDE.iter().map(|(path, method, terms)| Rule::new(method, path, *terms)).collect()
 }
 
 /// The whole service.
 pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let bodies = bodies::Bodies::new(&app.config.server, &app.shutdown);
-    let gate = limits::Gate::new(&app.config.limits);
+    let (routes, pages) = (api::routes(), web::pages());
+    let rules = Arc::new(Rules::new([routes.rules, pages.rules, beside()].concat()));
+    let gate = limits::Gate::new(&app.config.limits, &rules);
     let api = api::described(app.config.server.public_url.as_deref());
     let docs = Router::from(SwaggerUi::new("/docs").url("/openapi.json", api));
     let judged = |role| from_fn(move |request, next| authorize(role, request, next));
-    let read = |role, limit| {
-        let door = bodies::Door { role: Some(role), limit };
-        from_fn(move |request, next| bodies::read(door, request, next))
-    };
-    let docs = docs.route_layer(read(Role::Viewer, BodyLimit::SMALL)).route_layer(judged(Role::Viewer));
+    let read = |terms| from_fn(move |request, next| bodies::read(terms, request, next));
+    let docs = docs.route_layer(read(DOCS)).route_layer(judged(Role::Viewer));
     let mcp = Router::new()
         .route_service("/mcp", mcp_endpoint::service(&app))
         .route_layer(from_fn(mcp_endpoint::modest))
-        .route_layer(read(Role::Reporter, mcp_endpoint::LIMIT))
+        .route_layer(read(MCP))
         .route_layer(judged(Role::Reporter));
-    api::routes()
+    routes
         .router
         .split_for_parts()
         .0
         .merge(docs)
         .merge(mcp)
-        .merge(web::router())
+        .merge(web::served(pages.router))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::clone(&app))
         .layer(from_fn_with_state(Arc::clone(&gate), limits::by_caller))
         // Inside, it is known who looks at a page.
         .layer(from_fn(negotiate))
-        .layer(from_fn_with_state(Arc::clone(&app), authenticate::authenticate))
+        .layer(from_fn_with_state((Arc::clone(&app), rules), authenticate::authenticate))
         .layer(from_fn(without_nul))
         .layer(from_fn_with_state(Arc::clone(&app), by_own_name))
         // A page of somebody else's cannot make a reader's browser do anything here.

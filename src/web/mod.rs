@@ -44,7 +44,7 @@ pub(crate) use page::Page;
 pub(crate) use problem_page::accepts_html;
 pub(crate) use templates::Templates;
 
-use crate::api::{BodyLimit, Pages};
+use crate::api::{BodyLimit, Pages, RateClass, Terms};
 use crate::app::App;
 use crate::domain::Role;
 use axum::http::{HeaderValue, header};
@@ -61,21 +61,25 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// What is shown are texts of logs, and it changes: no browser keeps it, not even to go back to.
 const UNCACHED: &str = "private, no-store";
 
-/// Every page, who may see or send it (the least role), and how much may be sent: 64 KiB where nothing else is said.
+/// Every page and form, and what it asks of a request: a role, at most 64 KiB, one of the caller's requests, where nothing else is said.
 pub(crate) fn pages() -> Pages {
     use Role::{Admin, Operator, Reporter, Viewer};
     of_incidents(administration(Pages::new()))
-        .get("/login", None, login::show)
-        .post("/login", None, login::with_key)
-        .get("/login/issuer", None, login::send)
-        .get("/login/callback", None, login::come_back)
-        .post("/logout", None, login::out)
+        .get("/login", Terms::OPEN, login::show)
+        .post("/login", Terms::OPEN, login::with_key)
+        .get("/login/issuer", Terms::OPEN, login::send)
+        .get("/login/callback", Terms::OPEN, login::come_back)
+        .post("/logout", Terms::OPEN, login::out)
         .get("/", Reporter, own::home)
-        .get("/live", Viewer, live::changes)
+        .get("/live", Terms::of(Viewer).streaming(), live::changes)
         .get("/reports", Viewer, reports::list)
         // A log comes with it.
         .get("/reports/new", Reporter, report_form::show)
-        .post_long(BodyLimit::CONFIGURED, "/reports/new", Reporter, report_form::send)
+        .post(
+            "/reports/new",
+            Terms::of(Reporter).taking(BodyLimit::CONFIGURED).counted_as(RateClass::Report),
+            report_form::send,
+        )
         .get("/reports/{id}", Reporter, own::report)
         .post("/reports/{id}/retry", Operator, reports::retry)
         .get("/reports/{id}/evidence/{label}", Viewer, evidence::of_report)
@@ -83,22 +87,26 @@ pub(crate) fn pages() -> Pages {
         .get("/conversations/{id}/evidence/{label}", Viewer, evidence::of_conversation)
         .get("/conversations/{id}/evidence/{label}/lines", Viewer, evidence::lines_of_conversation)
         .get("/chat", Operator, chat::begin)
-        .post_long(BodyLimit::kib(512), "/chat", Operator, chat::ask)
+        .post(
+            "/chat",
+            Terms::of(Operator).taking(BodyLimit::kib(512)).counted_as(RateClass::Question),
+            chat::ask,
+        )
         .get("/chat/{id}", Viewer, chat::show)
         .post("/chat/{id}/stop", Operator, chat::stop)
-        .get("/chat/turns/{run}", Viewer, answer::live)
+        .get("/chat/turns/{run}", Terms::of(Viewer).streaming(), answer::live)
         .get("/approvals", Viewer, approvals::list)
         .get("/approvals/{id}", Viewer, approvals::show)
         .post("/approvals/{id}", Operator, approvals::decide)
         // Signed; whoever has the link may.
-        .get("/links/{id}/{choice}", None, links::show)
-        .post("/links/{id}/{choice}", None, links::decide)
+        .get("/links/{id}/{choice}", Terms::OPEN, links::show)
+        .post("/links/{id}/{choice}", Terms::OPEN, links::decide)
         .get("/conversations", Viewer, conversations::list)
         .post("/conversations/{id}", Operator, conversations::change)
         .get("/agents", Viewer, agents::list)
-        .post_long(BodyLimit::kib(256), "/agents", Admin, agents::add)
+        .post("/agents", Terms::of(Admin).taking(BodyLimit::kib(256)), agents::add)
         .get("/agents/{id}", Viewer, agents::show)
-        .post_long(BodyLimit::kib(256), "/agents/{id}", Admin, agents::change)
+        .post("/agents/{id}", Terms::of(Admin).taking(BodyLimit::kib(256)), agents::change)
         .get("/mcp-servers", Viewer, servers::list)
         .post("/mcp-servers", Admin, servers::add)
         .get("/mcp-servers/{name}", Viewer, servers::show)
@@ -107,7 +115,7 @@ pub(crate) fn pages() -> Pages {
         .post("/mcp-servers/{name}/tools/{tool}", Operator, servers::try_tool)
         .post("/mcp-servers/{name}/tools/{tool}/confirm", Admin, servers::confirm)
         .get("/runbooks", Viewer, runbooks::list)
-        .post_long(BodyLimit::kib(1024), "/runbooks", Admin, runbooks::add)
+        .post("/runbooks", Terms::of(Admin).taking(BodyLimit::kib(1024)), runbooks::add)
         .get("/runbooks/{id}", Viewer, runbooks::show)
         .post("/runbooks/{id}", Admin, runbooks::change)
 }
@@ -122,9 +130,9 @@ fn administration(pages: Pages) -> Pages {
         .post("/keys", Admin, keys::create)
         .post("/keys/{id}", Admin, keys::revoke)
         .get("/settings", Admin, settings::show)
-        .get("/static/{name}", None, assets::serve)
-        .get("/favicon.ico", None, assets::icon)
-        .get("/favicon.svg", None, assets::icon)
+        .get("/static/{name}", Terms::OPEN.uncounted(), assets::serve)
+        .get("/favicon.ico", Terms::OPEN, assets::icon)
+        .get("/favicon.svg", Terms::OPEN, assets::icon)
 }
 
 /// Those of incidents.
@@ -143,9 +151,8 @@ fn of_incidents(pages: Pages) -> Pages {
 }
 
 /// The pages as they are served.
-pub(crate) fn router() -> Router<Arc<App>> {
-    pages()
-        .router
+pub(crate) fn served(pages: Router<Arc<App>>) -> Router<Arc<App>> {
+    pages
         .layer(Extension(Arc::<logs::Logs>::default()))
         .layer(Extension(Arc::<overview::Counted>::default()))
         .layer(from_fn(problem_page::tell))

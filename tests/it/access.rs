@@ -54,7 +54,7 @@ pub async fn status(app: &TestApp, rule: &Rule, key: Option<&str>) -> u16 {
 #[test]
 fn the_table_of_roles_and_routes() {
     let mut table = String::new();
-    for Rule { path, method, role, body } in access() {
+    for Rule { path, method, role, body, .. } in access() {
         let (role, body) = (role.map_or("everybody", Role::as_str), body.to_string());
         let _ = writeln!(table, "{role:<9} {method:<6} {body:<19} {path}");
     }
