@@ -153,8 +153,8 @@ async fn tell(app: &App, caller: &Caller, goes_on: &Incident, number: i64) -> St
     audit::flush(&app.pool, &recorder).await;
     match commented {
         Ok(()) => format!("Issue {number} says where it goes on."),
-        Err(halt) => {
-            let reason = halt.to_string();
+        Err(error) => {
+            let reason = error.to_string();
             tracing::warn!(incident = %goes_on.id, reason, "the issue of a merged incident was not commented on");
             format!("Issue {number} could not be commented on: {reason}")
         }

@@ -168,7 +168,7 @@ pub async fn issues(mcp: &Registry, tracker: &Tracker) -> Option<Result<(), Stri
     let listed = client.newest().await;
     let page = match listed {
         Ok(page) => page,
-        Err(halt) => return Some(Err(halt.to_string())),
+        Err(error) => return Some(Err(error.to_string())),
     };
     let unread = |why: &str| Some(Err(format!("`{}` {why}", tool.own_name())));
     match page.issues.first() {
@@ -181,7 +181,7 @@ pub async fn issues(mcp: &Registry, tracker: &Tracker) -> Option<Result<(), Stri
         }
         Some(issue) => {
             let located = client.locate(listing::told(issue)).await;
-            Some(located.map(drop).map_err(|halt| halt.to_string()))
+            Some(located.map(drop).map_err(|error| error.to_string()))
         }
     }
 }

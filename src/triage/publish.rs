@@ -36,20 +36,48 @@ const UNSURE: chrono::TimeDelta = chrono::TimeDelta::seconds(75);
 /// Longest title.
 const MAX_TITLE: usize = 200;
 
-/// Files the issue of a new cause. Returns the sentence callers get.
+/// What came of a report.
+pub(super) enum Published {
+    /// An issue was filed, at this address.
+    Created(String),
+    /// The cause was investigated again; its issue is at this address.
+    Kept(String),
+    /// There is no issue to name first; this is what is to be said.
+    Told(String),
+}
+
+impl Published {
+    /// What whoever reported is told.
+    pub(super) fn said(&self) -> String {
+        match self {
+            Self::Created(url) => format!("Issue created: {url}"),
+            Self::Kept(url) => format!("Investigated again; its issue stays as it is: {url}"),
+            Self::Told(text) => text.clone(),
+        }
+    }
+
+    /// What they are told who reported the same cause meanwhile.
+    pub(super) fn said_to_others(&self) -> String {
+        match self {
+            Self::Created(url) => format!("Known cause, just filed: {url}"),
+            Self::Kept(_) | Self::Told(_) => self.said(),
+        }
+    }
+}
+
+/// Files the issue of a new cause.
 pub(super) async fn publish(
     app: &App,
     held: &LeasedReport<'_>,
     incident: &Incident,
     diagnosis: &Diagnosis,
     cancel: &CancellationToken,
-) -> Result<String, StepError> {
+) -> Result<Published, StepError> {
     let Some(tracker) = &app.config.tracker else {
-        return Ok(told(diagnosis));
+        return Ok(Published::Told(told(diagnosis)));
     };
-    if let Some(url) = &incident.issue_url {
-        let said = if held.anew { "Investigated again; its issue stays as it is:" } else { "Issue created:" };
-        return Ok(format!("{said} {url}"));
+    if let Some(url) = incident.issue_url.clone() {
+        return Ok(if held.anew { Published::Kept(url) } else { Published::Created(url) });
     }
     let client = TrackerClient::new(&app.mcp, tracker, &held.recorder, cancel);
     let unsure = incidents::issue_unsure_until(&app.pool, incident.id).await?;
@@ -58,7 +86,7 @@ pub(super) async fn publish(
     let found = if before || unsure.is_some() {
         let mark = mark(incident.id);
         let search = client.find(&mark, incident.first_seen).await;
-        let search = search.map_err(|halt| unasked(halt, unsure.is_some()))?;
+        let search = search.map_err(|error| unasked(error, unsure.is_some()))?;
         found(search, unsure.is_some(), tracker, &mark)?
     } else {
         None
@@ -87,7 +115,7 @@ pub(super) async fn publish(
     incidents::set_issue(&mut *transaction, incident.id, &url, number, now).await?;
     audit::commit(transaction, &held.recorder).await?;
     metrics().issue("created");
-    Ok(format!("Issue created: {url}"))
+    Ok(Published::Created(url))
 }
 
 /// Files the issue. Until the tracker has answered, nobody knows whether it is filed: that is noted before, so that it holds
@@ -132,8 +160,8 @@ fn found(search: Search, is_unsure: bool, tracker: &Tracker, mark: &str) -> Resu
 }
 
 /// Why an issue could not be looked for.
-fn unasked(halt: StepError, is_unsure: bool) -> StepError {
-    match halt {
+fn unasked(error: StepError, is_unsure: bool) -> StepError {
+    match error {
         StepError::Retry(reason) if is_unsure => StepError::Retry(format!(
             "whether the issue was filed is not known, and the tracker cannot be asked: {reason}; no other one is filed"
         )),
@@ -180,8 +208,8 @@ pub(super) async fn recheck(
         }
         Ok(_) => {}
         Err(StepError::Stopping) => return Err(StepError::Stopping),
-        Err(halt) => {
-            tracing::warn!(reason = %halt, "the tracker cannot be asked whether a known issue is still open")
+        Err(error) => {
+            tracing::warn!(reason = %error, "the tracker cannot be asked whether a known issue is still open")
         }
     }
     Ok(())
@@ -208,7 +236,7 @@ fn told(diagnosis: &Diagnosis) -> String {
 /// Why it cannot be written, in words.
 pub async fn issue_text(app: &App, report: &Report, incident: &Incident) -> Result<String, String> {
     let diagnosis = incident.diagnosis.as_ref().ok_or("the incident was not investigated yet")?;
-    body(app, report, incident, diagnosis).await.map_err(|halt| halt.to_string())
+    body(app, report, incident, diagnosis).await.map_err(|error| error.to_string())
 }
 
 async fn body(
@@ -341,9 +369,9 @@ pub(super) async fn known(
     let client = TrackerClient::new(&app.mcp, tracker, &held.recorder, cancel);
     match client.comment(number, &text).await {
         Ok(_) => metrics().issue("commented"),
-        Err(halt) => {
+        Err(error) => {
             metrics().issue("counted");
-            tracing::warn!(report = %held.report.id, reason = %halt, "the comment on the known issue was not posted");
+            tracing::warn!(report = %held.report.id, reason = %error, "the comment on the known issue was not posted");
         }
     }
     Ok(said)

@@ -4,7 +4,7 @@ use super::collect::collect;
 use super::investigate::investigate;
 use super::lease::{LeasedReport, keep};
 use super::place::{Placed, place};
-use super::publish;
+use super::publish::{self, Published};
 use super::step_error::StepError;
 use crate::app::App;
 use crate::audit::Recorder;
@@ -103,7 +103,7 @@ async fn take_up(app: &App, held: &LeasedReport<'_>, last: bool) -> sqlx::Result
     let cancel = app.drain.child_token();
     let ended = tokio::select! {
         ended = advance(app, held, &cancel) => ended,
-        halt = keep(app, held) => Err(halt),
+        error = keep(app, held) => Err(error),
     };
     let (failure, ran) = match ended {
         Ok(()) => return Ok(JobOutcome::Over),
@@ -153,6 +153,7 @@ async fn advance(app: &App, held: &LeasedReport<'_>, cancel: &CancellationToken)
         Placed::Known(incident) => {
             let started = Instant::now();
             let result = Span::step("publish").of(publish::known(app, held, &incident, cancel)).await?;
+            let result = Published::Told(result);
             let ended = Ended { incident: &incident, novelty: Novelty::Known, class: incident.class };
             finish(app, held, &ended, &result, started).await
         }
@@ -188,10 +189,10 @@ async fn finish(
     app: &App,
     held: &LeasedReport<'_>,
     ended: &Ended<'_>,
-    result: &str,
+    published: &Published,
     started: Instant,
 ) -> Result<(), StepError> {
-    let leads = ended.leads();
+    let (leads, result) = (ended.leads(), published.said());
     let now = clock::now();
     let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
     let detail = result.lines().next().unwrap_or_default();
@@ -202,12 +203,12 @@ async fn finish(
     }
     reports::add_step(&mut *transaction, held.report.id, StepName::Publish, detail, timing).await?;
     held.close();
-    if !reports::finish(&mut *transaction, held.report.id, held.token, &End::Done(result), now).await? {
+    if !reports::finish(&mut *transaction, held.report.id, held.token, &End::Done(&result), now).await? {
         return Err(StepError::Lost);
     }
     let mut others = Vec::new();
     if let Some(incident) = leads {
-        let waiting = result.replacen("Issue created:", "Known cause, just filed:", 1);
+        let waiting = published.said_to_others();
         let of = (incident, ended.incident.namespace.as_str());
         others = reports::finish_waiting(&mut *transaction, of, &waiting, now).await?;
         // Those of other namespaces look whether the conclusion holds in their own evidence.

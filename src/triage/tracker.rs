@@ -60,34 +60,34 @@ pub(super) enum TrackerError {
 impl From<TrackerError> for StepError {
     fn from(error: TrackerError) -> Self {
         match error {
-            TrackerError::Refused(halt) | TrackerError::Unsure(halt) => halt,
+            TrackerError::Refused(error) | TrackerError::Unsure(error) => error,
         }
     }
 }
 
 impl TrackerError {
     fn of(error: &CallError) -> Self {
-        let halt = StepError::Retry(error.to_string());
+        let error = StepError::Retry(error.to_string());
         match error {
             CallError::TimedOut { .. }
             | CallError::Cancelled
             | CallError::Lost { .. }
             // It was carried out; what it said of the issue is not known.
-            | CallError::TooLarge { .. } => Self::Unsure(halt),
+            | CallError::TooLarge { .. } => Self::Unsure(error),
             CallError::UnknownTool { .. }
             | CallError::Changed { .. }
             | CallError::NoToken { .. }
-            | CallError::NotConnected { .. } => Self::Refused(halt),
+            | CallError::NotConnected { .. } => Self::Refused(error),
             // Some servers tell so of what they called themselves.
-            CallError::Refused { message, .. } if NO_ANSWER.is_match(message) => Self::Unsure(halt),
-            CallError::Refused { .. } => Self::Refused(halt),
+            CallError::Refused { message, .. } if NO_ANSWER.is_match(message) => Self::Unsure(error),
+            CallError::Refused { .. } => Self::Refused(error),
         }
     }
 
     /// What the tool said of its failure. One that waited for the tracker in vain does not know either.
     fn of_tool(tool: &str, server: &str, said: &str) -> Self {
-        let halt = StepError::Retry(format!("the tool `{tool}` of `{server}` failed: {said}"));
-        if NO_ANSWER.is_match(said) { Self::Unsure(halt) } else { Self::Refused(halt) }
+        let error = StepError::Retry(format!("the tool `{tool}` of `{server}` failed: {said}"));
+        if NO_ANSWER.is_match(said) { Self::Unsure(error) } else { Self::Refused(error) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who may do what: every route against every role.
 
 use crate::support::{Setup, TestApp};
-use regreen::api::Rule;
+use regreen::api::{RateClass, Rule};
 use regreen::auth::{NewKey, make_key};
 use regreen::domain::Role;
 use regreen::server::access;
@@ -183,4 +183,35 @@ async fn a_refusal_has_the_form_that_its_reader_takes() {
     /v1/nothing | 404 | application/problem+json | - | - | - | frame-ancestors 'none'
     "#);
     app.stop().await;
+}
+
+#[test]
+fn what_counts_as_more_or_less_than_a_request_and_what_streams() {
+    let rules = access();
+    let named = |picked: &dyn Fn(&Rule) -> bool| -> Vec<String> {
+        let picked = rules.iter().filter(|rule| picked(rule));
+        picked.map(|rule| format!("{} {}", rule.method, rule.path)).collect()
+    };
+    assert_eq!(
+        named(&|rule| rule.rate == Some(RateClass::Report)),
+        ["POST /report-failure", "POST /reports/new", "POST /webhooks/alertmanager"]
+    );
+    assert_eq!(
+        named(&|rule| rule.rate == Some(RateClass::Question)),
+        ["POST /api/chat", "POST /api/chat/stream", "POST /chat", "POST /v1/chat/completions"]
+    );
+    assert_eq!(
+        named(&|rule| rule.rate.is_none()),
+        ["GET /health", "GET /health/live", "GET /health/ready", "GET /static/{name}"]
+    );
+    assert_eq!(
+        named(&|rule| rule.streams),
+        [
+            "POST /api/chat/stream",
+            "GET /api/chat/{run}/events",
+            "GET /chat/turns/{run}",
+            "GET /live",
+            "POST /v1/chat/completions"
+        ]
+    );
 }

@@ -48,8 +48,8 @@ const OWN_NAME: &str = "regreen";
 const HITS: (u64, u64) = (5, 20);
 
 /// The service; each request stands alone, so that any replica can answer it.
-pub(crate) fn service(app: &Arc<App>) -> StreamableHttpService<Door, NeverSessionManager> {
-    let door = Door { app: Arc::clone(app) };
+pub(crate) fn service(app: &Arc<App>) -> StreamableHttpService<Endpoint, NeverSessionManager> {
+    let door = Endpoint { app: Arc::clone(app) };
     let mut config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
@@ -78,7 +78,7 @@ pub(crate) async fn modest(request: Request, next: Next) -> Response {
 
 /// Answers MCP requests.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct Endpoint {
     app: Arc<App>,
 }
 
@@ -139,7 +139,7 @@ fn tools() -> Vec<Tool> {
     ]
 }
 
-impl ServerHandler for Door {
+impl ServerHandler for Endpoint {
     fn get_info(&self) -> ServerConfig {
         let capabilities =
             ServerCapabilities::builder().enable_tools().enable_resources().enable_prompts().build();
@@ -242,7 +242,7 @@ fn caller(context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
     caller.ok_or_else(|| ErrorData::internal_error("nobody asked who calls", None))
 }
 
-impl Door {
+impl Endpoint {
     /// The arguments as the tool policy leaves them, or why it does not allow the call.
     fn permitted(&self, caller: &Caller, tool: &Tool, arguments: Value) -> Result<Value, String> {
         let schema = Value::Object(tool.input_schema.as_ref().clone());

@@ -1,6 +1,6 @@
 //! The shipped agents as prompts, for a person who works with another model: how these agents work, and what they know.
 
-use super::Door;
+use super::Endpoint;
 use super::resources::incident_uri;
 use crate::domain::{Caller, Role as CallerRole};
 use rmcp::ErrorData;
@@ -65,7 +65,7 @@ pub(super) fn list(caller: &Caller) -> ListPromptsResult {
     ListPromptsResult::with_all_items(all.iter().map(prompt).collect())
 }
 
-impl Door {
+impl Endpoint {
     /// One prompt with its argument.
     pub(super) async fn prompt(
         &self,

@@ -1,6 +1,6 @@
 //! Incidents and runbooks as resources: what a viewer may read, within the namespaces that a caller is bound to.
 
-use super::Door;
+use super::Endpoint;
 use crate::api::cut;
 use crate::db::{documents, incidents, resolutions};
 use crate::domain::{Caller, Incident, Resolution, Role};
@@ -70,7 +70,7 @@ fn missing(uri: &str) -> ErrorData {
     )
 }
 
-impl Door {
+impl Endpoint {
     /// Whether a caller may read resources at all, by role and by the tool policy.
     fn may_read(&self, caller: &Caller, uri: &str) -> Result<(), String> {
         if caller.role < Role::Viewer {

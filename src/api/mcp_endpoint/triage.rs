@@ -1,6 +1,6 @@
 //! `triage_failure`: takes a report, tells how far it is, and answers with what was found, field by field.
 
-use super::{Door, answered, failed};
+use super::{Endpoint, answered, failed};
 use crate::api::report_failure::{outcome, report_failure};
 use crate::db;
 use crate::db::reports;
@@ -101,7 +101,7 @@ pub(super) fn schema() -> Value {
     })
 }
 
-impl Door {
+impl Endpoint {
     pub(super) async fn triage(
         &self,
         caller: Caller,
