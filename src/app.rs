@@ -4,7 +4,7 @@ mod admission;
 
 pub use admission::{AdmissionControl, Incoming, Slot};
 
-use crate::agent::{Outcome, was_kept_back};
+use crate::agent::{Outcome, Schemas, was_kept_back};
 use crate::audit::Recorder;
 use crate::auth::Auth;
 use crate::blocking::BlockingPool;
@@ -66,6 +66,8 @@ pub struct App {
     pub admission: AdmissionControl,
     /// What models used, and may use.
     pub ledger: Arc<Ledger>,
+    /// Compiled schemas of tools' arguments.
+    pub schemas: Schemas,
     /// Threads for what takes more than a few milliseconds.
     pub blocking: BlockingPool,
     http: reqwest::Client,
@@ -170,6 +172,7 @@ impl App {
             live: Live::default(),
             admission: AdmissionControl::new(&config.limits),
             ledger,
+            schemas: Schemas::default(),
             blocking,
             http,
             syncing: tokio::sync::Mutex::default(),

@@ -2,6 +2,7 @@
 
 use super::egress_guard::{EgressGuard, Held, NOT_SENT, held};
 use super::event::{Event, Watcher};
+use super::schemas::Schemas;
 use super::tool::{Tool, ToolAnswer};
 use super::workspace::Workspace;
 use crate::blocking::BlockingError;
@@ -16,7 +17,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -202,8 +203,9 @@ impl Calls<'_> {
         }
         let (call, schema) = (call.clone(), Arc::clone(&tool.spec().input_schema));
         let pieces = tool.tells_others().then(|| self.workspace.pieces());
+        let schemas = self.workspace.schemas().clone();
         let read = self.workspace.work(move |deadline| {
-            Ok(match arguments(&call, &schema) {
+            Ok(match arguments(&call, &schema, &schemas) {
                 Ok(arguments) => {
                     let held = pieces.map(|pieces| held(&arguments, &pieces, deadline)).transpose()?;
                     Ok((arguments, held))
@@ -379,7 +381,7 @@ fn key(call: &ToolCall) -> String {
 }
 
 /// The arguments, if they are an object that fits the schema; else what is wrong, in words for the model.
-fn arguments(call: &ToolCall, schema: &Value) -> Result<Value, String> {
+fn arguments(call: &ToolCall, schema: &Value, schemas: &Schemas) -> Result<Value, String> {
     let text = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
     let value: Value = serde_json::from_str(text).map_err(|error| {
         format!("the arguments are not valid JSON ({error}); send one JSON object that fits {schema}")
@@ -388,7 +390,7 @@ fn arguments(call: &ToolCall, schema: &Value) -> Result<Value, String> {
         return Err(format!("the arguments have to be one JSON object that fits {schema}"));
     }
     // A schema that does not compile is the server's fault; let the server judge the arguments then.
-    let Some(validator) = validator(schema) else {
+    let Some(validator) = schemas.validator(schema) else {
         return Ok(value);
     };
     let problems: Vec<String> = validator
@@ -400,21 +402,6 @@ fn arguments(call: &ToolCall, schema: &Value) -> Result<Value, String> {
         return Ok(value);
     }
     Err(format!("the arguments do not fit the tool: {}; the schema is {schema}", problems.join("; ")))
-}
-
-/// Compiled schemas by their text: the same tools are called in every run.
-type Validators = HashMap<String, Option<Arc<jsonschema::Validator>>>;
-static VALIDATORS: LazyLock<Mutex<Validators>> = LazyLock::new(Mutex::default);
-/// Schemas that are kept compiled.
-const MAX_VALIDATORS: usize = 1_000;
-
-fn validator(schema: &Value) -> Option<Arc<jsonschema::Validator>> {
-    let mut known = VALIDATORS.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = schema.to_string();
-    if !known.contains_key(&key) && known.len() >= MAX_VALIDATORS {
-        known.clear();
-    }
-    known.entry(key).or_insert_with(|| jsonschema::validator_for(schema).ok().map(Arc::new)).clone()
 }
 
 #[cfg(test)]
@@ -432,14 +419,15 @@ mod unit {
             json!({"type": "object", "properties": {"a": {"$ref": "#/properties/a"}}}),
             json!({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}),
         ];
+        let schemas = Schemas::default();
         for schema in &loops {
-            let _ = arguments(&call(r#"{"a": 1}"#), schema);
+            let _ = arguments(&call(r#"{"a": 1}"#), schema, &schemas);
         }
         let slow = json!({"properties": {"a": {"pattern": "^(([a-z])+.)+[A-Z]([a-z])+$"}}});
-        let _ = arguments(&call(&json!({"a": "a".repeat(5_000)}).to_string()), &slow);
+        let _ = arguments(&call(&json!({"a": "a".repeat(5_000)}).to_string()), &slow, &schemas);
         let away = json!({"$ref": "http://127.0.0.1:9/schema.json"});
-        assert!(arguments(&call("{}"), &away).is_ok(), "nothing is fetched; the server judges");
+        assert!(arguments(&call("{}"), &away, &schemas).is_ok(), "nothing is fetched; the server judges");
         let deep = format!("{{\"a\": {}{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(arguments(&call(&deep), &json!({})).is_err());
+        assert!(arguments(&call(&deep), &json!({}), &schemas).is_err());
     }
 }

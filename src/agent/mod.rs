@@ -5,6 +5,7 @@ mod egress_guard;
 mod event;
 mod fit;
 mod run;
+mod schemas;
 #[cfg(test)]
 mod tests;
 mod tool;
@@ -15,5 +16,6 @@ pub use egress_guard::was_kept_back;
 pub use event::{Event, Review, Watcher};
 pub use fit::{estimate_tool, tools_that_fit};
 pub use run::{Agent, Outcome};
+pub use schemas::Schemas;
 pub use tool::{Tool, ToolAnswer};
 pub use workspace::Workspace;

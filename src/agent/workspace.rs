@@ -1,5 +1,6 @@
 //! The evidence of one run: what the brief was made of and what tools returned since, whole and redacted.
 
+use super::schemas::Schemas;
 use crate::blocking::{BlockingError, BlockingPool};
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Evidence, EvidenceKind, citation};
@@ -26,6 +27,7 @@ pub struct Workspace {
     /// The same secret has the same placeholder in all texts of a run: one text at a time. Whoever waits for it holds no thread.
     redactor: Arc<tokio::sync::Mutex<Redactor>>,
     blocking: BlockingPool,
+    schemas: Schemas,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Workspace {
         let inner =
             Mutex::new(Inner { pieces, given, guidance: Vec::new(), known: Vec::new(), sent: Vec::new() });
         let redactor = Arc::new(tokio::sync::Mutex::new(redactor));
-        Self { fence, keeps_results: false, inner, redactor, blocking }
+        Self { fence, keeps_results: false, inner, redactor, blocking, schemas: Schemas::default() }
     }
 
     /// Keeps every tool result under a label, not only the long ones: what is said of it can be looked up.
@@ -59,6 +61,17 @@ impl Workspace {
     pub fn keeping_results(mut self) -> Self {
         self.keeps_results = true;
         self
+    }
+
+    /// Shares compiled schemas with other runs.
+    #[must_use]
+    pub fn sharing(mut self, schemas: &Schemas) -> Self {
+        self.schemas = schemas.clone();
+        self
+    }
+
+    pub(super) fn schemas(&self) -> &Schemas {
+        &self.schemas
     }
 
     /// Keeps the mark of an earlier run, whose texts it goes on with.

@@ -69,7 +69,7 @@ impl Known {
             ..piece.clone()
         });
         let pieces: Vec<Evidence> = pieces.collect();
-        Workspace::new(pieces, Redactor::new(), app.blocking.clone()).keeping_results()
+        Workspace::new(pieces, Redactor::new(), app.blocking.clone()).sharing(&app.schemas).keeping_results()
     }
 
     /// Passages of runbooks and of past incidents, within their share of tokens.

@@ -58,7 +58,7 @@ pub(super) async fn investigate(
     }
     let started = Instant::now();
     let Collected { pieces, gaps, redactor } = collected;
-    let workspace = Arc::new(Workspace::new(pieces, redactor, app.blocking.clone()));
+    let workspace = Arc::new(Workspace::new(pieces, redactor, app.blocking.clone()).sharing(&app.schemas));
     let material = brief::gather(app, (&held.report.failure, incident), &workspace, &gaps);
     let material = unless_stopped(cancel, material).await?;
     let purpose = Purpose {

@@ -138,7 +138,7 @@ pub async fn replay(
     };
     let pieces = evidence::of(&app.pool, Owner::Report(recorded.report), &Reader::nobody()).await?;
     let redactor = Redactor::new().and_emails(app.config.privacy.redact_emails);
-    let workspace = Workspace::new(pieces.clone(), redactor, app.blocking.clone());
+    let workspace = Workspace::new(pieces.clone(), redactor, app.blocking.clone()).sharing(&app.schemas);
     let workspace = Arc::new(workspace.fenced_with(&recorded.recording.fence));
     let again = again(app, &recorded, &workspace, replay, cancel).await?;
     let original = recorded.recording.diagnosis.as_ref();
