@@ -1,6 +1,6 @@
 //! The description of the API as `/openapi.json` gives it: what every operation has in common is added here, once.
 
-use super::access::Rule;
+use super::terms::Rule;
 use utoipa::openapi::path::{HttpMethod, Operation};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{

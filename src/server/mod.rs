@@ -45,12 +45,12 @@ const MCP: Terms = Terms::of(Role::Reporter).taking(mcp_endpoint::LIMIT);
 /// Who may call what, for every route there is: those of the API, of the pages, and the few beside them.
 #[must_use]
 pub fn access() -> Vec<Rule> {
-    let mut rules = [api::routes().rules, web::pages().rules, beside()].concat();
+    let mut rules = [api::routes().rules, web::pages().rules, rules_beside()].concat();
     rules.sort();
     rules
 }
 
-fn beside() -> Vec<Rule> {
+fn rules_beside() -> Vec<Rule> {
     BESIDE.iter().map(|(path, method, terms)| Rule::new(method, path, *terms)).collect()
 }
 
@@ -58,7 +58,7 @@ fn beside() -> Vec<Rule> {
 pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let bodies = bodies::Bodies::new(&app.config.server, &app.shutdown);
     let (routes, pages) = (api::routes(), web::pages());
-    let rules = Arc::new(Rules::new([routes.rules, pages.rules, beside()].concat()));
+    let rules = Arc::new(Rules::new([routes.rules, pages.rules, rules_beside()].concat()));
     let gate = limits::Gate::new(&app.config.limits, &rules);
     let api = api::described(app.config.server.public_url.as_deref());
     let docs = Router::from(SwaggerUi::new("/docs").url("/openapi.json", api));

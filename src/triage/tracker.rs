@@ -67,20 +67,20 @@ impl From<TrackerError> for StepError {
 
 impl TrackerError {
     fn of(error: &CallError) -> Self {
-        let error = StepError::Retry(error.to_string());
+        let retry = StepError::Retry(error.to_string());
         match error {
             CallError::TimedOut { .. }
             | CallError::Cancelled
             | CallError::Lost { .. }
             // It was carried out; what it said of the issue is not known.
-            | CallError::TooLarge { .. } => Self::Unsure(error),
+            | CallError::TooLarge { .. } => Self::Unsure(retry),
             CallError::UnknownTool { .. }
             | CallError::Changed { .. }
             | CallError::NoToken { .. }
-            | CallError::NotConnected { .. } => Self::Refused(error),
+            | CallError::NotConnected { .. } => Self::Refused(retry),
             // Some servers tell so of what they called themselves.
-            CallError::Refused { message, .. } if NO_ANSWER.is_match(message) => Self::Unsure(error),
-            CallError::Refused { .. } => Self::Refused(error),
+            CallError::Refused { message, .. } if NO_ANSWER.is_match(message) => Self::Unsure(retry),
+            CallError::Refused { .. } => Self::Refused(retry),
         }
     }
 
