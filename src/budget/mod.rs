@@ -11,7 +11,7 @@ pub use limit::{Limit, Scope, Unit, limits};
 
 use crate::clock;
 use crate::config::Budgets;
-use crate::db::usage::{self, Entry, Purpose};
+use crate::db::usage::{self, Entry, Purpose, UsageKind};
 use crate::domain::{Money, Usage};
 use crate::metrics::metrics;
 use crate::shutdown::Shutdown;
@@ -104,7 +104,8 @@ impl Ledger {
 
     /// Writes down a request that no limit is asked for: one for embeddings, whose price is that of its row in the table.
     pub async fn note(&self, model: &str, usage: Usage, estimated: bool) {
-        let purpose = Purpose { kind: "embedding", caller: "regreen".to_owned(), ..Purpose::default() };
+        let purpose =
+            Purpose { kind: UsageKind::Embedding, caller: "regreen".to_owned(), ..Purpose::default() };
         let cost = self.budgets.prices.listed(model).map(|price| price.cost(usage));
         let entry = Entry { usage, estimated, cost, ..entry(purpose, model) };
         if let Err(error) = usage::settle(&self.pool, &entry).await {

@@ -18,6 +18,7 @@ use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::queue;
 use crate::db::runs::Work;
 use crate::db::turns::{self, TurnState};
+use crate::db::usage::UsageKind;
 use crate::domain::{
     Actor, Approval, AuditAction, Caller, Citation, ConversationMessage, Done, Event, Evidence, Message,
     MessageRole, Run, StopReason, Usage,
@@ -251,7 +252,7 @@ impl Making<'_> {
             workspace: Arc::clone(workspace),
             watcher: Some(watcher(app, answer, &said, model.name())),
             review: Some(review(workspace)),
-            account: Some(app.ledger.account(task.charged("answer"))),
+            account: Some(app.ledger.account(task.charged(UsageKind::Answer))),
             recorder: task.recorder.clone(),
         };
         let mark = task.recorder.mark();

@@ -3,6 +3,7 @@
 use super::task::Task;
 use crate::app::App;
 use crate::db::conversations;
+use crate::db::usage::UsageKind;
 use crate::domain::{ConversationMessage, Message, MessageRole, Reader, Usage};
 use crate::evidence::tokens;
 use crate::evidence::untrusted::fence::Fence;
@@ -114,7 +115,7 @@ async fn summarised(
         json!({"mark": fence.mark(), "before": before, "messages": shown(&fence), "words": limit / 2});
     let text =
         app.prompts.render("chat-summary", values).inspect_err(|error| tracing::error!("{error:#}")).ok()?;
-    let account = Some(app.ledger.account(task.charged("summary")));
+    let account = Some(app.ledger.account(task.charged(UsageKind::Summary)));
     let request = Request { messages: vec![Message::User { text }], account, ..Request::default() };
     match llm::ask(&**model, &request, &task.recorder, None).await {
         Ok(completion) if !completion.text.trim().is_empty() => {

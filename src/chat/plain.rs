@@ -6,7 +6,7 @@ use super::profiles::{self, Sampling};
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::db::audit;
-use crate::db::usage::Purpose;
+use crate::db::usage::{Purpose, UsageKind};
 use crate::domain::{Actor, Caller, Message, Profile, Usage};
 use crate::evidence::redact::Redactor;
 use crate::llm::{self, Request};
@@ -64,7 +64,7 @@ pub async fn complete_plainly(app: &App, plain: Plain) -> Result<Written, Refusa
     let Some(model) = app.model_of(&profile) else {
         return Ok(Written { prompt, text: None, usage: Usage::default() });
     };
-    let purpose = Purpose { kind: "answer", caller: caller.name, ..Purpose::default() };
+    let purpose = Purpose { kind: UsageKind::Answer, caller: caller.name, ..Purpose::default() };
     let said = Message::User { text: prompt.clone() };
     let request = Request {
         messages: system.into_iter().map(|text| Message::System { text }).chain([said]).collect(),

@@ -2,7 +2,7 @@
 
 use super::profiles::Sampling;
 use crate::audit::Recorder;
-use crate::db::usage::Purpose;
+use crate::db::usage::{Purpose, UsageKind};
 use crate::domain::policy::CallContext;
 use crate::domain::{Approval, Caller, Profile, Reader};
 use secrecy::SecretString;
@@ -40,7 +40,7 @@ impl Task {
     }
 
     /// What its requests to models are charged to.
-    pub(super) fn charged(&self, kind: &'static str) -> Purpose {
+    pub(super) fn charged(&self, kind: UsageKind) -> Purpose {
         let (conversation, turn) = (Some(self.conversation), Some(self.turn));
         Purpose { kind, caller: self.caller.name.clone(), report: None, conversation, turn }
     }

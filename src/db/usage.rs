@@ -4,6 +4,7 @@ use crate::domain::{Money, Usage};
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use strum::{IntoStaticStr, VariantNames};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -11,13 +12,36 @@ use uuid::Uuid;
 const OVERDUE: i64 = 100;
 
 /// What requests are for.
-pub const KINDS: [&str; 4] = ["investigation", "answer", "summary", "embedding"];
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum UsageKind {
+    /// An investigation.
+    Investigation,
+    /// An answer in a chat.
+    #[default]
+    Answer,
+    /// A summary of what was said before.
+    Summary,
+    /// Vectors of texts.
+    Embedding,
+}
+
+impl UsageKind {
+    /// Their names.
+    pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
+
+    /// Stable name, as stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
 
 /// What a request was for.
 #[derive(Debug, Clone, Default)]
 pub struct Purpose {
-    /// `investigation`, `answer`, `summary` or `embedding`.
-    pub kind: &'static str,
+    /// What kind of request.
+    pub kind: UsageKind,
     /// Who wanted it.
     pub caller: String,
     /// The report that is investigated.
@@ -119,7 +143,7 @@ pub async fn enter(db: &mut PgConnection, entry: &Entry) -> sqlx::Result<Vec<Sum
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
         entry.id,
         entry.at,
-        purpose.kind,
+        purpose.kind.as_str(),
         purpose.caller,
         purpose.report,
         purpose.conversation,

@@ -13,7 +13,7 @@ use crate::budget::Account;
 use crate::clock;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::recordings::{self, Recording};
-use crate::db::usage::Purpose;
+use crate::db::usage::{Purpose, UsageKind};
 use crate::db::{again, audit, incidents, reports, runs};
 use crate::domain::policy::CallContext;
 use crate::domain::{
@@ -62,7 +62,7 @@ pub(super) async fn investigate(
     let material = brief::gather(app, (&held.report.failure, incident), &workspace, &gaps);
     let material = unless_stopped(cancel, material).await?;
     let purpose = Purpose {
-        kind: "investigation",
+        kind: UsageKind::Investigation,
         caller: reports::caller(&app.pool, held.report.id).await?.unwrap_or_default(),
         report: Some(held.report.id),
         ..Purpose::default()
