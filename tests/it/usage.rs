@@ -6,7 +6,7 @@ use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::{Answer, Setup, TestApp, eventually};
 use regreen::budget::{BudgetError, Expected, Ledger, Reservation};
 use regreen::config::Budgets;
-use regreen::db::usage::{Purpose, on_day};
+use regreen::db::usage::{Purpose, on_day, UsageKind};
 use regreen::domain::Usage;
 use regreen::shutdown::Shutdown;
 use reqwest::Method;
@@ -261,7 +261,7 @@ async fn two_ledgers(file: &str) -> (PgPool, [Arc<Ledger>; 2]) {
 }
 
 async fn enter(ledger: &Arc<Ledger>, caller: &str) -> Result<Reservation, BudgetError> {
-    let purpose = Purpose { kind: "answer", caller: caller.to_owned(), ..Purpose::default() };
+    let purpose = Purpose { kind: UsageKind::Answer, caller: caller.to_owned(), ..Purpose::default() };
     let expected = Expected { model: "m", prompt: 100, answer: Some(50), longest: Duration::from_secs(60) };
     ledger.account(purpose).enter(expected).await
 }
