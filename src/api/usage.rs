@@ -5,7 +5,7 @@ use super::reports::bad_query;
 use crate::app::App;
 use crate::budget::{Scope, Unit, limits};
 use crate::clock;
-use crate::db::usage::{self, Filter, Line, Lines, Spent, UsageKind};
+use crate::db::usage::{self, Filter, Line, Lines, Spent};
 use crate::domain::Money;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -143,8 +143,8 @@ fn filter(query: UsageQuery, today: NaiveDate) -> Result<(NaiveDate, NaiveDate, 
     } else if days > MAX_DAYS || !(2000..9000).contains(&year) {
         wrong("since", format!("has to be within {MAX_DAYS} days before the last day"));
     }
-    if kind.as_deref().is_some_and(|kind| !UsageKind::NAMES.contains(&kind)) {
-        wrong("kind", format!("has to be one of {}", UsageKind::NAMES.join(", ")));
+    if kind.as_deref().is_some_and(|kind| !usage::UsageKind::NAMES.contains(&kind)) {
+        wrong("kind", format!("has to be one of {}", usage::UsageKind::NAMES.join(", ")));
     }
     if !errors.is_empty() {
         return Err(Problem::fields(errors));

@@ -255,7 +255,7 @@ impl Reservation {
         let price = account.ledger.budgets.prices.of(&entry.model);
         let cost = price.map(|price| price.cost(usage));
         if usage != Usage::default() {
-            metrics().charged((&entry.model, entry.purpose.kind), usage, cost);
+            metrics().charged((&entry.model, entry.purpose.kind.as_str()), usage, cost);
             account.add(usage, cost);
         }
         let entry = Entry { usage, estimated, cost, held: (0, Money(0)), held_until: None, ..entry };

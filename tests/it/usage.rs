@@ -6,7 +6,7 @@ use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::{Answer, Setup, TestApp, eventually};
 use regreen::budget::{BudgetError, Expected, Ledger, Reservation};
 use regreen::config::Budgets;
-use regreen::db::usage::{Purpose, on_day, UsageKind};
+use regreen::db::usage::{Purpose, UsageKind, on_day};
 use regreen::domain::Usage;
 use regreen::shutdown::Shutdown;
 use reqwest::Method;
