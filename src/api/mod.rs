@@ -78,7 +78,7 @@ pub(crate) fn described(public_url: Option<&str>) -> utoipa::openapi::OpenApi {
 /// Every route with its description, and what it asks of a request: a role, at most 64 KiB, one of the caller's requests, where nothing else is said.
 pub(crate) fn routes() -> RouteTable {
     use Role::{Admin, Operator, Reporter, Viewer};
-    of_incidents(RouteTable::new(OpenApiRouter::with_openapi(Api::openapi())))
+    of_chat(of_incidents(RouteTable::new(OpenApiRouter::with_openapi(Api::openapi()))))
         .to(
             Terms::of(Reporter).taking(BodyLimit::CONFIGURED).counted_as(RateClass::Report),
             routes!(report_failure::report_failure),
@@ -94,6 +94,37 @@ pub(crate) fn routes() -> RouteTable {
         // Signed by the tracker.
         .to(Terms::OPEN, routes!(webhook::receive))
         .to(Viewer, routes!(search::search))
+        .to(Viewer, routes!(agents::list))
+        .to(Terms::of(Admin).taking(BodyLimit::kib(256)), routes!(agents::add))
+        .to(Viewer, routes!(agents::get))
+        .to(Terms::of(Admin).taking(BodyLimit::kib(256)), routes!(agents::change, agents::remove))
+        .to(Viewer, routes!(documents::list))
+        .to(Terms::of(Admin).taking(BodyLimit::kib(8 * 1024)), routes!(documents::add))
+        .to(Viewer, routes!(documents::get))
+        .to(Admin, routes!(documents::remove))
+        .to(Viewer, routes!(mcp_servers::list))
+        .to(Admin, routes!(mcp_servers::add))
+        .to(Viewer, routes!(mcp_servers::get))
+        .to(Admin, routes!(mcp_servers::remove))
+        .to(Viewer, routes!(mcp_servers::tools))
+        .to(Admin, routes!(mcp_servers::confirm))
+        .to(Operator, routes!(mcp_servers::reconnect))
+        .to(Admin, routes!(keys::list, keys::create))
+        .to(Admin, routes!(keys::revoke))
+        .to(Admin, routes!(audit::list))
+        .to(Admin, routes!(audit::export))
+        .to(Viewer, routes!(usage::usage))
+        .to(Viewer, routes!(metrics::tell))
+        .to(Viewer, routes!(health::health))
+        .to(Terms::OPEN.uncounted(), routes!(health::brief))
+        .to(Terms::OPEN.uncounted(), routes!(health::live))
+        .to(Terms::OPEN.uncounted(), routes!(health::ready))
+}
+
+/// Those of the chat.
+fn of_chat(table: RouteTable) -> RouteTable {
+    use Role::{Operator, Viewer};
+    table
         .to(Operator, routes!(openai::models))
         .to(Operator, routes!(openai::model))
         .to(
@@ -120,31 +151,6 @@ pub(crate) fn routes() -> RouteTable {
         .to(Operator, routes!(conversations::rename, conversations::remove))
         .to(Viewer, routes!(conversations::export))
         .to(Viewer, routes!(conversations::evidence))
-        .to(Viewer, routes!(agents::list))
-        .to(Terms::of(Admin).taking(BodyLimit::kib(256)), routes!(agents::add))
-        .to(Viewer, routes!(agents::get))
-        .to(Terms::of(Admin).taking(BodyLimit::kib(256)), routes!(agents::change, agents::remove))
-        .to(Viewer, routes!(documents::list))
-        .to(Terms::of(Admin).taking(BodyLimit::kib(8 * 1024)), routes!(documents::add))
-        .to(Viewer, routes!(documents::get))
-        .to(Admin, routes!(documents::remove))
-        .to(Viewer, routes!(mcp_servers::list))
-        .to(Admin, routes!(mcp_servers::add))
-        .to(Viewer, routes!(mcp_servers::get))
-        .to(Admin, routes!(mcp_servers::remove))
-        .to(Viewer, routes!(mcp_servers::tools))
-        .to(Admin, routes!(mcp_servers::confirm))
-        .to(Operator, routes!(mcp_servers::reconnect))
-        .to(Admin, routes!(keys::list, keys::create))
-        .to(Admin, routes!(keys::revoke))
-        .to(Admin, routes!(audit::list))
-        .to(Admin, routes!(audit::export))
-        .to(Viewer, routes!(usage::usage))
-        .to(Viewer, routes!(metrics::tell))
-        .to(Viewer, routes!(health::health))
-        .to(Terms::OPEN.uncounted(), routes!(health::brief))
-        .to(Terms::OPEN.uncounted(), routes!(health::live))
-        .to(Terms::OPEN.uncounted(), routes!(health::ready))
 }
 
 /// Those of incidents.

@@ -75,7 +75,7 @@ impl Graph {
             }
         };
         while let Some(next) = rest.first() {
-            let deeper = [at.as_slice(), &[next.clone()]].concat();
+            let deeper = [at.as_slice(), std::slice::from_ref(next)].concat();
             if !self.files.contains_key(&deeper) {
                 break;
             }
