@@ -13,6 +13,7 @@ use crate::db::queue;
 use crate::db::turns::{self, NewTurn, Opened};
 use crate::domain::{Actor, Approval, ApprovalState, Caller, Event, MessageRole};
 use crate::events::AnswerStream;
+use crate::evidence::untrusted::markdown;
 use crate::telemetry::trace::FutureExt as _;
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -165,10 +166,7 @@ fn said(decided: &[Approval]) -> String {
             _ => format!("{by} approved {call}:"),
         };
         let arguments = serde_json::to_string_pretty(&approval.arguments).unwrap_or_default();
-        // What the arguments say cannot end the block.
-        let longest = arguments.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-        let fence = "`".repeat(longest.max(2) + 1);
-        let _ = write!(text, "\n\n{what}\n\n{fence}json\n{arguments}\n{fence}");
+        let _ = write!(text, "\n\n{what}\n\n{}", markdown::block("json", &arguments));
         if let Some(note) = &approval.note {
             let _ = write!(text, "\n\n{by} says: {note}");
         }

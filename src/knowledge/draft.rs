@@ -4,6 +4,7 @@ use crate::domain::{FailureClass, Incident, Resolution, Verdict};
 use crate::evidence::runbook;
 use crate::evidence::signature::SignatureSet;
 use crate::evidence::template::mask;
+use crate::evidence::untrusted::markdown;
 use anyhow::Context as _;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -90,9 +91,7 @@ fn body(
 ) -> String {
     let mut text = format!("# {title}\n\n## Symptoms\n");
     let _ = writeln!(text, "Seen {} times, in namespace {}:\n", incident.occurrences, incident.namespace);
-    let longest = quotes.iter().flat_map(|quote| quote.split(|c| c != '`')).map(str::len).max().unwrap_or(0);
-    let fence = "`".repeat(longest.max(2) + 1);
-    let _ = writeln!(text, "{fence}text\n{}\n{fence}\n\n## Confirm", quotes.join("\n"));
+    let _ = writeln!(text, "{}\n\n## Confirm", markdown::block("text", &quotes.join("\n")));
     text.push_str("Look for the lines above in the log of the failed step.\n\n## Causes\n");
     let _ = writeln!(text, "{cause}\n\n## Fix");
     let mut fixes = resolutions.iter().filter(|said| said.fix.is_some() || said.link.is_some()).peekable();

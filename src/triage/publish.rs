@@ -316,7 +316,7 @@ fn lines(piece: &Evidence, first: u32, last: u32) -> String {
     if count > MAX_LINES {
         text.push_str(&format!("        … {} more lines\n", count - MAX_LINES));
     }
-    markdown::block(&issue::unmarked(&text))
+    markdown::block("text", &issue::unmarked(&text))
 }
 
 /// Counts a known cause; at most one comment per interval. Returns the sentence callers get.

@@ -203,7 +203,9 @@ async fn the_record_is_searched_by_who_what_to_what_how_and_when() {
     assert!(every(&done, |row| row.contains("done")), "{done:?}");
     // Nothing was.
     assert_eq!(narrowed("outcome=refused").await, Vec::<String>::new());
-    assert!(narrowed("until=2020-01-01").await.is_empty() && page.text("main").await.contains("No entries match"));
+    assert!(
+        narrowed("until=2020-01-01").await.is_empty() && page.text("main").await.contains("No entries match")
+    );
     assert_eq!(narrowed("since=2020-01-01").await.len(), all.len());
     page.click("//a[normalize-space()='Show all']").await;
     page.wait_until("location.pathname === '/audit' && location.search === ''").await;

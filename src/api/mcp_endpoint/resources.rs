@@ -203,7 +203,7 @@ fn told(incident: &Incident, said: &[Resolution], harmless: &dyn Fn(&str) -> Str
                     claim.evidence
                 );
                 if let Some(quote) = &claim.quote {
-                    let _ = write!(text, "\n{}\n", markdown::block(quote));
+                    let _ = write!(text, "\n{}\n", markdown::block("text", quote));
                 }
             }
             text.push_str("\n## What to do\n\n");

@@ -47,7 +47,7 @@ pub fn defused(text: &str, links: &Links, place: RenderTarget) -> String {
     let mut defuser = MarkdownSanitizer::new(links.clone(), place);
     let mut shown = defuser.push(text);
     shown.push_str(&defuser.finish());
-    if is_inert(&shown, links) { shown } else { block(&shown) }
+    if is_inert(&shown, links) { shown } else { block("text", &shown) }
 }
 
 /// The same for what has to stay on one line, such as a title or a step.
@@ -72,11 +72,11 @@ pub fn defused_title(text: &str, links: &Links) -> String {
 
 /// A code block with a fence longer than any run of backticks inside.
 #[must_use]
-pub fn block(text: &str) -> String {
+pub fn block(language: &str, text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     let end = if text.ends_with('\n') { "" } else { "\n" };
-    format!("{fence}text\n{text}{end}{fence}")
+    format!("{fence}{language}\n{text}{end}{fence}")
 }
 
 /// Whether a renderer finds nothing that loads or leads elsewhere.
