@@ -102,7 +102,7 @@ fn operations(api: &mut OpenApi) -> impl Iterator<Item = (&String, HttpMethod, &
 /// Says of each operation who may call it, and how they show who they are.
 fn security(api: &mut OpenApi, rules: &[Rule]) {
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-        "An API key, a token of the OIDC issuer, or a Kubernetes service account's token; nothing where `auth.ways` is not set.",
+        "An API key, a token of the OIDC issuer, or a Kubernetes service account's token; nothing where `auth.methods` is not set.",
     ));
     let signature = ApiKeyValue::with_description(
         "X-Hub-Signature-256",

@@ -176,7 +176,7 @@ impl Auth {
     async fn key(&self, text: &str) -> Result<ApiKey, AuthError> {
         if !self.keys {
             return Err(AuthError::Refused(
-                "API keys are not taken here: `auth.ways` lacks `keys`".to_owned(),
+                "API keys are not taken here: `auth.methods` lacks `keys`".to_owned(),
             ));
         }
         let known = db::with_timeout(keys::used(&self.pool, &hash(text), clock::now())).await?;

@@ -89,7 +89,7 @@ async fn act(connected: &Connected, action: Action, taken: bool) -> anyhow::Resu
                 errln!("{NEW}");
             }
             if !taken {
-                errln!("This configuration takes no keys: set `auth.ways` (REGREEN_AUTH) to `keys`.");
+                errln!("This configuration takes no keys: set `auth.methods` (REGREEN_AUTH) to `keys`.");
             }
         }
         Action::List => {

@@ -22,10 +22,10 @@ pub fn own_namespace() -> Option<String> {
 /// What can be set.
 pub(super) const SETTINGS: &[Setting] = &[
     setting(
-        "auth.ways",
+        "auth.methods",
         &["REGREEN_AUTH"],
         "",
-        "How callers show who they are: any of `keys`, `oidc`, `kubernetes`, separated by commas. Unset: nobody has to, on loopback only; `none`: nobody has to, wherever it listens.",
+        "Authentication methods: any of `keys`, `oidc`, `kubernetes`, separated by commas. Unset: no authentication, on loopback only; `none`: no authentication on any address. The old name `auth.ways` still works.",
     ),
     setting(
         "auth.session_expires",
@@ -219,20 +219,20 @@ impl Auth {
     }
 
     pub(super) fn read(r: &mut Reader<'_>, bind: IpAddr) -> Self {
-        let ways = list(&r.required_text("auth.ways"));
+        let ways = list(&r.required_text("auth.methods"));
         for way in &ways {
             if !["keys", "oidc", "kubernetes", "none"].contains(&way.as_str()) {
                 let problem = format!("`{way}` is no way; there is keys, oidc, kubernetes, or none");
-                r.mistake("`auth.ways`", problem);
+                r.mistake("`auth.methods`", problem);
             }
         }
         let has = |name: &str| ways.iter().any(|way| way == name);
         if has("none") && ways.len() > 1 {
-            r.mistake("`auth.ways`", "names `none` beside other ways");
+            r.mistake("`auth.methods`", "names `none` beside other methods");
         }
         if ways.is_empty() && !bind.is_loopback() {
             r.mistake(
-                "`auth.ways`",
+                "`auth.methods`",
                 format!("is not set, but `server.bind` is {bind}, where others reach this server: set it to any of keys, oidc, kubernetes; or to none, if whoever reaches it may do everything"),
             );
         }
@@ -242,7 +242,7 @@ impl Auth {
             r.mistake("`auth.session_expires`", "is outside one minute to 90 days");
         }
         if has("oidc") && oidc.is_none() {
-            r.mistake("`auth.oidc_issuer`", "is not set, but `auth.ways` has `oidc`");
+            r.mistake("`auth.oidc_issuer`", "is not set, but `auth.methods` has `oidc`");
         }
         Self {
             keys: has("keys"),

@@ -300,7 +300,7 @@ impl Config {
         if config.chat.four_eyes && !config.auth.is_on() {
             r.mistake(
                 "`chat.four_eyes`",
-                "needs `auth.ways`: nobody is told apart where nobody has to show who they are",
+                "needs `auth.methods`: nobody is told apart where nobody has to show who they are",
             );
         }
         if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }

@@ -2,7 +2,7 @@
 
 use super::MIN_SECRET;
 use super::replaced::{self, Replaced};
-use super::setting::{Effective, Env, SECRETS, Setting};
+use super::setting::{Effective, Env, RENAMED, SECRETS, Setting};
 use crate::evidence::redact::Redactor;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
@@ -50,7 +50,17 @@ impl<'a> Reader<'a> {
                 continue;
             };
             for (name, value) in section_table {
-                let key = format!("{section}.{name}");
+                let mut key = format!("{section}.{name}");
+                if let Some((old, new)) = RENAMED.iter().find(|(old, _)| *old == key) {
+                    if new.split_once('.').is_some_and(|(_, new)| section_table.contains_key(new)) {
+                        reader.mistake(
+                            format!("`{old}` (file)"),
+                            format!("is the old name of `{new}`, which is set too; remove one of them"),
+                        );
+                        continue;
+                    }
+                    key = (*new).to_owned();
+                }
                 if settings.iter().any(|setting| setting.key == key) {
                     let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
                     reader.file.insert(key, text);

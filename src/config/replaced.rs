@@ -41,9 +41,9 @@ pub(super) fn defaults(env: Env<'_>, is_set: impl Fn(&str) -> bool, bind: Option
         }
         let is_reached = bind
             .map_or(has("PORT"), |bind| bind.parse().is_ok_and(|bind: std::net::IpAddr| !bind.is_loopback()));
-        if is_reached && !is_set("auth.ways") {
-            stand_in("auth.ways", "none");
-            warnings.push("`auth.ways` is not set: whoever reaches this server may do everything, as with the Python agent; set REGREEN_AUTH to any of keys, oidc, kubernetes, or REGREEN_BIND to 127.0.0.1".to_owned());
+        if is_reached && !is_set("auth.methods") {
+            stand_in("auth.methods", "none");
+            warnings.push("`auth.methods` is not set: whoever reaches this server may do everything, as with the Python agent; set REGREEN_AUTH to any of keys, oidc, kubernetes, or REGREEN_BIND to 127.0.0.1".to_owned());
         }
     }
     replaced.warnings = warnings;

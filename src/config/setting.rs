@@ -18,6 +18,9 @@ pub struct Setting {
     pub doc: &'static str,
 }
 
+/// Settings that had another name: the old key, which a file may still have, and the key.
+pub(super) const RENAMED: [(&str, &str); 1] = [("auth.ways", "auth.methods")];
+
 /// A setting of the table.
 pub(super) const fn setting(
     key: &'static str,

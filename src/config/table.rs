@@ -171,7 +171,7 @@ const GENERAL: &[Setting] = &[
         "chat.four_eyes",
         &["REGREEN_CHAT_FOUR_EYES"],
         "no",
-        "`yes`: whoever asked for a call cannot approve it, and a signed link needs a login. Requires `auth.ways`.",
+        "`yes`: whoever asked for a call cannot approve it, and a signed link needs a login. Requires `auth.methods`.",
     ),
     setting(
         "triage.excerpt_tokens",

@@ -84,8 +84,8 @@ fn in_a_container_the_replaced_agent_was_reached_by_others() {
     }
     let keys = with(&[container, port, ("REGREEN_AUTH", "keys")]).unwrap();
     assert_eq!(bound(&keys), ("0.0.0.0".to_owned(), true, 2));
-    assert!(with(&[all]).unwrap_err().to_string().contains("`auth.ways`"), "not in a container");
-    assert!(mistakes("", &[container, port, all]).contains("`auth.ways`"), "not the agent's variables");
+    assert!(with(&[all]).unwrap_err().to_string().contains("`auth.methods`"), "not in a container");
+    assert!(mistakes("", &[container, port, all]).contains("`auth.methods`"), "not the agent's variables");
 }
 
 #[test]
@@ -192,10 +192,18 @@ fn a_policy_that_cannot_be_read_and_a_secret_that_is_too_short_are_mistakes() {
 }
 
 #[test]
+fn an_old_name_of_a_setting_counts_and_not_beside_the_new_one() {
+    let config = load("[auth]\nways = \"keys\"", &[]).unwrap();
+    assert!(config.auth.keys);
+    let both = mistakes("[auth]\nways = \"keys\"\nmethods = \"oidc\"", &[]);
+    assert!(both.contains("`auth.ways` (file): is the old name of `auth.methods`"), "{both}");
+}
+
+#[test]
 fn four_eyes_need_people_who_are_told_apart() {
     let env = [("REGREEN_CHAT_FOUR_EYES", "yes")];
     let problem = mistakes("", &env);
-    assert!(problem.contains("`chat.four_eyes`: needs `auth.ways`"), "{problem}");
+    assert!(problem.contains("`chat.four_eyes`: needs `auth.methods`"), "{problem}");
     let env = [("REGREEN_CHAT_FOUR_EYES", "yes"), ("REGREEN_AUTH", "keys")];
     assert!(load("", &env).unwrap().chat.four_eyes);
     assert!(!load("", &[]).unwrap().chat.four_eyes);

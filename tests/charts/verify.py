@@ -182,8 +182,8 @@ def rights_are_needed(made):
     for name, release in made.items():
         if not any(found["metadata"]["labels"]["app.kubernetes.io/name"] == "regreen" for found in release.objects):
             continue
-        auth = {"ways": "kubernetes,keys"} | release.values.get("settings", {}).get("auth", {})
-        asks = "kubernetes" in auth["ways"] and not auth.get("kubernetes_issuer")
+        auth = {"methods": "kubernetes,keys"} | release.values.get("settings", {}).get("auth", {})
+        asks = "kubernetes" in auth.get("ways", auth["methods"]) and not auth.get("kubernetes_issuer")
         roles = [found for found in release.objects if found["kind"] in ("Role", "ClusterRole")]
         if [role["rules"] for role in roles] != asks * [
                 [{"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}]]:
@@ -238,9 +238,9 @@ def requirements_install_with_hashes(_):
 def notes_name_what_is_closed(_):
     """Each purpose that is configured while nothing may go out to it, and none besides."""
     told = {
-        "kubernetes": {"auth": {"ways": "kubernetes"}},
+        "kubernetes": {"auth": {"methods": "kubernetes"}},
         "model": {"model": {"url": "http://litellm:4000", "name": "gpt-4o"}},
-        "oidc": {"auth": {"ways": "keys, oidc", "oidc_issuer": "https://sso.example.com"}},
+        "oidc": {"auth": {"methods": "keys, oidc", "oidc_issuer": "https://sso.example.com"}},
         "collector": {"telemetry": {"otlp_url": "http://collector:4318"}},
         "notify": {},
         "proxy": {},
@@ -249,7 +249,7 @@ def notes_name_what_is_closed(_):
     with Helm() as helm:
         for purpose, settings in told.items():
             for peers in [], [{"ipBlock": {"cidr": "192.0.2.0/24"}}]:
-                values = {"settings": {"auth": {"ways": "keys"}} | settings, "notify": [row] if purpose == "notify" else [],
+                values = {"settings": {"auth": {"methods": "keys"}} | settings, "notify": [row] if purpose == "notify" else [],
                           "env": {"https_proxy": "http://proxy:3128"} if purpose == "proxy" else {},
                           "networkPolicy": {"egress": {purpose: {"to": peers, "ports": [443]}}}}
                 notes = helm.install(ROOT / "charts/regreen", values).notes
@@ -277,6 +277,8 @@ def settings_arrive(made):
             for section, keys in values.get("settings", {}).items():
                 for key, value in keys.items():
                     wanted = {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+                    # Its old name counts where it is set, and is passed on by the new one.
+                    key = "methods" if (section, key) == ("auth", "ways") else key
                     if file[section].get(key) != wanted:
                         yield f"{name}: {section}.{key} is {file[section].get(key)!r}, not {wanted!r}"
             for table, rows in {"mcp": values.get("mcp"), "price": values.get("prices")}.items():

@@ -43,12 +43,12 @@ fn others_reach_no_server_that_asks_nobody_who_they_are() {
     };
     assert!(config(&[]).is_ok());
     let refused = config(&[("REGREEN_BIND", "0.0.0.0")]).unwrap_err();
-    assert!(refused.contains("`auth.ways`") && refused.contains("keys, oidc, kubernetes"), "{refused}");
+    assert!(refused.contains("`auth.methods`") && refused.contains("keys, oidc, kubernetes"), "{refused}");
     assert!(config(&[("REGREEN_BIND", "::")]).is_err());
     assert!(config(&[("REGREEN_BIND", "0.0.0.0"), ("REGREEN_AUTH", "none")]).is_ok());
     assert!(config(&[("REGREEN_BIND", "0.0.0.0"), ("REGREEN_AUTH", "keys")]).is_ok());
     for (pairs, said) in [
-        (&[("REGREEN_AUTH", "keys,none")][..], "beside other ways"),
+        (&[("REGREEN_AUTH", "keys,none")][..], "beside other methods"),
         (&[("REGREEN_AUTH", "password")], "is no way"),
         (&[("REGREEN_AUTH", "oidc")], "`auth.oidc_issuer`"),
         (

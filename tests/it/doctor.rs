@@ -455,7 +455,7 @@ async fn doctor_asks_the_issuers_of_tokens() {
     assert_eq!((&ending["data"]["keys"], told.text.matches("ends on").count()), (&json!(2), 2));
     let open = keys.set("REGREEN_AUTH", "none").set("REGREEN_BIND", "0.0.0.0");
     let told = doctor(&open).await;
-    told.has("address", "warning", "whoever reaches it may do everything", "auth.ways");
+    told.has("address", "warning", "whoever reaches it may do everything", "auth.methods");
     assert!(!told.text.contains("ends on"), "no key is taken: {}", told.text);
 }
 

@@ -11,6 +11,7 @@
 
 {{- define "regreen.toml" -}}
 {{- $settings := deepCopy .Values.settings }}
+{{- $_ := set $settings "auth" (set (omit $settings.auth "ways") "methods" (.Values.settings.auth.ways | default .Values.settings.auth.methods)) }}
 {{- $own := dict
       "server" (dict "bind" "0.0.0.0" "port" 8000 "metrics_bind" "0.0.0.0:9090")
       "database" (dict) }}
@@ -57,9 +58,14 @@
 {{- end -}}
 {{- end }}
 
+{{/* How callers authenticate; `ways` is the old name, which counts where it is set. */}}
+{{- define "regreen.methods" -}}
+{{ .Values.settings.auth.ways | default .Values.settings.auth.methods | nospace }}
+{{- end }}
+
 {{/* Whether the API server is asked about callers, or for the keys of their tokens. */}}
 {{- define "regreen.asksCluster" -}}
-{{- if has "kubernetes" (splitList "," (.Values.settings.auth.ways | nospace)) }}yes{{ end }}
+{{- if has "kubernetes" (splitList "," (include "regreen.methods" .)) }}yes{{ end }}
 {{- end }}
 
 {{/* Whether it is asked about each token. Its keys are read with the right that every service account has. */}}
@@ -79,7 +85,7 @@ imagePullPolicy: {{ $values.image.pullPolicy }}
 args: {{ toJson .args }}
 env:
   {{- if .bare }}
-  # The image's is where others reach it, which wants `auth.ways`: this pod serves nobody.
+  # The image's is where others reach it, which wants `auth.methods`: this pod serves nobody.
   - { name: REGREEN_BIND, value: 127.0.0.1 }
   - { name: REGREEN_DATABASE_URL, value: {{ $values.settings.database.url | quote }} }
   {{- else }}

@@ -95,10 +95,10 @@ pub(super) fn address(config: &Config) -> Vec<Finding> {
         Finding::ok("address", format!("{place}; who calls has to show who they are"))
     } else if server.bind.is_loopback() {
         Finding::note("address", format!("{place}, loopback alone; nobody has to show who they are"))
-            .advice("set `auth.ways` (REGREEN_AUTH) before a proxy or port-forward lets others in")
+            .advice("set `auth.methods` (REGREEN_AUTH) before a proxy or port-forward lets others in")
     } else {
         Finding::warning("address", format!("{place}; whoever reaches it may do everything")).advice(
-            "set `auth.ways` (REGREEN_AUTH) to any of keys, oidc, kubernetes, or `server.bind` to 127.0.0.1",
+            "set `auth.methods` (REGREEN_AUTH) to any of keys, oidc, kubernetes, or `server.bind` to 127.0.0.1",
         )
     }];
     if let Some(beside) = server.metrics_bind.filter(|beside| !beside.ip().is_loopback()) {
