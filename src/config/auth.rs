@@ -222,7 +222,7 @@ impl Auth {
         let ways = list(&r.required_text("auth.methods"));
         for way in &ways {
             if !["keys", "oidc", "kubernetes", "none"].contains(&way.as_str()) {
-                let problem = format!("`{way}` is no way; there is keys, oidc, kubernetes, or none");
+                let problem = format!("`{way}` is no method; there is keys, oidc, kubernetes, or none");
                 r.mistake("`auth.methods`", problem);
             }
         }
