@@ -49,7 +49,7 @@ fn others_reach_no_server_that_asks_nobody_who_they_are() {
     assert!(config(&[("REGREEN_BIND", "0.0.0.0"), ("REGREEN_AUTH", "keys")]).is_ok());
     for (pairs, said) in [
         (&[("REGREEN_AUTH", "keys,none")][..], "beside other methods"),
-        (&[("REGREEN_AUTH", "password")], "is no way"),
+        (&[("REGREEN_AUTH", "password")], "is no method"),
         (&[("REGREEN_AUTH", "oidc")], "`auth.oidc_issuer`"),
         (
             &[("REGREEN_AUTH", "oidc"), ("REGREEN_OIDC_ISSUER", "https://id.example")],
