@@ -17,9 +17,9 @@ use crate::db::private::PrivatePostgres;
 use crate::db::runs::{self, Work};
 use crate::db::servers;
 use crate::domain::{AuditAction, AuditOutcome, Money, Profile, Run};
-use crate::events::{Appends, Live};
+use crate::events::{Live, StreamNotifier};
 use crate::knowledge::Knowledge;
-use crate::llm::{Experience, Model, OpenAi};
+use crate::llm::{CapabilityCache, Model, OpenAi};
 use crate::mcp::{Connector, Registry};
 use crate::metrics::metrics;
 use crate::prompts::Prompts;
@@ -47,7 +47,7 @@ pub struct App {
     /// The configured model, if any.
     pub model: Option<Arc<dyn Model>>,
     /// What is known of the model's endpoint.
-    experience: Experience,
+    experience: CapabilityCache,
     /// Runbooks and past failures.
     pub knowledge: Arc<Knowledge>,
     /// Texts.
@@ -59,7 +59,7 @@ pub struct App {
     /// MCP connections; closed last, because what still runs needs them.
     pub connections: Shutdown,
     /// Wakes whoever waits for something to happen, here or on another replica.
-    pub appends: Arc<Appends>,
+    pub notifier: Arc<StreamNotifier>,
     /// Answers in the making.
     pub live: Live,
     /// How much is taken on at a time.
@@ -144,7 +144,7 @@ impl App {
         let blocking = BlockingPool::default();
         let knowledge = Knowledge::new(&config, pool.clone(), http.clone())?.on(blocking.clone());
         let knowledge = Arc::new(knowledge);
-        let experience = Experience::default();
+        let experience = CapabilityCache::default();
         let endpoint = config.model.as_ref();
         let model = endpoint.map(|endpoint| model(endpoint, http.clone(), &experience));
         let connections = Shutdown::new();
@@ -168,7 +168,7 @@ impl App {
             shutdown,
             drain: CancellationToken::new(),
             connections,
-            appends: Arc::default(),
+            notifier: Arc::default(),
             live: Live::default(),
             admission: AdmissionControl::new(&config.limits),
             ledger,
@@ -303,6 +303,6 @@ pub fn http_client() -> anyhow::Result<reqwest::Client> {
 
 /// An endpoint as a model; nothing is sent yet. `experience` is what is known of the endpoint.
 #[must_use]
-pub fn model(endpoint: &ModelEndpoint, http: reqwest::Client, experience: &Experience) -> OpenAi {
+pub fn model(endpoint: &ModelEndpoint, http: reqwest::Client, experience: &CapabilityCache) -> OpenAi {
     OpenAi::new(endpoint.clone(), http, experience.of(&endpoint.name))
 }

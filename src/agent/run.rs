@@ -9,7 +9,7 @@ use super::workspace::Workspace;
 use crate::audit::Recorder;
 use crate::budget::Account;
 use crate::domain::{Budget, Message, Money, StopReason, ToolCallRecord, ToolSpec, Usage};
-use crate::llm::{self, Choice, Completion, Heard, Listener, Model, ModelError, Request, written};
+use crate::llm::{self, Choice, Completion, Heard, Listener, Model, ModelError, Request, text_calls};
 use crate::telemetry::trace::{KeyValue, Span, SpanKind, provider};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -181,7 +181,7 @@ impl Agent {
             state.outcome.cut_off = truncated;
             // An answer in words may well show such an object; only who has to conclude by a call is read so.
             if tool_calls.is_empty() && self.finishing_tool.is_some() {
-                tool_calls = written::calls(&text, &all, self.finishing_tool, state.messages.len()).calls;
+                tool_calls = text_calls::calls(&text, &all, self.finishing_tool, state.messages.len()).calls;
             }
             if !text.trim().is_empty() {
                 state.outcome.text.clone_from(&text);

@@ -4,7 +4,7 @@
 use super::body_memory::{Memory, Room, Senders};
 use super::client::Key;
 use super::problem::Problem;
-use super::terms::Terms;
+use super::route_terms::RouteTerms;
 use crate::config::Server;
 use crate::shutdown::Shutdown;
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody as _};
@@ -96,7 +96,7 @@ pub(crate) async fn bound(State(bodies): State<Bodies>, request: Request, next: 
 }
 
 /// Reads the body of a request that was let in, and holds its memory until the request is answered.
-pub(crate) async fn read(terms: Terms, request: Request, next: Next) -> Response {
+pub(crate) async fn read(terms: RouteTerms, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Some(bodies) = parts.extensions.get::<Bodies>().cloned() else {
         let detail = "nobody said what bodies may take";

@@ -245,10 +245,10 @@ pub(super) fn abandoned(app: &App) -> impl FnOnce(&AnswerStream) + Send + 'stati
 /// Events that another replica makes, or that were kept.
 fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = StreamEvent> + Send {
     // From before the first look on: nothing that is appended after it is missed.
-    let appended = app.appends.of(run);
+    let subscription = app.notifier.subscribe(run);
     futures::stream::unfold(
-        (app, appended, after, false),
-        move |(app, mut appended, after, over)| async move {
+        (app, subscription, after, false),
+        move |(app, mut subscription, after, over)| async move {
             if over {
                 return None;
             }
@@ -258,7 +258,7 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = StreamE
                 let fresh = events::after(&app.pool, run, after).await.ok()?;
                 if let Some(last) = fresh.last() {
                     let (after, over) = (last.id, last.event.ends());
-                    return Some((futures::stream::iter(fresh), (app, appended, after, over)));
+                    return Some((futures::stream::iter(fresh), (app, subscription, after, over)));
                 }
                 let running = turn.as_ref().is_some_and(|turn| turn.answered);
                 // The end of a turn is stored before its last events are kept.
@@ -268,9 +268,9 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = StreamE
                     let detail = "The answer broke off: the process that made it ended.".to_owned();
                     let lost = Event::Failed { run, detail, next_run: None };
                     let lost = vec![StreamEvent::new(after + 1, lost, None)];
-                    return Some((futures::stream::iter(lost), (app, appended, after + 1, true)));
+                    return Some((futures::stream::iter(lost), (app, subscription, after + 1, true)));
                 }
-                let _ = timeout(LOOK_EVERY, appended.wait()).await;
+                let _ = timeout(LOOK_EVERY, subscription.wait()).await;
             }
         },
     )

@@ -1,6 +1,5 @@
 //! Where a request comes from, and what it can count as: by which its rate and its streams are limited.
 
-use serde::Serialize;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -33,16 +32,4 @@ impl Key {
             Self::Caller(_) | Self::Crowd(_) => None,
         }
     }
-}
-
-/// What a request counts as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RateClass {
-    /// Whatever is nothing else.
-    Request,
-    /// A report.
-    Report,
-    /// A question of the chat.
-    Question,
 }

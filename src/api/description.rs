@@ -1,6 +1,6 @@
 //! The description of the API as `/openapi.json` gives it: what every operation has in common is added here, once.
 
-use super::terms::Rule;
+use super::route_terms::Rule;
 use utoipa::openapi::path::{HttpMethod, Operation};
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{

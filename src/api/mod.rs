@@ -1,6 +1,5 @@
 //! The API: every route on this screen, with who may call it and how much it takes; a file for each group of handlers.
 
-mod access;
 pub(crate) mod agents;
 mod alertmanager;
 pub(crate) mod approvals;
@@ -32,23 +31,23 @@ pub(crate) mod report_failure;
 mod reports;
 pub(crate) mod resolutions;
 pub(crate) mod retry;
+mod route_table;
+mod route_terms;
 mod search;
-mod terms;
 pub(crate) mod usage;
 mod webhook;
 
-pub(crate) use access::Pages;
 pub use body_limit::BodyLimit;
-pub use client::RateClass;
 pub(crate) use parse::parsed;
 pub use problem::Problem;
 pub(crate) use problem::with_body;
 pub(crate) use reports::{cut, detail, kept_text, known_id, missing, position, readable_list, withheld};
-pub use terms::Rule;
-pub(crate) use terms::{Rules, Terms};
+pub(crate) use route_table::Pages;
+pub use route_terms::{RateClass, Rule};
+pub(crate) use route_terms::{RouteRules, RouteTerms};
 
 use crate::domain::Role;
-use access::RouteTable;
+use route_table::RouteTable;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -80,11 +79,11 @@ pub(crate) fn routes() -> RouteTable {
     use Role::{Admin, Operator, Reporter, Viewer};
     of_chat(of_incidents(RouteTable::new(OpenApiRouter::with_openapi(Api::openapi()))))
         .to(
-            Terms::of(Reporter).taking(BodyLimit::CONFIGURED).counted_as(RateClass::Report),
+            RouteTerms::of(Reporter).taking(BodyLimit::CONFIGURED).counted_as(RateClass::Report),
             routes!(report_failure::report_failure),
         )
         .to(
-            Terms::of(Reporter).taking(alertmanager::LIMIT).counted_as(RateClass::Report),
+            RouteTerms::of(Reporter).taking(alertmanager::LIMIT).counted_as(RateClass::Report),
             routes!(alertmanager::receive),
         )
         .to(Reporter, routes!(reports::list))
@@ -92,14 +91,14 @@ pub(crate) fn routes() -> RouteTable {
         .to(Reporter, routes!(reports::evidence))
         .to(Operator, routes!(retry::retry))
         // Signed by the tracker.
-        .to(Terms::OPEN, routes!(webhook::receive))
+        .to(RouteTerms::OPEN, routes!(webhook::receive))
         .to(Viewer, routes!(search::search))
         .to(Viewer, routes!(agents::list))
-        .to(Terms::of(Admin).taking(BodyLimit::kib(256)), routes!(agents::add))
+        .to(RouteTerms::of(Admin).taking(BodyLimit::kib(256)), routes!(agents::add))
         .to(Viewer, routes!(agents::get))
-        .to(Terms::of(Admin).taking(BodyLimit::kib(256)), routes!(agents::change, agents::remove))
+        .to(RouteTerms::of(Admin).taking(BodyLimit::kib(256)), routes!(agents::change, agents::remove))
         .to(Viewer, routes!(documents::list))
-        .to(Terms::of(Admin).taking(BodyLimit::kib(8 * 1024)), routes!(documents::add))
+        .to(RouteTerms::of(Admin).taking(BodyLimit::kib(8 * 1024)), routes!(documents::add))
         .to(Viewer, routes!(documents::get))
         .to(Admin, routes!(documents::remove))
         .to(Viewer, routes!(mcp_servers::list))
@@ -116,9 +115,9 @@ pub(crate) fn routes() -> RouteTable {
         .to(Viewer, routes!(usage::usage))
         .to(Viewer, routes!(metrics::tell))
         .to(Viewer, routes!(health::health))
-        .to(Terms::OPEN.uncounted(), routes!(health::brief))
-        .to(Terms::OPEN.uncounted(), routes!(health::live))
-        .to(Terms::OPEN.uncounted(), routes!(health::ready))
+        .to(RouteTerms::OPEN.uncounted(), routes!(health::brief))
+        .to(RouteTerms::OPEN.uncounted(), routes!(health::live))
+        .to(RouteTerms::OPEN.uncounted(), routes!(health::ready))
 }
 
 /// Those of the chat.
@@ -128,18 +127,21 @@ fn of_chat(table: RouteTable) -> RouteTable {
         .to(Operator, routes!(openai::models))
         .to(Operator, routes!(openai::model))
         .to(
-            Terms::of(Operator).taking(BodyLimit::kib(4 * 1024)).counted_as(RateClass::Question).streaming(),
+            RouteTerms::of(Operator)
+                .taking(BodyLimit::kib(4 * 1024))
+                .counted_as(RateClass::Question)
+                .streaming(),
             routes!(openai::complete),
         )
         .to(
-            Terms::of(Operator).taking(BodyLimit::kib(512)).counted_as(RateClass::Question),
+            RouteTerms::of(Operator).taking(BodyLimit::kib(512)).counted_as(RateClass::Question),
             routes!(chat::ask),
         )
         .to(
-            Terms::of(Operator).taking(BodyLimit::kib(512)).counted_as(RateClass::Question).streaming(),
+            RouteTerms::of(Operator).taking(BodyLimit::kib(512)).counted_as(RateClass::Question).streaming(),
             routes!(chat::stream),
         )
-        .to(Terms::of(Viewer).streaming(), routes!(chat::events))
+        .to(RouteTerms::of(Viewer).streaming(), routes!(chat::events))
         .to(Operator, routes!(chat::stop))
         .to(Viewer, routes!(approvals::list))
         .to(Viewer, routes!(approvals::get))
@@ -164,7 +166,7 @@ fn of_incidents(table: RouteTable) -> RouteTable {
         .to(Operator, routes!(incident_actions::resolve))
         .to(Operator, routes!(incident_actions::reopen))
         .to(Operator, routes!(incident_actions::investigate))
-        .to(Terms::of(Operator).taking(BodyLimit::kib(128)), routes!(resolutions::resolve))
+        .to(RouteTerms::of(Operator).taking(BodyLimit::kib(128)), routes!(resolutions::resolve))
         .to(Operator, routes!(merges::merge))
         .to(Operator, routes!(merges::split))
 }

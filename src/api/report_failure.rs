@@ -117,7 +117,7 @@ pub async fn report_failure(
     let Some(_place) = app.admission.wait() else { return Ok(accepted(id, false)) };
     let deadline = Instant::now() + app.config.server.wait;
     // From before the first look on: its end cannot be missed.
-    let mut appended = app.appends.of(id);
+    let mut subscription = app.notifier.subscribe(id);
     loop {
         let report = db::with_timeout(reports::get(&app.pool, id)).await?;
         let Some(report) = report else {
@@ -128,7 +128,7 @@ pub async fn report_failure(
         }
         let look = Instant::now() + LOOK_AGAIN;
         tokio::select! {
-            () = appended.wait() => {}
+            () = subscription.wait() => {}
             () = tokio::time::sleep_until(look.min(deadline)) => {}
             () = app.shutdown.token().cancelled() => return Ok(accepted(id, false)),
         }

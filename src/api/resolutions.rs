@@ -5,7 +5,7 @@ use super::json::Known;
 use super::problem::Problem;
 use super::reports::{known_id, missing};
 use crate::app::App;
-use crate::domain::{Caller, Resolution, Verdict, Way};
+use crate::domain::{AuthMethod, Caller, Resolution, Verdict};
 use crate::knowledge::NewResolution;
 use axum::Json;
 use axum::body::Bytes;
@@ -66,7 +66,7 @@ fn said(caller: &Caller, mut fields: Fields) -> Result<NewResolution, Problem> {
     let cause = fields.optional("cause", Shape::Text);
     let fix = fields.optional("fix", Shape::Text);
     let link = fields.optional("link", Shape::Url);
-    let said = (caller.way == Way::Open).then(|| fields.required("author", Shape::Line(200)));
+    let said = (caller.way == AuthMethod::Open).then(|| fields.required("author", Shape::Line(200)));
     let author = caller.named(said);
     for (field, text) in [("cause", &cause), ("fix", &fix)] {
         if text.as_ref().is_some_and(|text| text.len() > MAX_TEXT) {

@@ -5,7 +5,7 @@ use super::reports::{known_id, missing};
 use crate::app::App;
 use crate::db::reports;
 use crate::domain::{Caller, Report};
-use crate::triage::{self, Again};
+use crate::triage::{self, RequeueOutcome};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -32,10 +32,10 @@ pub async fn retry(
 }
 
 /// What came of it, as an answer.
-pub(super) fn queued(again: Again, what: &str) -> Result<(StatusCode, Json<Report>), Problem> {
+pub(super) fn queued(again: RequeueOutcome, what: &str) -> Result<(StatusCode, Json<Report>), Problem> {
     match again {
-        Again::Queued(report) => Ok((StatusCode::ACCEPTED, Json(*report))),
-        Again::Missing => Err(missing(what)),
-        Again::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
+        RequeueOutcome::Queued(report) => Ok((StatusCode::ACCEPTED, Json(*report))),
+        RequeueOutcome::Missing => Err(missing(what)),
+        RequeueOutcome::Refused(why) => Err(Problem::new(StatusCode::CONFLICT, why)),
     }
 }

@@ -5,7 +5,7 @@ use super::oidc::read;
 use super::reviews::Reviews;
 use super::{AuthError, hash};
 use crate::config;
-use crate::domain::{Caller, Role, Way};
+use crate::domain::{AuthMethod, Caller, Role};
 use anyhow::Context as _;
 use jsonwebtoken::jwk::JwkSet;
 use serde::Deserialize;
@@ -97,7 +97,7 @@ impl Kubernetes {
             ))
         })?;
         let namespaces = (role == Role::Reporter).then(|| [account.namespace].into());
-        Ok(Caller::known(format!("kubernetes:{path}"), role, namespaces, Way::Kubernetes))
+        Ok(Caller::known(format!("kubernetes:{path}"), role, namespaces, AuthMethod::Kubernetes))
     }
 
     async fn by_keys(&self, token: &str, issuer: &str) -> Result<Account, AuthError> {

@@ -18,7 +18,7 @@ pub use secret::{KEY_PREFIX, Secret, hash};
 use crate::clock;
 use crate::config::Config;
 use crate::db::{self, keys, sessions};
-use crate::domain::{ApiKey, Caller, Way};
+use crate::domain::{ApiKey, AuthMethod, Caller};
 use kubernetes::Kubernetes;
 use oidc::Oidc;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -124,13 +124,13 @@ impl Auth {
     }
 
     /// Asks those who say who callers are for what they are needed for, by way.
-    pub async fn look(&self) -> Vec<(Way, anyhow::Result<String>)> {
+    pub async fn look(&self) -> Vec<(AuthMethod, anyhow::Result<String>)> {
         let mut found = Vec::new();
         if let Some(oidc) = &self.oidc {
-            found.push((Way::Oidc, oidc.look().await));
+            found.push((AuthMethod::Oidc, oidc.look().await));
         }
         if let Some(kubernetes) = &self.kubernetes {
-            found.push((Way::Kubernetes, kubernetes.look().await));
+            found.push((AuthMethod::Kubernetes, kubernetes.look().await));
         }
         found
     }

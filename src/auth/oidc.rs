@@ -7,7 +7,7 @@ use super::{AuthError, Secret, hash};
 use crate::clock;
 use crate::config;
 use crate::db::sessions::{self, Login};
-use crate::domain::{Caller, Role, Way};
+use crate::domain::{AuthMethod, Caller, Role};
 use anyhow::Context as _;
 use jsonwebtoken::jwk::JwkSet;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -127,7 +127,7 @@ impl Oidc {
                 "`{name}` has no role here: nothing in the claim `{claim}` is among `auth.oidc_roles`"
             ))
         })?;
-        Ok(Caller::known(format!("oidc:{name}"), role, None, Way::Oidc))
+        Ok(Caller::known(format!("oidc:{name}"), role, None, AuthMethod::Oidc))
     }
 
     fn role(&self, claims: &Value) -> Option<Role> {

@@ -2,7 +2,7 @@
 
 use super::approve::{self, Asking};
 use super::brief::{self, Known};
-use super::execute::{self, Carried};
+use super::execute::{self, ExecutedCall};
 use super::history::{self, History};
 use super::own_access::{self, OwnAccess};
 use super::profiles;
@@ -101,7 +101,7 @@ struct Making<'a> {
     known: Known,
     workspace: Arc<Workspace>,
     history: History,
-    carried: Vec<Carried>,
+    carried: Vec<ExecutedCall>,
     begun: (DateTime<Utc>, Instant),
 }
 

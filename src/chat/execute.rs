@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 /// Longest text of what went wrong, in characters.
 const MAX_ERROR: usize = 2_000;
 /// An approved call and what came of it.
-pub(super) struct Carried {
+pub(super) struct ExecutedCall {
     approval: Approval,
     record: ToolCallRecord,
     /// The whole result, or what went wrong.
@@ -145,7 +145,7 @@ pub(super) async fn execute_approved(
     answer: &AnswerStream,
     workspace: &Workspace,
     watcher: &Watcher,
-) -> sqlx::Result<Vec<Carried>> {
+) -> sqlx::Result<Vec<ExecutedCall>> {
     let mut all = Vec::new();
     // How long a call may take is its server's to say.
     let budget = Budget { tool_call: Duration::MAX, ..app.config.agent };
@@ -155,7 +155,7 @@ pub(super) async fn execute_approved(
         if !approvals::is_running(&app.pool, approval.id, task.turn).await? {
             continue;
         }
-        let caller = lent(task, approval);
+        let caller = delegated_caller(task, approval);
         if caller.token.is_some() && app.mcp.is_passthrough(&approval.server) {
             own_access::make_own(&app.pool, answer, &task.recorder).await?;
         }
@@ -183,14 +183,14 @@ pub(super) async fn execute_approved(
         settle(app, (approval, &outcome), answer.visible_to(), &task.recorder).await?;
         let failed = outcome.as_ref().err();
         tracing::info!(approval = %approval.id, server = approval.server, tool = approval.server_tool, failed = failed.is_some(), "an approved call was carried out");
-        all.push(Carried { approval: approval.clone(), record, outcome });
+        all.push(ExecutedCall { approval: approval.clone(), record, outcome });
     }
     Ok(all)
 }
 
 /// For whom a call is made: whoever asked for it, with their own token where they themselves approved it. Nobody's word lends the
 /// token of another.
-fn lent(task: &Task, approval: &Approval) -> Caller {
+fn delegated_caller(task: &Task, approval: &Approval) -> Caller {
     let is_own_word = approval.decided_by.as_ref() == Some(&task.caller.name);
     Caller { token: task.token.clone().filter(|_| is_own_word), ..task.caller.clone() }
 }
@@ -233,16 +233,16 @@ async fn settle(
 }
 
 /// The calls for the record.
-pub(super) fn records(carried: &[Carried]) -> Vec<ToolCallRecord> {
+pub(super) fn records(carried: &[ExecutedCall]) -> Vec<ToolCallRecord> {
     carried.iter().map(|carried| carried.record.clone()).collect()
 }
 
 /// The calls and their results as the model reads them.
-pub(super) fn messages(carried: &[Carried]) -> Vec<Message> {
+pub(super) fn messages(carried: &[ExecutedCall]) -> Vec<Message> {
     if carried.is_empty() {
         return Vec::new();
     }
-    let call = |(number, carried): (usize, &Carried)| ToolCall {
+    let call = |(number, carried): (usize, &ExecutedCall)| ToolCall {
         id: format!("approved{number}"),
         name: carried.approval.tool.clone(),
         arguments: carried.approval.arguments.to_string(),
@@ -260,7 +260,7 @@ pub(super) fn messages(carried: &[Carried]) -> Vec<Message> {
 }
 
 /// The program's own answer when no model goes on, as Markdown. `why` says why none does.
-pub(super) fn told(decided: &[Approval], carried: &[Carried], why: &str) -> String {
+pub(super) fn told(decided: &[Approval], carried: &[ExecutedCall], why: &str) -> String {
     let mut text = format!("{why} This is what came of the decisions.\n");
     for done in carried {
         let _ = write!(text, "\n- `{}` of `{}`: ", done.approval.tool, done.approval.server);

@@ -116,7 +116,8 @@ pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::
         shutdown.spawn(server::serve(listener, router, limits, shutdown.token().clone()));
     }
     if let Some(listener) = beside {
-        let (router, limits) = (server::beside(Arc::clone(&app)), server::Limits::of(&app.config.server));
+        let (router, limits) =
+            (server::metrics_router(Arc::clone(&app)), server::Limits::of(&app.config.server));
         shutdown.spawn(server::serve(listener, router, limits, shutdown.token().clone()));
     }
     Ok(Service { app, address, metrics, private: connected.private, id })

@@ -1,18 +1,17 @@
 //! Settings: a TOML file under environment variables, checked as a whole before anything starts.
 
-mod added;
+mod added_servers;
 mod auth;
 mod budget;
 mod digest;
 mod knowledge;
+mod legacy_env;
 mod limits;
 mod mcp;
 mod model;
 mod notify;
 mod policy;
-mod reach;
 mod reader;
-mod replaced;
 mod retention;
 mod server;
 mod servers;
@@ -20,8 +19,9 @@ mod setting;
 mod table;
 mod telemetry;
 mod tracker;
+mod url_guard;
 
-pub use added::Added;
+pub use added_servers::Added;
 pub use auth::{Auth, Kubernetes, Oidc, Roles, own_namespace};
 pub use budget::{Allowance, Budgets, Prices};
 pub use knowledge::{EmbedderChoice, EmbeddingEndpoint, Knowledge};
@@ -29,7 +29,6 @@ pub use limits::{Limits, Rate};
 pub use mcp::{McpServer, Transport, globs};
 pub use model::ModelEndpoint;
 pub use notify::{Channel, Forge, ForgeKind, Target};
-pub use reach::is_off_limits;
 pub use reader::Mistake;
 pub use retention::{LEAST_KEPT, Retention};
 pub use server::Server;
@@ -37,6 +36,7 @@ pub use setting::{Effective, Env, Setting};
 pub use table::{SETTINGS, markdown_table};
 pub use telemetry::{Log, Telemetry};
 pub use tracker::{Tracker, TrackerKind};
+pub use url_guard::is_off_limits;
 
 use crate::domain::Budget;
 use crate::domain::policy::Policy;
@@ -309,7 +309,7 @@ impl Config {
 
 /// Where texts may link to.
 fn links(r: &mut Reader<'_>) -> Links {
-    let hosts = added::globs_of(r, "privacy.link_hosts");
+    let hosts = added_servers::globs_of(r, "privacy.link_hosts");
     Links::new(&hosts, r.text("server.public_url").as_deref())
 }
 

@@ -2,7 +2,7 @@
 
 use super::mcp::globs;
 use super::reader::Reader;
-use crate::domain::{FailureClass, Novelty, Wanted};
+use crate::domain::{FailureClass, NotificationFilter, Novelty};
 use globset::{Glob, GlobSet};
 use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -18,7 +18,7 @@ pub struct Target {
     /// How it is told.
     pub channel: Channel,
     /// What it wants to hear.
-    pub wanted: Wanted,
+    pub wanted: NotificationFilter,
     /// The namespaces of that as they were written.
     pub namespaces: Vec<String>,
 }
@@ -172,7 +172,7 @@ fn target(r: &mut Reader<'_>, raw: RawTarget) -> Option<Target> {
         Duration::ZERO
     });
     let every = r.not_too_long(&format!("{name} every"), every);
-    let wanted = Wanted { namespaces: globs(&raw.namespaces), classes, novelties, every };
+    let wanted = NotificationFilter { namespaces: globs(&raw.namespaces), classes, novelties, every };
     let channel = channel.filter(|_| r.mistakes.len() == before)?;
     Some(Target { name: raw.name, channel, wanted, namespaces: raw.namespaces })
 }

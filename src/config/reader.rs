@@ -1,7 +1,7 @@
 //! Reads single settings from the layers and collects every mistake, so that one run explains them all.
 
 use super::MIN_SECRET;
-use super::replaced::{self, Replaced};
+use super::legacy_env::{self, Replaced};
 use super::setting::{Effective, Env, RENAMED, SECRETS, Setting};
 use crate::evidence::redact::Redactor;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
             }
         }
         let bind = reader.set("server.bind").map(|(value, _)| value);
-        reader.replaced = replaced::defaults(env, |key| reader.set(key).is_some(), bind.as_deref());
+        reader.replaced = legacy_env::defaults(env, |key| reader.set(key).is_some(), bind.as_deref());
         reader
     }
 

@@ -1,6 +1,5 @@
 //! All SQL: free functions over any executor, checked at compile time. Also the private Postgres of a machine without one.
 
-pub mod again;
 pub mod agents;
 pub mod approvals;
 pub mod audit;
@@ -23,6 +22,7 @@ pub mod private;
 pub mod prune;
 pub mod queue;
 pub mod recordings;
+pub mod reinvestigate;
 pub mod reports;
 pub mod resolutions;
 pub mod runs;

@@ -1,6 +1,6 @@
 //! People who are logged in to the pages, and logins under way. Of a cookie only its hash is kept.
 
-use crate::domain::{Caller, Role, Way};
+use crate::domain::{AuthMethod, Caller, Role};
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use uuid::Uuid;
@@ -53,7 +53,7 @@ pub async fn find(db: impl PgExecutor<'_>, hash: &[u8], now: DateTime<Utc>) -> s
     );
     Ok(row.fetch_optional(db).await?.map(|row| {
         let role = Role::parse(&row.role).unwrap_or(Role::Reporter);
-        let way = if row.way == "key" { Way::Key } else { Way::Oidc };
+        let way = if row.way == "key" { AuthMethod::Key } else { AuthMethod::Oidc };
         Caller::known(row.caller, role, row.namespaces.map(Into::into), way)
     }))
 }

@@ -62,7 +62,7 @@ impl Role {
 /// How somebody showed who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum AuthMethod {
     /// Not at all: no authentication is configured.
     Open,
     /// With an API key of this server.
@@ -84,7 +84,7 @@ pub struct Caller {
     /// Namespaces they are bound to; all when absent.
     pub namespaces: Option<Arc<[String]>>,
     /// How they showed it.
-    pub way: Way,
+    pub way: AuthMethod,
     /// Their own token, for MCP servers that want it; never stored.
     pub token: Option<SecretString>,
     /// The id of their request; empty when there is none.
@@ -94,14 +94,14 @@ pub struct Caller {
 impl Caller {
     /// Somebody who showed who they are, without a token of their own.
     #[must_use]
-    pub fn known(name: String, role: Role, namespaces: Option<Arc<[String]>>, way: Way) -> Self {
+    pub fn known(name: String, role: Role, namespaces: Option<Arc<[String]>>, way: AuthMethod) -> Self {
         Self { name, role, namespaces, way, token: None, request: String::new() }
     }
 
     /// Who calls where nobody has to say who they are: may do everything.
     #[must_use]
     pub fn anyone() -> Self {
-        Self::known("user".to_owned(), Role::Admin, None, Way::Open)
+        Self::known("user".to_owned(), Role::Admin, None, AuthMethod::Open)
     }
 
     /// Somebody known from the record, without a token.
@@ -109,7 +109,7 @@ impl Caller {
     pub fn recorded(name: &str, role: &str) -> Self {
         // What cannot be read may do the least.
         let role = Role::parse(role).unwrap_or(Role::Reporter);
-        Self::known(name.to_owned(), role, None, Way::Open)
+        Self::known(name.to_owned(), role, None, AuthMethod::Open)
     }
 
     /// Whether they may have to do with a namespace.
@@ -133,7 +133,7 @@ impl Caller {
     /// The same by a name: their own; what they say where nobody has to show who they are.
     #[must_use]
     pub fn named(&self, said: Option<String>) -> Actor {
-        let said = said.filter(|_| self.way == Way::Open);
+        let said = said.filter(|_| self.way == AuthMethod::Open);
         Actor::new(said.unwrap_or_else(|| self.name.clone()), self.request.clone())
     }
 }
@@ -176,6 +176,6 @@ impl ApiKey {
     #[must_use]
     pub fn caller(&self) -> Caller {
         let namespaces = self.namespaces.clone().map(Into::into);
-        Caller::known(format!("key:{}", self.name), self.role, namespaces, Way::Key)
+        Caller::known(format!("key:{}", self.name), self.role, namespaces, AuthMethod::Key)
     }
 }

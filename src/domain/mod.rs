@@ -24,7 +24,7 @@ mod tool;
 
 pub use approval::{Approval, ApprovalState, call_hash};
 pub use audit::{Actor, AuditAction, AuditEvent, AuditOutcome, SERVICE};
-pub use caller::{ApiKey, Caller, Role, Way};
+pub use caller::{ApiKey, AuthMethod, Caller, Role};
 pub use conversation::{Citation, Conversation, ConversationMessage, MessageRole};
 pub use definition::{Change, Definition};
 pub use diagnosis::{Claim, Confidence, Diagnosis, FailureClass};
@@ -33,7 +33,7 @@ pub use evidence::{Evidence, EvidenceKind, EvidenceSummary, citation, cited};
 pub use incident::{Fingerprint, Incident, IncidentStatus};
 pub use message::{Message, ToolCall, Usage};
 pub use money::{Money, Price};
-pub use notice::{Novelty, Wanted};
+pub use notice::{NotificationFilter, Novelty};
 pub use profile::{Profile, Prompt};
 pub use reader::{Reader, withheld};
 pub use report::{Failure, Report, ReportStatus, Step, StepName};

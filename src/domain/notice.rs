@@ -42,7 +42,7 @@ impl Novelty {
 
 /// What somebody wants to hear.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct NotificationFilter {
     /// Of these namespaces.
     pub namespaces: GlobSet,
     /// Of these classes; empty for all, those of failed reports, which have none, too.
@@ -53,7 +53,7 @@ pub struct Wanted {
     pub every: Duration,
 }
 
-impl Wanted {
+impl NotificationFilter {
     /// Whether this is wanted.
     #[must_use]
     pub fn fits(&self, novelty: Novelty, namespace: &str, class: Option<FailureClass>) -> bool {

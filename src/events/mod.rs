@@ -12,24 +12,24 @@ use uuid::Uuid;
 
 /// Wakes whoever waits for an append to a stream, on whichever replica it is made.
 #[derive(Debug)]
-pub struct Appends {
+pub struct StreamNotifier {
     streams: Mutex<HashMap<Uuid, watch::Sender<()>>>,
     lists: watch::Sender<()>,
 }
 
-impl Default for Appends {
+impl Default for StreamNotifier {
     fn default() -> Self {
         Self { streams: Mutex::default(), lists: watch::Sender::new(()) }
     }
 }
 
-impl Appends {
+impl StreamNotifier {
     fn streams(&self) -> MutexGuard<'_, HashMap<Uuid, watch::Sender<()>>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hears what was told on the channel.
-    pub fn hear(&self, told: &str) {
+    pub fn on_notify(&self, told: &str) {
         let Some((subject, id)) = told.split_once(' ') else { return };
         let (Ok(subject), Ok(id)) = (subject.parse::<Subject>(), id.parse()) else { return };
         if let Some(stream) = self.streams().get(&id) {
@@ -51,28 +51,28 @@ impl Appends {
 
     /// Waits for appends to a stream, from now on.
     #[must_use]
-    pub fn of(self: &Arc<Self>, stream: Uuid) -> Appended {
+    pub fn subscribe(self: &Arc<Self>, stream: Uuid) -> Subscription {
         let mut streams = self.streams();
         let told = streams.entry(stream).or_default().subscribe();
-        Appended { appends: Arc::clone(self), stream, told }
+        Subscription { notifier: Arc::clone(self), stream, told }
     }
 
     /// Waits for whatever changes a list of reports or incidents, from now on.
     #[must_use]
-    pub fn of_lists(&self) -> watch::Receiver<()> {
+    pub fn subscribe_lists(&self) -> watch::Receiver<()> {
         self.lists.subscribe()
     }
 }
 
 /// Waits for appends to one stream.
 #[derive(Debug)]
-pub struct Appended {
-    appends: Arc<Appends>,
+pub struct Subscription {
+    notifier: Arc<StreamNotifier>,
     stream: Uuid,
     told: watch::Receiver<()>,
 }
 
-impl Appended {
+impl Subscription {
     /// Waits until something was appended since this was asked last.
     pub async fn wait(&mut self) {
         // The sender stays as long as somebody waits.
@@ -80,9 +80,9 @@ impl Appended {
     }
 }
 
-impl Drop for Appended {
+impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut streams = self.appends.streams();
+        let mut streams = self.notifier.streams();
         if streams.get(&self.stream).is_some_and(|stream| stream.receiver_count() <= 1) {
             streams.remove(&self.stream);
         }
@@ -96,28 +96,28 @@ mod unit {
 
     #[tokio::test]
     async fn who_waits_for_a_stream_is_woken_by_it_and_leaves_nothing() {
-        let appends = Arc::new(Appends::default());
+        let notifier = Arc::new(StreamNotifier::default());
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let (mut first, mut second) = (appends.of(one), appends.of(one));
-        let mut lists = appends.of_lists();
+        let (mut first, mut second) = (notifier.subscribe(one), notifier.subscribe(one));
+        let mut lists = notifier.subscribe_lists();
         for told in
             [format!("report {other}"), format!("else {one}"), "report".to_owned(), format!("turn {other}")]
         {
-            appends.hear(&told);
+            notifier.on_notify(&told);
         }
         assert_eq!(first.wait().now_or_never(), None);
         assert!(lists.has_changed().unwrap());
         lists.mark_unchanged();
-        appends.hear(&format!("turn {one}"));
+        notifier.on_notify(&format!("turn {one}"));
         assert_eq!((first.wait().now_or_never(), second.wait().now_or_never()), (Some(()), Some(())));
         assert_eq!(first.wait().now_or_never(), None, "once");
         assert!(!lists.has_changed().unwrap());
-        appends.wake_all();
+        notifier.wake_all();
         assert_eq!(first.wait().now_or_never(), Some(()));
         assert!(lists.has_changed().unwrap());
         drop(first);
-        assert_eq!(appends.streams().len(), 1);
+        assert_eq!(notifier.streams().len(), 1);
         drop(second);
-        assert_eq!(appends.streams().len(), 0);
+        assert_eq!(notifier.streams().len(), 0);
     }
 }

@@ -2,13 +2,13 @@
 //! harmless.
 
 pub mod clean;
+pub mod cluster_facts;
 pub mod excerpt;
 pub mod fingerprint;
 mod lexicon;
 mod line_features;
 pub mod lines;
 mod literals;
-pub mod outside;
 pub mod pattern;
 pub mod pod;
 pub mod rank;

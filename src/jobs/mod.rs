@@ -119,7 +119,7 @@ async fn listen(app: &App) -> sqlx::Result<()> {
     // What was announced while nobody listened is not announced again.
     app.sync_servers().await?;
     reload(app).await;
-    app.appends.wake_all();
+    app.notifier.wake_all();
     loop {
         let Ok(notification) = timeout(PROBE_AFTER, listener.try_recv()).await else {
             // Nobody may have said anything, or the server is gone without a word.
@@ -139,7 +139,7 @@ async fn listen(app: &App) -> sqlx::Result<()> {
                 answer.stop.cancel();
             }
         } else {
-            app.appends.hear(notification.payload());
+            app.notifier.on_notify(notification.payload());
         }
     }
 }

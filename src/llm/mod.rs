@@ -1,23 +1,23 @@
 //! Models: what any OpenAI-compatible endpoint completes; beside it the endpoint's embeddings.
 //! Prompts are left to the use cases; retries and wire tolerance are dealt with here.
 
-mod as_text;
 mod ask;
+mod capabilities;
 mod count;
 mod embeddings;
 mod failure;
-mod learned;
 mod meter;
 mod openai;
-mod order;
+mod property_order;
 mod stream;
+pub(crate) mod text_calls;
+mod text_protocol;
 mod wire;
-pub(crate) mod written;
 
 pub use ask::{Asked, ask, request_hash};
+pub use capabilities::{Capabilities, CapabilityCache};
 pub(crate) use count::{message_tokens, tool_tokens};
 pub use embeddings::EmbeddingClient;
-pub use learned::{Experience, Learned};
 pub use openai::{OpenAi, Probed};
 
 use crate::budget::Account;

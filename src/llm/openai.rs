@@ -1,10 +1,10 @@
 //! Any OpenAI-compatible endpoint: streaming chat completions, retried where another attempt may help.
 
-use super::as_text;
+use super::capabilities::{self, Capabilities};
 use super::failure::{Attempt, HttpFailure, TOO_LARGE, attempt_error};
-use super::learned::{self, Learned};
 use super::meter::Meter;
-use super::order::InOrder;
+use super::property_order::InOrder;
+use super::text_protocol;
 use super::wire;
 use super::{Choice, Completion, Heard, Listener, Model, ModelError, Request};
 use crate::config::ModelEndpoint;
@@ -34,13 +34,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 pub struct OpenAi {
     settings: ModelEndpoint,
     client: Client<OpenAIConfig>,
-    learned: Arc<Learned>,
+    learned: Arc<Capabilities>,
 }
 
 impl OpenAi {
     /// Builds the client; nothing is sent yet. `learned` is what is known of this model.
     #[must_use]
-    pub fn new(settings: ModelEndpoint, http: reqwest::Client, learned: Arc<Learned>) -> Self {
+    pub fn new(settings: ModelEndpoint, http: reqwest::Client, learned: Arc<Capabilities>) -> Self {
         let config = endpoint(&settings.url, settings.api_key.as_ref());
         let service = tower::service_fn(move |factory: HttpRequestFactory| send(http.clone(), factory));
         Self { settings, client: Client::with_config(config).with_http_service(service), learned }
@@ -72,7 +72,7 @@ impl OpenAi {
                     Some(Ok(chunk)) => {
                         meter.take(&chunk)?;
                         let text = meter.text();
-                        let until = if plain { as_text::open(text) } else { text.len() };
+                        let until = if plain { text_protocol::open(text) } else { text.len() };
                         if let Some(fresh) = text.get(heard..until).filter(|fresh| !fresh.is_empty()) {
                             listener(Heard::Text(fresh));
                             heard = until;
@@ -88,7 +88,7 @@ impl OpenAi {
             if !plain {
                 return Ok(completion);
             }
-            let completion = as_text::read(completion, request);
+            let completion = text_protocol::read(completion, request);
             if let Some(rest) = completion.text.get(heard..).filter(|rest| !rest.is_empty()) {
                 listener(Heard::Text(rest));
             }
@@ -120,12 +120,12 @@ impl OpenAi {
         if let Some(known) = self.learned.calls() {
             return Some(known);
         }
-        let question = learned::question(request.account.clone());
+        let question = capabilities::question(request.account.clone());
         let ways = [ToolCalls::Native, ToolCalls::Schema];
         let mut found = ToolCalls::Text;
         for way in ways.into_iter().skip(usize::from(!natively)) {
-            match self.complete_by(way, &question, &|_: Heard<'_>| {}).await {
-                Ok(completion) if learned::shows(&completion) == Some(true) => {
+            match self.complete_with_retries(way, &question, &|_: Heard<'_>| {}).await {
+                Ok(completion) if capabilities::shows(&completion) == Some(true) => {
                     found = way;
                     break;
                 }
@@ -150,13 +150,13 @@ impl OpenAi {
     /// # Errors
     /// The endpoint does not answer, or refuses.
     pub async fn probe(&self) -> Result<Probed, ModelError> {
-        let completion = self.complete(&learned::question(None)).await?;
-        let called = learned::shows(&completion);
+        let completion = self.complete(&capabilities::question(None)).await?;
+        let called = capabilities::shows(&completion);
         Ok(Probed { completion, way: self.tool_calls(), called })
     }
 
     /// One completion, by native calls or another way; retried.
-    async fn complete_by(
+    async fn complete_with_retries(
         &self,
         way: ToolCalls,
         request: &Request,
@@ -236,9 +236,9 @@ impl Model for OpenAi {
     ) -> Result<Completion, ModelError> {
         let way = self.tool_calls();
         if way != ToolCalls::Auto {
-            return self.complete_by(way, request, listener).await;
+            return self.complete_with_retries(way, request, listener).await;
         }
-        let first = self.complete_by(ToolCalls::Native, request, listener).await;
+        let first = self.complete_with_retries(ToolCalls::Native, request, listener).await;
         if request.tools.is_empty() || request.choice == Choice::None {
             return first;
         }
@@ -250,12 +250,12 @@ impl Model for OpenAi {
             // One that was cut off shows nothing.
             Ok(completion) if completion.truncated => return first,
             Ok(_) => true,
-            Err(ModelError::Refused { message, .. }) if learned::refuses_tools(message) => false,
+            Err(ModelError::Refused { message, .. }) if capabilities::refuses_tools(message) => false,
             Err(_) => return first,
         };
         match self.find_out(request, natively).await {
             Some(way @ (ToolCalls::Schema | ToolCalls::Text)) => {
-                self.complete_by(way, request, listener).await
+                self.complete_with_retries(way, request, listener).await
             }
             _ => first,
         }

@@ -1,6 +1,6 @@
 //! The request body in the wire format of chat completions.
 
-use super::{Choice, Request, as_text};
+use super::{Choice, Request, text_protocol};
 use crate::config::ModelEndpoint;
 use crate::domain::{Message, ToolCalls};
 use serde_json::{Value, json};
@@ -35,8 +35,11 @@ impl Optional {
 pub(super) fn body(settings: &ModelEndpoint, request: &Request, (way, refused): (ToolCalls, u8)) -> Value {
     let takes = |bit: u8| refused & bit == 0;
     let plain = matches!(way, ToolCalls::Schema | ToolCalls::Text);
-    let messages =
-        if plain { as_text::messages(request, way) } else { request.messages.iter().map(message).collect() };
+    let messages = if plain {
+        text_protocol::messages(request, way)
+    } else {
+        request.messages.iter().map(message).collect()
+    };
     let mut body = json!({"model": settings.name, "stream": true, "messages": messages});
     if takes(Optional::STREAM_OPTIONS) {
         body["stream_options"] = json!({"include_usage": true});
@@ -51,7 +54,7 @@ pub(super) fn body(settings: &ModelEndpoint, request: &Request, (way, refused): 
     }
     if plain {
         let asks = way == ToolCalls::Schema && takes(Optional::RESPONSE_FORMAT);
-        if let Some(format) = asks.then(|| as_text::response_format(request)).flatten() {
+        if let Some(format) = asks.then(|| text_protocol::response_format(request)).flatten() {
             body["response_format"] = format;
         }
         return body;

@@ -70,7 +70,7 @@ impl Judge {
         tool: &Listed,
         stored: &Stored,
     ) -> sqlx::Result<Listed> {
-        let (now, is_ruled) = (clock::now(), self.policy.speaks_of(server, &tool.name));
+        let (now, is_ruled) = (clock::now(), self.policy.has_rule_for(server, &tool.name));
         let (key, new, old) = ((server, address, tool.name.as_str()), tool.hashed(), &stored.used);
         let same = old.hash == new.hash;
         if same && stored.pending.is_none() {
@@ -129,7 +129,7 @@ impl Judge {
         // What only the configuration calls reading is so whatever the server says.
         let access = if definition.reads { Access::Write } else { tool.access };
         let unconfirmed = Arc::new(Unconfirmed { hash, since: None, before: None, now: definition });
-        let is_held = self.policy.speaks_of(server, &tool.name);
+        let is_held = self.policy.has_rule_for(server, &tool.name);
         Listed { access, is_held, unconfirmed: Some(unconfirmed), ..tool.clone() }
     }
 }

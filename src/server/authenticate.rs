@@ -1,6 +1,6 @@
 //! Finds out who calls, once for a request; what they may do is decided at its route.
 
-use crate::api::Rules;
+use crate::api::RouteRules;
 use crate::api::caller::{Authenticated, COOKIE, RequestId};
 use crate::api::client::Key;
 use crate::app::App;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// Finds out who calls.
 pub(super) async fn authenticate(
-    State((app, rules)): State<(Arc<App>, Arc<Rules>)>,
+    State((app, rules)): State<(Arc<App>, Arc<RouteRules>)>,
     mut request: Request,
     next: Next,
 ) -> Response {

@@ -5,9 +5,9 @@
 
 use crate::api::Problem;
 use crate::api::client::{ClientAddress, Key};
-use crate::api::{RateClass, Rules};
+use crate::api::{RateClass, RouteRules};
 use crate::config::{Limits, Rate};
-use crate::domain::{Caller, Way};
+use crate::domain::{AuthMethod, Caller};
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -137,7 +137,7 @@ pub(super) struct Gate {
     max_streams: usize,
     streams: Arc<Streams>,
     trusted: Vec<IpNet>,
-    rules: Arc<Rules>,
+    rules: Arc<RouteRules>,
 }
 
 /// Event streams that are open.
@@ -170,7 +170,7 @@ impl Drop for Open {
 }
 
 impl Gate {
-    pub(super) fn new(limits: &Limits, rules: &Arc<Rules>) -> Arc<Self> {
+    pub(super) fn new(limits: &Limits, rules: &Arc<RouteRules>) -> Arc<Self> {
         let meter = |name, rate| Meter::new(name, rate, DefaultClock::default());
         Arc::new(Self {
             requests: meter("requests", limits.requests),
@@ -248,7 +248,7 @@ pub(super) async fn by_address(State(gate): State<Arc<Gate>>, mut request: Reque
 /// Counts requests by caller, once it is known who calls, and the streams they have open.
 pub(super) async fn by_caller(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let address = request.extensions().get::<Key>().cloned();
-    let caller = request.extensions().get::<Caller>().filter(|caller| caller.way != Way::Open);
+    let caller = request.extensions().get::<Caller>().filter(|caller| caller.way != AuthMethod::Open);
     // Where nobody shows who they are, all have one name and are told apart by their addresses.
     let caller = caller.map(|caller| Key::Caller(caller.name.as_str().into()));
     let left = caller.as_ref().and_then(|key| gate.count(&request, key));

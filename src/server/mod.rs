@@ -2,18 +2,18 @@
 //! stop.
 
 mod authenticate;
-mod beside;
 mod limits;
 mod listen;
+mod metrics_listener;
 mod progress;
 mod trace;
 
-pub use beside::beside;
 pub use listen::{Limits, serve};
+pub use metrics_listener::metrics_router;
 
 use crate::api::caller::authorize;
 use crate::api::problem::Negotiable;
-use crate::api::{self, Problem, Rule, Rules, Terms, bodies, mcp_endpoint, openai};
+use crate::api::{self, Problem, RouteRules, RouteTerms, Rule, bodies, mcp_endpoint, openai};
 use crate::app::App;
 use crate::domain::Role;
 use crate::evidence::redact;
@@ -37,28 +37,28 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_REQUEST_ID: usize = 200;
 
 /// What is beside the API and the pages: path, method, the least role, and the largest body.
-const BESIDE: [(&str, &str, Terms); 3] =
+const OTHER_ROUTES: [(&str, &str, RouteTerms); 3] =
     [("/docs", "GET", DOCS), ("/openapi.json", "GET", DOCS), ("/mcp", "POST", MCP)];
-const DOCS: Terms = Terms::of(Role::Viewer);
-const MCP: Terms = Terms::of(Role::Reporter).taking(mcp_endpoint::LIMIT);
+const DOCS: RouteTerms = RouteTerms::of(Role::Viewer);
+const MCP: RouteTerms = RouteTerms::of(Role::Reporter).taking(mcp_endpoint::LIMIT);
 
 /// Who may call what, for every route there is: those of the API, of the pages, and the few beside them.
 #[must_use]
 pub fn access() -> Vec<Rule> {
-    let mut rules = [api::routes().rules, web::pages().rules, rules_beside()].concat();
+    let mut rules = [api::routes().rules, web::pages().rules, other_rules()].concat();
     rules.sort();
     rules
 }
 
-fn rules_beside() -> Vec<Rule> {
-    BESIDE.iter().map(|(path, method, terms)| Rule::new(method, path, *terms)).collect()
+fn other_rules() -> Vec<Rule> {
+    OTHER_ROUTES.iter().map(|(path, method, terms)| Rule::new(method, path, *terms)).collect()
 }
 
 /// The whole service.
 pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let bodies = bodies::Bodies::new(&app.config.server, &app.shutdown);
     let (routes, pages) = (api::routes(), web::pages());
-    let rules = Arc::new(Rules::new([routes.rules, pages.rules, rules_beside()].concat()));
+    let rules = Arc::new(RouteRules::new([routes.rules, pages.rules, other_rules()].concat()));
     let gate = limits::Gate::new(&app.config.limits, &rules);
     let api = api::described(app.config.server.public_url.as_deref());
     let docs = Router::from(SwaggerUi::new("/docs").url("/openapi.json", api));

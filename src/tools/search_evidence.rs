@@ -76,7 +76,7 @@ impl SearchEvidence {
     }
 
     /// Searches on the pool. The limit begins with the work: what it waits for others is not the pattern's fault.
-    async fn search(&self, wanted: Wanted) -> ToolAnswer {
+    async fn search(&self, wanted: SearchArguments) -> ToolAnswer {
         let mut overruns = self.overruns.lock().await;
         if *overruns >= MAX_OVERRUNS {
             return ToolAnswer::Failed(format!(
@@ -105,14 +105,14 @@ impl SearchEvidence {
 }
 
 /// A search.
-struct Wanted {
+struct SearchArguments {
     pattern: String,
     pieces: Vec<Arc<Evidence>>,
     context: usize,
     limit: usize,
 }
 
-impl Wanted {
+impl SearchArguments {
     fn search(&self, deadline: &Deadline) -> Result<ToolAnswer, DeadlinePassed> {
         let (text, problem) = match pattern::text(&self.pattern, Case::Ignored) {
             Ok(pattern) => match self.found(&pattern, deadline)? {
@@ -170,7 +170,7 @@ impl Tool for SearchEvidence {
             },
         };
         let limit = max_matches.unwrap_or(DEFAULT_MATCHES).clamp(1, 100);
-        self.search(Wanted { pattern, pieces, context: context.unwrap_or(0).min(10), limit }).await
+        self.search(SearchArguments { pattern, pieces, context: context.unwrap_or(0).min(10), limit }).await
     }
 }
 

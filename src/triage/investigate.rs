@@ -14,7 +14,7 @@ use crate::clock;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::recordings::{self, Recording};
 use crate::db::usage::{Purpose, UsageKind};
-use crate::db::{again, audit, incidents, reports, runs};
+use crate::db::{audit, incidents, reinvestigate, reports, runs};
 use crate::domain::policy::CallContext;
 use crate::domain::{
     AuditAction, AuditEvent, Budget, Diagnosis, Evidence, Failure, Incident, Report, Run, StepName,
@@ -383,7 +383,7 @@ async fn store(
         evidence::insert(&mut *transaction, Owner::Report(held.report.id), &added, now).await?;
     }
     incidents::set_diagnosis(&mut *transaction, incident.id, diagnosis).await?;
-    again::concluded(&mut transaction, held.report.id).await?;
+    reinvestigate::concluded(&mut transaction, held.report.id).await?;
     let investigated = Investigated { incident: incident.id, failure: &held.report.failure, diagnosis };
     app.knowledge.remember(&mut transaction, &investigated).await?;
     reports::add_step(&mut *transaction, held.report.id, StepName::Investigate, &found, (now, elapsed))

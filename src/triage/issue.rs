@@ -1,109 +1,120 @@
-//! What an issue says of a failure, as a tracker may read it: words of a model, a log or a reporter call nobody, close nothing
-//! and lead nowhere unknown. Only the reporter's own addresses are links.
+//! The text of an issue: the template `prompts/issue.md` with the diagnosis, the cited lines and what was said before.
 
-use crate::domain::{Diagnosis, Failure};
+use super::step_error::StepError;
+use super::{issue_sanitize, prepare};
+use crate::app::App;
+use crate::db::evidence::{self, Owner};
+use crate::db::{incidents, resolutions};
+use crate::domain::{Claim, Diagnosis, Evidence, Incident, Reader, Report};
 use crate::evidence::untrusted::links::Links;
-use crate::evidence::untrusted::markdown::{self, RenderTarget};
-use reqwest::Url;
+use crate::evidence::untrusted::markdown;
+use crate::knowledge;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
-/// The diagnosis with its texts made harmless.
-pub(super) fn diagnosis(diagnosis: &Diagnosis, links: &Links) -> Diagnosis {
-    let line = |text: &String| unmarked(&markdown::defused_line(text, links));
-    Diagnosis {
-        cause: unmarked(&markdown::defused(&diagnosis.cause, links, RenderTarget::Tracker)),
-        next_steps: diagnosis.next_steps.iter().map(line).collect(),
-        analyst: line(&diagnosis.analyst),
-        note: diagnosis.note.as_ref().map(line),
-        // They stand in code.
-        not_found: diagnosis.not_found.iter().map(|name| code(name)).collect(),
-        ..diagnosis.clone()
-    }
+/// Lines of one claim that an issue shows.
+const MAX_LINES: usize = 12;
+/// Longest word of a person about an earlier incident, in characters.
+const MAX_SAID: usize = 600;
+
+/// By which an issue is found again.
+pub(super) fn mark(incident: Uuid) -> String {
+    format!("regreen:incident:{incident}")
 }
 
-/// A text without the mark by which an issue is found again: one that brings another incident's along must not pass for its issue.
-pub(super) fn unmarked(text: &str) -> String {
-    text.replace("regreen:incident:", "regreen incident ")
+/// The mark as it stands in an issue's text: to be read, since some servers leave out what is hidden, and hidden, for those that
+/// looked for that alone.
+fn marker(incident: Uuid) -> String {
+    let mark = mark(incident);
+    format!("`{mark}`\n<!-- {mark} -->")
 }
 
-/// The failure as it stands in a table.
-pub(super) fn failure(failure: &Failure, links: &Links) -> Failure {
-    let cell = |text: &Option<String>| {
-        text.as_ref().map(|text| markdown::defused_line(text, links).replace('|', "\\|"))
+/// The text of an incident's issue, as it is filed for this report.
+///
+/// # Errors
+/// Why it cannot be written, in words.
+pub async fn issue_text(app: &App, report: &Report, incident: &Incident) -> Result<String, String> {
+    let diagnosis = incident.diagnosis.as_ref().ok_or("the incident was not investigated yet")?;
+    body(app, report, incident, diagnosis).await.map_err(|error| error.to_string())
+}
+
+/// The text, as [`issue_text`].
+pub(super) async fn body(
+    app: &App,
+    report: &Report,
+    incident: &Incident,
+    diagnosis: &Diagnosis,
+) -> Result<String, StepError> {
+    let links = &app.config.privacy.links;
+    let plain = |text: &str| issue_sanitize::unmarked(&markdown::defused_line(text, links));
+    let previous = match incident.previous_id {
+        Some(id) => incidents::get(&app.pool, id).await?,
+        None => None,
     };
-    let url = |text: &Option<String>| text.as_ref().map(|text| address(text, links));
-    Failure {
-        pipeline: cell(&failure.pipeline),
-        task: cell(&failure.task),
-        run: cell(&failure.run),
-        commit: failure.commit.as_deref().map(code),
-        run_url: url(&failure.run_url),
-        last_good_run: url(&failure.last_good_run),
-        repository: url(&failure.repository),
-        ..failure.clone()
-    }
-}
-
-/// An address that a reporter or the tracker gave, as a link; what is none is text.
-pub(super) fn address(text: &str, links: &Links) -> String {
-    let is_plain = |url: &Url| {
-        matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
-    };
-    match Url::parse(text) {
-        // What Markdown or a table would read is spelled out; all else that does was, when it was parsed.
-        Ok(url) if is_plain(&url) && !text.contains(char::is_whitespace) => {
-            let special = [
-                ('|', "%7C"),
-                ('`', "%60"),
-                ('*', "%2A"),
-                ('[', "%5B"),
-                (']', "%5D"),
-                ('<', "%3C"),
-                ('\\', "%5C"),
-            ];
-            let origin = url.origin().ascii_serialization();
-            let path =
-                url.as_str().strip_prefix(&origin).unwrap_or_default().trim_end_matches('/').to_owned();
-            let path =
-                special.into_iter().fold(path, |path, (character, spelled)| path.replace(character, spelled));
-            origin + &path
+    let said = match &previous {
+        Some(previous) if previous.namespace == report.failure.namespace => {
+            resolutions::of_incident(&app.pool, previous.id).await?
         }
-        _ => markdown::defused_line(text, links).replace('|', "\\|"),
-    }
+        _ => Vec::new(),
+    };
+    let previous = previous.map(|previous| {
+        // What somebody wrote is one line of a quotation here.
+        let said = said.iter().map(|said| plain(&one_line(&knowledge::told(said))));
+        let url = previous.issue_url.as_deref().map(|url| issue_sanitize::address(url, links));
+        json!({ "url": url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
+    });
+    let pieces = evidence::of(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?;
+    let (all, own) = (diagnosis.claims.clone(), links.clone());
+    let claims = app.blocking.run(prepare::LIMIT, move |_| shown(&all, &pieces, &own)).await?;
+    let dropped = diagnosis.claims.len() - claims.len() + diagnosis.left_out as usize;
+    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let values = json!({
+        "failure": issue_sanitize::failure(&report.failure, links),
+        "diagnosis": issue_sanitize::diagnosis(diagnosis, links),
+        "class": diagnosis.class.as_str(),
+        "confidence": serde_json::to_value(diagnosis.confidence).map(name).unwrap_or_default(),
+        "claims": claims,
+        "dropped": dropped,
+        "previous": previous,
+        "report_id": report.id.to_string(),
+        "report_url": app.report_url(report.id),
+        "marker": marker(incident.id),
+    });
+    app.prompts.render("issue", values).map_err(|error| StepError::Failed(format!("{error:#}")))
 }
 
-/// A text that stands in a code span of a table.
-fn code(text: &str) -> String {
-    text.replace(['`', '|'], "'")
+/// The verified claims with the lines they cite.
+fn shown(claims: &[Claim], pieces: &[Evidence], links: &Links) -> Vec<Value> {
+    let plain = |text: &str| markdown::defused_line(text, links);
+    let shown = claims.iter().filter(|claim| claim.verified).filter_map(|claim| {
+        let piece = pieces.iter().find(|piece| piece.label == claim.evidence)?;
+        Some(json!({
+            "statement": plain(&claim.statement),
+            "title": plain(&piece.title),
+            "first_line": claim.first_line,
+            "last_line": claim.last_line,
+            "paraphrased": claim.paraphrased,
+            "block": lines(piece, claim.first_line, claim.last_line),
+        }))
+    });
+    shown.collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A text on one line, capped.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_SAID).collect()
+}
 
-    #[test]
-    fn no_text_bears_another_incidents_mark() {
-        let marked = "see <!-- regreen:incident:7 --> there";
-        assert!(!unmarked(marked).contains("<!-- regreen:incident:") && unmarked("plain") == "plain");
+/// The cited lines as a Markdown block that their text cannot leave.
+fn lines(piece: &Evidence, first: u32, last: u32) -> String {
+    let mut text = String::new();
+    let count = (last - first + 1) as usize;
+    for (number, line) in (first..=last).zip(piece.text.lines().skip(first as usize - 1)).take(MAX_LINES) {
+        let line: String = line.chars().take(300).collect();
+        text.push_str(&format!("{number:>6}  {line}\n"));
     }
-
-    #[test]
-    fn only_the_reporters_addresses_are_links() {
-        let links = Links::default();
-        let failure = failure(
-            &Failure {
-                pipeline: Some("a | b @all".into()),
-                commit: Some("x`@all".into()),
-                run_url: Some("https://ci.example/run/7?a=1|2".into()),
-                last_good_run: Some("https://u:p@ci.example/".into()),
-                repository: Some("https://git.example/o/r @all".into()),
-                ..Failure::default()
-            },
-            &links,
-        );
-        assert_eq!(failure.pipeline.unwrap(), "a \\| b `@all`");
-        assert_eq!(failure.commit.unwrap(), "x'@all");
-        assert_eq!(failure.run_url.unwrap(), "https://ci.example/run/7?a=1%7C2");
-        assert_eq!(failure.last_good_run.unwrap(), "`https://u:p@ci.example/`");
-        assert_eq!(failure.repository.unwrap(), "`https://git.example/o/r` `@all`");
+    if count > MAX_LINES {
+        text.push_str(&format!("        … {} more lines\n", count - MAX_LINES));
     }
+    markdown::block("text", &issue_sanitize::unmarked(&text))
 }

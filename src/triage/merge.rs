@@ -12,7 +12,7 @@ use crate::db::audit;
 use crate::db::evidence::{self, Owner};
 use crate::db::fingerprints::{self, Stored};
 use crate::db::merges::{self, Takes};
-use crate::db::{again, incidents, queue, reports};
+use crate::db::{incidents, queue, reinvestigate, reports};
 use crate::domain::recognition::Learned;
 use crate::domain::{
     Actor, AuditAction, AuditEvent, Caller, FailureClass, Fingerprint, Incident, IncidentStatus, Reader,
@@ -193,7 +193,7 @@ pub async fn split(
     let new = opened(&incident, &reports, fingerprint);
     merges::split(&mut transaction, &new, chosen).await?;
     fingerprints::teach(&mut *transaction, &taught, (&new.fingerprint, Learned::Split), now).await?;
-    again::investigate(&mut transaction, leader, now).await?;
+    reinvestigate::investigate(&mut transaction, leader, now).await?;
     queue::add_triage(&mut *transaction, leader).await?;
     app.knowledge.retell(&mut transaction, &[from]).await?;
     let detail = format!("{} reports into {}", reports.len(), new.id);

@@ -1,6 +1,5 @@
 //! A failure report's way to a filed issue: intake, collect, place, investigate, publish.
 
-mod again;
 mod arguments;
 mod brief;
 mod calls;
@@ -9,6 +8,7 @@ mod dialect;
 mod intake;
 mod investigate;
 mod issue;
+mod issue_sanitize;
 mod lease;
 mod listing;
 mod merge;
@@ -17,18 +17,19 @@ mod place;
 mod prepare;
 mod publish;
 mod recognise;
+mod reinvestigate;
 mod replay;
 mod rules;
 mod run;
 mod step_error;
 mod tracker;
 
-pub use again::{Again, investigate as investigate_again, retry};
 pub use brief::ExcerptBudget;
 pub use calls::Fetched;
 pub use intake::{Intake, IntakeError, Submission, intake};
+pub use issue::issue_text;
 pub use merge::{MergeError, Merged, merge, split};
 pub use needs::{Need, events, issues, log, needs, pods};
-pub use publish::issue_text;
+pub use reinvestigate::{RequeueOutcome, investigate as investigate_again, retry};
 pub use replay::{Analyst, Compared, Replay, Side, analyst, replay};
 pub use run::{JobOutcome, run};

@@ -11,7 +11,7 @@ use crate::db::incidents::{self, Sighting};
 use crate::db::reports;
 use crate::domain::recognition::Names;
 use crate::domain::{Evidence, Fingerprint, Incident, Report, StepName};
-use crate::evidence::outside::Told;
+use crate::evidence::cluster_facts::ClusterFacts;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ pub(super) async fn place(
 async fn count(
     transaction: &mut PgConnection,
     report: &Report,
-    (recognised, told): (&Recognised, &Told),
+    (recognised, told): (&Recognised, &ClusterFacts),
     now: DateTime<Utc>,
 ) -> Result<Incident, StepError> {
     let namespace = &report.failure.namespace;

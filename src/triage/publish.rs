@@ -1,8 +1,7 @@
 //! Publish: file the issue, or count and comment on the known one. Claims that were not found are not filed.
 
-use super::issue;
+use super::issue::{body, mark};
 use super::lease::LeasedReport;
-use super::prepare;
 use super::step_error::StepError;
 use super::tracker::{Issue, Search, TrackerClient, TrackerError};
 use crate::app::App;
@@ -24,12 +23,8 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Lines of one claim that an issue shows.
-const MAX_LINES: usize = 12;
 /// Shortest time between two questions whether an issue is still open.
 const RECHECK: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
-/// Longest word of a person about an earlier incident, in characters.
-const MAX_SAID: usize = 600;
 /// How late a tracker may answer and still have filed the issue that it was asked for. Meanwhile the report is tried again with
 /// growing pauses, and each time the issue is looked for; the queue's pauses are longer in all.
 const UNSURE: chrono::TimeDelta = chrono::TimeDelta::seconds(75);
@@ -169,18 +164,6 @@ fn unasked(error: StepError, is_unsure: bool) -> StepError {
     }
 }
 
-/// By which an issue is found again.
-fn mark(incident: Uuid) -> String {
-    format!("regreen:incident:{incident}")
-}
-
-/// The mark as it stands in an issue's text: to be read, since some servers leave out what is hidden, and hidden, for those that
-/// looked for that alone.
-fn marker(incident: Uuid) -> String {
-    let mark = mark(incident);
-    format!("`{mark}`\n<!-- {mark} -->")
-}
-
 /// Asks the tracker, at most once a minute and cause, whether the issue of a known cause was closed meanwhile. Then the incident is
 /// resolved, and the report opens another. A tracker that does not answer changes nothing.
 pub(super) async fn recheck(
@@ -228,95 +211,6 @@ fn told(diagnosis: &Diagnosis) -> String {
         text.push_str(&format!("\n{}. {step}", index + 1));
     }
     text
-}
-
-/// The text of an incident's issue, as it is filed for this report.
-///
-/// # Errors
-/// Why it cannot be written, in words.
-pub async fn issue_text(app: &App, report: &Report, incident: &Incident) -> Result<String, String> {
-    let diagnosis = incident.diagnosis.as_ref().ok_or("the incident was not investigated yet")?;
-    body(app, report, incident, diagnosis).await.map_err(|error| error.to_string())
-}
-
-async fn body(
-    app: &App,
-    report: &Report,
-    incident: &Incident,
-    diagnosis: &Diagnosis,
-) -> Result<String, StepError> {
-    let links = &app.config.privacy.links;
-    let plain = |text: &str| issue::unmarked(&markdown::defused_line(text, links));
-    let previous = match incident.previous_id {
-        Some(id) => incidents::get(&app.pool, id).await?,
-        None => None,
-    };
-    let said = match &previous {
-        Some(previous) if previous.namespace == report.failure.namespace => {
-            resolutions::of_incident(&app.pool, previous.id).await?
-        }
-        _ => Vec::new(),
-    };
-    let previous = previous.map(|previous| {
-        // What somebody wrote is one line of a quotation here.
-        let said = said.iter().map(|said| plain(&one_line(&knowledge::told(said))));
-        let url = previous.issue_url.as_deref().map(|url| issue::address(url, links));
-        json!({ "url": url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
-    });
-    let pieces = evidence::of(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?;
-    let (all, own) = (diagnosis.claims.clone(), links.clone());
-    let claims = app.blocking.run(prepare::LIMIT, move |_| shown(&all, &pieces, &own)).await?;
-    let dropped = diagnosis.claims.len() - claims.len() + diagnosis.left_out as usize;
-    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let values = json!({
-        "failure": issue::failure(&report.failure, links),
-        "diagnosis": issue::diagnosis(diagnosis, links),
-        "class": diagnosis.class.as_str(),
-        "confidence": serde_json::to_value(diagnosis.confidence).map(name).unwrap_or_default(),
-        "claims": claims,
-        "dropped": dropped,
-        "previous": previous,
-        "report_id": report.id.to_string(),
-        "report_url": app.report_url(report.id),
-        "marker": marker(incident.id),
-    });
-    app.prompts.render("issue", values).map_err(|error| StepError::Failed(format!("{error:#}")))
-}
-
-/// The verified claims with the lines they cite.
-fn shown(claims: &[Claim], pieces: &[Evidence], links: &Links) -> Vec<Value> {
-    let plain = |text: &str| markdown::defused_line(text, links);
-    let shown = claims.iter().filter(|claim| claim.verified).filter_map(|claim| {
-        let piece = pieces.iter().find(|piece| piece.label == claim.evidence)?;
-        Some(json!({
-            "statement": plain(&claim.statement),
-            "title": plain(&piece.title),
-            "first_line": claim.first_line,
-            "last_line": claim.last_line,
-            "paraphrased": claim.paraphrased,
-            "block": lines(piece, claim.first_line, claim.last_line),
-        }))
-    });
-    shown.collect()
-}
-
-/// A text on one line, capped.
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_SAID).collect()
-}
-
-/// The cited lines as a Markdown block that their text cannot leave.
-fn lines(piece: &Evidence, first: u32, last: u32) -> String {
-    let mut text = String::new();
-    let count = (last - first + 1) as usize;
-    for (number, line) in (first..=last).zip(piece.text.lines().skip(first as usize - 1)).take(MAX_LINES) {
-        let line: String = line.chars().take(300).collect();
-        text.push_str(&format!("{number:>6}  {line}\n"));
-    }
-    if count > MAX_LINES {
-        text.push_str(&format!("        … {} more lines\n", count - MAX_LINES));
-    }
-    markdown::block("text", &issue::unmarked(&text))
 }
 
 /// Counts a known cause; at most one comment per interval. Returns the sentence callers get.

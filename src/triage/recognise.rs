@@ -7,9 +7,9 @@ use crate::blocking::BlockingError;
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::recognition::{Learned, Names};
 use crate::domain::{Evidence, EvidenceKind, Failure, FailureClass, Fingerprint};
+use crate::evidence::cluster_facts::{self, ClusterFacts};
 use crate::evidence::excerpt::Log;
 use crate::evidence::fingerprint::{FingerprintInput, end_alike, failure_lines, fingerprint_within};
-use crate::evidence::outside::{self, Told};
 use crate::evidence::pod::yaml;
 use crate::evidence::scope::{Workload, plain_name};
 use crate::evidence::signature::{NAMES_CAUSE, SignatureHit, SignatureSet};
@@ -43,10 +43,10 @@ pub(super) async fn recognised(
     app: &App,
     failure: &Failure,
     pieces: &[Arc<Evidence>],
-) -> Result<(Recognised, Told), BlockingError> {
+) -> Result<(Recognised, ClusterFacts), BlockingError> {
     let (signatures, failure, pieces) = (app.knowledge.signatures(), failure.clone(), pieces.to_vec());
     let recognised = app.blocking.run_checked(prepare::LIMIT, move |deadline| {
-        Ok((recognise(&signatures, &failure, &pieces, deadline)?, Told::of(&pieces)))
+        Ok((recognise(&signatures, &failure, &pieces, deadline)?, ClusterFacts::of(&pieces)))
     });
     recognised.await
 }
@@ -80,7 +80,7 @@ fn recognise(
         failure_lines(input.log.map(|log| log.text).or(input.events).unwrap_or_default(), LINES, deadline)?;
     let first = own.first();
     own.fine.extend(lines.iter().map(|line| scoped(&first, &json!(["line", line]))));
-    let told = outside::told(pieces);
+    let told = cluster_facts::told(pieces);
     let contradicted = match input.log {
         Some(log) => names_cause(signatures, log.text, deadline)?,
         None => false,

@@ -27,7 +27,7 @@ use uuid::Uuid;
 /// How long text gathers before it is told: nobody reads faster, and each telling renders the whole text.
 const GATHER: Duration = Duration::from_millis(80);
 
-struct Teller {
+struct AnswerPage {
     page: Page,
     app: Arc<App>,
     /// Who reads.
@@ -70,12 +70,12 @@ fn pieces(
     seen: i32,
 ) -> impl Stream<Item = (i32, String)> + Send {
     let teller =
-        Teller { page, app, caller, turn, events, seen, said: String::new(), untold: None, over: false };
-    let pieces = |mut teller: Teller| async { teller.next().await.map(|piece| (piece, teller)) };
+        AnswerPage { page, app, caller, turn, events, seen, said: String::new(), untold: None, over: false };
+    let pieces = |mut teller: AnswerPage| async { teller.next().await.map(|piece| (piece, teller)) };
     futures::stream::unfold(teller, pieces)
 }
 
-impl Teller {
+impl AnswerPage {
     async fn next(&mut self) -> Option<(i32, String)> {
         loop {
             if self.over {

@@ -19,7 +19,7 @@ const PAGE: i64 = 100;
 
 /// How the record is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Wanted {
+pub(super) struct AuditQuery {
     #[serde(default)]
     actor: String,
     #[serde(default)]
@@ -44,7 +44,7 @@ pub(super) struct Wanted {
 pub(super) async fn list(
     page: Page,
     State(app): State<Arc<App>>,
-    PageQuery(asked): PageQuery<Wanted>,
+    PageQuery(asked): PageQuery<AuditQuery>,
 ) -> Result<Html<String>, PageError> {
     let text = |text: &str| some(text).map(str::to_owned);
     let filter = Filter {

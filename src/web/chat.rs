@@ -12,7 +12,7 @@ use crate::chat;
 use crate::db::conversations::{self, Filter, Whose};
 use crate::db::{agents, incidents, reports, runs};
 use crate::domain::{
-    Caller, Citation, Claim, Conversation, ConversationMessage, MessageRole, Profile, Reader, Run, Way,
+    AuthMethod, Caller, Citation, Claim, Conversation, ConversationMessage, MessageRole, Profile, Reader, Run,
 };
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -97,7 +97,7 @@ async fn beside(app: &App, caller: &Caller, open: Option<Uuid>) -> Result<Value,
         let filter = Filter { whose, ..Filter::default() };
         conversations::list(&app.pool, &filter, most).await
     };
-    let known = caller.way != Way::Open;
+    let known = caller.way != AuthMethod::Open;
     let (own, others) = if known {
         let (own, others) = (Whose::Of(&caller.name), Whose::NotOf(&caller.name));
         futures::try_join!(list(own, OWN), list(others, OTHERS))?

@@ -9,7 +9,7 @@ use crate::api::{self, cut};
 use crate::app::App;
 use crate::db::agents;
 use crate::db::conversations::{self, Filter, Whose};
-use crate::domain::{Caller, Way};
+use crate::domain::{AuthMethod, Caller};
 use axum::extract::{Path, State};
 use axum::response::{Html, Redirect};
 use minijinja::context;
@@ -23,7 +23,7 @@ const FOUND: usize = 20;
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Wanted {
+pub(super) struct ConversationListQuery {
     #[serde(default)]
     q: String,
     #[serde(default)]
@@ -42,7 +42,7 @@ pub(super) async fn list(
     page: Page,
     State(app): State<Arc<App>>,
     caller: Caller,
-    PageQuery(asked): PageQuery<Wanted>,
+    PageQuery(asked): PageQuery<ConversationListQuery>,
 ) -> Result<Html<String>, PageError> {
     let query = some(&asked.q);
     let said = match query {
@@ -70,7 +70,7 @@ pub(super) async fn list(
         conversations => value(&found),
         agents => value(agents::list(&app.pool).await?),
         next => value(next),
-        known => caller.way != Way::Open,
+        known => caller.way != AuthMethod::Open,
     };
     page.show(&app, "/conversations", "conversations.html", values).await
 }

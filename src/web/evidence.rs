@@ -34,7 +34,7 @@ const MAX_RED: usize = 10_000;
 
 /// What is looked at.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Wanted {
+pub(super) struct EvidenceQuery {
     /// First line of the window.
     from: Option<usize>,
     /// Cited lines, such as `10-12`.
@@ -59,7 +59,7 @@ struct Line {
 pub(super) async fn of_report(
     (page, State(app), Extension(logs)): LogPage,
     Path((id, label)): Path<(String, String)>,
-    PageQuery(asked): PageQuery<Wanted>,
+    PageQuery(asked): PageQuery<EvidenceQuery>,
 ) -> Result<Html<String>, PageError> {
     show((&page, &app, &logs), (Owner::Report(known_id(&id)?), &Reader::nobody()), &label, &asked).await
 }
@@ -68,7 +68,7 @@ pub(super) async fn of_conversation(
     (page, State(app), Extension(logs)): LogPage,
     caller: Caller,
     Path((id, label)): Path<(String, String)>,
-    PageQuery(asked): PageQuery<Wanted>,
+    PageQuery(asked): PageQuery<EvidenceQuery>,
 ) -> Result<Html<String>, PageError> {
     show((&page, &app, &logs), (Owner::Conversation(known_id(&id)?), &Reader::from(&caller)), &label, &asked)
         .await
@@ -78,7 +78,7 @@ async fn show(
     (page, app, logs): (&Page, &App, &Logs),
     (owner, reader): (Owner, &Reader),
     label: &str,
-    asked: &Wanted,
+    asked: &EvidenceQuery,
 ) -> Result<Html<String>, PageError> {
     let pieces = evidence::list(&app.pool, owner, reader).await?;
     let label = label.to_uppercase();
@@ -135,7 +135,7 @@ struct View {
 }
 
 impl View {
-    fn of(log: &Shown, asked: &Wanted, deadline: &Deadline) -> Result<Self, DeadlinePassed> {
+    fn of(log: &Shown, asked: &EvidenceQuery, deadline: &Deadline) -> Result<Self, DeadlinePassed> {
         let (piece, told) = (&log.piece, &log.told);
         let all: Vec<&str> = piece.text.lines().collect();
         let cited = range(&asked.lines);

@@ -34,7 +34,7 @@ const RELATED: usize = 4;
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Wanted {
+pub(super) struct IncidentListQuery {
     #[serde(default)]
     status: String,
     #[serde(default)]
@@ -58,7 +58,7 @@ pub(super) struct Wanted {
     resolved: Option<usize>,
 }
 
-impl Wanted {
+impl IncidentListQuery {
     /// What narrows the list, with the names of its fields.
     fn narrowing(&self) -> [(&'static str, &str); 7] {
         [
@@ -84,7 +84,7 @@ impl Wanted {
 pub(super) async fn list(
     page: Page,
     State(app): State<Arc<App>>,
-    PageQuery(asked): PageQuery<Wanted>,
+    PageQuery(asked): PageQuery<IncidentListQuery>,
 ) -> Result<Html<String>, PageError> {
     let filter = incidents::Filter {
         status: some(&asked.status),

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::chat::{Choice, Link, NotDecided, Presser};
 use crate::clock;
 use crate::db::approvals;
-use crate::domain::{Approval, ApprovalState, Caller, Way};
+use crate::domain::{Approval, ApprovalState, AuthMethod, Caller};
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -73,7 +73,7 @@ pub(super) async fn decide(
 ) -> Result<Response, PageError> {
     let (link, approval) = open(&app, signed).await?;
     // Where nobody has to show who they are, nobody is known.
-    let caller = caller.map(|Extension(caller)| caller).filter(|caller| caller.way != Way::Open);
+    let caller = caller.map(|Extension(caller)| caller).filter(|caller| caller.way != AuthMethod::Open);
     match link.decide(&app, &approval, Presser { caller, address, request }).await {
         Ok(decided) => Ok(shown((&page, &app), &link, decided.approval, None)?.into_response()),
         Err(refused @ (NotDecided::Over(_) | NotDecided::NotTheirs(_))) => {

@@ -24,7 +24,7 @@ struct Listener {
 }
 
 pub(super) async fn changes(State(app): State<Arc<App>>) -> Response {
-    let (lists, stop) = (app.appends.of_lists(), app.shutdown.token().clone());
+    let (lists, stop) = (app.notifier.subscribe_lists(), app.shutdown.token().clone());
     let changes = futures::stream::unfold(Listener { lists, stop, told: false }, |mut page| async {
         // What happened while it was not listening is read at once.
         if std::mem::replace(&mut page.told, true) {

@@ -28,7 +28,7 @@ const STATE: &str = "__Host-regreen-login";
 /// Where somebody wanted to go.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Going {
+pub(super) struct LoginRedirect {
     next: String,
 }
 
@@ -61,7 +61,7 @@ fn own_path(next: &str) -> &str {
 pub(super) async fn show(
     page: Page,
     State(app): State<Arc<App>>,
-    PageQuery(going): PageQuery<Going>,
+    PageQuery(going): PageQuery<LoginRedirect>,
 ) -> Result<Response, PageError> {
     if !app.auth.is_on() {
         return Ok(Redirect::to("/").into_response());
@@ -125,7 +125,7 @@ pub(super) async fn send(
     page: Page,
     State(app): State<Arc<App>>,
     jar: CookieJar,
-    PageQuery(going): PageQuery<Going>,
+    PageQuery(going): PageQuery<LoginRedirect>,
 ) -> Result<Response, PageError> {
     match app.auth.send(own_path(&going.next)).await {
         Ok(sent) => {
@@ -146,7 +146,7 @@ pub(super) async fn come_back(
     State(app): State<Arc<App>>,
     origin: RequestOrigin,
     jar: CookieJar,
-    PageQuery(back): PageQuery<Back>,
+    PageQuery(back): PageQuery<LoginCallback>,
 ) -> Result<Response, PageError> {
     let refused = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
     let begun_here = jar.get(STATE).is_some_and(|state| state.value() == back.state);

@@ -44,7 +44,7 @@ pub(crate) use page::Page;
 pub(crate) use problem_page::accepts_html;
 pub(crate) use templates::Templates;
 
-use crate::api::{BodyLimit, Pages, RateClass, Terms};
+use crate::api::{BodyLimit, Pages, RateClass, RouteTerms};
 use crate::app::App;
 use crate::domain::Role;
 use axum::http::{HeaderValue, header};
@@ -65,19 +65,19 @@ const UNCACHED: &str = "private, no-store";
 pub(crate) fn pages() -> Pages {
     use Role::{Admin, Operator, Reporter, Viewer};
     of_incidents(administration(Pages::new()))
-        .get("/login", Terms::OPEN, login::show)
-        .post("/login", Terms::OPEN, login::with_key)
-        .get("/login/issuer", Terms::OPEN, login::send)
-        .get("/login/callback", Terms::OPEN, login::come_back)
-        .post("/logout", Terms::OPEN, login::out)
+        .get("/login", RouteTerms::OPEN, login::show)
+        .post("/login", RouteTerms::OPEN, login::with_key)
+        .get("/login/issuer", RouteTerms::OPEN, login::send)
+        .get("/login/callback", RouteTerms::OPEN, login::come_back)
+        .post("/logout", RouteTerms::OPEN, login::out)
         .get("/", Reporter, own::home)
-        .get("/live", Terms::of(Viewer).streaming(), live::changes)
+        .get("/live", RouteTerms::of(Viewer).streaming(), live::changes)
         .get("/reports", Viewer, reports::list)
         // A log comes with it.
         .get("/reports/new", Reporter, report_form::show)
         .post(
             "/reports/new",
-            Terms::of(Reporter).taking(BodyLimit::CONFIGURED).counted_as(RateClass::Report),
+            RouteTerms::of(Reporter).taking(BodyLimit::CONFIGURED).counted_as(RateClass::Report),
             report_form::send,
         )
         .get("/reports/{id}", Reporter, own::report)
@@ -89,24 +89,24 @@ pub(crate) fn pages() -> Pages {
         .get("/chat", Operator, chat::begin)
         .post(
             "/chat",
-            Terms::of(Operator).taking(BodyLimit::kib(512)).counted_as(RateClass::Question),
+            RouteTerms::of(Operator).taking(BodyLimit::kib(512)).counted_as(RateClass::Question),
             chat::ask,
         )
         .get("/chat/{id}", Viewer, chat::show)
         .post("/chat/{id}/stop", Operator, chat::stop)
-        .get("/chat/turns/{run}", Terms::of(Viewer).streaming(), answer::live)
+        .get("/chat/turns/{run}", RouteTerms::of(Viewer).streaming(), answer::live)
         .get("/approvals", Viewer, approvals::list)
         .get("/approvals/{id}", Viewer, approvals::show)
         .post("/approvals/{id}", Operator, approvals::decide)
         // Signed; whoever has the link may.
-        .get("/links/{id}/{choice}", Terms::OPEN, links::show)
-        .post("/links/{id}/{choice}", Terms::OPEN, links::decide)
+        .get("/links/{id}/{choice}", RouteTerms::OPEN, links::show)
+        .post("/links/{id}/{choice}", RouteTerms::OPEN, links::decide)
         .get("/conversations", Viewer, conversations::list)
         .post("/conversations/{id}", Operator, conversations::change)
         .get("/agents", Viewer, agents::list)
-        .post("/agents", Terms::of(Admin).taking(BodyLimit::kib(256)), agents::add)
+        .post("/agents", RouteTerms::of(Admin).taking(BodyLimit::kib(256)), agents::add)
         .get("/agents/{id}", Viewer, agents::show)
-        .post("/agents/{id}", Terms::of(Admin).taking(BodyLimit::kib(256)), agents::change)
+        .post("/agents/{id}", RouteTerms::of(Admin).taking(BodyLimit::kib(256)), agents::change)
         .get("/mcp-servers", Viewer, servers::list)
         .post("/mcp-servers", Admin, servers::add)
         .get("/mcp-servers/{name}", Viewer, servers::show)
@@ -115,7 +115,7 @@ pub(crate) fn pages() -> Pages {
         .post("/mcp-servers/{name}/tools/{tool}", Operator, servers::try_tool)
         .post("/mcp-servers/{name}/tools/{tool}/confirm", Admin, servers::confirm)
         .get("/runbooks", Viewer, runbooks::list)
-        .post("/runbooks", Terms::of(Admin).taking(BodyLimit::kib(1024)), runbooks::add)
+        .post("/runbooks", RouteTerms::of(Admin).taking(BodyLimit::kib(1024)), runbooks::add)
         .get("/runbooks/{id}", Viewer, runbooks::show)
         .post("/runbooks/{id}", Admin, runbooks::change)
 }
@@ -130,9 +130,9 @@ fn administration(pages: Pages) -> Pages {
         .post("/keys", Admin, keys::create)
         .post("/keys/{id}", Admin, keys::revoke)
         .get("/settings", Admin, settings::show)
-        .get("/static/{name}", Terms::OPEN.uncounted(), assets::serve)
-        .get("/favicon.ico", Terms::OPEN, assets::icon)
-        .get("/favicon.svg", Terms::OPEN, assets::icon)
+        .get("/static/{name}", RouteTerms::OPEN.uncounted(), assets::serve)
+        .get("/favicon.ico", RouteTerms::OPEN, assets::icon)
+        .get("/favicon.svg", RouteTerms::OPEN, assets::icon)
 }
 
 /// Those of incidents.

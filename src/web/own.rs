@@ -26,7 +26,7 @@ const STATUSES: [&str; 5] = ["queued", "running", "waiting", "done", "failed"];
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Wanted {
+pub(super) struct OwnReportsQuery {
     #[serde(default)]
     status: String,
     before: Option<Uuid>,
@@ -38,7 +38,7 @@ pub(super) async fn home(
     caller: Caller,
     counted: Extension<Arc<overview::Counted>>,
     headers: HeaderMap,
-    PageQuery(asked): PageQuery<Wanted>,
+    PageQuery(asked): PageQuery<OwnReportsQuery>,
 ) -> Result<Html<String>, PageError> {
     if caller.reads_all() {
         return overview::show(page, State(app), counted).await;

@@ -30,7 +30,7 @@ const STATES: [ReportStatus; 5] = [
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Wanted {
+pub(super) struct ReportListQuery {
     #[serde(default, alias = "state")]
     status: String,
     #[serde(default)]
@@ -43,7 +43,7 @@ pub(super) struct Wanted {
 pub(super) async fn list(
     page: Page,
     State(app): State<Arc<App>>,
-    PageQuery(asked): PageQuery<Wanted>,
+    PageQuery(asked): PageQuery<ReportListQuery>,
 ) -> Result<Html<String>, PageError> {
     let filter = Filter {
         status: some(&asked.status),

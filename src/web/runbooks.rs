@@ -25,7 +25,7 @@ const MAX_OFFSET: i64 = 1_000_000;
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Wanted {
+pub(super) struct RunbookQuery {
     #[serde(default)]
     q: String,
     #[serde(default)]
@@ -37,7 +37,7 @@ pub(super) struct Wanted {
 pub(super) async fn list(
     page: Page,
     State(app): State<Arc<App>>,
-    PageQuery(asked): PageQuery<Wanted>,
+    PageQuery(asked): PageQuery<RunbookQuery>,
 ) -> Result<Html<String>, PageError> {
     listed(&page, &app, &asked, None).await
 }
@@ -45,7 +45,7 @@ pub(super) async fn list(
 async fn listed(
     page: &Page,
     app: &App,
-    asked: &Wanted,
+    asked: &RunbookQuery,
     refused: Option<Refused>,
 ) -> Result<Html<String>, PageError> {
     let kind = some(&asked.kind);
@@ -86,7 +86,8 @@ pub(super) async fn add(
     match api::documents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to("/runbooks").into_response()),
         Err(problem) if problem.status == 422 => {
-            let html = listed(&page, &app, &Wanted::default(), Some(Refused::new(sent, problem))).await?;
+            let html =
+                listed(&page, &app, &RunbookQuery::default(), Some(Refused::new(sent, problem))).await?;
             Ok(html.into_response())
         }
         Err(problem) => Err(problem.into()),

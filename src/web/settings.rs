@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct Wanted {
+pub(super) struct SettingsQuery {
     #[serde(default)]
     q: String,
     /// `set`: only what is not as it is by default.
@@ -24,7 +24,7 @@ pub(super) struct Wanted {
     only: String,
 }
 
-impl Wanted {
+impl SettingsQuery {
     /// Whether one of these texts has every word that is looked for.
     fn finds(&self, texts: &[&str]) -> bool {
         let text = texts.join("\n").to_lowercase();
@@ -36,7 +36,7 @@ impl Wanted {
 pub(super) async fn show(
     page: Page,
     State(app): State<Arc<App>>,
-    PageQuery(asked): PageQuery<Wanted>,
+    PageQuery(asked): PageQuery<SettingsQuery>,
 ) -> Result<Html<String>, PageError> {
     let settings: Vec<Value> =
         app.config.effective.iter().filter_map(|setting| shown(setting, &asked)).collect();
@@ -52,7 +52,7 @@ pub(super) async fn show(
 }
 
 /// A setting, if it is looked for: by its name, its variables, its value or what it does.
-fn shown(setting: &Effective, asked: &Wanted) -> Option<Value> {
+fn shown(setting: &Effective, asked: &SettingsQuery) -> Option<Value> {
     let Effective { key, value, from, doc } = setting;
     let env = SETTINGS.iter().find(|known| known.key == *key).map_or(&[][..], |known| known.env);
     let found = asked.finds(&[key, &env.join(" "), value.as_deref().unwrap_or_default(), doc]);
@@ -64,7 +64,7 @@ fn shown(setting: &Effective, asked: &Wanted) -> Option<Value> {
 }
 
 /// The `[[mcp]]` tables.
-fn servers(app: &App, asked: &Wanted) -> Vec<Value> {
+fn servers(app: &App, asked: &SettingsQuery) -> Vec<Value> {
     let found = app.config.mcp.iter().filter(|server| asked.finds(&["[[mcp]]", &server.name]));
     let server = found.map(|server| {
         json!({
@@ -80,7 +80,7 @@ fn servers(app: &App, asked: &Wanted) -> Vec<Value> {
 }
 
 /// The `[[notify]]` tables, with what came of them lately. Addresses are secrets: whoever has one may write there.
-async fn targets(app: &App, asked: &Wanted) -> sqlx::Result<Vec<Value>> {
+async fn targets(app: &App, asked: &SettingsQuery) -> sqlx::Result<Vec<Value>> {
     let told = notifications::told(&app.pool).await?;
     let found = app.config.notify.iter();
     let found = found.filter(|target| asked.finds(&["[[notify]]", &target.name, target.channel.as_str()]));

@@ -1,7 +1,7 @@
 //! The compiled templates of all pages. They escape everything, and know no missing variables.
 
 use super::{assets, markdown, navigation, show};
-use crate::domain::{Caller, Role, Way};
+use crate::domain::{AuthMethod, Caller, Role};
 use crate::evidence::untrusted::hidden;
 use crate::evidence::untrusted::links::Links;
 use crate::overrides::replace_templates;
@@ -88,7 +88,7 @@ fn environment() -> Result<Environment<'static>, Error> {
         viewer(state).is_some_and(|caller| may(&caller) && reads_all(&caller))
     });
     environment.add_function("me", |state: &State<'_, '_>| {
-        let me = viewer(state).filter(|caller| caller.way != Way::Open);
+        let me = viewer(state).filter(|caller| caller.way != AuthMethod::Open);
         me.map(|me| context! { name => &me.name, role => me.role.as_str() })
     });
     environment.add_filter("markdown", |state: &State<'_, '_>, text: &str| {

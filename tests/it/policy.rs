@@ -7,7 +7,7 @@ use crate::support::{Answer, Setup, TestApp, eventually};
 use regreen::audit::Recorder;
 use regreen::chat::{Ask, Choice, Decision, begin, decide};
 use regreen::domain::policy::{CallContext, Ruling};
-use regreen::domain::{Actor, Caller, Role, Way};
+use regreen::domain::{Actor, AuthMethod, Caller, Role};
 use regreen::mcp::{CallError, ToolCaller};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -222,7 +222,7 @@ async fn the_own_endpoint_asks_the_policy_too() {
 
 fn person(name: &str, token: Option<&str>) -> Caller {
     let token = token.map(SecretString::from);
-    Caller { token, ..Caller::known(format!("oidc:{name}"), Role::Operator, None, Way::Oidc) }
+    Caller { token, ..Caller::known(format!("oidc:{name}"), Role::Operator, None, AuthMethod::Oidc) }
 }
 
 async fn look(app: &TestApp, caller: Caller, name: &str) -> Result<String, CallError> {

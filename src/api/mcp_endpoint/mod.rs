@@ -249,7 +249,7 @@ impl Endpoint {
         let reads = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint).unwrap_or(false);
         let access = if reads { Access::Read } else { Access::Write };
         let target = Target::new(OWN_NAME, &tool.name, access, Some(&schema));
-        match self.app.mcp.policy().rule_on(&CallContext::door(caller.clone()), &target, arguments) {
+        match self.app.mcp.policy().rule_on(&CallContext::mcp_client(caller.clone()), &target, arguments) {
             Ruling::Allowed(permit) => Ok(permit.into_arguments()),
             Ruling::Denied(denied) => Err(denied.to_string()),
             Ruling::Waits(_) => {

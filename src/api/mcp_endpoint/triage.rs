@@ -148,7 +148,7 @@ impl Endpoint {
     async fn end(&self, id: Uuid, told: &mut Progress) -> sqlx::Result<Option<Report>> {
         let deadline = Instant::now() + self.app.config.server.wait;
         // From before the first look on: its end cannot be missed.
-        let mut appended = self.app.appends.of(id);
+        let mut subscription = self.app.notifier.subscribe(id);
         loop {
             if told.token.is_some() {
                 let steps = db::with_timeout(reports::steps(&self.app.pool, id)).await?;
@@ -163,7 +163,7 @@ impl Endpoint {
             }
             let look = Instant::now() + LOOK_EVERY;
             tokio::select! {
-                () = appended.wait() => {}
+                () = subscription.wait() => {}
                 () = sleep_until(look.min(deadline)) => {}
                 () = self.app.shutdown.token().cancelled() => return Ok(None),
             }

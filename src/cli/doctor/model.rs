@@ -6,7 +6,7 @@ use crate::config::{Config, ModelEndpoint};
 use crate::db::embeddings::Space;
 use crate::domain::ToolCalls;
 use crate::knowledge::embed;
-use crate::llm::{Experience, ModelError, Probed};
+use crate::llm::{CapabilityCache, ModelError, Probed};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub(super) async fn check(config: &Config, http: reqwest::Client) -> Vec<Finding
     // What a second attempt would hide is worth knowing here.
     let endpoint = ModelEndpoint { max_attempts: 1, ..endpoint.clone() };
     let began = Instant::now();
-    let answer = app::model(&endpoint, http, &Experience::default()).probe().await;
+    let answer = app::model(&endpoint, http, &CapabilityCache::default()).probe().await;
     let took = began.elapsed();
     vec![match answer {
         Ok(probed) => answered(&endpoint, &probed, took),

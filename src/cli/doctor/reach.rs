@@ -3,7 +3,7 @@
 use super::finding::Finding;
 use crate::auth::Auth;
 use crate::config::Config;
-use crate::domain::{ApiKey, Way};
+use crate::domain::{ApiKey, AuthMethod};
 use crate::{clock, db};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
@@ -68,17 +68,17 @@ fn ending(keys: &[ApiKey], now: DateTime<Utc>) -> Option<Finding> {
     Some(Finding::warning("auth", told.join(", ")).advice(advice).data(data))
 }
 
-fn name(way: Way) -> &'static str {
-    if way == Way::Kubernetes { "kubernetes" } else { "oidc" }
+fn name(way: AuthMethod) -> &'static str {
+    if way == AuthMethod::Kubernetes { "kubernetes" } else { "oidc" }
 }
 
-fn advice(way: Way, config: &Config) -> &'static str {
+fn advice(way: AuthMethod, config: &Config) -> &'static str {
     let reviews = config.auth.kubernetes.as_ref().is_some_and(|kubernetes| kubernetes.issuer.is_none());
     match way {
-        Way::Kubernetes if reviews => {
+        AuthMethod::Kubernetes if reviews => {
             "see `auth.kubernetes_api`, `auth.kubernetes_ca` and `auth.kubernetes_token`; let this server's account create `tokenreviews.authentication.k8s.io` (a ClusterRole of its own)"
         }
-        Way::Kubernetes => {
+        AuthMethod::Kubernetes => {
             "see `auth.kubernetes_api` and `auth.kubernetes_ca`; let this server's account read /openid/v1/jwks (the ClusterRole `system:service-account-issuer-discovery`)"
         }
         _ => {

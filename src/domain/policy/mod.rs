@@ -137,7 +137,7 @@ impl CallContext {
 
     /// A client of the own MCP endpoint.
     #[must_use]
-    pub fn door(caller: Caller) -> Self {
+    pub fn mcp_client(caller: Caller) -> Self {
         Self::person(Origin::Mcp, caller)
     }
 
@@ -302,8 +302,8 @@ impl Policy {
     /// Whether a rule names the tool to let it be called, or says something of its arguments: such a rule judged the tool as it
     /// was defined.
     #[must_use]
-    pub fn speaks_of(&self, server: &str, tool: &str) -> bool {
-        self.rules.iter().any(|rule| rule.speaks_of(server, tool))
+    pub fn has_rule_for(&self, server: &str, tool: &str) -> bool {
+        self.rules.iter().any(|rule| rule.has_rule_for(server, tool))
     }
 
     /// What is said of a tool before its arguments are known. One whose definition changed since a rule judged it is not called
@@ -360,7 +360,7 @@ impl Policy {
 
     fn by_rules(&self, asker: &CallContext, target: &Target<'_>) -> Standing<'_> {
         let Some(rule) = self.rules.iter().find(|rule| rule.fits(asker, target)) else {
-            let (decision, reason) = default(asker.place, target);
+            let (decision, reason) = without_rule(asker.place, target);
             return Standing { decision, rule: None, reason, bounds: None };
         };
         let denied =
@@ -430,7 +430,7 @@ fn settled(standing: &Standing<'_>, schema: Option<&Value>, arguments: Value) ->
 }
 
 /// What holds where no rule says anything.
-fn default(place: Origin, target: &Target<'_>) -> (Decision, String) {
+fn without_rule(origin: Origin, target: &Target<'_>) -> (Decision, String) {
     let said = |decision, reason: &str| (decision, reason.to_owned());
     match (place, target.access) {
         (Origin::Service, _) => said(Decision::Allow, "the service's own calls are those of its settings"),

@@ -52,7 +52,7 @@ impl Rule {
     }
 
     /// Whether it names the tool, and lets it be called or says something of its arguments.
-    pub(super) fn speaks_of(&self, server: &str, tool: &str) -> bool {
+    pub(super) fn has_rule_for(&self, server: &str, tool: &str) -> bool {
         let is_named = self.tools.as_ref().is_some_and(|tools| tools.is_match(tool))
             && self.servers.as_ref().is_none_or(|servers| servers.is_match(server));
         is_named && (self.decision != Decision::Deny || self.paths().next().is_some())

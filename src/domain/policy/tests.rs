@@ -1,7 +1,7 @@
 //! What the rules decide.
 
 use super::*;
-use crate::domain::Way;
+use crate::domain::AuthMethod;
 use regex::Regex;
 use serde_json::json;
 
@@ -169,7 +169,7 @@ fn roles_and_agents_are_those_of_whoever_asks() {
         Rule { roles: Some(vec![Role::Viewer]), ..rule(2, &["*"], Decision::Deny) },
     ]);
     let decide = |role, agent: &str| {
-        let caller = Caller { role, way: Way::Key, ..Caller::anyone() };
+        let caller = Caller { role, way: AuthMethod::Key, ..Caller::anyone() };
         policy.standing(&CallContext::chat(caller, agent), &of("scale", Access::Write)).decision
     };
     assert_eq!(decide(Role::Admin, "ops-helper"), Decision::Allow);
@@ -406,10 +406,12 @@ fn a_tool_that_changed_since_a_rule_judged_it_is_not_called_without_a_person() {
     let policy =
         Policy::new(vec![Rule { servers: patterns(&["s"]), ..rule(1, &["scale"], Decision::Allow) }]);
     assert!(
-        policy.speaks_of("s", "scale") && !policy.speaks_of("t", "scale") && !policy.speaks_of("s", "look")
+        policy.has_rule_for("s", "scale")
+            && !policy.has_rule_for("t", "scale")
+            && !policy.has_rule_for("s", "look")
     );
     let forbids = Policy::new(vec![rule(1, &["scale"], Decision::Deny)]);
-    assert!(!forbids.speaks_of("s", "scale"), "what is forbidden stays so");
+    assert!(!forbids.has_rule_for("s", "scale"), "what is forbidden stays so");
     let target = Target { is_held: true, ..of("scale", Access::Write) };
     let decision = |place: &Origin| policy.standing(&asker(*place), &target).decision;
     let decisions: Vec<Decision> = Origin::ALL.iter().map(decision).collect();

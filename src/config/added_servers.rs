@@ -1,11 +1,11 @@
 //! MCP servers that are added over the API: less is allowed to them than to the configuration's own.
 
 use super::mcp::{McpServer, globs};
-use super::reach;
 use super::reader::{Mistake, Reader};
 use super::servers;
 use super::setting::Env;
 use super::table::SETTINGS;
+use super::url_guard;
 use crate::evidence::untrusted::leak;
 use globset::Glob;
 
@@ -76,7 +76,7 @@ impl Added {
                 problem: format!("`{program}` is not among `added_servers.commands`"),
             });
         }
-        if let Some(problem) = raw.url.as_ref().and_then(|url| reach::problem(url, &self.urls)) {
+        if let Some(problem) = raw.url.as_ref().and_then(|url| url_guard::problem(url, &self.urls)) {
             problems.push(Mistake { setting: "url".to_owned(), problem });
         }
         // It is stored and shown as it is, so a secret has no place in it.

@@ -1,16 +1,27 @@
 //! What a route asks of a request, declared with the route: who may call it, how much it takes, what it counts as.
 
 use super::body_limit::BodyLimit;
-use super::client::RateClass;
 use crate::domain::Role;
 use axum::extract::{MatchedPath, Request};
 use axum::http::Method;
 use serde::Serialize;
 use std::collections::HashMap;
 
+/// What a request counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateClass {
+    /// Whatever is nothing else.
+    Request,
+    /// A report.
+    Report,
+    /// A question of the chat.
+    Question,
+}
+
 /// What a route asks of a request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
+pub(crate) struct RouteTerms {
     /// The least role that may; everybody when absent.
     pub(crate) role: Option<Role>,
     /// The largest body.
@@ -21,7 +32,7 @@ pub(crate) struct Terms {
     pub(crate) streams: bool,
 }
 
-impl Terms {
+impl RouteTerms {
     /// For everybody.
     pub(crate) const OPEN: Self =
         Self { role: None, body: BodyLimit::SMALL, rate: Some(RateClass::Request), streams: false };
@@ -52,7 +63,7 @@ impl Terms {
     }
 }
 
-impl From<Role> for Terms {
+impl From<Role> for RouteTerms {
     fn from(role: Role) -> Self {
         Self::of(role)
     }
@@ -77,17 +88,17 @@ pub struct Rule {
 
 impl Rule {
     /// What is asked of requests with this method to this path.
-    pub(crate) fn new(method: &str, path: &str, terms: Terms) -> Self {
-        let Terms { role, body, rate, streams } = terms;
+    pub(crate) fn new(method: &str, path: &str, terms: RouteTerms) -> Self {
+        let RouteTerms { role, body, rate, streams } = terms;
         Self { path: path.to_owned(), method: method.to_owned(), role, body, rate, streams }
     }
 }
 
 /// The rules of all routes, found by the route that a request was matched with.
 #[derive(Debug)]
-pub(crate) struct Rules(HashMap<String, Vec<Rule>>);
+pub(crate) struct RouteRules(HashMap<String, Vec<Rule>>);
 
-impl Rules {
+impl RouteRules {
     pub(crate) fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
         let mut by_path: HashMap<String, Vec<Rule>> = HashMap::new();
         for rule in rules {

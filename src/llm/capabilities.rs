@@ -14,7 +14,7 @@ const WORD: &str = "green";
 
 /// What is known of a model behind an endpoint.
 #[derive(Debug, Default)]
-pub struct Learned {
+pub struct Capabilities {
     /// Optional parameters it turned out not to take: bits of [`super::wire::Optional`].
     refused: AtomicU8,
     /// 1 and the place in [`ToolCalls::ALL`]; 0 while nothing is known.
@@ -23,7 +23,7 @@ pub struct Learned {
     pub(super) finding: tokio::sync::Mutex<()>,
 }
 
-impl Learned {
+impl Capabilities {
     pub(super) fn refused(&self) -> u8 {
         self.refused.load(Ordering::Relaxed)
     }
@@ -46,15 +46,15 @@ impl Learned {
 
 /// What is known of the models of one endpoint, by name.
 #[derive(Debug, Default)]
-pub struct Experience(Mutex<HashMap<String, Arc<Learned>>>);
+pub struct CapabilityCache(Mutex<HashMap<String, Arc<Capabilities>>>);
 
-impl Experience {
+impl CapabilityCache {
     /// Models in it at most: agents may name any.
     const MAX: usize = 1_000;
 
     /// Of a model.
     #[must_use]
-    pub fn of(&self, model: &str) -> Arc<Learned> {
+    pub fn of(&self, model: &str) -> Arc<Capabilities> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= Self::MAX && !known.contains_key(model) {
             return Arc::default();

@@ -3,14 +3,14 @@
 use crate::clock;
 use crate::db::audit;
 use crate::db::evidence::{self, Owner};
-use crate::db::{again, incidents, queue, reports};
+use crate::db::{incidents, queue, reinvestigate, reports};
 use crate::domain::{Actor, AuditAction, AuditEvent, IncidentStatus, Reader, Report};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 /// What came of it.
 #[derive(Debug)]
-pub enum Again {
+pub enum RequeueOutcome {
     /// The report is in the queue.
     Queued(Box<Report>),
     /// There is no such report or incident.
@@ -23,11 +23,13 @@ pub enum Again {
 ///
 /// # Errors
 /// The database is away.
-pub async fn retry(pool: &PgPool, report: Uuid, by: &Actor) -> sqlx::Result<Again> {
+pub async fn retry(pool: &PgPool, report: Uuid, by: &Actor) -> sqlx::Result<RequeueOutcome> {
     let mut transaction = pool.begin().await?;
-    let Some(known) = reports::get(&mut *transaction, report).await? else { return Ok(Again::Missing) };
-    if !again::retry(&mut transaction, report, clock::now()).await? {
-        return Ok(Again::Refused(if known.status.is_final() {
+    let Some(known) = reports::get(&mut *transaction, report).await? else {
+        return Ok(RequeueOutcome::Missing);
+    };
+    if !reinvestigate::retry(&mut transaction, report, clock::now()).await? {
+        return Ok(RequeueOutcome::Refused(if known.status.is_final() {
             "the report did not fail; only a failed one is tried again"
         } else {
             "the report is being worked on"
@@ -37,7 +39,7 @@ pub async fn retry(pool: &PgPool, report: Uuid, by: &Actor) -> sqlx::Result<Agai
     queued(&mut transaction, report, event).await?;
     let report = reports::get(&mut *transaction, report).await?;
     transaction.commit().await?;
-    Ok(report.map_or(Again::Missing, |report| Again::Queued(Box::new(report))))
+    Ok(report.map_or(RequeueOutcome::Missing, |report| RequeueOutcome::Queued(Box::new(report))))
 }
 
 /// Has an open incident investigated once more, on the evidence of the report that led to its conclusion. That conclusion stands
@@ -45,33 +47,35 @@ pub async fn retry(pool: &PgPool, report: Uuid, by: &Actor) -> sqlx::Result<Agai
 ///
 /// # Errors
 /// The database is away.
-pub async fn investigate(pool: &PgPool, incident: Uuid, by: &Actor) -> sqlx::Result<Again> {
+pub async fn investigate(pool: &PgPool, incident: Uuid, by: &Actor) -> sqlx::Result<RequeueOutcome> {
     let mut transaction = pool.begin().await?;
     incidents::lock(&mut *transaction, incident).await?;
-    let Some(known) = incidents::get(&mut *transaction, incident).await? else { return Ok(Again::Missing) };
+    let Some(known) = incidents::get(&mut *transaction, incident).await? else {
+        return Ok(RequeueOutcome::Missing);
+    };
     if known.status == IncidentStatus::Resolved {
-        return Ok(Again::Refused("the incident is resolved; reopen it first"));
+        return Ok(RequeueOutcome::Refused("the incident is resolved; reopen it first"));
     }
     if incidents::has_leader(&mut *transaction, incident, Uuid::nil()).await? {
-        return Ok(Again::Refused("it is being investigated already"));
+        return Ok(RequeueOutcome::Refused("it is being investigated already"));
     }
-    let Some(report) = again::to_investigate(&mut transaction, incident).await? else {
-        return Ok(Again::Refused("none of its reports is kept; the next one is investigated"));
+    let Some(report) = reinvestigate::to_investigate(&mut transaction, incident).await? else {
+        return Ok(RequeueOutcome::Refused("none of its reports is kept; the next one is investigated"));
     };
     let pieces = evidence::list(&mut *transaction, Owner::Report(report), &Reader::nobody()).await?;
     if pieces.iter().any(|piece| piece.pruned_at.is_some()) {
-        return Ok(Again::Refused(
+        return Ok(RequeueOutcome::Refused(
             "the evidence is no longer kept (`retention.evidence`); resolve the incident, and the next report is investigated",
         ));
     }
-    if !again::investigate(&mut transaction, report, clock::now()).await? {
-        return Ok(Again::Refused("it is being investigated already"));
+    if !reinvestigate::investigate(&mut transaction, report, clock::now()).await? {
+        return Ok(RequeueOutcome::Refused("it is being investigated already"));
     }
     let event = AuditEvent::new(by, AuditAction::IncidentInvestigate, clock::now()).on("incident", incident);
     queued(&mut transaction, report, event).await?;
     let report = reports::get(&mut *transaction, report).await?;
     transaction.commit().await?;
-    Ok(report.map_or(Again::Missing, |report| Again::Queued(Box::new(report))))
+    Ok(report.map_or(RequeueOutcome::Missing, |report| RequeueOutcome::Queued(Box::new(report))))
 }
 
 /// The report gets its job, and who asked for it is on record.

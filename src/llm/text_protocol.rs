@@ -1,8 +1,8 @@
 //! Tools for models that cannot call them, or whose server cannot: they are told in the system prompt, called by a JSON object in the
 //! answer, and answered by the next message. Where the server can, the answer is held to a schema of these calls.
 
-use super::order::{asked, ordered};
-use super::written;
+use super::property_order::{asked, ordered};
+use super::text_calls;
 use super::{Choice, Completion, Request};
 use crate::domain::{Message, ToolCall, ToolCalls, ToolSpec};
 use serde_json::{Value, json};
@@ -180,7 +180,7 @@ pub(super) fn read(completion: Completion, request: &Request) -> Completion {
         return completion;
     }
     let number = request.messages.len();
-    let found = written::calls(&completion.text, &request.tools, None, number);
+    let found = text_calls::calls(&completion.text, &request.tools, None, number);
     // An answer in words may show an object that looks like a call.
     if found.calls.is_empty() || !(request.choice.ends_by_call() || found.alone) {
         return completion;

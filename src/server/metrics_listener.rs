@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
 /// What an address of its own answers (`server.metrics_bind`): metrics and health, to everybody who reaches it.
-pub fn beside(app: Arc<App>) -> Router {
+pub fn metrics_router(app: Arc<App>) -> Router {
     Router::new()
         .route("/metrics", get(metrics::tell))
         .route("/health", get(health::brief))

@@ -78,9 +78,9 @@ fn line(text: &str) -> String {
 }
 
 /// What events and the pod of a report say, to be compared with what was concluded of another.
-pub struct Told(String);
+pub struct ClusterFacts(String);
 
-impl Told {
+impl ClusterFacts {
     /// Of these pieces.
     #[must_use]
     pub fn of(pieces: &[impl Borrow<Evidence>]) -> Self {
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_conclusion_is_borne_out_by_all_its_quotations_and_not_by_none() {
-        let told = Told::of(&[
+        let told = ClusterFacts::of(&[
             piece(
                 EvidenceKind::Events,
                 "- Message: 'pulling for pod web-xbcd7-pod took 12s:\n    rate limit reached'\n",

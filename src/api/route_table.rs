@@ -5,7 +5,7 @@ use super::bodies;
 use super::caller::authorize;
 use super::openai;
 use super::query::{self, Parameters};
-use super::terms::{Rule, Terms};
+use super::route_terms::{RouteTerms, Rule};
 use crate::app::App;
 use axum::Router;
 use axum::extract::Request;
@@ -17,7 +17,7 @@ use utoipa::openapi::path::PathItem;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 /// Lets only those to these handlers who may, and reads what they send; of the API's, when they ask for what is described.
-fn guarded<S>(routes: MethodRouter<S>, terms: Terms, parameters: Option<Parameters>) -> MethodRouter<S>
+fn guarded<S>(routes: MethodRouter<S>, terms: RouteTerms, parameters: Option<Parameters>) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
 {
@@ -47,7 +47,7 @@ impl RouteTable {
     /// Routes, and what they ask of requests.
     pub(super) fn to(
         mut self,
-        terms: impl Into<Terms>,
+        terms: impl Into<RouteTerms>,
         (schemas, paths, routes): UtoipaMethodRouter<Arc<App>>,
     ) -> Self {
         let terms = terms.into();
@@ -93,7 +93,7 @@ impl Pages {
     pub(crate) fn get<H: Handler<T, Arc<App>>, T: 'static>(
         self,
         path: &str,
-        terms: impl Into<Terms>,
+        terms: impl Into<RouteTerms>,
         handler: H,
     ) -> Self {
         self.add("GET", path, terms.into(), get(handler))
@@ -103,13 +103,13 @@ impl Pages {
     pub(crate) fn post<H: Handler<T, Arc<App>>, T: 'static>(
         self,
         path: &str,
-        terms: impl Into<Terms>,
+        terms: impl Into<RouteTerms>,
         handler: H,
     ) -> Self {
         self.add("POST", path, terms.into(), post(handler))
     }
 
-    fn add(mut self, method: &str, path: &str, terms: Terms, routes: MethodRouter<Arc<App>>) -> Self {
+    fn add(mut self, method: &str, path: &str, terms: RouteTerms, routes: MethodRouter<Arc<App>>) -> Self {
         self.rules.push(Rule::new(method, path, terms));
         self.router = self.router.route(path, guarded(routes, terms, None));
         self
