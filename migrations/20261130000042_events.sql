@@ -20,6 +20,38 @@ create function append_event(subject text, id uuid, what text, fields json) retu
     select pg_notify('regreen_events', subject || ' ' || id);
 $$;
 
+-- What the version before kept, and what its last processes keep until they are gone: it is found here alone. First without locks, for there
+-- may be much; then what came meanwhile.
+insert into events (stream, seq, kind, payload, visible_to)
+select t.turn_id, (e ->> 'id')::int, e ->> 'name', (e ->> 'data')::json, e ->> 'visible_to'
+from turn_events t cross join jsonb_array_elements(t.events) as e;
+
+create function batch_kept() returns trigger language plpgsql as $$
+begin
+    insert into events (stream, seq, kind, payload, visible_to)
+    select t.id, (e ->> 'id')::int, e ->> 'name', (e ->> 'data')::json, e ->> 'visible_to'
+    from (select id from turns where id = new.turn_id for key share) as t cross join jsonb_array_elements(new.events) as e
+    on conflict do nothing;
+    perform pg_notify('regreen_events', 'turn ' || new.turn_id);
+    return null;
+end $$;
+create trigger batch_kept before insert on turn_events for each row execute function batch_kept();
+insert into events (stream, seq, kind, payload, visible_to)
+select t.turn_id, (e ->> 'id')::int, e ->> 'name', (e ->> 'data')::json, e ->> 'visible_to'
+from turn_events t join turns on turns.id = t.turn_id cross join jsonb_array_elements(t.events) as e
+where turns.finished_at is null or turns.finished_at > now() - interval '1 day'
+on conflict do nothing;
+truncate turn_events;
+
+create function incident_changed() returns trigger language plpgsql as $$
+begin
+    perform append_event('incident', new.id, 'incident.' || new.status, 'null');
+    return null;
+end $$;
+create trigger incident_came after insert on incidents for each row execute function incident_changed();
+create trigger incident_changed after update of status on incidents for each row
+    when (old.status is distinct from new.status) execute function incident_changed();
+
 create function report_changed() returns trigger language plpgsql as $$
 begin
     perform append_event('report', new.id, 'report.' || new.status, 'null');
@@ -37,15 +69,6 @@ begin
 end $$;
 create trigger step_taken after insert on steps for each row execute function step_taken();
 
-create function incident_changed() returns trigger language plpgsql as $$
-begin
-    perform append_event('incident', new.id, 'incident.' || new.status, 'null');
-    return null;
-end $$;
-create trigger incident_came after insert on incidents for each row execute function incident_changed();
-create trigger incident_changed after update of status on incidents for each row
-    when (old.status is distinct from new.status) execute function incident_changed();
-
 -- A stream goes with what it is of.
 create function stream_gone() returns trigger language plpgsql as $$
 begin
@@ -59,18 +82,11 @@ create trigger report_gone after delete on reports referencing old table as gone
 create trigger incident_gone after delete on incidents referencing old table as gone
     for each statement execute function stream_gone();
 
--- What the version before keeps, before this migration and until its last process is gone, in batches: whoever reads it later finds it.
-create function batch_kept() returns trigger language plpgsql as $$
+-- What models were shown goes with the record of a run, whichever version removes that.
+create function run_pruned() returns trigger language plpgsql as $$
 begin
-    insert into events (stream, seq, kind, payload, visible_to)
-    select new.turn_id, (e ->> 'id')::int, e ->> 'name', (e ->> 'data')::json, e ->> 'visible_to'
-    from jsonb_array_elements(new.events) as e
-    on conflict do nothing;
-    perform pg_notify('regreen_events', 'turn ' || new.turn_id);
+    delete from events where stream = new.turn_id;
     return null;
 end $$;
-create trigger batch_kept after insert on turn_events for each row execute function batch_kept();
-insert into events (stream, seq, kind, payload, visible_to)
-select t.turn_id, (e ->> 'id')::int, e ->> 'name', (e ->> 'data')::json, e ->> 'visible_to'
-from turn_events t cross join jsonb_array_elements(t.events) as e
-on conflict do nothing;
+create trigger run_pruned after update of pruned_at on runs for each row
+    when (new.pruned_at is not null and new.turn_id is not null) execute function run_pruned();

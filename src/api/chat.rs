@@ -6,8 +6,9 @@ use super::problem::{Problem, RETRY_AFTER};
 use super::reports::{known_id, missing};
 use crate::app::App;
 use crate::chat::{self, Ask, Begun, Refusal};
+use crate::db::events::{self, Appended};
+use crate::db::runs;
 use crate::db::turns::{self, TurnState};
-use crate::db::{events, runs};
 use crate::domain::{
     Approval, Caller, ConversationMessage, Done, Event, Reader, StreamEvent, ToolCallRecord, Usage,
 };
@@ -255,26 +256,36 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = StreamE
             let mut looks = 0;
             loop {
                 let turn = turns::get(&app.pool, run).await.ok()?;
-                let fresh = events::after(&app.pool, run, after).await.ok()?;
-                if let Some(last) = fresh.last() {
-                    let (after, over) = (last.id, last.event.ends());
-                    return Some((futures::stream::iter(fresh), (app, subscription, after, over)));
+                let Appended { events: fresh, last } = events::after(&app.pool, run, after).await.ok()?;
+                if let Some(last) = last {
+                    let over = fresh.last().is_some_and(|last| last.event.ends());
+                    return Some((futures::stream::iter(fresh), (app, subscription, last, over)));
                 }
                 let running = turn.as_ref().is_some_and(|turn| turn.answered);
                 // The end of a turn is stored before its last events are kept.
                 looks = if running { 0 } else { looks + 1 };
                 let ends = turn.as_ref().is_some_and(|turn| turn.state != TurnState::Running);
+                if !running && has_ended(&app, run, after).await {
+                    return None;
+                }
                 if !running && (!ends || looks > LAST_LOOKS) {
                     let detail = "The answer broke off: the process that made it ended.".to_owned();
                     let lost = Event::Failed { run, detail, next_run: None };
-                    let lost = vec![StreamEvent::new(after + 1, lost, None)];
-                    return Some((futures::stream::iter(lost), (app, subscription, after + 1, true)));
+                    let after = after.saturating_add(1);
+                    let lost = vec![StreamEvent::new(after, lost, None)];
+                    return Some((futures::stream::iter(lost), (app, subscription, after, true)));
                 }
                 let _ = timeout(LOOK_EVERY, subscription.wait()).await;
             }
         },
     )
     .flatten()
+}
+
+/// Whether a reader who has this event has the end.
+async fn has_ended(app: &App, run: Uuid, after: i32) -> bool {
+    let known = events::after(&app.pool, run, after.saturating_sub(1)).await.map(|found| found.events);
+    known.is_ok_and(|known| known.first().is_some_and(|event| event.id == after && event.event.ends()))
 }
 
 fn respond(

@@ -23,7 +23,7 @@ pub async fn append(db: impl PgExecutor<'_>, events: &[(Uuid, StreamEvent)]) -> 
              insert into events (stream, seq, kind, payload, visible_to)
              select e.stream, e.seq, e.kind, e.payload::json, e.visible_to
              from unnest($1::uuid[], $2::int[], $3::text[], $4::text[], $5::text[]) as e (stream, seq, kind, payload, visible_to)
-             join turns t on t.id = e.stream
+             join turns t on t.id = e.stream for key share of t
              on conflict do nothing returning stream)
          select count(pg_notify('regreen_events', 'turn ' || stream)) from (select distinct stream from added) as told",
         &streams,
@@ -37,8 +37,17 @@ pub async fn append(db: impl PgExecutor<'_>, events: &[(Uuid, StreamEvent)]) -> 
     Ok(())
 }
 
-/// The events of a stream after this one, in order; of many, the first. Those that a newer program keeps are left out.
-pub async fn after(db: impl PgExecutor<'_>, stream: Uuid, after: i32) -> sqlx::Result<Vec<StreamEvent>> {
+/// What a look at a stream finds.
+#[derive(Debug)]
+pub struct Appended {
+    /// Events, in order. Those that a newer program keeps are left out.
+    pub events: Vec<StreamEvent>,
+    /// The place of the last that was looked at, where there was one.
+    pub last: Option<i32>,
+}
+
+/// The events of a stream after this one; of many, the first.
+pub async fn after(db: impl PgExecutor<'_>, stream: Uuid, after: i32) -> sqlx::Result<Appended> {
     let rows = sqlx::query!(
         r#"select seq, kind, payload::text as "payload!", visible_to from events
            where stream = $1 and seq > $2 order by seq limit $3"#,
@@ -46,8 +55,10 @@ pub async fn after(db: impl PgExecutor<'_>, stream: Uuid, after: i32) -> sqlx::R
         after,
         BATCH
     );
-    let read = rows.fetch_all(db).await?.into_iter().filter_map(|row| {
+    let rows = rows.fetch_all(db).await?;
+    let last = rows.last().map(|row| row.seq);
+    let events = rows.into_iter().filter_map(|row| {
         StreamEvent::read(row.seq, (&row.kind, row.payload), row.visible_to.map(Into::into))
     });
-    Ok(read.collect())
+    Ok(Appended { events: events.collect(), last })
 }

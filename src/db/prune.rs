@@ -153,8 +153,8 @@ async fn runs(db: impl PgExecutor<'_>, before: DateTime<Utc>, now: DateTime<Utc>
                    and coalesce(i.last_seen < $1, true)
              order by u.started_at limit $2 for update of u skip locked),
          calls as (update tool_calls set arguments = '{}', result = $4 where run_id in (select id from past)),
-         told as (delete from recordings where run_id in (select id from past)),
-         shown as (delete from events where stream in (select turn_id from past))
+         told as (delete from recordings where run_id in (select id from past))
+         -- A trigger removes the events.
          update runs set pruned_at = $3 where id in (select id from past)",
         before,
         BATCH,

@@ -150,10 +150,12 @@ pub struct Done {
     /// Why it ended.
     pub stop_reason: StopReason,
     /// Whether the model came to its limit of output.
+    #[serde(default)]
     pub cut_off: bool,
     /// The message that was stored.
     pub message: Option<ConversationMessage>,
     /// The calls that wait for a person.
+    #[serde(default)]
     pub approvals: Vec<Approval>,
     /// What it took.
     pub usage: Option<Usage>,

@@ -106,6 +106,10 @@ impl AnswerStream {
                         let over = event.event.ends();
                         return Some((event, (reader, length, next + 1, over)));
                     }
+                    // Whoever comes back after the end has had it.
+                    if reader.answer.ended() {
+                        return None;
+                    }
                     // The sender lives in the answer, which the reader holds.
                     length.changed().await.ok()?;
                 }

@@ -54,7 +54,7 @@ impl StreamNotifier {
     pub fn subscribe(self: &Arc<Self>, stream: Uuid) -> Subscription {
         let mut streams = self.streams();
         let told = streams.entry(stream).or_default().subscribe();
-        Subscription { notifier: Arc::clone(self), stream, told }
+        Subscription { notifier: Arc::clone(self), stream, told: Some(told) }
     }
 
     /// Waits for whatever changes a list of reports or incidents, from now on.
@@ -69,21 +69,26 @@ impl StreamNotifier {
 pub struct Subscription {
     notifier: Arc<StreamNotifier>,
     stream: Uuid,
-    told: watch::Receiver<()>,
+    /// Until it is dropped.
+    told: Option<watch::Receiver<()>>,
 }
 
 impl Subscription {
     /// Waits until something was appended since this was asked last.
     pub async fn wait(&mut self) {
         // The sender stays as long as somebody waits.
-        let _ = self.told.changed().await;
+        if let Some(told) = &mut self.told {
+            let _ = told.changed().await;
+        }
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut streams = self.notifier.streams();
-        if streams.get(&self.stream).is_some_and(|stream| stream.receiver_count() <= 1) {
+        // Under the lock: of two that leave at once, the second is the last.
+        self.told = None;
+        if streams.get(&self.stream).is_some_and(|stream| stream.receiver_count() == 0) {
             streams.remove(&self.stream);
         }
     }

@@ -100,7 +100,7 @@ pub async fn announce(app: Arc<App>) {
             match listen(&app).await {
                 Ok(()) => return,
                 Err(error) => {
-                    // Waiters look by themselves now and then, so nothing is lost meanwhile.
+                    // Most look by themselves now and then, and all do when it is heard again: nothing is lost meanwhile.
                     tracing::warn!(%error, "cannot listen for what happens on other replicas; trying again");
                     tokio::time::sleep(Duration::from_secs(2)).await;
                 }

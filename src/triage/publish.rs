@@ -1,6 +1,7 @@
 //! Publish: file the issue, or count and comment on the known one. Claims that were not found are not filed.
 
 use super::issue::{body, mark};
+use super::issue_sanitize;
 use super::lease::LeasedReport;
 use super::step_error::StepError;
 use super::tracker::{Issue, Search, TrackerClient, TrackerError};
@@ -9,17 +10,13 @@ use crate::audit::Recorder;
 use crate::clock;
 use crate::config::Tracker;
 use crate::db::audit;
-use crate::db::evidence::{self, Owner};
+use crate::db::incidents;
 use crate::db::incidents::Checked;
-use crate::db::{incidents, resolutions};
-use crate::domain::{
-    Actor, AuditAction, Claim, Diagnosis, Evidence, Fingerprint, Incident, Reader, Report, Verdict,
-};
-use crate::evidence::untrusted::links::Links;
+use crate::domain::{Actor, AuditAction, Diagnosis, Fingerprint, Incident, Report, Verdict};
 use crate::evidence::untrusted::markdown;
-use crate::knowledge::{self, NewResolution};
+use crate::knowledge::NewResolution;
 use crate::metrics::metrics;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -253,7 +250,7 @@ pub(super) async fn known(
         json!({
             "occurrences": incident.occurrences,
             "first_seen": incident.first_seen.format("%Y-%m-%d %H:%M UTC").to_string(),
-            "failure": issue::failure(&held.report.failure, links),
+            "failure": issue_sanitize::failure(&held.report.failure, links),
             "pipelines": pipelines,
             "report_url": app.report_url(held.report.id),
         }),

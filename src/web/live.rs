@@ -10,31 +10,39 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How long changes gather before a page is told: it reads its list anew for each telling.
+/// How long changes gather before a page is told.
 const GATHER: Duration = Duration::from_millis(150);
+/// How long a page is left in peace: it reads its list anew for each telling.
+const REST: Duration = Duration::from_secs(1);
 
 /// A page that listens.
 struct Listener {
     lists: watch::Receiver<()>,
     stop: CancellationToken,
-    told: bool,
+    /// When it was told last.
+    told: Option<Instant>,
 }
 
 pub(super) async fn changes(State(app): State<Arc<App>>) -> Response {
     let (lists, stop) = (app.notifier.subscribe_lists(), app.shutdown.token().clone());
-    let changes = futures::stream::unfold(Listener { lists, stop, told: false }, |mut page| async {
+    let changes = futures::stream::unfold(Listener { lists, stop, told: None }, |mut page| async {
         // What happened while it was not listening is read at once.
-        if std::mem::replace(&mut page.told, true) {
+        if let Some(told) = page.told {
+            let changed = async {
+                page.lists.changed().await.ok()?;
+                sleep_until((Instant::now() + GATHER).max(told + REST)).await;
+                page.lists.mark_unchanged();
+                Some(())
+            };
             tokio::select! {
-                changed = page.lists.changed() => changed.ok()?,
+                changed = changed => changed?,
                 () = page.stop.cancelled() => return None,
             }
-            sleep(GATHER).await;
-            page.lists.mark_unchanged();
         }
+        page.told = Some(Instant::now());
         Some((Event::default().event("changed").data("now"), page))
     });
     ungathered(Sse::new(changes.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()))

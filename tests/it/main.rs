@@ -35,6 +35,7 @@ mod definitions;
 mod doctor;
 mod doctor_trackers;
 mod drop_in;
+mod events;
 mod examples;
 mod examples_run;
 mod examples_shape;
