@@ -1,7 +1,7 @@
 //! What people teach about causes: two incidents are one, or reports of one are another. The fingerprints learn it, so that the next
 //! report of the cause is placed as these are.
 
-use super::issue;
+use super::issue_sanitize;
 use super::recognise::recognised;
 use super::tracker::TrackerClient;
 use crate::app::App;
@@ -144,7 +144,8 @@ async fn tell(app: &App, caller: &Caller, goes_on: &Incident, number: i64) -> St
     let public = app.config.server.public_url.as_ref();
     let page = public.map(|base| format!("{base}/incidents/{}", goes_on.id));
     let place = goes_on.issue_url.as_deref().or(page.as_deref());
-    let place = place.map_or_else(|| format!("incident {}", goes_on.id), |url| issue::address(url, links));
+    let place =
+        place.map_or_else(|| format!("incident {}", goes_on.id), |url| issue_sanitize::address(url, links));
     let text = format!(
         "The same cause as {place}: this incident was merged into it. Further reports are counted there; this issue can be closed."
     );

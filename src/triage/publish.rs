@@ -12,7 +12,7 @@ use crate::config::Tracker;
 use crate::db::audit;
 use crate::db::incidents;
 use crate::db::incidents::Checked;
-use crate::domain::{Actor, AuditAction, Diagnosis, Fingerprint, Incident, Report, Verdict};
+use crate::domain::{Actor, AuditAction, Diagnosis, Fingerprint, Incident, Verdict};
 use crate::evidence::untrusted::markdown;
 use crate::knowledge::NewResolution;
 use crate::metrics::metrics;

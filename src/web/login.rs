@@ -35,7 +35,7 @@ pub(super) struct LoginRedirect {
 /// What the issuer sends somebody back with (RFC 6749, 4.1.2).
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Back {
+pub(super) struct LoginCallback {
     code: String,
     state: String,
     error: String,

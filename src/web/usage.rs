@@ -24,7 +24,7 @@ const HEIGHT: f64 = 120.0;
 
 /// What is shown.
 #[derive(Debug, Default, Deserialize, Serialize)]
-pub(super) struct UsageQuery {
+pub(super) struct UsagePageQuery {
     days: Option<u64>,
     #[serde(default)]
     model: String,
@@ -69,7 +69,7 @@ struct Gauge {
 pub(super) async fn show(
     page: Page,
     State(app): State<Arc<App>>,
-    PageQuery(asked): PageQuery<UsageQuery>,
+    PageQuery(asked): PageQuery<UsagePageQuery>,
 ) -> Result<Html<String>, PageError> {
     let days = asked.days.filter(|days| [1, 7, DAYS].contains(days)).unwrap_or(DAYS);
     let today = clock::now().date_naive();

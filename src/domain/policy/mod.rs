@@ -102,7 +102,7 @@ const A_REPORTS: &str = "(the report's)";
 /// For whom a call is made, and where.
 #[derive(Debug, Clone)]
 pub struct CallContext {
-    place: Origin,
+    origin: Origin,
     caller: Option<Caller>,
     agent: Option<String>,
     /// The namespaces that tools of a cluster are kept within; all when absent.
@@ -113,14 +113,14 @@ impl CallContext {
     /// The service itself.
     #[must_use]
     pub fn service() -> Self {
-        Self { place: Origin::Service, caller: None, agent: None, within: None }
+        Self { origin: Origin::Service, caller: None, agent: None, within: None }
     }
 
     /// The model of an investigation, which asks for nobody in particular, about a report of this namespace.
     #[must_use]
     pub fn triage(namespace: &str) -> Self {
         let within = Some([namespace.to_owned()].into());
-        Self { place: Origin::Triage, caller: None, agent: None, within }
+        Self { origin: Origin::Triage, caller: None, agent: None, within }
     }
 
     /// An agent that answers somebody in a conversation.
@@ -141,17 +141,17 @@ impl CallContext {
         Self::person(Origin::Mcp, caller)
     }
 
-    fn person(place: Origin, caller: Caller) -> Self {
+    fn person(origin: Origin, caller: Caller) -> Self {
         let within = caller.namespaces.clone();
-        Self { place, caller: Some(caller), agent: None, within }
+        Self { origin, caller: Some(caller), agent: None, within }
     }
 
     /// Somebody made up, to see what the policy says.
     #[must_use]
-    pub fn supposed(place: Origin, role: Option<Role>, agent: Option<String>) -> Self {
+    pub fn supposed(origin: Origin, role: Option<Role>, agent: Option<String>) -> Self {
         let caller = role.map(|role| Caller { role, ..Caller::anyone() });
-        let within = (place == Origin::Triage).then(|| [A_REPORTS.to_owned()].into());
-        Self { place, caller, agent, within }
+        let within = (origin == Origin::Triage).then(|| [A_REPORTS.to_owned()].into());
+        Self { origin, caller, agent, within }
     }
 
     /// The same within one namespace.
@@ -162,8 +162,8 @@ impl CallContext {
 
     /// Where.
     #[must_use]
-    pub fn place(&self) -> Origin {
-        self.place
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// The namespaces that are read for whoever asks; all when absent.
@@ -174,7 +174,7 @@ impl CallContext {
 
     /// The service's own calls are its settings' matter, the own tools guard themselves.
     fn is_kept_within(&self) -> bool {
-        !matches!(self.place, Origin::Service | Origin::Mcp)
+        !matches!(self.origin, Origin::Service | Origin::Mcp)
     }
 
     fn role(&self) -> Option<Role> {
@@ -318,10 +318,10 @@ impl Policy {
             Ok(bounds) => Standing { bounds, ..standing },
             Err(reason) => return Standing { decision: Decision::Deny, reason, ..standing },
         };
-        if !target.is_held || matches!(asker.place, Origin::Service | Origin::Mcp) {
+        if !target.is_held || matches!(asker.origin, Origin::Service | Origin::Mcp) {
             return standing;
         }
-        let decision = if asker.place == Origin::Chat { Decision::Approve } else { Decision::Deny };
+        let decision = if asker.origin == Origin::Chat { Decision::Approve } else { Decision::Deny };
         let reason = "its definition changed; an admin has to confirm it on the server's page".to_owned();
         Standing { decision, reason, ..standing }
     }
@@ -360,7 +360,7 @@ impl Policy {
 
     fn by_rules(&self, asker: &CallContext, target: &Target<'_>) -> Standing<'_> {
         let Some(rule) = self.rules.iter().find(|rule| rule.fits(asker, target)) else {
-            let (decision, reason) = without_rule(asker.place, target);
+            let (decision, reason) = without_rule(asker.origin, target);
             return Standing { decision, rule: None, reason, bounds: None };
         };
         let denied =
@@ -368,14 +368,14 @@ impl Policy {
         if let Some(problem) = arguments::cannot_hold(rule, target.schema) {
             return denied(problem);
         }
-        let decision = match (asker.place, rule.decision) {
+        let decision = match (asker.origin, rule.decision) {
             // Nobody can be asked about the service's own calls; what the rule says of arguments holds for them too.
             (Origin::Service, Decision::Approve) => Decision::Allow,
             (Origin::Chat, decision) => decision,
-            (place, Decision::Approve) => {
-                let place = place.as_str();
+            (origin, Decision::Approve) => {
+                let origin = origin.as_str();
                 return denied(format!(
-                    "it needs a person's approval, which is asked for in a chat and not here ({place})"
+                    "it needs a person's approval, which is asked for in a chat and not here ({origin})"
                 ));
             }
             (_, decision) => decision,
@@ -432,7 +432,7 @@ fn settled(standing: &Standing<'_>, schema: Option<&Value>, arguments: Value) ->
 /// What holds where no rule says anything.
 fn without_rule(origin: Origin, target: &Target<'_>) -> (Decision, String) {
     let said = |decision, reason: &str| (decision, reason.to_owned());
-    match (place, target.access) {
+    match (origin, target.access) {
         (Origin::Service, _) => said(Decision::Allow, "the service's own calls are those of its settings"),
         (Origin::Mcp, _) => said(Decision::Allow, "the own tools are guarded by the caller's role"),
         _ if let Some(pattern) = dangerous::pattern(target.tool) => {
