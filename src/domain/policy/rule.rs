@@ -39,7 +39,7 @@ impl Rule {
             patterns.as_ref().is_none_or(|patterns| patterns.is_match(name))
         };
         let role = || asker.role();
-        self.is_of(asker.place)
+        self.is_of(asker.origin)
             && self.roles.as_ref().is_none_or(|roles| role().is_some_and(|role| roles.contains(&role)))
             && self
                 .agents
@@ -48,7 +48,7 @@ impl Rule {
             && is_in(&self.servers, target.server)
             && is_in(&self.tools, target.tool)
             && self.access.is_none_or(|access| access == target.access)
-            && self.reaches(asker.place, target.tool)
+            && self.reaches(asker.origin, target.tool)
     }
 
     /// Whether it names the tool, and lets it be called or says something of its arguments.
