@@ -236,7 +236,7 @@ async fn what_was_reported_before_the_second_try_was_there_can_be_tried_again() 
     apply(&files[at]).await;
     let id: uuid::Uuid = "01a1f000-0000-7000-8000-00000000d002".parse().unwrap();
     let mut connection = pool.acquire().await.unwrap();
-    assert!(regreen::db::again::retry(&mut connection, id, chrono::Utc::now()).await.unwrap());
+    assert!(regreen::db::reinvestigate::retry(&mut connection, id, chrono::Utc::now()).await.unwrap());
     let (status, leads): (String, bool) =
         sqlx::query_as("select status, leads from reports").fetch_one(&mut *connection).await.unwrap();
     assert_eq!((status.as_str(), leads), ("queued", false), "it is placed again");
