@@ -165,7 +165,7 @@ async fn settings_are_found_by_their_names_and_show_who_is_told() {
     let set = rows(&page).await;
     assert!(set.len() < all.len() / 2 && !set.iter().any(|row| row.contains("default\t")), "{set:?}");
     page.open(&format!("{}/settings?q=xyzzy", app.base)).await;
-    assert!(page.text("main").await.contains("No setting fits"));
+    assert!(page.text("main").await.contains("No matching settings"));
     is_sound(&page, "settings-none").await;
     app.stop().await;
 }
