@@ -38,6 +38,12 @@ struct Log {
     readers: usize,
 }
 
+impl Log {
+    fn ended(&self) -> bool {
+        self.events.last().is_some_and(|last| last.event.ends())
+    }
+}
+
 impl AnswerStream {
     fn new(turn: Uuid, owner: &str, stop: CancellationToken) -> Self {
         let (length, _) = watch::channel(0);
@@ -78,10 +84,6 @@ impl AnswerStream {
         self.length.send_replace(length);
     }
 
-    fn ended(&self) -> bool {
-        self.log().events.last().is_some_and(|last| last.event.ends())
-    }
-
     /// What happens after the event of this id, to the end. `abandoned` is called when this was the last reader and the end
     /// had not come.
     pub fn read(
@@ -101,13 +103,17 @@ impl AnswerStream {
                 }
                 loop {
                     length.borrow_and_update();
-                    let event = reader.answer.log().events.get(next).cloned();
+                    // Looked at together: what is told in between comes before the end.
+                    let (event, ended) = {
+                        let log = reader.answer.log();
+                        (log.events.get(next).cloned(), log.ended())
+                    };
                     if let Some(event) = event {
                         let over = event.event.ends();
                         return Some((event, (reader, length, next + 1, over)));
                     }
                     // Whoever comes back after the end has had it.
-                    if reader.answer.ended() {
+                    if ended {
                         return None;
                     }
                     // The sender lives in the answer, which the reader holds.
@@ -127,9 +133,9 @@ impl<F: FnOnce(&AnswerStream)> Drop for Listener<F> {
     fn drop(&mut self) {
         let mut log = self.answer.log();
         log.readers -= 1;
-        let last = log.readers == 0;
+        let leaves_early = log.readers == 0 && !log.ended();
         drop(log);
-        if let Some(abandoned) = self.abandoned.take().filter(|_| last && !self.answer.ended()) {
+        if let Some(abandoned) = self.abandoned.take().filter(|_| leaves_early) {
             abandoned(&self.answer);
         }
     }
@@ -250,6 +256,8 @@ mod unit {
         let kinds = |events: Vec<StreamEvent>| events.iter().map(|e| e.event.kind()).collect::<Vec<_>>();
         assert_eq!(kinds(early.collect().await), ["message.start", "text.delta", "done"]);
         assert_eq!(kinds(late.collect().await), ["text.delta", "done"]);
+        // Whoever has the end is not left waiting.
+        assert_eq!(answer.read(3, |_| {}).collect::<Vec<_>>().await, []);
     }
 
     #[tokio::test]
