@@ -59,6 +59,19 @@ pub fn tools_that_fit(mut tools: Vec<Arc<dyn Tool>>, room: usize) -> (Vec<Arc<dy
     (tools, total)
 }
 
+/// The tools that have room beside the messages, with a quarter of the context for what is looked up, and half of it at most. Long work
+/// where that is not plain at once.
+#[must_use]
+pub fn tools_beside(messages: &[Message], tools: Vec<Arc<dyn Tool>>, context: usize) -> Vec<Arc<dyn Tool>> {
+    let room = context / 4 * 3;
+    let (rough, most) = (messages.iter().map(estimate).sum::<usize>(), context / 2);
+    let fits = |taken: usize| room.saturating_sub(taken).min(most);
+    if tools.iter().map(|tool| estimate_tool(tool.spec())).sum::<usize>() <= fits(rough) {
+        return tools;
+    }
+    tools_that_fit(tools, fits(messages.iter().map(count).sum())).0
+}
+
 fn shorten(message: &mut Message) -> bool {
     let Message::Tool { text, .. } = message else {
         return false;

@@ -14,7 +14,7 @@ mod workspace;
 pub use calls::Single;
 pub use egress_guard::was_kept_back;
 pub use event::{Event, Review, Watcher};
-pub use fit::{estimate_tool, tools_that_fit};
+pub use fit::{estimate_tool, tools_beside, tools_that_fit};
 pub use run::{Agent, Outcome};
 pub use schemas::Schemas;
 pub use tool::{Tool, ToolAnswer};

@@ -5,7 +5,7 @@ use super::reports::bad_query;
 use crate::app::App;
 use crate::budget::{Scope, Unit, limits};
 use crate::clock;
-use crate::db::usage::{self, Filter, Line, Lines, Spent};
+use crate::db::usage::{self, Filter, Line, Lines, Spent, UsageKind};
 use crate::domain::Money;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -21,17 +21,6 @@ const DAYS: u64 = 30;
 const MAX_DAYS: i64 = 400;
 /// Reports, conversations and callers that are named.
 const MOST: i64 = 10;
-
-/// What models are asked for.
-#[derive(ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[expect(dead_code, reason = "describes a parameter, which is checked by its description")]
-enum UsageKind {
-    Investigation,
-    Answer,
-    Summary,
-    Embedding,
-}
 
 /// What is summed up.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -143,8 +132,8 @@ fn filter(query: UsageQuery, today: NaiveDate) -> Result<(NaiveDate, NaiveDate, 
     } else if days > MAX_DAYS || !(2000..9000).contains(&year) {
         wrong("since", format!("has to be within {MAX_DAYS} days before the last day"));
     }
-    if kind.as_deref().is_some_and(|kind| !usage::UsageKind::NAMES.contains(&kind)) {
-        wrong("kind", format!("has to be one of {}", usage::UsageKind::NAMES.join(", ")));
+    if kind.as_deref().is_some_and(|kind| !UsageKind::NAMES.contains(&kind)) {
+        wrong("kind", format!("has to be one of {}", UsageKind::NAMES.join(", ")));
     }
     if !errors.is_empty() {
         return Err(Problem::fields(errors));

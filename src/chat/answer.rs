@@ -8,7 +8,7 @@ use super::own_access::{self, OwnAccess};
 use super::profiles;
 use super::task::Task;
 use super::{cite, command, fallback, title};
-use crate::agent::{self, Agent, Outcome, Tool, Workspace, tools_that_fit};
+use crate::agent::{self, Agent, Outcome, Tool, Workspace, tools_beside};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Filter};
@@ -26,7 +26,7 @@ use crate::domain::{
 use crate::events::AnswerStream;
 use crate::evidence::untrusted::markdown::{self, MarkdownSanitizer, RenderTarget};
 use crate::evidence::{rules, verify};
-use crate::llm::{Model, message_tokens};
+use crate::llm::Model;
 use crate::mcp::ToolCaller;
 use crate::metrics::metrics;
 use crate::telemetry;
@@ -238,11 +238,11 @@ impl Making<'_> {
         let told = messages.iter().map(Message::text).collect::<Vec<_>>().join("\n");
         let said: Arc<Mutex<String>> = Arc::default();
         let budget = profiles::budget(app.config.agent, &task.profile);
-        let (counted, context) = (messages.clone(), budget.context_tokens);
-        let taken = workspace.work(move |_| Ok(counted.iter().map(message_tokens).sum::<usize>()));
-        // A quarter is left for what is looked up.
-        let room = (context / 4 * 3).saturating_sub(taken.await?).min(context / 2);
-        let (tools, _) = tools_that_fit(tools, room);
+        let fitted = workspace.work(move |_| {
+            let tools = tools_beside(&messages, tools, budget.context_tokens);
+            Ok((messages, tools))
+        });
+        let (messages, tools) = fitted.await?;
         let agent = Agent {
             name: task.profile.name.clone(),
             model: Arc::clone(model),

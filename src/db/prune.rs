@@ -144,7 +144,7 @@ async fn evidence(db: impl PgExecutor<'_>, before: DateTime<Utc>, now: DateTime<
 async fn runs(db: impl PgExecutor<'_>, before: DateTime<Utc>, now: DateTime<Utc>) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         "with past as (
-             select u.id, u.turn_id from runs u
+             select u.id from runs u
              left join reports r on r.id = u.report_id
              left join incidents i on i.id = r.incident_id and r.leads
              left join turns t on t.id = u.turn_id

@@ -11,8 +11,9 @@ use uuid::Uuid;
 /// Requests whose time has passed that are looked at in one go.
 const OVERDUE: i64 = 100;
 
-/// What requests are for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, IntoStaticStr, VariantNames)]
+/// What models are asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, IntoStaticStr, VariantNames, ToSchema)]
+#[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum UsageKind {
     /// An investigation.

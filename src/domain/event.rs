@@ -9,7 +9,7 @@ use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
 /// What a stream of events is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum Subject {
     /// An answer in a conversation; its stream is known by its turn.

@@ -11,16 +11,10 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 /// Wakes whoever waits for an append to a stream, on whichever replica it is made.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StreamNotifier {
     streams: Mutex<HashMap<Uuid, watch::Sender<()>>>,
     lists: watch::Sender<()>,
-}
-
-impl Default for StreamNotifier {
-    fn default() -> Self {
-        Self { streams: Mutex::default(), lists: watch::Sender::new(()) }
-    }
 }
 
 impl StreamNotifier {

@@ -141,7 +141,7 @@ static SPEC: LazyLock<ToolSpec> = LazyLock::new(|| {
             "claims": {"type": "array", "items": claim, "description": "one to four; a claim that cannot be checked is not filed"},
             "cause": text("one to four sentences: says why it failed, in the words of the lines claimed"),
             "title": text("one line: names that cause; heads an issue"),
-            "class": {"type": "string", "enum": ["code", "test", "dependency", "configuration", "infrastructure", "flaky", "unknown"]},
+            "class": {"type": "string", "enum": FailureClass::NAMES},
             "confidence": {"type": "string", "enum": ["low", "medium", "high"]},
             "next_steps": {"type": "array", "items": {"type": "string"}, "description": "says what a person does, first thing first; takes names from the evidence or a runbook"}
         },

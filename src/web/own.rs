@@ -9,7 +9,7 @@ use super::{overview, reports};
 use crate::api::{self, known_id};
 use crate::app::App;
 use crate::db::reports::Filter;
-use crate::domain::{Caller, Role};
+use crate::domain::{Caller, ReportStatus, Role};
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
@@ -21,8 +21,6 @@ use uuid::Uuid;
 
 /// Reports on a page.
 const PAGE: i64 = 50;
-/// Statuses that a list is narrowed to.
-const STATUSES: [&str; 5] = ["queued", "running", "waiting", "done", "failed"];
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -43,7 +41,7 @@ pub(super) async fn home(
     if caller.reads_all() {
         return overview::show(page, State(app), counted).await;
     }
-    let status = some(&asked.status).filter(|status| STATUSES.contains(status));
+    let status = some(&asked.status).filter(|status| ReportStatus::NAMES.contains(status));
     let filter = Filter { status, before: asked.before, ..Filter::default() };
     let (reports, next) = api::readable_list(&app, &caller, filter, PAGE).await?;
     let (command, curl) = commands(&app, &caller, &headers);
@@ -51,7 +49,7 @@ pub(super) async fn home(
         command,
         curl,
         asked => value(&asked),
-        statuses => STATUSES,
+        statuses => value(ReportStatus::NAMES),
         reports => value(&reports),
         next => value(next),
         reporter => caller.role == Role::Reporter,

@@ -4,7 +4,7 @@ use super::{Endpoint, answered, failed};
 use crate::api::report_failure::{outcome, report_failure};
 use crate::db;
 use crate::db::reports;
-use crate::domain::{Caller, Report, StepName};
+use crate::domain::{Caller, FailureClass, Report, StepName};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -96,7 +96,7 @@ pub(super) fn schema() -> Value {
             "links": links,
         },
         // A word of Python's: clients that make a class of the properties, such as fastmcp, would read nothing at all.
-        "patternProperties": {"^class$": {"type": "string", "enum": ["code", "test", "dependency", "configuration", "infrastructure", "flaky", "unknown"]}},
+        "patternProperties": {"^class$": {"type": "string", "enum": FailureClass::NAMES}},
         "required": ["status", "result", "report_id", "links"],
     })
 }
