@@ -124,16 +124,8 @@ impl Knowledge {
     pub async fn reload(&self) -> anyhow::Result<()> {
         let mut all = Vec::new();
         for (source, path, signatures) in documents::signatures(&self.pool).await? {
-            let mut signatures: Vec<Signature> = serde_json::from_value(signatures)
+            let signatures: Vec<Signature> = serde_json::from_value(signatures)
                 .with_context(|| format!("the stored signatures of {path}"))?;
-            // One that was stored before there were bounds must not take the others away.
-            signatures.retain(|signature| match signature.parsed() {
-                Ok(_) => true,
-                Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), "a stored signature is left out");
-                    false
-                }
-            });
             all.push(Signed { source, path, signatures });
         }
         let stored: HashSet<&str> = all.iter().map(|document| document.source.as_str()).collect();
@@ -144,6 +136,11 @@ impl Knowledge {
             .cloned()
             .collect();
         all.extend(waiting);
+        // Most changes are of incidents, which have none: what is compiled stays.
+        if effective(all.clone()) == self.signatures.current().signatures() {
+            return Ok(());
+        }
+        all.iter_mut().for_each(Signed::leave_out_bad_ones);
         self.signatures.replace(SignatureSet::compile(effective(all))?);
         Ok(())
     }
@@ -165,6 +162,17 @@ impl Signed {
             path: document.path.clone(),
             signatures: document.signatures.clone(),
         })
+    }
+
+    /// One that was stored before there were bounds must not take the others away.
+    fn leave_out_bad_ones(&mut self) {
+        self.signatures.retain(|signature| match signature.parsed() {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "a stored signature is left out");
+                false
+            }
+        });
     }
 }
 

@@ -247,7 +247,7 @@ async fn a_start_that_waits_for_its_database_can_be_stopped() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_waits_for_another_ones_migration_can_be_stopped() {
-    let setup = Setup::bare().await;
+    let setup = Setup::unmigrated().await;
     let pool = pool(&setup.env()["DATABASE_URL"]).await;
     let mut other = pool.acquire().await.unwrap();
     other.lock().await.unwrap();

@@ -174,7 +174,7 @@ async fn doctor_tells_a_database_that_is_away_from_one_that_refuses() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_leaves_a_schema_as_it_is_and_says_what_it_lacks() {
-    let setup = Setup::bare().await;
+    let setup = Setup::unmigrated().await;
     let all = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap().count();
     let told = doctor(&setup).await;
     told.fails(
@@ -225,7 +225,7 @@ async fn doctor_says_when_pgvector_or_a_right_is_missing() {
     sql(&setup, &format!("drop owned by r{name}; drop role r{name}")).await;
     sql(&setup, &format!("alter database {name} set default_transaction_read_only = on")).await;
     doctor(&setup).await.fails("database", "refuses to write", "name the primary");
-    let setup = Setup::bare().await;
+    let setup = Setup::unmigrated().await;
     let (_, name) = setup.env()["DATABASE_URL"].rsplit_once('/').unwrap();
     sql(&setup, &format!("alter database {name} set extension_control_path = '/nowhere'")).await;
     doctor(&setup).await.fails("database", "has no pgvector", "install pgvector on the server");
@@ -390,7 +390,7 @@ async fn doctor_says_what_a_model_does_wrong() {
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_compares_the_embedders_vectors_with_those_that_are_stored() {
     let endpoint = FakeEmbeddings::start(8).await;
-    let setup = migrated(Setup::bare().await).await;
+    let setup = migrated(Setup::unmigrated().await).await;
     let setup = setup
         .set("REGREEN_EMBEDDER", "endpoint")
         .set("REGREEN_EMBEDDING_URL", &endpoint.url)

@@ -94,7 +94,7 @@ async fn a_mounted_migration_is_applied_instead_and_stays() {
         "create table schema_floor",
         "create table of_the_team (id int);\ncreate table schema_floor",
     );
-    let setup = Setup::bare().await;
+    let setup = Setup::unmigrated().await;
     let database = setup.env()["DATABASE_URL"].clone();
     let mounted = setup.set("REGREEN_MIGRATIONS", folder.path().to_str().unwrap());
     for _ in 0..2 {

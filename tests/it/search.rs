@@ -121,8 +121,8 @@ async fn a_file_of_the_team_takes_the_place_of_the_built_in_one() {
 async fn an_endpoint_embeds_in_batches_and_is_asked_again() {
     let endpoint = FakeEmbeddings::start(16).await;
     endpoint.fail_with(&[503, 429]);
-    let setup =
-        Setup::bare().await.set("REGREEN_EMBEDDER", "endpoint").set("REGREEN_EMBEDDING_URL", &endpoint.url);
+    let setup = Setup::unmigrated().await.set("REGREEN_EMBEDDER", "endpoint");
+    let setup = setup.set("REGREEN_EMBEDDING_URL", &endpoint.url);
     let app = setup
         .set("REGREEN_EMBEDDING_MODEL", "small")
         .set("REGREEN_EMBEDDING_BATCH", "50")

@@ -192,14 +192,17 @@ async fn a_conversation_goes_on_in_a_small_context() {
     let app = Setup::whole().await.model(&model).set("REGREEN_AGENT_CONTEXT_TOKENS", "3000").start().await;
     app.report("compile-error").await;
     let incident = app.get("/api/incidents").await.body["incidents"][0].clone();
-    // What is on record answers in the model's place, at length, and is part of the next questions.
-    model.push(vec![away(), away(), away(), Reply::Text("The types differ.")]);
+    let told = || Reply::Text("The types differ.");
     let mut question = json!({"incident_id": incident["id"], "message": "Why did this fail?"});
+    // What is on record answers in the model's place, at length, and is part of the next questions.
     for author in ["rules", "rules", "rules", "fake"] {
+        // A summary of what was said before may be asked for first.
+        model.push(if author == "fake" { vec![told(), told()] } else { vec![away(), away()] });
         let answer = app.send("/api/chat", &question).await;
         assert_eq!(answer.status, 200, "{:?}", answer.body);
         assert_eq!(answer.body["message"]["author"], author, "{:?}", answer.body);
-        question["conversation_id"] = answer.body["conversation"].clone();
+        question["conversation_id"] = answer.body["conversation_id"].clone();
+        model.drop_script();
     }
     let last = model.requests().pop().unwrap();
     let size = last["messages"].to_string().len() + last["tools"].to_string().len();

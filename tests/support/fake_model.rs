@@ -109,6 +109,11 @@ impl FakeModel {
         self.journal.script.lock().unwrap().extend(replies);
     }
 
+    /// What it was still to answer is dropped.
+    pub fn drop_script(&self) {
+        self.journal.script.lock().unwrap().clear();
+    }
+
     pub fn requests(&self) -> Vec<Value> {
         self.journal.requests.lock().unwrap().clone()
     }

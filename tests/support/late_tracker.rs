@@ -52,7 +52,7 @@ impl LateTracker {
     pub async fn before(forge: &str, creates: Creates) -> Self {
         let shared = Arc::new(Shared {
             forge: forge.to_owned(),
-            http: reqwest::Client::builder().build().unwrap(),
+            http: super::http_without_tls().build().unwrap(),
             creates: watch::Sender::new(creates),
             calls: watch::Sender::default(),
             vanished: watch::Sender::default(),

@@ -4,6 +4,7 @@ pub mod apis;
 pub mod browser;
 pub mod chaos;
 pub mod collector;
+pub mod database;
 pub mod fake_embeddings;
 pub mod fake_mcp;
 pub mod fake_model;
@@ -20,9 +21,11 @@ pub mod sse;
 pub mod webdriver;
 pub mod wire;
 
+pub use database::{fresh_database, server_url};
+
 use regreen::audit::Recorder;
 use regreen::cli::serve::{Roles, Service, start};
-use regreen::config::{Config, process_env};
+use regreen::config::Config;
 use regreen::demo::samples::{Sample, sample};
 use regreen::demo::{cluster, forge};
 use regreen::domain::Actor;
@@ -30,34 +33,14 @@ use regreen::domain::policy::Ruling;
 use regreen::mcp::{CallError, CallResult, ToolCaller};
 use regreen::shutdown::Shutdown;
 use serde_json::{Value, json};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, PgPool};
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// Longest wait for something that has to happen; a test that reaches it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// URL of the test server's maintenance database.
-pub fn server_url() -> String {
-    process_env("DATABASE_URL").expect("run the tests with `make test`, or under `.ci/with-postgres`")
-}
-
-/// A new database of that server.
-pub async fn fresh_database() -> String {
-    let url = server_url();
-    let name = format!("t{}", Uuid::new_v4().simple());
-    let options: PgConnectOptions = url.parse().unwrap();
-    let mut connection = options.connect().await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create database {name}")))
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    let (server, _) = url.rsplit_once('/').unwrap();
-    format!("{server}/{name}")
-}
 
 /// A running service.
 pub struct TestApp {
@@ -81,10 +64,18 @@ pub struct Setup {
 impl Setup {
     /// A service with neither cluster nor forge.
     pub async fn bare() -> Self {
+        Self::on(&database::ready_database().await)
+    }
+
+    /// The same on a database with nothing in it.
+    pub async fn unmigrated() -> Self {
+        Self::on(&fresh_database().await)
+    }
+
+    fn on(database: &str) -> Self {
         let mut env = BTreeMap::new();
-        let database = fresh_database().await;
         for (name, value) in [
-            ("DATABASE_URL", database.as_str()),
+            ("DATABASE_URL", database),
             ("REGREEN_PORT", "0"),
             ("REGREEN_MODEL_BACKOFF", "1ms"),
             ("REGREEN_QUEUE_HEARTBEAT", "1s"),
@@ -158,7 +149,7 @@ impl Setup {
         let service = start(self.config(), Roles::Both, shutdown.clone()).await.unwrap();
         TestApp {
             base: format!("http://{}", service.address.unwrap()),
-            http: reqwest::Client::builder().build().unwrap(),
+            http: http_without_tls().build().unwrap(),
             forge: self.forge,
             database: self.env["DATABASE_URL"].clone(),
             service: Some(service),
@@ -275,6 +266,11 @@ impl TestApp {
         self.service.take().unwrap().stop().await.unwrap();
         self.stand_ins.finish(Duration::from_secs(5)).await;
     }
+}
+
+/// A client for servers on loopback: it need not read whom this machine trusts, which takes longer than most requests.
+pub fn http_without_tls() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().tls_certs_only([])
 }
 
 pub async fn pool(url: &str) -> PgPool {

@@ -1,7 +1,7 @@
 //! A service in a process of its own: what can be killed, stopped by a signal, and started beside others.
 
 use super::postgres::signal_to;
-use super::{Answer, Setup, TestApp, eventually, real_servers};
+use super::{Answer, Setup, TestApp, eventually, http_without_tls, real_servers};
 use serde_json::Value;
 use std::fs::File;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -114,5 +114,5 @@ impl Replica {
 
 /// A connection for each request: what a replica that was killed left behind is not used again.
 pub fn http() -> reqwest::Client {
-    reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap()
+    http_without_tls().pool_max_idle_per_host(0).build().unwrap()
 }

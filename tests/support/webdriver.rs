@@ -107,7 +107,7 @@ impl Driver {
         });
         told.await.unwrap().unwrap_or_else(|said| panic!("chromedriver does not start:\n{said}"));
         let mut driver = Self {
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: super::http_without_tls().no_proxy().build().unwrap(),
             authority: format!("127.0.0.1:{port}"),
             session: String::new(),
             window: Mutex::new(String::new()),
