@@ -9,6 +9,7 @@ use crate::audit::Recorder;
 use crate::auth::Auth;
 use crate::blocking::BlockingPool;
 use crate::budget::Ledger;
+use crate::clock::Started;
 use crate::config::{Config, ModelEndpoint, process_env};
 use crate::db;
 use crate::db::audit;
@@ -25,12 +26,11 @@ use crate::metrics::metrics;
 use crate::prompts::Prompts;
 use crate::shutdown::Shutdown;
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{PgConnection, PgPool};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -152,7 +152,8 @@ impl App {
         let connector = Connector { http: http.clone(), blocking: blocking.clone() };
         let mcp = Registry::start(
             config.mcp.clone(),
-            (Arc::clone(&config.policy), Some(pool.clone())),
+            Arc::clone(&config.policy),
+            Some(pool.clone()),
             connector,
             &connections,
         );
@@ -231,13 +232,7 @@ impl App {
 
     /// A run for the record, by a model of that name or the rules analyst.
     #[must_use]
-    pub fn record(
-        &self,
-        analyst: &str,
-        outcome: &Outcome,
-        started_at: DateTime<Utc>,
-        started: Instant,
-    ) -> Run {
+    pub fn record(&self, analyst: &str, outcome: &Outcome, started: Started) -> Run {
         Run {
             id: Uuid::now_v7(),
             analyst: analyst.to_owned(),
@@ -249,7 +244,7 @@ impl App {
             claims: 0,
             claims_verified: 0,
             tool_calls: outcome.calls.clone(),
-            started_at,
+            started_at: started.at,
             duration_ms: i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX),
         }
     }

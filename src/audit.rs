@@ -71,8 +71,8 @@ impl Recorder {
         event: AuditEvent,
         ended: impl FnOnce(AuditOutcome, Duration) + Send + 'static,
     ) -> OpenEvent {
-        let event = Some((event, Box::new(ended) as Box<Ended>));
-        OpenEvent { recorder: self.clone(), event, started: Instant::now() }
+        let open = Some(Open { event, ended: Box::new(ended) });
+        OpenEvent { recorder: self.clone(), open, started: Instant::now() }
     }
 
     /// What is not written yet.
@@ -116,8 +116,8 @@ impl Recorder {
         events.written + events.pending.len()
     }
 
-    /// Records a run that ended, and that what was recorded since `mark` was done by it. `object` is what it worked on: kind and id.
-    pub fn ran(&self, mark: usize, run: &Run, (kind, object): (&'static str, &str)) {
+    /// Records a run that ended, and that what was recorded since `mark` was done by it. `object` is the id of what it worked on.
+    pub fn ran(&self, mark: usize, run: &Run, kind: &'static str, object: &str) {
         {
             let mut events = self.lock();
             let from = mark.saturating_sub(events.written).min(events.pending.len());
@@ -152,8 +152,14 @@ type Ended = dyn FnOnce(AuditOutcome, Duration) + Send;
 #[must_use]
 pub struct OpenEvent {
     recorder: Recorder,
-    event: Option<(AuditEvent, Box<Ended>)>,
+    open: Option<Open>,
     started: Instant,
+}
+
+/// What goes on record, and who is told of its end.
+struct Open {
+    event: AuditEvent,
+    ended: Box<Ended>,
 }
 
 impl OpenEvent {
@@ -163,7 +169,7 @@ impl OpenEvent {
     }
 
     fn close(&mut self, outcome: AuditOutcome, detail: String, facts: Value) {
-        let Some((mut event, ended)) = self.event.take() else { return };
+        let Some(Open { mut event, ended }) = self.open.take() else { return };
         let took = self.started.elapsed();
         ended(outcome, took);
         if let (Value::Object(known), Value::Object(more)) = (&mut event.data, facts) {
@@ -234,7 +240,7 @@ mod unit {
         call();
         let mark = recorder.mark();
         call();
-        recorder.ran(mark, &run(id), ("report", "r"));
+        recorder.ran(mark, &run(id), "report", "r");
         let events = recorder.pending();
         let runs: Vec<Option<Uuid>> = events.iter().map(|event| event.run).collect();
         assert_eq!(runs, [None, Some(id), Some(id)]);

@@ -18,6 +18,28 @@ pub fn can_be_stored(time: DateTime<Utc>) -> bool {
     time.year() > -4712
 }
 
+/// When a piece of work began.
+#[derive(Debug, Clone, Copy)]
+pub struct Started {
+    /// The time, for the record.
+    pub at: DateTime<Utc>,
+    instant: Instant,
+}
+
+impl Started {
+    /// It begins now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { at: now(), instant: Instant::now() }
+    }
+
+    /// How long it has taken.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.instant.elapsed()
+    }
+}
+
 /// The deadline passed before the work was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the deadline passed before the work was done")]

@@ -112,32 +112,34 @@ impl Metrics {
                 &["route", "method", "status"],
             )?,
             request_seconds: make.histograms(
-                ("http_request_duration_seconds", "Time until an answer began", REQUEST),
+                "http_request_duration_seconds",
+                "Time until an answer began",
+                REQUEST,
                 &["route"],
             )?,
             reports: make.counters("reports_total", "Reports that ended", &["outcome"])?,
             alerts: make.counters("alerts_total", "Alerts that Alertmanager sent", &["outcome"])?,
-            report_seconds: make.histogram((
+            report_seconds: make.histogram(
                 "report_duration_seconds",
                 "From a report's coming in to its end",
                 WORK,
-            ))?,
+            )?,
             run_seconds: make.histograms(
-                ("run_duration_seconds", "Runs of an agent, by why they ended", WORK),
+                "run_duration_seconds",
+                "Runs of an agent, by why they ended",
+                WORK,
                 &["stop"],
             )?,
-            run_turns: make.histogram(("run_turns", "Turns of a run", TURNS))?,
+            run_turns: make.histogram("run_turns", "Turns of a run", TURNS)?,
             model_requests: make.counters(
                 "model_requests_total",
                 "Requests to models, attempts that were repeated counted once",
                 &["model", "outcome"],
             )?,
             model_seconds: make.histograms(
-                (
-                    "model_request_duration_seconds",
-                    "Requests to models, from sending to the whole answer",
-                    WORK,
-                ),
+                "model_request_duration_seconds",
+                "Requests to models, from sending to the whole answer",
+                WORK,
                 &["model"],
             )?,
             model_tokens: make.counters(
@@ -156,7 +158,9 @@ impl Metrics {
                 &["server", "outcome"],
             )?,
             tool_seconds: make.histograms(
-                ("tool_call_duration_seconds", "Calls of MCP servers' tools", CALL),
+                "tool_call_duration_seconds",
+                "Calls of MCP servers' tools",
+                CALL,
                 &["server"],
             )?,
             evidence_lines: make.counters(
@@ -243,7 +247,7 @@ impl Metrics {
     }
 
     /// What a request to a model used, as it was charged.
-    pub fn charged(&self, (model, purpose): (&str, &str), usage: Usage, cost: Option<Money>) {
+    pub fn charged(&self, model: &str, purpose: &str, usage: Usage, cost: Option<Money>) {
         for (direction, tokens) in
             [("input", usage.input_tokens), ("cached", usage.cached_tokens), ("output", usage.output_tokens)]
         {
@@ -316,9 +320,6 @@ impl Metrics {
     }
 }
 
-/// What a histogram is called, what it says, and its buckets.
-type Shape<'a> = (&'a str, &'a str, &'a [f64]);
-
 /// Registers what it makes, and notes its name and labels.
 struct Make<'a> {
     registry: &'a Registry,
@@ -353,7 +354,7 @@ impl Make<'_> {
         self.add(GaugeVec::new(options(name, help), labels))
     }
 
-    fn histogram(&self, (name, help, buckets): Shape<'_>) -> prometheus::Result<Histogram> {
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
         let options = HistogramOpts { common_opts: options(name, help), buckets: buckets.to_vec() };
         let made = self.add(Histogram::with_opts(options))?;
         self.has_buckets();
@@ -369,7 +370,9 @@ impl Make<'_> {
 
     fn histograms(
         &self,
-        (name, help, buckets): Shape<'_>,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
         labels: &[&str],
     ) -> prometheus::Result<HistogramVec> {
         let options = HistogramOpts { common_opts: options(name, help), buckets: buckets.to_vec() };
@@ -396,7 +399,7 @@ mod tests {
             assert!(labels.len() <= 3, "{name} has a series for each of {labels:?}");
         }
         metrics.request("/api/reports/{id}", "GET", 200, Duration::from_millis(30));
-        metrics.charged(("m", "chat"), Usage { input_tokens: 7, ..Usage::default() }, Money::of(0.5));
+        metrics.charged("m", "chat", Usage { input_tokens: 7, ..Usage::default() }, Money::of(0.5));
         let text = metrics.text();
         for line in [
             r#"regreen_http_requests_total{method="GET",route="/api/reports/{id}",status="200"} 1"#,

@@ -146,7 +146,7 @@ pub async fn remove(
     if !agents::remove(&app.pool, known.id).await? {
         return Err(missing("agent"));
     }
-    record(&app, &caller, AuditAction::AgentDelete, ("agent", &known.name)).await;
+    record(&app, &caller, AuditAction::AgentDelete, "agent", &known.name).await;
     tracing::info!(agent = known.name, "an agent was removed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -179,7 +179,7 @@ async fn put(app: &App, caller: &Caller, profile: Profile) -> Result<Profile, Pr
         let detail = format!("there is another agent called `{}`", profile.name);
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
-    record(app, caller, AuditAction::AgentStore, ("agent", &profile.name)).await;
+    record(app, caller, AuditAction::AgentStore, "agent", &profile.name).await;
     tracing::info!(agent = profile.name, "an agent was stored");
     Ok(profile)
 }

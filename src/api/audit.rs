@@ -72,12 +72,7 @@ pub struct AuditPage {
 
 /// Puts on record what somebody did to something of this kind and name. What was done stays done when it cannot be written down; the
 /// log says so then.
-pub(crate) async fn record(
-    app: &App,
-    caller: &Caller,
-    action: AuditAction,
-    (kind, name): (&'static str, &str),
-) {
+pub(crate) async fn record(app: &App, caller: &Caller, action: AuditAction, kind: &'static str, name: &str) {
     let event = AuditEvent::new(&caller.actor(), action, clock::now()).on(kind, name);
     if let Err(error) = audit::add(&app.pool, &event).await {
         let (actor, action) = (&caller.name, <&str>::from(action));

@@ -114,7 +114,7 @@ pub(crate) async fn read(terms: RouteTerms, request: Request, next: Next) -> Res
     let address = parts.extensions.get::<Key>().cloned();
     let address = address.unwrap_or(Key::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
     let mut room = bodies.memory.room(senders, address);
-    let whole = whole(body.into_data_stream(), (told, most), &mut room).await;
+    let whole = whole(body.into_data_stream(), told, most, &mut room).await;
     let refused = match whole {
         Ok(whole) => {
             // What is parsed of it lives as long as the request, as a rule.
@@ -153,7 +153,8 @@ enum Refused {
 /// The whole body. Memory is taken for what has arrived, never for what is announced; at most twice as much.
 async fn whole(
     mut pieces: BodyDataStream,
-    (told, most): (Option<usize>, usize),
+    told: Option<usize>,
+    most: usize,
     room: &mut Room,
 ) -> Result<Bytes, Refused> {
     let (mut whole, end) = (Vec::new(), told.unwrap_or(most));

@@ -175,7 +175,7 @@ pub async fn add(
     let corpus = Corpus { source: API_SOURCE.to_owned(), documents, ..Corpus::default() };
     let done = app.knowledge.ingest(&corpus, Arc::new(|_: &str| {})).await.map_err(away)?;
     if done.stored > 0 {
-        record(&app, &caller, AuditAction::DocumentStore, ("document", &path)).await;
+        record(&app, &caller, AuditAction::DocumentStore, "document", &path).await;
     }
     let status = if done.stored > 0 { StatusCode::CREATED } else { StatusCode::OK };
     let paths = corpus.documents.into_iter().map(|document| document.path).collect();
@@ -208,7 +208,7 @@ pub async fn remove(
         ));
     }
     app.knowledge.remove(&listed.source, id).await?;
-    record(&app, &caller, AuditAction::DocumentDelete, ("document", &listed.path)).await;
+    record(&app, &caller, AuditAction::DocumentDelete, "document", &listed.path).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

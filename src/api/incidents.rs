@@ -2,7 +2,7 @@
 
 use super::fields::time;
 use super::problem::{FieldError, Problem};
-use super::reports::{bad_query, cut, known_id, missing, offset, one_of, page_size};
+use super::reports::{asked_status, bad_query, cut, known_id, missing, offset, page_size};
 use crate::app::App;
 use crate::db;
 use crate::db::incidents::{Filter, Sort};
@@ -95,7 +95,7 @@ pub async fn list(
 ) -> Result<Json<IncidentPage>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
     let limit = page_size(query.limit)?;
-    let status = one_of(("status", query.status.as_deref()), ("state", query.state.as_deref()))?;
+    let status = asked_status(query.status.as_deref(), query.state.as_deref())?;
     let filter = Filter {
         status,
         class: query.class.as_deref(),

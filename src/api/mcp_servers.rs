@@ -9,9 +9,10 @@ use crate::app::App;
 use crate::clock;
 use crate::config::{Mistake, process_env};
 use crate::db::audit;
-use crate::db::{definitions, servers};
+use crate::db::definitions::{self, ToolKey};
+use crate::db::servers;
 use crate::domain::policy::{CallContext, Decision, Origin};
-use crate::domain::{AuditAction, AuditEvent, Caller};
+use crate::domain::{AuditAction, AuditEvent, Caller, ServerKey};
 use crate::mcp::{ServerStatus, ToolListed};
 use axum::Json;
 use axum::body::Bytes;
@@ -165,7 +166,7 @@ pub async fn add(
     }
     transaction.commit().await?;
     app.sync_servers().await?;
-    record(&app, &caller, AuditAction::McpServerAdd, ("mcp_server", &server.name)).await;
+    record(&app, &caller, AuditAction::McpServerAdd, "mcp_server", &server.name).await;
     tracing::info!(server = server.name, "an MCP server was added");
     detail(&app, &server.name).map(|detail| (StatusCode::CREATED, Json(detail)))
 }
@@ -190,7 +191,7 @@ pub async fn remove(
     if !gone {
         return Err(missing("MCP server"));
     }
-    record(&app, &caller, AuditAction::McpServerDelete, ("mcp_server", &name)).await;
+    record(&app, &caller, AuditAction::McpServerDelete, "mcp_server", &name).await;
     tracing::info!(server = name, "an MCP server was removed");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -242,8 +243,8 @@ pub async fn confirm(
     }
     let (now, by) = (clock::now(), caller.name.as_str());
     let mut transaction = app.pool.begin().await?;
-    let key = (name.as_str(), address.as_str(), tool.as_str());
-    if !definitions::confirm(&mut transaction, key, &hash, (by, now)).await? {
+    let key = ToolKey { server: ServerKey { name: &name, address: &address }, name: &tool };
+    if !definitions::confirm(&mut transaction, key, &hash, by, now).await? {
         let detail = format!(
             "this definition of `{tool}` does not wait for a confirmation any more: it changed again, or was confirmed already; look at it anew"
         );
@@ -268,7 +269,7 @@ pub async fn reconnect(
     if !app.mcp.reconnect(&name) {
         return Err(missing("MCP server"));
     }
-    record(&app, &caller, AuditAction::McpServerReconnect, ("mcp_server", &name)).await;
+    record(&app, &caller, AuditAction::McpServerReconnect, "mcp_server", &name).await;
     detail(&app, &name).map(|detail| (StatusCode::ACCEPTED, Json(detail)))
 }
 

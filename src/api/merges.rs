@@ -5,6 +5,7 @@ use super::json::Known;
 use super::problem::{FieldError, Problem};
 use super::reports::{known_id, missing};
 use crate::app::App;
+use crate::db::merges::IncidentMerge;
 use crate::domain::{Caller, Incident};
 use crate::triage::{self, MergeError};
 use axum::Json;
@@ -74,7 +75,8 @@ pub async fn merge(
         fields.error("into", "has to be the id of an incident");
     }
     fields.finish()?;
-    let merged = triage::merge(&app, &caller, (id, into.unwrap_or_default())).await?;
+    let merge = IncidentMerge { from: id, into: into.unwrap_or_default() };
+    let merged = triage::merge(&app, &caller, merge).await?;
     Ok(Json(MergeResponse { incident: merged.incident, merged_issue: merged.issue }))
 }
 
@@ -107,7 +109,7 @@ pub async fn split(
     fields.finish()?;
     reports.sort_unstable();
     reports.dedup();
-    let new = triage::split(&app, &caller, (id, &reports)).await?;
+    let new = triage::split(&app, &caller, id, &reports).await?;
     Ok((StatusCode::CREATED, Json(new)))
 }
 

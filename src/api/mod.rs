@@ -28,6 +28,7 @@ mod parse;
 pub(crate) mod problem;
 mod query;
 pub(crate) mod report_failure;
+mod report_wait;
 mod reports;
 pub(crate) mod resolutions;
 pub(crate) mod retry;

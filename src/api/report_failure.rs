@@ -4,6 +4,7 @@ use super::bodies::Held;
 use super::fields::{Fields, Shape};
 use super::json::Known;
 use super::problem::Problem;
+use super::report_wait::ReportWait;
 use super::reports::failed_for_reporters;
 use crate::app::{App, Incoming};
 use crate::db::{self, reports};
@@ -18,13 +19,8 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::Instant;
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-/// How often a waiter looks by itself, should an announcement be lost.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Seconds after which a report that found no room may be sent again.
 const RETRY_AFTER: u32 = 30;
@@ -115,9 +111,7 @@ pub async fn report_failure(
     }
     // A connection that is held costs memory: when there are too many, the others learn the outcome at the URL.
     let Some(_place) = app.admission.wait() else { return Ok(accepted(id, false)) };
-    let deadline = Instant::now() + app.config.server.wait;
-    // From before the first look on: its end cannot be missed.
-    let mut subscription = app.notifier.subscribe(id);
+    let mut wait = ReportWait::begin(&app, id);
     loop {
         let report = db::with_timeout(reports::get(&app.pool, id)).await?;
         let Some(report) = report else {
@@ -126,13 +120,7 @@ pub async fn report_failure(
         if report.status.is_final() {
             return outcome(&report, role);
         }
-        let look = Instant::now() + LOOK_AGAIN;
-        tokio::select! {
-            () = subscription.wait() => {}
-            () = tokio::time::sleep_until(look.min(deadline)) => {}
-            () = app.shutdown.token().cancelled() => return Ok(accepted(id, false)),
-        }
-        if Instant::now() >= deadline {
+        if !wait.next().await {
             return Ok(accepted(id, false));
         }
     }

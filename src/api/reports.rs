@@ -72,7 +72,7 @@ pub async fn list(
 ) -> Result<Json<ReportPage>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
     let limit = page_size(query.limit)?;
-    let status = one_of(("status", query.status.as_deref()), ("state", query.state.as_deref()))?;
+    let status = asked_status(query.status.as_deref(), query.state.as_deref())?;
     let filter = Filter {
         status,
         namespace: query.namespace.as_deref(),
@@ -238,18 +238,18 @@ pub(crate) fn bad_query(text: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text)
 }
 
-/// What is asked for under either of two names.
-pub(super) fn one_of<'a>(
-    (name, value): (&str, Option<&'a str>),
-    (alias, other): (&str, Option<&'a str>),
+/// The status asked for; `state` is another name of it.
+pub(super) fn asked_status<'a>(
+    status: Option<&'a str>,
+    state: Option<&'a str>,
 ) -> Result<Option<&'a str>, Problem> {
-    if let (Some(value), Some(other)) = (value, other)
-        && value != other
+    if let (Some(status), Some(state)) = (status, state)
+        && status != state
     {
-        let problem = format!("is the same as `{name}`, and says something else; give one of them");
-        return Err(Problem::fields(vec![FieldError { field: alias.to_owned(), problem }]));
+        let problem = "is the same as `status`, and says something else; give one of them".to_owned();
+        return Err(Problem::fields(vec![FieldError { field: "state".to_owned(), problem }]));
     }
-    Ok(value.or(other))
+    Ok(status.or(state))
 }
 
 /// How many to skip.

@@ -125,7 +125,7 @@ pub async fn receive(
         return ignored;
     }
     let delivery = header(["x-gitea-delivery", "x-github-delivery"]);
-    let Some(said) = said(&kind, &event, (tracker, request), delivery) else { return ignored };
+    let Some(said) = said(&kind, &event, tracker, request, delivery) else { return ignored };
     let Some((incident, _)) = resolutions::incident_of_issue(&app.pool, event.issue.number).await? else {
         return ignored;
     };
@@ -138,7 +138,8 @@ pub async fn receive(
 fn said(
     kind: &str,
     event: &Event,
-    (tracker, RequestId(request)): (&Tracker, RequestId),
+    tracker: &Tracker,
+    RequestId(request): RequestId,
     delivery: Option<String>,
 ) -> Option<NewResolution> {
     let login: String = event.sender.login.chars().take(200).collect();

@@ -30,9 +30,15 @@ pub(super) struct Discovery {
     looking: tokio::sync::Mutex<()>,
 }
 
+/// What was found, and when.
+struct Found {
+    at: Instant,
+    discovered: Arc<Discovered>,
+}
+
 #[derive(Default)]
 struct Known {
-    found: Option<(Instant, Arc<Discovered>)>,
+    found: Option<Found>,
     tried: Option<Instant>,
     /// Something failed that an issuer which moved its endpoints would explain.
     in_doubt: bool,
@@ -63,7 +69,7 @@ impl Discovery {
             match fetched {
                 Ok(found) => {
                     let found = Arc::new(found);
-                    known.found = Some((Instant::now(), Arc::clone(&found)));
+                    known.found = Some(Found { at: Instant::now(), discovered: Arc::clone(&found) });
                     return Ok(found);
                 }
                 Err(error) => {
@@ -91,7 +97,8 @@ impl Discovery {
 
     fn within(&self, time: Duration) -> Option<Arc<Discovered>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.found.as_ref().filter(|(at, _)| at.elapsed() < time).map(|(_, found)| Arc::clone(found))
+        let found = known.found.as_ref().filter(|found| found.at.elapsed() < time);
+        found.map(|found| Arc::clone(&found.discovered))
     }
 
     fn may_look(&self) -> bool {
@@ -119,8 +126,8 @@ mod unit {
         let mut known = discovery.known.write().unwrap();
         let ago = |time| Instant::now().checked_sub(time).unwrap();
         known.tried = Some(ago(LOOK_AGAIN));
-        if let Some((at, _)) = &mut known.found {
-            *at = ago(read);
+        if let Some(found) = &mut known.found {
+            found.at = ago(read);
         }
     }
 

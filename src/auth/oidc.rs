@@ -165,7 +165,7 @@ impl Oidc {
             verifier: verifier.expose().to_owned(),
             next: next.to_owned(),
         };
-        sessions::begin(pool, &hash(state.expose()), &login, (now, now + LOGIN)).await?;
+        sessions::begin(pool, &hash(state.expose()), &login, now, now + LOGIN).await?;
         Ok(Sent { url: url.into(), state })
     }
 

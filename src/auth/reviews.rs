@@ -25,9 +25,15 @@ type Token = [u8; 32];
 /// Answers of the API server: whose a token is, or why it is not taken.
 pub(super) struct Reviews<T>(Mutex<State<T>>);
 
+/// What was said, and when.
+struct Answer<T> {
+    at: Instant,
+    said: T,
+}
+
 struct State<T> {
-    good: HashMap<Token, (Instant, T)>,
-    refused: HashMap<Token, (Instant, String)>,
+    good: HashMap<Token, Answer<T>>,
+    refused: HashMap<Token, Answer<String>>,
     /// `None`: all those that are not told apart.
     addresses: HashMap<Option<IpAddr>, Address>,
 }
@@ -97,19 +103,19 @@ impl<T: Clone> Reviews<T> {
     /// What was said of a token a moment ago.
     pub(super) fn known(&self, token: &Token) -> Option<Result<T, String>> {
         let state = self.state();
-        if let Some((_, good)) = state.good.get(token).filter(|(at, _)| at.elapsed() < BELIEVED) {
-            return Some(Ok(good.clone()));
+        if let Some(good) = state.good.get(token).filter(|good| good.at.elapsed() < BELIEVED) {
+            return Some(Ok(good.said.clone()));
         }
-        let (_, why) = state.refused.get(token).filter(|(at, _)| at.elapsed() < BELIEVED)?;
-        Some(Err(why.clone()))
+        let refused = state.refused.get(token).filter(|refused| refused.at.elapsed() < BELIEVED)?;
+        Some(Err(refused.said.clone()))
     }
 
     /// Keeps an answer.
     pub(super) fn keep(&self, token: Token, answer: &Result<T, String>) {
         let (mut state, now) = (self.state(), Instant::now());
         match answer {
-            Ok(good) => keep(&mut state.good, token, (now, good.clone())),
-            Err(why) => keep(&mut state.refused, token, (now, why.clone())),
+            Ok(good) => keep(&mut state.good, token, Answer { at: now, said: good.clone() }),
+            Err(why) => keep(&mut state.refused, token, Answer { at: now, said: why.clone() }),
         }
     }
 
@@ -155,9 +161,9 @@ impl<T> State<T> {
 }
 
 /// Inserts into a map of bounded size. What is over goes; when nothing is, the new one is not kept.
-fn keep<V>(answers: &mut HashMap<Token, (Instant, V)>, token: Token, answer: (Instant, V)) {
+fn keep<T>(answers: &mut HashMap<Token, Answer<T>>, token: Token, answer: Answer<T>) {
     if answers.len() >= MAX_ANSWERS {
-        answers.retain(|_, (at, _)| at.elapsed() < BELIEVED);
+        answers.retain(|_, answer| answer.at.elapsed() < BELIEVED);
     }
     if answers.len() < MAX_ANSWERS {
         answers.insert(token, answer);

@@ -127,8 +127,8 @@ impl Reached {
     /// Which limit, how much of it is used, what the request needs, when it starts anew, and which setting it is.
     pub(super) fn in_words(&self, entry: &Entry, currency: &str) -> String {
         let Self { limit, with } = self;
-        let tokens = i64::try_from(entry.usage.total()).unwrap_or(i64::MAX).saturating_add(entry.held.0);
-        let cost = entry.cost.unwrap_or_default().0.saturating_add(entry.held.1.0);
+        let tokens = i64::try_from(entry.usage.total()).unwrap_or(i64::MAX).saturating_add(entry.held.tokens);
+        let cost = entry.cost.unwrap_or_default().0.saturating_add(entry.held.cost.0);
         let needed = limit.unit.of(tokens, cost);
         let whose = match limit.scope {
             Scope::Day => "of today".to_owned(),
@@ -159,7 +159,7 @@ impl Reached {
 mod unit_tests {
     use super::*;
     use crate::config::Allowance;
-    use crate::db::usage::Purpose;
+    use crate::db::usage::{Hold, Purpose};
     use crate::domain::Usage;
 
     fn entry() -> Entry {
@@ -171,7 +171,7 @@ mod unit_tests {
             usage: Usage { input_tokens: 900, ..Usage::default() },
             estimated: true,
             cost: Money::of(0.09),
-            held: (100, Money::of(0.01).unwrap()),
+            held: Hold { tokens: 100, cost: Money::of(0.01).unwrap() },
             held_until: None,
         }
     }

@@ -11,7 +11,7 @@ pub use limit::{Limit, Scope, Unit, limits};
 
 use crate::clock;
 use crate::config::Budgets;
-use crate::db::usage::{self, Entry, Purpose, UsageKind};
+use crate::db::usage::{self, Entry, Hold, Purpose, UsageKind};
 use crate::domain::{Money, Usage};
 use crate::metrics::metrics;
 use crate::shutdown::Shutdown;
@@ -172,7 +172,7 @@ fn entry(purpose: Purpose, model: &str) -> Entry {
         usage: Usage::default(),
         estimated: true,
         cost: None,
-        held: (0, Money(0)),
+        held: Hold::default(),
         held_until: None,
     }
 }
@@ -203,10 +203,10 @@ impl Account {
         let entry = Entry {
             usage,
             cost: price.map(|price| price.cost(usage)),
-            held: (
-                i64::try_from(answer).unwrap_or(i64::MAX),
-                price.map_or(Money(0), |price| price.cost(answered)),
-            ),
+            held: Hold {
+                tokens: i64::try_from(answer).unwrap_or(i64::MAX),
+                cost: price.map_or(Money(0), |price| price.cost(answered)),
+            },
             held_until: Some(clock::now() + expected.longest + LATE),
             ..entry(self.purpose.clone(), expected.model)
         };
@@ -255,10 +255,10 @@ impl Reservation {
         let price = account.ledger.budgets.prices.of(&entry.model);
         let cost = price.map(|price| price.cost(usage));
         if usage != Usage::default() {
-            metrics().charged((&entry.model, entry.purpose.kind.as_str()), usage, cost);
+            metrics().charged(&entry.model, entry.purpose.kind.as_str(), usage, cost);
             account.add(usage, cost);
         }
-        let entry = Entry { usage, estimated, cost, held: (0, Money(0)), held_until: None, ..entry };
+        let entry = Entry { usage, estimated, cost, held: Hold::default(), held_until: None, ..entry };
         let ledger = Arc::clone(&account.ledger);
         account.ledger.tasks.spawn(async move { ledger.settle(&entry).await })
     }

@@ -10,7 +10,7 @@ use super::task::Task;
 use super::{cite, command, fallback, title};
 use crate::agent::{self, Agent, Outcome, Tool, Workspace, tools_beside};
 use crate::app::App;
-use crate::clock;
+use crate::clock::{self, Started};
 use crate::db::approvals::{self, Filter};
 use crate::db::audit;
 use crate::db::conversations::{self, Answered, NewMessage};
@@ -26,15 +26,14 @@ use crate::domain::{
 use crate::events::AnswerStream;
 use crate::evidence::untrusted::markdown::{self, MarkdownSanitizer, RenderTarget};
 use crate::evidence::{rules, verify};
+use crate::knowledge::ConversationRef;
 use crate::llm::Model;
 use crate::mcp::ToolCaller;
 use crate::metrics::metrics;
 use crate::telemetry;
 use crate::telemetry::trace::Span;
 use crate::tools;
-use chrono::{DateTime, Utc};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 /// Longest tool result that readers are sent; the whole is kept as evidence.
 const SENT_RESULT: usize = 4_000;
@@ -102,7 +101,7 @@ struct Making<'a> {
     workspace: Arc<Workspace>,
     history: History,
     carried: Vec<ExecutedCall>,
-    begun: (DateTime<Utc>, Instant),
+    started: Started,
 }
 
 async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Result<Ended> {
@@ -121,17 +120,17 @@ async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Res
     let model = app.model_of(&task.profile).filter(|_| commanded.is_none());
     let mut known = brief::known(app, task).await?;
     let workspace = Arc::new(known.workspace(app));
-    let begun = (clock::now(), Instant::now());
+    let started = Started::now();
     let watching = watcher(app, answer, &Arc::default(), rules::NAME);
     let carried = execute::execute_approved(app, task, answer, &workspace, &*watching).await?;
     let history = history::history(app, task, model.as_ref()).await?;
-    let making = Making { app, task, answer, known, workspace, history, carried, begun };
+    let making = Making { app, task, answer, known, workspace, history, carried, started };
     let mut concluded = match commanded {
         Some(text) => making.say(text).await?,
         None => making.conclude(model).await?,
     };
     let asked = making.name_what_waits(&mut concluded).await?;
-    let Some(message) = store(app, task, answer, (&making.workspace, &concluded)).await? else {
+    let Some(message) = store(app, task, answer, &making.workspace, &concluded).await? else {
         let detail = "The conversation was deleted meanwhile.".to_owned();
         let event = Event::Failed { run: task.turn, detail, next_run: None };
         return Ok(Ended { event, goes_on: false, decider: None });
@@ -156,8 +155,8 @@ impl Making<'_> {
         let mut usage = self.history.usage;
         let mut why = "No model is configured.".to_owned();
         // A summary of what was said before is kept: only the answer is made as it was asked for.
-        let asked = (&self.task.profile, self.task.sampling);
-        if let Some(model) = profiles::sampled_model(self.app, model, asked) {
+        let Task { profile, sampling, .. } = self.task;
+        if let Some(model) = profiles::sampled_model(self.app, model, profile, *sampling) {
             let (mut concluded, detail) = self.think(&model).await?;
             if concluded.text.is_empty() && concluded.stop == StopReason::Cancelled {
                 "(Stopped before there was an answer.)".clone_into(&mut concluded.text);
@@ -181,7 +180,7 @@ impl Making<'_> {
         }
         let text = if self.task.decided.is_empty() {
             let (runbooks, past) = self.known.passages(self.app).await;
-            fallback::fallback_answer(&self.known, &self.workspace.added(), (&runbooks, &past), &why)
+            fallback::fallback_answer(&self.known, &self.workspace.added(), &runbooks, &past, &why)
         } else {
             execute::told(&self.task.decided, &self.carried, &why)
         };
@@ -194,8 +193,7 @@ impl Making<'_> {
 
     /// A run for the record, which began by carrying out what was approved.
     fn record(&self, analyst: &str, outcome: &Outcome) -> Run {
-        let (started_at, started) = self.begun;
-        let mut run = self.app.record(analyst, outcome, started_at, started);
+        let mut run = self.app.record(analyst, outcome, self.started);
         run.tool_calls.splice(0..0, execute::records(&self.carried));
         run
     }
@@ -233,7 +231,7 @@ impl Making<'_> {
         if let Some(note) = note {
             context = format!("{}\n\n{note}", context.trim());
         }
-        let mut messages = history::messages((system, &context), history, task, workspace.fence());
+        let mut messages = history::messages(system, &context, history, task, workspace.fence());
         messages.extend(execute::messages(carried));
         let told = messages.iter().map(Message::text).collect::<Vec<_>>().join("\n");
         let said: Arc<Mutex<String>> = Arc::default();
@@ -259,7 +257,7 @@ impl Making<'_> {
         let outcome = agent.run(messages, &answer.stop).await;
         let mut run = self.record(model.name(), &outcome);
         metrics().run(&run);
-        task.recorder.ran(mark, &run, ("conversation", &task.conversation.to_string()));
+        task.recorder.ran(mark, &run, "conversation", &task.conversation.to_string());
         // The database's texts cannot hold a NUL.
         let text = workspace.redact(last_words(&outcome, &said).trim()).await.replace('\0', "\u{fffd}");
         let text = markdown::defused(&text, &app.config.privacy.links, RenderTarget::Answer);
@@ -297,8 +295,8 @@ impl Making<'_> {
     /// Where a piece can be read: with its report, or with the conversation.
     fn url(&self, label: &str) -> Option<String> {
         let number: usize = label.trim_start_matches('E').parse().ok()?;
-        match self.known.incident {
-            Some((_, Some(report))) if number <= self.known.reported => {
+        match self.known.incident.as_ref().and_then(|known| known.report) {
+            Some(report) if number <= self.known.reported => {
                 // As it is called there.
                 let piece = self.known.pieces.get(number.checked_sub(1)?)?;
                 Some(format!("/api/reports/{report}/evidence/{}", piece.label))
@@ -407,7 +405,8 @@ async fn store(
     app: &App,
     task: &Task,
     answer: &AnswerStream,
-    (workspace, concluded): (&Workspace, &Concluded),
+    workspace: &Workspace,
+    concluded: &Concluded,
 ) -> anyhow::Result<Option<ConversationMessage>> {
     let (now, own) = (clock::now(), answer.visible_to());
     let (pieces, owner) = (workspace.added(), own.map(ToOwned::to_owned));
@@ -436,9 +435,8 @@ async fn store(
         visible_to: own,
     };
     let position = conversations::length(&mut *transaction, task.conversation).await?;
-    app.knowledge
-        .say(&mut transaction, (task.conversation, &task.title, task.incident), &[message], now)
-        .await?;
+    let about = ConversationRef { id: task.conversation, title: &task.title, incident: task.incident };
+    app.knowledge.say(&mut transaction, about, &[message], now).await?;
     if let Some(title) = title::title_with_answer(&task.title, &concluded.text)
         && position == 1
         && task.incident.is_none()

@@ -211,7 +211,8 @@ impl Guarded {
         }
         let new = NewApproval {
             id,
-            asked_in: (*conversation, answer.turn),
+            conversation: *conversation,
+            turn: answer.turn,
             server,
             tool: &self.spec.name,
             server_tool,

@@ -12,6 +12,7 @@ use crate::db::turns::{self, NewTurn};
 use crate::db::{incidents, queue};
 use crate::domain::{Actor, Caller, MessageRole};
 use crate::evidence::redact::Redactor;
+use crate::knowledge::ConversationRef;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,7 +113,8 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
         speaker: Some(&ask.author),
         visible_to: None,
     });
-    app.knowledge.say(&mut transaction, (id, &title, incident), &messages, now).await?;
+    let about = ConversationRef { id, title: &title, incident };
+    app.knowledge.say(&mut transaction, about, &messages, now).await?;
     conversations::touch(&mut *transaction, id, Some(profile.id), now).await?;
     queue::add_index(&mut *transaction).await?;
     transaction.commit().await?;
@@ -169,7 +171,7 @@ async fn conversation(
         }
         (None, None) => {
             let id = Uuid::now_v7();
-            conversations::open(&mut *transaction, id, (&title, &ask.caller.name), now).await?;
+            conversations::open(&mut *transaction, id, &title, &ask.caller.name, now).await?;
             Ok(Conversation { id, title, incident: None, agent: ask.agent })
         }
     }

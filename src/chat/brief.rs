@@ -18,10 +18,16 @@ use uuid::Uuid;
 const RUNBOOKS: usize = 3;
 const INCIDENTS: usize = 2;
 
+/// An incident, with the report that was investigated.
+pub(super) struct KnownIncident {
+    pub(super) incident: Incident,
+    pub(super) report: Option<Uuid>,
+}
+
 /// What an answer can rest on.
 pub(super) struct Known {
-    /// The incident, with the report that was investigated.
-    pub(super) incident: Option<(Incident, Option<Uuid>)>,
+    /// What it is about.
+    pub(super) incident: Option<KnownIncident>,
     /// What people said of it.
     pub(super) resolutions: Vec<Resolution>,
     /// Runbooks and past incidents that fit the question.
@@ -44,13 +50,13 @@ pub(super) async fn known(app: &App, task: &Task) -> sqlx::Result<Known> {
             pieces = evidence::of(&app.pool, Owner::Report(report), &Reader::nobody()).await?;
         }
         resolutions = resolutions::of_incident(&app.pool, id).await?;
-        incident = Some((found, report));
+        incident = Some(KnownIncident { incident: found, report });
     }
     let reported = pieces.len();
     let own = Owner::Conversation(task.conversation);
     pieces.extend(evidence::of(&app.pool, own, &task.reader()).await?);
     // A short question about an incident says little by itself.
-    let subject = incident.as_ref().map_or("", |(incident, _)| incident.title.as_str());
+    let subject = incident.as_ref().map_or("", |known| known.incident.title.as_str());
     let text = format!("{}\n{subject}", task.question);
     let runbooks = app.knowledge.near(text.trim(), Realm::Runbook, RUNBOOKS, None).await;
     let mut past = app.knowledge.near(text.trim(), Realm::Incident, INCIDENTS + 1, None).await;
@@ -91,7 +97,7 @@ impl Known {
         let (runbooks, past) = self.passages(app).await;
         // Title, cause and claims are a model's words about a log, and anybody may have said something.
         let incident = match &self.incident {
-            Some((incident, _)) => {
+            Some(KnownIncident { incident, .. }) => {
                 let said: Vec<String> = self.resolutions.iter().map(crate::knowledge::told).collect();
                 let text =
                     app.prompts.render("chat-incident", json!({ "incident": incident, "said": said }))?;

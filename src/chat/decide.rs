@@ -4,7 +4,8 @@ use super::approve::time;
 use super::driver::go_on;
 use crate::app::App;
 use crate::clock;
-use crate::db::{approvals, audit, keys};
+use crate::db::approvals::{self, NewDecision};
+use crate::db::{audit, keys};
 use crate::domain::{
     Actor, Approval, ApprovalState, AuditAction, AuditEvent, AuditOutcome, Caller, Reader, Role,
 };
@@ -139,8 +140,8 @@ pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Deci
         return Err(NotDecided::NotTheirs(why));
     }
     let mut transaction = app.pool.begin().await?;
-    let decided =
-        approvals::decide(&mut *transaction, id, state, (&author.name, note.as_deref()), now).await?;
+    let decision = NewDecision { state, by: &author.name, note: note.as_deref(), at: now };
+    let decided = approvals::decide(&mut *transaction, id, &decision).await?;
     let approval = approvals::get(&mut *transaction, id, now).await?.ok_or(NotDecided::Missing)?;
     if !decided {
         return Err(NotDecided::Over(Box::new(approval)));

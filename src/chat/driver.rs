@@ -14,6 +14,7 @@ use crate::db::turns::{self, NewTurn, Opened};
 use crate::domain::{Actor, Approval, ApprovalState, Caller, Event, MessageRole};
 use crate::events::AnswerStream;
 use crate::evidence::untrusted::markdown;
+use crate::knowledge::ConversationRef;
 use crate::telemetry::trace::FutureExt as _;
 use anyhow::Context as _;
 use futures::FutureExt as _;
@@ -127,7 +128,8 @@ fn carry_on(
         let visible_to = is_own.then_some(caller.name.as_str());
         let message =
             NewMessage { visible_to, ..NewMessage::of_program(MessageRole::User, &author, &question) };
-        app.knowledge.say(&mut transaction, (conversation, &title, incident), &[message], now).await?;
+        let about = ConversationRef { id: conversation, title: &title, incident };
+        app.knowledge.say(&mut transaction, about, &[message], now).await?;
         conversations::touch(&mut *transaction, conversation, None, now).await?;
         queue::add_index(&mut *transaction).await?;
         transaction.commit().await?;

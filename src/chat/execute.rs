@@ -6,9 +6,10 @@ use crate::agent::{Single, Tool, ToolAnswer, Watcher, Workspace};
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::clock;
+use crate::db::approvals::{self, CallFailure};
 use crate::db::audit;
+use crate::db::conversations;
 use crate::db::evidence::{self, NewEvidence, Owner};
-use crate::db::{approvals, conversations};
 use crate::domain::policy::{CallContext, Permit, Ruling};
 use crate::domain::{
     Access, Approval, ApprovalState, AuditAction, AuditOutcome, Budget, Caller, Evidence, Message, ToolCall,
@@ -30,7 +31,7 @@ pub(super) struct ExecutedCall {
     approval: Approval,
     record: ToolCallRecord,
     /// The whole result, or what went wrong.
-    outcome: Result<Arc<Evidence>, (ApprovalState, String)>,
+    outcome: Result<Arc<Evidence>, CallFailure>,
 }
 
 /// What is said of a call that did not begin.
@@ -49,7 +50,7 @@ struct Approved {
     /// Of the answer.
     stop: CancellationToken,
     /// How it ended and what is to be said when no result comes.
-    otherwise: Mutex<(ApprovalState, String)>,
+    otherwise: Mutex<CallFailure>,
 }
 
 impl Approved {
@@ -61,24 +62,19 @@ impl Approved {
             input_schema: Arc::new(json!({"type": "object"})),
             access: Access::Write,
         };
-        Self {
-            registry,
-            caller,
-            approval,
-            spec,
-            stop,
-            otherwise: Mutex::new((ApprovalState::Failed, STOPPED.to_owned())),
-        }
+        let otherwise = CallFailure { state: ApprovalState::Failed, problem: STOPPED.to_owned() };
+        Self { registry, caller, approval, spec, stop, otherwise: Mutex::new(otherwise) }
     }
 
     /// The permit for the call as it was shown, if the policy still gives it.
-    fn permit(&self, arguments: Value) -> Result<Permit, (ApprovalState, String)> {
+    fn permit(&self, arguments: Value) -> Result<Permit, CallFailure> {
         let Approval { server, server_tool, hash, .. } = &self.approval;
         let lists_else = |definition: String| !self.approval.is_of(&definition);
         if self.registry.definition_of(server, server_tool).is_some_and(lists_else) {
-            return Err((ApprovalState::Changed, CHANGED.to_owned()));
+            return Err(CallFailure { state: ApprovalState::Changed, problem: CHANGED.to_owned() });
         }
-        self.allowed(arguments, hash).map_err(|problem| (ApprovalState::Failed, problem))
+        let failed = |problem| CallFailure { state: ApprovalState::Failed, problem };
+        self.allowed(arguments, hash).map_err(failed)
     }
 
     fn allowed(&self, arguments: Value, hash: &str) -> Result<Permit, String> {
@@ -97,12 +93,13 @@ impl Approved {
         })
     }
 
-    fn otherwise(&self, text: String) -> ToolAnswer {
-        self.ended(ApprovalState::Failed, text)
+    fn otherwise(&self, problem: String) -> ToolAnswer {
+        self.ended(CallFailure { state: ApprovalState::Failed, problem })
     }
 
-    fn ended(&self, state: ApprovalState, text: String) -> ToolAnswer {
-        *self.otherwise.lock().unwrap_or_else(PoisonError::into_inner) = (state, text.clone());
+    fn ended(&self, failure: CallFailure) -> ToolAnswer {
+        let text = failure.problem.clone();
+        *self.otherwise.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         ToolAnswer::Failed(text)
     }
 }
@@ -119,7 +116,7 @@ impl Tool for Approved {
         }
         let permit = match self.permit(arguments) {
             Ok(permit) => permit,
-            Err((state, problem)) => return self.ended(state, problem),
+            Err(failure) => return self.ended(failure),
         };
         self.otherwise("it was stopped in the middle: it is not known whether it was carried out".to_owned());
         match self.registry.call(permit, &self.caller.recorder, cancel).await {
@@ -129,7 +126,9 @@ impl Tool for Approved {
                 self.otherwise(format!("{error}; it is not known whether it was carried out"))
             }
             // Between the look at its definition and the call.
-            Err(CallError::Changed { .. }) => self.ended(ApprovalState::Changed, CHANGED.to_owned()),
+            Err(CallError::Changed { .. }) => {
+                self.ended(CallFailure { state: ApprovalState::Changed, problem: CHANGED.to_owned() })
+            }
             Err(error) => self.otherwise(error.to_string()),
         }
     }
@@ -175,12 +174,12 @@ pub(super) async fn execute_approved(
         let outcome = match kept {
             Some(piece) => Ok(piece),
             None => {
-                let (state, said) = tool.otherwise.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let said: String = workspace.redact(&said).await.chars().take(MAX_ERROR).collect();
-                Err((state, said.replace('\0', "\u{fffd}")))
+                let failure = tool.otherwise.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let said: String = workspace.redact(&failure.problem).await.chars().take(MAX_ERROR).collect();
+                Err(CallFailure { problem: said.replace('\0', "\u{fffd}"), ..failure })
             }
         };
-        settle(app, (approval, &outcome), answer.visible_to(), &task.recorder).await?;
+        settle(app, approval, &outcome, answer.visible_to(), &task.recorder).await?;
         let failed = outcome.as_ref().err();
         tracing::info!(approval = %approval.id, server = approval.server, tool = approval.server_tool, failed = failed.is_some(), "an approved call was carried out");
         all.push(ExecutedCall { approval: approval.clone(), record, outcome });
@@ -198,7 +197,8 @@ fn delegated_caller(task: &Task, approval: &Approval) -> Caller {
 /// At once and not with the end of the answer: what was done is known even when the process ends now.
 async fn settle(
     app: &App,
-    (approval, outcome): (&Approval, &Result<Arc<Evidence>, (ApprovalState, String)>),
+    approval: &Approval,
+    outcome: &Result<Arc<Evidence>, CallFailure>,
     visible_to: Option<&str>,
     recorder: &Recorder,
 ) -> sqlx::Result<()> {
@@ -214,13 +214,13 @@ async fn settle(
             }
             Ok(Some(piece.label.as_str()))
         }
-        Err((state, problem)) => Err((*state, problem.as_str())),
+        Err(failure) => Err(failure),
     };
     approvals::settle(&mut *transaction, approval.id, label).await?;
     let mut called = format!("{} {}, {}", approval.server, approval.server_tool, approval.hash);
     let outcome = match label {
         Ok(_) => AuditOutcome::Done,
-        Err((ApprovalState::Changed, problem)) => {
+        Err(CallFailure { state: ApprovalState::Changed, problem }) => {
             called = format!("{called}; {problem}");
             AuditOutcome::Refused
         }
@@ -269,7 +269,7 @@ pub(super) fn told(decided: &[Approval], carried: &[ExecutedCall], why: &str) ->
                 let (cited, lines) = fallback::beginning(piece);
                 let _ = write!(text, "carried out; its result begins with {cited}\n{lines}");
             }
-            Err((state, problem)) => {
+            Err(CallFailure { state, problem }) => {
                 let _ = write!(text, "{}: {}", state.as_str(), problem.replace('\n', " "));
             }
         }

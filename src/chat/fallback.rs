@@ -1,6 +1,6 @@
 //! The answer when no model answers: what is known of the incident and what the knowledge has, without a model.
 
-use super::brief::Known;
+use super::brief::{Known, KnownIncident};
 use crate::domain::Evidence;
 use crate::knowledge::Passage;
 use std::fmt::Write as _;
@@ -26,7 +26,8 @@ pub(super) fn beginning(piece: &Evidence) -> (String, String) {
 pub(super) fn fallback_answer(
     known: &Known,
     fetched: &[Arc<Evidence>],
-    (runbooks, past): (&[Passage], &[Passage]),
+    runbooks: &[Passage],
+    past: &[Passage],
     why: &str,
 ) -> String {
     let mut text = format!("{why} These are the matching records:\n");
@@ -38,7 +39,7 @@ pub(super) fn fallback_answer(
         let (cited, lines) = beginning(piece);
         let _ = writeln!(text, "\n- {}; it begins with {cited}\n{lines}", piece.title);
     }
-    if let Some((incident, _)) = &known.incident {
+    if let Some(KnownIncident { incident, .. }) = &known.incident {
         let _ = write!(text, "\n## {}\n", incident.title);
         if let Some(diagnosis) = &incident.diagnosis {
             let _ = write!(

@@ -60,7 +60,7 @@ pub(super) async fn history(
             let shared: Vec<ConversationMessage> =
                 old.iter().map(|message| message.clone().for_reader(&Reader::nobody())).collect();
             let told = match model {
-                Some(model) => summarised(app, (model, task), (summary.as_deref(), &shared)).await,
+                Some(model) => summarised(app, model, task, summary.as_deref(), &shared).await,
                 None => None,
             };
             if let Some((text, used)) = told {
@@ -96,8 +96,10 @@ fn newest(counts: &[usize], budget: usize) -> usize {
 
 async fn summarised(
     app: &App,
-    (model, task): (&Arc<dyn Model>, &Task),
-    (before, old): (Option<&str>, &[ConversationMessage]),
+    model: &Arc<dyn Model>,
+    task: &Task,
+    before: Option<&str>,
+    old: &[ConversationMessage],
 ) -> Option<(String, Usage)> {
     let limit = room(app) / 4;
     // What does not fit into one request either is shortened in its middle messages.
@@ -132,7 +134,8 @@ async fn summarised(
 /// The request's messages: roles in turn, as strict chat templates want them, context before the first word. What is neither a
 /// word of the person who asks, nor an answer to them, is fenced: what others say is data, and so is what they were told.
 pub(super) fn messages(
-    (system, context): (String, &str),
+    system: String,
+    context: &str,
     history: &History,
     task: &Task,
     fence: &Fence,
@@ -240,7 +243,7 @@ mod unit {
     }
 
     fn shown(history: &History, question: &str) -> Vec<(&'static str, String)> {
-        let all = messages(("sys".into(), "context"), history, &asked(question), &Fence::new("abc123"));
+        let all = messages("sys".into(), "context", history, &asked(question), &Fence::new("abc123"));
         let shown = all.into_iter().map(|message| match message {
             Message::System { text } => ("system", text),
             Message::User { text } => ("user", text),
@@ -273,7 +276,8 @@ mod unit {
         );
         assert_eq!(shown[3].1, "(alice) noted\n\nwhy?");
         let bare = messages(
-            ("sys".into(), " "),
+            "sys".into(),
+            " ",
             &History { messages: vec![said(Assistant, ("m", None), "Hi")], ..History::default() },
             &asked("q"),
             &Fence::new("abc123"),

@@ -156,7 +156,8 @@ pub(super) fn sampled(app: &App, profile: &Profile, sampling: Sampling) -> Profi
 pub(super) fn sampled_model(
     app: &App,
     model: Option<Arc<dyn Model>>,
-    (profile, sampling): (&Profile, Sampling),
+    profile: &Profile,
+    sampling: Sampling,
 ) -> Option<Arc<dyn Model>> {
     if sampling == Sampling::default() {
         return model;

@@ -54,8 +54,14 @@ impl Arguments {
     }
 }
 
-/// A kind, how long it is kept, and since when that is.
-type Due = (Kind, Duration, DateTime<Utc>);
+/// What is removed.
+struct Due {
+    kind: Kind,
+    /// How long it is kept.
+    kept: Duration,
+    /// What is older goes.
+    before: DateTime<Utc>,
+}
 
 /// Removes it and says how much it was.
 pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
@@ -92,23 +98,24 @@ fn days(time: Duration) -> String {
 
 fn due(retention: &Retention, now: DateTime<Utc>) -> Vec<Due> {
     let due = |kind| {
-        let time = match kind {
+        let kept = match kind {
             Kind::Incidents => retention.incidents,
             Kind::Conversations => retention.conversations,
             Kind::Reports => retention.reports,
             Kind::Evidence | Kind::Runs => retention.evidence,
             Kind::Usage => retention.usage,
         }?;
-        Some((kind, time, now.checked_sub_signed(TimeDelta::from_std(time).ok()?)?))
+        let before = now.checked_sub_signed(TimeDelta::from_std(kept).ok()?)?;
+        Some(Due { kind, kept, before })
     };
     Kind::ALL.iter().copied().filter_map(due).collect()
 }
 
 async fn done(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()> {
     let mut connection = pool.acquire().await?;
-    for (kind, time, before) in due {
+    for Due { kind, kept, before } in due {
         let count = prune(&mut connection, *kind, *before, now).await?;
-        outln!("{count:>9} {} older than {} removed", kind.as_str(), days(*time));
+        outln!("{count:>9} {} older than {} removed", kind.as_str(), days(*kept));
         if count > 0 {
             let detail = format!("{count} of before {}", before.to_rfc3339());
             let event = AuditEvent::new(&Actor::service(""), AuditAction::RetentionPrune, now);
@@ -121,9 +128,9 @@ async fn done(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()
 /// Does it and takes it back: what would go with something else is counted once.
 async fn tried(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()> {
     let mut transaction = pool.begin().await?;
-    for (kind, time, before) in due {
+    for Due { kind, kept, before } in due {
         let count = prune(&mut transaction, *kind, *before, now).await?;
-        outln!("{count:>9} {} older than {} would go", kind.as_str(), days(*time));
+        outln!("{count:>9} {} older than {} would go", kind.as_str(), days(*kept));
     }
     transaction.rollback().await
 }

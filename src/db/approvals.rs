@@ -16,8 +16,10 @@ const LOST: &str =
 pub struct NewApproval<'a> {
     /// Row id.
     pub id: Uuid,
-    /// The conversation, and the turn that asks.
-    pub asked_in: (Uuid, Uuid),
+    /// The conversation.
+    pub conversation: Uuid,
+    /// The turn that asks.
+    pub turn: Uuid,
     /// The MCP server.
     pub server: &'a str,
     /// The tool, as the model knows it.
@@ -38,13 +40,12 @@ pub struct NewApproval<'a> {
 
 /// Stores a call that waits. Returns its arguments as they are kept.
 pub async fn add(db: impl PgExecutor<'_>, new: &NewApproval<'_>) -> sqlx::Result<Value> {
-    let (conversation, turn) = new.asked_in;
     sqlx::query_scalar!(
         "insert into approvals (id, conversation_id, turn_id, server, tool, server_tool, arguments, hash, asked_at, expires_at, definition)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) returning arguments",
         new.id,
-        conversation,
-        turn,
+        new.conversation,
+        new.turn,
         new.server,
         new.tool,
         new.server_tool,
@@ -178,22 +179,29 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid, now: DateTime<Utc>) -> sqlx:
     Ok(list(db, &filter, now, 1).await?.pop())
 }
 
+/// A decision to store.
+#[derive(Debug)]
+pub struct NewDecision<'a> {
+    /// What becomes of the call.
+    pub state: ApprovalState,
+    /// Who decided.
+    pub by: &'a str,
+    /// What they said of it.
+    pub note: Option<&'a str>,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
 /// Says who decided what. `false` when the call does not wait any more.
-pub async fn decide(
-    db: impl PgExecutor<'_>,
-    id: Uuid,
-    state: ApprovalState,
-    (by, note): (&str, Option<&str>),
-    now: DateTime<Utc>,
-) -> sqlx::Result<bool> {
+pub async fn decide(db: impl PgExecutor<'_>, id: Uuid, decision: &NewDecision<'_>) -> sqlx::Result<bool> {
     let decided = sqlx::query!(
         "update approvals set state = $2, decided_at = $3, decided_by = $4, note = $5
          where id = $1 and state = 'pending' and expires_at > $3",
         id,
-        state.as_str(),
-        now,
-        by,
-        note
+        decision.state.as_str(),
+        decision.at,
+        decision.by,
+        decision.note
     );
     Ok(decided.execute(db).await?.rows_affected() == 1)
 }
@@ -329,19 +337,28 @@ pub async fn take(
     Ok(taken.execute(db).await?.rows_affected() > 0)
 }
 
-/// What came of a call that was carried out: the label of its result, or how it ended otherwise and why.
+/// How a call ended without a result.
+#[derive(Debug, Clone)]
+pub struct CallFailure {
+    /// How it ended.
+    pub state: ApprovalState,
+    /// Why.
+    pub problem: String,
+}
+
+/// What came of a call that was carried out: the label of its result, or how it ended otherwise.
 pub async fn settle(
     db: impl PgExecutor<'_>,
     id: Uuid,
-    outcome: Result<Option<&str>, (ApprovalState, &str)>,
+    outcome: Result<Option<&str>, &CallFailure>,
 ) -> sqlx::Result<()> {
-    let state = outcome.err().map_or(ApprovalState::Done, |(state, _)| state);
+    let state = outcome.err().map_or(ApprovalState::Done, |failure| failure.state);
     sqlx::query!(
         "update approvals set state = $2, evidence = $3, error = $4 where id = $1 and state = 'running'",
         id,
         state.as_str(),
         outcome.ok().flatten(),
-        outcome.err().map(|(_, problem)| problem)
+        outcome.err().map(|failure| failure.problem.as_str())
     )
     .execute(db)
     .await?;

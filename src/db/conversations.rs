@@ -146,7 +146,8 @@ pub async fn messages_at(db: impl PgExecutor<'_>, places: &[(Uuid, i32)]) -> sql
 pub async fn open(
     db: impl PgExecutor<'_>,
     id: Uuid,
-    (title, opened_by): (&str, &str),
+    title: &str,
+    opened_by: &str,
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     sqlx::query!(

@@ -1,13 +1,19 @@
 //! What tools said of themselves when they were judged, and the changes that wait for an admin.
 
 use super::servers;
-use crate::domain::Definition;
+use crate::domain::{Definition, ServerKey};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use std::collections::HashMap;
 
-/// A tool: the server's name, its address, the tool's name.
-pub type Tool<'a> = (&'a str, &'a str, &'a str);
+/// A tool of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct ToolKey<'a> {
+    /// Its server.
+    pub server: ServerKey<'a>,
+    /// Its name.
+    pub name: &'a str,
+}
 
 /// A definition and its hash.
 #[derive(Debug, Clone)]
@@ -23,8 +29,17 @@ pub struct Hashed {
 pub struct Stored {
     /// What is in force.
     pub used: Hashed,
-    /// The hash of what waits, and since when.
-    pub pending: Option<(String, DateTime<Utc>)>,
+    /// What waits.
+    pub pending: Option<Pending>,
+}
+
+/// A definition that waits for an admin.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// SHA-256.
+    pub hash: String,
+    /// Since when it waits.
+    pub since: DateTime<Utc>,
 }
 
 fn written(definition: &Definition) -> sqlx::Result<String> {
@@ -36,20 +51,18 @@ fn read(text: &str) -> sqlx::Result<Definition> {
 }
 
 /// All tools of a server.
-pub async fn of(
-    db: impl PgExecutor<'_>,
-    (server, address): (&str, &str),
-) -> sqlx::Result<HashMap<String, Stored>> {
+pub async fn of(db: impl PgExecutor<'_>, server: ServerKey<'_>) -> sqlx::Result<HashMap<String, Stored>> {
     let rows = sqlx::query!(
         "select tool, hash, definition, pending_hash, pending_since from tool_definitions where server = $1 and address = $2",
-        server,
-        address
+        server.name,
+        server.address
     )
     .fetch_all(db)
     .await?;
     let stored = rows.into_iter().map(|row| {
         let used = Hashed { hash: row.hash, definition: read(&row.definition)? };
-        Ok((row.tool, Stored { used, pending: row.pending_hash.zip(row.pending_since) }))
+        let pending = row.pending_hash.zip(row.pending_since).map(|(hash, since)| Pending { hash, since });
+        Ok((row.tool, Stored { used, pending }))
     });
     stored.collect()
 }
@@ -57,7 +70,7 @@ pub async fn of(
 /// Stores tools as they are first seen; those that are known stay as they are.
 pub async fn remember(
     db: impl PgExecutor<'_>,
-    (server, address): (&str, &str),
+    server: ServerKey<'_>,
     tools: &[(&str, Hashed)],
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
@@ -70,8 +83,8 @@ pub async fn remember(
          select $1, $2, tool, hash, definition, $6
          from unnest($3::text[], $4::text[], $5::text[]) as new (tool, hash, definition)
          on conflict do nothing",
-        server,
-        address,
+        server.name,
+        server.address,
         &names,
         &hashes,
         &texts,
@@ -85,7 +98,7 @@ pub async fn remember(
 /// Puts a definition in force that needs no confirmation. `false` when another replica did.
 pub async fn replace(
     db: impl PgExecutor<'_>,
-    (server, address, tool): Tool<'_>,
+    tool: ToolKey<'_>,
     old: &str,
     new: &Hashed,
     now: DateTime<Utc>,
@@ -94,9 +107,9 @@ pub async fn replace(
         "update tool_definitions set hash = $5, definition = $6, first_seen = $7, confirmed_by = null, confirmed_at = null,
                 pending_hash = null, pending_definition = null, pending_since = null
          where server = $1 and address = $2 and tool = $3 and hash = $4",
-        server,
-        address,
-        tool,
+        tool.server.name,
+        tool.server.address,
+        tool.name,
         old,
         new.hash,
         written(&new.definition)?,
@@ -108,7 +121,7 @@ pub async fn replace(
 /// Stores a definition that waits, in the place of one that waited before. `false` when it waits already.
 pub async fn propose(
     db: impl PgExecutor<'_>,
-    (server, address, tool): Tool<'_>,
+    tool: ToolKey<'_>,
     old: &str,
     new: &Hashed,
     now: DateTime<Utc>,
@@ -116,9 +129,9 @@ pub async fn propose(
     let proposed = sqlx::query!(
         "update tool_definitions set pending_hash = $5, pending_definition = $6, pending_since = $7
          where server = $1 and address = $2 and tool = $3 and hash = $4 and pending_hash is distinct from $5",
-        server,
-        address,
-        tool,
+        tool.server.name,
+        tool.server.address,
+        tool.name,
         old,
         new.hash,
         written(&new.definition)?,
@@ -128,17 +141,13 @@ pub async fn propose(
 }
 
 /// Nothing waits any more: the server lists again what is in force. `false` when another replica wrote so.
-pub async fn withdraw(
-    db: impl PgExecutor<'_>,
-    (server, address, tool): Tool<'_>,
-    hash: &str,
-) -> sqlx::Result<bool> {
+pub async fn withdraw(db: impl PgExecutor<'_>, tool: ToolKey<'_>, hash: &str) -> sqlx::Result<bool> {
     let withdrawn = sqlx::query!(
         "update tool_definitions set pending_hash = null, pending_definition = null, pending_since = null
          where server = $1 and address = $2 and tool = $3 and hash = $4 and pending_hash is not null",
-        server,
-        address,
-        tool,
+        tool.server.name,
+        tool.server.address,
+        tool.name,
         hash
     );
     Ok(withdrawn.execute(db).await?.rows_affected() == 1)
@@ -147,17 +156,18 @@ pub async fn withdraw(
 /// Puts the definition of that hash in force, if it is the one that waits, and tells every replica.
 pub async fn confirm(
     db: &mut PgConnection,
-    (server, address, tool): Tool<'_>,
+    tool: ToolKey<'_>,
     hash: &str,
-    (by, now): (&str, DateTime<Utc>),
+    by: &str,
+    now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
     let confirmed = sqlx::query!(
         "update tool_definitions set hash = pending_hash, definition = pending_definition, first_seen = pending_since,
                 confirmed_by = $5, confirmed_at = $6, pending_hash = null, pending_definition = null, pending_since = null
          where server = $1 and address = $2 and tool = $3 and pending_hash = $4",
-        server,
-        address,
-        tool,
+        tool.server.name,
+        tool.server.address,
+        tool.name,
         hash,
         by,
         now

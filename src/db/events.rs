@@ -57,8 +57,8 @@ pub async fn after(db: impl PgExecutor<'_>, stream: Uuid, after: i32) -> sqlx::R
     );
     let rows = rows.fetch_all(db).await?;
     let last = rows.last().map(|row| row.seq);
-    let events = rows.into_iter().filter_map(|row| {
-        StreamEvent::read(row.seq, (&row.kind, row.payload), row.visible_to.map(Into::into))
-    });
+    let events = rows
+        .into_iter()
+        .filter_map(|row| StreamEvent::read(row.seq, &row.kind, row.payload, row.visible_to.map(Into::into)));
     Ok(Appended { events: events.collect(), last })
 }

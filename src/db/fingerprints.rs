@@ -1,7 +1,7 @@
 //! What fingerprints stand for.
 
 use crate::domain::Fingerprint;
-use crate::domain::recognition::{Known, Learned, Names, Recognition, recognise};
+use crate::domain::recognition::{Known, Learned, LearnedFingerprint, Names, Recognition, recognise};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -27,11 +27,12 @@ pub async fn recognised(db: &mut PgConnection, names: &Names) -> sqlx::Result<Re
         &all
     );
     for row in aliases.fetch_all(&mut *db).await? {
-        let target = (Fingerprint(row.stands_for), Learned::parse(&row.learned));
+        let (fingerprint, how) = (Fingerprint(row.stands_for), Learned::parse(&row.learned));
+        let target = LearnedFingerprint { fingerprint, how };
         known.aliases.insert(Fingerprint(row.fingerprint), target);
     }
     let placing: Vec<String> = names.placing().map(|name| name.0.clone()).collect();
-    let targets = known.aliases.values().map(|(target, _)| target.0.clone());
+    let targets = known.aliases.values().map(|target| target.fingerprint.0.clone());
     let asked: Vec<String> = placing.into_iter().chain(targets).collect();
     let rows = sqlx::query!(
         r#"select asked as "fingerprint!",
@@ -44,7 +45,7 @@ pub async fn recognised(db: &mut PgConnection, names: &Names) -> sqlx::Result<Re
         let fingerprint = Fingerprint(row.fingerprint);
         for (claimed, how) in [(row.found, Learned::Found), (row.named, Learned::Named)] {
             if claimed {
-                known.claimed.insert((fingerprint.clone(), how));
+                known.claimed.insert(LearnedFingerprint { fingerprint: fingerprint.clone(), how });
             }
         }
         known.opened.insert(fingerprint);
@@ -56,14 +57,14 @@ pub async fn recognised(db: &mut PgConnection, names: &Names) -> sqlx::Result<Re
 pub async fn learn(
     db: impl PgExecutor<'_>,
     target: &Fingerprint,
-    learned: &[(Fingerprint, Learned)],
+    learned: &[LearnedFingerprint],
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     if learned.is_empty() {
         return Ok(());
     }
-    let names: Vec<String> = learned.iter().map(|(name, _)| name.0.clone()).collect();
-    let how: Vec<String> = learned.iter().map(|(_, how)| how.as_str().to_owned()).collect();
+    let names: Vec<String> = learned.iter().map(|one| one.fingerprint.0.clone()).collect();
+    let how: Vec<String> = learned.iter().map(|one| one.how.as_str().to_owned()).collect();
     sqlx::query!(
         "insert into fingerprint_aliases (fingerprint, stands_for, learned, learned_at)
          select name, $3, how, $4 from unnest($1::text[], $2::text[]) as learned (name, how)
@@ -89,7 +90,7 @@ pub async fn merge(
     sqlx::query!("update fingerprint_aliases set stands_for = $2 where stands_for = $1", from.0, into.0)
         .execute(&mut *db)
         .await?;
-    teach(&mut *db, std::slice::from_ref(from), (into, Learned::Merge), now).await?;
+    teach(&mut *db, std::slice::from_ref(from), into, Learned::Merge, now).await?;
     // It stands for itself again, whatever was learned before.
     sqlx::query!("delete from fingerprint_aliases where fingerprint = $1 and stands_for <> $1", into.0)
         .execute(db)
@@ -101,7 +102,8 @@ pub async fn merge(
 pub async fn teach(
     db: impl PgExecutor<'_>,
     names: &[Fingerprint],
-    (target, how): (&Fingerprint, Learned),
+    target: &Fingerprint,
+    how: Learned,
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     let names: Vec<String> = names.iter().map(|name| name.0.clone()).collect();
@@ -148,10 +150,11 @@ pub struct Placement<'a> {
     pub names: &'a Names,
 }
 
-/// Places a report under its incident.
+/// Places a report under its incident. `false` when its lease is not this one.
 pub async fn place(
     db: impl PgExecutor<'_>,
-    (id, token): (Uuid, Uuid),
+    report: Uuid,
+    token: Uuid,
     placement: &Placement<'_>,
 ) -> sqlx::Result<bool> {
     let texts =
@@ -160,7 +163,7 @@ pub async fn place(
     let done = sqlx::query!(
         "update reports set incident_id = $3, leads = $4, fingerprints = $5, fine_fingerprints = $6
          where id = $1 and lease_token = $2",
-        id,
+        report,
         token,
         placement.incident,
         placement.leads,

@@ -110,7 +110,7 @@ pub async fn uncount(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
 }
 
 /// A report of this namespace investigates the cause: what is concluded will be its namespace's.
-pub async fn lead(db: impl PgExecutor<'_>, id: Uuid, (namespace, title): (&str, &str)) -> sqlx::Result<()> {
+pub async fn lead(db: impl PgExecutor<'_>, id: Uuid, namespace: &str, title: &str) -> sqlx::Result<()> {
     sqlx::query!(
         "update incidents set namespace = $2, title = $3 where id = $1 and diagnosis is null and namespace <> $2",
         id,

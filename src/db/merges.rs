@@ -40,10 +40,19 @@ pub struct Takes {
     pub issue: bool,
 }
 
-/// Moves all reports of an incident to another one, which goes on. The first ends as merged.
+/// Which incident is merged into which.
+#[derive(Debug, Clone, Copy)]
+pub struct IncidentMerge {
+    /// The one that ends as merged.
+    pub from: Uuid,
+    /// The one that goes on.
+    pub into: Uuid,
+}
+
+/// Moves all reports of an incident to the one that goes on.
 pub async fn merge(
     db: &mut PgConnection,
-    (from, into): (Uuid, Uuid),
+    IncidentMerge { from, into }: IncidentMerge,
     takes: Takes,
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {

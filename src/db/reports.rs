@@ -395,7 +395,8 @@ pub struct EndedToo {
 /// Ends the reports of a namespace that waited for this incident's leader, with its outcome.
 pub async fn finish_waiting(
     db: impl PgExecutor<'_>,
-    (incident, namespace): (Uuid, &str),
+    incident: Uuid,
+    namespace: &str,
     result: &str,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Vec<EndedToo>> {
@@ -424,22 +425,29 @@ pub async fn requeue_waiting(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::R
     .await
 }
 
-/// Notes a step that was taken; the first note of a step stays.
-pub async fn add_step(
-    db: impl PgExecutor<'_>,
-    report: Uuid,
-    name: StepName,
-    detail: &str,
-    timing: (DateTime<Utc>, i64),
-) -> sqlx::Result<()> {
+/// A step that was taken.
+#[derive(Debug)]
+pub struct NewStep<'a> {
+    /// Which one.
+    pub name: StepName,
+    /// What came of it.
+    pub detail: &'a str,
+    /// When it ended.
+    pub at: DateTime<Utc>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Notes a step; the first note of a step stays.
+pub async fn add_step(db: impl PgExecutor<'_>, report: Uuid, step: &NewStep<'_>) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into steps (report_id, name, detail, at, duration_ms) values ($1, $2, $3, $4, $5)
          on conflict (report_id, name) do nothing",
         report,
-        name.as_str(),
-        redact::plain(detail),
-        timing.0,
-        timing.1
+        step.name.as_str(),
+        redact::plain(step.detail),
+        step.at,
+        i64::try_from(step.took.as_millis()).unwrap_or(i64::MAX)
     )
     .execute(db)
     .await?;

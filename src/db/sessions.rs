@@ -80,7 +80,8 @@ pub async fn begin(
     db: impl PgExecutor<'_> + Copy,
     hash: &[u8],
     login: &Login,
-    (now, expires_at): (DateTime<Utc>, DateTime<Utc>),
+    now: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     sqlx::query!("delete from logins where expires_at < $1", now).execute(db).await?;
     sqlx::query!(

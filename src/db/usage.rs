@@ -53,6 +53,15 @@ pub struct Purpose {
     pub turn: Option<Uuid>,
 }
 
+/// What is kept free for an answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hold {
+    /// Tokens.
+    pub tokens: i64,
+    /// Money.
+    pub cost: Money,
+}
+
 /// A request to a model.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -70,8 +79,8 @@ pub struct Entry {
     pub estimated: bool,
     /// What it cost; `None` without a price.
     pub cost: Option<Money>,
-    /// What is kept free for the answer: tokens and money.
-    pub held: (i64, Money),
+    /// What is kept free for the answer.
+    pub held: Hold,
     /// Until when, at the latest.
     pub held_until: Option<DateTime<Utc>>,
 }
@@ -95,7 +104,7 @@ impl Entry {
     /// Tokens and money that count, with what is kept free.
     fn counted(&self) -> (i64, i64) {
         let tokens = i64::try_from(self.usage.total()).unwrap_or(i64::MAX);
-        let (held, held_cost) = self.held;
+        let Hold { tokens: held, cost: held_cost } = self.held;
         (tokens.saturating_add(held), self.cost.unwrap_or_default().0.saturating_add(held_cost.0))
     }
 }
@@ -155,8 +164,8 @@ pub async fn enter(db: &mut PgConnection, entry: &Entry) -> sqlx::Result<Vec<Sum
         whole(entry.usage.cached_tokens),
         entry.estimated,
         entry.cost.map(|cost| cost.0),
-        entry.held.0,
-        entry.held.1.0,
+        entry.held.tokens,
+        entry.held.cost.0,
         entry.held_until
     )
     .execute(db)
@@ -222,7 +231,7 @@ pub async fn give_back(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<usize>
             conversation: row.conversation_id,
             ..Purpose::default()
         };
-        let (usage, model, held) = (Usage::default(), String::new(), (0, Money(0)));
+        let (usage, model, held) = (Usage::default(), String::new(), Hold::default());
         let entry = Entry {
             id: *id,
             at: row.at,

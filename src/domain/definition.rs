@@ -22,6 +22,15 @@ pub struct Definition {
     pub access: Access,
 }
 
+/// A server by its name and its address: another address is another server.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerKey<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its address.
+    pub address: &'a str,
+}
+
 /// What a change of a definition means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -35,10 +44,10 @@ impl Definition {
     /// What it is known by: the server by name and address, and everything a policy or a person may have judged by. SHA-256, in
     /// hexadecimal.
     #[must_use]
-    pub fn hash(&self, (server, address): (&str, &str), tool: &str) -> String {
+    pub fn hash(&self, server: ServerKey<'_>, tool: &str) -> String {
         let Self { description, input_schema, reads, access } = self;
         let schema = sorted(Value::clone(input_schema));
-        let all = json!([server, address, tool, description, schema, reads, access]);
+        let all = json!([server.name, server.address, tool, description, schema, reads, access]);
         hex::encode(Sha256::digest(all.to_string().as_bytes()))
     }
 
@@ -97,7 +106,8 @@ mod tests {
     #[test]
     fn a_hash_covers_the_server_and_all_that_is_judged_by() {
         let one = definition("restarts", r#"{"type": "object", "properties": {"a": {}, "b": {}}}"#, false);
-        let hash = |definition: &Definition| definition.hash(("lab", "here"), "restart");
+        let lab = ServerKey { name: "lab", address: "here" };
+        let hash = |definition: &Definition| definition.hash(lab, "restart");
         let reordered =
             definition("restarts", r#"{"properties": {"b": {}, "a": {}}, "type": "object"}"#, false);
         assert_eq!(hash(&one), hash(&reordered));
@@ -105,9 +115,9 @@ mod tests {
             hash(&definition("deletes", r#"{"type": "object", "properties": {"a": {}, "b": {}}}"#, false)),
             hash(&definition("restarts", r#"{"type": "object"}"#, false)),
             hash(&definition("restarts", r#"{"type": "object", "properties": {"a": {}, "b": {}}}"#, true)),
-            one.hash(("lab", "elsewhere"), "restart"),
-            one.hash(("other", "here"), "restart"),
-            one.hash(("lab", "here"), "stop"),
+            one.hash(ServerKey { address: "elsewhere", ..lab }, "restart"),
+            one.hash(ServerKey { name: "other", ..lab }, "restart"),
+            one.hash(lab, "stop"),
         ];
         assert!(others.iter().all(|other| *other != hash(&one)));
     }

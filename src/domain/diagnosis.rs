@@ -1,5 +1,6 @@
 //! What an investigation concludes, each claim tied to lines of evidence.
 
+use super::evidence::LineSpan;
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 use utoipa::ToSchema;
@@ -99,6 +100,14 @@ pub struct Claim {
     /// Verified without a quote: the cited lines speak of it in other words.
     #[serde(default)]
     pub paraphrased: bool,
+}
+
+impl Claim {
+    /// The cited lines.
+    #[must_use]
+    pub fn lines(&self) -> LineSpan {
+        LineSpan { first: self.first_line, last: self.last_line }
+    }
 }
 
 /// The outcome of an investigation.

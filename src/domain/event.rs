@@ -237,7 +237,7 @@ impl StreamEvent {
 
     /// From its kept form; `None` for one that a newer program keeps.
     #[must_use]
-    pub fn read(id: i32, (kind, payload): (&str, String), visible_to: Option<Arc<str>>) -> Option<Self> {
+    pub fn read(id: i32, kind: &str, payload: String, visible_to: Option<Arc<str>>) -> Option<Self> {
         let event = Arc::new(Event::read(kind, &payload)?);
         Some(Self { id, event, data: payload.into(), visible_to })
     }

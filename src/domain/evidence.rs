@@ -54,6 +54,15 @@ impl EvidenceKind {
     }
 }
 
+/// Lines of a text, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineSpan {
+    /// The first.
+    pub first: u32,
+    /// The last, inclusive.
+    pub last: u32,
+}
+
 /// A piece of evidence with its whole, redacted text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
@@ -73,15 +82,15 @@ pub struct Evidence {
 
 impl Evidence {
     /// The lines of a citation, from the first to the last; of the first few of them, however many are cited.
-    pub fn cited(&self, lines: (u32, u32)) -> impl Iterator<Item = &str> {
+    pub fn cited(&self, lines: LineSpan) -> impl Iterator<Item = &str> {
         cited(&self.text, lines)
     }
 }
 
 /// The lines of a text that are cited, as [`Evidence::cited`].
-pub fn cited(text: &str, (first, last): (u32, u32)) -> impl Iterator<Item = &str> {
-    let count = (last.saturating_sub(first) as usize + 1).min(MAX_CITED);
-    text.lines().skip(first.saturating_sub(1) as usize).take(count)
+pub fn cited(text: &str, lines: LineSpan) -> impl Iterator<Item = &str> {
+    let count = (lines.last.saturating_sub(lines.first) as usize + 1).min(MAX_CITED);
+    text.lines().skip(lines.first.saturating_sub(1) as usize).take(count)
 }
 
 /// A piece of evidence without its text, for lists.
@@ -114,7 +123,7 @@ pub struct EvidenceSummary {
 /// A citation in any form that is printed: `E1`, `e1`, `[E1]`, `E1:451`, `E1:451-460`, `E1-451-`, `` `E1:451: text` ``, `E1, lines 3 to 5`. The label as it
 /// is kept, and the lines when it names any. What is none comes back as it is, in capitals.
 #[must_use]
-pub fn citation(text: &str) -> (String, Option<(u32, u32)>) {
+pub fn citation(text: &str) -> (String, Option<LineSpan>) {
     let plain = text.trim().trim_start_matches(['[', '(', '`', '"', '\'']);
     let rest = plain.strip_prefix(['E', 'e']).unwrap_or_default();
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -133,12 +142,12 @@ pub fn citation(text: &str) -> (String, Option<(u32, u32)>) {
     let more =
         after.strip_prefix(['-', '\u{2013}']).or_else(|| after.strip_prefix("to ")).map(str::trim_start);
     let last = more.and_then(number).map_or(first, |(last, _)| last);
-    (label, Some((first.min(last), first.max(last))))
+    (label, Some(LineSpan { first: first.min(last), last: first.max(last) }))
 }
 
 #[cfg(test)]
 mod unit {
-    use super::citation;
+    use super::{LineSpan, citation};
 
     #[test]
     fn every_form_that_is_printed_is_read() {
@@ -156,6 +165,7 @@ mod unit {
             ("E1, lines 3 to 5", Some((3, 5))),
             ("E1 line 3", Some((3, 3))),
         ] {
+            let lines = lines.map(|(first, last)| LineSpan { first, last });
             assert_eq!(citation(text), ("E1".to_owned(), lines), "{text}");
         }
         assert_eq!(citation("the log").0, "THE LOG");

@@ -9,7 +9,7 @@ use strum::{EnumString, IntoStaticStr};
 pub struct Names {
     /// By what Regreen found of the workload itself ([`Learned::Found`]); without a pod by the pipeline that a reporter names
     /// ([`Learned::Named`]).
-    pub certain: Option<(Fingerprint, Learned)>,
+    pub certain: Option<LearnedFingerprint>,
     /// By what reporters may say of it, the most exact first. Fills gaps, and finds what older versions placed.
     pub said: Vec<Fingerprint>,
     /// By lines that tell two causes of one workload apart. Each counts only after a person split an incident by it.
@@ -19,7 +19,7 @@ pub struct Names {
 impl Names {
     /// Those that place the report, the first of them alone when nothing was learned.
     pub fn placing(&self) -> impl Iterator<Item = &Fingerprint> {
-        self.certain.iter().map(|(name, _)| name).chain(&self.said)
+        self.certain.iter().map(|certain| &certain.fingerprint).chain(&self.said)
     }
 
     /// What it is called when nothing was learned of it.
@@ -59,15 +59,24 @@ impl Learned {
     }
 }
 
+/// A fingerprint, and how it was learned.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LearnedFingerprint {
+    /// The fingerprint.
+    pub fingerprint: Fingerprint,
+    /// How it was learned.
+    pub how: Learned,
+}
+
 /// What is known of some fingerprints.
 #[derive(Debug, Default)]
 pub struct Known {
     /// What they stand for, and how that was learned.
-    pub aliases: HashMap<Fingerprint, (Fingerprint, Learned)>,
+    pub aliases: HashMap<Fingerprint, LearnedFingerprint>,
     /// Those that incidents were opened under.
     pub opened: HashSet<Fingerprint>,
     /// Of these, those that a workload of the cluster or a named pipeline stands for already.
-    pub claimed: HashSet<(Fingerprint, Learned)>,
+    pub claimed: HashSet<LearnedFingerprint>,
 }
 
 /// What a report is placed under.
@@ -76,17 +85,17 @@ pub struct Recognition {
     /// The fingerprint of its incident.
     pub fingerprint: Fingerprint,
     /// What else stands for it from now on.
-    pub learn: Vec<(Fingerprint, Learned)>,
+    pub learn: Vec<LearnedFingerprint>,
 }
 
 /// Decides. What people taught goes first, then what was found, then what was said; what was said leads to an incident that no other
 /// workload, and no other pipeline, stands for.
 #[must_use]
 pub fn recognise(names: &Names, known: &Known) -> Recognition {
-    let alias = |name: &Fingerprint| known.aliases.get(name).map(|(target, _)| target.clone());
+    let alias = |name: &Fingerprint| known.aliases.get(name).map(|target| target.fingerprint.clone());
     let taught = |name: &Fingerprint| {
-        let (target, how) = known.aliases.get(name)?;
-        matches!(how, Learned::Merge | Learned::Split).then(|| target.clone())
+        let target = known.aliases.get(name)?;
+        matches!(target.how, Learned::Merge | Learned::Split).then(|| target.fingerprint.clone())
     };
     if let Some(fingerprint) = names.fine.iter().find_map(taught) {
         return Recognition { fingerprint, learn: Vec::new() };
@@ -94,11 +103,14 @@ pub fn recognise(names: &Names, known: &Known) -> Recognition {
     let own = |name: &Fingerprint| known.opened.contains(name).then(|| name.clone());
     let mut learn = Vec::new();
     let fingerprint = match &names.certain {
-        Some((certain, how)) => alias(certain).or_else(|| own(certain)).unwrap_or_else(|| {
-            learn.push((certain.clone(), *how));
-            let said = names.said.iter().find_map(|name| taken_over(name, *how, known));
-            said.unwrap_or_else(|| certain.clone())
-        }),
+        Some(certain) => {
+            let LearnedFingerprint { fingerprint, how } = certain;
+            alias(fingerprint).or_else(|| own(fingerprint)).unwrap_or_else(|| {
+                learn.push(certain.clone());
+                let said = names.said.iter().find_map(|name| taken_over(name, *how, known));
+                said.unwrap_or_else(|| fingerprint.clone())
+            })
+        }
         None => {
             let found = names.said.iter().find_map(|name| alias(name).or_else(|| own(name)));
             found.unwrap_or_else(|| names.first())
@@ -107,16 +119,17 @@ pub fn recognise(names: &Names, known: &Known) -> Recognition {
     let is_free = |name: &&Fingerprint| {
         **name != fingerprint && !known.aliases.contains_key(*name) && !known.opened.contains(*name)
     };
-    learn.extend(names.said.iter().filter(is_free).map(|name| (name.clone(), Learned::Said)));
+    let said = |name: &Fingerprint| LearnedFingerprint { fingerprint: name.clone(), how: Learned::Said };
+    learn.extend(names.said.iter().filter(is_free).map(said));
     Recognition { fingerprint, learn }
 }
 
 /// The incident that a reporter's words lead to, when nobody of the same certainty stands for it yet, or when a person taught them.
 fn taken_over(name: &Fingerprint, how: Learned, known: &Known) -> Option<Fingerprint> {
     let (target, learned) =
-        known.aliases.get(name).map_or((name, Learned::Said), |(target, learned)| (target, *learned));
+        known.aliases.get(name).map_or((name, Learned::Said), |target| (&target.fingerprint, target.how));
     let taught = matches!(learned, Learned::Merge | Learned::Split);
-    let is_free = || !known.claimed.contains(&(target.clone(), how));
+    let is_free = || !known.claimed.contains(&LearnedFingerprint { fingerprint: target.clone(), how });
     (known.opened.contains(target) && (taught || is_free())).then(|| target.clone())
 }
 
@@ -128,9 +141,13 @@ mod tests {
         Fingerprint(name.to_owned())
     }
 
+    fn learned(name: &str, how: Learned) -> LearnedFingerprint {
+        LearnedFingerprint { fingerprint: print(name), how }
+    }
+
     fn names(certain: Option<(&str, Learned)>, said: &[&str]) -> Names {
         let all = |names: &[&str]| names.iter().map(|name| print(name)).collect();
-        let certain = certain.map(|(name, how)| (print(name), how));
+        let certain = certain.map(|(name, how)| learned(name, how));
         Names { certain, said: all(said), fine: all(&["line"]) }
     }
 
@@ -144,11 +161,12 @@ mod tests {
         let mut placed = Vec::new();
         for report in reports {
             let Recognition { fingerprint, learn } = recognise(report, &known);
-            for (name, how) in learn {
+            for LearnedFingerprint { fingerprint: name, how } in learn {
+                let target = LearnedFingerprint { fingerprint: fingerprint.clone(), how };
                 if matches!(how, Learned::Found | Learned::Named) {
-                    known.claimed.insert((fingerprint.clone(), how));
+                    known.claimed.insert(target.clone());
                 }
-                known.aliases.insert(name, (fingerprint.clone(), how));
+                known.aliases.insert(name, target);
             }
             placed.push(fingerprint.0.clone());
             known.opened.insert(fingerprint);
@@ -183,14 +201,14 @@ mod tests {
     #[test]
     fn what_people_taught_goes_first() {
         let mut known = after(&[found("web", &["pod"]), found("api", &[])]).0;
-        known.aliases.insert(print("web"), (print("api"), Learned::Merge));
-        known.aliases.insert(print("old"), (print("api"), Learned::Merge));
+        known.aliases.insert(print("web"), learned("api", Learned::Merge));
+        known.aliases.insert(print("old"), learned("api", Learned::Merge));
         let placed = |names: &Names, known: &Known| recognise(names, known).fingerprint.0;
         assert_eq!(placed(&found("web", &[]), &known), "api");
         assert_eq!(placed(&found("new", &["old"]), &known), "api");
-        known.aliases.insert(print("line"), (print("own"), Learned::Split));
+        known.aliases.insert(print("line"), learned("own", Learned::Split));
         assert_eq!(placed(&found("web", &[]), &known), "own");
-        known.aliases.insert(print("line"), (print("own"), Learned::Said));
+        known.aliases.insert(print("line"), learned("own", Learned::Said));
         assert_eq!(placed(&found("web", &[]), &known), "api", "lines count when a person split by them");
     }
 }

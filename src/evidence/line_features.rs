@@ -163,7 +163,7 @@ fn words(text: &[u8], look: &mut LineFeatures) {
         // Words with digits are ids more often than not.
         template = mix(template, if figures > 0 { 7 } else { hash });
         if figures == at - from {
-            number(text, (from, at), &mut state, look);
+            number(text, from, at, &mut state, look);
         } else {
             let word = Word { from, at, shouted: capitals == at - from, kinds: lexicon::kinds(hash) };
             word.read(text, &mut state, look);
@@ -184,7 +184,7 @@ fn apostrophe(text: &[u8], at: usize) -> bool {
         && text.get(at + 1).is_some_and(u8::is_ascii_lowercase)
 }
 
-fn number(text: &[u8], (from, at): (usize, usize), state: &mut Words, look: &mut LineFeatures) {
+fn number(text: &[u8], from: usize, at: usize, state: &mut Words, look: &mut LineFeatures) {
     let word = &text[from..at];
     let zero = word.iter().all(|byte| *byte == b'0');
     let after_failure = state.failure.is_some_and(|failure| failure + 1 == state.count);

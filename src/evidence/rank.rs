@@ -128,8 +128,16 @@ pub fn features(lines: &Lines) -> Vec<(usize, [f32; FEATURES])> {
     candidates.map(|index| (index, context.features(index))).collect()
 }
 
-/// First line, end, heaviest line and mean weight of lines between blank lines.
-type Paragraph = (usize, usize, f32, f32);
+/// Lines between blank lines.
+struct Paragraph {
+    first: usize,
+    /// Behind the last.
+    end: usize,
+    /// Weight of the heaviest line.
+    heaviest: f32,
+    /// Mean weight.
+    mean: f32,
+}
 
 /// What is known of the whole log before a line is looked at.
 struct Context<'a> {
@@ -267,7 +275,7 @@ impl<'a> Context<'a> {
         let all = self.weights[count].max(1);
         #[expect(clippy::cast_precision_loss, reason = "a share needs no more")]
         features.number(self.weights[index] as f32 / all as f32);
-        let (first, end, heaviest, mean) = self.paragraphs[self.paragraph[index] as usize];
+        let Paragraph { first, end, heaviest, mean } = self.paragraphs[self.paragraph[index] as usize];
         features.log_of(end - first);
         features.log_of(index - first);
         features.log_of(end - 1 - index);
@@ -406,7 +414,7 @@ fn paragraphs(looks: &[LineFeatures]) -> (Vec<Paragraph>, Vec<u32>) {
             let sum: u32 = paragraph.iter().map(|look| u32::from(look.weight)).sum();
             #[expect(clippy::cast_precision_loss, reason = "a mean needs no more")]
             let mean = sum as f32 / paragraph.len() as f32;
-            paragraphs.push((first, end, heaviest, mean));
+            paragraphs.push(Paragraph { first, end, heaviest, mean });
             of_line.resize(end, number);
         }
         // The blank line itself is never asked for.

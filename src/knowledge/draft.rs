@@ -70,8 +70,7 @@ pub fn draft(incident: &Incident, resolutions: &[Resolution]) -> anyhow::Result<
         signatures: signature.into_iter().collect(),
     };
     let front = serde_norway::to_string(&front).context("the front matter cannot be written")?;
-    let text =
-        format!("---\n{front}---\n{}", body(&diagnosis.title, cause, &quotes, (incident, resolutions)));
+    let text = format!("---\n{front}---\n{}", body(&diagnosis.title, cause, &quotes, incident, resolutions));
     let read = runbook::parse(&text).context("the draft cannot be read back")?;
     SignatureSet::compile(read.signatures)?;
     Ok(text)
@@ -87,7 +86,8 @@ fn body(
     title: &str,
     cause: &str,
     quotes: &[&str],
-    (incident, resolutions): (&Incident, &[Resolution]),
+    incident: &Incident,
+    resolutions: &[Resolution],
 ) -> String {
     let mut text = format!("# {title}\n\n## Symptoms\n");
     let _ = writeln!(text, "Seen {} times, in namespace {}:\n", incident.occurrences, incident.namespace);

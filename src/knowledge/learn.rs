@@ -58,6 +58,17 @@ pub struct NewResolution {
     pub delivery: Option<String>,
 }
 
+/// A conversation that messages are appended to.
+#[derive(Debug, Clone, Copy)]
+pub struct ConversationRef<'a> {
+    /// Its id.
+    pub id: Uuid,
+    /// Its title.
+    pub title: &'a str,
+    /// The incident it is about.
+    pub incident: Option<Uuid>,
+}
+
 /// What came of opening a resolved incident again.
 #[derive(Debug)]
 pub enum Reopened {
@@ -101,7 +112,8 @@ impl Knowledge {
             NewMessage::of_program(MessageRole::User, "report", &asked),
             NewMessage::of_program(MessageRole::Assistant, &diagnosis.analyst, &found),
         ];
-        self.converse(db, (*incident, &diagnosis.title), &messages, now).await?;
+        let about = about_incident(db, *incident, &diagnosis.title, now).await?;
+        self.say(db, about, &messages, now).await?;
         queue::add_index(db).await
     }
 
@@ -153,7 +165,8 @@ impl Knowledge {
         self.rewrite(&mut *transaction, known.merged_into.unwrap_or(incident), now).await?;
         let text = told(&resolution);
         let message = NewMessage::of_program(MessageRole::User, &resolution.author, &text);
-        self.converse(&mut *transaction, (incident, &known.title), &[message], now).await?;
+        let about = about_incident(&mut *transaction, incident, &known.title, now).await?;
+        self.say(&mut *transaction, about, &[message], now).await?;
         queue::add_index(&mut *transaction).await?;
         let actor = Actor::new(resolution.author.clone(), said.author.trace);
         let event = AuditEvent::new(&actor, resolution.verdict.into(), now).on("incident", incident);
@@ -235,18 +248,6 @@ impl Knowledge {
         Ok(())
     }
 
-    /// Appends messages to the incident's conversation and makes them searchable.
-    async fn converse(
-        &self,
-        db: &mut PgConnection,
-        (incident, title): (Uuid, &str),
-        messages: &[NewMessage<'_>],
-        now: DateTime<Utc>,
-    ) -> sqlx::Result<()> {
-        let conversation = conversations::of_incident(&mut *db, incident, title, now).await?;
-        self.say(db, (conversation, title, Some(incident)), messages, now).await
-    }
-
     /// Appends messages to a conversation, which the caller holds locked, and makes those searchable that everybody may read.
     ///
     /// # Errors
@@ -254,12 +255,13 @@ impl Knowledge {
     pub async fn say(
         &self,
         db: &mut PgConnection,
-        (conversation, title, incident): (Uuid, &str, Option<Uuid>),
+        conversation: ConversationRef<'_>,
         messages: &[NewMessage<'_>],
         now: DateTime<Utc>,
     ) -> sqlx::Result<()> {
-        let first = conversations::length(&mut *db, conversation).await?;
-        let path = conversation.to_string();
+        let ConversationRef { id, title, incident } = conversation;
+        let first = conversations::length(&mut *db, id).await?;
+        let path = id.to_string();
         let new = NewDocument {
             realm: Realm::Conversation,
             source: CONVERSATIONS,
@@ -273,12 +275,12 @@ impl Knowledge {
             body: "",
             solved: false,
             incident_id: incident,
-            conversation_id: Some(conversation),
+            conversation_id: Some(id),
             chunks: &[],
         };
         let document = documents::open(db, &new, now).await?;
         for (position, message) in (first..).zip(messages) {
-            conversations::add_message(&mut *db, conversation, position, message, now).await?;
+            conversations::add_message(&mut *db, id, position, message, now).await?;
             // A search is everybody's.
             if message.visible_to.is_some() {
                 continue;
@@ -304,6 +306,17 @@ impl Knowledge {
         let cut = chunks(&document, self.config.knowledge.chunk_tokens);
         cut.into_iter().map(|Chunk { heading, text }| (heading, text)).collect()
     }
+}
+
+/// The conversation about an incident.
+async fn about_incident<'a>(
+    db: &mut PgConnection,
+    incident: Uuid,
+    title: &'a str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<ConversationRef<'a>> {
+    let id = conversations::of_incident(db, incident, title, now).await?;
+    Ok(ConversationRef { id, title, incident: Some(incident) })
 }
 
 /// Positions of chunks that belong to one message.

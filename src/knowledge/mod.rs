@@ -19,7 +19,7 @@ pub use draft::draft;
 pub use index::Progress;
 pub use ingest::{API_SOURCE, Ingested};
 pub(crate) use learn::told;
-pub use learn::{Investigated, NewResolution, Reopened};
+pub use learn::{ConversationRef, Investigated, NewResolution, Reopened};
 pub use message_search::SaidBefore;
 pub use passages::Passage;
 pub use search::{Found, Hit, Query, Reason};

@@ -145,9 +145,21 @@ struct Answering {
     floor: f32,
 }
 
+/// The vector of a query, and what it is compared with.
+struct QueryVector {
+    answering: Arc<Answering>,
+    vector: Vector,
+}
+
+/// Which vectors answer, and since when that is known.
+struct Cached {
+    since: Instant,
+    answering: Option<Arc<Answering>>,
+}
+
 /// Remembers for a while which vectors answer.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<Option<(Instant, Option<Arc<Answering>>)>>);
+pub(super) struct Cache(Mutex<Option<Cached>>);
 
 impl Cache {
     /// Something changed.
@@ -157,28 +169,44 @@ impl Cache {
 
     fn get(&self) -> Option<Option<Arc<Answering>>> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.as_ref().filter(|(since, _)| since.elapsed() < BELIEVED).map(|(_, answering)| answering.clone())
+        held.as_ref().filter(|held| held.since.elapsed() < BELIEVED).map(|held| held.answering.clone())
     }
 
     /// What is known of this space already.
     fn floor(&self, space: i32) -> Option<f32> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, answering) = held.as_ref()?;
-        answering.as_ref().filter(|answering| answering.space.id == space).map(|answering| answering.floor)
+        let answering = held.as_ref()?.answering.as_ref();
+        answering.filter(|answering| answering.space.id == space).map(|answering| answering.floor)
     }
 
     fn set(&self, answering: Option<Arc<Answering>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), answering));
+        let cached = Cached { since: Instant::now(), answering };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cached);
     }
+}
+
+/// The words that a document shares with a query, and the chunk with most of them.
+struct SharedWords {
+    weight: f32,
+    chunk: i64,
+    words: Vec<String>,
+}
+
+/// The chunk of a document that is nearest to a query.
+#[derive(Clone, Copy)]
+struct Nearest {
+    similarity: f32,
+    chunk: i64,
 }
 
 /// What is known of a document while lists are fused.
 #[derive(Default)]
 pub(super) struct Candidate {
     score: f32,
-    signature: Option<(i32, String)>,
-    words: Option<(f32, i64, Vec<String>)>,
-    near: Option<(f32, i64)>,
+    /// The id of one that recognises a line.
+    signature: Option<String>,
+    words: Option<SharedWords>,
+    near: Option<Nearest>,
 }
 
 impl Knowledge {
@@ -210,7 +238,7 @@ impl Knowledge {
             return Ok(Found::default());
         }
         let (vector, without_vectors) = match self.vector(query.text).await? {
-            Ok((answering, vector)) => (Some((answering, vector)), None),
+            Ok(vector) => (Some(vector), None),
             Err(why) => (None, Some(why)),
         };
         let mut hits = Vec::new();
@@ -234,12 +262,12 @@ impl Knowledge {
         &self,
         query: &Query<'_>,
         realm: Realm,
-        vector: Option<&(Arc<Answering>, Vector)>,
+        vector: Option<&QueryVector>,
     ) -> sqlx::Result<Vec<Hit>> {
         let narrow = Narrow { realm, kind: query.kind, applies_to: query.applies_to };
         let near = async {
             match vector {
-                Some((answering, vector)) => {
+                Some(QueryVector { answering, vector }) => {
                     embeddings::nearest(&self.pool, &answering.space, vector, narrow, CANDIDATES).await
                 }
                 None => Ok(Vec::new()),
@@ -247,7 +275,7 @@ impl Knowledge {
         };
         let shared = full_text::search(&self.pool, query.text, narrow, CANDIDATES);
         let (near, shared) = futures::try_join!(near, shared)?;
-        let floor = vector.map_or(f32::INFINITY, |(answering, _)| answering.floor);
+        let floor = vector.map_or(f32::INFINITY, |vector| vector.answering.floor);
         let mut candidates = fuse(&near, &shared, floor);
         if realm == Realm::Runbook {
             self.recognise(query, &mut candidates).await?;
@@ -259,8 +287,8 @@ impl Knowledge {
         ranked.truncate(query.limit * 2 + 10);
         // The chunk that shares the words shows them; otherwise the nearest.
         let best = |candidate: &Candidate| {
-            let words = candidate.words.as_ref().map(|(_, chunk, _)| *chunk);
-            words.or(candidate.near.map(|(_, chunk)| chunk))
+            let words = candidate.words.as_ref().map(|words| words.chunk);
+            words.or(candidate.near.map(|near| near.chunk))
         };
         let chunks: Vec<i64> = ranked.iter().filter_map(|(_, candidate)| best(candidate)).collect();
         let documents: Vec<Uuid> = ranked.iter().map(|(id, _)| *id).collect();
@@ -315,20 +343,20 @@ impl Knowledge {
             let nearness = (*priority as f32) / 100.0;
             candidate.score +=
                 if *priority >= NAMES_CAUSE { 1.0 + nearness } else { nearness / (RANK_OFFSET + 1.0) };
-            candidate.signature = Some((*priority, name.clone()));
+            candidate.signature = Some(name.clone());
         }
         Ok(())
     }
 
     /// The query's vector and the vectors to compare it with, or why there are none.
-    async fn vector(&self, text: &str) -> sqlx::Result<Result<(Arc<Answering>, Vector), String>> {
+    async fn vector(&self, text: &str) -> sqlx::Result<Result<QueryVector, String>> {
         let Some(answering) = self.answering().await? else {
             return Ok(Err("the documents are being embedded".to_owned()));
         };
         let embedded = answering.embedder.queries(&[text.to_owned()]).await;
         Ok(match embedded.map(|mut vectors| vectors.pop().unwrap_or_default()) {
             Ok(vector) if vector.len() == usize::try_from(answering.space.dimensions).unwrap_or(0) => {
-                Ok((answering, Vector::from(vector)))
+                Ok(QueryVector { answering, vector: Vector::from(vector) })
             }
             Ok(vector) if vector.is_empty() => Err("the query has no word to embed".to_owned()),
             Ok(vector) => Err(format!(
@@ -406,25 +434,23 @@ fn fuse(near: &[Near], shared: &full_text::Found, floor: f32) -> HashMap<Uuid, C
             *known = known.max(*value);
         }
         // Chunks come heaviest first: the first one of a document is its best.
-        let (held, _, _) = candidate.words.get_or_insert_with(|| (0.0, chunk.chunk, chunk.words.clone()));
-        *held += weight;
+        let first = || SharedWords { weight: 0.0, chunk: chunk.chunk, words: chunk.words.clone() };
+        candidate.words.get_or_insert_with(first).weight += weight;
     }
     for found in near {
         let candidate = candidates.entry(found.document).or_default();
-        candidate.near.get_or_insert((found.similarity, found.chunk));
+        candidate.near.get_or_insert(Nearest { similarity: found.similarity, chunk: found.chunk });
     }
     candidates.retain(|_, candidate| {
-        let by_words = candidate.words.as_ref().is_some_and(|(weight, _, _)| {
+        let by_words = candidate.words.as_ref().is_some_and(|SharedWords { weight, .. }| {
             *weight >= MANY_WORDS || weight * weight >= MOST_WORDS * shared.asked
         });
-        by_words || candidate.near.is_some_and(|(similarity, _)| similarity > floor)
+        by_words || candidate.near.is_some_and(|near| near.similarity > floor)
     });
-    let mut by_words: Vec<(Uuid, f32)> = candidates
-        .iter()
-        .filter_map(|(id, c)| c.words.as_ref().map(|(weight, _, _)| (*id, *weight)))
-        .collect();
+    let mut by_words: Vec<(Uuid, f32)> =
+        candidates.iter().filter_map(|(id, c)| c.words.as_ref().map(|words| (*id, words.weight))).collect();
     let mut by_vector: Vec<(Uuid, f32)> =
-        candidates.iter().filter_map(|(id, c)| c.near.map(|(similarity, _)| (*id, similarity))).collect();
+        candidates.iter().filter_map(|(id, c)| c.near.map(|near| (*id, near.similarity))).collect();
     for (list, counts) in [(&mut by_words, WORDS), (&mut by_vector, VECTORS)] {
         list.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         for (rank, (id, _)) in (1_u8..).zip(list.iter().take(usize::from(u8::MAX))) {
@@ -439,14 +465,14 @@ fn fuse(near: &[Near], shared: &full_text::Found, floor: f32) -> HashMap<Uuid, C
 pub(super) fn hit(details: Details, candidate: Candidate) -> Hit {
     let unsolved = details.incident_id.is_some() && details.kind == "incident" && !details.solved;
     let mut reasons = Vec::new();
-    if let Some((_, id)) = candidate.signature {
+    if let Some(id) = candidate.signature {
         reasons.push(Reason::Signature { id });
     }
-    if let Some((_, _, mut words)) = candidate.words {
+    if let Some(SharedWords { mut words, .. }) = candidate.words {
         words.truncate(8);
         reasons.push(Reason::Words { words });
     }
-    if let Some((similarity, _)) = candidate.near {
+    if let Some(Nearest { similarity, .. }) = candidate.near {
         reasons.push(Reason::Vector { similarity });
     }
     Hit {

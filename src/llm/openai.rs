@@ -52,7 +52,7 @@ impl OpenAi {
         request: &Request,
         listener: &Listener<'_>,
     ) -> Result<Completion, Attempt> {
-        let body = wire::body(&self.settings, request, (way, self.learned.refused()));
+        let body = wire::body(&self.settings, request, way, self.learned.refused());
         let plain = matches!(way, ToolCalls::Schema | ToolCalls::Text);
         let mut meter = Meter::enter(&self.settings, request, &body).await?;
         let read = async {

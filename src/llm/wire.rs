@@ -32,7 +32,7 @@ impl Optional {
 }
 
 /// The body of a streaming request, without the parameters in `refused`; tools as `way` has them.
-pub(super) fn body(settings: &ModelEndpoint, request: &Request, (way, refused): (ToolCalls, u8)) -> Value {
+pub(super) fn body(settings: &ModelEndpoint, request: &Request, way: ToolCalls, refused: u8) -> Value {
     let takes = |bit: u8| refused & bit == 0;
     let plain = matches!(way, ToolCalls::Schema | ToolCalls::Text);
     let messages = if plain {

@@ -129,7 +129,8 @@ pub(super) async fn call(
     server: &Arc<Server>,
     tool: &Listed,
     arguments: Value,
-    (recorder, cancel): (&Recorder, &CancellationToken),
+    recorder: &Recorder,
+    cancel: &CancellationToken,
 ) -> Result<CallResult, CallError> {
     let called = RecordedCall::begin(recorder, &server.config.name, &tool.name, &arguments);
     let result = called.of(carry_out(server, tool, arguments, cancel)).await;

@@ -5,9 +5,9 @@ use super::listed::{Listed, Unconfirmed};
 use crate::clock;
 use crate::config::{McpServer, Transport};
 use crate::db::audit;
-use crate::db::definitions::{self, Hashed, Stored};
+use crate::db::definitions::{self, Hashed, Stored, ToolKey};
 use crate::domain::policy::Policy;
-use crate::domain::{Access, Actor, AuditAction, AuditEvent, Change};
+use crate::domain::{Access, Actor, AuditAction, AuditEvent, Change, ServerKey};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
@@ -34,31 +34,26 @@ pub(super) struct Judge {
 
 impl Judge {
     /// The tools as they may be used.
-    pub(super) async fn judge(
-        &self,
-        server: &str,
-        address: &str,
-        listed: &[Listed],
-    ) -> sqlx::Result<Vec<Listed>> {
+    pub(super) async fn judge(&self, server: ServerKey<'_>, listed: &[Listed]) -> sqlx::Result<Vec<Listed>> {
         let Some(pool) = &self.pool else { return Ok(listed.to_vec()) };
-        let mut known = definitions::of(pool, (server, address)).await?;
+        let mut known = definitions::of(pool, server).await?;
         let new: Vec<(&str, Hashed)> = listed
             .iter()
             .filter(|tool| !known.contains_key(&tool.name))
             .map(|tool| (tool.name.as_str(), tool.hashed()))
             .collect();
         if !new.is_empty() {
-            definitions::remember(pool, (server, address), &new, clock::now()).await?;
+            definitions::remember(pool, server, &new, clock::now()).await?;
             // Another replica may have seen another list first.
-            known = definitions::of(pool, (server, address)).await?;
+            known = definitions::of(pool, server).await?;
         }
         let mut judged = Vec::new();
         for tool in listed {
             let Some(stored) = known.get(&tool.name) else {
-                judged.push(self.unread(server, tool));
+                judged.push(self.unread(server.name, tool));
                 continue;
             };
-            judged.push(self.compare(pool, (server, address), tool, stored).await?);
+            judged.push(self.compare(pool, server, tool, stored).await?);
         }
         Ok(judged)
     }
@@ -66,12 +61,12 @@ impl Judge {
     async fn compare(
         &self,
         pool: &PgPool,
-        (server, address): (&str, &str),
+        server: ServerKey<'_>,
         tool: &Listed,
         stored: &Stored,
     ) -> sqlx::Result<Listed> {
-        let (now, is_ruled) = (clock::now(), self.policy.has_rule_for(server, &tool.name));
-        let (key, new, old) = ((server, address, tool.name.as_str()), tool.hashed(), &stored.used);
+        let (now, is_ruled) = (clock::now(), self.policy.has_rule_for(server.name, &tool.name));
+        let (key, new, old) = (ToolKey { server, name: &tool.name }, tool.hashed(), &stored.used);
         let same = old.hash == new.hash;
         if same && stored.pending.is_none() {
             return Ok(tool.clone());
@@ -91,10 +86,10 @@ impl Judge {
         };
         if is_news {
             let event = AuditEvent::new(&Actor::service(""), AuditAction::ToolChange, now);
-            let event = event.on("tool", format!("{server} {}", tool.name)).detail(detail);
+            let event = event.on("tool", format!("{} {}", server.name, tool.name)).detail(detail);
             audit::add(&mut *transaction, &event).await?;
             tracing::warn!(
-                server,
+                server = server.name,
                 tool = tool.name,
                 difference,
                 "an MCP server changed the definition of a tool"
@@ -104,8 +99,11 @@ impl Judge {
         if same || change == Change::Noted {
             return Ok(tool.clone());
         }
-        let since =
-            stored.pending.as_ref().filter(|(hash, _)| *hash == new.hash).map_or(now, |(_, since)| *since);
+        let since = stored
+            .pending
+            .as_ref()
+            .filter(|pending| pending.hash == new.hash)
+            .map_or(now, |pending| pending.since);
         let access = old.definition.stricter(&new.definition);
         let unconfirmed = Unconfirmed {
             hash: new.hash,
@@ -153,7 +151,7 @@ mod tests {
             schema: Arc::clone(&definition.input_schema),
             reads,
             access: definition.access,
-            hash: definition.hash(("lab", "here"), name),
+            hash: definition.hash(ServerKey { name: "lab", address: "here" }, name),
             is_held: false,
             unconfirmed: None,
         }

@@ -113,7 +113,8 @@ impl Registry {
     #[must_use]
     pub fn start(
         servers: Vec<McpServer>,
-        (policy, judged): (Arc<Policy>, Option<PgPool>),
+        policy: Arc<Policy>,
+        judged: Option<PgPool>,
         connector: Connector,
         shutdown: &Shutdown,
     ) -> Self {
@@ -353,7 +354,7 @@ impl Registry {
             return Err(CallError::Changed { server: server.to_owned(), tool: tool.to_owned() });
         }
         match permit.caller().filter(|_| found.config.passthrough) {
-            None => call::call(&found, &listed, permit.into_arguments(), (recorder, &cancel)).await,
+            None => call::call(&found, &listed, permit.into_arguments(), recorder, &cancel).await,
             Some(caller) => {
                 let opening = self.own.of(&found, caller, &self.connector, &self.shutdown);
                 let own = tokio::select! {
@@ -362,7 +363,7 @@ impl Registry {
                 };
                 // What is told to somebody's own token is theirs: the record says that it was called.
                 recorder.withhold();
-                call::call(own.server(), &listed, permit.into_arguments(), (recorder, &cancel)).await
+                call::call(own.server(), &listed, permit.into_arguments(), recorder, &cancel).await
             }
         }
     }

@@ -8,8 +8,8 @@ use super::listed::Listed;
 use super::status::{Phase, ServerStatus};
 use crate::clock;
 use crate::config::{McpServer, globs};
-use crate::domain::Access;
 use crate::domain::policy::Reads;
+use crate::domain::{Access, ServerKey};
 use crate::evidence::redact;
 use globset::GlobSet;
 use rmcp::RoleClient;
@@ -324,7 +324,7 @@ impl Server {
         let listed = listed.map(Arc::new).or_else(|| self.read(|state| state.listed.clone()));
         let Some(listed) = listed else { return };
         let (name, before) = (&self.config.name, self.tools());
-        let judged = timeout(JUDGED_WITHIN, self.judge.judge(name, &self.address, &listed)).await;
+        let judged = timeout(JUDGED_WITHIN, self.judge.judge(self.key(), &listed)).await;
         let (tools, is_judged) = match judged {
             Ok(Ok(tools)) => (tools, true),
             failed => {
@@ -398,6 +398,10 @@ impl Server {
         Ok(tools)
     }
 
+    fn key(&self) -> ServerKey<'_> {
+        ServerKey { name: &self.config.name, address: &self.address }
+    }
+
     /// The tool, unless the configuration hides it. Read only when its annotations or the configuration say so.
     fn listed(&self, tool: &Tool) -> Option<Listed> {
         let name = tool.name.as_ref();
@@ -422,7 +426,7 @@ impl Server {
             is_held: false,
             unconfirmed: None,
         };
-        listed.hash = listed.definition().hash((&self.config.name, &self.address), name);
+        listed.hash = listed.definition().hash(self.key(), name);
         Some(listed)
     }
 }

@@ -40,7 +40,8 @@ const KEPT: chrono::TimeDelta = chrono::TimeDelta::days(7);
 pub async fn note(
     transaction: &mut PgConnection,
     app: &App,
-    (novelty, class): (Novelty, Option<FailureClass>),
+    novelty: Novelty,
+    class: Option<FailureClass>,
     reports: &[(Uuid, &str)],
 ) -> sqlx::Result<()> {
     for target in &app.config.notify {
@@ -145,7 +146,7 @@ async fn tell_known(app: &App, target: &Target) -> sqlx::Result<()> {
         }
         conclude(app, name, part).await?;
     }
-    settle(app, target, (told, untold)).await
+    settle(app, target, told, untold).await
 }
 
 /// Keeps what came of telling something.
@@ -166,7 +167,7 @@ async fn conclude(app: &App, target: &str, Part { ids, sent }: Part) -> sqlx::Re
 }
 
 /// How many were told goes on record, what is long over is forgotten, and what is left gets its turn.
-async fn settle(app: &App, target: &Target, (told, untold): (usize, usize)) -> sqlx::Result<()> {
+async fn settle(app: &App, target: &Target, told: usize, untold: usize) -> sqlx::Result<()> {
     let now = clock::now();
     let not = if untold == 0 { String::new() } else { format!(", {untold} not told") };
     let detail = format!("{told} told{not}");
@@ -206,7 +207,7 @@ async fn items(app: &App, claimed: &[Notification]) -> sqlx::Result<Vec<Item>> {
 
 async fn send(app: &App, target: &Target, items: &[Item]) -> Vec<Part> {
     let (url, Message { body, headers }) = match &target.channel {
-        Channel::PullRequest(forge) => return pull_request::comment(app, (target, forge), items).await,
+        Channel::PullRequest(forge) => return pull_request::comment(app, target, forge, items).await,
         Channel::Slack(url) => (url, message::slack(items)),
         Channel::Teams(url) => (url, message::teams(items, &app.config.privacy.links)),
         Channel::Webhook { url, secret } => (url, message::webhook(items, clock::now(), secret)),

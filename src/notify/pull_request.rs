@@ -48,15 +48,15 @@ impl Commit {
 }
 
 /// Comments on the pull requests of the commits that failed; a commit without one has nobody to be told. What came of each.
-pub(super) async fn comment(app: &App, of: (&Target, &Forge), items: &[Item]) -> Vec<Part> {
+pub(super) async fn comment(app: &App, target: &Target, forge: &Forge, items: &[Item]) -> Vec<Part> {
     let mut commits: BTreeMap<Option<Commit>, Vec<Uuid>> = BTreeMap::new();
     for item in items {
-        commits.entry(commit(of.1, &item.report.failure)).or_default().push(item.id);
+        commits.entry(commit(forge, &item.report.failure)).or_default().push(item.id);
     }
     let mut parts = Vec::new();
     for (commit, ids) in commits {
         let sent = match commit {
-            Some(commit) => comment_on(app, of, &commit).await,
+            Some(commit) => comment_on(app, target, forge, &commit).await,
             None => Ok(()),
         };
         parts.push(Part { ids, sent });
@@ -64,11 +64,11 @@ pub(super) async fn comment(app: &App, of: (&Target, &Forge), items: &[Item]) ->
     parts
 }
 
-async fn comment_on(app: &App, (target, forge): (&Target, &Forge), commit: &Commit) -> Result<(), Refusal> {
+async fn comment_on(app: &App, target: &Target, forge: &Forge, commit: &Commit) -> Result<(), Refusal> {
     let client = Client { app, forge, path: format!("repos/{}/{}", commit.owner, commit.repo) };
     if let Some(number) = client.pull_request(&commit.sha).await? {
         let marker = marker(forge, commit, number);
-        let text = text(app, (target, forge), commit, &marker).await?;
+        let text = text(app, target, forge, commit, &marker).await?;
         client.put(number, &marker, &text).await?;
     }
     Ok(())
@@ -109,7 +109,8 @@ fn marker(forge: &Forge, commit: &Commit, number: i64) -> String {
 /// All that is known to have failed for the commit, as far as the target wants to hear of it.
 async fn text(
     app: &App,
-    (target, forge): (&Target, &Forge),
+    target: &Target,
+    forge: &Forge,
     of: &Commit,
     marker: &str,
 ) -> Result<String, Refusal> {

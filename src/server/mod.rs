@@ -54,6 +54,14 @@ fn other_rules() -> Vec<Rule> {
     OTHER_ROUTES.iter().map(|(path, method, terms)| Rule::new(method, path, *terms)).collect()
 }
 
+/// A router that asks of its requests what these terms say.
+fn on_terms(router: Router<Arc<App>>, terms: RouteTerms) -> Router<Arc<App>> {
+    let router = router.route_layer(from_fn(move |request, next| bodies::read(terms, request, next)));
+    let Some(role) = terms.role else { return router };
+    // Around it: who may not be here is not read.
+    router.route_layer(from_fn(move |request, next| authorize(role, request, next)))
+}
+
 /// The whole service.
 pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let bodies = bodies::Bodies::new(&app.config.server, &app.shutdown);
@@ -61,15 +69,9 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let rules = Arc::new(RouteRules::new([routes.rules, pages.rules, other_rules()].concat()));
     let gate = limits::Gate::new(&app.config.limits, &rules);
     let api = api::described(app.config.server.public_url.as_deref());
-    let docs = Router::from(SwaggerUi::new("/docs").url("/openapi.json", api));
-    let judged = |role| from_fn(move |request, next| authorize(role, request, next));
-    let read = |terms| from_fn(move |request, next| bodies::read(terms, request, next));
-    let docs = docs.route_layer(read(DOCS)).route_layer(judged(Role::Viewer));
-    let mcp = Router::new()
-        .route_service("/mcp", mcp_endpoint::service(&app))
-        .route_layer(from_fn(mcp_endpoint::modest))
-        .route_layer(read(MCP))
-        .route_layer(judged(Role::Reporter));
+    let docs = on_terms(SwaggerUi::new("/docs").url("/openapi.json", api).into(), DOCS);
+    let mcp = Router::new().route_service("/mcp", mcp_endpoint::service(&app));
+    let mcp = on_terms(mcp.route_layer(from_fn(mcp_endpoint::modest)), MCP);
     routes
         .router
         .split_for_parts()

@@ -22,7 +22,13 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is being sent; nothing without an address.
 #[derive(Debug, Default)]
 pub struct Exports {
-    providers: Option<(SdkTracerProvider, SdkLoggerProvider)>,
+    providers: Option<Providers>,
+}
+
+#[derive(Debug)]
+struct Providers {
+    traces: SdkTracerProvider,
+    logs: SdkLoggerProvider,
 }
 
 impl Exports {
@@ -63,16 +69,16 @@ impl Exports {
             .build();
         let logs = SdkLoggerProvider::builder().with_batch_exporter(logs).with_resource(resource).build();
         global::set_tracer_provider(traces.clone());
-        Ok(Self { providers: Some((traces, logs)) })
+        Ok(Self { providers: Some(Providers { traces, logs }) })
     }
 
     pub(super) fn logs(&self) -> Option<&SdkLoggerProvider> {
-        self.providers.as_ref().map(|(_, logs)| logs)
+        self.providers.as_ref().map(|providers| &providers.logs)
     }
 
     /// Sends what is left, for some seconds at most, and nothing more.
     pub async fn end(self) {
-        let Some((traces, logs)) = self.providers else { return };
+        let Some(Providers { traces, logs }) = self.providers else { return };
         // Both wait for a thread of their own, which waits for the runtime.
         // Why it cannot was said when it was tried.
         let _ = tokio::task::spawn_blocking(move || (traces.shutdown(), logs.shutdown())).await;

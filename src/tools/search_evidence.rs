@@ -141,7 +141,7 @@ impl SearchArguments {
         for piece in &self.pieces {
             let found = matching(&piece.text, pattern, deadline)?;
             any |= !found.is_empty();
-            show(&mut text, piece, &found, (self.context, self.limit));
+            show(&mut text, piece, &found, self.context, self.limit);
         }
         Ok((text, any))
     }
@@ -204,7 +204,7 @@ fn matches(line: &str, pattern: &Regex, deadline: &Deadline) -> Result<bool, Dea
 }
 
 /// Appends a header and the lines of one piece that were found.
-fn show(text: &mut String, piece: &Evidence, found: &[usize], (context, limit): (usize, usize)) {
+fn show(text: &mut String, piece: &Evidence, found: &[usize], context: usize, limit: usize) {
     let lines: Vec<&str> = piece.text.lines().collect();
     let _ =
         writeln!(text, "[{}] {}: {} of {} lines match", piece.label, piece.title, found.len(), lines.len());

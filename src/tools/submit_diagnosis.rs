@@ -4,7 +4,9 @@ use super::spec;
 use crate::agent::{Tool, ToolAnswer, Workspace, estimate_tool};
 use crate::blocking::BlockingError;
 use crate::clock::{Deadline, DeadlinePassed};
-use crate::domain::{Claim, Confidence, Diagnosis, Evidence, EvidenceKind, FailureClass, ToolSpec, citation};
+use crate::domain::{
+    Claim, Confidence, Diagnosis, Evidence, EvidenceKind, FailureClass, LineSpan, ToolSpec, citation,
+};
 use crate::evidence::redact::Redactor;
 use crate::evidence::signature::SignatureSet;
 use crate::evidence::untrusted::hidden;
@@ -93,7 +95,7 @@ impl Sources for VerificationSources {
         self.guidance.iter().map(|passage| &**passage).collect()
     }
 
-    fn meaning(&self, label: &str, lines: (u32, u32)) -> String {
+    fn meaning(&self, label: &str, lines: LineSpan) -> String {
         let (Some(piece), Some(briefed)) = (self.piece(label), &self.briefed) else { return String::new() };
         briefed.signatures.said_of(piece.cited(lines))
     }
@@ -288,12 +290,12 @@ fn redacted(
     for claim in arguments.claims.into_iter().take(MAX_ITEMS) {
         // Lines may be told beside the label, or with it as a search prints them.
         let (evidence, lines) = citation(&claim.evidence);
-        let first_line = claim.first_line.or(lines.map(|(first, _)| first)).unwrap_or_default();
+        let first_line = claim.first_line.or(lines.map(|lines| lines.first)).unwrap_or_default();
         claims.push(Claim {
             statement: one_line(plain(&claim.statement)?),
             evidence,
             first_line,
-            last_line: claim.last_line.or(lines.map(|(_, last)| last)).unwrap_or(first_line),
+            last_line: claim.last_line.or(lines.map(|lines| lines.last)).unwrap_or(first_line),
             quote: claim.quote.as_deref().map(&mut plain).transpose()?,
             verified: false,
             paraphrased: false,

@@ -67,14 +67,15 @@ pub(super) struct Material {
 /// Looks through the evidence and gathers what is known of such failures.
 pub(super) async fn gather(
     app: &App,
-    (failure, incident): (&Failure, &Incident),
+    failure: &Failure,
+    incident: &Incident,
     workspace: &Workspace,
     gaps: &[String],
 ) -> Result<Material, StepError> {
     let (pieces, signatures) = (workspace.pieces(), app.knowledge.signatures());
     let looked = pieces.clone();
     let read = workspace.work(move |deadline| read(&looked, &signatures, deadline)).await?;
-    let (runbooks, incidents) = known(app, &read.query, (failure, incident), workspace).await;
+    let (runbooks, incidents) = known(app, &read.query, failure, incident, workspace).await;
     let line = |line: &Recognised| format!("{}\n    {}", line.shown, line.meaning);
     let lines: Vec<String> = read.recognised.iter().map(line).collect();
     for line in &read.recognised {
@@ -139,7 +140,7 @@ impl Material {
             let good = good_log(pieces.iter().map(|piece| &**piece), deadline)?;
             let told: Vec<&Arc<Evidence>> = told(&pieces).collect();
             let budget = widened(budget, told.len());
-            told.into_iter().map(|piece| shown(piece, good.as_ref(), (budget, &fence), deadline)).collect()
+            told.into_iter().map(|piece| shown(piece, good.as_ref(), budget, &fence, deadline)).collect()
         });
         Ok(drawn.await?)
     }
@@ -237,7 +238,8 @@ fn good_log<'a>(
 async fn known(
     app: &App,
     query: &str,
-    (failure, incident): (&Failure, &Incident),
+    failure: &Failure,
+    incident: &Incident,
     workspace: &Workspace,
 ) -> (Vec<serde_json::Value>, Vec<serde_json::Value>) {
     let budget = app.config.knowledge.brief_tokens;
@@ -399,7 +401,8 @@ fn share(kind: EvidenceKind, budget: usize) -> usize {
 fn shown(
     piece: &Evidence,
     good: Option<&Templates>,
-    (budget, fence): (usize, &Fence),
+    budget: usize,
+    fence: &Fence,
     deadline: &Deadline,
 ) -> Result<Shown, DeadlinePassed> {
     let excerpt = excerpt_within(&of(piece, good), share(piece.kind, budget), deadline)?;

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::config::Cluster;
 use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
-use crate::db::reports;
+use crate::db::reports::{self, NewStep};
 use crate::domain::{AuditAction, Evidence, EvidenceKind, Failure, Reader, StepName, hash};
 use crate::evidence::pod::{FailedContainer, failed_container, yaml};
 use crate::evidence::redact::Redactor;
@@ -67,8 +67,8 @@ pub(super) async fn collect(
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
     evidence::insert(&mut *transaction, Owner::Report(report.id), &pieces, now).await?;
-    let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
-    reports::add_step(&mut *transaction, report.id, StepName::Collect, &detail, timing).await?;
+    let step = NewStep { name: StepName::Collect, detail: &detail, at: now, took: started.elapsed() };
+    reports::add_step(&mut *transaction, report.id, &step).await?;
     let event = held.recorder.event(AuditAction::ReportCollect).on("report", report.id);
     let event = event.data(json!({ "evidence": proofs })).detail(&*detail).took(started.elapsed());
     held.recorder.record(event);
@@ -91,7 +91,7 @@ struct Ready {
 async fn ready(app: &App, stored: Vec<Evidence>, texts: Texts) -> Result<Ready, BlockingError> {
     let privacy = app.config.privacy.clone();
     let ready = app.blocking.run_checked(prepare::LIMIT, move |deadline| {
-        let prepared = prepare(texts, stored.len(), (&privacy, prepare::redactor(&privacy)), deadline)?;
+        let prepared = prepare(texts, stored.len(), &privacy, prepare::redactor(&privacy), deadline)?;
         let pieces = &prepared.pieces;
         let proof = |piece: &NewEvidence| {
             (format!("E{}", piece.position), json!(hash(piece.stored_text().as_bytes())))
@@ -194,10 +194,10 @@ fn sort(
         match fetched {
             None => {}
             Some(Fetched::Text(text)) if text.trim().is_empty() => gaps.push(format!("{title}: none")),
-            Some(Fetched::Text(text)) => texts.push((kind, title, text)),
+            Some(Fetched::Text(text)) => texts.push(Received { kind, title, text }),
             Some(Fetched::Part(text, reason)) => {
                 gaps.push(format!("{title}: {reason}"));
-                texts.push((kind, title, text));
+                texts.push(Received { kind, title, text });
             }
             Some(Fetched::Gap(reason) | Fetched::TooLarge(reason)) => gaps.push(format!("{title}: {reason}")),
             Some(Fetched::Unreachable(reason)) => unreachable = Some(reason),

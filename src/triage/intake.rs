@@ -80,7 +80,7 @@ pub async fn intake(
     let prepared = blocking.run_checked(prepare::LIMIT, move |deadline| {
         let mut redactor = prepare::redactor(&privacy);
         let failure = redacted(&received.failure, &mut redactor);
-        Ok((failure, prepare(texts(&received), 0, (&privacy, redactor), deadline)?.pieces))
+        Ok((failure, prepare(texts(&received), 0, &privacy, redactor, deadline)?.pieces))
     });
     let (failure, pieces) = prepared.await?;
     Ok(db::with_timeout(store(pool, &from, &failure, &pieces)).await?)
@@ -164,7 +164,7 @@ fn texts(submission: &Submission) -> Vec<Received> {
     ];
     let given = texts.into_iter().filter_map(|(kind, title, text)| {
         let text = text.as_deref().filter(|text| !text.trim().is_empty())?;
-        Some((kind, title.to_owned(), text.to_owned()))
+        Some(Received { kind, title: title.to_owned(), text: text.to_owned() })
     });
     given.collect()
 }

@@ -10,11 +10,12 @@ use crate::agent::{Agent, Outcome, Tool, Workspace, tools_that_fit};
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::budget::Account;
-use crate::clock;
+use crate::clock::{self, Started};
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::recordings::{self, Recording};
+use crate::db::reports::{self, NewStep};
 use crate::db::usage::{Purpose, UsageKind};
-use crate::db::{audit, incidents, reinvestigate, reports, runs};
+use crate::db::{audit, incidents, reinvestigate, runs};
 use crate::domain::policy::CallContext;
 use crate::domain::{
     AuditAction, AuditEvent, Budget, Diagnosis, Evidence, Failure, Incident, Report, Run, StepName,
@@ -29,10 +30,9 @@ use crate::llm::Model;
 use crate::mcp::ToolCaller;
 use crate::metrics::metrics;
 use crate::tools::{Briefed, SUBMIT_DIAGNOSIS, SubmitDiagnosis, checked, diagnosis, permitted};
-use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -59,7 +59,7 @@ pub(super) async fn investigate(
     let started = Instant::now();
     let Collected { pieces, gaps, redactor } = collected;
     let workspace = Arc::new(Workspace::new(pieces, redactor, app.blocking.clone()).sharing(&app.schemas));
-    let material = brief::gather(app, (&held.report.failure, incident), &workspace, &gaps);
+    let material = brief::gather(app, &held.report.failure, incident, &workspace, &gaps);
     let material = unless_stopped(cancel, material).await?;
     let purpose = Purpose {
         kind: UsageKind::Investigation,
@@ -145,7 +145,7 @@ impl Work<'_> {
             }
             let briefed = brief::briefed(self.failure, &made.recording.messages, app.knowledge.signatures());
             let mut checked =
-                self.checked(outcome.finish.clone(), (model.name(), Some(briefed)), &mut made.run).await?;
+                self.checked(outcome.finish.clone(), model.name(), Some(briefed), &mut made.run).await?;
             if let Some(Checked { held: Some(found), .. }) = &mut checked {
                 found.runbooks = runbooks;
             }
@@ -208,7 +208,7 @@ impl Work<'_> {
         // A model's context is not its own.
         let budget = Budget { context_tokens: Budget::default().context_tokens, ..self.app.config.agent };
         let Briefing { recording, runbooks, .. } = self.briefing(budget, cancel).await?;
-        let (begun, mark) = ((clock::now(), Instant::now()), self.recorder.mark());
+        let (started, mark) = (Started::now(), self.recorder.mark());
         let rules = Rules {
             workspace: self.workspace,
             budget: recording.budget,
@@ -217,21 +217,22 @@ impl Work<'_> {
             recorder: self.recorder,
         };
         let outcome = unless_stopped(cancel, rules.run(self.app.knowledge.signatures(), cancel)).await?;
-        let mut made = self.made(rules::NAME, &outcome, (begun, mark), recording);
+        let mut run = self.ended(rules::NAME, &outcome, started, mark);
         // Its words are the runbooks', which people wrote: it invents no names.
-        let checked = self.checked(outcome.finish, (rules::NAME, None), &mut made.run).await?;
+        let checked = self.checked(outcome.finish, rules::NAME, None, &mut run).await?;
         let mut found = checked.and_then(|checked| checked.held).ok_or_else(|| {
             StepError::Failed("neither the model nor the rules analyst came to a conclusion".into())
         })?;
         found.runbooks = runbooks;
-        Ok((found, made))
+        Ok((found, Made { run, recording }))
     }
 
     /// The next steps of the runbook that recognises one of the cited lines; none else.
     async fn steps(&self, found: &Diagnosis) -> Result<Vec<String>, StepError> {
-        let cited = found.claims.iter().filter_map(|claim| {
-            Some((self.workspace.get(&claim.evidence)?, (claim.first_line, claim.last_line)))
-        });
+        let cited = found
+            .claims
+            .iter()
+            .filter_map(|claim| Some((self.workspace.get(&claim.evidence)?, claim.lines())));
         let (cited, signatures) = (cited.collect::<Vec<_>>(), self.app.knowledge.signatures());
         let steps = self.workspace.work(move |deadline| {
             let mut hits = Vec::new();
@@ -252,7 +253,8 @@ impl Work<'_> {
     async fn checked(
         &self,
         finish: Option<Value>,
-        (analyst, briefed): (&str, Option<Briefed>),
+        analyst: &str,
+        briefed: Option<Briefed>,
         run: &mut Run,
     ) -> Result<Option<Checked>, StepError> {
         let Some(found) = diagnosis(finish, analyst, self.workspace).await? else { return Ok(None) };
@@ -312,24 +314,18 @@ impl Work<'_> {
             account: Some(Arc::clone(&self.account)),
             recorder: self.recorder.clone(),
         };
-        let (begun, mark) = ((clock::now(), Instant::now()), self.recorder.mark());
+        let (started, mark) = (Started::now(), self.recorder.mark());
         let outcome = agent.run(recording.messages.clone(), cancel).await;
-        let made = self.made(model.name(), &outcome, (begun, mark), recording);
-        Ok(Attempt { outcome, made, runbooks })
+        let run = self.ended(model.name(), &outcome, started, mark);
+        Ok(Attempt { outcome, made: Made { run, recording }, runbooks })
     }
 
-    /// A run that ended, on record.
-    fn made(
-        &self,
-        analyst: &str,
-        outcome: &Outcome,
-        ((started_at, started), mark): ((DateTime<Utc>, Instant), usize),
-        recording: Recording,
-    ) -> Made {
-        let run = self.app.record(analyst, outcome, started_at, started);
+    /// A run that ended, on record with what was recorded since `mark`.
+    fn ended(&self, analyst: &str, outcome: &Outcome, started: Started, mark: usize) -> Run {
+        let run = self.app.record(analyst, outcome, started);
         metrics().run(&run);
-        self.recorder.ran(mark, &run, ("report", &self.report.to_string()));
-        Made { run, recording }
+        self.recorder.ran(mark, &run, "report", &self.report.to_string());
+        run
     }
 }
 
@@ -372,7 +368,7 @@ async fn store(
     let found = format!("{} by {}, {turns} turns, {calls} tool calls", diagnosis.title, diagnosis.analyst);
     let claims = diagnosis.claims.len() + diagnosis.left_out as usize;
     let checked = format!("{verified} of {claims} claims found in the evidence");
-    let elapsed = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let took = started.elapsed();
     let mut transaction = app.pool.begin().await?;
     held.check(&mut transaction, app).await?;
     for Made { run, recording } in *made {
@@ -386,9 +382,12 @@ async fn store(
     reinvestigate::concluded(&mut transaction, held.report.id).await?;
     let investigated = Investigated { incident: incident.id, failure: &held.report.failure, diagnosis };
     app.knowledge.remember(&mut transaction, &investigated).await?;
-    reports::add_step(&mut *transaction, held.report.id, StepName::Investigate, &found, (now, elapsed))
-        .await?;
-    reports::add_step(&mut *transaction, held.report.id, StepName::Verify, &checked, (now, 0)).await?;
+    for step in [
+        NewStep { name: StepName::Investigate, detail: &found, at: now, took },
+        NewStep { name: StepName::Verify, detail: &checked, at: now, took: Duration::ZERO },
+    ] {
+        reports::add_step(&mut *transaction, held.report.id, &step).await?;
+    }
     held.recorder.record(diagnosed(held, incident, concluded, proofs));
     audit::commit(transaction, &held.recorder).await?;
     Ok(())

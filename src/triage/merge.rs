@@ -11,7 +11,7 @@ use crate::clock;
 use crate::db::audit;
 use crate::db::evidence::{self, Owner};
 use crate::db::fingerprints::{self, Stored};
-use crate::db::merges::{self, Takes};
+use crate::db::merges::{self, IncidentMerge, Takes};
 use crate::db::{incidents, queue, reinvestigate, reports};
 use crate::domain::recognition::Learned;
 use crate::domain::{
@@ -63,7 +63,8 @@ pub struct Merged {
 ///
 /// # Errors
 /// Those of [`MergeError`]; nothing was changed then.
-pub async fn merge(app: &App, caller: &Caller, (from, into): (Uuid, Uuid)) -> Result<Merged, MergeError> {
+pub async fn merge(app: &App, caller: &Caller, merge: IncidentMerge) -> Result<Merged, MergeError> {
+    let IncidentMerge { from, into } = merge;
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
     fingerprints::lock(&mut *transaction).await?;
@@ -82,7 +83,7 @@ pub async fn merge(app: &App, caller: &Caller, (from, into): (Uuid, Uuid)) -> Re
         issue: other.issue_url.is_none() && one.issue_url.is_some(),
     };
     let number = incidents::issue_number(&mut *transaction, from).await?.filter(|_| !takes.issue);
-    merges::merge(&mut transaction, (from, into), takes, now).await?;
+    merges::merge(&mut transaction, merge, takes, now).await?;
     fingerprints::merge(&mut transaction, &one.fingerprint, &other.fingerprint, now).await?;
     app.knowledge.retell(&mut transaction, &[from, into]).await?;
     let detail = format!("into {into}, with {} reports", one.occurrences);
@@ -166,11 +167,7 @@ async fn tell(app: &App, caller: &Caller, goes_on: &Incident, number: i64) -> St
 ///
 /// # Errors
 /// Those of [`MergeError`]; nothing was changed then.
-pub async fn split(
-    app: &App,
-    caller: &Caller,
-    (from, chosen): (Uuid, &[Uuid]),
-) -> Result<Incident, MergeError> {
+pub async fn split(app: &App, caller: &Caller, from: Uuid, chosen: &[Uuid]) -> Result<Incident, MergeError> {
     let moved = of_earlier_versions(app, chosen).await?;
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
@@ -179,21 +176,21 @@ pub async fn split(
     let incident = incidents::get(&mut *transaction, from).await?;
     let incident =
         incident.filter(|one| caller.may_touch(&one.namespace)).ok_or(MergeError::Missing("incident"))?;
-    let reports = chosen_reports(&mut transaction, caller, (&incident, chosen)).await?;
+    let reports = chosen_reports(&mut transaction, caller, &incident, chosen).await?;
     free(&mut transaction, caller, &[from]).await?;
     let Some(leader) = merges::latest_with_evidence(&mut *transaction, chosen).await? else {
         return refused(
             "the evidence of these reports is no longer kept, so nothing could be found of their cause",
         );
     };
-    let taught = taught(&mut transaction, &incident, (chosen, moved)).await?;
+    let taught = taught(&mut transaction, &incident, chosen, moved).await?;
     let fingerprint = taught[0].clone();
     if let Some(open) = incidents::open(&mut *transaction, &fingerprint).await? {
         return refused(format!("incident {} stands for the cause of these reports already", open.id));
     }
     let new = opened(&incident, &reports, fingerprint);
     merges::split(&mut transaction, &new, chosen).await?;
-    fingerprints::teach(&mut *transaction, &taught, (&new.fingerprint, Learned::Split), now).await?;
+    fingerprints::teach(&mut *transaction, &taught, &new.fingerprint, Learned::Split, now).await?;
     reinvestigate::investigate(&mut transaction, leader, now).await?;
     queue::add_triage(&mut *transaction, leader).await?;
     app.knowledge.retell(&mut transaction, &[from]).await?;
@@ -231,7 +228,8 @@ fn opened(incident: &Incident, reports: &[Report], fingerprint: Fingerprint) -> 
 async fn chosen_reports(
     db: &mut sqlx::PgConnection,
     caller: &Caller,
-    (incident, chosen): (&Incident, &[Uuid]),
+    incident: &Incident,
+    chosen: &[Uuid],
 ) -> Result<Vec<Report>, MergeError> {
     if incident.status != IncidentStatus::Open {
         return refused("the incident is resolved; only open ones can be split");
@@ -283,7 +281,8 @@ async fn of_earlier_versions(app: &App, chosen: &[Uuid]) -> Result<Vec<Stored>, 
 async fn taught(
     db: &mut sqlx::PgConnection,
     incident: &Incident,
-    (chosen, moved): (&[Uuid], Vec<Stored>),
+    chosen: &[Uuid],
+    moved: Vec<Stored>,
 ) -> Result<Vec<Fingerprint>, MergeError> {
     let others = fingerprints::of_others(&mut *db, incident.id, chosen).await?;
     let mut stay: HashSet<Fingerprint> = others.placing.iter().cloned().collect();

@@ -62,7 +62,10 @@ pub fn needs<'a>(config: &'a Config, mcp: &Registry) -> Vec<Need<'a>> {
         ),
     ];
     let trackers = config.tracker.iter();
-    needs.extend(trackers.flat_map(|tracker| FILING.map(|filing| of_tracker(tracker, mcp, filing))));
+    needs.extend(
+        trackers
+            .flat_map(|tracker| FILING.map(|(operation, loss)| of_tracker(tracker, mcp, operation, loss))),
+    );
     needs.retain(|need| mcp.is_connected(need.server));
     needs
 }
@@ -82,7 +85,8 @@ const FILING: [(Operation, Option<&str>); 3] = [
 fn of_tracker<'a>(
     tracker: &'a Tracker,
     mcp: &Registry,
-    (operation, loss): (Operation, Option<&'static str>),
+    operation: Operation,
+    loss: Option<&'static str>,
 ) -> Need<'a> {
     let found = dialect::tool(mcp, tracker, operation);
     let (setting, server) = (operation.setting(), tracker.server.as_str());
@@ -128,27 +132,27 @@ fn misfits(schema: &Value, has_to: &[Names], may: &[Names]) -> Vec<String> {
 /// Lists the pods of a namespace. `None` when the cluster's server has no tool that does and only reads.
 pub async fn pods(mcp: &Registry, cluster: &Cluster, namespace: &str) -> Option<Fetched> {
     let tool = PODS_TOOLS.iter().find(|tool| reads(mcp, &cluster.server, tool))?;
-    Some(ask(mcp, (&cluster.server, tool), vec![(NAMESPACE, json!(namespace))]).await)
+    Some(ask(mcp, &cluster.server, tool, vec![(NAMESPACE, json!(namespace))]).await)
 }
 
 /// Asks for the events of a namespace. `None` when the tool does not only read.
 pub async fn events(mcp: &Registry, cluster: &Cluster, namespace: &str) -> Option<Fetched> {
     reads(mcp, &cluster.server, &cluster.events_tool).then_some(())?;
-    Some(ask(mcp, (&cluster.server, &cluster.events_tool), vec![(NAMESPACE, json!(namespace))]).await)
+    Some(ask(mcp, &cluster.server, &cluster.events_tool, vec![(NAMESPACE, json!(namespace))]).await)
 }
 
 /// Asks for the last line of a pod's log. `None` when the tool does not only read.
-pub async fn log(mcp: &Registry, cluster: &Cluster, (namespace, pod): (&str, &str)) -> Option<Fetched> {
+pub async fn log(mcp: &Registry, cluster: &Cluster, namespace: &str, pod: &str) -> Option<Fetched> {
     reads(mcp, &cluster.server, &cluster.log_tool).then_some(())?;
     let wanted = vec![(NAMESPACE, json!(namespace)), (POD, json!(pod)), (TAIL, json!(1))];
-    Some(ask(mcp, (&cluster.server, &cluster.log_tool), wanted).await)
+    Some(ask(mcp, &cluster.server, &cluster.log_tool, wanted).await)
 }
 
 fn reads(mcp: &Registry, server: &str, tool: &str) -> bool {
     mcp.find(server, tool).is_some_and(|tool| tool.access() == Access::Read)
 }
 
-async fn ask(mcp: &Registry, (server, tool): (&str, &str), wanted: Vec<Argument<'_>>) -> Fetched {
+async fn ask(mcp: &Registry, server: &str, tool: &str, wanted: Vec<Argument<'_>>) -> Fetched {
     ServiceCalls::new(mcp, &looking(), &CancellationToken::new()).fetch(server, tool, wanted).await
 }
 

@@ -8,7 +8,7 @@ use crate::app::App;
 use crate::clock;
 use crate::db::fingerprints::{self, Placement};
 use crate::db::incidents::{self, Sighting};
-use crate::db::reports;
+use crate::db::reports::{self, NewStep};
 use crate::domain::recognition::Names;
 use crate::domain::{Evidence, Fingerprint, Incident, Report, StepName};
 use crate::evidence::cluster_facts::ClusterFacts;
@@ -54,7 +54,7 @@ pub(super) async fn place(
     let now = clock::now();
     let mut transaction = app.pool.begin().await?;
     fingerprints::share(&mut *transaction).await?;
-    let incident = count(&mut transaction, report, (&recognised, &told), now).await?;
+    let incident = count(&mut transaction, report, &recognised, &told, now).await?;
     // A cause whose issue could not be filed is not done with: this report files it.
     let filed = incident.issue_url.is_some() || app.config.tracker.is_none();
     let known = incident.diagnosis.is_some() && filed;
@@ -62,11 +62,11 @@ pub(super) async fn place(
     let mut incident = incident;
     if leads && incident.diagnosis.is_none() && incident.namespace != report.failure.namespace {
         let title = first_title(report);
-        incidents::lead(&mut *transaction, incident.id, (&report.failure.namespace, &title)).await?;
+        incidents::lead(&mut *transaction, incident.id, &report.failure.namespace, &title).await?;
         incident.namespace.clone_from(&report.failure.namespace);
     }
     let placement = Placement { incident: incident.id, leads, names: &recognised.all() };
-    if !fingerprints::place(&mut *transaction, (report.id, held.token), &placement).await? {
+    if !fingerprints::place(&mut *transaction, report.id, held.token, &placement).await? {
         return Err(StepError::Lost);
     }
     let detail = match (known, leads) {
@@ -74,8 +74,8 @@ pub(super) async fn place(
         (false, true) => "new cause".to_owned(),
         (false, false) => "the same cause is being investigated for another report".to_owned(),
     };
-    let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
-    reports::add_step(&mut *transaction, report.id, StepName::Place, &detail, timing).await?;
+    let step = NewStep { name: StepName::Place, detail: &detail, at: now, took: started.elapsed() };
+    reports::add_step(&mut *transaction, report.id, &step).await?;
     if !known && !leads {
         held.close();
         if !reports::wait(&mut *transaction, report.id, held.token).await? {
@@ -95,7 +95,8 @@ pub(super) async fn place(
 async fn count(
     transaction: &mut PgConnection,
     report: &Report,
-    (recognised, told): (&Recognised, &ClusterFacts),
+    recognised: &Recognised,
+    told: &ClusterFacts,
     now: DateTime<Utc>,
 ) -> Result<Incident, StepError> {
     let namespace = &report.failure.namespace;

@@ -13,8 +13,12 @@ use uuid::Uuid;
 /// that only a machine that is overloaded reaches it.
 pub(super) const LIMIT: Duration = Duration::from_mins(2);
 
-/// A text as received: what it is, its title, and itself.
-pub(super) type Received = (EvidenceKind, String, String);
+/// A text as received.
+pub(super) struct Received {
+    pub(super) kind: EvidenceKind,
+    pub(super) title: String,
+    pub(super) text: String,
+}
 
 /// Pieces to store, and what knows their secrets by their placeholders.
 #[derive(Debug)]
@@ -34,11 +38,13 @@ pub(super) fn redactor(privacy: &Privacy) -> Redactor {
 pub(super) fn prepare(
     received: Vec<Received>,
     stored: usize,
-    (privacy, mut redactor): (&Privacy, Redactor),
+    privacy: &Privacy,
+    mut redactor: Redactor,
     deadline: &Deadline,
 ) -> Result<Prepared, DeadlinePassed> {
     let mut pieces = Vec::new();
-    for (position, (kind, title, received)) in (stored + 1..).zip(received) {
+    for (position, received) in (stored + 1..).zip(received) {
+        let Received { kind, title, text: received } = received;
         let before = redactor.count();
         let Cleaned { text, red } = clean_within(&received, deadline)?;
         let text = redactor.redact_within(&text, deadline)?;

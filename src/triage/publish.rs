@@ -96,7 +96,7 @@ pub(super) async fn publish(
             let title: String = diagnosis.title.chars().take(MAX_TITLE).collect();
             let title = markdown::defused_title(&title, &app.config.privacy.links);
             held.renew(app).await?;
-            file(app, &client, incident.id, (&title, &body)).await?
+            file(app, &client, incident.id, &title, &body).await?
         }
     };
     let Issue { url, number, .. } = issue;
@@ -116,7 +116,8 @@ async fn file(
     app: &App,
     client: &TrackerClient<'_>,
     incident: Uuid,
-    (title, body): (&str, &str),
+    title: &str,
+    body: &str,
 ) -> Result<Issue, StepError> {
     let timeout = app.config.mcp.iter().find(|server| server.name == client.server());
     let timeout = timeout.and_then(|server| chrono::TimeDelta::from_std(server.call_timeout).ok());

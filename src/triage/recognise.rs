@@ -5,7 +5,7 @@ use super::prepare;
 use crate::app::App;
 use crate::blocking::BlockingError;
 use crate::clock::{Deadline, DeadlinePassed};
-use crate::domain::recognition::{Learned, Names};
+use crate::domain::recognition::{Learned, LearnedFingerprint, Names};
 use crate::domain::{Evidence, EvidenceKind, Failure, FailureClass, Fingerprint};
 use crate::evidence::cluster_facts::{self, ClusterFacts};
 use crate::evidence::excerpt::Log;
@@ -87,7 +87,8 @@ fn recognise(
     };
     let shared = if !contradicted && is_outside(signatures, &told, deadline)? {
         let input = FingerprintInput { log: None, events: Some(&told), pod: None, signatures };
-        let certain = Some((plain(&fingerprint_within(&input, deadline)?, ""), Learned::Found));
+        let fingerprint = plain(&fingerprint_within(&input, deadline)?, "");
+        let certain = Some(LearnedFingerprint { fingerprint, how: Learned::Found });
         Some(Names { certain, said: Vec::new(), fine: own.fine.clone() })
     } else {
         None
@@ -141,7 +142,8 @@ struct Scopes<'a> {
 impl Scopes<'_> {
     /// A cause outside the workload: one in the namespace.
     fn of_namespace(&self) -> Names {
-        let certain = Some((plain(self.cause, &self.failure.namespace), Learned::Found));
+        let fingerprint = plain(self.cause, &self.failure.namespace);
+        let certain = Some(LearnedFingerprint { fingerprint, how: Learned::Found });
         // What a person may split it by.
         Names { certain, said: Vec::new(), fine: self.of_workload().placing().cloned().collect() }
     }
@@ -155,11 +157,12 @@ impl Scopes<'_> {
         let pod = template::mask(&self.failure.pod_name);
         let by_pod = scoped(self.cause, &json!(["pod", namespace, pod]));
         let earlier = plain(self.cause, &format!("{namespace}/{}", self.as_before()));
-        let found = found.map(|found| (found, Learned::Found));
-        let certain = found.or_else(|| Some((by_field.clone()?, Learned::Named)));
+        let found = found.map(|fingerprint| LearnedFingerprint { fingerprint, how: Learned::Found });
+        let named = |fingerprint| LearnedFingerprint { fingerprint, how: Learned::Named };
+        let certain = found.or_else(|| by_field.clone().map(named));
         let mut said: Vec<Fingerprint> = Vec::new();
         for name in [by_field, by_label, Some(by_pod), Some(earlier)].into_iter().flatten() {
-            if certain.as_ref().is_none_or(|(certain, _)| name != *certain) && !said.contains(&name) {
+            if certain.as_ref().is_none_or(|certain| name != certain.fingerprint) && !said.contains(&name) {
                 said.push(name);
             }
         }

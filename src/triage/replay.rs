@@ -7,7 +7,7 @@ use super::rules::Rules;
 use crate::agent::{Agent, Tool, ToolAnswer, Workspace};
 use crate::app::App;
 use crate::audit::Recorder;
-use crate::clock;
+use crate::clock::Started;
 use crate::db::audit;
 use crate::db::evidence::{self, Owner};
 use crate::db::recordings::{self, Recorded};
@@ -27,7 +27,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -207,7 +206,7 @@ async fn again(
     let reported = reports::get(&app.pool, recorded.report).await?;
     let failure = &reported.context("the report is gone")?.failure;
     let answers = Arc::new(Answers::of(recorded));
-    let (started_at, started) = (clock::now(), Instant::now());
+    let started = Started::now();
     // What it does is compared, and put on no record.
     let recorder = Recorder::new(Actor::service(""));
     let (outcome, briefed) = match &replay.analyst {
@@ -218,13 +217,14 @@ async fn again(
         }
         Analyst::Model(model) => {
             let briefed = brief::briefed(failure, &messages, app.knowledge.signatures());
-            let agent = agent(recorded, (model, &briefed), (workspace, &recorder), &answers);
+            let rerun = Rerun { recorded, workspace, answers: &answers, recorder: &recorder };
+            let agent = agent(rerun, model, &briefed);
             (agent.run(messages, cancel).await, Some(briefed))
         }
     };
     anyhow::ensure!(outcome.stop != StopReason::Cancelled && !cancel.is_cancelled(), "interrupted");
     let analyst = replay.analyst.name();
-    let run = app.record(analyst, &outcome, started_at, started);
+    let run = app.record(analyst, &outcome, started);
     let mut found = diagnosis(outcome.finish, analyst, workspace).await?;
     if let Some(concluded) = found.take() {
         found = checked(concluded, workspace, briefed).await?.held;
@@ -236,13 +236,17 @@ async fn again(
     Ok(Again { run, diagnosis: found, not_recorded })
 }
 
+/// What a recorded run is run again with.
+struct Rerun<'a> {
+    recorded: &'a Recorded,
+    workspace: &'a Arc<Workspace>,
+    answers: &'a Arc<Answers>,
+    recorder: &'a Recorder,
+}
+
 /// A model with the tools that it was offered then.
-fn agent(
-    recorded: &Recorded,
-    (model, briefed): (&Arc<dyn Model>, &Briefed),
-    (workspace, recorder): (&Arc<Workspace>, &Recorder),
-    answers: &Arc<Answers>,
-) -> Agent {
+fn agent(rerun: Rerun<'_>, model: &Arc<dyn Model>, briefed: &Briefed) -> Agent {
+    let Rerun { recorded, workspace, answers, recorder } = rerun;
     let submit = SubmitDiagnosis::new(Arc::clone(workspace), Some(briefed.clone()));
     let own: Vec<Arc<dyn Tool>> = vec![
         Arc::new(ReadEvidence::new(Arc::clone(workspace))),
@@ -346,7 +350,7 @@ fn cited(diagnosis: &Diagnosis, pieces: &[Evidence]) -> Vec<String> {
     let claims = diagnosis.claims.iter().filter(|claim| claim.verified);
     let lines = claims.flat_map(|claim| {
         let piece = pieces.iter().find(|piece| piece.label == claim.evidence);
-        let lines = (claim.first_line, claim.last_line);
+        let lines = claim.lines();
         piece.into_iter().flat_map(move |piece| piece.cited(lines)).map(template::mask)
     });
     lines.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()

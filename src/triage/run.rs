@@ -11,7 +11,7 @@ use crate::audit::Recorder;
 use crate::clock;
 use crate::db;
 use crate::db::audit;
-use crate::db::reports::{self, End, Lease, Taken};
+use crate::db::reports::{self, End, Lease, NewStep, Taken};
 use crate::db::{incidents, queue};
 use crate::domain::{
     Actor, AuditAction, AuditEvent, AuditOutcome, FailureClass, Incident, Novelty, StepName,
@@ -193,15 +193,15 @@ async fn finish(
     started: Instant,
 ) -> Result<(), StepError> {
     let (leads, result) = (ended.leads(), published.said());
-    let now = clock::now();
-    let timing = (now, i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
+    let (now, took) = (clock::now(), started.elapsed());
     let detail = result.lines().next().unwrap_or_default();
     let mut transaction = app.pool.begin().await?;
     if let Some(incident) = leads {
         // Nobody is placed under the incident as waiting once this commits.
         incidents::lock(&mut *transaction, incident).await?;
     }
-    reports::add_step(&mut *transaction, held.report.id, StepName::Publish, detail, timing).await?;
+    let step = NewStep { name: StepName::Publish, detail, at: now, took };
+    reports::add_step(&mut *transaction, held.report.id, &step).await?;
     held.close();
     if !reports::finish(&mut *transaction, held.report.id, held.token, &End::Done(&result), now).await? {
         return Err(StepError::Lost);
@@ -209,8 +209,8 @@ async fn finish(
     let mut others = Vec::new();
     if let Some(incident) = leads {
         let waiting = published.said_to_others();
-        let of = (incident, ended.incident.namespace.as_str());
-        others = reports::finish_waiting(&mut *transaction, of, &waiting, now).await?;
+        let namespace = &ended.incident.namespace;
+        others = reports::finish_waiting(&mut *transaction, incident, namespace, &waiting, now).await?;
         // Those of other namespaces look whether the conclusion holds in their own evidence.
         for waiting in reports::requeue_waiting(&mut *transaction, incident).await? {
             queue::add_triage(&mut *transaction, waiting).await?;
@@ -219,11 +219,11 @@ async fn finish(
     // That the cause is new was told when it was.
     if !held.anew {
         let own = [(held.report.id, held.report.failure.namespace.as_str())];
-        notify::note(&mut transaction, app, (ended.novelty, Some(ended.class)), &own).await?;
+        notify::note(&mut transaction, app, ended.novelty, Some(ended.class), &own).await?;
     }
     let theirs: Vec<(Uuid, &str)> =
         others.iter().map(|report| (report.id, report.namespace.as_str())).collect();
-    notify::note(&mut transaction, app, (Novelty::Known, Some(ended.class)), &theirs).await?;
+    notify::note(&mut transaction, app, Novelty::Known, Some(ended.class), &theirs).await?;
     held.recorder.record(end(held, AuditOutcome::Done, detail));
     audit::commit(transaction, &held.recorder).await?;
     metrics().report("done", age(held));
@@ -262,7 +262,7 @@ async fn fail(app: &App, held: &LeasedReport<'_>, reason: &str) -> sqlx::Result<
         }
     }
     let own = [(held.report.id, held.report.failure.namespace.as_str())];
-    notify::note(&mut transaction, app, (Novelty::Failed, None), &own).await?;
+    notify::note(&mut transaction, app, Novelty::Failed, None, &own).await?;
     held.recorder.record(end(held, AuditOutcome::Failed, reason));
     audit::commit(transaction, &held.recorder).await?;
     metrics().report("failed", age(held));

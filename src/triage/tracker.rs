@@ -143,7 +143,7 @@ impl<'a> TrackerClient<'a> {
         let tool = self.tool(Operation::List)?;
         let mut seen = Seen { pages: 0, issues: 0, has_texts: false };
         for state in dialect::states(tool.schema()) {
-            match self.sweep((&tool, &state), (mark, since), &mut seen).await? {
+            match self.sweep(IssueList { tool: &tool, state: &state }, mark, since, &mut seen).await? {
                 Swept::End => {}
                 Swept::Bears(told) => return Ok(Search::Found(self.locate(told).await?)),
                 Swept::Stopped(why) => return Ok(Search::Unknown(why)),
@@ -158,8 +158,9 @@ impl<'a> TrackerClient<'a> {
     /// Looks through the pages of one state.
     async fn sweep(
         &self,
-        (tool, state): (&McpTool, &State),
-        (mark, since): (&str, DateTime<Utc>),
+        list: IssueList<'_>,
+        mark: &str,
+        since: DateTime<Utc>,
         seen: &mut Seen,
     ) -> Result<Swept, StepError> {
         let (mut at, mut before) = (At::Page(1), Vec::new());
@@ -168,19 +169,22 @@ impl<'a> TrackerClient<'a> {
                 return Ok(Swept::Stopped(format!("there are more than {MAX_PAGES} pages of issues")));
             }
             seen.pages += 1;
-            let result = self.list((tool, state), &at, ISSUES).await?;
+            let result = self.list(list, &at, ISSUES).await?;
             let page = Page::of(&result);
             if let Some(told) = page.bearing(mark) {
                 return Ok(Swept::Bears(told));
             }
             if page.is_strange {
-                return Ok(Swept::Stopped(format!("what `{}` answers is not read here", tool.own_name())));
+                return Ok(Swept::Stopped(format!(
+                    "what `{}` answers is not read here",
+                    list.tool.own_name()
+                )));
             }
             seen.issues += page.issues.len();
             seen.has_texts |= page.has_texts();
             // An empty page is the end; the same page again is a server without pages.
             let is_over = page.issues.is_empty() || page.issues == before || page.is_older_than(since);
-            let Some(next) = at.next(tool.schema(), page.cursor).filter(|_| !is_over) else {
+            let Some(next) = at.next(list.tool.schema(), page.cursor).filter(|_| !is_over) else {
                 return Ok(Swept::End);
             };
             (at, before) = (next, page.issues);
@@ -199,13 +203,14 @@ impl<'a> TrackerClient<'a> {
     pub(super) async fn newest(&self) -> Result<Page, StepError> {
         let tool = self.tool(Operation::List)?;
         let state = dialect::states(tool.schema()).swap_remove(0);
-        Ok(Page::of(&self.list((&tool, &state), &At::Page(1), 1).await?))
+        let list = IssueList { tool: &tool, state: &state };
+        Ok(Page::of(&self.list(list, &At::Page(1), 1).await?))
     }
 
     /// A page of so many issues, the newest first.
     async fn list(
         &self,
-        (tool, state): (&McpTool, &State),
+        IssueList { tool, state }: IssueList<'_>,
         at: &At,
         size: u32,
     ) -> Result<CallResult, StepError> {
@@ -299,6 +304,13 @@ impl<'a> TrackerClient<'a> {
 
 /// The argument that chooses issues by their state, and its value.
 type State = Option<(&'static str, Value)>;
+
+/// Issues in one state, as a tool lists them.
+#[derive(Clone, Copy)]
+struct IssueList<'a> {
+    tool: &'a McpTool,
+    state: &'a State,
+}
 
 /// What was looked at so far.
 struct Seen {

@@ -3,10 +3,9 @@
 use super::error::PageError;
 use super::extract::PageForm;
 use super::forms::{self, Kind, Refused, field};
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::{self, known_id, missing};
-use crate::app::App;
 use crate::db::agents;
 use crate::domain::{Caller, Profile, Prompt};
 use axum::extract::{Path, State};
@@ -29,55 +28,45 @@ const FIELDS: [(&str, Kind); 10] = [
     ("total_tokens", Kind::Number),
 ];
 
-pub(super) async fn list(page: Page, State(app): State<Arc<App>>) -> Result<Html<String>, PageError> {
-    listed(&page, &app, None).await
+pub(super) async fn list(page: PageContext) -> Result<Html<String>, PageError> {
+    listed(&page, None).await
 }
 
-async fn listed(page: &Page, app: &App, refused: Option<Refused>) -> Result<Html<String>, PageError> {
-    let all = agents::list(&app.pool).await?;
+async fn listed(page: &PageContext, refused: Option<Refused>) -> Result<Html<String>, PageError> {
+    let all = agents::list(&page.app.pool).await?;
     let values = context! { agents => value(&all), refused => refused.map(value) };
-    page.show(app, "/agents", "agents.html", values).await
+    page.show("/agents", "agents.html", values).await
 }
 
 pub(super) async fn add(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &FIELDS);
-    match api::agents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
+    match api::agents::add(State(Arc::clone(&page.app)), caller, Ok(body)).await {
         Ok((_, added)) => Ok(Redirect::to(&format!("/agents/{}", added.id)).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
-            Ok(listed(&page, &app, Some(Refused::new(sent, problem))).await?.into_response())
+            Ok(listed(&page, Some(Refused::new(sent, problem))).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }
 }
 
-pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-) -> Result<Html<String>, PageError> {
-    detail(&page, &app, &id, None).await
+pub(super) async fn show(page: PageContext, Path(id): Path<String>) -> Result<Html<String>, PageError> {
+    detail(&page, &id, None).await
 }
 
-async fn detail(
-    page: &Page,
-    app: &App,
-    id: &str,
-    refused: Option<Refused>,
-) -> Result<Html<String>, PageError> {
-    let agent = agents::get(&app.pool, known_id(id)?).await?.ok_or_else(|| missing("agent"))?;
+async fn detail(page: &PageContext, id: &str, refused: Option<Refused>) -> Result<Html<String>, PageError> {
+    let agent = agents::get(&page.app.pool, known_id(id)?).await?.ok_or_else(|| missing("agent"))?;
     let sent = refused.as_ref().map_or_else(|| fields(&agent), |refused| refused.sent.clone());
     let text = match &agent.prompt {
-        Prompt::File(name) => app.prompts.source(name),
+        Prompt::File(name) => page.app.prompts.source(name),
         Prompt::Text(_) => None,
     };
     let values =
         context! { agent => value(&agent), sent => value(sent), text, refused => refused.map(value) };
-    page.show(app, "/agents", "agent.html", values).await
+    page.show("/agents", "agent.html", values).await
 }
 
 /// An agent as the form has it.
@@ -102,21 +91,20 @@ fn fields(agent: &Profile) -> Map<String, Value> {
 }
 
 pub(super) async fn change(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     if field(&sent, "do") == "delete" {
-        api::agents::remove(State(app), caller, Path(id)).await?;
+        api::agents::remove(State(page.app), caller, Path(id)).await?;
         return Ok(Redirect::to("/agents").into_response());
     }
     let body = forms::body(&sent, &FIELDS);
-    match api::agents::change(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
+    match api::agents::change(State(Arc::clone(&page.app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/agents/{id}")).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
-            Ok(detail(&page, &app, &id, Some(Refused::new(sent, problem))).await?.into_response())
+            Ok(detail(&page, &id, Some(Refused::new(sent, problem))).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }

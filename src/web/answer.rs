@@ -2,15 +2,15 @@
 //! the end.
 
 use super::error::PageError;
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use super::{chat, markdown};
 use crate::api::{self, known_id, missing};
-use crate::app::App;
 use crate::clock;
-use crate::db::{approvals, turns};
+use crate::db::approvals;
+use crate::db::turns::{self, Turn};
 use crate::domain::{Caller, Event, Reader, StreamEvent};
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -19,21 +19,17 @@ use futures::{Stream, StreamExt as _};
 use minijinja::context;
 use serde_json::Value;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 /// How long text gathers before it is told: nobody reads faster, and each telling renders the whole text.
 const GATHER: Duration = Duration::from_millis(80);
 
 struct AnswerPage {
-    page: Page,
-    app: Arc<App>,
+    page: PageContext,
     /// Who reads.
     caller: Caller,
-    /// The run and its conversation.
-    turn: (Uuid, Uuid),
+    turn: Turn,
     events: BoxStream<'static, StreamEvent>,
     /// Id of the last event that the reader has.
     seen: i32,
@@ -45,18 +41,17 @@ struct AnswerPage {
 
 /// The pieces of an answer in the making, as they come; after a lost connection those that were missed.
 pub(super) async fn live(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     Path(run): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, PageError> {
     let run = known_id(&run)?;
-    let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
+    let turn = turns::get(&page.app.pool, run).await?.ok_or_else(|| missing("run"))?;
     // Texts grow from their beginning, so all events are read, and those that were seen are not told again.
-    let events = api::chat::read(&app, run, 0, Reader::from(&caller));
+    let events = api::chat::read(&page.app, run, 0, Reader::from(&caller));
     let seen = api::chat::last_event(&headers);
-    let pieces = pieces((page, app, caller), (run, turn.conversation_id), events, seen);
+    let pieces = pieces(page, caller, turn, events, seen);
     let events =
         pieces.map(|(id, html)| Ok::<_, Infallible>(sse::Event::default().id(id.to_string()).data(html)));
     Ok(api::chat::ungathered(Sse::new(events).keep_alive(KeepAlive::default())))
@@ -64,13 +59,14 @@ pub(super) async fn live(
 
 /// The pieces of a run's answer, each with the id of the event it ends with.
 fn pieces(
-    (page, app, caller): (Page, Arc<App>, Caller),
-    turn: (Uuid, Uuid),
+    page: PageContext,
+    caller: Caller,
+    turn: Turn,
     events: BoxStream<'static, StreamEvent>,
     seen: i32,
 ) -> impl Stream<Item = (i32, String)> + Send {
     let teller =
-        AnswerPage { page, app, caller, turn, events, seen, said: String::new(), untold: None, over: false };
+        AnswerPage { page, caller, turn, events, seen, said: String::new(), untold: None, over: false };
     let pieces = |mut teller: AnswerPage| async { teller.next().await.map(|piece| (piece, teller)) };
     futures::stream::unfold(teller, pieces)
 }
@@ -126,8 +122,8 @@ impl AnswerPage {
                 Some(said + &step)
             }
             Event::ApprovalRequired { approval, .. } if fresh => {
-                let asked = approvals::get(&self.app.pool, *approval, clock::now()).await.ok()??;
-                let call = super::approvals::card(&self.app, asked, &self.caller);
+                let asked = approvals::get(&self.page.app.pool, *approval, clock::now()).await.ok()??;
+                let call = super::approvals::card(&self.page.app, asked, &self.caller);
                 self.page.render("asked.html", context! { call }).ok()
             }
             Event::Done(_) | Event::Failed { .. } => {
@@ -137,7 +133,7 @@ impl AnswerPage {
                     Event::Failed { detail, .. } => Some(detail.as_str()),
                     _ => None,
                 };
-                chat::ended((&self.page, &self.app, &self.caller), self.turn, why).await.ok()
+                chat::ended(&self.page, &self.caller, &self.turn, why).await.ok()
             }
             _ => None,
         }
@@ -152,7 +148,7 @@ impl AnswerPage {
 
     fn text(&mut self) -> String {
         self.untold = None;
-        let text = markdown::html(&self.said, &[], &self.app.config.privacy.links);
+        let text = markdown::html(&self.said, &[], &self.page.app.config.privacy.links);
         format!("<hx-partial hx-target=\"#saying\" hx-swap=\"innerMorph\">{text}</hx-partial>")
     }
 }

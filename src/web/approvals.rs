@@ -3,7 +3,7 @@
 use super::error::PageError;
 use super::extract::PageForm;
 use super::forms::{self, Kind, field};
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::{self, known_id, missing};
 use crate::app::App;
@@ -43,63 +43,61 @@ pub(super) async fn waiting_in(app: &App, conversation: Uuid, caller: &Caller) -
     Ok(waiting.into_iter().rev().map(|call| card(app, call, caller)).collect())
 }
 
-pub(super) async fn list(
-    page: Page,
-    State(app): State<Arc<App>>,
-    caller: Caller,
-) -> Result<Html<String>, PageError> {
+pub(super) async fn list(page: PageContext, caller: Caller) -> Result<Html<String>, PageError> {
     let (now, state) = (clock::now(), Some(ApprovalState::Pending));
-    let waiting = approvals::list(&app.pool, &Filter { state, ..Filter::default() }, now, WAITING).await?;
-    let mut decided = approvals::list(&app.pool, &Filter::default(), now, DECIDED + WAITING).await?;
+    let waiting =
+        approvals::list(&page.app.pool, &Filter { state, ..Filter::default() }, now, WAITING).await?;
+    let mut decided = approvals::list(&page.app.pool, &Filter::default(), now, DECIDED + WAITING).await?;
     decided.retain(|approval| approval.state != ApprovalState::Pending);
     let reader = Reader::from(&caller);
     let values = context! {
-        pending => waiting.into_iter().rev().map(|call| card(&app, call, &caller)).collect::<Vec<_>>(),
+        pending => waiting.into_iter().rev().map(|call| card(&page.app, call, &caller)).collect::<Vec<_>>(),
         decided => value(decided.into_iter().map(|call| call.for_reader(&reader)).collect::<Vec<_>>()),
     };
-    page.show(&app, "/approvals", "approvals.html", values).await
+    page.show("/approvals", "approvals.html", values).await
 }
 
 pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Html<String>, PageError> {
-    detail((&page, &app), &caller, known_id(&id)?, None).await
+    detail(&page, &caller, known_id(&id)?, None).await
 }
 
 async fn detail(
-    (page, app): (&Page, &App),
+    page: &PageContext,
     caller: &Caller,
     id: Uuid,
     problem: Option<api::Problem>,
 ) -> Result<Html<String>, PageError> {
-    let approval = approvals::get(&app.pool, id, clock::now()).await?.ok_or_else(|| missing("approval"))?;
-    let values = context! { call => card(app, approval, caller), problem => problem.map(value) };
-    page.show(app, "/approvals", "approval.html", values).await
+    let approval =
+        approvals::get(&page.app.pool, id, clock::now()).await?.ok_or_else(|| missing("approval"))?;
+    let values = context! { call => card(&page.app, approval, caller), problem => problem.map(value) };
+    page.show("/approvals", "approval.html", values).await
 }
 
 pub(super) async fn decide(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &["decision", "note", "author"].map(|name| (name, Kind::Text)));
-    match api::approvals::decide(State(Arc::clone(&app)), caller.clone(), Path(id.clone()), Ok(body)).await {
+    match api::approvals::decide(State(Arc::clone(&page.app)), caller.clone(), Path(id.clone()), Ok(body))
+        .await
+    {
         Ok(_) => {
             let conversation = match field(&sent, "from") {
                 "list" => return Ok(Redirect::to("/approvals").into_response()),
-                _ => approvals::get(&app.pool, known_id(&id)?, clock::now()).await?,
+                _ => approvals::get(&page.app.pool, known_id(&id)?, clock::now()).await?,
             };
             let conversation = conversation.ok_or_else(|| missing("approval"))?.conversation_id;
             Ok(Redirect::to(&format!("/chat/{conversation}#end")).into_response())
         }
         Err(problem) if matches!(problem.status, 403 | 409 | 422) => {
             let status = problem.code();
-            Ok((status, detail((&page, &app), &caller, known_id(&id)?, Some(problem)).await?).into_response())
+            Ok((status, detail(&page, &caller, known_id(&id)?, Some(problem)).await?).into_response())
         }
         Err(problem) => Err(problem.into()),
     }

@@ -2,16 +2,13 @@
 
 use super::error::PageError;
 use super::extract::{PageQuery, day, some};
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::cut;
-use crate::app::App;
 use crate::db::audit::{self, Filter};
-use axum::extract::State;
 use axum::response::Html;
 use minijinja::context;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use uuid::Uuid;
 
 /// Rows on a page.
@@ -42,8 +39,7 @@ pub(super) struct AuditQuery {
 }
 
 pub(super) async fn list(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     PageQuery(asked): PageQuery<AuditQuery>,
 ) -> Result<Html<String>, PageError> {
     let text = |text: &str| some(text).map(str::to_owned);
@@ -70,7 +66,7 @@ pub(super) async fn list(
         ("since", filter.since.map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
         ("until", filter.until.map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())),
     ];
-    let mut entries = audit::list(&app.pool, &filter, PAGE + 1).await?;
+    let mut entries = audit::list(&page.app.pool, &filter, PAGE + 1).await?;
     let next = cut(&mut entries, PAGE, |entry| entry.id);
     let given = exported.iter().filter_map(|(name, text)| Some((*name, text.as_deref()?)));
     let export =
@@ -81,5 +77,5 @@ pub(super) async fn list(
         entries => value(&entries),
         export => export.unwrap_or_default(),
     };
-    page.show(&app, "/audit", "audit.html", values).await
+    page.show("/audit", "audit.html", values).await
 }

@@ -4,12 +4,13 @@ use super::approvals;
 use super::error::PageError;
 use super::extract::{PageForm, PageQuery};
 use super::forms::{self, Kind, field};
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::{self, Problem, known_id, missing};
 use crate::app::App;
 use crate::chat;
 use crate::db::conversations::{self, Filter, Whose};
+use crate::db::turns::Turn;
 use crate::db::{agents, incidents, reports, runs};
 use crate::domain::{
     AuthMethod, Caller, Citation, Claim, Conversation, ConversationMessage, MessageRole, Profile, Reader, Run,
@@ -56,38 +57,37 @@ impl Shown {
 }
 
 pub(super) async fn begin(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     PageQuery(about): PageQuery<About>,
 ) -> Result<Response, PageError> {
     if let Some(incident) = about.incident {
         let filter = Filter { incident: Some(incident), ..Filter::default() };
-        if let Some(known) = conversations::list(&app.pool, &filter, 1).await?.first() {
+        if let Some(known) = conversations::list(&page.app.pool, &filter, 1).await?.first() {
             return Ok(Redirect::to(&format!("/chat/{}", known.id)).into_response());
         }
     }
-    Ok(blank((&page, &app), &caller, &about, None).await?.into_response())
+    Ok(blank(&page, &caller, &about, None).await?.into_response())
 }
 
 /// The page of a conversation that has not begun.
 async fn blank(
-    (page, app): (&Page, &App),
+    page: &PageContext,
     caller: &Caller,
     about: &About,
     refused: Option<Value>,
 ) -> Result<Html<String>, PageError> {
     let incident = match about.incident {
-        Some(id) => incidents::get(&app.pool, id).await?,
+        Some(id) => incidents::get(&page.app.pool, id).await?,
         None => None,
     };
     let values = context! {
         incident => incident.map(value),
         agent => value(about.agent.unwrap_or(chat::usual(about.incident.is_some()))),
         refused,
-        ..beside(app, caller, None).await?
+        ..beside(&page.app, caller, None).await?
     };
-    page.show(app, "/chat", "chat.html", values).await
+    page.show("/chat", "chat.html", values).await
 }
 
 /// What stands beside every conversation: one's own and others', who can answer, how the servers are. Where nobody has to say
@@ -117,20 +117,20 @@ async fn beside(app: &App, caller: &Caller, open: Option<Uuid>) -> Result<Value,
 }
 
 pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Html<String>, PageError> {
-    conversation((&page, &app), &caller, known_id(&id)?, None).await
+    conversation(&page, &caller, known_id(&id)?, None).await
 }
 
 async fn conversation(
-    (page, app): (&Page, &App),
+    page: &PageContext,
     caller: &Caller,
     id: Uuid,
     refused: Option<Value>,
 ) -> Result<Html<String>, PageError> {
+    let app = &page.app;
     let conversation = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
     let messages = messages(app, &conversation, 0, &Reader::from(caller)).await?;
     let incident = match conversation.incident_id {
@@ -147,7 +147,7 @@ async fn conversation(
         refused,
         ..beside(app, caller, Some(id)).await?
     };
-    page.show(app, "/chat", "chat.html", values).await
+    page.show("/chat", "chat.html", values).await
 }
 
 /// The messages of a conversation from a position on, each with the runs that made it.
@@ -191,14 +191,13 @@ async fn claims(app: &App, incident: Uuid) -> sqlx::Result<Vec<Citation>> {
 }
 
 pub(super) async fn ask(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let names = ["message", "conversation_id", "agent_id", "incident_id"];
     let body = forms::body(&sent, &names.map(|name| (name, Kind::Text)));
-    let refused = match api::chat::begin(&app, caller.clone(), Ok(body)).await {
+    let refused = match api::chat::begin(&page.app, caller.clone(), Ok(body)).await {
         Ok(begun) => {
             return Ok(Redirect::to(&format!("/chat/{}#end", begun.conversation)).into_response());
         }
@@ -207,13 +206,13 @@ pub(super) async fn ask(
     let status = refused.code();
     let shown = context! { message => field(&sent, "message"), problem => value(&refused) };
     let html = match field(&sent, "conversation_id").parse() {
-        Ok(id) => conversation((&page, &app), &caller, id, Some(shown)).await?,
+        Ok(id) => conversation(&page, &caller, id, Some(shown)).await?,
         Err(_) => {
             let about = About {
                 incident: field(&sent, "incident_id").parse().ok(),
                 agent: field(&sent, "agent_id").parse().ok(),
             };
-            blank((&page, &app), &caller, &about, Some(shown)).await?
+            blank(&page, &caller, &about, Some(shown)).await?
         }
     };
     Ok((status, html).into_response())
@@ -236,12 +235,14 @@ pub(super) async fn stop(State(app): State<Arc<App>>, Path(id): Path<String>) ->
 /// What a conversation shows when a turn ended: its message and what was said since, calls that wait, the answer that is
 /// made now, if one is. `why` there is no message, when the turn failed; one that was stored is shown all the same.
 pub(super) async fn ended(
-    (page, app, caller): (&Page, &App, &Caller),
-    (run, conversation): (Uuid, Uuid),
+    page: &PageContext,
+    caller: &Caller,
+    turn: &Turn,
     why: Option<&str>,
 ) -> Result<String, PageError> {
+    let (app, conversation) = (&page.app, turn.conversation_id);
     let known = conversations::get(&app.pool, conversation).await?;
-    let messages = match (&known, conversations::position_of(&app.pool, run).await?) {
+    let messages = match (&known, conversations::position_of(&app.pool, turn.id).await?) {
         (Some(known), Some(position)) => messages(app, known, position, &Reader::from(caller)).await?,
         _ => Vec::new(),
     };
@@ -249,7 +250,7 @@ pub(super) async fn ended(
     let values = context! {
         failed => why.filter(|_| messages.is_empty()),
         messages => value(messages),
-        running => value(running.filter(|running| *running != run)),
+        running => value(running.filter(|running| *running != turn.id)),
         approvals => approvals::waiting_in(app, conversation, caller).await?,
         conversation_id => value(conversation),
     };

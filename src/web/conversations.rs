@@ -3,7 +3,7 @@
 use super::error::PageError;
 use super::extract::{PageForm, PageQuery, day, some};
 use super::forms::{self, Kind, field};
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::{self, cut};
 use crate::app::App;
@@ -39,14 +39,13 @@ pub(super) struct ConversationListQuery {
 }
 
 pub(super) async fn list(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     PageQuery(asked): PageQuery<ConversationListQuery>,
 ) -> Result<Html<String>, PageError> {
     let query = some(&asked.q);
     let said = match query {
-        Some(query) => app.knowledge.said_before(query, FOUND).await?,
+        Some(query) => page.app.knowledge.said_before(query, FOUND).await?,
         None => Vec::new(),
     };
     let filter = Filter {
@@ -62,17 +61,17 @@ pub(super) async fn list(
         },
         ..Filter::default()
     };
-    let mut found = conversations::list(&app.pool, &filter, PAGE + 1).await?;
+    let mut found = conversations::list(&page.app.pool, &filter, PAGE + 1).await?;
     let next = cut(&mut found, PAGE, |conversation| conversation.id);
     let values = context! {
         asked => value(&asked),
         said => value(&said),
         conversations => value(&found),
-        agents => value(agents::list(&app.pool).await?),
+        agents => value(agents::list(&page.app.pool).await?),
         next => value(next),
         known => caller.way != AuthMethod::Open,
     };
-    page.show(&app, "/conversations", "conversations.html", values).await
+    page.show("/conversations", "conversations.html", values).await
 }
 
 pub(super) async fn change(

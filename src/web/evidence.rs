@@ -3,18 +3,17 @@
 
 use super::error::{PageError, ScriptError};
 use super::extract::{PageQuery, some};
-use super::logs::{LIMIT, LogPage, Logs, Shown, overloaded};
-use super::page::Page;
+use super::logs::{LIMIT, Shown, overloaded};
+use super::page::PageContext;
 use super::value::value;
 use crate::api::{kept_text, known_id, missing, withheld};
-use crate::app::App;
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::db::evidence::{self, Owner};
 use crate::domain::{Caller, Reader};
 use crate::evidence::pattern::{self, Case};
-use axum::extract::{Path, State};
+use axum::Json;
+use axum::extract::Path;
 use axum::response::Html;
-use axum::{Extension, Json};
 use minijinja::context;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -57,30 +56,30 @@ struct Line {
 }
 
 pub(super) async fn of_report(
-    (page, State(app), Extension(logs)): LogPage,
+    page: PageContext,
     Path((id, label)): Path<(String, String)>,
     PageQuery(asked): PageQuery<EvidenceQuery>,
 ) -> Result<Html<String>, PageError> {
-    show((&page, &app, &logs), (Owner::Report(known_id(&id)?), &Reader::nobody()), &label, &asked).await
+    show(&page, Owner::Report(known_id(&id)?), &Reader::nobody(), &label, &asked).await
 }
 
 pub(super) async fn of_conversation(
-    (page, State(app), Extension(logs)): LogPage,
+    page: PageContext,
     caller: Caller,
     Path((id, label)): Path<(String, String)>,
     PageQuery(asked): PageQuery<EvidenceQuery>,
 ) -> Result<Html<String>, PageError> {
-    show((&page, &app, &logs), (Owner::Conversation(known_id(&id)?), &Reader::from(&caller)), &label, &asked)
-        .await
+    show(&page, Owner::Conversation(known_id(&id)?), &Reader::from(&caller), &label, &asked).await
 }
 
 async fn show(
-    (page, app, logs): (&Page, &App, &Logs),
-    (owner, reader): (Owner, &Reader),
+    page: &PageContext,
+    owner: Owner,
+    reader: &Reader,
     label: &str,
     asked: &EvidenceQuery,
 ) -> Result<Html<String>, PageError> {
-    let pieces = evidence::list(&app.pool, owner, reader).await?;
+    let pieces = evidence::list(&page.app.pool, owner, reader).await?;
     let label = label.to_uppercase();
     let known = pieces.iter().find(|piece| piece.label == label).ok_or_else(|| missing("evidence"))?;
     if let Some(owner) = known.visible_to.as_deref().filter(|owner| !reader.may_read(Some(owner))) {
@@ -94,12 +93,15 @@ async fn show(
     let trail = value([[name, section], [what, path.as_str()]]);
     if let Some(gone) = known.pruned_at {
         let values = context! { trail, label, title => known.title.clone(), gone => value(gone), lines => known.lines, bytes => known.bytes };
-        return page.show(app, section, "evidence-gone.html", values).await;
+        return page.show(section, "evidence-gone.html", values).await;
     }
-    let log = logs.read(app, (owner, reader), (known, pieces.len())).await?;
+    let log = match page.logs.get(known.id).filter(|log| log.among == pieces.len()) {
+        Some(log) => log,
+        None => page.logs.read(&page.app, owner, reader, known.id).await?,
+    };
     let wanted = asked.clone();
     let viewed = Arc::clone(&log);
-    let view = app.blocking.run_checked(LIMIT, move |deadline| View::of(&viewed, &wanted, deadline));
+    let view = page.app.blocking.run_checked(LIMIT, move |deadline| View::of(&viewed, &wanted, deadline));
     let view = view.await.map_err(overloaded)?;
     let piece = &log.piece;
     let View { total, from, cited, shown, hits, more_hits } = view;
@@ -121,7 +123,7 @@ async fn show(
             Owner::Conversation(id) => format!("/api/conversations/{id}/evidence/{label}"),
         },
     };
-    page.show(app, section, "evidence.html", values).await
+    page.show(section, "evidence.html", values).await
 }
 
 /// A window of a log, and where in the log a text stands.
@@ -224,33 +226,33 @@ pub(super) struct Lines {
 }
 
 pub(super) async fn lines_of_report(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    page: PageContext,
     Path((id, label)): Path<(String, String)>,
     PageQuery(window): PageQuery<Window>,
 ) -> Result<Json<Lines>, ScriptError> {
-    lines((&app, &logs), (Owner::Report(known_id(&id)?), &Reader::nobody()), &label, &window).await
+    lines(&page, Owner::Report(known_id(&id)?), &Reader::nobody(), &label, &window).await
 }
 
 pub(super) async fn lines_of_conversation(
-    State(app): State<Arc<App>>,
-    Extension(logs): Extension<Arc<Logs>>,
+    page: PageContext,
     caller: Caller,
     Path((id, label)): Path<(String, String)>,
     PageQuery(window): PageQuery<Window>,
 ) -> Result<Json<Lines>, ScriptError> {
-    lines((&app, &logs), (Owner::Conversation(known_id(&id)?), &Reader::from(&caller)), &label, &window).await
+    lines(&page, Owner::Conversation(known_id(&id)?), &Reader::from(&caller), &label, &window).await
 }
 
 async fn lines(
-    (app, logs): (&App, &Logs),
-    (owner, reader): (Owner, &Reader),
+    page: &PageContext,
+    owner: Owner,
+    reader: &Reader,
     label: &str,
     window: &Window,
 ) -> Result<Json<Lines>, ScriptError> {
+    let app = &page.app;
     let position = crate::api::position(label)?;
     let id = evidence::id(&app.pool, owner, position, reader).await?;
-    let text = match id.and_then(|id| logs.get(id)) {
+    let text = match id.and_then(|id| page.logs.get(id)) {
         Some(log) => Text::Held(log),
         None => Text::Fetched(kept_text(app, owner, position, reader).await?),
     };

@@ -53,7 +53,8 @@ enum Source {
 
 /// The lines of each claim, in their order; none where they are no longer kept. The page is good without them.
 pub(super) async fn of(
-    (app, logs): (&App, &Logs),
+    app: &App,
+    logs: &Logs,
     report: Option<Uuid>,
     diagnosis: Option<&Diagnosis>,
 ) -> Vec<Option<Excerpt>> {
@@ -62,7 +63,7 @@ pub(super) async fn of(
     let mut sources = BTreeMap::new();
     for claim in &claims {
         if !sources.contains_key(&claim.evidence)
-            && let Some(source) = source((app, logs), report, &claim.evidence).await
+            && let Some(source) = source(app, logs, report, &claim.evidence).await
         {
             sources.insert(claim.evidence.clone(), source);
         }
@@ -76,7 +77,7 @@ pub(super) async fn of(
     })
 }
 
-async fn source((app, logs): (&App, &Logs), report: Uuid, label: &str) -> Option<Source> {
+async fn source(app: &App, logs: &Logs, report: Uuid, label: &str) -> Option<Source> {
     let (owner, position, reader) = (Owner::Report(report), position(label).ok()?, Reader::nobody());
     let id = evidence::id(&app.pool, owner, position, &reader).await.ok()??;
     if let Some(shown) = logs.get(id) {

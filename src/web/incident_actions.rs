@@ -3,53 +3,51 @@
 use super::error::PageError;
 use super::extract::PageForm;
 use super::incidents::{self, Shown};
-use super::logs::{LogPage, Logs};
-use super::page::Page;
+use super::page::PageContext;
 use crate::api::incident_actions as api;
 use crate::api::{Problem, known_id};
 use crate::app::App;
 use crate::domain::Caller;
-use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use std::sync::Arc;
 use uuid::Uuid;
 
 pub(super) async fn resolve(
-    (page, State(app), Extension(logs)): LogPage,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, PageError> {
-    let done = api::resolve(State(Arc::clone(&app)), caller, Path(id.clone())).await;
-    back((&page, &app, &logs), &id, done.map(|_| ())).await
+    let done = api::resolve(State(Arc::clone(&page.app)), caller, Path(id.clone())).await;
+    back(&page, &id, done.map(|_| ())).await
 }
 
 pub(super) async fn reopen(
-    (page, State(app), Extension(logs)): LogPage,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, PageError> {
-    let done = api::reopen(State(Arc::clone(&app)), caller, Path(id.clone())).await;
-    back((&page, &app, &logs), &id, done.map(|_| ())).await
+    let done = api::reopen(State(Arc::clone(&page.app)), caller, Path(id.clone())).await;
+    back(&page, &id, done.map(|_| ())).await
 }
 
 pub(super) async fn investigate(
-    (page, State(app), Extension(logs)): LogPage,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, PageError> {
-    let done = api::investigate(State(Arc::clone(&app)), caller, Path(id.clone())).await;
-    back((&page, &app, &logs), &id, done.map(|_| ())).await
+    let done = api::investigate(State(Arc::clone(&page.app)), caller, Path(id.clone())).await;
+    back(&page, &id, done.map(|_| ())).await
 }
 
 /// To the incident; on its page stands why something was not done.
-async fn back(on: (&Page, &App, &Logs), id: &str, done: Result<(), Problem>) -> Result<Response, PageError> {
+async fn back(page: &PageContext, id: &str, done: Result<(), Problem>) -> Result<Response, PageError> {
     match done {
         Ok(()) => Ok(Redirect::to(&format!("/incidents/{}", known_id(id)?)).into_response()),
         Err(problem) if problem.status == 409 => {
             let status = problem.code();
             let shown = Shown { problem: Some(problem), ..Shown::default() };
-            Ok((status, incidents::detail(on, known_id(id)?, shown).await?).into_response())
+            Ok((status, incidents::detail(page, known_id(id)?, shown).await?).into_response())
         }
         Err(problem) => Err(problem.into()),
     }

@@ -4,9 +4,8 @@ use super::error::PageError;
 use super::excerpts;
 use super::extract::{PageForm, PageQuery, day, some};
 use super::forms::{self, Kind, Refused};
-use super::logs::{LogPage, Logs};
 use super::merge_choices;
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::{self, Problem, known_id, missing};
 use crate::app::App;
@@ -17,7 +16,6 @@ use crate::db::reports::Filter as ReportFilter;
 use crate::db::{evidence, incidents, reports, resolutions, runs};
 use crate::domain::{Caller, FailureClass, Incident, IncidentStatus, Reader, Report};
 use crate::knowledge::Hit;
-use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
@@ -82,8 +80,7 @@ impl IncidentListQuery {
 }
 
 pub(super) async fn list(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     PageQuery(asked): PageQuery<IncidentListQuery>,
 ) -> Result<Html<String>, PageError> {
     let filter = incidents::Filter {
@@ -100,20 +97,20 @@ pub(super) async fn list(
         before: asked.before,
         offset: 0,
     };
-    let mut found = incidents::list(&app.pool, &filter, PAGE + 1).await?;
+    let mut found = incidents::list(&page.app.pool, &filter, PAGE + 1).await?;
     let next = api::cut(&mut found, PAGE, |incident| incident.id);
     let values = context! {
         narrowed => asked.narrowing().iter().any(|(_, text)| !text.is_empty()),
         query => asked.query(),
         resolved => asked.resolved,
         asked => value(&asked),
-        seen => seen_in(&app, &found).await?,
+        seen => seen_in(&page.app, &found).await?,
         openings => found.iter().any(|incident| incident.status == IncidentStatus::Open),
         incidents => value(&found),
         next => value(next),
         classes => value(FailureClass::NAMES),
     };
-    page.show(&app, "/incidents", "incidents.html", values).await
+    page.show("/incidents", "incidents.html", values).await
 }
 
 /// Pipeline and task of each incident's latest report, by the incident's id.
@@ -124,11 +121,8 @@ pub(super) async fn seen_in(app: &App, found: &[Incident]) -> sqlx::Result<Value
     Ok(value(&by_id))
 }
 
-pub(super) async fn show(
-    (page, State(app), Extension(logs)): LogPage,
-    Path(id): Path<String>,
-) -> Result<Html<String>, PageError> {
-    detail((&page, &app, &logs), known_id(&id)?, Shown::default()).await
+pub(super) async fn show(page: PageContext, Path(id): Path<String>) -> Result<Html<String>, PageError> {
+    detail(&page, known_id(&id)?, Shown::default()).await
 }
 
 /// What the page of an incident shows beside it.
@@ -140,11 +134,8 @@ pub(super) struct Shown {
     pub(super) problem: Option<Problem>,
 }
 
-pub(super) async fn detail(
-    (page, app, logs): (&Page, &App, &Logs),
-    id: Uuid,
-    shown: Shown,
-) -> Result<Html<String>, PageError> {
+pub(super) async fn detail(page: &PageContext, id: Uuid, shown: Shown) -> Result<Html<String>, PageError> {
+    let app = &page.app;
     let incident = incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
     let filter = ReportFilter { incident: Some(id), ..ReportFilter::default() };
     let occurrences = reports::list(&app.pool, &filter, REPORTS).await?;
@@ -158,9 +149,9 @@ pub(super) async fn detail(
         None => Value::from(()),
     };
     let similar = similar(app, &incident).await;
-    let excerpts = excerpts::of((app, logs), leader, incident.diagnosis.as_ref()).await;
+    let excerpts = excerpts::of(app, &page.logs, leader, incident.diagnosis.as_ref()).await;
     let again = investigated.as_ref().is_some_and(|report| !report.status.is_final());
-    let merging = merge_choices::values(app, &incident, (&occurrences, leader)).await?;
+    let merging = merge_choices::values(app, &incident, &occurrences, leader).await?;
     let values = context! {
         merging,
         incident => value(&incident),
@@ -177,7 +168,7 @@ pub(super) async fn detail(
         refused => shown.refused.map(value),
         problem => shown.problem.map(value),
     };
-    page.show(app, "/incidents", "incident.html", values).await
+    page.show("/incidents", "incident.html", values).await
 }
 
 /// What was done for a report: steps, evidence, runs.
@@ -216,18 +207,18 @@ async fn similar(app: &App, incident: &Incident) -> Vec<Hit> {
 }
 
 pub(super) async fn resolve(
-    (page, State(app), Extension(logs)): LogPage,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let fields = ["verdict", "cause", "fix", "link", "author"].map(|name| (name, Kind::Text));
     let body = forms::body(&sent, &fields);
-    match api::resolutions::resolve(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await {
+    match api::resolutions::resolve(State(Arc::clone(&page.app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/incidents/{id}#said")).into_response()),
         Err(problem) if problem.status == 422 => {
             let shown = Shown { refused: Some(Refused::new(sent, problem)), ..Shown::default() };
-            Ok(detail((&page, &app, &logs), known_id(&id)?, shown).await?.into_response())
+            Ok(detail(&page, known_id(&id)?, shown).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }

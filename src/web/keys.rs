@@ -3,7 +3,7 @@
 use super::error::PageError;
 use super::extract::PageForm;
 use super::forms::{self, Kind, Refused};
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api;
 use crate::app::App;
@@ -18,41 +18,39 @@ use std::sync::Arc;
 const FIELDS: [(&str, Kind); 4] =
     [("name", Kind::Text), ("role", Kind::Text), ("namespaces", Kind::Lines), ("expires_in", Kind::Text)];
 
-pub(super) async fn list(page: Page, State(app): State<Arc<App>>) -> Result<Html<String>, PageError> {
-    listed(&page, &app, None, None).await
+pub(super) async fn list(page: PageContext) -> Result<Html<String>, PageError> {
+    listed(&page, None, None).await
 }
 
 async fn listed(
-    page: &Page,
-    app: &Arc<App>,
+    page: &PageContext,
     made: Option<minijinja::Value>,
     refused: Option<Refused>,
 ) -> Result<Html<String>, PageError> {
-    let keys = api::keys::list(State(Arc::clone(app))).await?.0;
+    let keys = api::keys::list(State(Arc::clone(&page.app))).await?.0;
     let values = context! {
         keys => value(&keys.keys),
         now => value(clock::now()),
         roles => value(Role::NAMES),
-        taken => app.auth.has_keys(),
+        taken => page.app.auth.has_keys(),
         made,
         refused => refused.map(value),
     };
-    page.show(app, "/keys", "keys.html", values).await
+    page.show("/keys", "keys.html", values).await
 }
 
 /// Makes a key. The page that answers shows it: it is not kept anywhere it could be shown from again.
 pub(super) async fn create(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &FIELDS);
-    match api::keys::create(State(Arc::clone(&app)), caller, Ok(body)).await {
-        Ok((_, made)) => Ok(listed(&page, &app, Some(value(&made.0)), None).await?.into_response()),
+    match api::keys::create(State(Arc::clone(&page.app)), caller, Ok(body)).await {
+        Ok((_, made)) => Ok(listed(&page, Some(value(&made.0)), None).await?.into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
             let status = problem.code();
-            let html = listed(&page, &app, None, Some(Refused::new(sent, problem))).await?;
+            let html = listed(&page, None, Some(Refused::new(sent, problem))).await?;
             Ok((status, html).into_response())
         }
         Err(problem) => Err(problem.into()),

@@ -2,7 +2,7 @@
 
 use super::error::PageError;
 use super::extract::PageQuery;
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::approvals::not_decided;
 use crate::api::caller::RequestOrigin;
@@ -13,12 +13,11 @@ use crate::clock;
 use crate::db::approvals;
 use crate::domain::{Approval, ApprovalState, AuthMethod, Caller};
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Response};
 use minijinja::context;
 use serde::Deserialize;
-use std::sync::Arc;
 
 /// What stands in the address.
 #[derive(Debug, Deserialize)]
@@ -31,21 +30,16 @@ pub(super) struct Signed {
     signature: String,
 }
 
-type Address = (Path<(String, String)>, PageQuery<Signed>);
-
 /// The call that a link is for; refuses what was not signed here or is over.
-async fn open(
-    app: &App,
-    (Path((id, choice)), PageQuery(signed)): Address,
-) -> Result<(Link, Approval), Problem> {
+async fn open(app: &App, id: &str, choice: &str, signed: Signed) -> Result<(Link, Approval), Problem> {
     let refused = || {
         let detail =
             "this link is not (or no longer) good; look at the call on its page, or ask for a new link";
         Problem::new(StatusCode::FORBIDDEN, detail)
     };
-    let choice = Choice::parse(&choice).ok_or_else(|| missing("link"))?;
+    let choice = Choice::parse(choice).ok_or_else(|| missing("link"))?;
     let now = clock::now();
-    let approval = approvals::get(&app.pool, known_id(&id)?, now).await?.ok_or_else(refused)?;
+    let approval = approvals::get(&app.pool, known_id(id)?, now).await?.ok_or_else(refused)?;
     let Signed { until, made_by, issued_to, signature } = signed;
     let link = Link { choice, until, made_by, issued_to };
     if approval.visible_to.is_none() && link.is_genuine(app, &approval, &signature, now) {
@@ -56,37 +50,37 @@ async fn open(
 }
 
 pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
-    signed: Address,
+    page: PageContext,
+    Path((id, choice)): Path<(String, String)>,
+    PageQuery(signed): PageQuery<Signed>,
 ) -> Result<Html<String>, PageError> {
-    let (link, approval) = open(&app, signed).await?;
-    shown((&page, &app), &link, approval, None)
+    let (link, approval) = open(&page.app, &id, &choice, signed).await?;
+    shown(&page, &link, approval, None)
 }
 
 pub(super) async fn decide(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Option<Extension<Caller>>,
     RequestOrigin { id: request, address }: RequestOrigin,
-    signed: Address,
+    Path((id, choice)): Path<(String, String)>,
+    PageQuery(signed): PageQuery<Signed>,
 ) -> Result<Response, PageError> {
-    let (link, approval) = open(&app, signed).await?;
+    let (link, approval) = open(&page.app, &id, &choice, signed).await?;
     // Where nobody has to show who they are, nobody is known.
     let caller = caller.map(|Extension(caller)| caller).filter(|caller| caller.way != AuthMethod::Open);
-    match link.decide(&app, &approval, Presser { caller, address, request }).await {
-        Ok(decided) => Ok(shown((&page, &app), &link, decided.approval, None)?.into_response()),
+    match link.decide(&page.app, &approval, Presser { caller, address, request }).await {
+        Ok(decided) => Ok(shown(&page, &link, decided.approval, None)?.into_response()),
         Err(refused @ (NotDecided::Over(_) | NotDecided::NotTheirs(_))) => {
             let problem = not_decided(refused);
-            let now = approvals::get(&app.pool, approval.id, clock::now()).await?.unwrap_or(approval);
-            Ok((problem.code(), shown((&page, &app), &link, now, Some(problem))?).into_response())
+            let now = approvals::get(&page.app.pool, approval.id, clock::now()).await?.unwrap_or(approval);
+            Ok((problem.code(), shown(&page, &link, now, Some(problem))?).into_response())
         }
         Err(refused) => Err(not_decided(refused).into()),
     }
 }
 
 fn shown(
-    (page, app): (&Page, &App),
+    page: &PageContext,
     link: &Link,
     approval: Approval,
     problem: Option<Problem>,
@@ -97,11 +91,11 @@ fn shown(
     let values = context! {
         section => "",
         waiting => 0,
-        call => super::approvals::card(app, approval, &nobody),
+        call => super::approvals::card(&page.app, approval, &nobody),
         choice => link.choice.as_str(),
         made_by => link.made_by.clone(),
         issued_to => link.issued_to.clone(),
-        four_eyes => app.config.chat.four_eyes,
+        four_eyes => page.app.config.chat.four_eyes,
         open => is_open,
         problem => problem.map(value),
     };

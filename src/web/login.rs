@@ -3,7 +3,7 @@
 use super::error::PageError;
 use super::extract::{PageForm, PageQuery};
 use super::forms::field;
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::Problem;
 use crate::api::caller::{COOKIE, RequestOrigin, problem};
@@ -59,23 +59,22 @@ fn own_path(next: &str) -> &str {
 }
 
 pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     PageQuery(going): PageQuery<LoginRedirect>,
 ) -> Result<Response, PageError> {
-    if !app.auth.is_on() {
+    if !page.app.auth.is_on() {
         return Ok(Redirect::to("/").into_response());
     }
-    Ok(form(&page, &app, &going.next, None)?.into_response())
+    Ok(form(&page, &going.next, None)?.into_response())
 }
 
-fn form(page: &Page, app: &App, next: &str, problem: Option<&Problem>) -> Result<Html<String>, PageError> {
+fn form(page: &PageContext, next: &str, problem: Option<&Problem>) -> Result<Html<String>, PageError> {
     let values = context! {
         section => "/login",
         waiting => 0,
         next => own_path(next),
-        keys => app.auth.has_keys(),
-        issuer => app.auth.has_login(),
+        keys => page.app.auth.has_keys(),
+        issuer => page.app.auth.has_login(),
         problem => problem.map(value),
     };
     page.render("login.html", values).map(Html)
@@ -98,81 +97,76 @@ fn inside(jar: CookieJar, secret: &Secret, next: &str) -> Response {
 }
 
 pub(super) async fn with_key(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     origin: RequestOrigin,
     jar: CookieJar,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let next = field(&sent, "next").to_owned();
     let key = SecretString::from(field(&sent, "key").to_owned());
-    match app.auth.log_in(&key).await {
+    match page.app.auth.log_in(&key).await {
         Ok((caller, secret)) => {
-            put_down(&app, (Actor::new(caller.name, origin.id), AuditOutcome::Done), "with an API key").await;
+            put_down(&page.app, Actor::new(caller.name, origin.id), AuditOutcome::Done, "with an API key")
+                .await;
             Ok(inside(jar, &secret, &next))
         }
         Err(unknown) => {
             let refused = problem(&unknown);
             if matches!(unknown, AuthError::Refused(_)) {
-                put_down_refused(&app, origin, "with an API key").await;
+                put_down_refused(&page.app, origin, "with an API key").await;
             }
-            Ok((refused.code(), form(&page, &app, &next, Some(&refused))?).into_response())
+            Ok((refused.code(), form(&page, &next, Some(&refused))?).into_response())
         }
     }
 }
 
 pub(super) async fn send(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     jar: CookieJar,
     PageQuery(going): PageQuery<LoginRedirect>,
 ) -> Result<Response, PageError> {
-    match app.auth.send(own_path(&going.next)).await {
+    match page.app.auth.send(own_path(&going.next)).await {
         Ok(sent) => {
             let jar = jar.add(cookie(STATE, sent.state.expose().to_owned()));
             Ok((jar, Redirect::to(&sent.url)).into_response())
         }
-        Err(unknown) => again((&page, &app), jar, &problem(&unknown)),
+        Err(unknown) => again(&page, jar, &problem(&unknown)),
     }
 }
 
 /// The login page with what went wrong.
-fn again((page, app): (&Page, &App), jar: CookieJar, problem: &Problem) -> Result<Response, PageError> {
-    Ok((problem.code(), jar.add(gone(STATE)), form(page, app, "/", Some(problem))?).into_response())
+fn again(page: &PageContext, jar: CookieJar, problem: &Problem) -> Result<Response, PageError> {
+    Ok((problem.code(), jar.add(gone(STATE)), form(page, "/", Some(problem))?).into_response())
 }
 
 pub(super) async fn come_back(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     origin: RequestOrigin,
     jar: CookieJar,
     PageQuery(back): PageQuery<LoginCallback>,
 ) -> Result<Response, PageError> {
+    let app = &page.app;
     let refused = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
     let begun_here = jar.get(STATE).is_some_and(|state| state.value() == back.state);
     if !begun_here || back.state.is_empty() {
         return again(
-            (&page, &app),
+            &page,
             jar,
             &refused("this login was not begun in this browser, or took too long; log in again"),
         );
     }
     if !back.error.is_empty() || back.code.is_empty() {
-        put_down_refused(&app, origin, "at the issuer").await;
-        return again(
-            (&page, &app),
-            jar,
-            &refused("the issuer did not log you in; try again, or ask who runs it"),
-        );
+        put_down_refused(app, origin, "at the issuer").await;
+        return again(&page, jar, &refused("the issuer did not log you in; try again, or ask who runs it"));
     }
     match app.auth.come_back(&back.code, &back.state).await {
         Ok((caller, secret, next)) => {
-            put_down(&app, (Actor::new(caller.name, origin.id), AuditOutcome::Done), "at the issuer").await;
+            put_down(app, Actor::new(caller.name, origin.id), AuditOutcome::Done, "at the issuer").await;
             Ok(inside(jar.add(gone(STATE)), &secret, &next))
         }
         Err(unknown) => {
-            put_down_refused(&app, origin, "at the issuer").await;
-            again((&page, &app), jar, &problem(&unknown))
+            put_down_refused(app, origin, "at the issuer").await;
+            again(&page, jar, &problem(&unknown))
         }
     }
 }
@@ -185,7 +179,7 @@ pub(super) async fn out(State(app): State<Arc<App>>, jar: CookieJar) -> Result<R
 }
 
 /// Puts a login on record. Somebody who cannot be put on record is logged in all the same; the log says so then.
-async fn put_down(app: &App, (who, outcome): (Actor, AuditOutcome), how: &str) {
+async fn put_down(app: &App, who: Actor, outcome: AuditOutcome, how: &str) {
     let event = AuditEvent::new(&who, AuditAction::Login, clock::now()).on("session", "");
     if let Err(error) = audit::add(&app.pool, &event.outcome(outcome).detail(how)).await {
         tracing::error!(%error, who = who.name, ?outcome, "a login cannot be put on record");
@@ -196,7 +190,7 @@ async fn put_down(app: &App, (who, outcome): (Actor, AuditOutcome), how: &str) {
 async fn put_down_refused(app: &App, RequestOrigin { id, address }: RequestOrigin, how: &str) {
     if app.auth.refusals.count(address, clock::now()) {
         let from = address.map_or_else(String::new, |address| format!(", from {address}"));
-        put_down(app, (Actor::new("unknown", id), AuditOutcome::Refused), &format!("{how}{from}")).await;
+        put_down(app, Actor::new("unknown", id), AuditOutcome::Refused, &format!("{how}{from}")).await;
     }
 }
 

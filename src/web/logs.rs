@@ -1,15 +1,12 @@
 //! Long logs that were looked at lately. Whoever reads one asks for window after window, and each would fetch the whole log
 //! from the database; the page would rank it each time to mark what the analyst was shown.
 
-use super::page::Page;
 use crate::api::{Problem, missing};
 use crate::app::App;
 use crate::blocking::BlockingError;
 use crate::db::evidence::{self, Owner};
-use crate::domain::{Evidence, EvidenceSummary, Reader};
+use crate::domain::{Evidence, Reader};
 use crate::triage::ExcerptBudget;
-use axum::Extension;
-use axum::extract::State;
 use axum::http::StatusCode;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,16 +20,13 @@ const LONG: usize = 128 << 10;
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: u32 = 10;
 
-/// What a page is made with that shows logs.
-pub(super) type LogPage = (Page, State<Arc<App>>, Extension<Arc<Logs>>);
-
 /// A piece of evidence, ready to be shown.
 pub(super) struct Shown {
     pub(super) piece: Evidence,
     /// First and last of each run of lines that the analyst was shown.
     pub(super) told: Vec<(usize, usize)>,
     /// Among how many pieces: they share the room in the analyst's brief.
-    among: usize,
+    pub(super) among: usize,
 }
 
 /// The logs, the latest read first. What is stored of a piece never changes.
@@ -67,18 +61,16 @@ impl Logs {
         });
     }
 
-    /// A piece of somebody's evidence, which this reader may see.
+    /// Reads a piece of somebody's evidence, which this reader may see.
     pub(super) async fn read(
         &self,
         app: &App,
-        (owner, reader): (Owner, &Reader),
-        (known, among): (&EvidenceSummary, usize),
+        owner: Owner,
+        reader: &Reader,
+        id: Uuid,
     ) -> Result<Arc<Shown>, Problem> {
-        if let Some(shown) = self.get(known.id).filter(|shown| shown.among == among) {
-            return Ok(shown);
-        }
         let pieces = evidence::of(&app.pool, owner, reader).await?;
-        let shown = Arc::new(ranked(app, pieces, known.id).await?);
+        let shown = Arc::new(ranked(app, pieces, id).await?);
         self.put(&shown);
         Ok(shown)
     }

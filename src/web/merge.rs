@@ -4,13 +4,10 @@ use super::error::PageError;
 use super::extract::PageForm;
 use super::forms::{self, Kind, Sent};
 use super::incidents::{self, Shown};
-use super::logs::{LogPage, Logs};
-use super::page::Page;
+use super::page::PageContext;
 use crate::api::merges as api;
 use crate::api::{Problem, known_id};
-use crate::app::App;
 use crate::domain::Caller;
-use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
@@ -18,24 +15,24 @@ use serde_json::json;
 use std::sync::Arc;
 
 pub(super) async fn merge(
-    (page, State(app), Extension(logs)): LogPage,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &[("into", Kind::Text)]);
-    let done = api::merge(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(body)).await;
-    to((&page, &app, &logs), &id, done.map(|_| forms::field(&sent, "into").to_owned())).await
+    let done = api::merge(State(Arc::clone(&page.app)), caller, Path(id.clone()), Ok(body)).await;
+    to(&page, &id, done.map(|_| forms::field(&sent, "into").to_owned())).await
 }
 
 pub(super) async fn split(
-    (page, State(app), Extension(logs)): LogPage,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
-    let done = api::split(State(Arc::clone(&app)), caller, Path(id.clone()), Ok(ticked(&sent))).await;
-    to((&page, &app, &logs), &id, done.map(|(_, new)| new.id.to_string())).await
+    let done = api::split(State(Arc::clone(&page.app)), caller, Path(id.clone()), Ok(ticked(&sent))).await;
+    to(&page, &id, done.map(|(_, new)| new.id.to_string())).await
 }
 
 /// The reports that were ticked.
@@ -46,17 +43,13 @@ fn ticked(sent: &Sent) -> Bytes {
 }
 
 /// To the incident that goes on, or is new. Why nothing was done stands on the page of the one that was asked for.
-async fn to(
-    on: (&Page, &App, &Logs),
-    id: &str,
-    done: Result<String, Problem>,
-) -> Result<Response, PageError> {
+async fn to(page: &PageContext, id: &str, done: Result<String, Problem>) -> Result<Response, PageError> {
     match done {
         Ok(other) => Ok(Redirect::to(&format!("/incidents/{other}")).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
             let status = problem.code();
             let shown = Shown { problem: Some(problem), ..Shown::default() };
-            Ok((status, incidents::detail(on, known_id(id)?, shown).await?).into_response())
+            Ok((status, incidents::detail(page, known_id(id)?, shown).await?).into_response())
         }
         Err(problem) => Err(problem.into()),
     }

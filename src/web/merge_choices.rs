@@ -14,7 +14,8 @@ const OTHERS: i64 = 50;
 pub(super) async fn values(
     app: &App,
     incident: &Incident,
-    (reports, leader): (&[Report], Option<Uuid>),
+    reports: &[Report],
+    leader: Option<Uuid>,
 ) -> sqlx::Result<Value> {
     let merged = merges::merged(&app.pool, incident.id).await?;
     let merged: Vec<Value> = merged.iter().map(|(id, title)| context! { id => value(id), title }).collect();

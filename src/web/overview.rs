@@ -1,7 +1,7 @@
 //! The first page: what is open, what runs, how it goes.
 
 use super::error::PageError;
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::app::App;
 use crate::clock;
@@ -10,7 +10,6 @@ use crate::db::reports::Filter as ReportFilter;
 use crate::db::{incidents, overview, reports};
 use crate::domain::{FailureClass, Report};
 use axum::Extension;
-use axum::extract::State;
 use axum::response::Html;
 use chrono::{DateTime, TimeDelta, Utc};
 use minijinja::context;
@@ -83,16 +82,16 @@ impl Counted {
 }
 
 pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     Extension(counted): Extension<Arc<Counted>>,
 ) -> Result<Html<String>, PageError> {
+    let app = &page.app;
     let now = clock::now();
-    let sums = counted.sums(&app, now).await?;
+    let sums = counted.sums(app, now).await?;
     let Sums { counts, trend, figures } = &*sums;
     let answering = overview::answering(&app.pool).await?;
     let latest = incidents::list(&app.pool, &Filter { status: Some("open"), ..Filter::default() }, 8).await?;
-    let running = running(&app).await?;
+    let running = running(app).await?;
     let filter = ReportFilter { status: Some("failed"), ..ReportFilter::default() };
     let failures = reports::list(&app.pool, &filter, FAILURES).await?;
     let values = context! {
@@ -104,7 +103,7 @@ pub(super) async fn show(
         most => trend.iter().map(|day| day.reports).max().unwrap_or(0),
         figures => value(figures),
         answering => value(&answering),
-        seen => super::incidents::seen_in(&app, &latest).await?,
+        seen => super::incidents::seen_in(app, &latest).await?,
         latest => value(&latest),
         failed => reports::failed(&app.pool).await?,
         failures => value(failures),
@@ -113,7 +112,7 @@ pub(super) async fn show(
         model => app.model.as_ref().map(|model| model.name().to_owned()),
         tracker => app.config.tracker.as_ref().map(|tracker| format!("{}/{}", tracker.owner, tracker.repo)),
     };
-    page.show(&app, "/", "overview.html", values).await
+    page.show("/", "overview.html", values).await
 }
 
 /// Reports that are being worked on or wait for it, oldest first.

@@ -3,7 +3,7 @@
 
 use super::error::PageError;
 use super::extract::{PageQuery, some};
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use super::{overview, reports};
 use crate::api::{self, known_id};
@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::db::reports::Filter;
 use crate::domain::{Caller, ReportStatus, Role};
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::http::{HeaderMap, header};
 use axum::response::Html;
 use minijinja::context;
@@ -32,19 +32,20 @@ pub(super) struct OwnReportsQuery {
 
 /// The first page.
 pub(super) async fn home(
-    (page, State(app)): (Page, State<Arc<App>>),
+    page: PageContext,
     caller: Caller,
     counted: Extension<Arc<overview::Counted>>,
     headers: HeaderMap,
     PageQuery(asked): PageQuery<OwnReportsQuery>,
 ) -> Result<Html<String>, PageError> {
     if caller.reads_all() {
-        return overview::show(page, State(app), counted).await;
+        return overview::show(page, counted).await;
     }
+    let app = &page.app;
     let status = some(&asked.status).filter(|status| ReportStatus::NAMES.contains(status));
     let filter = Filter { status, before: asked.before, ..Filter::default() };
-    let (reports, next) = api::readable_list(&app, &caller, filter, PAGE).await?;
-    let (command, curl) = commands(&app, &caller, &headers);
+    let (reports, next) = api::readable_list(app, &caller, filter, PAGE).await?;
+    let (command, curl) = commands(app, &caller, &headers);
     let values = context! {
         command,
         curl,
@@ -56,7 +57,7 @@ pub(super) async fn home(
         namespaces => value(&caller.namespaces),
         guarded => app.auth.is_on(),
     };
-    page.show(&app, "/", "own.html", values).await
+    page.show("/", "own.html", values).await
 }
 
 /// How to report from a terminal: with the program, and with curl.
@@ -86,15 +87,14 @@ fn address(app: &App, headers: &HeaderMap) -> String {
 
 /// A report, as far as whoever asks may read it.
 pub(super) async fn report(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Html<String>, PageError> {
     if caller.reads_all() {
-        return reports::show(page, State(app), Path(id)).await;
+        return reports::show(page, Path(id)).await;
     }
-    let detail = api::detail(&app, &caller, known_id(&id)?).await?;
+    let detail = api::detail(&page.app, &caller, known_id(&id)?).await?;
     let values = context! { detail => value(&detail) };
-    page.show(&app, "/", "own-report.html", values).await
+    page.show("/", "own-report.html", values).await
 }

@@ -1,6 +1,8 @@
-//! What pages are made with: the templates, and who looks. Both come with the request, and go along with what outlives it.
+//! What pages are made with: the templates, who looks, the shared parts, the logs at hand. They come with the request, and go
+//! along with what outlives it.
 
 use super::error::PageError;
+use super::logs::Logs;
 use super::templates::{self, Templates};
 use super::value::value;
 use crate::api::{Problem, with_body};
@@ -37,27 +39,13 @@ impl<S: Sync> FromRequestParts<S> for Page {
 }
 
 impl Page {
-    /// A piece of a page.
-    pub(super) fn render(&self, template: &str, values: Value) -> Result<String, PageError> {
+    fn render(&self, template: &str, values: Value) -> Result<String, PageError> {
         self.templates.render(template, values, self.viewer.clone()).map_err(|error| {
             // Not in full: that would show the values, which are texts of logs and people.
             tracing::error!(template, %error, "a page cannot be rendered");
             let detail = "the page cannot be shown; the log has more";
             PageError(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
         })
-    }
-
-    /// A whole page of a section.
-    pub(super) async fn show(
-        &self,
-        app: &App,
-        section: &str,
-        template: &str,
-        values: Value,
-    ) -> Result<Html<String>, PageError> {
-        let waiting = db::approvals::waiting(&app.pool, clock::now()).await?;
-        let links = templates::links(&app.config.privacy.links);
-        self.render(template, context! { section, waiting, links, ..values }).map(Html)
     }
 
     /// Turns an answer that tells a problem into the page of it, with the same status and headers. Any other answer stays.
@@ -71,5 +59,44 @@ impl Page {
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(super::POLICY));
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static(super::UNCACHED));
         page
+    }
+}
+
+/// What handlers make pages with.
+pub(super) struct PageContext {
+    page: Page,
+    pub(super) app: Arc<App>,
+    pub(super) logs: Arc<Logs>,
+}
+
+impl FromRequestParts<Arc<App>> for PageContext {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let page = Page::from_request_parts(parts, app).await?;
+        let logs = parts.extensions.get::<Arc<Logs>>().cloned();
+        let logs = logs.ok_or_else(|| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the layer with the logs is missing")
+        })?;
+        Ok(Self { page, app: Arc::clone(app), logs })
+    }
+}
+
+impl PageContext {
+    /// A piece of a page.
+    pub(super) fn render(&self, template: &str, values: Value) -> Result<String, PageError> {
+        self.page.render(template, values)
+    }
+
+    /// A whole page of a section.
+    pub(super) async fn show(
+        &self,
+        section: &str,
+        template: &str,
+        values: Value,
+    ) -> Result<Html<String>, PageError> {
+        let waiting = db::approvals::waiting(&self.app.pool, clock::now()).await?;
+        let links = templates::links(&self.app.config.privacy.links);
+        self.render(template, context! { section, waiting, links, ..values }).map(Html)
     }
 }

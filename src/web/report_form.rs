@@ -4,19 +4,16 @@ use super::error::PageError;
 use super::extract::PageQuery;
 use super::forms::{self, Kind, Refused, field};
 use super::multipart::Uploaded;
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::{Problem, report_failure};
-use crate::app::App;
 use crate::domain::Caller;
 use crate::triage::Intake;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::context;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use uuid::Uuid;
 
 /// Fields that are sent as they are.
@@ -38,24 +35,23 @@ const FILE: &str = "log_file";
 
 /// The form; a link may fill fields in.
 pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     PageQuery(asked): PageQuery<BTreeMap<String, String>>,
 ) -> Result<Html<String>, PageError> {
     let filled =
         FIELDS.iter().filter_map(|(name, _)| asked.get(*name).map(|text| ((*name).to_owned(), text)));
     let filled: BTreeMap<String, &String> = filled.collect();
-    form((&page, &app), value(&filled), None).await
+    form(&page, value(&filled), None).await
 }
 
 async fn form(
-    (page, app): (&Page, &App),
+    page: &PageContext,
     was: minijinja::Value,
     problem: Option<&Problem>,
 ) -> Result<Html<String>, PageError> {
     let errors = problem.map_or(&[][..], |problem| &problem.errors);
-    let size = i64::try_from(app.config.server.body_limit).unwrap_or(i64::MAX);
-    let cluster = app.config.mcp.iter().any(|server| server.name == app.config.cluster.server);
+    let size = i64::try_from(page.app.config.server.body_limit).unwrap_or(i64::MAX);
+    let cluster = page.app.config.mcp.iter().any(|server| server.name == page.app.config.cluster.server);
     let values = context! {
         was, size, cluster,
         problem => problem.map(value),
@@ -63,18 +59,17 @@ async fn form(
         // Sent again, it is the same report.
         key => format!("page-{}", Uuid::new_v4()),
     };
-    page.show(app, "/reports", "report-new.html", values).await
+    page.show("/reports", "report-new.html", values).await
 }
 
 pub(super) async fn send(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     uploaded: Uploaded,
 ) -> Result<Response, PageError> {
     let key = field(&uploaded.sent, "key").to_owned();
     let taken = match fields(&uploaded) {
-        Ok(fields) => report_failure::of_form(&app, caller, fields, &key).await,
+        Ok(fields) => report_failure::of_form(&page.app, caller, fields, &key).await,
         Err(problem) => Err(problem),
     };
     let problem = match taken {
@@ -91,7 +86,7 @@ pub(super) async fn send(
         Err(problem) => return Err(problem.into()),
     };
     let refused = Refused::new(uploaded.sent, problem);
-    let html = form((&page, &app), value(&refused.sent), Some(&refused.problem)).await?;
+    let html = form(&page, value(&refused.sent), Some(&refused.problem)).await?;
     Ok((refused.problem.code(), html).into_response())
 }
 

@@ -4,10 +4,9 @@ use super::error::PageError;
 use super::extract::{PageForm, PageQuery, some};
 use super::forms::field;
 use super::incidents::work;
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::{self, Problem, known_id, missing};
-use crate::app::App;
 use crate::db::reports::{self, Filter};
 use crate::domain::{Caller, ReportStatus};
 use axum::extract::{Path, State};
@@ -41,8 +40,7 @@ pub(super) struct ReportListQuery {
 }
 
 pub(super) async fn list(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     PageQuery(asked): PageQuery<ReportListQuery>,
 ) -> Result<Html<String>, PageError> {
     let filter = Filter {
@@ -52,7 +50,7 @@ pub(super) async fn list(
         before: asked.before,
         ..Filter::default()
     };
-    let mut found = reports::list(&app.pool, &filter, PAGE + 1).await?;
+    let mut found = reports::list(&page.app.pool, &filter, PAGE + 1).await?;
     let next = api::cut(&mut found, PAGE, |report| report.id);
     let narrowed =
         [&asked.status, &asked.namespace, &asked.pipeline].iter().any(|text| !text.trim().is_empty());
@@ -61,49 +59,39 @@ pub(super) async fn list(
         reports => value(&found),
         next => value(next),
         states => STATES.map(ReportStatus::as_str).to_vec(),
-        failed => reports::failed(&app.pool).await?,
+        failed => reports::failed(&page.app.pool).await?,
         narrowed,
     };
-    page.show(&app, "/reports", "reports.html", values).await
+    page.show("/reports", "reports.html", values).await
 }
 
 /// A report: how far it is, what was done for it.
-pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-) -> Result<Html<String>, PageError> {
-    detail(&page, &app, known_id(&id)?, None).await
+pub(super) async fn show(page: PageContext, Path(id): Path<String>) -> Result<Html<String>, PageError> {
+    detail(&page, known_id(&id)?, None).await
 }
 
-async fn detail(
-    page: &Page,
-    app: &App,
-    id: Uuid,
-    problem: Option<Problem>,
-) -> Result<Html<String>, PageError> {
-    let report = reports::get(&app.pool, id).await?.ok_or_else(|| missing("report"))?;
+async fn detail(page: &PageContext, id: Uuid, problem: Option<Problem>) -> Result<Html<String>, PageError> {
+    let report = reports::get(&page.app.pool, id).await?.ok_or_else(|| missing("report"))?;
     let values = context! {
         report => value(&report),
-        work => work(app, &report).await?,
+        work => work(&page.app, &report).await?,
         problem => problem.map(value),
     };
-    page.show(app, "/reports", "report.html", values).await
+    page.show("/reports", "report.html", values).await
 }
 
 pub(super) async fn retry(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     Path(id): Path<String>,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
-    match api::retry::retry(State(Arc::clone(&app)), caller, Path(id.clone())).await {
+    match api::retry::retry(State(Arc::clone(&page.app)), caller, Path(id.clone())).await {
         Ok(_) if field(&sent, "from") == "list" => Ok(Redirect::to("/reports?status=failed").into_response()),
         Ok((_, report)) => Ok(Redirect::to(&format!("/reports/{}", report.id)).into_response()),
         Err(problem) if problem.status == 409 => {
             let status = problem.code();
-            Ok((status, detail(&page, &app, known_id(&id)?, Some(problem)).await?).into_response())
+            Ok((status, detail(&page, known_id(&id)?, Some(problem)).await?).into_response())
         }
         Err(problem) => Err(problem.into()),
     }

@@ -3,7 +3,7 @@
 use super::error::PageError;
 use super::extract::{PageForm, PageQuery, some};
 use super::forms::{self, Kind, Refused, field};
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::{self, known_id, missing};
 use crate::app::App;
@@ -35,19 +35,18 @@ pub(super) struct RunbookQuery {
 }
 
 pub(super) async fn list(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     PageQuery(asked): PageQuery<RunbookQuery>,
 ) -> Result<Html<String>, PageError> {
-    listed(&page, &app, &asked, None).await
+    listed(&page, &asked, None).await
 }
 
 async fn listed(
-    page: &Page,
-    app: &App,
+    page: &PageContext,
     asked: &RunbookQuery,
     refused: Option<Refused>,
 ) -> Result<Html<String>, PageError> {
+    let app = &page.app;
     let kind = some(&asked.kind);
     let offset = asked.offset.clamp(0, MAX_OFFSET);
     let mut found = None;
@@ -73,36 +72,30 @@ async fn listed(
         spaces,
         refused => refused.map(value),
     };
-    page.show(app, "/runbooks", "runbooks.html", values).await
+    page.show("/runbooks", "runbooks.html", values).await
 }
 
 pub(super) async fn add(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &[("path", Kind::Text), ("content", Kind::Text)]);
-    match api::documents::add(State(Arc::clone(&app)), caller, Ok(body)).await {
+    match api::documents::add(State(Arc::clone(&page.app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to("/runbooks").into_response()),
         Err(problem) if problem.status == 422 => {
-            let html =
-                listed(&page, &app, &RunbookQuery::default(), Some(Refused::new(sent, problem))).await?;
+            let html = listed(&page, &RunbookQuery::default(), Some(Refused::new(sent, problem))).await?;
             Ok(html.into_response())
         }
         Err(problem) => Err(problem.into()),
     }
 }
 
-pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-) -> Result<Html<String>, PageError> {
+pub(super) async fn show(page: PageContext, Path(id): Path<String>) -> Result<Html<String>, PageError> {
     let (listed, text) =
-        documents::get(&app.pool, known_id(&id)?).await?.ok_or_else(|| missing("document"))?;
+        documents::get(&page.app.pool, known_id(&id)?).await?.ok_or_else(|| missing("document"))?;
     let values = context! { document => value(api::documents::Document::from(listed)), text };
-    page.show(&app, "/runbooks", "runbook.html", values).await
+    page.show("/runbooks", "runbook.html", values).await
 }
 
 pub(super) async fn change(

@@ -5,7 +5,7 @@ use super::error::PageError;
 use super::extract::PageForm;
 use super::forms::{self, Kind, Refused, Sent, field};
 use super::logs::{LIMIT, overloaded};
-use super::page::Page;
+use super::page::PageContext;
 use super::schema_form;
 use super::value::value;
 use crate::api::{self, Problem, missing};
@@ -39,49 +39,47 @@ const FIELDS: [(&str, Kind); 10] = [
 /// Most of a result that is shown, in bytes.
 const MAX_RESULT: usize = 100_000;
 
-pub(super) async fn list(page: Page, State(app): State<Arc<App>>) -> Result<Html<String>, PageError> {
-    listed(&page, &app, None).await
+pub(super) async fn list(page: PageContext) -> Result<Html<String>, PageError> {
+    listed(&page, None).await
 }
 
-async fn listed(page: &Page, app: &Arc<App>, refused: Option<Refused>) -> Result<Html<String>, PageError> {
-    let servers = api::mcp_servers::list(State(Arc::clone(app))).await.0;
+async fn listed(page: &PageContext, refused: Option<Refused>) -> Result<Html<String>, PageError> {
+    let servers = api::mcp_servers::list(State(Arc::clone(&page.app))).await.0;
     let values = context! {
         servers => value(&servers),
-        commands => app.config.added.commands.clone(),
-        secrets => app.config.added.secrets.clone(),
+        commands => page.app.config.added.commands.clone(),
+        secrets => page.app.config.added.secrets.clone(),
         refused => refused.map(value),
     };
-    page.show(app, "/mcp-servers", "servers.html", values).await
+    page.show("/mcp-servers", "servers.html", values).await
 }
 
 pub(super) async fn add(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     PageForm(sent): PageForm,
 ) -> Result<Response, PageError> {
     let body = forms::body(&sent, &FIELDS);
-    match api::mcp_servers::add(State(Arc::clone(&app)), caller, Ok(body)).await {
+    match api::mcp_servers::add(State(Arc::clone(&page.app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/mcp-servers/{}", field(&sent, "name"))).into_response()),
         Err(problem) if matches!(problem.status, 400 | 409 | 422) => {
-            Ok(listed(&page, &app, Some(Refused::new(sent, problem))).await?.into_response())
+            Ok(listed(&page, Some(Refused::new(sent, problem))).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }
 }
 
 pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Html<String>, PageError> {
-    let server = api::mcp_servers::get(State(Arc::clone(&app)), Path(name.clone())).await?.0;
+    let server = api::mcp_servers::get(State(Arc::clone(&page.app)), Path(name.clone())).await?.0;
     let server_name = name.clone();
-    let tools = api::mcp_servers::tools(State(Arc::clone(&app)), caller, Path(name)).await?.0;
-    let changed = changed(&app, &server_name);
+    let tools = api::mcp_servers::tools(State(Arc::clone(&page.app)), caller, Path(name)).await?.0;
+    let changed = changed(&page.app, &server_name);
     let values = context! { server => value(&server), tools => value(&tools), changed };
-    page.show(&app, "/mcp-servers", "server.html", values).await
+    page.show("/mcp-servers", "server.html", values).await
 }
 
 /// The tools whose definition waits for an admin: what was judged, and what the server lists now, with its hidden characters
@@ -138,26 +136,25 @@ fn listed_tool(app: &App, server: &str, tool: &str) -> Result<ToolListed, Proble
 }
 
 pub(super) async fn tool(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     Path((server, tool)): Path<(String, String)>,
 ) -> Result<Html<String>, PageError> {
-    let listed = listed_tool(&app, &server, &tool)?;
+    let listed = listed_tool(&page.app, &server, &tool)?;
     let shown = Shown { server: &server, tool: &listed, asker: &CallContext::page(caller) };
-    tool_page(&page, &app, &shown, &Vec::new(), Value::from(())).await
+    tool_page(&page, &shown, &Vec::new(), Value::from(())).await
 }
 
 /// Calls a tool with the arguments of a form, if the policy lets the caller. What comes back has its secrets taken out, as for
 /// a model.
 pub(super) async fn try_tool(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     caller: Caller,
     Path((server, tool)): Path<(String, String)>,
     PageForm(sent): PageForm,
 ) -> Result<Html<String>, PageError> {
-    let listed = listed_tool(&app, &server, &tool)?;
+    let app = &page.app;
+    let listed = listed_tool(app, &server, &tool)?;
     let asker = CallContext::page(caller.clone());
     let standing = app.mcp.standing(&asker, &server, &tool).ok_or_else(|| missing("tool"))?;
     if standing.decision != Decision::Allow {
@@ -165,7 +162,7 @@ pub(super) async fn try_tool(
     }
     let (schema, _) = standing.offered(&listed.input_schema);
     let (text, failed) = match schema_form::arguments(&schema, &sent) {
-        Ok(arguments) => call(&app, &caller, (&server, &tool), arguments).await,
+        Ok(arguments) => call(app, &caller, &server, &tool, arguments).await,
         Err(problem) => (problem, true),
     };
     let redacted = app.blocking.run_checked(LIMIT, move |deadline| {
@@ -176,14 +173,15 @@ pub(super) async fn try_tool(
     });
     let (text, size, end) = redacted.await.map_err(overloaded)?;
     let came = context! { text, failed, size, cut => size > end };
-    tool_page(&page, &app, &Shown { server: &server, tool: &listed, asker: &asker }, &sent, came).await
+    tool_page(&page, &Shown { server: &server, tool: &listed, asker: &asker }, &sent, came).await
 }
 
 /// What came of a call, and whether it failed.
 async fn call(
     app: &App,
     caller: &Caller,
-    (server, tool): (&str, &str),
+    server: &str,
+    tool: &str,
     arguments: serde_json::Value,
 ) -> (String, bool) {
     let recorder = Recorder::new(Actor::service(&caller.request));
@@ -192,7 +190,7 @@ async fn call(
         Ok(Ruling::Allowed(permit)) => {
             let cancel = app.shutdown.token().child_token();
             let named = format!("{server} {tool}");
-            api::audit::record(app, caller, AuditAction::ToolTry, ("tool", &named)).await;
+            api::audit::record(app, caller, AuditAction::ToolTry, "tool", &named).await;
             match app.mcp.call(permit, &recorder, cancel).await {
                 Ok(result) => (result.text, result.is_error),
                 Err(error) => (error.to_string(), true),
@@ -215,14 +213,13 @@ struct Shown<'a> {
 
 /// A tool with the form made from its schema, and what came back of a call, if it was called.
 async fn tool_page(
-    page: &Page,
-    app: &App,
+    page: &PageContext,
     shown: &Shown<'_>,
     sent: &Sent,
     came: Value,
 ) -> Result<Html<String>, PageError> {
     let Shown { server, tool, asker } = *shown;
-    let standing = app.mcp.standing(asker, server, &tool.name).ok_or_else(|| missing("tool"))?;
+    let standing = page.app.mcp.standing(asker, server, &tool.name).ok_or_else(|| missing("tool"))?;
     let (schema, words) = standing.offered(&tool.input_schema);
     let values = context! {
         server,
@@ -235,5 +232,5 @@ async fn tool_page(
         inputs => value(schema_form::inputs(&schema, sent)),
         schema => serde_json::to_string_pretty(&tool.input_schema).unwrap_or_default(),
     };
-    page.show(app, "/mcp-servers", "tool.html", values).await
+    page.show("/mcp-servers", "tool.html", values).await
 }

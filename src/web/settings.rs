@@ -2,17 +2,15 @@
 
 use super::error::PageError;
 use super::extract::{PageQuery, some};
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::app::App;
 use crate::config::{Effective, SETTINGS};
 use crate::db::notifications;
-use axum::extract::State;
 use axum::response::Html;
 use minijinja::context;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// How the list is narrowed.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -34,21 +32,21 @@ impl SettingsQuery {
 }
 
 pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     PageQuery(asked): PageQuery<SettingsQuery>,
 ) -> Result<Html<String>, PageError> {
+    let app = &page.app;
     let settings: Vec<Value> =
         app.config.effective.iter().filter_map(|setting| shown(setting, &asked)).collect();
     let values = context! {
         all => app.config.effective.len(),
-        targets => value(targets(&app, &asked).await?),
-        servers => value(servers(&app, &asked)),
+        targets => value(targets(app, &asked).await?),
+        servers => value(servers(app, &asked)),
         settings => value(&settings),
         version => env!("CARGO_PKG_VERSION"),
         asked => value(&asked),
     };
-    page.show(&app, "/settings", "settings.html", values).await
+    page.show("/settings", "settings.html", values).await
 }
 
 /// A setting, if it is looked for: by its name, its variables, its value or what it does.

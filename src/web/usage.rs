@@ -2,19 +2,16 @@
 
 use super::error::PageError;
 use super::extract::{PageQuery, some};
-use super::page::Page;
+use super::page::PageContext;
 use super::value::value;
 use crate::api::usage::{Amount, LimitState, UsageQuery, report};
-use crate::app::App;
 use crate::clock;
 use crate::db::usage::Line;
 use crate::domain::Money;
-use axum::extract::State;
 use axum::response::Html;
 use chrono::{Days, NaiveDate};
 use minijinja::context;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Days that the drawing shows.
 const DAYS: u64 = 30;
@@ -67,8 +64,7 @@ struct Gauge {
 }
 
 pub(super) async fn show(
-    page: Page,
-    State(app): State<Arc<App>>,
+    page: PageContext,
     PageQuery(asked): PageQuery<UsagePageQuery>,
 ) -> Result<Html<String>, PageError> {
     let days = asked.days.filter(|days| [1, 7, DAYS].contains(days)).unwrap_or(DAYS);
@@ -80,12 +76,12 @@ pub(super) async fn show(
         caller: some(&asked.caller).map(str::to_owned),
         kind: some(&asked.kind).map(str::to_owned),
     };
-    let month = report(&app, query(DAYS)).await?;
+    let month = report(&page.app, query(DAYS)).await?;
     let figures = [(1, "today"), (7, "last 7 days"), (DAYS, "last 30 days")];
-    let figures = figures.map(|(days, name)| figure(&month.by_day, first(today, days), (days, name)));
+    let figures = figures.map(|(days, name)| figure(&month.by_day, first(today, days), days, name));
     let gauges: Vec<Gauge> = month.limits.iter().map(|limit| gauge(limit, &month.currency)).collect();
     let bars = bars(&month.by_day, today, &month.currency);
-    let shown = if days == DAYS { month } else { report(&app, query(days)).await? };
+    let shown = if days == DAYS { month } else { report(&page.app, query(days)).await? };
     let priced = shown.total.cost.is_some();
     let values = context! {
         asked => value(&asked), days, priced,
@@ -93,7 +89,7 @@ pub(super) async fn show(
         currency => shown.currency.clone(),
         usage => value(&shown),
     };
-    page.show(&app, "/usage", "usage.html", values).await
+    page.show("/usage", "usage.html", values).await
 }
 
 /// The first of so many days.
@@ -105,7 +101,7 @@ fn tokens(line: &Line) -> i64 {
     line.input_tokens + line.output_tokens
 }
 
-fn figure(by_day: &[Line], since: Option<NaiveDate>, (days, name): (u64, &'static str)) -> Figure {
+fn figure(by_day: &[Line], since: Option<NaiveDate>, days: u64, name: &'static str) -> Figure {
     let since = since.map(|day| day.to_string()).unwrap_or_default();
     let within = || by_day.iter().filter(|line| line.name >= since);
     let costs: Vec<i64> = within().filter_map(|line| line.cost).map(|cost| cost.0).collect();
@@ -183,7 +179,7 @@ mod unit {
         };
         let by_day = [line("2026-11-21", 10, 5), line("2026-11-15", 20, 10), line("2026-11-14", 40, 20)];
         let today = "2026-11-21".parse().unwrap();
-        let sum = |days| figure(&by_day, first(today, days), (days, "")).tokens;
+        let sum = |days| figure(&by_day, first(today, days), days, "").tokens;
         assert_eq!([sum(1), sum(7), sum(30)], [10, 30, 70]);
         let bars = bars(&by_day, today, "EUR");
         assert_eq!((bars.len(), bars[0].label.as_str(), bars[29].label.as_str()), (30, "23 Oct", "21 Nov"));

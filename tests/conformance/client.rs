@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
     let shutdown = Shutdown::new();
     let http = reqwest::Client::builder().build().expect("a client without options");
     let connector = Connector { http, blocking: BlockingPool::default() };
-    let registry = Registry::start(vec![server], (Arc::default(), None), connector, &shutdown);
+    let registry = Registry::start(vec![server], Arc::default(), None, connector, &shutdown);
     registry.settled().await;
     let recorder = Recorder::new(Actor::service("conformance"));
     let mut good = registry.is_connected("suite");

@@ -9,7 +9,7 @@
 )]
 
 use regreen::clock::Deadline;
-use regreen::domain::{Claim, Confidence, Diagnosis, FailureClass, cited};
+use regreen::domain::{Claim, Confidence, Diagnosis, FailureClass, LineSpan, cited};
 use regreen::evidence::clean::clean;
 use regreen::evidence::signature::SignatureSet;
 use regreen::evidence::verify::{Sources, check_within};
@@ -36,7 +36,7 @@ impl Sources for Case {
         Some(vec![&self.log])
     }
 
-    fn meaning(&self, _label: &str, lines: (u32, u32)) -> String {
+    fn meaning(&self, _label: &str, lines: LineSpan) -> String {
         RUNBOOKS.said_of(cited(&self.log, lines))
     }
 }

@@ -1,6 +1,7 @@
 //! People merge and split incidents, and the next report is placed as they taught.
 
 use crate::support::{Answer, Setup, TestApp, eventually, every};
+use regreen::db::merges::IncidentMerge;
 use regreen::domain::Caller;
 use regreen::triage::{self, MergeError};
 use reqwest::Method;
@@ -236,9 +237,12 @@ async fn whoever_is_bound_to_namespaces_merges_and_splits_there_alone() {
     let (alpha, beta): (Uuid, Uuid) = (alpha.parse().unwrap(), beta.parse().unwrap());
     let bound =
         |namespace: &str| Caller { namespaces: Some(Arc::from([namespace.to_owned()])), ..Caller::anyone() };
-    let merge = async |namespace: &str| triage::merge(app.app(), &bound(namespace), (beta, alpha)).await;
+    let merge = async |namespace: &str| {
+        let merge = IncidentMerge { from: beta, into: alpha };
+        triage::merge(app.app(), &bound(namespace), merge).await
+    };
     assert!(matches!(merge("prod").await, Err(MergeError::Missing("incident"))));
-    let split = triage::split(app.app(), &bound("prod"), (alpha, &[beta])).await;
+    let split = triage::split(app.app(), &bound("prod"), alpha, &[beta]).await;
     assert!(matches!(split, Err(MergeError::Missing("incident"))), "{split:?}");
     // A report of another namespace in it is not theirs to move.
     let pool = app.pool().await;

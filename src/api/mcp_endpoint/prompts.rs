@@ -22,7 +22,13 @@ struct Shipped {
     template: &'static str,
     title: &'static str,
     description: &'static str,
-    argument: (&'static str, &'static str),
+    argument: Argument,
+}
+
+/// The argument of a prompt.
+struct Argument {
+    name: &'static str,
+    description: &'static str,
 }
 
 const SHIPPED: [Shipped; 3] = [
@@ -31,21 +37,21 @@ const SHIPPED: [Shipped; 3] = [
         template: "agent-troubleshooter",
         title: "Find out what is wrong",
         description: "Finds out what is wrong in the cluster and the pipelines.",
-        argument: ("problem", "what fails, in words or lines of a log"),
+        argument: Argument { name: "problem", description: "what fails, in words or lines of a log" },
     },
     Shipped {
         name: "failure-analyst",
         template: "agent-failure-analyst",
         title: "Explain an incident",
         description: "Explains a failure that was reported: why the cause is the cause, and what to do. Brings the incident along.",
-        argument: ("incident", "id of the incident"),
+        argument: Argument { name: "incident", description: "id of the incident" },
     },
     Shipped {
         name: "explainer",
         template: "agent-explainer",
         title: "Explain from runbooks",
         description: "Explains from runbooks, past incidents and stored evidence alone; asks no other system.",
-        argument: ("question", "what to explain"),
+        argument: Argument { name: "question", description: "what to explain" },
     },
 ];
 
@@ -57,7 +63,7 @@ fn denied(caller: &Caller) -> Option<ErrorData> {
 /// What there is for a caller.
 pub(super) fn list(caller: &Caller) -> ListPromptsResult {
     let prompt = |shipped: &Shipped| {
-        let (name, description) = shipped.argument;
+        let Argument { name, description } = shipped.argument;
         let argument = PromptArgument::new(name).with_description(description).with_required(true);
         Prompt::new(shipped.name, Some(shipped.description), Some(vec![argument])).with_title(shipped.title)
     };
@@ -81,7 +87,7 @@ impl Endpoint {
             let name: String = asked.name.chars().take(100).flat_map(char::escape_debug).collect();
             return Err(bad(format!("there is no prompt `{name}`; there is {}", names.join(", "))));
         };
-        let (name, description) = shipped.argument;
+        let Argument { name, description } = shipped.argument;
         let arguments = asked.arguments.unwrap_or_default();
         if let Some(unknown) = arguments.keys().find(|known| *known != name) {
             let unknown: String = unknown.chars().take(100).flat_map(char::escape_debug).collect();

@@ -2,6 +2,7 @@
 
 use super::{Endpoint, answered, failed};
 use crate::api::report_failure::{outcome, report_failure};
+use crate::api::report_wait::ReportWait;
 use crate::db;
 use crate::db::reports;
 use crate::domain::{Caller, FailureClass, Report, StepName};
@@ -14,12 +15,8 @@ use rmcp::model::{CallToolResult, ProgressNotificationParam, ProgressToken};
 use rmcp::service::{Peer, RequestContext};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-/// How often it is looked how far a report is, should nothing be heard of it.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// What is told of a step that is over.
 const STEPS: [(StepName, &str); 5] = [
@@ -146,9 +143,7 @@ impl Endpoint {
 
     /// The report, once it is over; `None` when that takes longer than the server waits.
     async fn end(&self, id: Uuid, told: &mut Progress) -> sqlx::Result<Option<Report>> {
-        let deadline = Instant::now() + self.app.config.server.wait;
-        // From before the first look on: its end cannot be missed.
-        let mut subscription = self.app.notifier.subscribe(id);
+        let mut wait = ReportWait::begin(&self.app, id);
         loop {
             if told.token.is_some() {
                 let steps = db::with_timeout(reports::steps(&self.app.pool, id)).await?;
@@ -161,13 +156,7 @@ impl Endpoint {
             if report.as_ref().is_none_or(|report| report.status.is_final()) {
                 return Ok(report);
             }
-            let look = Instant::now() + LOOK_EVERY;
-            tokio::select! {
-                () = subscription.wait() => {}
-                () = sleep_until(look.min(deadline)) => {}
-                () = self.app.shutdown.token().cancelled() => return Ok(None),
-            }
-            if Instant::now() >= deadline {
+            if !wait.next().await {
                 return Ok(None);
             }
         }

@@ -45,7 +45,7 @@ impl Database {
     }
 
     pub(super) async fn look(config: &Config) -> Self {
-        let options = match options(config) {
+        let options = match options(config).await {
             Ok(Some(options)) => options,
             Ok(None) => return Self::late(asleep(config)),
             Err(error) => {
@@ -106,11 +106,11 @@ fn asleep(config: &Config) -> Finding {
     Finding::note("database", says).advice("run `regreen serve`, then this once more")
 }
 
-fn options(config: &Config) -> anyhow::Result<Option<PgConnectOptions>> {
+async fn options(config: &Config) -> anyhow::Result<Option<PgConnectOptions>> {
     let database = &config.database;
     match app::database(config)? {
         Some(options) => Ok(Some(options.application_name("regreen doctor"))),
-        None => PrivatePostgres::running(&database.data_dir, database.programs.as_deref()),
+        None => PrivatePostgres::running(&database.data_dir, database.programs.as_deref()).await,
     }
 }
 

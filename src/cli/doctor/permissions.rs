@@ -31,7 +31,7 @@ pub(super) async fn check(mcp: &Registry, cluster: &Cluster, namespace: Option<&
             findings.push(
                 Finding::ok("permissions", says).data(json!({ "namespace": namespace, "pods": pods.len() })),
             );
-            findings.extend(log(mcp, cluster, (namespace, &pods)).await);
+            findings.extend(log(mcp, cluster, namespace, &pods).await);
         }
         Some(other) => findings.push(refused("pods", namespace, &reason(other))),
     }
@@ -45,7 +45,7 @@ pub(super) async fn check(mcp: &Registry, cluster: &Cluster, namespace: Option<&
     findings
 }
 
-async fn log(mcp: &Registry, cluster: &Cluster, (namespace, pods): (&str, &[String])) -> Option<Finding> {
+async fn log(mcp: &Registry, cluster: &Cluster, namespace: &str, pods: &[String]) -> Option<Finding> {
     if pods.is_empty() {
         let finding =
             Finding::note("permissions", format!("`{namespace}` has no pod whose log could be read"));
@@ -53,7 +53,7 @@ async fn log(mcp: &Registry, cluster: &Cluster, (namespace, pods): (&str, &[Stri
     }
     let mut last = String::new();
     for pod in pods.iter().take(TRIED) {
-        match triage::log(mcp, cluster, (namespace, pod)).await? {
+        match triage::log(mcp, cluster, namespace, pod).await? {
             Fetched::Text(_) => {
                 return Some(Finding::ok("permissions", format!("the log of `{pod}` can be read")));
             }

@@ -52,7 +52,7 @@ impl Servers {
         }
         let shutdown = Shutdown::new();
         let connector = Connector { http, blocking: BlockingPool::default() };
-        let registry = Registry::start(all.clone(), (Arc::clone(&config.policy), None), connector, &shutdown);
+        let registry = Registry::start(all.clone(), Arc::clone(&config.policy), None, connector, &shutdown);
         Self { all, mistakes, registry, shutdown, began: Instant::now() }
     }
 

@@ -67,7 +67,7 @@ pub async fn drop_before(
     .await?;
     let mut dropped = Vec::new();
     for month in months {
-        match drop_month(pool, &month.name, (month.first, month.past), now).await? {
+        match drop_month(pool, &month.name, month.first, month.past, now).await? {
             Some(rows) => dropped.push(Dropped { name: month.name, rows }),
             None => break,
         }
@@ -78,7 +78,8 @@ pub async fn drop_before(
 async fn drop_month(
     pool: &PgPool,
     name: &str,
-    (first, past): (DateTime<Utc>, DateTime<Utc>),
+    first: DateTime<Utc>,
+    past: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Option<i64>> {
     let mut transaction = pool.begin().await?;

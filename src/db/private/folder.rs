@@ -14,6 +14,13 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOF
 /// Opens a file itself, and does not wait where it is a pipe.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
+/// A user and its group, by their numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UserIds {
+    pub(super) user: u32,
+    pub(super) group: u32,
+}
+
 /// An open folder that belongs to one user and is closed to everybody else.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -23,7 +30,7 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Opens the folder of a user, and makes it when it is missing. Root lends an empty folder of its own to that user.
-    pub(super) fn open(path: &Path, (user, group): (u32, u32)) -> anyhow::Result<Self> {
+    pub(super) fn open(path: &Path, UserIds { user, group }: UserIds) -> anyhow::Result<Self> {
         let shown = path.display();
         match fs::mkdir(path, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
@@ -114,8 +121,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
-    fn own() -> (u32, u32) {
-        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    fn own() -> UserIds {
+        UserIds { user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() }
     }
 
     #[test]
@@ -133,10 +140,10 @@ mod tests {
             let refused = Folder::open(path, own()).unwrap_err().to_string();
             assert!(refused.contains("is a link or a file"), "{refused}");
         }
-        let refused = Folder::open(&made, (own().0 + 1, own().1)).unwrap_err().to_string();
+        let refused = Folder::open(&made, UserIds { user: own().user + 1, ..own() }).unwrap_err().to_string();
         assert!(refused.contains("belongs to user"), "{refused}");
         let left = made.metadata().unwrap();
-        assert_eq!((left.permissions().mode() & 0o777, left.uid()), (0o755, own().0), "it is as it was");
+        assert_eq!((left.permissions().mode() & 0o777, left.uid()), (0o755, own().user), "it is as it was");
     }
 
     #[test]

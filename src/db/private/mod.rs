@@ -12,11 +12,11 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 /// Longest wait for the server to answer.
@@ -66,7 +66,7 @@ impl PrivatePostgres {
     /// No PostgreSQL with pgvector is found (the error says what to run), or it does not start.
     pub async fn start(data_dir: &Path, programs: Option<&Path>) -> anyhow::Result<Self> {
         let place = Place::prepare(data_dir)?;
-        let programs = Programs::find(programs, &place)?;
+        let programs = Programs::find(programs, &place).await?;
         let folders = place.open()?;
         let lock = folders.control.file(LOCK)?;
         let held = Owned { awaited: Some(lock), ..Owned::default() };
@@ -80,12 +80,15 @@ impl PrivatePostgres {
     ///
     /// # Errors
     /// None runs, and none could be started: there is no PostgreSQL with pgvector.
-    pub fn running(data_dir: &Path, programs: Option<&Path>) -> anyhow::Result<Option<PgConnectOptions>> {
+    pub async fn running(
+        data_dir: &Path,
+        programs: Option<&Path>,
+    ) -> anyhow::Result<Option<PgConnectOptions>> {
         let place = Place::of(data_dir)?;
         if place.socket.join(".s.PGSQL.5432").exists() {
             return Ok(Some(options(&place, NAME)));
         }
-        programs::folder(programs).map(|_| None)
+        programs::folder(programs).await.map(|_| None)
     }
 
     /// How to connect to the product's database.
@@ -163,7 +166,7 @@ impl Server {
                 (_, None) => None,
             }
         };
-        if ended.is_none() && (self.answers().await || self.runs()?) {
+        if ended.is_none() && (self.answers().await || self.runs().await?) {
             return Ok(false);
         }
         let (status, last_words) = (ended.unwrap_or_default(), self.last_words());
@@ -174,10 +177,10 @@ impl Server {
     }
 
     /// Whether one that we did not start runs, though it may not answer yet.
-    fn runs(&self) -> anyhow::Result<bool> {
+    async fn runs(&self) -> anyhow::Result<bool> {
         let mut status = self.command("pg_ctl");
         status.args(["status", "--silent", "--pgdata"]).arg(self.place.cluster());
-        Ok(status.output().context("cannot run pg_ctl")?.status.success())
+        Ok(status.output().await.context("cannot run pg_ctl")?.status.success())
     }
 
     fn options(&self, database: &str) -> PgConnectOptions {
@@ -193,15 +196,15 @@ impl Server {
 
     /// Makes the cluster beside its final place, so that a crash in the middle leaves nothing half-made. Returns whether there was
     /// none.
-    fn initialise(&self) -> anyhow::Result<bool> {
+    async fn initialise(&self) -> anyhow::Result<bool> {
         let server = &self.folders.server;
         if let Some(version) = server.head("cluster/PG_VERSION", 16) {
-            return self.check_version(version.trim()).map(|()| false);
+            return self.check_version(version.trim()).await.map(|()| false);
         }
         let fresh = self.place.dir.join(HALF_MADE);
         if server.has(HALF_MADE) {
             // As the server's user: whatever lies there, nothing goes that is not this user's own.
-            let removed = self.as_server("rm").arg("-rf").arg("--").arg(&fresh).output();
+            let removed = self.as_server("rm").arg("-rf").arg("--").arg(&fresh).output().await;
             let removed = removed.is_ok_and(|output| output.status.success());
             anyhow::ensure!(removed, "cannot remove the half-made cluster {}", fresh.display());
         }
@@ -221,6 +224,7 @@ impl Server {
                 "--no-sync",
             ])
             .output()
+            .await
             .context("cannot run initdb")?;
         if !output.status.success() {
             bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim());
@@ -230,8 +234,9 @@ impl Server {
     }
 
     /// A server reads data of its own major version alone: says what to do instead of leaving it to its log.
-    fn check_version(&self, made_by: &str) -> anyhow::Result<()> {
-        let output = self.command("postgres").arg("--version").output().context("cannot run postgres")?;
+    async fn check_version(&self, made_by: &str) -> anyhow::Result<()> {
+        let output =
+            self.command("postgres").arg("--version").output().await.context("cannot run postgres")?;
         let said = String::from_utf8_lossy(&output.stdout);
         let is_version = made_by.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         if let Some(programs) = programs::major(&said).filter(|programs| is_version && *programs != made_by) {
@@ -282,8 +287,8 @@ impl Server {
     fn as_server(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
-        if let Some((user, group)) = self.place.run_as {
-            command.uid(user).gid(group);
+        if let Some(ids) = self.place.run_as {
+            command.uid(ids.user).gid(ids.group);
         }
         command
     }
@@ -303,7 +308,7 @@ impl Server {
     /// Starts the server, unless a crash left one behind.
     async fn begin(&self) -> anyhow::Result<()> {
         if !self.answers().await {
-            let new = self.initialise()?;
+            let new = self.initialise().await?;
             let child = self.spawn()?;
             let mut owned = self.owned();
             (owned.child, owned.new) = (Some(child), new);
@@ -366,15 +371,14 @@ impl Server {
             *owned = Owned::default();
             return Ok(());
         }
+        // As it stands, for a drop cannot await.
         let stopped = self
             .command("pg_ctl")
+            .into_std()
             .args(["stop", "--mode", "fast", "--wait", "--timeout", "20", "--silent", "--pgdata"])
             .arg(self.place.cluster())
             .output()
             .context("cannot run pg_ctl")?;
-        if let Some(child) = &mut owned.child {
-            child.wait()?;
-        }
         // Free for the next owner only when the server is gone.
         *owned = Owned::default();
         if !stopped.status.success() {

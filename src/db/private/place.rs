@@ -1,6 +1,6 @@
 //! Where the private server lives and as whom it runs: PostgreSQL refuses root, so root lends it another user.
 
-use super::folder::Folder;
+use super::folder::{Folder, UserIds};
 use super::{absolute, is_reachable, short_hash};
 use anyhow::Context as _;
 use std::fs::DirBuilder;
@@ -22,8 +22,8 @@ pub(super) struct Place {
     /// Of this process' user: the lock and the server's log. Where root lends the server another user, that user must not
     /// choose what root opens, so it is another folder than the server's.
     control: PathBuf,
-    /// User and group, when we are root.
-    pub(super) run_as: Option<(u32, u32)>,
+    /// The server's user, when we are root.
+    pub(super) run_as: Option<UserIds>,
 }
 
 /// The folders, open.
@@ -66,7 +66,8 @@ impl Place {
         for path in [&self.dir, &self.socket] {
             make(path.parent().unwrap_or(path))?;
         }
-        let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let own = UserIds { user, group };
         let user = self.run_as.unwrap_or(own);
         if self.socket != self.dir {
             Folder::open(&self.socket, user)?;
@@ -92,12 +93,12 @@ fn is_root() -> bool {
 }
 
 /// `postgres` where there is one, else `nobody`.
-fn other_user() -> (u32, u32) {
+fn other_user() -> UserIds {
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let ids = |wanted: &str| {
         let line = users.lines().find(|line| line.split(':').next() == Some(wanted))?;
         let mut fields = line.split(':').skip(2);
-        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+        Some(UserIds { user: fields.next()?.parse().ok()?, group: fields.next()?.parse().ok()? })
     };
-    ids("postgres").or_else(|| ids("nobody")).unwrap_or((65_534, 65_534))
+    ids("postgres").or_else(|| ids("nobody")).unwrap_or(UserIds { user: 65_534, group: 65_534 })
 }

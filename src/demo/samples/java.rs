@@ -45,7 +45,7 @@ pub(super) fn missing_artifact() -> Sample {
         "checkout-it",
     ];
     for (position, name) in modules[..6].iter().enumerate() {
-        log.maven_module("com.example.shop", name, VERSION, (position + 1, modules.len()));
+        log.maven_module("com.example.shop", name, VERSION, &format!("{}/{}", position + 1, modules.len()));
         if position > 0 {
             let package = format!("com.example.shop.{}", name.trim_start_matches("checkout-"));
             log.maven_compile(name).surefire_begins(name);
@@ -53,7 +53,7 @@ pub(super) fn missing_artifact() -> Sample {
             log.surefire_passed(name, tests);
         }
     }
-    log.maven_module("com.example.shop", "checkout-service", VERSION, (7, modules.len()));
+    log.maven_module("com.example.shop", "checkout-service", VERSION, &format!("7/{}", modules.len()));
     log.line("[INFO] Downloading from central: https://maven.example.com/repository/central/com/example/shop/payment-client/7.2.1/payment-client-7.2.1.pom");
     log.line("[WARNING] The POM for com.example.shop:payment-client:jar:7.2.1 is missing, no dependency information available");
     log.line("[INFO] Downloading from central: https://maven.example.com/repository/central/com/example/shop/payment-client/7.2.1/payment-client-7.2.1.jar");
@@ -94,7 +94,7 @@ pub(super) fn failing_tests() -> Sample {
     log.checkout("shop/pricing")
         .line("+ mvn --batch-mode --no-transfer-progress test")
         .line("[INFO] Scanning for projects...");
-    log.maven_module("com.example", "pricing", "1.9.2-SNAPSHOT", (1, 1)).maven_compile("pricing");
+    log.maven_module("com.example", "pricing", "1.9.2-SNAPSHOT", "1/1").maven_compile("pricing");
     log.surefire_begins("pricing");
     let before = log.surefire_passes("com.example.pricing", 160);
     log.lines(FAILURE);

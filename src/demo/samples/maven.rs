@@ -177,18 +177,12 @@ impl Log {
         self.line(format!("[INFO] Downloaded from central: {url} ({size} kB at {speed} kB/s)")).pass(60);
     }
 
-    /// The head of a module of a reactor.
-    pub(super) fn maven_module(
-        &mut self,
-        group: &str,
-        name: &str,
-        version: &str,
-        of: (usize, usize),
-    ) -> &mut Self {
+    /// The head of a module of a reactor; its place is such as `1/9`.
+    pub(super) fn maven_module(&mut self, group: &str, name: &str, version: &str, place: &str) -> &mut Self {
         let title = format!("< {group}:{name} >");
         self.line("[INFO] ");
         self.line(format!("[INFO] {title:-^72}"));
-        self.line(format!("[INFO] Building {name} {version:<44} [{}/{}]", of.0, of.1));
+        self.line(format!("[INFO] Building {name} {version:<44} [{place}]"));
         self.line(format!("[INFO]   from {name}/pom.xml"));
         self.line("[INFO] --------------------------------[ jar ]---------------------------------")
     }

@@ -90,6 +90,20 @@ fn is_inert(text: &str, links: &Links) -> bool {
     })
 }
 
+/// What opens a code block, and ends it.
+#[derive(Debug, Clone, Copy)]
+struct CodeFence {
+    character: char,
+    length: usize,
+    indent: usize,
+}
+
+impl CodeFence {
+    fn end(self) -> String {
+        format!("{}{}", " ".repeat(self.indent), self.character.to_string().repeat(self.length))
+    }
+}
+
 /// Makes a text harmless as it comes.
 #[derive(Debug)]
 pub struct MarkdownSanitizer {
@@ -100,8 +114,8 @@ pub struct MarkdownSanitizer {
     pending: String,
     /// At the beginning of a line.
     begins: bool,
-    /// Character, length and indent of the code block's fence.
-    code: Option<(char, usize, usize)>,
+    /// The fence of the code block that is open.
+    code: Option<CodeFence>,
     /// The last character read, and the last one shown.
     before: char,
     shown: char,
@@ -138,9 +152,9 @@ impl MarkdownSanitizer {
         let pending = std::mem::take(&mut self.pending);
         self.read(&pending, true, &mut shown);
         // What comes after the text is no code.
-        if let Some((fence, length, indent)) = self.code.take() {
+        if let Some(fence) = self.code.take() {
             let end = if self.shown == '\n' { "" } else { "\n" };
-            shown.push_str(&format!("{end}{}{}", " ".repeat(indent), fence.to_string().repeat(length)));
+            shown.push_str(&format!("{end}{}", fence.end()));
         }
         shown
     }
@@ -172,23 +186,22 @@ impl MarkdownSanitizer {
     fn line_begins(&mut self, line: &str, is_whole: bool) -> Option<(usize, String)> {
         let indent = line.len() - line.trim_start_matches(' ').len();
         let rest = &line[indent..];
-        if let Some((fence, length, outer)) = self.code {
+        if let Some(fence) = self.code {
             if !is_whole {
                 return None;
             }
-            let run = run(rest, fence);
-            if indent <= 3 && run >= length && rest[run..].trim().is_empty() {
+            let run = run(rest, fence.character);
+            if indent <= 3 && run >= fence.length && rest[run..].trim().is_empty() {
                 self.code = None;
                 return Some((line.len(), line.to_owned()));
             }
-            if indent >= outer || rest.trim().is_empty() {
+            if indent >= fence.indent || rest.trim().is_empty() {
                 return Some((line.len(), line.to_owned()));
             }
             // The list that it stood in may end here, and the block with it: made sure of.
             self.code = None;
-            let end = format!("{}{}\n", " ".repeat(outer), fence.to_string().repeat(length));
             let (used, text) = self.line_begins(line, is_whole)?;
-            return Some((used, end + &text));
+            return Some((used, format!("{}\n{text}", fence.end())));
         }
         let first = rest.chars().next();
         if first.is_none() && !is_whole {
@@ -228,7 +241,7 @@ impl MarkdownSanitizer {
         if length < 3 || fence == '`' && info.contains('`') {
             return None;
         }
-        self.code = Some((fence, length, indent));
+        self.code = Some(CodeFence { character: fence, length, indent });
         let is_name =
             info.len() <= 20 && info.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         let draws = ["mermaid", "geojson", "topojson", "stl", "math"];

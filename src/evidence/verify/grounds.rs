@@ -15,9 +15,6 @@ const MIN_PART: usize = 3;
 const MIN_SHARE: f64 = 0.25;
 /// What has to be shared at least: about as much as one rare word, of two things.
 const MIN_SHARED: f64 = 0.9;
-/// From here on a sentence stands without a name that the evidence does not have: the name is left out of it.
-const STRONG_SHARE: f64 = 0.4;
-const STRONG_SHARED: f64 = 2.5;
 /// Share at which nearly all that a short sentence says stands in the lines.
 const FULL_SHARE: f64 = 0.75;
 /// Things that a clause is about, at least, before it needs one in the lines.
@@ -26,8 +23,8 @@ const MIN_CLAUSE: usize = 2;
 pub(super) const AROUND: usize = 2;
 /// What is said of names that nobody has.
 const NAMED: &str = "it names what the evidence does not have";
-/// What stands for a name that was left out.
-const LEFT_OUT: &str = "(left out)";
+/// What is said beside a name to tell what it is the name of.
+const THINGS: &str = "(?:certificate|class|command|container|file|folder|function|host|image|job|library|line|method|module|namespace|node|package|pod|port|project|registry|repository|script|server|service|step|task|test|version)";
 
 /// What joins two clauses.
 static CLAUSES: LazyLock<Regex> = LazyLock::new(|| {
@@ -87,7 +84,7 @@ impl<'a> Grounds<'a> {
     /// brackets and the evidence does not have.
     pub(super) fn hold(&self, sentence: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
         let supported = self.supported(sentence);
-        let held = self.hold_without_brackets(&supported, deadline)?;
+        let held = self.hold_whole_or_less(&supported, deadline)?;
         Ok(match held {
             Held::Whole if supported != sentence => Held::Without(supported),
             held => held,
@@ -137,58 +134,38 @@ impl<'a> Grounds<'a> {
             || names::all(clause).any(|name| names::stands(name, self.sources))
     }
 
-    fn hold_without_brackets(&self, sentence: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
-        let (held, unknown) = self.hold_as_it_is(sentence, deadline)?;
-        if !matches!(held, Held::Not(_)) || unknown.is_empty() {
-            return Ok(held);
+    fn hold_whole_or_less(&self, sentence: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
+        let Some(fault) = self.fault(sentence, deadline)? else { return Ok(Held::Whole) };
+        let mut less = sentence.to_owned();
+        for shorten in [without_brackets, without_phrases] {
+            let shorter = shorten(&less, &fault);
+            if shorter != less && self.fault(&shorter, deadline)?.is_none() {
+                return Ok(Held::Without(shorter));
+            }
+            less = shorter;
         }
-        let rest = BRACKETS.replace_all(sentence, |found: &regex::Captures<'_>| {
-            let is_unknown =
-                unknown.iter().any(|name| found[0].to_lowercase().contains(&name.to_lowercase()));
-            if is_unknown { String::new() } else { found[0].to_owned() }
-        });
-        if rest == sentence {
-            return Ok(held);
-        }
-        Ok(match self.hold_as_it_is(&rest, deadline)?.0 {
-            Held::Whole => Held::Without(rest.into_owned()),
-            Held::Without(rest) => Held::Without(rest),
-            Held::Not(_) => held,
-        })
+        Ok(Held::Not(fault.why))
     }
 
-    fn hold_as_it_is(
-        &self,
-        sentence: &str,
-        deadline: &Deadline,
-    ) -> Result<(Held, BTreeSet<String>), DeadlinePassed> {
-        let mut unknown = names::unknown_near(sentence, self.sources, &self.lines, deadline)?;
+    /// Why a sentence does not hold, if it does not.
+    fn fault(&self, sentence: &str, deadline: &Deadline) -> Result<Option<Fault>, DeadlinePassed> {
+        let names = names::unknown_near(sentence, self.sources, &self.lines, deadline)?;
         let Measure { share, shared, things, strangers, all } = self.measure(sentence, deadline)?;
-        let not = |why: &str| Held::Not(why.to_owned());
         let enough = shared >= MIN_SHARED || share >= FULL_SHARE;
-        let held = if self.says_success(sentence) {
-            not("it says that nothing failed")
+        let fault = if self.says_success(sentence) {
+            Some("it says that nothing failed".to_owned())
         } else if all == 0 {
-            not("it says nothing that could be compared with the lines")
+            Some("it says nothing that could be compared with the lines".to_owned())
         } else if share < MIN_SHARE || !enough || things < 2 {
-            not("the cited lines do not speak of it")
+            Some("the cited lines do not speak of it".to_owned())
         } else if !strangers.is_empty() {
-            not(&format!("nothing in the evidence speaks of {}", quoted(&strangers)))
-        } else if unknown.is_empty() {
-            Held::Whole
-        } else if share < STRONG_SHARE || shared < STRONG_SHARED {
-            not(&format!("{NAMED}: {}", quoted(&unknown)))
+            Some(format!("nothing in the evidence speaks of {}", quoted(&strangers)))
         } else {
-            Held::Without(without(sentence, &unknown))
+            None
         };
-        let held = match held {
-            Held::Not(why) if !unknown.is_empty() && !why.contains(NAMED) => {
-                Held::Not(format!("{why}; {NAMED}: {}", quoted(&unknown)))
-            }
-            held => held,
-        };
-        unknown.extend(strangers);
-        Ok((held, unknown))
+        let named = (!names.is_empty()).then(|| format!("{NAMED}: {}", quoted(&names)));
+        let why: Vec<String> = fault.into_iter().chain(named).collect();
+        Ok((!why.is_empty()).then(|| Fault { why: why.join("; "), names, strangers }))
     }
 
     /// A success in a sentence that tells of no failure.
@@ -242,6 +219,16 @@ impl<'a> Grounds<'a> {
     }
 }
 
+/// What is wrong with a sentence.
+struct Fault {
+    /// In words for the analyst.
+    why: String,
+    /// What it names and nobody told.
+    names: BTreeSet<String>,
+    /// Words of it that are neither of the trade nor of the evidence.
+    strangers: BTreeSet<String>,
+}
+
 struct Measure {
     share: f64,
     shared: f64,
@@ -289,10 +276,28 @@ fn quoted(names: &BTreeSet<String>) -> String {
     quoted.join(", ")
 }
 
-/// The sentence without these names.
-fn without(sentence: &str, names: &BTreeSet<String>) -> String {
-    names.iter().fold(sentence.to_owned(), |text, name| {
-        let name = name.strip_prefix("exit code ").unwrap_or(name);
-        text.replace(&format!("`{name}`"), LEFT_OUT).replace(name, LEFT_OUT)
+/// A sentence without what it says in brackets of things that nobody told.
+fn without_brackets(sentence: &str, fault: &Fault) -> String {
+    let unknown = || fault.names.iter().chain(&fault.strangers);
+    let shorter = BRACKETS.replace_all(sentence, |found: &regex::Captures<'_>| {
+        let bracket = found[0].to_lowercase();
+        if unknown().any(|name| bracket.contains(&name.to_lowercase())) {
+            String::new()
+        } else {
+            found[0].to_owned()
+        }
+    });
+    shorter.into_owned()
+}
+
+/// A sentence without the phrases that add these names to it, such as "of example.com" or "in the package `x`": it says less, and no
+/// gap shows.
+fn without_phrases(sentence: &str, fault: &Fault) -> String {
+    fault.names.iter().fold(sentence.to_owned(), |text, name| {
+        let name = regex::escape(name);
+        let phrase = Regex::new(&format!(
+            r"(?i)\s+(?:at|by|for|from|in|inside|near|of|on|to|via|with)\s+(?:(?:the|an?)\s+)?(?:{THINGS}\s+)?`?{name}`?(?:\s+{THINGS})?([\s.,:;!?)]|$)"
+        ));
+        phrase.map_or_else(|_| text.clone(), |phrase| phrase.replace_all(&text, "$1").into_owned())
     })
 }

@@ -8,7 +8,7 @@ mod steps;
 mod words;
 
 use crate::clock::{Deadline, DeadlinePassed};
-use crate::domain::{Claim, Confidence, Diagnosis};
+use crate::domain::{Claim, Confidence, Diagnosis, LineSpan};
 use grounds::{AROUND, Grounds, Held};
 
 /// Lines one claim may cite; more proves nothing.
@@ -42,7 +42,7 @@ pub trait Sources {
     }
 
     /// What runbooks say of lines that they recognise, from the first to the last: people wrote it, so it may be told of them.
-    fn meaning(&self, _label: &str, _lines: (u32, u32)) -> String {
+    fn meaning(&self, _label: &str, _lines: LineSpan) -> String {
         String::new()
     }
 
@@ -103,7 +103,7 @@ pub fn check_within(
     let found = format!("{title}\n{cause}\n{lines}");
     // A step may name what a runbook names.
     let known: Vec<&str> = all.iter().copied().chain(sources.guidance()).collect();
-    let (steps, wrong) = steps::checked(&diagnosis.next_steps, sources, (&known, &found), deadline)?;
+    let (steps, wrong) = steps::checked(&diagnosis.next_steps, sources, &known, &found, deadline)?;
     // A step that is left out is not worth another turn, unless none is left.
     if steps.is_empty() || !problems.is_empty() {
         problems.extend(wrong);
@@ -139,7 +139,7 @@ fn told(
     let title = match check.hold(&diagnosis.title, deadline)? {
         Held::Whole => Some(diagnosis.title.clone()),
         Held::Without(title) => {
-            problems.push("the title names what the evidence does not have".to_owned());
+            problems.push("a part of the title does not hold".to_owned());
             Some(title)
         }
         Held::Not(problem) => {
@@ -160,7 +160,7 @@ fn told(
             Held::Whole => cause.push_str(sentence),
             Held::Without(rest) => {
                 problems.push(format!(
-                    "the cause names what the evidence does not have: \u{201c}{}\u{201d}",
+                    "of the cause, a part of \u{201c}{}\u{201d} does not hold",
                     sentence.trim()
                 ));
                 cause.push_str(&rest);
@@ -187,7 +187,7 @@ fn cited(claim: &Claim, sources: &impl Sources) -> String {
 
 /// What the statement of a claim rests on: its lines, and what runbooks say of them.
 fn grounds(claim: &Claim, sources: &impl Sources) -> String {
-    let meaning = sources.meaning(&claim.evidence, (claim.first_line, claim.last_line));
+    let meaning = sources.meaning(&claim.evidence, claim.lines());
     format!("{}\n{meaning}", cited(claim, sources))
 }
 

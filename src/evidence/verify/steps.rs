@@ -171,7 +171,8 @@ fn squeeze(text: &str) -> String {
 pub(super) fn checked(
     steps: &[String],
     sources: &impl Sources,
-    (all, found): (&[&str], &str),
+    all: &[&str],
+    found: &str,
     deadline: &Deadline,
 ) -> Result<(Vec<String>, Vec<String>), DeadlinePassed> {
     let guidance = sources.guidance();

@@ -96,9 +96,21 @@ fn what_does_not_hold_is_left_out() {
 }
 
 #[test]
+fn a_sentence_that_names_what_nobody_told_is_not_told_without_the_name() {
+    const LOG: &str = "Error: Cannot find module './lib/pricing'\nRequire stack:\n- /srv/meter/index.js\n";
+    let first = "Cannot find module ./lib/pricing.";
+    let cause =
+        format!("{first} The require stack of /srv/meter/index.js cannot find the module `left-pad`.");
+    let mut told = diagnosis(&cause, first, (1, 3), Some("Cannot find module './lib/pricing'"));
+    told.title = "The require stack of ./lib/pricing cannot find the module `left-pad`".into();
+    let checked = check_within(told, &One(LOG, true), &Deadline::never()).unwrap();
+    let held = checked.held.unwrap();
+    assert_eq!((held.title.as_str(), held.cause.as_str()), (first, first), "{:?}", checked.problems);
+}
+
+#[test]
 fn nothing_is_told_when_no_claim_holds() {
-    let invented =
-        diagnosis("`db.rs` did it", "the disk of host.example.com is full", (3, 3), Some("disk full"));
+    let invented = diagnosis("`db.rs` did it", "host.example.com has a full disk", (3, 3), Some("disk full"));
     let checked = check_of(invented.clone(), false);
     assert_eq!((checked.held, checked.verified), (None, 0));
     assert!(
@@ -137,8 +149,8 @@ impl Sources for Recognised {
         Some(vec![LOG])
     }
 
-    fn meaning(&self, _label: &str, lines: (u32, u32)) -> String {
-        if lines.0 == 3 {
+    fn meaning(&self, _label: &str, lines: LineSpan) -> String {
+        if lines.first == 3 {
             "The volume of the node has no room. A quota limits the namespace.".to_owned()
         } else {
             String::new()
