@@ -135,7 +135,7 @@ async fn health_says_which_dependency_is_away() {
 async fn a_database_that_is_away_is_a_503() {
     let app = Setup::bare().await.start().await;
     let name = app.database.rsplit_once('/').unwrap().1.to_owned();
-    let admin = crate::support::pool(&crate::support::server_url()).await;
+    let admin = crate::support::pool(&crate::support::database::server_url()).await;
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("drop database {name} with (force)")))
         .execute(&admin)
         .await

@@ -1,8 +1,9 @@
 //! The image's files, laid out as its build lays them out, on a read-only root and as the users that clusters give it.
 
+use crate::support::database::server_url;
 use crate::support::real_servers::{free_port, tool};
 use crate::support::replica::http;
-use crate::support::{Setup, eventually, fresh_database, server_url};
+use crate::support::{Setup, eventually, fresh_database};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;

@@ -21,7 +21,7 @@ pub mod sse;
 pub mod webdriver;
 pub mod wire;
 
-pub use database::{fresh_database, server_url};
+pub use database::fresh_database;
 
 use regreen::audit::Recorder;
 use regreen::cli::serve::{Roles, Service, start};
