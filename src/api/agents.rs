@@ -235,6 +235,6 @@ fn read(app: &App, known: Profile, mut fields: Fields) -> Result<Profile, Proble
     };
     chat::check_tools(&profile.tools).map_err(|error| wrong("tools", error))?;
     let field = if matches!(profile.prompt, Prompt::File(_)) { "prompt_file" } else { "prompt" };
-    chat::check_prompt(app, &profile).map_err(|error| wrong(field, error))?;
+    chat::check_prompt(&app.prompts, &profile).map_err(|error| wrong(field, error))?;
     Ok(profile)
 }

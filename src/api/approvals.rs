@@ -195,7 +195,7 @@ pub async fn links(
     if let Some(owner) = &approval.visible_to {
         return Err(withheld(owner));
     }
-    let link = |choice| Link::new(choice, &approval, &caller.name, &issued_to).url(&app, &approval);
+    let link = |choice| Link::new(choice, &approval, &caller.name, &issued_to).url(&app.config, &approval);
     let (Some(approve), Some(deny)) = (link(Choice::Approve), link(Choice::Deny)) else {
         let detail = "links are not made: `chat.link_secret` and `server.public_url` have to be set";
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));

@@ -24,6 +24,7 @@ use crate::domain::{
     MessageRole, Run, StopReason, Usage,
 };
 use crate::events::AnswerStream;
+use crate::evidence::untrusted::links::Links;
 use crate::evidence::untrusted::markdown::{self, MarkdownSanitizer, RenderTarget};
 use crate::evidence::{rules, verify};
 use crate::knowledge::ConversationRef;
@@ -107,7 +108,10 @@ struct Making<'a> {
 async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Result<Ended> {
     // What the program says of decisions is no command of a person.
     let commanded = match &task.decided[..] {
-        [] => command::run(app, task.incident, &task.question, &Actor::new(&task.author, task.turn)).await?,
+        [] => {
+            let author = Actor::new(&task.author, task.turn);
+            command::run(&app.knowledge, task.incident, &task.question, &author).await?
+        }
         _ => None,
     };
     let what = if task.decided.is_empty() { AuditAction::ChatAsk } else { AuditAction::ChatGoOn };
@@ -118,10 +122,10 @@ async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Res
         task.recorder.withhold();
     }
     let model = app.model_of(&task.profile).filter(|_| commanded.is_none());
-    let mut known = brief::known(app, task).await?;
-    let workspace = Arc::new(known.workspace(app));
+    let mut known = brief::known(&app.pool, &app.knowledge, task).await?;
+    let workspace = Arc::new(known.workspace(&app.blocking, &app.schemas));
     let started = Started::now();
-    let watching = watcher(app, answer, &Arc::default(), rules::NAME);
+    let watching = watcher(&app.config.privacy.links, answer, &Arc::default(), rules::NAME);
     let carried = execute::execute_approved(app, task, answer, &workspace, &*watching).await?;
     let history = history::history(app, task, model.as_ref()).await?;
     let making = Making { app, task, answer, known, workspace, history, carried, started };
@@ -179,7 +183,7 @@ impl Making<'_> {
             (runs, usage) = (concluded.runs, concluded.usage);
         }
         let text = if self.task.decided.is_empty() {
-            let (runbooks, past) = self.known.passages(self.app).await;
+            let (runbooks, past) = self.known.passages(&self.app.config, &self.app.knowledge).await;
             fallback::fallback_answer(&self.known, &self.workspace.added(), &runbooks, &past, &why)
         } else {
             execute::told(&self.task.decided, &self.carried, &why)
@@ -203,7 +207,8 @@ impl Making<'_> {
         let filter = Filter { turn: Some(self.task.turn), ..Filter::default() };
         let mut asked = approvals::list(&self.app.pool, &filter, clock::now(), TOLD_APPROVALS).await?;
         asked.reverse();
-        if let Some(text) = approve::waiting(self.app, &asked, &concluded.text) {
+        let public_url = self.app.config.server.public_url.as_deref();
+        if let Some(text) = approve::waiting(public_url, &asked, &concluded.text) {
             self.answer.tell(Event::TextDelta { text: text.clone() });
             concluded.text.push_str(&text);
         }
@@ -248,7 +253,7 @@ impl Making<'_> {
             finishing_tool: None,
             budget,
             workspace: Arc::clone(workspace),
-            watcher: Some(watcher(app, answer, &said, model.name())),
+            watcher: Some(watcher(&app.config.privacy.links, answer, &said, model.name())),
             review: Some(review(workspace)),
             account: Some(app.ledger.account(task.charged(UsageKind::Answer))),
             recorder: task.recorder.clone(),
@@ -323,17 +328,18 @@ async fn tools(
     workspace: &Arc<Workspace>,
 ) -> anyhow::Result<(Vec<Arc<dyn Tool>>, Option<String>)> {
     let caller = ToolCaller { asker: task.asker(), recorder: task.recorder.clone() };
-    let permitted = tools::permitted(app, workspace, &caller, None);
+    let permitted = tools::permitted(&app.knowledge, &app.mcp, workspace, &caller, None);
     let mut tools: Vec<Arc<dyn Tool>> =
-        permitted.into_iter().map(|tool| own_access::kept_apart(app, task, answer, tool)).collect();
+        permitted.into_iter().map(|tool| own_access::kept_apart(&app.pool, task, answer, tool)).collect();
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
-    let waiting = approve::guarded(app, &caller, &Asking::new(app, task, answer));
+    let asking = Asking::new(&app.pool, &app.config, task, answer);
+    let waiting = approve::guarded(&app.mcp, &caller, &asking);
     tools.extend(waiting.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
     if !task.profile.tools.is_empty() {
         let globs = profiles::globs(&task.profile.tools)?;
         tools.retain(|tool| globs.is_match(&tool.spec().name));
     }
-    let own = OwnAccess::of(app, task).await?;
+    let own = OwnAccess::of(&app.pool, task).await?;
     let missing = own.keep_permitted(&task.question, &mut tools);
     Ok((tools, own.note(&missing)))
 }
@@ -341,13 +347,13 @@ async fn tools(
 /// Tells readers what happens. They render Markdown as it comes, so what would load or lead elsewhere is defused on its way;
 /// a piece of text that cannot be judged yet waits for the next one.
 fn watcher(
-    app: &App,
+    links: &Links,
     answer: &Arc<AnswerStream>,
     said: &Arc<Mutex<String>>,
     model: &str,
 ) -> Arc<crate::agent::Watcher> {
     let (answer, said, model) = (Arc::clone(answer), Arc::clone(said), model.to_owned());
-    let links = app.config.privacy.links.clone();
+    let links = links.clone();
     let defuser = Mutex::new(MarkdownSanitizer::new(links.clone(), RenderTarget::Answer));
     Arc::new(move |event| match event {
         agent::Event::Begun { turn } => {

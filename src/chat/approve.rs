@@ -3,9 +3,9 @@
 
 use super::task::Task;
 use crate::agent::{Tool, ToolAnswer};
-use crate::app::App;
 use crate::audit::Recorder;
 use crate::clock;
+use crate::config::Config;
 use crate::db::approvals::{self, NewApproval};
 use crate::db::audit;
 use crate::db::conversations;
@@ -13,7 +13,7 @@ use crate::domain::policy::Ruling;
 use crate::domain::{Approval, ApprovalState, AuditAction, Event, ToolSpec, call_hash, each_text};
 use crate::events::AnswerStream;
 use crate::evidence::redact::Redactor;
-use crate::mcp::{Offered, ToolCaller};
+use crate::mcp::{Offered, Registry, ToolCaller};
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde_json::Value;
@@ -43,21 +43,21 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn new(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> Arc<Self> {
+    pub(super) fn new(pool: &PgPool, config: &Config, task: &Task, answer: &Arc<AnswerStream>) -> Arc<Self> {
         Arc::new(Self {
-            pool: app.pool.clone(),
+            pool: pool.clone(),
             answer: Arc::clone(answer),
             recorder: task.recorder.clone(),
             conversation: task.conversation,
-            expires: app.config.chat.approval_expires,
-            public_url: app.config.server.public_url.clone(),
-            four_eyes: app.config.chat.four_eyes,
+            expires: config.chat.approval_expires,
+            public_url: config.server.public_url.clone(),
+            four_eyes: config.chat.four_eyes,
         })
     }
 }
 
 /// The tools of all servers that the policy puts behind a person's approval.
-pub(super) fn guarded(app: &App, caller: &ToolCaller, asking: &Arc<Asking>) -> Vec<Arc<dyn Tool>> {
+pub(super) fn guarded(mcp: &Registry, caller: &ToolCaller, asking: &Arc<Asking>) -> Vec<Arc<dyn Tool>> {
     let guarded = |tool: Offered| {
         let mut spec = tool.spec().clone();
         spec.description = format!("{} {WAITS}", spec.description.trim()).trim().to_owned();
@@ -65,7 +65,7 @@ pub(super) fn guarded(app: &App, caller: &ToolCaller, asking: &Arc<Asking>) -> V
     };
     // Nobody keeps the token of whoever asks until somebody else has decided.
     let can_be_made = |tool: &Offered| !(asking.four_eyes && tool.passthrough().is_some());
-    let waiting = app.mcp.offered(caller).into_iter().filter(Offered::waits);
+    let waiting = mcp.offered(caller).into_iter().filter(Offered::waits);
     waiting.filter(can_be_made).map(guarded).collect()
 }
 
@@ -75,13 +75,13 @@ fn link(public_url: Option<&str>, approval: Uuid) -> Option<String> {
 }
 
 /// What an answer says of its calls that wait, when its own words name none of them.
-pub(super) fn waiting(app: &App, asked: &[Approval], text: &str) -> Option<String> {
+pub(super) fn waiting(public_url: Option<&str>, asked: &[Approval], text: &str) -> Option<String> {
     let unnamed = |approval: &&Approval| {
         approval.state == ApprovalState::Pending && !text.contains(&approval.id.to_string())
     };
     let mut said = String::new();
     for approval in asked.iter().filter(unnamed) {
-        let place = link(app.config.server.public_url.as_deref(), approval.id);
+        let place = link(public_url, approval.id);
         let place = place.unwrap_or_else(|| format!("/approvals/{}", approval.id));
         let until = time(approval.expires_at);
         let _ = write!(said, "\n- `{}` of `{}`, until {until}: {place}", approval.tool, approval.server);

@@ -6,6 +6,7 @@ use super::task::Task;
 use super::title::title;
 use crate::app::App;
 use crate::audit::Recorder;
+use crate::blocking::BlockingPool;
 use crate::clock;
 use crate::db::conversations::{self, NewMessage};
 use crate::db::turns::{self, NewTurn};
@@ -82,7 +83,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
         return Err(Refusal::Stopping);
     }
     let place = app.admission.answer().ok_or(Refusal::Full)?;
-    let (ask, Redacted { question, secrets, before }) = redacted(app, ask).await?;
+    let (ask, Redacted { question, secrets, before }) = redacted(&app.blocking, ask).await?;
     let title_of = title(&question);
     let question = noted(question, secrets);
     let now = clock::now();
@@ -232,8 +233,8 @@ struct Redacted {
 }
 
 /// The question, and what was said before it in a new conversation, redacted on the blocking pool.
-async fn redacted(app: &App, ask: Ask) -> Result<(Ask, Redacted), Refusal> {
-    let redacted = app.blocking.run_checked(LIMIT, move |deadline| {
+async fn redacted(blocking: &BlockingPool, ask: Ask) -> Result<(Ask, Redacted), Refusal> {
+    let redacted = blocking.run_checked(LIMIT, move |deadline| {
         let mut redactor = Redactor::new();
         let question = redactor.redact_within(ask.message.trim(), deadline)?;
         let secrets = redactor.count();

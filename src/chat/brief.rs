@@ -2,15 +2,18 @@
 
 use super::profiles;
 use super::task::Task;
-use crate::agent::Workspace;
+use crate::agent::{Schemas, Workspace};
 use crate::app::App;
+use crate::blocking::BlockingPool;
+use crate::config::Config;
 use crate::db::documents::Realm;
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, reports, resolutions};
 use crate::domain::{Evidence, Incident, Reader, Resolution};
 use crate::evidence::redact::Redactor;
-use crate::knowledge::{Hit, Passage};
+use crate::knowledge::{Hit, Knowledge, Passage};
 use serde_json::json;
+use sqlx::PgPool;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -40,26 +43,26 @@ pub(super) struct Known {
 }
 
 /// Reads what is known. Searches that fail leave the answer without what they would have found.
-pub(super) async fn known(app: &App, task: &Task) -> sqlx::Result<Known> {
+pub(super) async fn known(pool: &PgPool, knowledge: &Knowledge, task: &Task) -> sqlx::Result<Known> {
     let (mut incident, mut resolutions, mut pieces) = (None, Vec::new(), Vec::new());
     if let Some(id) = task.incident
-        && let Some(found) = incidents::get(&app.pool, id).await?
+        && let Some(found) = incidents::get(pool, id).await?
     {
-        let report = reports::leader(&app.pool, id).await?;
+        let report = reports::leader(pool, id).await?;
         if let Some(report) = report {
-            pieces = evidence::of(&app.pool, Owner::Report(report), &Reader::nobody()).await?;
+            pieces = evidence::of(pool, Owner::Report(report), &Reader::nobody()).await?;
         }
-        resolutions = resolutions::of_incident(&app.pool, id).await?;
+        resolutions = resolutions::of_incident(pool, id).await?;
         incident = Some(KnownIncident { incident: found, report });
     }
     let reported = pieces.len();
     let own = Owner::Conversation(task.conversation);
-    pieces.extend(evidence::of(&app.pool, own, &task.reader()).await?);
+    pieces.extend(evidence::of(pool, own, &task.reader()).await?);
     // A short question about an incident says little by itself.
     let subject = incident.as_ref().map_or("", |known| known.incident.title.as_str());
     let text = format!("{}\n{subject}", task.question);
-    let runbooks = app.knowledge.near(text.trim(), Realm::Runbook, RUNBOOKS, None).await;
-    let mut past = app.knowledge.near(text.trim(), Realm::Incident, INCIDENTS + 1, None).await;
+    let runbooks = knowledge.near(text.trim(), Realm::Runbook, RUNBOOKS, None).await;
+    let mut past = knowledge.near(text.trim(), Realm::Incident, INCIDENTS + 1, None).await;
     past.retain(|hit| hit.incident_id != task.incident);
     past.truncate(INCIDENTS);
     Ok(Known { incident, resolutions, runbooks, past, pieces, reported })
@@ -67,7 +70,7 @@ pub(super) async fn known(app: &App, task: &Task) -> sqlx::Result<Known> {
 
 impl Known {
     /// The evidence as the loop's workspace, which has its texts from then on.
-    pub(super) fn workspace(&mut self, app: &App) -> Workspace {
+    pub(super) fn workspace(&mut self, blocking: &BlockingPool, schemas: &Schemas) -> Workspace {
         // Labels count on from the report's, whatever was stored meanwhile. The texts may be long, and are needed once.
         let pieces = (1..).zip(&mut self.pieces).map(|(number, piece)| Evidence {
             label: format!("E{number}"),
@@ -75,14 +78,18 @@ impl Known {
             ..piece.clone()
         });
         let pieces: Vec<Evidence> = pieces.collect();
-        Workspace::new(pieces, Redactor::new(), app.blocking.clone()).sharing(&app.schemas).keeping_results()
+        Workspace::new(pieces, Redactor::new(), blocking.clone()).sharing(schemas).keeping_results()
     }
 
     /// Passages of runbooks and of past incidents, within their share of tokens.
-    pub(super) async fn passages(&self, app: &App) -> (Vec<Passage>, Vec<Passage>) {
-        let budget = app.config.agent.share(app.config.knowledge.brief_tokens);
-        let runbooks = app.knowledge.passages(&self.runbooks, budget).await;
-        (runbooks, app.knowledge.passages(&self.past, budget / 3).await)
+    pub(super) async fn passages(
+        &self,
+        config: &Config,
+        knowledge: &Knowledge,
+    ) -> (Vec<Passage>, Vec<Passage>) {
+        let budget = config.agent.share(config.knowledge.brief_tokens);
+        let runbooks = knowledge.passages(&self.runbooks, budget).await;
+        (runbooks, knowledge.passages(&self.past, budget / 3).await)
     }
 
     /// Instructions and context, as texts.
@@ -92,9 +99,9 @@ impl Known {
         task: &Task,
         workspace: &Workspace,
     ) -> anyhow::Result<(String, String)> {
-        let instructions = profiles::instructions(app, &task.profile)?;
+        let instructions = profiles::instructions(&app.prompts, &task.profile)?;
         let system = app.prompts.render("chat-system", json!({ "instructions": instructions.trim() }))?;
-        let (runbooks, past) = self.passages(app).await;
+        let (runbooks, past) = self.passages(&app.config, &app.knowledge).await;
         // Title, cause and claims are a model's words about a log, and anybody may have said something.
         let incident = match &self.incident {
             Some(KnownIncident { incident, .. }) => {

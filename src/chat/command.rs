@@ -1,9 +1,8 @@
 //! What people say of an incident in its conversation: `/confirm`, `/correct CAUSE`, `/note TEXT`, with lines `fix: …` and
 //! `link: …`. Read here and not by a model: a log cannot talk anybody into a resolution.
 
-use crate::app::App;
 use crate::domain::{Actor, Verdict};
-use crate::knowledge::{NewResolution, told};
+use crate::knowledge::{Knowledge, NewResolution, told};
 use uuid::Uuid;
 
 /// Longest cause or fix, in bytes.
@@ -73,7 +72,7 @@ fn parse(message: &str, author: &Actor) -> Option<Result<NewResolution, &'static
 /// # Errors
 /// The database is away.
 pub(super) async fn run(
-    app: &App,
+    knowledge: &Knowledge,
     incident: Option<Uuid>,
     message: &str,
     author: &Actor,
@@ -88,7 +87,7 @@ pub(super) async fn run(
         Ok(said) => said,
         Err(problem) => return Ok(Some(format!("Nothing was stored. {problem} {USAGE}"))),
     };
-    let stored = app.knowledge.resolve(incident, said).await?;
+    let stored = knowledge.resolve(incident, said).await?;
     Ok(Some(match stored {
         Some(resolution) => {
             let state = if resolution.verdict.resolves() {

@@ -4,12 +4,14 @@ use super::approve::time;
 use super::driver::go_on;
 use crate::app::App;
 use crate::clock;
+use crate::config::Chat;
 use crate::db::approvals::{self, NewDecision};
 use crate::db::{audit, keys};
 use crate::domain::{
     Actor, Approval, ApprovalState, AuditAction, AuditEvent, AuditOutcome, Caller, Reader, Role,
 };
 use crate::evidence::redact;
+use sqlx::PgPool;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -132,7 +134,7 @@ pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Deci
     let now = clock::now();
     let event = || AuditEvent::new(&author, action, now).on("approval", id);
     let known = approvals::get(&app.pool, id, now).await?.ok_or(NotDecided::Missing)?;
-    if let Some(why) = not_theirs(app, &known, choice, caller.as_ref()).await? {
+    if let Some(why) = not_theirs(&app.pool, &app.config.chat, &known, choice, caller.as_ref()).await? {
         // Whoever is known: of others, anybody with the link could fill the record.
         if caller.is_some() {
             audit::add(&app.pool, &event().outcome(AuditOutcome::Refused).detail(&*why)).await?;
@@ -162,7 +164,8 @@ pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Deci
 
 /// Why this person may not say this of a call, in words for them.
 async fn not_theirs(
-    app: &App,
+    pool: &PgPool,
+    config: &Chat,
     approval: &Approval,
     choice: Choice,
     caller: Option<&Caller>,
@@ -173,7 +176,7 @@ async fn not_theirs(
             "what this call sends is visible to {owner} alone, who alone can decide it"
         )));
     }
-    if choice == Choice::Deny || !app.config.chat.four_eyes {
+    if choice == Choice::Deny || !config.four_eyes {
         return Ok(None);
     }
     let Some(caller) = caller.filter(|caller| caller.role >= Role::Operator) else {
@@ -184,16 +187,16 @@ async fn not_theirs(
     let asked_by = approval.asked_by.as_str();
     // Whoever made a key can use it.
     let is_one = caller.name == asked_by
-        || keys::was_made_by(&app.pool, &caller.name, asked_by).await?
-        || keys::was_made_by(&app.pool, asked_by, &caller.name).await?;
+        || keys::was_made_by(pool, &caller.name, asked_by).await?
+        || keys::was_made_by(pool, asked_by, &caller.name).await?;
     Ok(is_one.then(|| {
         format!("four eyes have to see a call here (`chat.four_eyes`): {asked_by} asked for this one, so somebody else has to approve it")
     }))
 }
 
 /// Ends the calls that nobody decided in time: change and record in one.
-async fn expire(app: &App) -> sqlx::Result<()> {
-    let mut transaction = app.pool.begin().await?;
+async fn expire(pool: &PgPool) -> sqlx::Result<()> {
+    let mut transaction = pool.begin().await?;
     approvals::expire(&mut transaction, None, clock::now()).await?;
     transaction.commit().await
 }
@@ -205,7 +208,7 @@ pub async fn take_up(app: Arc<App>) {
         // A call to a server that has not connected yet would fail.
         app.mcp.settled().await;
         loop {
-            if let Err(error) = expire(&app).await {
+            if let Err(error) = expire(&app.pool).await {
                 tracing::warn!(%error, "approvals that nobody decided cannot be ended now");
             }
             match approvals::ready(&app.pool, clock::now()).await {

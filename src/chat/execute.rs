@@ -19,6 +19,7 @@ use crate::events::AnswerStream;
 use crate::mcp::{CallError, Registry, ToolCaller};
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -179,7 +180,7 @@ pub(super) async fn execute_approved(
                 Err(CallFailure { problem: said.replace('\0', "\u{fffd}"), ..failure })
             }
         };
-        settle(app, approval, &outcome, answer.visible_to(), &task.recorder).await?;
+        settle(&app.pool, approval, &outcome, answer.visible_to(), &task.recorder).await?;
         let failed = outcome.as_ref().err();
         tracing::info!(approval = %approval.id, server = approval.server, tool = approval.server_tool, failed = failed.is_some(), "an approved call was carried out");
         all.push(ExecutedCall { approval: approval.clone(), record, outcome });
@@ -196,13 +197,13 @@ fn delegated_caller(task: &Task, approval: &Approval) -> Caller {
 
 /// At once and not with the end of the answer: what was done is known even when the process ends now.
 async fn settle(
-    app: &App,
+    pool: &PgPool,
     approval: &Approval,
     outcome: &Result<Arc<Evidence>, CallFailure>,
     visible_to: Option<&str>,
     recorder: &Recorder,
 ) -> sqlx::Result<()> {
-    let mut transaction = app.pool.begin().await?;
+    let mut transaction = pool.begin().await?;
     // Whatever was deleted: that it was done stays on record.
     let is_kept = conversations::lock(&mut *transaction, approval.conversation_id).await?;
     let label = match outcome {

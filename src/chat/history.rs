@@ -2,6 +2,7 @@
 
 use super::task::Task;
 use crate::app::App;
+use crate::config::Config;
 use crate::db::conversations;
 use crate::db::usage::UsageKind;
 use crate::domain::{ConversationMessage, Message, MessageRole, Reader, Usage};
@@ -37,7 +38,7 @@ pub(super) async fn history(
     task: &Task,
     model: Option<&Arc<dyn Model>>,
 ) -> anyhow::Result<History> {
-    let (budget, conversation) = (room(app), task.conversation);
+    let (budget, conversation) = (room(&app.config), task.conversation);
     let (mut summary, from) = conversations::summary(&app.pool, conversation).await?;
     let mut messages = conversations::messages(&app.pool, conversation, from, &task.reader()).await?;
     messages.pop();
@@ -76,8 +77,8 @@ pub(super) async fn history(
 }
 
 /// Tokens that what was said before may take.
-fn room(app: &App) -> usize {
-    app.config.agent.share(app.config.chat.history_tokens)
+fn room(config: &Config) -> usize {
+    config.agent.share(config.chat.history_tokens)
 }
 
 /// How many messages from the end fit.
@@ -101,7 +102,7 @@ async fn summarised(
     before: Option<&str>,
     old: &[ConversationMessage],
 ) -> Option<(String, Usage)> {
-    let limit = room(app) / 4;
+    let limit = room(&app.config) / 4;
     // What does not fit into one request either is shortened in its middle messages.
     let share = app.config.agent.context_tokens / 2 / old.len().max(1);
     let shown = |fence: &Fence| {

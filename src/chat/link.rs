@@ -3,6 +3,7 @@
 
 use super::decide::{self, Choice, Decided, Decision, LinkUsed, NotDecided};
 use crate::app::App;
+use crate::config::{Chat, Config};
 use crate::domain::{Actor, Approval, Caller};
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -46,9 +47,9 @@ impl Link {
 
     /// Its address, if links are configured.
     #[must_use]
-    pub fn url(&self, app: &App, approval: &Approval) -> Option<String> {
-        let base = app.config.server.public_url.as_ref()?;
-        let signature = hex::encode(self.mac(app, approval)?.finalize().into_bytes());
+    pub fn url(&self, config: &Config, approval: &Approval) -> Option<String> {
+        let base = config.server.public_url.as_ref()?;
+        let signature = hex::encode(self.mac(&config.chat, approval)?.finalize().into_bytes());
         let place = format!("{base}/links/{}/{}", approval.id, self.choice.as_str());
         let until = self.until.to_string();
         let query = [
@@ -61,8 +62,8 @@ impl Link {
     }
 
     /// Over all that it says, and the call's own hash: it is for these arguments and no others.
-    fn mac(&self, app: &App, approval: &Approval) -> Option<Hmac<Sha256>> {
-        let secret = app.config.chat.link_secret.as_ref()?;
+    fn mac(&self, config: &Chat, approval: &Approval) -> Option<Hmac<Sha256>> {
+        let secret = config.link_secret.as_ref()?;
         let (id, hash, choice) = (approval.id, &approval.hash, self.choice.as_str());
         let said = json!(["approval", id, hash, choice, self.until, self.made_by, self.issued_to]);
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()).ok()?;
@@ -72,10 +73,17 @@ impl Link {
 
     /// Whether it was made here, for this call, and is not over.
     #[must_use]
-    pub fn is_genuine(&self, app: &App, approval: &Approval, signature: &str, now: DateTime<Utc>) -> bool {
+    pub fn is_genuine(
+        &self,
+        config: &Chat,
+        approval: &Approval,
+        signature: &str,
+        now: DateTime<Utc>,
+    ) -> bool {
         let given = hex::decode(signature).ok();
-        let signed =
-            given.zip(self.mac(app, approval)).is_some_and(|(given, mac)| mac.verify_slice(&given).is_ok());
+        let signed = given
+            .zip(self.mac(config, approval))
+            .is_some_and(|(given, mac)| mac.verify_slice(&given).is_ok());
         signed && now.timestamp() < self.until
     }
 

@@ -3,7 +3,6 @@
 
 use super::task::Task;
 use crate::agent::{Tool, ToolAnswer};
-use crate::app::App;
 use crate::audit::Recorder;
 use crate::db::{conversations, turns};
 use crate::domain::ToolSpec;
@@ -28,11 +27,11 @@ pub(super) enum OwnAccess {
 
 impl OwnAccess {
     /// What holds for an answer.
-    pub(super) async fn of(app: &App, task: &Task) -> sqlx::Result<Self> {
+    pub(super) async fn of(pool: &PgPool, task: &Task) -> sqlx::Result<Self> {
         if !task.decided.is_empty() {
             return Ok(Self::None);
         }
-        let others = conversations::others_speak(&app.pool, task.conversation, &task.speaker).await?;
+        let others = conversations::others_speak(pool, task.conversation, &task.speaker).await?;
         Ok(if others { Self::Named } else { Self::All })
     }
 
@@ -112,7 +111,7 @@ struct Own {
 
 /// The tool with its results kept apart, where it is called with the caller's own token.
 pub(super) fn kept_apart(
-    app: &App,
+    pool: &PgPool,
     task: &Task,
     answer: &Arc<AnswerStream>,
     tool: Arc<dyn Tool>,
@@ -122,7 +121,7 @@ pub(super) fn kept_apart(
         return tool;
     }
     let (answer, recorder) = (Arc::clone(answer), task.recorder.clone());
-    Arc::new(Own { pool: app.pool.clone(), answer, recorder, tool })
+    Arc::new(Own { pool: pool.clone(), answer, recorder, tool })
 }
 
 #[async_trait]

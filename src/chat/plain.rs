@@ -60,7 +60,7 @@ pub async fn complete_plainly(app: &App, plain: Plain) -> Result<Written, Refusa
         tracing::warn!(%error, "a client's prompt could not be redacted");
         Refusal::Full
     })?;
-    let profile = profiles::sampled(app, &profile, sampling);
+    let profile = profiles::sampled(app.config.model.as_ref(), &profile, sampling);
     let Some(model) = app.model_of(&profile) else {
         return Ok(Written { prompt, text: None, usage: Usage::default() });
     };

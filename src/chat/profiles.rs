@@ -2,9 +2,11 @@
 
 use crate::app::App;
 use crate::clock;
+use crate::config::ModelEndpoint;
 use crate::db::agents;
 use crate::domain::{Budget, Profile, Prompt};
 use crate::llm::Model;
+use crate::prompts::Prompts;
 use anyhow::Context as _;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde_json::json;
@@ -87,10 +89,10 @@ pub(super) async fn choose(
 }
 
 /// The agent's instructions.
-pub(super) fn instructions(app: &App, profile: &Profile) -> anyhow::Result<String> {
+pub(super) fn instructions(prompts: &Prompts, profile: &Profile) -> anyhow::Result<String> {
     match &profile.prompt {
-        Prompt::File(name) => app.prompts.render(name, values(profile)),
-        Prompt::Text(text) => app.prompts.render_text(text, values(profile)),
+        Prompt::File(name) => prompts.render(name, values(profile)),
+        Prompt::Text(text) => prompts.render_text(text, values(profile)),
     }
 }
 
@@ -98,13 +100,13 @@ pub(super) fn instructions(app: &App, profile: &Profile) -> anyhow::Result<Strin
 ///
 /// # Errors
 /// There is no such file, the template has a syntax error, or it names a variable that there is not.
-pub fn check_prompt(app: &App, profile: &Profile) -> anyhow::Result<()> {
+pub fn check_prompt(prompts: &Prompts, profile: &Profile) -> anyhow::Result<()> {
     if let Prompt::File(name) = &profile.prompt
         && !name.starts_with("agent-")
     {
         anyhow::bail!("`{name}` is no agent's prompt; those begin with `agent-`");
     }
-    instructions(app, profile).map(drop)
+    instructions(prompts, profile).map(drop)
 }
 
 fn values(profile: &Profile) -> serde_json::Value {
@@ -141,9 +143,9 @@ pub struct Sampling {
 }
 
 /// The agent with what is asked of this one answer.
-pub(super) fn sampled(app: &App, profile: &Profile, sampling: Sampling) -> Profile {
+pub(super) fn sampled(endpoint: Option<&ModelEndpoint>, profile: &Profile, sampling: Sampling) -> Profile {
     let own = profile.max_output_tokens.and_then(|tokens| u32::try_from(tokens).ok());
-    let own = own.or_else(|| app.config.model.as_ref().and_then(|model| model.max_output_tokens));
+    let own = own.or_else(|| endpoint.and_then(|endpoint| endpoint.max_output_tokens));
     let limit = sampling.max_output_tokens.map(|limit| own.map_or(limit, |own| own.min(limit)));
     Profile {
         max_output_tokens: limit.and_then(|limit| i32::try_from(limit).ok()).or(profile.max_output_tokens),
@@ -162,7 +164,7 @@ pub(super) fn sampled_model(
     if sampling == Sampling::default() {
         return model;
     }
-    model.and_then(|_| app.model_of(&sampled(app, profile, sampling)))
+    model.and_then(|_| app.model_of(&sampled(app.config.model.as_ref(), profile, sampling)))
 }
 
 /// The configured limits with the agent's own.

@@ -142,7 +142,7 @@ async fn begin(app: &App, id: &str, roles: Roles) -> anyhow::Result<()> {
     if let Err(error) = audit::add_months(&app.pool, clock::now()).await {
         tracing::warn!(%error, "the months of the audit record cannot be made ready now");
     }
-    let began = audit::add(&app.pool, &started(app, id, roles)).await;
+    let began = audit::add(&app.pool, &started(&app.config.digest, id, roles)).await;
     began.context("what is done here cannot be put on record")?;
     if roles != Roles::Work {
         chat::ship(&app.pool).await?;
@@ -151,7 +151,7 @@ async fn begin(app: &App, id: &str, roles: Roles) -> anyhow::Result<()> {
 }
 
 /// That a process began, with a digest of its settings: a change of them shows.
-fn started(app: &App, id: &str, roles: Roles) -> AuditEvent {
+fn started(digest: &str, id: &str, roles: Roles) -> AuditEvent {
     let does = match roles {
         Roles::Both => "serves and works",
         Roles::Http => "serves",
@@ -161,7 +161,7 @@ fn started(app: &App, id: &str, roles: Roles) -> AuditEvent {
     AuditEvent::new(&Actor::service(""), AuditAction::ServerStart, clock::now())
         .on("process", id)
         .detail(format!("version {version}, {does}"))
-        .data(json!({ "version": version, "settings": app.config.digest }))
+        .data(json!({ "version": version, "settings": digest }))
 }
 
 /// Keeps what happens in answers, for readers that come back.
@@ -260,7 +260,7 @@ impl Service {
             if let Err(error) = audit::add(&self.app.pool, &stopped.on("process", &self.id)).await {
                 tracing::warn!(%error, "that this process stopped cannot be put on record");
             }
-            jobs::audit_sealer::close(&self.app).await;
+            jobs::audit_sealer::close(&self.app.pool, &self.app.auth.refusals).await;
         };
         // A database that is away holds up no stop.
         if tokio::time::timeout(CLOSING, closing).await.is_err() {

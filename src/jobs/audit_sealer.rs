@@ -1,11 +1,12 @@
 //! Keeps the record of what was done: seals it, makes room for the months that come, drops those that are past their time.
 
 use crate::app::App;
-use crate::auth::LeftOut;
+use crate::auth::{LeftOut, Refusals};
 use crate::clock;
 use crate::db::audit::{self, Head};
 use crate::domain::{Actor, AuditAction, AuditEvent, AuditOutcome};
 use chrono::{DateTime, Utc};
+use sqlx::PgPool;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,12 +29,12 @@ pub async fn keep(app: Arc<App>) {
             beat.tick().await;
             if months.is_none_or(|last| last.elapsed() >= MONTHS_EVERY) {
                 // Rows whose month has no partition are kept all the same, and old ones can wait: tried again in an hour.
-                if let Err(error) = keep_months(&app).await {
+                if let Err(error) = keep_months(&app.pool, app.config.audit.retention).await {
                     tracing::warn!(%error, "the months of the audit record cannot be looked after now");
                 }
                 months = Some(Instant::now());
             }
-            put_down_refusals(&app, Some(clock::now())).await;
+            put_down_refusals(&app.pool, &app.auth.refusals, Some(clock::now())).await;
             match audit::seal(&app.pool).await {
                 Ok(_) => is_away = false,
                 // Once, not each second.
@@ -44,7 +45,7 @@ pub async fn keep(app: Arc<App>) {
                 Err(_) => {}
             }
             if told.0.elapsed() >= TELL_EVERY {
-                told = (Instant::now(), tell(&app, told.1).await);
+                told = (Instant::now(), tell(&app.pool, told.1).await);
             }
         }
     };
@@ -55,27 +56,27 @@ pub async fn keep(app: Arc<App>) {
 }
 
 /// Puts on record how many log-ins were refused that have no row of their own.
-async fn put_down_refusals(app: &App, now: Option<DateTime<Utc>>) {
-    let Some(LeftOut { since, count }) = app.auth.refusals.end(now) else { return };
+async fn put_down_refusals(pool: &PgPool, refusals: &Refusals, now: Option<DateTime<Utc>>) {
+    let Some(LeftOut { since, count }) = refusals.end(now) else { return };
     let since = since.format("%Y-%m-%d %H:%M:%S UTC");
     let detail = format!("{count} more within a minute of {since}, without a row of their own");
     let event = AuditEvent::new(&Actor::new("unknown", ""), AuditAction::Login, clock::now());
     let event = event.on("session", "").outcome(AuditOutcome::Refused).detail(detail);
-    if let Err(error) = audit::add(&app.pool, &event).await {
+    if let Err(error) = audit::add(pool, &event).await {
         tracing::error!(%error, count, "log-ins that were refused cannot be put on record");
     }
 }
 
 /// Makes room for the months that come, and drops those that are past `audit.retention`.
-async fn keep_months(app: &App) -> sqlx::Result<()> {
+async fn keep_months(pool: &PgPool, retention: Option<Duration>) -> sqlx::Result<()> {
     let now = clock::now();
-    audit::add_months(&app.pool, now).await?;
-    let Some(cutoff) = app.config.audit.retention.and_then(|retention| {
+    audit::add_months(pool, now).await?;
+    let Some(cutoff) = retention.and_then(|retention| {
         now.checked_sub_signed(chrono::TimeDelta::from_std(retention).unwrap_or(chrono::TimeDelta::MAX))
     }) else {
         return Ok(());
     };
-    for dropped in audit::drop_before(&app.pool, cutoff, now).await? {
+    for dropped in audit::drop_before(pool, cutoff, now).await? {
         tracing::info!(
             partition = dropped.name,
             rows = dropped.rows,
@@ -86,8 +87,8 @@ async fn keep_months(app: &App) -> sqlx::Result<()> {
 }
 
 /// Tells the end of the chain when it has moved since `last`. Returns where it is.
-async fn tell(app: &App, last: i64) -> i64 {
-    match audit::head(&app.pool).await {
+async fn tell(pool: &PgPool, last: i64) -> i64 {
+    match audit::head(pool).await {
         Ok(Head { seq, hash }) => {
             if seq != last {
                 tracing::info!(
@@ -103,10 +104,10 @@ async fn tell(app: &App, last: i64) -> i64 {
 }
 
 /// Seals the last rows and tells the end of the chain, for a process that stops.
-pub async fn close(app: &App) {
-    put_down_refusals(app, None).await;
-    if let Err(error) = audit::seal(&app.pool).await {
+pub async fn close(pool: &PgPool, refusals: &Refusals) {
+    put_down_refusals(pool, refusals, None).await;
+    if let Err(error) = audit::seal(pool).await {
         tracing::warn!(%error, "the last rows of the audit record get their seal from the next process");
     }
-    tell(app, 0).await;
+    tell(pool, 0).await;
 }

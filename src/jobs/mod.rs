@@ -9,6 +9,7 @@ mod triage;
 use crate::app::App;
 use crate::db::queue::SCHEMA;
 use crate::db::{self, events};
+use crate::knowledge::Knowledge;
 use anyhow::Context as _;
 use graphile_worker::WorkerOptions;
 use graphile_worker::recovery::WorkerRecoveryConfig;
@@ -76,7 +77,7 @@ pub async fn reclaim(app: Arc<App>) {
     let look = async {
         loop {
             tokio::time::sleep(app.config.queue.lease).await;
-            if let Err(error) = crate::notify::reclaim(&app).await {
+            if let Err(error) = crate::notify::reclaim(&app.pool, &app.config.notify).await {
                 tracing::warn!(%error, "what is left to be told cannot be looked for");
             }
             match db::queue::reclaim(&app.pool).await {
@@ -118,7 +119,7 @@ async fn listen(app: &App) -> sqlx::Result<()> {
     listener.listen_all([events::CHANNEL, "regreen_knowledge", "regreen_stop", "regreen_servers"]).await?;
     // What was announced while nobody listened is not announced again.
     app.sync_servers().await?;
-    reload(app).await;
+    reload(&app.knowledge).await;
     app.notifier.wake_all();
     loop {
         let Ok(notification) = timeout(PROBE_AFTER, listener.try_recv()).await else {
@@ -130,7 +131,7 @@ async fn listen(app: &App) -> sqlx::Result<()> {
         let broken = || sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
         let notification = notification?.ok_or_else(broken)?;
         if notification.channel() == "regreen_knowledge" {
-            reload(app).await;
+            reload(&app.knowledge).await;
         } else if notification.channel() == "regreen_servers" {
             app.sync_servers().await?;
         } else if notification.channel() == "regreen_stop" {
@@ -145,8 +146,8 @@ async fn listen(app: &App) -> sqlx::Result<()> {
 }
 
 /// Reads the signatures of runbooks anew.
-async fn reload(app: &App) {
-    if let Err(error) = app.knowledge.reload().await {
+async fn reload(knowledge: &Knowledge) {
+    if let Err(error) = knowledge.reload().await {
         tracing::warn!(error = format!("{error:#}"), "the signatures of changed runbooks cannot be read");
     }
 }

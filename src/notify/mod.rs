@@ -16,7 +16,7 @@ use message::{Item, Message};
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use secrecy::ExposeSecret as _;
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -39,12 +39,12 @@ const KEPT: chrono::TimeDelta = chrono::TimeDelta::days(7);
 /// The database is away.
 pub async fn note(
     transaction: &mut PgConnection,
-    app: &App,
+    targets: &[Target],
     novelty: Novelty,
     class: Option<FailureClass>,
     reports: &[(Uuid, &str)],
 ) -> sqlx::Result<()> {
-    for target in &app.config.notify {
+    for target in targets {
         let fits = reports.iter().filter(|(_, namespace)| target.wanted.fits(novelty, namespace, class));
         let ids: Vec<Uuid> = fits.map(|(id, _)| *id).collect();
         if !ids.is_empty() {
@@ -61,10 +61,10 @@ pub async fn note(
 ///
 /// # Errors
 /// The database is away.
-pub async fn reclaim(app: &App) -> sqlx::Result<()> {
-    for target in &app.config.notify {
-        if !queue::has_notify(&app.pool, &target.name).await? {
-            follow(app, target).await?;
+pub async fn reclaim(pool: &PgPool, targets: &[Target]) -> sqlx::Result<()> {
+    for target in targets {
+        if !queue::has_notify(pool, &target.name).await? {
+            follow(pool, target).await?;
         }
     }
     Ok(())
@@ -75,9 +75,9 @@ async fn rests(db: impl PgExecutor<'_>, target: &Target) -> sqlx::Result<Option<
 }
 
 /// What is left to be told gets its turn.
-async fn follow(app: &App, target: &Target) -> sqlx::Result<()> {
-    match rests(&app.pool, target).await? {
-        Some(rest) => queue::add_notify(&app.pool, &target.name, rest).await,
+async fn follow(pool: &PgPool, target: &Target) -> sqlx::Result<()> {
+    match rests(pool, target).await? {
+        Some(rest) => queue::add_notify(pool, &target.name, rest).await,
         None => Ok(()),
     }
 }
@@ -144,45 +144,45 @@ async fn tell_known(app: &App, target: &Target) -> sqlx::Result<()> {
             Ok(()) => told += part.ids.len(),
             Err(_) => untold += part.ids.len(),
         }
-        conclude(app, name, part).await?;
+        conclude(&app.pool, name, part).await?;
     }
-    settle(app, target, told, untold).await
+    settle(&app.pool, target, told, untold).await
 }
 
 /// Keeps what came of telling something.
-async fn conclude(app: &App, target: &str, Part { ids, sent }: Part) -> sqlx::Result<()> {
+async fn conclude(pool: &PgPool, target: &str, Part { ids, sent }: Part) -> sqlx::Result<()> {
     let outcome = if sent.is_ok() { "done" } else { "failed" };
     metrics().notifications.with_label_values(&[target, outcome]).inc();
     match sent {
-        Ok(()) => notifications::close(&app.pool, &ids, None).await,
+        Ok(()) => notifications::close(pool, &ids, None).await,
         Err(Refusal::Retry(reason, pause)) => {
             tracing::warn!(target, reason, "a target could not be told; it is tried again");
-            notifications::give_back(&app.pool, &ids, pause.min(LONGEST_PAUSE)).await
+            notifications::give_back(pool, &ids, pause.min(LONGEST_PAUSE)).await
         }
         Err(Refusal::Final(reason)) => {
             tracing::error!(target, reason, "a target does not take what it is told; it is not told again");
-            notifications::close(&app.pool, &ids, Some(&reason)).await
+            notifications::close(pool, &ids, Some(&reason)).await
         }
     }
 }
 
 /// How many were told goes on record, what is long over is forgotten, and what is left gets its turn.
-async fn settle(app: &App, target: &Target, told: usize, untold: usize) -> sqlx::Result<()> {
+async fn settle(pool: &PgPool, target: &Target, told: usize, untold: usize) -> sqlx::Result<()> {
     let now = clock::now();
     let not = if untold == 0 { String::new() } else { format!(", {untold} not told") };
     let detail = format!("{told} told{not}");
     let event = AuditEvent::new(&Actor::service(""), AuditAction::Notify, now).on("target", &target.name);
     let outcome = if untold == 0 { AuditOutcome::Done } else { AuditOutcome::Failed };
-    audit::add(&app.pool, &event.outcome(outcome).detail(detail)).await?;
-    notifications::prune(&app.pool, now - KEPT).await?;
-    follow(app, target).await
+    audit::add(pool, &event.outcome(outcome).detail(detail)).await?;
+    notifications::prune(pool, now - KEPT).await?;
+    follow(pool, target).await
 }
 
 /// A report and its cause, in the words that its namespace may read.
-async fn known(app: &App, id: Uuid) -> sqlx::Result<Option<(Report, Option<Incident>)>> {
-    let Some(report) = reports::get(&app.pool, id).await? else { return Ok(None) };
+async fn known(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<(Report, Option<Incident>)>> {
+    let Some(report) = reports::get(pool, id).await? else { return Ok(None) };
     let incident = match report.incident_id {
-        Some(id) => incidents::get(&app.pool, id).await?,
+        Some(id) => incidents::get(pool, id).await?,
         None => None,
     };
     let incident = incident.map(|incident| incident.told_in(&report.failure.namespace));
@@ -192,7 +192,7 @@ async fn known(app: &App, id: Uuid) -> sqlx::Result<Option<(Report, Option<Incid
 async fn items(app: &App, claimed: &[Notification]) -> sqlx::Result<Vec<Item>> {
     let mut items = Vec::new();
     for notification in claimed {
-        let Some((report, incident)) = known(app, notification.report).await? else { continue };
+        let Some((report, incident)) = known(&app.pool, notification.report).await? else { continue };
         items.push(Item {
             id: notification.id,
             novelty: notification.novelty,

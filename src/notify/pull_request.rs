@@ -65,7 +65,7 @@ pub(super) async fn comment(app: &App, target: &Target, forge: &Forge, items: &[
 }
 
 async fn comment_on(app: &App, target: &Target, forge: &Forge, commit: &Commit) -> Result<(), Refusal> {
-    let client = Client { app, forge, path: format!("repos/{}/{}", commit.owner, commit.repo) };
+    let client = Client { http: app.http(), forge, path: format!("repos/{}/{}", commit.owner, commit.repo) };
     if let Some(number) = client.pull_request(&commit.sha).await? {
         let marker = marker(forge, commit, number);
         let text = text(app, target, forge, commit, &marker).await?;
@@ -117,11 +117,12 @@ async fn text(
     let ids = reports::of_commit(&app.pool, &of.sha, LOOKED_AT).await.map_err(Refusal::away)?;
     let mut failures = Vec::new();
     for id in ids {
-        if let Some((report, Some(incident))) = super::known(app, id).await.map_err(Refusal::away)?
+        if let Some((report, Some(incident))) = super::known(&app.pool, id).await.map_err(Refusal::away)?
             && commit(forge, &report.failure).is_some_and(|other| other.is(of))
             && target.wanted.concerns(&report.failure.namespace, Some(incident.class))
         {
-            failures.push(shown(app, &report, &incident));
+            let url = app.report_url(report.id);
+            failures.push(shown(&app.config.privacy.links, url, &report, &incident));
         }
         if failures.len() == MOST {
             break;
@@ -131,8 +132,7 @@ async fn text(
     app.prompts.render("pull-request", values).map_err(|error| Refusal::Final(format!("{error:#}")))
 }
 
-fn shown(app: &App, report: &Report, incident: &Incident) -> Value {
-    let links: &Links = &app.config.privacy.links;
+fn shown(links: &Links, url: Option<String>, report: &Report, incident: &Incident) -> Value {
     let line = |text: &str| markdown::defused_line(text, links);
     let failure = &report.failure;
     let job: Vec<String> =
@@ -146,13 +146,13 @@ fn shown(app: &App, report: &Report, incident: &Incident) -> Value {
         "cause": markdown::defused(&cause, links, RenderTarget::Tracker),
         "next_steps": steps.iter().take(MAX_STEPS).map(|step| line(step)).collect::<Vec<_>>(),
         "issue_url": incident.issue_url, "occurrences": incident.occurrences,
-        "report_id": report.id, "report_url": app.report_url(report.id),
+        "report_id": report.id, "report_url": url,
     })
 }
 
 /// The forge's API, for one repository. Gitea's and GitHub's differ in where the pull requests of a commit are.
 struct Client<'a> {
-    app: &'a App,
+    http: &'a reqwest::Client,
     forge: &'a Forge,
     path: String,
 }
@@ -163,8 +163,7 @@ impl Client<'_> {
         let url = format!("{}/{}/{path}", self.forge.api, self.path);
         let (url, reads) = (url.trim_end_matches('/'), method == Method::GET);
         let request = self
-            .app
-            .http()
+            .http
             .request(method, url)
             .bearer_auth(self.forge.token.expose_secret())
             .header("accept", "application/json")

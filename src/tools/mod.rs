@@ -13,9 +13,9 @@ pub use similar_incidents::SimilarIncidents;
 pub use submit_diagnosis::{Briefed, NAME as SUBMIT_DIAGNOSIS, SubmitDiagnosis, checked, diagnosis};
 
 use crate::agent::{Tool, ToolAnswer, Workspace};
-use crate::app::App;
 use crate::domain::{Access, ToolSpec};
-use crate::mcp::ToolCaller;
+use crate::knowledge::Knowledge;
+use crate::mcp::{Registry, ToolCaller};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ use std::sync::Arc;
 /// once.
 #[must_use]
 pub fn permitted(
-    app: &App,
+    knowledge: &Arc<Knowledge>,
+    mcp: &Registry,
     workspace: &Arc<Workspace>,
     caller: &ToolCaller,
     more: Option<Arc<dyn Tool>>,
@@ -32,12 +33,12 @@ pub fn permitted(
     let mut tools: Vec<Arc<dyn Tool>> = vec![
         Arc::new(ReadEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchEvidence::new(Arc::clone(workspace))),
-        Arc::new(SearchRunbooks::new(Arc::clone(&app.knowledge))),
-        Arc::new(SimilarIncidents::new(Arc::clone(&app.knowledge), caller.asker.namespaces().cloned())),
+        Arc::new(SearchRunbooks::new(Arc::clone(knowledge))),
+        Arc::new(SimilarIncidents::new(Arc::clone(knowledge), caller.asker.namespaces().cloned())),
     ];
     tools.extend(more);
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
-    let foreign = app.mcp.offered(caller).into_iter().filter(|tool| !tool.waits());
+    let foreign = mcp.offered(caller).into_iter().filter(|tool| !tool.waits());
     let foreign = foreign.filter(|tool| !taken.contains(&tool.spec().name));
     tools.extend(foreign.map(|tool| Arc::new(tool) as Arc<dyn Tool>));
     tools

@@ -5,7 +5,7 @@ use super::step_error::StepError;
 use crate::agent::Workspace;
 use crate::app::App;
 use crate::clock::{Deadline, DeadlinePassed};
-use crate::config::Config;
+use crate::config::{Config, Triage};
 use crate::db::documents::Realm;
 use crate::domain::{Evidence, EvidenceKind, Failure, Incident, Message, hash};
 use crate::evidence::excerpt::{Log, excerpt_within};
@@ -15,6 +15,7 @@ use crate::evidence::tokens;
 use crate::evidence::untrusted::fence::Fence;
 use crate::knowledge::Passage;
 use crate::metrics::metrics;
+use crate::prompts::Prompts;
 use crate::tools::Briefed;
 use serde::Serialize;
 use serde_json::json;
@@ -103,12 +104,13 @@ impl Material {
     /// [`STEPS`]; lines that a runbook recognises are always in.
     pub(super) async fn brief(
         &self,
-        app: &App,
+        prompts: &Prompts,
+        config: &Triage,
         workspace: &Workspace,
         room: usize,
     ) -> Result<(Vec<Message>, Vec<String>), StepError> {
-        let budget = app.config.triage.excerpt_tokens.min(room);
-        let system = Message::System { text: render(app, "triage-system", json!({}))? };
+        let budget = config.excerpt_tokens.min(room);
+        let system = Message::System { text: render(prompts, "triage-system", json!({}))? };
         let mut written = None;
         let (mut shown, mut drawn) = (Vec::new(), 0);
         for step in STEPS {
@@ -116,7 +118,7 @@ impl Material {
             if excerpts != drawn {
                 (shown, drawn) = (self.excerpts(workspace, excerpts).await?, excerpts);
             }
-            let text = render(app, "triage-brief", self.values(&shown, step))?;
+            let text = render(prompts, "triage-brief", self.values(&shown, step))?;
             let messages = vec![system.clone(), Message::User { text }];
             let fits = fits(&messages, workspace, room).await?;
             written = Some((messages, step));
@@ -160,8 +162,8 @@ impl Material {
     }
 }
 
-fn render(app: &App, template: &str, values: serde_json::Value) -> Result<String, StepError> {
-    app.prompts.render(template, values).map_err(|error| StepError::Failed(format!("{error:#}")))
+fn render(prompts: &Prompts, template: &str, values: serde_json::Value) -> Result<String, StepError> {
+    prompts.render(template, values).map_err(|error| StepError::Failed(format!("{error:#}")))
 }
 
 /// What a brief still has.
@@ -419,7 +421,7 @@ fn shown(
 
 /// Hash over the templates an investigation is told with.
 #[must_use]
-pub fn prompts_hash(app: &App) -> String {
-    let source = |name| app.prompts.source(name).unwrap_or_default();
+pub fn prompts_hash(prompts: &Prompts) -> String {
+    let source = |name| prompts.source(name).unwrap_or_default();
     hash(format!("{}\0{}", source("triage-system"), source("triage-brief")))
 }

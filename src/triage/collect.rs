@@ -6,9 +6,9 @@ use super::lease::LeasedReport;
 use super::prepare::{self, Prepared, Received, prepare};
 use super::step_error::{StepError, unless_stopped};
 use crate::app::App;
-use crate::blocking::BlockingError;
+use crate::blocking::{BlockingError, BlockingPool};
 use crate::clock;
-use crate::config::Cluster;
+use crate::config::{Cluster, Privacy};
 use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::reports::{self, NewStep};
@@ -46,7 +46,7 @@ pub(super) async fn collect(
         return Ok(Collected {
             pieces: stored.into_iter().map(Arc::new).collect(),
             gaps: Vec::new(),
-            redactor: redactor(app),
+            redactor: prepare::redactor(&app.config.privacy),
         });
     }
     let started = Instant::now();
@@ -56,7 +56,8 @@ pub(super) async fn collect(
         let reason = gaps.join("; ");
         return Err(StepError::Failed(format!("there is no evidence to look at: {reason}")));
     }
-    let Ready { stored, prepared, proofs, lines } = unless_stopped(cancel, ready(app, stored, texts)).await?;
+    let ready = ready(&app.blocking, &app.config.privacy, stored, texts);
+    let Ready { stored, prepared, proofs, lines } = unless_stopped(cancel, ready).await?;
     let Prepared { pieces, redactor } = prepared;
     let many = pieces.len() + stored.len();
     let plural = if many == 1 { "" } else { "s" };
@@ -88,9 +89,14 @@ struct Ready {
 }
 
 /// Cleans, redacts, counts and hashes on the blocking pool.
-async fn ready(app: &App, stored: Vec<Evidence>, texts: Texts) -> Result<Ready, BlockingError> {
-    let privacy = app.config.privacy.clone();
-    let ready = app.blocking.run_checked(prepare::LIMIT, move |deadline| {
+async fn ready(
+    blocking: &BlockingPool,
+    privacy: &Privacy,
+    stored: Vec<Evidence>,
+    texts: Texts,
+) -> Result<Ready, BlockingError> {
+    let privacy = privacy.clone();
+    let ready = blocking.run_checked(prepare::LIMIT, move |deadline| {
         let prepared = prepare(texts, stored.len(), &privacy, prepare::redactor(&privacy), deadline)?;
         let pieces = &prepared.pieces;
         let proof = |piece: &NewEvidence| {
@@ -102,10 +108,6 @@ async fn ready(app: &App, stored: Vec<Evidence>, texts: Texts) -> Result<Ready, 
         Ok(Ready { stored, prepared, proofs, lines })
     });
     ready.await
-}
-
-fn redactor(app: &App) -> Redactor {
-    prepare::redactor(&app.config.privacy)
 }
 
 fn as_evidence(piece: NewEvidence) -> Evidence {
@@ -135,7 +137,8 @@ async fn fetch_all(
     let pod = calls.fetch(server, &cluster.pod_tool, pod_arguments(failure));
     let events = calls.fetch(server, &cluster.events_tool, events_arguments(failure));
     let (pod, events) = tokio::join!(pod, events);
-    let (pod, events, suspect) = unless_stopped(cancel, read(app, &failure.pod_name, pod, events)).await?;
+    let (pod, events, suspect) =
+        unless_stopped(cancel, read(&app.blocking, &failure.pod_name, pod, events)).await?;
     // What the pod shows goes before what a reporter says, so that one failure has one log, however it is reported.
     let container = suspect.name.clone().or_else(|| failure.container_name.clone());
     let log = |previous| {
@@ -161,13 +164,13 @@ async fn fetch_all(
 
 /// Reads what the pod's status tells, and leaves of the events its own, on the blocking pool.
 async fn read(
-    app: &App,
+    blocking: &BlockingPool,
     name: &str,
     pod: Fetched,
     events: Fetched,
 ) -> Result<(Fetched, Fetched, FailedContainer), BlockingError> {
     let name = name.to_owned();
-    let read = app.blocking.run(prepare::LIMIT, move |_| {
+    let read = blocking.run(prepare::LIMIT, move |_| {
         let suspect = match &pod {
             Fetched::Text(text) => yaml(text).map(|pod| failed_container(&pod)).unwrap_or_default(),
             _ => FailedContainer::default(),

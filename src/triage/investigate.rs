@@ -274,20 +274,20 @@ impl Work<'_> {
         // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
         let asker = Arc::new(CallContext::triage(&self.failure.namespace));
         let caller = ToolCaller { asker, recorder: self.recorder.clone() };
-        let mut offered = permitted(app, workspace, &caller, None);
+        let mut offered = permitted(&app.knowledge, &app.mcp, workspace, &caller, None);
         offered.retain(|tool| tool.spec().name != SUBMIT_DIAGNOSIS);
         let (mut tools, tokens) = tools_that_fit(offered, context / 2);
         // A quarter is left for what is looked up.
         let room = (context / 4 * 3).saturating_sub(tokens + SubmitDiagnosis::tokens());
-        let (brief, runbooks) =
-            unless_stopped(cancel, material.brief(app, workspace, room.max(context / 4))).await?;
+        let brief = material.brief(&app.prompts, &app.config.triage, workspace, room.max(context / 4));
+        let (brief, runbooks) = unless_stopped(cancel, brief).await?;
         let briefed = brief::briefed(self.failure, &brief, app.knowledge.signatures());
         tools.insert(0, Arc::new(SubmitDiagnosis::new(Arc::clone(workspace), Some(briefed))));
         let recording = Recording {
             messages: brief,
             tools: tools.iter().map(|tool| tool.spec().clone()).collect(),
             fence: workspace.fence().mark().to_owned(),
-            prompts: brief::prompts_hash(app),
+            prompts: brief::prompts_hash(&app.prompts),
             budget,
             diagnosis: None,
         };
@@ -370,7 +370,7 @@ async fn store(
     let checked = format!("{verified} of {claims} claims found in the evidence");
     let took = started.elapsed();
     let mut transaction = app.pool.begin().await?;
-    held.check(&mut transaction, app).await?;
+    held.check(&mut transaction, app.config.queue.lease).await?;
     for Made { run, recording } in *made {
         App::store_run(&mut transaction, runs::Work::Report(held.report.id), run, &held.recorder).await?;
         recordings::insert(&mut transaction, run.id, recording).await?;

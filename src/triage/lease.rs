@@ -1,12 +1,12 @@
 //! A report under a lease: whoever works on it prolongs it, and finds it lost when another worker took the report over.
 
 use super::step_error::StepError;
-use crate::app::App;
 use crate::audit::Recorder;
+use crate::config::Config;
 use crate::db::reports::{self, Lease};
 use crate::domain::Report;
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
@@ -39,23 +39,27 @@ impl LeasedReport<'_> {
     }
 
     /// Prolongs the lease, or finds it lost.
-    pub(super) async fn renew(&self, app: &App) -> Result<(), StepError> {
-        let lease = Lease { token: self.token, length: app.config.queue.lease };
-        if reports::renew(&app.pool, self.report.id, lease).await? { Ok(()) } else { Err(StepError::Lost) }
+    pub(super) async fn renew(&self, pool: &PgPool, length: Duration) -> Result<(), StepError> {
+        let lease = Lease { token: self.token, length };
+        if reports::renew(pool, self.report.id, lease).await? { Ok(()) } else { Err(StepError::Lost) }
     }
 
     /// The same within a transaction, which then holds the report's row.
-    pub(super) async fn check(&self, transaction: &mut PgConnection, app: &App) -> Result<(), StepError> {
-        let lease = Lease { token: self.token, length: app.config.queue.lease };
+    pub(super) async fn check(
+        &self,
+        transaction: &mut PgConnection,
+        length: Duration,
+    ) -> Result<(), StepError> {
+        let lease = Lease { token: self.token, length };
         if reports::renew(transaction, self.report.id, lease).await? { Ok(()) } else { Err(StepError::Lost) }
     }
 }
 
 /// Prolongs the lease until it is lost, or until no take-up lasts that long: then one of its statements waits for an answer
 /// over a connection that leads nowhere any more.
-pub(super) async fn keep(app: &App, held: &LeasedReport<'_>) -> StepError {
-    let third = app.config.queue.lease.max(Duration::from_secs(1)) / 3;
-    let longest = app.config.agent.wall.saturating_mul(2).saturating_add(SLACK);
+pub(super) async fn keep(pool: &PgPool, config: &Config, held: &LeasedReport<'_>) -> StepError {
+    let third = config.queue.lease.max(Duration::from_secs(1)) / 3;
+    let longest = config.agent.wall.saturating_mul(2).saturating_add(SLACK);
     let begun = Instant::now();
     let mut beat = tokio::time::interval(third);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -63,7 +67,7 @@ pub(super) async fn keep(app: &App, held: &LeasedReport<'_>) -> StepError {
     while begun.elapsed() < longest {
         beat.tick().await;
         // A database that is away for a moment is no reason to stop: the lease outlasts three beats.
-        let renewed = tokio::time::timeout(third, held.renew(app)).await;
+        let renewed = tokio::time::timeout(third, held.renew(pool, config.queue.lease)).await;
         if matches!(renewed, Ok(Err(StepError::Lost))) && !held.closing.load(Ordering::Relaxed) {
             return StepError::Lost;
         }

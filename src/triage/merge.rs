@@ -269,7 +269,8 @@ async fn of_earlier_versions(app: &App, chosen: &[Uuid]) -> Result<Vec<Stored>, 
         {
             let pieces = evidence::of(&app.pool, Owner::Report(*id), &Reader::nobody()).await?;
             let pieces: Vec<_> = pieces.into_iter().map(Arc::new).collect();
-            let names = recognised(app, &report.failure, &pieces).await?.0.all();
+            let recognised = recognised(&app.knowledge, &app.blocking, &report.failure, &pieces);
+            let names = recognised.await?.0.all();
             stored = Stored { placing: names.placing().cloned().collect(), fine: names.fine };
         }
         all.push(stored);

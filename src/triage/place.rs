@@ -44,7 +44,8 @@ pub(super) async fn place(
         return Ok(Placed::Leads(incident));
     }
     let started = Instant::now();
-    let (recognised, told) = unless_stopped(cancel, recognised(app, &report.failure, pieces)).await?;
+    let recognised = recognised(&app.knowledge, &app.blocking, &report.failure, pieces);
+    let (recognised, told) = unless_stopped(cancel, recognised).await?;
     if report.incident_id.is_none() && app.config.tracker.is_some() {
         for names in recognised.shared.iter().chain([&recognised.own]) {
             let known = fingerprints::recognised(&mut *app.pool.acquire().await?, names).await?;

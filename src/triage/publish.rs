@@ -95,7 +95,7 @@ pub(super) async fn publish(
             let body = body(app, held.report, incident, diagnosis).await?;
             let title: String = diagnosis.title.chars().take(MAX_TITLE).collect();
             let title = markdown::defused_title(&title, &app.config.privacy.links);
-            held.renew(app).await?;
+            held.renew(&app.pool, app.config.queue.lease).await?;
             file(app, &client, incident.id, &title, &body).await?
         }
     };

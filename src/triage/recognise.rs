@@ -2,8 +2,7 @@
 //! cluster, and a reporter's fields fill gaps alone.
 
 use super::prepare;
-use crate::app::App;
-use crate::blocking::BlockingError;
+use crate::blocking::{BlockingError, BlockingPool};
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::recognition::{Learned, LearnedFingerprint, Names};
 use crate::domain::{Evidence, EvidenceKind, Failure, FailureClass, Fingerprint};
@@ -14,6 +13,7 @@ use crate::evidence::pod::yaml;
 use crate::evidence::scope::{Workload, plain_name};
 use crate::evidence::signature::{NAMES_CAUSE, SignatureHit, SignatureSet};
 use crate::evidence::template;
+use crate::knowledge::Knowledge;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -40,12 +40,13 @@ impl Recognised {
 
 /// Recognises the cause, and reads what the cluster tells, on the blocking pool.
 pub(super) async fn recognised(
-    app: &App,
+    knowledge: &Knowledge,
+    blocking: &BlockingPool,
     failure: &Failure,
     pieces: &[Arc<Evidence>],
 ) -> Result<(Recognised, ClusterFacts), BlockingError> {
-    let (signatures, failure, pieces) = (app.knowledge.signatures(), failure.clone(), pieces.to_vec());
-    let recognised = app.blocking.run_checked(prepare::LIMIT, move |deadline| {
+    let (signatures, failure, pieces) = (knowledge.signatures(), failure.clone(), pieces.to_vec());
+    let recognised = blocking.run_checked(prepare::LIMIT, move |deadline| {
         Ok((recognise(&signatures, &failure, &pieces, deadline)?, ClusterFacts::of(&pieces)))
     });
     recognised.await

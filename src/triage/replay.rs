@@ -25,6 +25,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
@@ -133,7 +134,7 @@ pub async fn replay(
 ) -> anyhow::Result<Compared> {
     let recorded = match recordings::get(&app.pool, id).await? {
         Some(recorded) => recorded,
-        None => anyhow::bail!(missing(app, id).await?),
+        None => anyhow::bail!(missing(&app.pool, id).await?),
     };
     let pieces = evidence::of(&app.pool, Owner::Report(recorded.report), &Reader::nobody()).await?;
     let redactor = Redactor::new().and_emails(app.config.privacy.redact_emails);
@@ -145,8 +146,8 @@ pub async fn replay(
         run: recorded.run.id,
         report: recorded.report,
         same: same(original, again.diagnosis.as_ref(), &pieces),
-        same_prompts: recorded.recording.prompts == brief::prompts_hash(app),
-        authentic: authentic(app, &recorded).await?,
+        same_prompts: recorded.recording.prompts == brief::prompts_hash(&app.prompts),
+        authentic: authentic(&app.pool, &recorded).await?,
         recorded: side(&recorded.run, original, &pieces),
         replayed: side(&again.run, again.diagnosis.as_ref(), &pieces),
         not_recorded: again.not_recorded,
@@ -155,14 +156,14 @@ pub async fn replay(
 }
 
 /// Compares the first request as it would be made of what is stored with the one that is on record.
-async fn authentic(app: &App, recorded: &Recorded) -> sqlx::Result<Option<bool>> {
+async fn authentic(pool: &PgPool, recorded: &Recorded) -> sqlx::Result<Option<bool>> {
     let Recorded { run, recording, .. } = recorded;
     let filter = audit::Filter {
         run: Some(run.id),
         action: Some("model.call".to_owned()),
         ..audit::Filter::default()
     };
-    let rows = audit::list(&app.pool, &filter, MAX_CALLS).await?;
+    let rows = audit::list(pool, &filter, MAX_CALLS).await?;
     // On the only turn there is nothing but to conclude.
     let last = recording.budget.turns == 1;
     let choice = if last { Choice::Only(SUBMIT_DIAGNOSIS.to_owned()) } else { Choice::Call };
@@ -173,8 +174,8 @@ async fn authentic(app: &App, recorded: &Recorded) -> sqlx::Result<Option<bool>>
 }
 
 /// Why there is nothing to replay, and what to do.
-async fn missing(app: &App, id: Uuid) -> sqlx::Result<String> {
-    if let Some(leader) = recordings::investigated_by(&app.pool, id).await? {
+async fn missing(pool: &PgPool, id: Uuid) -> sqlx::Result<String> {
+    if let Some(leader) = recordings::investigated_by(pool, id).await? {
         return Ok(format!(
             "report {id} was not investigated itself: its cause was, for another report; replay that one: {leader}"
         ));

@@ -9,6 +9,7 @@ use super::step_error::StepError;
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::clock;
+use crate::config::Target;
 use crate::db;
 use crate::db::audit;
 use crate::db::reports::{self, End, Lease, NewStep, Taken};
@@ -20,6 +21,7 @@ use crate::metrics::metrics;
 use crate::notify;
 use crate::telemetry;
 use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
+use sqlx::PgPool;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -103,7 +105,7 @@ async fn take_up(app: &App, held: &LeasedReport<'_>, last: bool) -> sqlx::Result
     let cancel = app.drain.child_token();
     let ended = tokio::select! {
         ended = advance(app, held, &cancel) => ended,
-        error = keep(app, held) => Err(error),
+        error = keep(&app.pool, &app.config, held) => Err(error),
     };
     let (failure, ran) = match ended {
         Ok(()) => return Ok(JobOutcome::Over),
@@ -130,7 +132,7 @@ async fn take_up(app: &App, held: &LeasedReport<'_>, last: bool) -> sqlx::Result
 async fn store_end(app: &App, held: &LeasedReport<'_>, failure: Option<&str>) -> sqlx::Result<()> {
     loop {
         let stored = match failure {
-            Some(reason) => db::with_timeout(fail(app, held, reason)).await,
+            Some(reason) => db::with_timeout(fail(&app.pool, &app.config.notify, held, reason)).await,
             None => db::with_timeout(reports::hand_back(&app.pool, held.report.id, held.token)).await,
         };
         match stored {
@@ -219,11 +221,11 @@ async fn finish(
     // That the cause is new was told when it was.
     if !held.anew {
         let own = [(held.report.id, held.report.failure.namespace.as_str())];
-        notify::note(&mut transaction, app, ended.novelty, Some(ended.class), &own).await?;
+        notify::note(&mut transaction, &app.config.notify, ended.novelty, Some(ended.class), &own).await?;
     }
     let theirs: Vec<(Uuid, &str)> =
         others.iter().map(|report| (report.id, report.namespace.as_str())).collect();
-    notify::note(&mut transaction, app, Novelty::Known, Some(ended.class), &theirs).await?;
+    notify::note(&mut transaction, &app.config.notify, Novelty::Known, Some(ended.class), &theirs).await?;
     held.recorder.record(end(held, AuditOutcome::Done, detail));
     audit::commit(transaction, &held.recorder).await?;
     metrics().report("done", age(held));
@@ -242,8 +244,8 @@ fn age(held: &LeasedReport<'_>) -> Duration {
     (clock::now() - held.since).to_std().unwrap_or_default()
 }
 
-async fn fail(app: &App, held: &LeasedReport<'_>, reason: &str) -> sqlx::Result<()> {
-    let mut transaction = app.pool.begin().await?;
+async fn fail(pool: &PgPool, targets: &[Target], held: &LeasedReport<'_>, reason: &str) -> sqlx::Result<()> {
+    let mut transaction = pool.begin().await?;
     // Read again: this very take-up may have placed it.
     let incident =
         reports::get(&mut *transaction, held.report.id).await?.and_then(|report| report.incident_id);
@@ -262,7 +264,7 @@ async fn fail(app: &App, held: &LeasedReport<'_>, reason: &str) -> sqlx::Result<
         }
     }
     let own = [(held.report.id, held.report.failure.namespace.as_str())];
-    notify::note(&mut transaction, app, Novelty::Failed, None, &own).await?;
+    notify::note(&mut transaction, targets, Novelty::Failed, None, &own).await?;
     held.recorder.record(end(held, AuditOutcome::Failed, reason));
     audit::commit(transaction, &held.recorder).await?;
     metrics().report("failed", age(held));

@@ -42,7 +42,7 @@ async fn open(app: &App, id: &str, choice: &str, signed: Signed) -> Result<(Link
     let approval = approvals::get(&app.pool, known_id(id)?, now).await?.ok_or_else(refused)?;
     let Signed { until, made_by, issued_to, signature } = signed;
     let link = Link { choice, until, made_by, issued_to };
-    if approval.visible_to.is_none() && link.is_genuine(app, &approval, &signature, now) {
+    if approval.visible_to.is_none() && link.is_genuine(&app.config.chat, &approval, &signature, now) {
         Ok((link, approval))
     } else {
         Err(refused())
