@@ -11,8 +11,7 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // Boxed: it holds all settings.
-    let code = match Box::pin(cli::run(Cli::parse())).await {
+    let code = match cli::run(Cli::parse()).await {
         Ok(code) => code,
         Err(error) => {
             output::tell(format_args!("regreen: {}", cli::in_words(&error)));

@@ -328,7 +328,7 @@ async fn tools(
     workspace: &Arc<Workspace>,
 ) -> anyhow::Result<(Vec<Arc<dyn Tool>>, Option<String>)> {
     let caller = ToolCaller { asker: task.asker(), recorder: task.recorder.clone() };
-    let permitted = tools::permitted(&app.knowledge, &app.mcp, workspace, &caller, None);
+    let permitted = tools::permitted(&app.knowledge, &app.mcp, workspace, &caller);
     let mut tools: Vec<Arc<dyn Tool>> =
         permitted.into_iter().map(|tool| own_access::kept_apart(&app.pool, task, answer, tool)).collect();
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();

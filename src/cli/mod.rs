@@ -28,6 +28,7 @@ use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
+use futures::future::LocalBoxFuture;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use uuid::Uuid;
@@ -104,7 +105,12 @@ enum Command {
 ///
 /// # Errors
 /// What stopped the command, in words for its user.
-pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+pub fn run(cli: Cli) -> LocalBoxFuture<'static, anyhow::Result<ExitCode>> {
+    // Boxed: it holds all settings, and is compiled with the library.
+    Box::pin(run_command(cli))
+}
+
+async fn run_command(cli: Cli) -> anyhow::Result<ExitCode> {
     let load = || Config::load(cli.config.as_deref(), &process_env);
     match cli.command {
         Command::Serve { no_work } => {

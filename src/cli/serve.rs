@@ -10,6 +10,7 @@ use crate::web::Templates;
 use crate::{chat, clock, db, jobs, server, telemetry};
 use anyhow::Context as _;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use serde_json::json;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -80,7 +81,16 @@ pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode
 ///
 /// # Errors
 /// The port is taken, the database is away, or a part cannot be built.
-pub async fn start(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::Result<Service> {
+pub fn start(
+    config: Config,
+    roles: Roles,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, anyhow::Result<Service>> {
+    // Boxed here: what a service does is compiled with the library, and not with each program and test that starts one.
+    Box::pin(start_parts(config, roles, shutdown))
+}
+
+async fn start_parts(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::Result<Service> {
     // The port first: a taken one should not cost the start of a database.
     let listener = if roles == Roles::Work { None } else { Some(listen(&config).await?) };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;

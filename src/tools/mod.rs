@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The tools of a run: its own, those of the use case, and of every server those that the policy lets those who ask call at
+/// The tools of a run: its own, and of every server those that the policy lets those who ask call at
 /// once.
 #[must_use]
 pub fn permitted(
@@ -28,7 +28,6 @@ pub fn permitted(
     mcp: &Registry,
     workspace: &Arc<Workspace>,
     caller: &ToolCaller,
-    more: Option<Arc<dyn Tool>>,
 ) -> Vec<Arc<dyn Tool>> {
     let mut tools: Vec<Arc<dyn Tool>> = vec![
         Arc::new(ReadEvidence::new(Arc::clone(workspace))),
@@ -36,7 +35,6 @@ pub fn permitted(
         Arc::new(SearchRunbooks::new(Arc::clone(knowledge))),
         Arc::new(SimilarIncidents::new(Arc::clone(knowledge), caller.asker.namespaces().cloned())),
     ];
-    tools.extend(more);
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
     let foreign = mcp.offered(caller).into_iter().filter(|tool| !tool.waits());
     let foreign = foreign.filter(|tool| !taken.contains(&tool.spec().name));

@@ -274,7 +274,7 @@ impl Work<'_> {
         // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
         let asker = Arc::new(CallContext::triage(&self.failure.namespace));
         let caller = ToolCaller { asker, recorder: self.recorder.clone() };
-        let mut offered = permitted(&app.knowledge, &app.mcp, workspace, &caller, None);
+        let mut offered = permitted(&app.knowledge, &app.mcp, workspace, &caller);
         offered.retain(|tool| tool.spec().name != SUBMIT_DIAGNOSIS);
         let (mut tools, tokens) = tools_that_fit(offered, context / 2);
         // A quarter is left for what is looked up.

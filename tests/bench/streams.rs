@@ -54,6 +54,8 @@ impl Bench {
             .await
             .set("REGREEN_MODEL_URL", &model.url)
             .set("REGREEN_MODEL", "slow")
+            // It never calls one: nobody has to find out.
+            .set("REGREEN_MODEL_TOOL_CALLS", "native")
             .set("REGREEN_DATABASE_MAX_CONNECTIONS", "20");
         let program = Program::of(&setup).await;
         let pool = support::pool(&setup.env()["DATABASE_URL"]).await;
