@@ -148,7 +148,6 @@ impl App {
         let endpoint = config.model.as_ref();
         let model = endpoint.map(|endpoint| model(endpoint, http.clone(), &experience));
         let connections = Shutdown::new();
-        let blocking = BlockingPool::default();
         let connector = Connector { http: http.clone(), blocking: blocking.clone() };
         let mcp = Registry::start(
             config.mcp.clone(),

@@ -24,6 +24,8 @@ use tokio::time::Instant;
 const PACE: u32 = 64 * 1024;
 /// How long the rest of a body is read that nobody wants.
 const LINGER: Duration = Duration::from_secs(10);
+/// How many times the largest body is read of it at most.
+const MOST_UNWANTED: usize = 16;
 /// Seconds after which a body that had no place may be sent again.
 const AGAIN: u32 = 5;
 /// First piece of memory for a body, in bytes.
@@ -47,7 +49,7 @@ impl Bodies {
     /// Reads what nobody wants, for a while: a client that is still sending would find its connection closed instead of the
     /// answer.
     fn drain(&self, mut unwanted: Paced) {
-        let (most, stop) = (self.most.saturating_mul(2), self.shutdown.token().clone());
+        let (most, stop) = (self.most.saturating_mul(MOST_UNWANTED), self.shutdown.token().clone());
         let rest = async move { while unwanted.read <= most && unwanted.next().await.is_some() {} };
         self.shutdown.spawn(async move {
             // Whoever takes longer has had the time to read the answer.

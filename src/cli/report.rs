@@ -176,7 +176,7 @@ fn unreachable(server: &str, error: reqwest::Error) -> String {
     } else if error.is_timeout() {
         "the report may have been taken: look at its list of reports before you send it again"
     } else {
-        "the connection ended before the answer: see the server's log. With `--idempotency-key` a report can be sent again and is one all the same"
+        "the connection ended before the answer: the log may be far larger than the server takes (`server.body_limit`), or see the server's log. With `--idempotency-key` a report can be sent again and is one all the same"
     };
     format!("{server} cannot be reached: {}; {advice}", in_words(&error.without_url().into()))
 }
