@@ -379,6 +379,13 @@ impl Server {
             .arg(self.place.cluster())
             .output()
             .context("cannot run pg_ctl")?;
+        // pg_ctl says so a moment before the process is gone.
+        while stopped.status.success()
+            && let Some(child) = &mut owned.child
+            && child.try_wait()?.is_none()
+        {
+            std::thread::sleep(LOOK);
+        }
         // Free for the next owner only when the server is gone.
         *owned = Owned::default();
         if !stopped.status.success() {

@@ -10,11 +10,14 @@ use std::sync::LazyLock;
 
 /// Letters of a part of a word that is put together.
 const MIN_PART: usize = 3;
-/// Share of what a sentence is about that has to stand in the lines, rare words counting most. With it and [`MIN_SHARED`] .99 of 95 true causes
+/// Share of what a sentence is about that has to stand in the lines, rare words counting most. With it and [`MIN_SHARED`] .98 of 95 true causes
 /// pass over the lines they were found in, and .02 of those of other failures.
 const MIN_SHARE: f64 = 0.25;
 /// What has to be shared at least: about as much as one rare word, of two things.
 const MIN_SHARED: f64 = 0.9;
+/// From here on a sentence stands without a phrase that names what the evidence does not have.
+const STRONG_SHARE: f64 = 0.4;
+const STRONG_SHARED: f64 = 2.5;
 /// Share at which nearly all that a short sentence says stands in the lines.
 const FULL_SHARE: f64 = 0.75;
 /// Things that a clause is about, at least, before it needs one in the lines.
@@ -136,15 +139,14 @@ impl<'a> Grounds<'a> {
 
     fn hold_whole_or_less(&self, sentence: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
         let Some(fault) = self.fault(sentence, deadline)? else { return Ok(Held::Whole) };
-        let mut less = sentence.to_owned();
-        for shorten in [without_brackets, without_phrases] {
-            let shorter = shorten(&less, &fault);
-            if shorter != less && self.fault(&shorter, deadline)?.is_none() {
-                return Ok(Held::Without(shorter));
-            }
-            less = shorter;
+        let bare = without_brackets(sentence, &fault);
+        if bare != sentence && self.fault(&bare, deadline)?.is_none() {
+            return Ok(Held::Without(bare));
         }
-        Ok(Held::Not(fault.why))
+        let rest = without_phrases(&bare, &fault.names);
+        let holds =
+            rest != bare && self.is_strong(&rest, deadline)? && self.fault(&rest, deadline)?.is_none();
+        Ok(if holds { Held::Without(rest) } else { Held::Not(fault.why) })
     }
 
     /// Why a sentence does not hold, if it does not.
@@ -166,6 +168,12 @@ impl<'a> Grounds<'a> {
         let named = (!names.is_empty()).then(|| format!("{NAMED}: {}", quoted(&names)));
         let why: Vec<String> = fault.into_iter().chain(named).collect();
         Ok((!why.is_empty()).then(|| Fault { why: why.join("; "), names, strangers }))
+    }
+
+    /// Whether the lines say so much of a sentence that it stands without a part of it.
+    fn is_strong(&self, sentence: &str, deadline: &Deadline) -> Result<bool, DeadlinePassed> {
+        let Measure { share, shared, .. } = self.measure(sentence, deadline)?;
+        Ok(share >= STRONG_SHARE && shared >= STRONG_SHARED)
     }
 
     /// A success in a sentence that tells of no failure.
@@ -292,8 +300,8 @@ fn without_brackets(sentence: &str, fault: &Fault) -> String {
 
 /// A sentence without the phrases that add these names to it, such as "of example.com" or "in the package `x`": it says less, and no
 /// gap shows.
-fn without_phrases(sentence: &str, fault: &Fault) -> String {
-    fault.names.iter().fold(sentence.to_owned(), |text, name| {
+fn without_phrases(sentence: &str, names: &BTreeSet<String>) -> String {
+    names.iter().fold(sentence.to_owned(), |text, name| {
         let name = regex::escape(name);
         let phrase = Regex::new(&format!(
             r"(?i)\s+(?:at|by|for|from|in|inside|near|of|on|to|via|with)\s+(?:(?:the|an?)\s+)?(?:{THINGS}\s+)?`?{name}`?(?:\s+{THINGS})?([\s.,:;!?)]|$)"

@@ -110,7 +110,8 @@ fn a_sentence_that_names_what_nobody_told_is_not_told_without_the_name() {
 
 #[test]
 fn nothing_is_told_when_no_claim_holds() {
-    let invented = diagnosis("`db.rs` did it", "host.example.com has a full disk", (3, 3), Some("disk full"));
+    let invented =
+        diagnosis("`db.rs` did it", "the disk of host.example.com is full", (3, 3), Some("disk full"));
     let checked = check_of(invented.clone(), false);
     assert_eq!((checked.held, checked.verified), (None, 0));
     assert!(
