@@ -43,17 +43,23 @@ where turns.finished_at is null or turns.finished_at > now() - interval '1 day'
 on conflict do nothing;
 truncate turn_events;
 
-create function status_changed() returns trigger language plpgsql as $$
+create function incident_changed() returns trigger language plpgsql as $$
 begin
-    perform append_event(tg_argv[0], new.id, tg_argv[0] || '.' || new.status, 'null');
+    perform append_event('incident', new.id, 'incident.' || new.status, 'null');
     return null;
 end $$;
-create trigger incident_came after insert on incidents for each row execute function status_changed('incident');
+create trigger incident_came after insert on incidents for each row execute function incident_changed();
 create trigger incident_changed after update of status on incidents for each row
-    when (old.status is distinct from new.status) execute function status_changed('incident');
-create trigger report_came after insert on reports for each row execute function status_changed('report');
+    when (old.status is distinct from new.status) execute function incident_changed();
+
+create function report_changed() returns trigger language plpgsql as $$
+begin
+    perform append_event('report', new.id, 'report.' || new.status, 'null');
+    return null;
+end $$;
+create trigger report_came after insert on reports for each row execute function report_changed();
 create trigger report_changed after update of status on reports for each row
-    when (old.status is distinct from new.status) execute function status_changed('report');
+    when (old.status is distinct from new.status) execute function report_changed();
 
 create function step_taken() returns trigger language plpgsql as $$
 begin
