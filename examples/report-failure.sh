@@ -1,20 +1,20 @@
 #!/bin/sh
-# Reports a failure to Regreen, waits for what comes of it, and says so. Needs a POSIX shell and curl. Always exits 0: a pipeline does not
-# fail because its failure could not be reported.
+# Reports a failure to Regreen, waits for the outcome, and prints it. Needs a POSIX shell and curl. Always exits 0: a reporting error
+# never fails the pipeline.
 #
-# Where:   REGREEN_URL          address of the service, such as http://regreen:8000
-#          REGREEN_CA_FILE      certificates it is trusted by
-# Who:     REGREEN_TOKEN_FILE   file with an API key or a service account's token (/var/run/secrets/regreen/token, if there is one)
-#          REGREEN_TOKEN        the same as a value
-# What:    REGREEN_NAMESPACE, REGREEN_POD, and what is known of
+# Server:  REGREEN_URL          URL of the service, such as http://regreen:8000
+#          REGREEN_CA_FILE      CA certificates to trust
+# Auth:    REGREEN_TOKEN_FILE   file with an API key or a service account token (/var/run/secrets/regreen/token, if it exists)
+#          REGREEN_TOKEN        the token itself
+# Report:  REGREEN_NAMESPACE, REGREEN_POD; optional:
 #          REGREEN_CONTAINER, REGREEN_PIPELINE, REGREEN_TASK, REGREEN_RUN, REGREEN_RUN_URL, REGREEN_LAST_GOOD_RUN
-#          REGREEN_REPOSITORY, REGREEN_COMMIT   address and hash that a pull request is found by; the hash is its head's
-#          REGREEN_LOG_FILE, REGREEN_GOOD_LOG_FILE   logs to send, where the pod does not tell or will be gone
-#          REGREEN_LOG_BYTES    of each the last so many bytes (4000000)
-# Answer:  REGREEN_WAIT         seconds for all of it (600); 0 does not wait for the outcome
-#          REGREEN_RESULT_FILE  file for the issue's URL; empty when there is none
+#          REGREEN_REPOSITORY, REGREEN_COMMIT   URL and hash to find the pull request; the hash of its head
+#          REGREEN_LOG_FILE, REGREEN_GOOD_LOG_FILE   logs to send if the pod has none or will be deleted
+#          REGREEN_LOG_BYTES    number of bytes to send from the end of each log (4000000)
+# Outcome: REGREEN_WAIT         total time in seconds (600); 0: do not wait for the outcome
+#          REGREEN_RESULT_FILE  file for the URL of the issue; empty if there is none
 set -u
-# Callers may trace; the token must not be seen.
+# Turn off tracing: it would print the token.
 set +x
 umask 077
 
@@ -25,12 +25,12 @@ stop() {
     exit 0
 }
 
-work=$(mktemp -d) || stop "the failure was not reported: there is no room for temporary files"
-# Whatever goes wrong in here.
+work=$(mktemp -d) || stop "the failure was not reported: cannot create temporary files"
+# Exit 0 on any error.
 trap 'rm -rf "$work"; exit 0' EXIT
 trap 'exit 0' HUP INT TERM
 
-# Standard input as a JSON string of ASCII alone; bytes that are not UTF-8 become U+FFFD.
+# Prints standard input as an ASCII-only JSON string; bytes that are not UTF-8 become U+FFFD.
 json_string() {
     printf '"'
     od -An -v -tu1 | LC_ALL=C awk '
@@ -67,7 +67,7 @@ json_string() {
     printf '"'
 }
 
-# A member of the report, if it has a value.
+# Prints a field of the report if it has a value.
 member() {
     [ -n "$2" ] || return 0
     printf '%s"%s":' "$comma" "$1"
@@ -75,7 +75,7 @@ member() {
     comma=,
 }
 
-# An address. Regreen takes no report with one that is none, and the report is worth more.
+# Prints a URL field. Regreen rejects reports with an invalid URL, so the field is omitted instead.
 address_member() {
     case $2 in
     *[[:space:][:cntrl:]]*) ;;
@@ -84,13 +84,13 @@ address_member() {
         return 0
         ;;
     esac
-    say "$2 is no http or https address and is left out as $1" >&2
+    say "$2 is not an http or https URL; $1 is omitted" >&2
 }
 
 log_member() {
     [ -n "$2" ] || return 0
     if [ ! -r "$2" ]; then
-        say "the log $2 cannot be read and is left out" >&2
+        say "the log $2 cannot be read; it is omitted" >&2
         return 0
     fi
     printf '%s"%s":' "$comma" "$1"
@@ -98,7 +98,7 @@ log_member() {
     comma=,
 }
 
-# A repository that is named as SSH clones it, by its address in the web, where its pull requests are. The port is SSH's alone.
+# Converts an SSH clone URL to the web URL of the repository, where its pull requests are. Drops the SSH port.
 in_the_web() {
     host=''
     case $1 in
@@ -138,7 +138,7 @@ report() {
     printf '}'
 }
 
-# A text of the answer, which is JSON without spaces. Control characters do not get into the pipeline's log.
+# Prints a string field of the response, which is JSON without spaces. Removes control characters.
 answer() {
     LC_ALL=C awk -v name="$1" '
         { json = json $0 }
@@ -155,8 +155,8 @@ answer() {
         }' "$work/answer" | LC_ALL=C tr -d '\000-\011\013-\037\177'
 }
 
-# Sends the report within so many seconds; the same key gives the same report however often it is sent. The token comes by standard input:
-# arguments can be seen by others.
+# Sends the report with a time limit in seconds. The idempotency key prevents duplicates. The token is passed on standard input, because
+# other users can see arguments.
 send() {
     limit=$1
     set -- -q -sS --connect-timeout 10 --max-time "$limit" -o "$work/answer" -D "$work/head" -w '%{http_code}'
@@ -172,7 +172,7 @@ CONFIG
     )
 }
 
-# Seconds that Regreen asks to wait, if it does.
+# Prints the seconds of Retry-After, or 0.
 retry_after() {
     number "$(sed -n 's/^[Rr][Ee][Tt][Rr][Yy]-[Aa][Ff][Tt][Ee][Rr]:[[:space:]]*\([0-9]*\)[[:space:]]*$/\1/p' "$work/head" | head -n 1)" 0
 }
@@ -187,41 +187,41 @@ finish() {
     stop "$result"
 }
 
-# What an answer means; returns when the report is worth sending again.
+# Handles the response; returns if the report should be sent again.
 judge() {
     detail=$(answer detail)
     report_id=$(answer report_id)
     case $code in
     200)
-        [ -n "$report_id" ] || stop "the failure was not reported: what answers at $url is not Regreen. Check REGREEN_URL."
+        [ -n "$report_id" ] || stop "the failure was not reported: the server at $url is not Regreen. Check REGREEN_URL."
         finish
         ;;
     202)
         accepted=$report_id
-        [ -n "$outcome" ] || stop "the report is accepted; its outcome will be at $url/reports/$accepted"
+        [ -n "$outcome" ] || stop "the report was accepted; its outcome will be at $url/reports/$accepted"
         prefer=''
-        trouble='still at work'
+        trouble='still in progress'
         ;;
-    400 | 422) stop "the failure was not reported: Regreen does not understand it ($code): $detail. Correct the REGREEN_ variables." ;;
-    401) stop "the failure was not reported: Regreen does not know who calls (401): $detail. Set REGREEN_TOKEN_FILE or REGREEN_TOKEN to a key that has not ended (regreen token create --role reporter --expires 365d), or to a service account's token for the audience regreen." ;;
-    403) stop "the failure was not reported: this token may not do it (403): $detail. Use a key for the namespace $REGREEN_NAMESPACE (regreen token create --role reporter --namespace $REGREEN_NAMESPACE --expires 365d), or a service account of it." ;;
+    400 | 422) stop "the failure was not reported: the report is invalid ($code): $detail. Correct the REGREEN_ variables." ;;
+    401) stop "the failure was not reported: authentication failed (401): $detail. Set REGREEN_TOKEN_FILE or REGREEN_TOKEN to a key that has not expired (regreen token create --role reporter --expires 365d), or to a service account token for the audience regreen." ;;
+    403) stop "the failure was not reported: permission denied (403): $detail. Use a key for the namespace $REGREEN_NAMESPACE (regreen token create --role reporter --namespace $REGREEN_NAMESPACE --expires 365d), or a service account in it." ;;
     413) stop "the failure was not reported: it is too large (413): $detail. Set REGREEN_LOG_BYTES to less than $log_bytes." ;;
     408 | 425 | 429 | 5??)
-        # A report that failed has an id; a proxy in between knows none.
-        [ "$code" != 502 ] || [ -z "$report_id" ] || stop "Regreen could not find out why ($url/reports/$report_id): $detail"
-        trouble="it answered $code${detail:+: $detail}"
+        # Regreen returns the ID of a failed report; a proxy does not.
+        [ "$code" != 502 ] || [ -z "$report_id" ] || stop "the investigation failed ($url/reports/$report_id): $detail"
+        trouble="it returned $code${detail:+: $detail}"
         ;;
     000 | '') trouble=$(head -n 1 "$work/trouble") ;;
-    *) stop "the failure was not reported: $url answered $code${detail:+: $detail}. Check REGREEN_URL." ;;
+    *) stop "the failure was not reported: $url returned $code${detail:+: $detail}. Check REGREEN_URL." ;;
     esac
 }
 
-# A number for what standard input says: another one, as good as always, for another text. BusyBox may have no cksum.
+# Prints a checksum of standard input. BusyBox may have no cksum.
 checksum() {
     od -An -v -tu4 | LC_ALL=C awk '{ for (i = 1; i <= NF; i++) sum = (sum * 65599 + $i) % 4294967291 } END { printf "%.0f", sum }'
 }
 
-# A number of seconds or bytes; the second if it is none that a shell counts with.
+# Prints the first argument if it is a valid number for the shell, otherwise the second.
 number() {
     case $1 in
     '' | *[!0-9]* | 0?* | ??????????*) printf '%s' "$2" ;;
@@ -237,9 +237,9 @@ command -v curl >/dev/null || stop "the failure was not reported: curl is not in
 url=${REGREEN_URL%/}
 log_bytes=$(number "${REGREEN_LOG_BYTES:-}" 4000000)
 wait=$(number "${REGREEN_WAIT:-}" 600)
-# Regreen answers within its own `server.wait`; a connection that is silent for longer is lost.
+# Regreen responds within its `server.wait`; a connection without data for longer is lost.
 longest=330
-# With less time than that, Regreen is asked first to take the report and no more: an outcome that is late is then not told as a loss.
+# With less time, first ask Regreen only to accept the report, so that a late outcome does not look like a lost report.
 prefer=''
 [ "$wait" -ge "$longest" ] || prefer=respond-async
 outcome=yes
@@ -257,13 +257,13 @@ if [ -z "$token" ] && { [ -n "${REGREEN_TOKEN_FILE:-}" ] || [ -e "$token_file" ]
 fi
 case $token in
 '') authorization='' ;;
-*[!A-Za-z0-9._~+/=-]*) stop "the failure was not reported: what is given as the token has characters that no token has" ;;
+*[!A-Za-z0-9._~+/=-]*) stop "the failure was not reported: the token contains invalid characters" ;;
 *) authorization="header = \"authorization: Bearer $token\"" ;;
 esac
 
 report >"$work/report"
 key=$(printf '%s/%s/%s/%s' "$REGREEN_NAMESPACE" "$REGREEN_POD" "${REGREEN_TASK:-}" "${REGREEN_RUN:-}" | LC_ALL=C tr -c 'A-Za-z0-9._/-' _ | cut -c 1-200)
-# Another try of the same run is another report when it says something else.
+# A retry of the same run with different content is another report.
 key=$key/$(checksum <"$work/report")
 
 accepted=''
@@ -281,5 +281,5 @@ while [ "$left" -gt 0 ]; do
     left=$((deadline - $(date +%s)))
     pause=$((pause < 16 ? pause * 2 : 30))
 done
-[ -z "$accepted" ] || stop "Regreen has the report and is still at work; its outcome will be at $url/reports/$accepted"
-stop "the failure was not reported: $url did not take it within $wait s: $trouble"
+[ -z "$accepted" ] || stop "Regreen accepted the report; it is still in progress; its outcome will be at $url/reports/$accepted"
+stop "the failure was not reported: $url did not accept it within $wait s: $trouble"

@@ -121,7 +121,7 @@ async fn a_token_of_the_environment_is_seen_by_nobody_else_and_traced_by_no_shel
 async fn a_refusal_says_what_to_do_and_is_not_sent_again() {
     let (app, _model, key) = with_keys().await;
     for (more, said) in [
-        (&[][..], "does not know who calls (401)"),
+        (&[][..], "authentication failed (401)"),
         (
             &[("REGREEN_TOKEN", "rgn_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")],
             "regreen token create --role reporter",
@@ -135,7 +135,7 @@ async fn a_refusal_says_what_to_do_and_is_not_sent_again() {
         assert_eq!(requests(&place), 1, "{}", ran.said);
     }
     for (more, said) in [
-        (&[("REGREEN_TOKEN", "two words")][..], "characters that no token has"),
+        (&[("REGREEN_TOKEN", "two words")][..], "the token contains invalid characters"),
         (&[("REGREEN_TOKEN_FILE", "nowhere")], "nowhere cannot be read"),
         (&[("REGREEN_POD", "")], "REGREEN_POD is not set"),
         (&[("REGREEN_URL", "")], "REGREEN_URL is not set"),
@@ -152,13 +152,13 @@ async fn a_service_that_is_down_fails_nothing_and_one_that_comes_up_gets_the_rep
     let nobody = format!("http://127.0.0.1:{}", real_servers::free_port());
     for shell in shells() {
         let ran = report(&Place::with(&shell), &nobody, &[("REGREEN_WAIT", "2")]).await;
-        assert!(ran.said.contains("did not take it within 2 s: curl: (7)"), "{}", ran.said);
+        assert!(ran.said.contains("did not accept it within 2 s: curl: (7)"), "{}", ran.said);
     }
     // Takes connections, and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
     let ran = report(&Place::new(), &url, &[("REGREEN_WAIT", "2")]).await;
-    assert!(ran.said.contains("did not take it within 2 s: curl: (28)"), "{}", ran.said);
+    assert!(ran.said.contains("did not accept it within 2 s: curl: (28)"), "{}", ran.said);
     let port = real_servers::free_port();
     let (place, url) = (Place::new(), format!("http://127.0.0.1:{port}"));
     let waiting = place.start(&["sh", &script()], &settings(&url, &[]));
@@ -218,14 +218,14 @@ async fn slow_answer(held: &str) {
     let list = app.get("/api/reports").await.body;
     let id = list["reports"][0]["id"].as_str().unwrap();
     assert!(
-        ran.said.contains(&format!("still at work; its outcome will be at {}/reports/{id}", app.base)),
+        ran.said.contains(&format!("still in progress; its outcome will be at {}/reports/{id}", app.base)),
         "{}",
         ran.said
     );
     assert!(requests(&place) > 1 && place.file("issue").exists() && place.read("issue").is_empty());
     let ran = report(&place, &app.base, &[("REGREEN_WAIT", "0")]).await;
     assert!(
-        ran.said.contains(&format!("is accepted; its outcome will be at {}/reports/{id}", app.base)),
+        ran.said.contains(&format!("was accepted; its outcome will be at {}/reports/{id}", app.base)),
         "{}",
         ran.said
     );
@@ -243,7 +243,7 @@ async fn a_report_that_failed_is_told_and_not_sent_again() {
     let app = Setup::whole().await.start().await;
     let place = Place::new();
     let ran = report(&place, &app.base, &[("REGREEN_POD", "nobody-knows")]).await;
-    assert!(ran.said.contains("could not find out why") && ran.said.contains("not found"), "{}", ran.said);
+    assert!(ran.said.contains("the investigation failed") && ran.said.contains("not found"), "{}", ran.said);
     assert_eq!(requests(&place), 1);
     app.stop().await;
 }
@@ -283,7 +283,7 @@ async fn a_try_that_says_something_else_is_another_report_and_one_that_says_the_
             let log = place.write("build.log", log);
             let more = [("REGREEN_WAIT", "0"), ("REGREEN_RUN", &run), ("REGREEN_LOG_FILE", &log)];
             let ran = report(&place, &app.base, &more).await;
-            assert!(ran.said.starts_with("regreen: the report is accepted"), "{run}: {}", ran.said);
+            assert!(ran.said.starts_with("regreen: the report was accepted"), "{run}: {}", ran.said);
             let list = app.get("/api/reports").await.body;
             let of_run = list["reports"].as_array().unwrap().iter().filter(|report| report["run"] == run);
             assert_eq!(of_run.count(), reports, "{run}: {}", ran.said);
@@ -323,7 +323,7 @@ async fn an_address_that_is_none_is_left_out_of_the_report() {
                 "{}",
                 ran.said
             );
-            let complaints = ran.said.matches("is no http or https address").count();
+            let complaints = ran.said.matches("is not an http or https URL").count();
             assert_eq!(complaints, if taken || given.is_empty() { 0 } else { 2 }, "{}", ran.said);
         }
     }
@@ -427,9 +427,9 @@ async fn what_is_no_regreen_or_cannot_be_taken_is_told_at_once() {
     let soon = (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "900")]).into_response();
     for (answer, said) in [
         (large, "Set REGREEN_LOG_BYTES"),
-        (moved, "answered 301"),
+        (moved, "returned 301"),
         ("<html>a login page</html>".into_response(), "is not Regreen"),
-        (soon, "answered 503"),
+        (soon, "returned 503"),
         (done("Known cause, seen 3 times: the disk is full"), "the disk is full"),
     ] {
         let (url, seen) = answering(vec![answer]).await;

@@ -156,7 +156,7 @@ fn workflow(nodes: &[(&str, &str, &str)]) -> Value {
 
 /// For how many seconds each failure was tried.
 fn tried(ran: &Ran) -> Vec<u64> {
-    let pattern = regex::Regex::new(r"was not reported: \S+ did not take it within (\d+) s").unwrap();
+    let pattern = regex::Regex::new(r"was not reported: \S+ did not accept it within (\d+) s").unwrap();
     pattern.captures_iter(&ran.said).map(|found| found[1].parse().unwrap()).collect()
 }
 
