@@ -13,10 +13,10 @@ use crate::clock::Started;
 use crate::config::{Config, ModelEndpoint, process_env};
 use crate::db;
 use crate::db::audit;
+use crate::db::mcp_servers;
 use crate::db::migrations::Migrations;
 use crate::db::private::PrivatePostgres;
 use crate::db::runs::{self, Work};
-use crate::db::servers;
 use crate::domain::{AuditAction, AuditOutcome, Money, Profile, Run};
 use crate::events::{Live, StreamNotifier};
 use crate::knowledge::Knowledge;
@@ -189,7 +189,7 @@ impl App {
         // One after the other: an older list must not undo a newer one.
         let _turn = self.syncing.lock().await;
         let mut wanted = Vec::new();
-        for settings in servers::all(&self.pool).await? {
+        for settings in mcp_servers::all(&self.pool).await? {
             match self.config.added.server(&settings, &process_env) {
                 Ok(server) => wanted.push(server),
                 Err(mistakes) => {

@@ -14,7 +14,7 @@ async fn main() -> ExitCode {
     let code = match cli::run(Cli::parse()).await {
         Ok(code) => code,
         Err(error) => {
-            output::tell(format_args!("regreen: {}", cli::in_words(&error)));
+            output::write_stderr(format_args!("regreen: {}", cli::in_words(&error)));
             ExitCode::FAILURE
         }
     };

@@ -24,7 +24,7 @@ const TURNS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0];
 
 /// Something that is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct MetricDescription {
     /// Its name; of a histogram without `_bucket`, `_sum` and `_count`.
     pub name: String,
     /// Its labels; of a histogram `le` too.
@@ -34,7 +34,7 @@ pub struct Known {
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
-    known: Vec<Known>,
+    known: Vec<MetricDescription>,
     /// Answered requests, by route template, method and status.
     pub requests: IntCounterVec,
     /// Seconds until an answer began, by route template.
@@ -99,8 +99,10 @@ impl Metrics {
         let registry = Registry::new();
         let make = Make { registry: &registry, known: RefCell::default() };
         let process = ProcessCollector::for_self();
-        let own =
-            process.desc().into_iter().map(|desc| Known { name: desc.fq_name.clone(), labels: Vec::new() });
+        let own = process
+            .desc()
+            .into_iter()
+            .map(|desc| MetricDescription { name: desc.fq_name.clone(), labels: Vec::new() });
         make.known.borrow_mut().extend(own);
         registry.register(Box::new(process))?;
         let info = make.gauges("build_info", "The program; always 1", &["version"])?;
@@ -230,7 +232,7 @@ impl Metrics {
 
     /// What there is.
     #[must_use]
-    pub fn known(&self) -> &[Known] {
+    pub fn known(&self) -> &[MetricDescription] {
         &self.known
     }
 
@@ -323,16 +325,16 @@ impl Metrics {
 /// Registers what it makes, and notes its name and labels.
 struct Make<'a> {
     registry: &'a Registry,
-    known: RefCell<Vec<Known>>,
+    known: RefCell<Vec<MetricDescription>>,
 }
 
 impl Make<'_> {
     fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> prometheus::Result<C> {
         let made = made?;
-        let known = made
-            .desc()
-            .into_iter()
-            .map(|desc| Known { name: desc.fq_name.clone(), labels: desc.variable_labels.clone() });
+        let known = made.desc().into_iter().map(|desc| MetricDescription {
+            name: desc.fq_name.clone(),
+            labels: desc.variable_labels.clone(),
+        });
         self.known.borrow_mut().extend(known);
         self.registry.register(Box::new(made.clone()))?;
         Ok(made)
@@ -394,7 +396,7 @@ mod tests {
     fn all_of_them_are_made_and_named_as_the_format_wants() {
         let metrics = Metrics::new().unwrap();
         assert!(metrics.known().len() > 20);
-        for Known { name, labels } in metrics.known() {
+        for MetricDescription { name, labels } in metrics.known() {
             assert!(name.starts_with("regreen_") || name.starts_with("process_"), "{name}");
             assert!(labels.len() <= 3, "{name} has a series for each of {labels:?}");
         }

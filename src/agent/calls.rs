@@ -1,12 +1,12 @@
 //! Answers the tool calls of one turn: exactly one answer per call, in order, whatever happens.
 
-use super::egress_guard::{EgressGuard, Held, NOT_SENT, held};
+use super::egress_guard::{ArgumentScan, EgressGuard, NOT_SENT, scan_arguments};
 use super::event::{Event, Watcher};
 use super::schemas::Schemas;
 use super::tool::{Tool, ToolAnswer};
 use super::workspace::Workspace;
 use crate::blocking::BlockingError;
-use crate::domain::{Access, Budget, ToolCall, ToolCallRecord, cut, sorted};
+use crate::domain::{Access, RunLimits, ToolCall, ToolCallRecord, cut, sorted};
 use crate::evidence::clean::Cleaned;
 use crate::evidence::excerpt::{self, Log};
 use crate::evidence::tokens;
@@ -41,7 +41,7 @@ pub(super) struct Answered {
 /// What the calls of a run share.
 pub(super) struct Calls<'a> {
     pub(super) tools: &'a [Arc<dyn Tool>],
-    pub(super) budget: Budget,
+    pub(super) budget: RunLimits,
     pub(super) workspace: &'a Workspace,
     pub(super) watcher: Option<&'a Watcher>,
     /// Tools with arguments that were answered.
@@ -57,7 +57,7 @@ pub struct Single<'a> {
     /// The call; its id names it to the watcher.
     pub call: ToolCall,
     /// Its limits.
-    pub budget: Budget,
+    pub budget: RunLimits,
     /// Where its result is kept.
     pub workspace: &'a Workspace,
     /// Is told of it.
@@ -194,7 +194,7 @@ impl Calls<'_> {
 
     /// The arguments, and of what leaves with them what they hold, if they leave. Off the async threads: a server's schema may have
     /// patterns of its own, and what is copied is looked for in all evidence.
-    async fn read(&self, call: &ToolCall, tool: &dyn Tool) -> Result<(Value, Option<Held>), String> {
+    async fn read(&self, call: &ToolCall, tool: &dyn Tool) -> Result<(Value, Option<ArgumentScan>), String> {
         if call.arguments.len() > MAX_ARGUMENTS {
             let length = call.arguments.len();
             return Err(format!(
@@ -207,7 +207,8 @@ impl Calls<'_> {
         let read = self.workspace.work(move |deadline| {
             Ok(match arguments(&call, &schema, &schemas) {
                 Ok(arguments) => {
-                    let held = pieces.map(|pieces| held(&arguments, &pieces, deadline)).transpose()?;
+                    let held =
+                        pieces.map(|pieces| scan_arguments(&arguments, &pieces, deadline)).transpose()?;
                     Ok((arguments, held))
                 }
                 Err(problem) => Err(problem),

@@ -23,29 +23,29 @@ pub(super) struct EgressGuard {
 
 /// What the arguments of a call hold.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
+pub(super) struct ArgumentScan {
     secret: bool,
     /// Letters that are copied from the evidence.
     copied: usize,
 }
 
 /// Looks through the arguments and, for what is copied, through all evidence: long work.
-pub(super) fn held(
+pub(super) fn scan_arguments(
     arguments: &Value,
     pieces: &[Arc<Evidence>],
     deadline: &Deadline,
-) -> Result<Held, DeadlinePassed> {
+) -> Result<ArgumentScan, DeadlinePassed> {
     if leak::hold_secret(arguments) {
-        return Ok(Held { secret: true, copied: 0 });
+        return Ok(ArgumentScan { secret: true, copied: 0 });
     }
     let texts = pieces.iter().map(|piece| piece.text.as_str());
-    Ok(Held { secret: false, copied: leak::copied_within(arguments, texts, deadline)? })
+    Ok(ArgumentScan { secret: false, copied: leak::copied_within(arguments, texts, deadline)? })
 }
 
 impl EgressGuard {
     /// Whether a call may leave; if not, why, in words for the model and the log: without what it holds.
-    pub(super) fn check(&self, tool: &ToolSpec, held: Held) -> Result<(), String> {
-        let Held { secret, copied } = held;
+    pub(super) fn check(&self, tool: &ToolSpec, held: ArgumentScan) -> Result<(), String> {
+        let ArgumentScan { secret, copied } = held;
         if secret {
             return Err("the arguments hold what looks like a secret, as it is or encoded; name it by reference, such as the \
                         Kubernetes Secret and key it stands in"
@@ -99,7 +99,7 @@ mod tests {
             red: Vec::new(),
         })];
         let check = |told: &EgressGuard, tool: &ToolSpec, arguments: &Value| {
-            told.check(tool, held(arguments, &pieces, &Deadline::never()).unwrap())
+            told.check(tool, scan_arguments(arguments, &pieces, &Deadline::never()).unwrap())
         };
         let told = EgressGuard::default();
         let part = |from: usize| json!({"q": (from..from + 3).map(line).collect::<String>()});

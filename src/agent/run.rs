@@ -8,8 +8,10 @@ use super::tool::Tool;
 use super::workspace::Workspace;
 use crate::audit::Recorder;
 use crate::budget::Account;
-use crate::domain::{Budget, Message, Money, StopReason, ToolCallRecord, ToolSpec, Usage};
-use crate::llm::{self, Choice, Completion, Heard, Listener, Model, ModelError, Request, text_calls};
+use crate::domain::{Message, Money, RunLimits, StopReason, ToolCallRecord, ToolSpec, Usage};
+use crate::llm::{
+    self, Completion, CompletionDelta, Listener, Model, ModelError, Request, ToolChoice, text_calls,
+};
 use crate::telemetry::trace::{KeyValue, Span, SpanKind, provider};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -36,7 +38,7 @@ pub struct Agent {
     /// The tool that ends a run; without one, free text does.
     pub finishing_tool: Option<&'static str>,
     /// Its limits.
-    pub budget: Budget,
+    pub budget: RunLimits,
     /// The run's evidence.
     pub workspace: Arc<Workspace>,
     /// Is told what happens.
@@ -246,10 +248,10 @@ impl Agent {
             }
             // The list of tools stays the same over all turns, so that what a provider keeps of the prompt is of use.
             let choice = match self.finishing_tool {
-                Some(_) if !last => Choice::Call,
-                None if !last => Choice::Any,
-                Some(name) => Choice::Only(name.to_owned()),
-                None => Choice::None,
+                Some(_) if !last => ToolChoice::Call,
+                None if !last => ToolChoice::Any,
+                Some(name) => ToolChoice::Only(name.to_owned()),
+                None => ToolChoice::None,
             };
             let request = Request {
                 messages: state.messages.clone(),
@@ -257,10 +259,10 @@ impl Agent {
                 choice,
                 account: self.account.clone(),
             };
-            let heard = |heard: Heard<'_>| {
+            let heard = |heard: CompletionDelta<'_>| {
                 self.tell(|| match heard {
-                    Heard::Begun => Event::Begun { turn: state.outcome.turns + 1 },
-                    Heard::Text(text) => Event::Text { text: text.to_owned() },
+                    CompletionDelta::Begun => Event::Begun { turn: state.outcome.turns + 1 },
+                    CompletionDelta::Text(text) => Event::Text { text: text.to_owned() },
                 });
             };
             let listener = self.watcher.as_ref().map(|_| &heard as &Listener<'_>);

@@ -3,7 +3,7 @@
 use super::{Agent, Outcome, Tool, ToolAnswer, Workspace};
 use crate::audit::Recorder;
 use crate::blocking::BlockingPool;
-use crate::domain::{Access, Actor, Budget, Evidence, Message, StopReason, ToolCall, ToolSpec, Usage};
+use crate::domain::{Access, Actor, Evidence, Message, RunLimits, StopReason, ToolCall, ToolSpec, Usage};
 use crate::evidence::redact::Redactor;
 use crate::llm::{Completion, Model, ModelError, Request};
 use async_trait::async_trait;
@@ -85,7 +85,7 @@ fn tool(
     (Arc::new(Counting { spec, called: Arc::clone(&called), answer, hangs }), called)
 }
 
-fn case(replies: Vec<Result<Completion, ModelError>>, budget: Budget) -> Case {
+fn case(replies: Vec<Result<Completion, ModelError>>, budget: RunLimits) -> Case {
     let model = Arc::new(Scripted { replies: Mutex::new(replies.into()), requests: Mutex::default() });
     let at = json!({"type": "object", "properties": {"at": {"type": "integer"}}, "required": ["at"]});
     let (look, looked) = tool("look", at, |value| ToolAnswer::Ok(format!("seen {}", value["at"])), false);
@@ -131,7 +131,7 @@ fn answers(case: &Case) -> Vec<String> {
 #[tokio::test]
 async fn calls_are_answered_in_order_and_the_finishing_tool_ends() {
     let parallel = calls(&[("look", "{\"at\": 1}"), ("look", "{\"at\": 2}")]);
-    let case = case(vec![Ok(parallel), Ok(calls(&[("finish", "{\"x\": 1}")]))], Budget::default());
+    let case = case(vec![Ok(parallel), Ok(calls(&[("finish", "{\"x\": 1}")]))], RunLimits::default());
     let outcome = run(&case).await;
     assert_eq!(
         (outcome.stop, outcome.finish, outcome.turns),
@@ -145,7 +145,7 @@ async fn calls_are_answered_in_order_and_the_finishing_tool_ends() {
 #[tokio::test]
 async fn what_goes_wrong_is_said_in_words() {
     let wrong = calls(&[("nope", "{}"), ("look", "{at"), ("look", "{\"at\": \"x\"}"), ("look", "[1]")]);
-    let case = case(vec![Ok(wrong), Ok(calls(&[("finish", "{}")]))], Budget::default());
+    let case = case(vec![Ok(wrong), Ok(calls(&[("finish", "{}")]))], RunLimits::default());
     let outcome = run(&case).await;
     assert_eq!(outcome.stop, StopReason::Submitted);
     let answers = answers(&case);
@@ -162,7 +162,7 @@ async fn the_same_call_is_answered_from_the_first() {
     let again = || Ok(calls(&[("look", "{ \"at\":7 }")]));
     let case = case(
         vec![Ok(calls(&[("look", "{\"at\": 7}")])), again(), Ok(calls(&[("finish", "{}")]))],
-        Budget::default(),
+        RunLimits::default(),
     );
     run(&case).await;
     assert_eq!(case.looked.load(Ordering::SeqCst), 1);
@@ -171,7 +171,7 @@ async fn the_same_call_is_answered_from_the_first() {
 
 #[tokio::test]
 async fn endless_calls_end_and_the_last_turn_leads_to_the_end() {
-    let case = case(Vec::new(), Budget { turns: 4, ..Budget::default() });
+    let case = case(Vec::new(), RunLimits { turns: 4, ..RunLimits::default() });
     let outcome = run(&case).await;
     assert_eq!((outcome.stop, outcome.turns), (StopReason::Turns, 4));
     let requests = case.model.requests.lock().unwrap();
@@ -185,7 +185,7 @@ async fn endless_calls_end_and_the_last_turn_leads_to_the_end() {
 #[tokio::test]
 async fn whoever_only_repeats_calls_has_to_conclude() {
     let again = || Ok(calls(&[("look", "{\"at\": 7}")]));
-    let case = case(vec![again(), again(), Ok(calls(&[("finish", "{}")]))], Budget::default());
+    let case = case(vec![again(), again(), Ok(calls(&[("finish", "{}")]))], RunLimits::default());
     assert_eq!(run(&case).await.stop, StopReason::Submitted);
     let requests = case.model.requests.lock().unwrap();
     let forced: Vec<bool> = requests.iter().map(|request| request.choice.only().is_some()).collect();
@@ -195,7 +195,7 @@ async fn whoever_only_repeats_calls_has_to_conclude() {
 #[tokio::test]
 async fn a_call_that_is_written_is_made() {
     let text = "I conclude.\n```json\n{\"name\": \"finish\", \"arguments\": {}}\n```".to_owned();
-    let case = case(vec![Ok(Completion { text, ..Completion::default() })], Budget::default());
+    let case = case(vec![Ok(Completion { text, ..Completion::default() })], RunLimits::default());
     assert_eq!(run(&case).await.stop, StopReason::Submitted);
 }
 
@@ -203,7 +203,7 @@ async fn a_call_that_is_written_is_made() {
 async fn an_answer_that_was_cut_off_is_called_so() {
     let cut =
         || Ok(Completion { text: "{\"title\": \"the dis".into(), truncated: true, ..Completion::default() });
-    let case = case(vec![cut(), cut()], Budget::default());
+    let case = case(vec![cut(), cut()], RunLimits::default());
     let outcome = run(&case).await;
     assert!(outcome.detail.unwrap().contains("cut off"));
     let requests = case.model.requests.lock().unwrap();
@@ -212,25 +212,25 @@ async fn an_answer_that_was_cut_off_is_called_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_tool_that_hangs_and_a_run_that_lasts_are_ended() {
-    let budget = Budget { tool_call: Duration::from_secs(5), ..Budget::default() };
+    let budget = RunLimits { tool_call: Duration::from_secs(5), ..RunLimits::default() };
     let one = case(vec![Ok(calls(&[("hang", "{}")])), Ok(calls(&[("finish", "{}")]))], budget);
     assert_eq!(run(&one).await.stop, StopReason::Submitted);
     assert!(answers(&one)[0].contains("no answer within 5s"), "{:?}", answers(&one));
-    let two = case(vec![Ok(calls(&[("hang", "{}")]))], Budget { wall: Duration::from_secs(1), ..budget });
+    let two = case(vec![Ok(calls(&[("hang", "{}")]))], RunLimits { wall: Duration::from_secs(1), ..budget });
     assert_eq!(run(&two).await.stop, StopReason::WallTime);
 }
 
 #[tokio::test]
 async fn tokens_cancelling_and_a_failed_model_end_it() {
-    let spent = case(Vec::new(), Budget { total_tokens: 30, ..Budget::default() });
+    let spent = case(Vec::new(), RunLimits { total_tokens: 30, ..RunLimits::default() });
     assert_eq!(run(&spent).await.stop, StopReason::Tokens);
-    let cancelled = case(Vec::new(), Budget::default());
+    let cancelled = case(Vec::new(), RunLimits::default());
     let token = CancellationToken::new();
     token.cancel();
     assert_eq!(cancelled.agent.run(Vec::new(), &token).await.stop, StopReason::Cancelled);
     let failed = case(
         vec![Err(ModelError::Refused { status: Some(401), message: "bad key".into() })],
-        Budget::default(),
+        RunLimits::default(),
     );
     let outcome = run(&failed).await;
     assert_eq!(outcome.stop, StopReason::ModelFailed);
@@ -241,7 +241,7 @@ async fn tokens_cancelling_and_a_failed_model_end_it() {
 async fn a_long_result_is_kept_whole_and_shown_in_part() {
     let case = case(
         vec![Ok(calls(&[("long", "{}")])), Ok(calls(&[("finish", "{}")]))],
-        Budget { result_tokens: 200, ..Budget::default() },
+        RunLimits { result_tokens: 200, ..RunLimits::default() },
     );
     run(&case).await;
     let answer = &answers(&case)[0];
@@ -254,12 +254,13 @@ async fn a_long_result_is_kept_whole_and_shown_in_part() {
 async fn a_context_the_provider_finds_too_long_is_shortened() {
     let too_long = || Err(ModelError::ContextTooLong { message: "8192".into() });
     let looks = || Ok(calls(&[("long", "{}")]));
-    let fits = case(vec![looks(), too_long(), Ok(calls(&[("finish", "{}")]))], Budget::default());
+    let fits = case(vec![looks(), too_long(), Ok(calls(&[("finish", "{}")]))], RunLimits::default());
     assert_eq!(run(&fits).await.stop, StopReason::Submitted);
-    let never = case(std::iter::once(looks()).chain((0..9).map(|_| too_long())).collect(), Budget::default());
+    let never =
+        case(std::iter::once(looks()).chain((0..9).map(|_| too_long())).collect(), RunLimits::default());
     assert_eq!(run(&never).await.stop, StopReason::ContextTooLong);
     // Of a brief alone there is nothing to shorten: whoever made it makes a smaller one.
-    let brief = case((0..9).map(|_| too_long()).collect(), Budget::default());
+    let brief = case((0..9).map(|_| too_long()).collect(), RunLimits::default());
     let outcome = run(&brief).await;
     assert_eq!((outcome.stop, outcome.turns), (StopReason::ContextTooLong, 0));
 }
@@ -267,9 +268,9 @@ async fn a_context_the_provider_finds_too_long_is_shortened() {
 #[tokio::test]
 async fn prose_is_asked_once_to_conclude_properly() {
     let prose = || Ok(Completion { text: "it is the disk".into(), ..Completion::default() });
-    let mended = case(vec![prose(), Ok(calls(&[("finish", "{}")]))], Budget::default());
+    let mended = case(vec![prose(), Ok(calls(&[("finish", "{}")]))], RunLimits::default());
     assert_eq!(run(&mended).await.stop, StopReason::Submitted);
-    let stubborn = case(vec![prose(), prose()], Budget::default());
+    let stubborn = case(vec![prose(), prose()], RunLimits::default());
     let outcome = run(&stubborn).await;
     assert_eq!((outcome.stop, outcome.text.as_str()), (StopReason::Answered, "it is the disk"));
 }

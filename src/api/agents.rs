@@ -2,7 +2,7 @@
 
 use super::audit::record;
 use super::fields::{Fields, Shape};
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::{FieldError, Problem};
 use super::reports::{known_id, missing};
 use crate::app::App;
@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Settings of an agent.
-const FIELDS: Known = Known::Of(&[
+const FIELDS: FieldFilter = FieldFilter::Of(&[
     "name",
     "description",
     "prompt_file",

@@ -56,7 +56,7 @@ pub struct Alert {
 
 /// What became of the alerts.
 #[derive(Debug, Default, Serialize, ToSchema)]
-pub struct Alerted {
+pub struct AlertmanagerResponse {
     /// Those that have a report: of now, or of a notification before.
     accepted: Vec<AcceptedAlert>,
     /// The others.
@@ -87,7 +87,7 @@ pub struct IgnoredAlert {
 #[utoipa::path(
     post, operation_id = "receive_alerts", path = "/webhooks/alertmanager", tag = "reports", request_body = Notification,
     responses(
-        (status = 202, description = "What was accepted, and what was not", body = Alerted),
+        (status = 202, description = "What was accepted, and what was not", body = AlertmanagerResponse),
         (status = 400, description = "Malformed JSON", body = Problem),
         (status = 403, description = "All its pods are in namespaces that are not the caller's", body = Problem),
         (status = 413, description = "Body too large", body = Problem),
@@ -99,10 +99,10 @@ pub async fn receive(
     State(app): State<Arc<App>>,
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
-) -> Result<(StatusCode, Json<Alerted>), Problem> {
+) -> Result<(StatusCode, Json<AlertmanagerResponse>), Problem> {
     let body = body.map_err(|rejection| Problem::new(rejection.status(), "the body could not be read"))?;
     let notification = parsed(&app.blocking, body, notification).await??;
-    let mut alerted = Alerted::default();
+    let mut alerted = AlertmanagerResponse::default();
     let mut foreign = None;
     for alert in notification.alerts {
         let submission = submission(&alert).and_then(|submission| {

@@ -1,15 +1,15 @@
 //! `/api/approvals`: calls that change something, which a person allows or not.
 
 use super::fields::{Fields, Shape};
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::Problem;
 use super::reports::{bad_query, cut, known_id, missing, page_size, withheld};
 use crate::app::App;
-use crate::chat::{self, Choice, Decision, Link, NotDecided};
+use crate::chat::{self, ApprovalChoice, Decision, DecisionError, SignedLink};
 use crate::clock;
 use crate::db::approvals::{self, Filter};
 use crate::db::audit;
-use crate::domain::{Approval, ApprovalState, AuditAction, AuditEvent, Caller, Reader};
+use crate::domain::{Approval, ApprovalState, AuditAction, AuditEvent, Caller, Principal};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-const FIELDS: Known = Known::Of(&["decision", "note", "author"]);
+const FIELDS: FieldFilter = FieldFilter::Of(&["decision", "note", "author"]);
 /// Longest note, in bytes.
 const MAX_NOTE: usize = 4_000;
 /// Longest name that a link is made for, in characters.
@@ -93,8 +93,8 @@ pub async fn list(
         ..Filter::default()
     };
     let mut approvals = approvals::list(&app.pool, &filter, clock::now(), limit + 1).await?;
-    let (next, reader) = (cut(&mut approvals, limit, |approval| approval.id), Reader::from(&caller));
-    let approvals = approvals.into_iter().map(|approval| approval.for_reader(&reader)).collect();
+    let (next, reader) = (cut(&mut approvals, limit, |approval| approval.id), Principal::from(&caller));
+    let approvals = approvals.into_iter().map(|approval| approval.redacted_for(&reader)).collect();
     Ok(Json(ApprovalPage { approvals, next }))
 }
 
@@ -107,7 +107,7 @@ pub async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Approval>, Problem> {
     let approval = approvals::get(&app.pool, known_id(&id)?, clock::now()).await?;
-    let approval = approval.map(|approval| Json(approval.for_reader(&Reader::from(&caller))));
+    let approval = approval.map(|approval| Json(approval.redacted_for(&Principal::from(&caller))));
     approval.ok_or_else(|| missing("approval"))
 }
 
@@ -128,7 +128,7 @@ pub async fn decide(
     let decision = decision(&caller, Fields::of_body(&app, body, FIELDS).await?)?;
     match chat::decide(&app, id, decision).await {
         Ok(decided) => {
-            let approval = decided.approval.for_reader(&Reader::from(&caller));
+            let approval = decided.approval.redacted_for(&Principal::from(&caller));
             Ok(Json(DecisionMade { approval, run: decided.turn }))
         }
         Err(refused) => Err(not_decided(refused)),
@@ -136,12 +136,12 @@ pub async fn decide(
 }
 
 /// Why a call was not decided.
-pub(crate) fn not_decided(refused: NotDecided) -> Problem {
+pub(crate) fn not_decided(refused: DecisionError) -> Problem {
     match refused {
-        NotDecided::Missing => missing("approval"),
-        NotDecided::Over(_) => Problem::new(StatusCode::CONFLICT, refused.to_string()),
-        NotDecided::NotTheirs(why) => Problem::new(StatusCode::FORBIDDEN, why),
-        NotDecided::Database(error) => error.into(),
+        DecisionError::Missing => missing("approval"),
+        DecisionError::Over(_) => Problem::new(StatusCode::CONFLICT, refused.to_string()),
+        DecisionError::NotTheirs(why) => Problem::new(StatusCode::FORBIDDEN, why),
+        DecisionError::Database(error) => error.into(),
     }
 }
 
@@ -190,13 +190,14 @@ pub async fn links(
     let approval = approvals::get(&app.pool, known_id(&id)?, clock::now()).await?;
     let approval = approval.ok_or_else(|| missing("approval"))?;
     if approval.state != ApprovalState::Pending {
-        return Err(Problem::new(StatusCode::CONFLICT, NotDecided::Over(Box::new(approval)).to_string()));
+        return Err(Problem::new(StatusCode::CONFLICT, DecisionError::Over(Box::new(approval)).to_string()));
     }
     if let Some(owner) = &approval.visible_to {
         return Err(withheld(owner));
     }
-    let link = |choice| Link::new(choice, &approval, &caller.name, &issued_to).url(&app.config, &approval);
-    let (Some(approve), Some(deny)) = (link(Choice::Approve), link(Choice::Deny)) else {
+    let link =
+        |choice| SignedLink::new(choice, &approval, &caller.name, &issued_to).url(&app.config, &approval);
+    let (Some(approve), Some(deny)) = (link(ApprovalChoice::Approve), link(ApprovalChoice::Deny)) else {
         let detail = "links are not made: `chat.link_secret` and `server.public_url` have to be set";
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
@@ -208,12 +209,12 @@ pub async fn links(
 
 fn decision(caller: &Caller, mut fields: Fields) -> Result<Decision, Problem> {
     let choice = match fields.required("decision", Shape::Line(20)).as_str() {
-        "approve" => Choice::Approve,
+        "approve" => ApprovalChoice::Approve,
         // A missing one is complained about already.
-        "deny" | "" => Choice::Deny,
+        "deny" | "" => ApprovalChoice::Deny,
         _ => {
             fields.error("decision", "has to be approve or deny");
-            Choice::Deny
+            ApprovalChoice::Deny
         }
     };
     let note = fields.optional("note", Shape::Text);

@@ -60,9 +60,9 @@ impl Bodies {
 
 /// The memory that the body of a request holds, for a handler that goes on for long without it.
 #[derive(Debug, Clone)]
-pub(crate) struct Held(Arc<std::sync::Mutex<Option<Room>>>);
+pub(crate) struct BodyMemoryGuard(Arc<std::sync::Mutex<Option<Room>>>);
 
-impl Held {
+impl BodyMemoryGuard {
     fn new(room: Room) -> Self {
         Self(Arc::new(std::sync::Mutex::new(Some(room))))
     }
@@ -120,7 +120,7 @@ pub(crate) async fn read(terms: RouteTerms, request: Request, next: Next) -> Res
     let refused = match whole {
         Ok(whole) => {
             // What is parsed of it lives as long as the request, as a rule.
-            let held = Held::new(room);
+            let held = BodyMemoryGuard::new(room);
             parts.extensions.insert(held.clone());
             let response = next.run(Request::from_parts(parts, Body::from(whole))).await;
             held.release();
@@ -129,12 +129,12 @@ pub(crate) async fn read(terms: RouteTerms, request: Request, next: Next) -> Res
         Err(refused) => refused,
     };
     let problem = match refused {
-        Refused::TooLarge => terms.body.refusal(bodies.most),
-        Refused::NoRoom => {
+        BodyError::TooLarge => terms.body.refusal(bodies.most),
+        BodyError::NoRoom => {
             let detail = "too many large requests are being read at the moment; send it again";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(AGAIN)
         }
-        Refused::Broken => Problem::new(StatusCode::BAD_REQUEST, "the body could not be read"),
+        BodyError::Broken => Problem::new(StatusCode::BAD_REQUEST, "the body could not be read"),
     };
     problem.into_response()
 }
@@ -146,7 +146,7 @@ fn length(headers: &HeaderMap) -> Option<usize> {
 
 /// Why a body was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refused {
+enum BodyError {
     TooLarge,
     NoRoom,
     Broken,
@@ -158,18 +158,18 @@ async fn whole(
     told: Option<usize>,
     most: usize,
     room: &mut Room,
-) -> Result<Bytes, Refused> {
+) -> Result<Bytes, BodyError> {
     let (mut whole, end) = (Vec::new(), told.unwrap_or(most));
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|_| Refused::Broken)?;
+        let piece = piece.map_err(|_| BodyError::Broken)?;
         let needed = whole.len() + piece.len();
         if needed > most {
-            return Err(Refused::TooLarge);
+            return Err(BodyError::TooLarge);
         }
         if needed > whole.capacity() {
             let capacity = (whole.capacity() * 2).clamp(FIRST, end.max(FIRST)).max(needed);
             if !room.grow_to(capacity) {
-                return Err(Refused::NoRoom);
+                return Err(BodyError::NoRoom);
             }
             whole.reserve_exact(capacity - whole.len());
         }

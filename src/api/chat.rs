@@ -1,16 +1,16 @@
 //! `/api/chat`: questions, answered whole or as they come.
 
 use super::fields::{Fields, Shape};
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::{Problem, RETRY_AFTER};
 use super::reports::{known_id, missing};
 use crate::app::App;
-use crate::chat::{self, Ask, Begun, Refusal};
+use crate::chat::{self, Ask, AskError, StartedTurn};
 use crate::db::events::{self, Appended};
 use crate::db::runs;
 use crate::db::turns::{self, TurnState};
 use crate::domain::{
-    Approval, Caller, ConversationMessage, Done, Event, Reader, StreamEvent, ToolCallRecord, Usage,
+    Approval, Caller, ConversationMessage, Done, Event, Principal, StreamEvent, ToolCallRecord, Usage,
 };
 use crate::events::AnswerStream;
 use crate::evidence::redact;
@@ -31,7 +31,8 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-const FIELDS: Known = Known::Of(&["message", "conversation_id", "agent_id", "incident_id", "author"]);
+const FIELDS: FieldFilter =
+    FieldFilter::Of(&["message", "conversation_id", "agent_id", "incident_id", "author"]);
 /// Longest question, in bytes.
 const MAX_QUESTION: usize = 100_000;
 /// How often an answer that another replica makes is looked at when nothing is heard of it.
@@ -93,7 +94,7 @@ pub(crate) async fn begin(
     app: &Arc<App>,
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Begun, Problem> {
+) -> Result<StartedTurn, Problem> {
     let question = question(caller, Fields::of_body(app, body, FIELDS).await?)?;
     chat::begin(app, question).await.map_err(refused)
 }
@@ -112,15 +113,15 @@ fn question(caller: Caller, mut fields: Fields) -> Result<Ask, Problem> {
 }
 
 /// Why a question is not answered.
-fn refused(refusal: Refusal) -> Problem {
+fn refused(refusal: AskError) -> Problem {
     match refusal {
-        Refusal::Missing(_) => Problem::new(StatusCode::NOT_FOUND, refusal.to_string()),
-        Refusal::Busy => Problem::new(StatusCode::CONFLICT, refusal.to_string()),
-        Refusal::Full => {
+        AskError::Missing(_) => Problem::new(StatusCode::NOT_FOUND, refusal.to_string()),
+        AskError::Busy => Problem::new(StatusCode::CONFLICT, refusal.to_string()),
+        AskError::Full => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()).retry_after(RETRY_AFTER)
         }
-        Refusal::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),
-        Refusal::Database(error) => error.into(),
+        AskError::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()),
+        AskError::Database(error) => error.into(),
     }
 }
 
@@ -134,8 +135,8 @@ pub async fn ask(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<ChatAnswer>, Problem> {
-    let reader = Reader::from(&caller);
-    let Begun { turn, conversation, answer } = begin(&app, caller, body).await?;
+    let reader = Principal::from(&caller);
+    let StartedTurn { turn, conversation, answer } = begin(&app, caller, body).await?;
     let mut events = Box::pin(answer.read(0, abandoned(&app)));
     let mut last = None;
     while let Some(event) = events.next().await {
@@ -174,7 +175,7 @@ pub async fn stream(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let Begun { turn, conversation, answer } = begin(&app, caller, body).await?;
+    let StartedTurn { turn, conversation, answer } = begin(&app, caller, body).await?;
     let events = answer.read(0, abandoned(&app));
     Ok(respond(events, turn, conversation))
 }
@@ -192,7 +193,7 @@ pub async fn events(
 ) -> Result<Response, Problem> {
     let run = known_id(&run)?;
     let turn = turns::get(&app.pool, run).await?.ok_or_else(|| missing("run"))?;
-    let events = read(&app, run, last_event(&headers), Reader::from(&caller));
+    let events = read(&app, run, last_event(&headers), Principal::from(&caller));
     Ok(respond(events, run, turn.conversation_id))
 }
 
@@ -202,12 +203,17 @@ pub(crate) fn last_event(headers: &HeaderMap) -> i32 {
 }
 
 /// The events of a run after this one, wherever it is made or was, as this reader may see them.
-pub(crate) fn read(app: &Arc<App>, run: Uuid, after: i32, reader: Reader) -> BoxStream<'static, StreamEvent> {
+pub(crate) fn read(
+    app: &Arc<App>,
+    run: Uuid,
+    after: i32,
+    reader: Principal,
+) -> BoxStream<'static, StreamEvent> {
     let events = match app.live.get(run) {
         Some(answer) => answer.read(after, abandoned(app)).boxed(),
         None => elsewhere(Arc::clone(app), run, after).boxed(),
     };
-    events.filter_map(move |event| std::future::ready(event.for_reader(&reader))).boxed()
+    events.filter_map(move |event| std::future::ready(event.redacted_for(&reader))).boxed()
 }
 
 /// Stops an answer; what was written of it is kept.
@@ -304,11 +310,11 @@ fn respond(
             headers.insert(name, value);
         }
     }
-    ungathered(response)
+    unbuffered(response)
 }
 
 /// An event stream that proxies do not gather before they pass it on.
-pub(crate) fn ungathered(stream: impl IntoResponse) -> Response {
+pub(crate) fn unbuffered(stream: impl IntoResponse) -> Response {
     let mut response = stream.into_response();
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response

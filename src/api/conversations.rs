@@ -1,7 +1,7 @@
 //! `/api/conversations`: what was said, about incidents and otherwise.
 
 use super::fields::{Fields, Shape, time};
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::Problem;
 use super::reports::{bad_query, cut, kept_text, known_id, missing, page_size, position};
 use super::search::limit;
@@ -13,11 +13,11 @@ use crate::db::conversations::{self, Filter};
 use crate::db::evidence::{self, Owner};
 use crate::db::runs;
 use crate::domain::{
-    Approval, AuditAction, AuditEvent, Caller, Conversation, ConversationMessage, EvidenceSummary, Reader,
+    Approval, AuditAction, AuditEvent, Caller, Conversation, ConversationMessage, EvidenceSummary, Principal,
     Role, Run,
 };
 use crate::evidence::redact::Redactor;
-use crate::knowledge::SaidBefore;
+use crate::knowledge::MessageHit;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
@@ -48,7 +48,7 @@ pub struct SearchQuery {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct MessagesFound {
     /// Best first, one per conversation.
-    messages: Vec<SaidBefore>,
+    messages: Vec<MessageHit>,
 }
 
 /// Conversations in which something like this was said, each by its best message.
@@ -144,7 +144,7 @@ pub async fn list(
 }
 
 async fn detail(app: &App, caller: &Caller, id: &str) -> Result<ConversationDetail, Problem> {
-    let (id, reader) = (known_id(id)?, Reader::from(caller));
+    let (id, reader) = (known_id(id)?, Principal::from(caller));
     let conversation = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
     let messages = conversations::messages(&app.pool, id, 0, &reader).await?;
     let runs = runs::of_conversation(&app.pool, id, &reader).await?;
@@ -152,7 +152,7 @@ async fn detail(app: &App, caller: &Caller, id: &str) -> Result<ConversationDeta
     let evidence = evidence::list(&app.pool, Owner::Conversation(id), &reader).await?;
     let filter = approvals::Filter { conversation: Some(id), ..approvals::Filter::default() };
     let approvals = approvals::list(&app.pool, &filter, clock::now(), MAX_APPROVALS).await?;
-    let approvals = approvals.into_iter().rev().map(|approval| approval.for_reader(&reader)).collect();
+    let approvals = approvals.into_iter().rev().map(|approval| approval.redacted_for(&reader)).collect();
     Ok(ConversationDetail { conversation, messages, runs, evidence, approvals })
 }
 
@@ -204,7 +204,7 @@ pub async fn rename(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Conversation>, Problem> {
     let id = known_id(&id)?;
-    let mut fields = Fields::of_body(&app, body, Known::Of(&["title"])).await?;
+    let mut fields = Fields::of_body(&app, body, FieldFilter::Of(&["title"])).await?;
     let title = fields.required("title", Shape::Line(200));
     fields.finish()?;
     changeable(&app, &caller, id).await?;
@@ -309,6 +309,6 @@ pub async fn evidence(
 ) -> Result<Response, Problem> {
     let id = known_id(&id)?;
     let position = position(&label)?;
-    let text = kept_text(&app, Owner::Conversation(id), position, &Reader::from(&caller)).await?;
+    let text = kept_text(&app, Owner::Conversation(id), position, &Principal::from(&caller)).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }

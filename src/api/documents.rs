@@ -2,12 +2,12 @@
 
 use super::audit::record;
 use super::fields::{Fields, Shape};
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::{FieldError, Problem};
 use super::reports::{bad_query, known_id, missing, offset, page_size};
 use crate::app::App;
 use crate::db;
-use crate::db::documents::Listed;
+use crate::db::documents::DocumentSummary;
 use crate::domain::{AuditAction, Caller};
 use crate::knowledge::{API_SOURCE, BUILT_IN_SOURCE, Corpus, read};
 use axum::Json;
@@ -110,9 +110,9 @@ pub struct DocumentStored {
     paths: Vec<String>,
 }
 
-impl From<Listed> for Document {
-    fn from(listed: Listed) -> Self {
-        let Listed { id, source, path, title, kind, applies_to, chunks, updated_at } = listed;
+impl From<DocumentSummary> for Document {
+    fn from(listed: DocumentSummary) -> Self {
+        let DocumentSummary { id, source, path, title, kind, applies_to, chunks, updated_at } = listed;
         Self { id, source, path, title, kind, applies_to, chunks, updated_at }
     }
 }
@@ -156,7 +156,7 @@ pub async fn add(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let mut fields = Fields::of_body(&app, body, Known::Of(&["path", "content"])).await?;
+    let mut fields = Fields::of_body(&app, body, FieldFilter::Of(&["path", "content"])).await?;
     let path = fields.required("path", Shape::Line(500));
     let content = fields.required("content", Shape::Text);
     fields.finish()?;

@@ -1,6 +1,6 @@
 //! Reads fields of a JSON body and query strings, naming each one that is wrong. Unknown fields are ignored.
 
-use super::json::{self, Known, MAX_VALUES};
+use super::json::{self, FieldFilter, MAX_VALUES};
 use super::parse::parsed;
 use super::problem::{FieldError, Problem};
 use crate::app::App;
@@ -53,14 +53,14 @@ impl Fields {
     pub(super) async fn of_body(
         app: &App,
         body: Result<Bytes, BytesRejection>,
-        known: Known,
+        known: FieldFilter,
     ) -> Result<Self, Problem> {
         let body =
             body.map_err(|rejection| Problem::new(rejection.status(), "the body could not be read"))?;
         parsed(&app.blocking, body, move |body| Self::parse(body, known)).await?
     }
 
-    pub(super) fn parse(body: &[u8], known: Known) -> Result<Self, Problem> {
+    pub(super) fn parse(body: &[u8], known: FieldFilter) -> Result<Self, Problem> {
         let object = json::object(body, known).map_err(|error| {
             Problem::new(StatusCode::BAD_REQUEST, format!("the body is not valid JSON: {error}"))
         })?;

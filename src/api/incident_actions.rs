@@ -1,7 +1,7 @@
 //! What a person does to an incident: resolve it, open it again, have it investigated once more; and resolve many at once.
 
 use super::fields::Fields;
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::Problem;
 use super::reports::{known_id, missing};
 use super::retry::queued;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-const FIELDS: Known = Known::Of(&["ids"]);
+const FIELDS: FieldFilter = FieldFilter::Of(&["ids"]);
 /// Incidents that are resolved by one request.
 pub(crate) const MAX_RESOLVED: usize = 200;
 

@@ -12,7 +12,7 @@ pub(super) const MAX_VALUES: usize = 1_000;
 
 /// The fields of an object that are kept.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Known {
+pub(super) enum FieldFilter {
     /// These.
     Of(&'static [&'static str]),
     /// All: for small bodies, whose unknown fields are told.
@@ -32,7 +32,7 @@ pub(super) struct Object {
 ///
 /// # Errors
 /// It is no JSON, or nested deeper than 128.
-pub(super) fn object(text: &[u8], known: Known) -> serde_json::Result<Option<Object>> {
+pub(super) fn object(text: &[u8], known: FieldFilter) -> serde_json::Result<Option<Object>> {
     if text.trim_ascii_start().first() != Some(&b'{') {
         return count(text).1.map(|()| None);
     }
@@ -156,7 +156,7 @@ impl<'de> Visitor<'de> for Counted<'_> {
 }
 
 /// A field's name, if it is known.
-struct Name(Known);
+struct Name(FieldFilter);
 
 impl<'de> DeserializeSeed<'de> for Name {
     type Value = Option<String>;
@@ -175,15 +175,15 @@ impl Visitor<'_> for Name {
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
         let known = match self.0 {
-            Known::Of(names) => names.contains(&name),
-            Known::All => true,
+            FieldFilter::Of(names) => names.contains(&name),
+            FieldFilter::All => true,
         };
         Ok(known.then(|| name.to_owned()))
     }
 }
 
 /// The known fields of an object that hold too many values.
-struct Sizes(Known);
+struct Sizes(FieldFilter);
 
 impl<'de> DeserializeSeed<'de> for Sizes {
     type Value = BTreeSet<String>;
@@ -215,7 +215,7 @@ impl<'de> Visitor<'de> for Sizes {
 
 /// The known fields of an object; of one that is there twice the last.
 struct Fields<'a> {
-    known: Known,
+    known: FieldFilter,
     too_many: &'a BTreeSet<String>,
 }
 
@@ -347,7 +347,7 @@ impl<'de> Visitor<'de> for Saying<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
-        while let Some(name) = fields.next_key_seed(Name(Known::Of(&["text"])))? {
+        while let Some(name) = fields.next_key_seed(Name(FieldFilter::Of(&["text"])))? {
             if name.is_some() && self.place == Place::Part {
                 fields.next_value_seed(Saying { said: self.said, place: Place::Text })?;
             } else {
@@ -363,7 +363,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const KNOWN: Known = Known::Of(&["a", "b", "n"]);
+    const KNOWN: FieldFilter = FieldFilter::Of(&["a", "b", "n"]);
 
     fn read(text: &str) -> Option<Object> {
         object(text.as_bytes(), KNOWN).unwrap()

@@ -1,11 +1,11 @@
 //! `/api/keys`: API keys.
 
 use super::fields::{Fields, Shape};
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::{FieldError, Problem};
 use super::reports::missing;
 use crate::app::App;
-use crate::auth::{self, NewKey, NotMade};
+use crate::auth::{self, CreateKeyError, NewKey};
 use crate::db::keys;
 use crate::domain::{ApiKey, Caller, Role};
 use crate::evidence::redact;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-const FIELDS: Known = Known::Of(&["name", "role", "namespaces", "expires_in"]);
+const FIELDS: FieldFilter = FieldFilter::Of(&["name", "role", "namespaces", "expires_in"]);
 /// Namespaces of one key, at most.
 const MAX_NAMESPACES: usize = 100;
 
@@ -74,11 +74,11 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<MadeKey>), Problem> {
     let new = wanted(caller, Fields::of_body(&app, body, FIELDS).await?)?;
     let (key, secret) = auth::make_key(&app.pool, new).await.map_err(|error| match error {
-        NotMade::Wrong(field, problem) => {
+        CreateKeyError::Wrong(field, problem) => {
             Problem::fields(vec![FieldError { field: field.to_owned(), problem }])
         }
-        NotMade::Taken(_) => Problem::new(StatusCode::CONFLICT, error.to_string()),
-        NotMade::Database(error) => error.into(),
+        CreateKeyError::Taken(_) => Problem::new(StatusCode::CONFLICT, error.to_string()),
+        CreateKeyError::Database(error) => error.into(),
     })?;
     Ok((StatusCode::CREATED, Json(MadeKey { key, secret: secret.expose().to_owned() })))
 }

@@ -2,15 +2,15 @@
 
 use super::audit::record;
 use super::fields::{Fields, Shape};
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::{FieldError, Problem};
 use super::reports::missing;
 use crate::app::App;
 use crate::clock;
-use crate::config::{Mistake, process_env};
+use crate::config::{ConfigError, process_env};
 use crate::db::audit;
 use crate::db::definitions::{self, ToolKey};
-use crate::db::servers;
+use crate::db::mcp_servers;
 use crate::domain::policy::{CallContext, Decision, Origin};
 use crate::domain::{AuditAction, AuditEvent, Caller, ServerKey};
 use crate::mcp::{ServerStatus, ToolListed};
@@ -55,16 +55,16 @@ pub struct ServerTool {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Policies {
     /// By a model in a conversation of the caller's, with an agent that no rule names.
-    chat: PolicyShown,
+    chat: ToolPolicy,
     /// By a model in an investigation.
-    triage: PolicyShown,
+    triage: ToolPolicy,
     /// By the caller, on the page that tries a tool.
-    page: PolicyShown,
+    page: ToolPolicy,
 }
 
 /// What the tool policy says of a tool, before its arguments are known.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PolicyShown {
+pub struct ToolPolicy {
     /// `allow`, `approve` (each call waits for a person) or `deny` (models are not offered it).
     #[schema(example = "allow")]
     decision: Decision,
@@ -76,8 +76,8 @@ pub struct PolicyShown {
 
 fn policies(app: &App, caller: &Caller, server: &str, tool: &str) -> Option<Policies> {
     let shown = |asker: &CallContext| {
-        let standing = app.mcp.standing(asker, server, tool)?;
-        Some(PolicyShown { decision: standing.decision, rule: standing.behind(), reason: standing.reason })
+        let standing = app.mcp.evaluate(asker, server, tool)?;
+        Some(ToolPolicy { decision: standing.decision, rule: standing.rule_name(), reason: standing.reason })
     };
     Some(Policies {
         chat: shown(&CallContext::chat(caller.clone(), ""))?,
@@ -151,7 +151,7 @@ pub async fn add(
     caller: Caller,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<ServerDetail>), Problem> {
-    let settings = without_nulls(Fields::of_body(&app, body, Known::All).await?.into_value()?);
+    let settings = without_nulls(Fields::of_body(&app, body, FieldFilter::All).await?.into_value()?);
     let server = app.config.added.server(&settings, &process_env).map_err(|mistakes| {
         Problem::fields(mistakes.into_iter().map(|mistake| wrong(&settings, mistake)).collect())
     })?;
@@ -161,7 +161,7 @@ pub async fn add(
         return Err(taken());
     }
     let mut transaction = app.pool.begin().await?;
-    if !servers::add(&mut transaction, &server.name, &settings, clock::now()).await? {
+    if !mcp_servers::add(&mut transaction, &server.name, &settings, clock::now()).await? {
         return Err(taken());
     }
     transaction.commit().await?;
@@ -185,7 +185,7 @@ pub async fn remove(
         return Err(Problem::new(StatusCode::CONFLICT, detail));
     }
     let mut transaction = app.pool.begin().await?;
-    let gone = servers::remove(&mut transaction, &name).await?;
+    let gone = mcp_servers::remove(&mut transaction, &name).await?;
     transaction.commit().await?;
     app.sync_servers().await?;
     if !gone {
@@ -234,7 +234,7 @@ pub async fn confirm(
     Path((name, tool)): Path<(String, String)>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Problem> {
-    let mut fields = Fields::of_body(&app, body, Known::Of(&["hash"])).await?;
+    let mut fields = Fields::of_body(&app, body, FieldFilter::Of(&["hash"])).await?;
     let hash = fields.required("hash", Shape::Line(64));
     fields.finish()?;
     let address = app.mcp.address_of(&name).ok_or_else(|| missing("MCP server"))?;
@@ -274,7 +274,7 @@ pub async fn reconnect(
 }
 
 /// The field of the body that a mistake is about; the configuration names the server too.
-fn wrong(settings: &Value, Mistake { setting, problem }: Mistake) -> FieldError {
+fn wrong(settings: &Value, ConfigError { setting, problem }: ConfigError) -> FieldError {
     let server = format!("`mcp` server `{}` ", settings["name"].as_str().unwrap_or_default());
     let field = setting.strip_prefix(&server).unwrap_or(&setting);
     let (field, part) = field.split_once(' ').unwrap_or((field, ""));

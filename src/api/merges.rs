@@ -1,7 +1,7 @@
 //! `POST /api/incidents/{id}/merge` and `/split`: what people teach about causes.
 
 use super::fields::{Fields, Shape};
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::{FieldError, Problem};
 use super::reports::{known_id, missing};
 use crate::app::App;
@@ -69,7 +69,7 @@ pub async fn merge(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<MergeResponse>, Problem> {
     let id = known_id(&id)?;
-    let mut fields = Fields::of_body(&app, body, Known::Of(&["into"])).await?;
+    let mut fields = Fields::of_body(&app, body, FieldFilter::Of(&["into"])).await?;
     let into = fields.required("into", Shape::Line(100)).parse::<Uuid>().ok();
     if into.is_none() {
         fields.error("into", "has to be the id of an incident");
@@ -100,7 +100,7 @@ pub async fn split(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<(StatusCode, Json<Incident>), Problem> {
     let id = known_id(&id)?;
-    let mut fields = Fields::of_body(&app, body, Known::Of(&["reports"])).await?;
+    let mut fields = Fields::of_body(&app, body, FieldFilter::Of(&["reports"])).await?;
     let named = fields.lines("reports", MAX_REPORTS).unwrap_or_default();
     let mut reports: Vec<Uuid> = named.iter().filter_map(|id| id.parse().ok()).collect();
     if reports.is_empty() || reports.len() != named.len() {

@@ -22,7 +22,7 @@ static WRITING: Mutex<()> = Mutex::new(());
     get, operation_id = "get_metrics", path = "/metrics", tag = "health",
     responses((status = 200, description = "Text format 0.0.4 of Prometheus", body = String, content_type = "text/plain"))
 )]
-pub async fn tell(State(app): State<Arc<App>>) -> Response {
+pub async fn scrape(State(app): State<Arc<App>>) -> Response {
     ([(header::CONTENT_TYPE, FORMAT)], look(&app).await).into_response()
 }
 

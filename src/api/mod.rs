@@ -114,7 +114,7 @@ pub(crate) fn routes() -> RouteTable {
         .to(Admin, routes!(audit::list))
         .to(Admin, routes!(audit::export))
         .to(Viewer, routes!(usage::usage))
-        .to(Viewer, routes!(metrics::tell))
+        .to(Viewer, routes!(metrics::scrape))
         .to(Viewer, routes!(health::health))
         .to(RouteTerms::OPEN.uncounted(), routes!(health::brief))
         .to(RouteTerms::OPEN.uncounted(), routes!(health::live))

@@ -121,7 +121,7 @@ fn said(text: &str) -> String {
 }
 
 /// Lets a request on whose query the operation understands.
-pub(super) async fn understood(parameters: &Parameters, mut request: Request, next: Next) -> Response {
+pub(super) async fn validate_query(parameters: &Parameters, mut request: Request, next: Next) -> Response {
     if let Some(query) = request.uri().query() {
         let errors = parameters.errors(request.method(), query);
         if !errors.is_empty() {

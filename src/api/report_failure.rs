@@ -1,8 +1,8 @@
 //! `POST /report-failure`: the door of pipelines. Answers as the agent it replaces did.
 
-use super::bodies::Held;
+use super::bodies::BodyMemoryGuard;
 use super::fields::{Fields, Shape};
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::Problem;
 use super::report_wait::ReportWait;
 use super::reports::failed_for_reporters;
@@ -26,7 +26,7 @@ use uuid::Uuid;
 const RETRY_AFTER: u32 = 30;
 
 /// Fields of a report.
-const FIELDS: Known = Known::Of(&[
+const FIELDS: FieldFilter = FieldFilter::Of(&[
     "namespace",
     "pod_name",
     "container_name",
@@ -90,7 +90,7 @@ pub async fn report_failure(
     State(app): State<Arc<App>>,
     caller: Caller,
     headers: HeaderMap,
-    held: Option<Extension<Held>>,
+    held: Option<Extension<BodyMemoryGuard>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let submission = submission(&headers, Fields::of_body(&app, body, FIELDS).await?)?;

@@ -6,7 +6,7 @@ use crate::db::evidence::{Owner, Text};
 use crate::db::reports::Filter;
 use crate::db::{self};
 use crate::domain::{
-    Caller, EvidenceKind, EvidenceSummary, Reader, Report, ReportStatus, Role, Run, Step, StepName,
+    Caller, EvidenceKind, EvidenceSummary, Principal, Report, ReportStatus, Role, Run, Step, StepName,
 };
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -118,7 +118,7 @@ pub async fn get(
 pub(crate) async fn detail(app: &App, caller: &Caller, id: Uuid) -> Result<ReportDetail, Problem> {
     let report = readable(app, caller, id).await?;
     let steps = db::reports::steps(&app.pool, id).await?;
-    let evidence = db::evidence::list(&app.pool, Owner::Report(id), &Reader::nobody()).await?;
+    let evidence = db::evidence::list(&app.pool, Owner::Report(id), &Principal::nobody()).await?;
     if caller.role == Role::Reporter {
         return Ok(own(report, steps, evidence));
     }
@@ -174,14 +174,14 @@ pub async fn evidence(
     let position = position(&label)?;
     readable(&app, &caller, id).await?;
     if caller.role == Role::Reporter {
-        let all = db::evidence::list(&app.pool, Owner::Report(id), &Reader::nobody()).await?;
+        let all = db::evidence::list(&app.pool, Owner::Report(id), &Principal::nobody()).await?;
         let label = format!("E{position}");
         let is_own = all.iter().any(|piece| piece.label == label && piece.kind != EvidenceKind::ToolResult);
         if !is_own {
             return Err(missing("evidence"));
         }
     }
-    let text = kept_text(&app, Owner::Report(id), position, &Reader::nobody()).await?;
+    let text = kept_text(&app, Owner::Report(id), position, &Principal::nobody()).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }
 
@@ -190,7 +190,7 @@ pub(crate) async fn kept_text(
     app: &App,
     owner: Owner,
     position: i32,
-    reader: &Reader,
+    reader: &Principal,
 ) -> Result<String, Problem> {
     let text = db::evidence::text(&app.pool, owner, position, reader).await?;
     match text.ok_or_else(|| missing("evidence"))? {

@@ -1,7 +1,7 @@
 //! `POST /api/incidents/{id}/resolution`: a person says how it was.
 
 use super::fields::{Fields, Shape};
-use super::json::Known;
+use super::json::FieldFilter;
 use super::problem::Problem;
 use super::reports::{known_id, missing};
 use crate::app::App;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-const FIELDS: Known = Known::Of(&["verdict", "cause", "fix", "link", "author"]);
+const FIELDS: FieldFilter = FieldFilter::Of(&["verdict", "cause", "fix", "link", "author"]);
 /// Longest text of a field, in bytes.
 const MAX_TEXT: usize = 8_000;
 

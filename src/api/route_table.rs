@@ -25,7 +25,7 @@ where
     if let Some(parameters) = parameters.map(Arc::new) {
         routes = routes.route_layer(from_fn(move |request, next| {
             let parameters = Arc::clone(&parameters);
-            async move { query::understood(&parameters, request, next).await }
+            async move { query::validate_query(&parameters, request, next).await }
         }));
     }
     let Some(role) = terms.role else { return routes };
@@ -60,7 +60,7 @@ impl RouteTable {
         }
         let mut routes = guarded(routes, terms, Some(parameters));
         if is_openai {
-            routes = routes.route_layer(from_fn(openai::tell));
+            routes = routes.route_layer(from_fn(openai::convert_problems));
         }
         self.router = self.router.routes((schemas, paths, routes));
         self

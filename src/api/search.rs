@@ -5,7 +5,7 @@ use super::reports::bad_query;
 use crate::app::App;
 use crate::db::documents::Realm;
 use crate::domain::Caller;
-use crate::knowledge::{Found, Query as Search};
+use crate::knowledge::{Query as Search, SearchResults};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -47,12 +47,12 @@ pub struct SearchQuery {
 /// Documents and past incidents that answer a query, best first, each with the reasons why. Fewer than asked for when no more
 /// come near.
 #[utoipa::path(get, operation_id = "search_knowledge", path = "/api/search", tag = "knowledge", params(SearchQuery),
-    responses((status = 200, body = Found), (status = 422, body = Problem), (status = 503, body = Problem)))]
+    responses((status = 200, body = SearchResults), (status = 422, body = Problem), (status = 503, body = Problem)))]
 pub async fn search(
     State(app): State<Arc<App>>,
     caller: Caller,
     query: Result<Query<SearchQuery>, QueryRejection>,
-) -> Result<Json<Found>, Problem> {
+) -> Result<Json<SearchResults>, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
     let limit = limit(&query.q, query.limit)?;
     let realms: &[Realm] = match query.kind.as_deref() {

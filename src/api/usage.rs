@@ -5,7 +5,7 @@ use super::reports::bad_query;
 use crate::app::App;
 use crate::budget::{Scope, Unit, limits};
 use crate::clock;
-use crate::db::usage::{self, Filter, Line, Lines, Spent, UsageKind};
+use crate::db::usage::{self, Filter, Lines, Spent, UsageKind, UsageLine};
 use crate::domain::Money;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -87,19 +87,19 @@ pub struct UsageReport {
     /// The last day.
     pub(crate) until: NaiveDate,
     /// Everything together.
-    pub(crate) total: Line,
+    pub(crate) total: UsageLine,
     /// By day, the latest first; days without use are left out.
-    pub(crate) by_day: Vec<Line>,
+    pub(crate) by_day: Vec<UsageLine>,
     /// By model, the most used first.
-    pub(crate) by_model: Vec<Line>,
+    pub(crate) by_model: Vec<UsageLine>,
     /// By caller, likewise.
-    pub(crate) by_caller: Vec<Line>,
+    pub(crate) by_caller: Vec<UsageLine>,
     /// By kind, likewise.
-    pub(crate) by_kind: Vec<Line>,
+    pub(crate) by_kind: Vec<UsageLine>,
     /// The reports that used most; at most ten.
-    pub(crate) reports: Vec<Line>,
+    pub(crate) reports: Vec<UsageLine>,
     /// The conversations that used most; at most ten.
-    pub(crate) conversations: Vec<Line>,
+    pub(crate) conversations: Vec<UsageLine>,
     /// Every limit that is set; those of callers for the ten that used most today.
     pub(crate) limits: Vec<LimitState>,
 }

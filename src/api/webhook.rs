@@ -61,7 +61,7 @@ struct Comment {
 
 /// What was done with an event.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Heard {
+pub struct WebhookResult {
     /// `resolved`, `noted`, or `ignored`.
     #[schema(example = "resolved")]
     status: &'static str,
@@ -75,7 +75,7 @@ pub struct Heard {
         ("X-GitHub-Event" = Option<String>, Header, description = "`issues` or `issue_comment`; or X-Gitea-Event"),
         ("X-Hub-Signature-256" = Option<String>, Header, description = "HMAC of the body; or X-Gitea-Signature")),
     responses(
-        (status = 200, body = Heard),
+        (status = 200, body = WebhookResult),
         (status = 400, description = "Not an event of a tracker", body = Problem),
         (status = 401, description = "The signature is missing or wrong", body = Problem),
         (status = 404, description = "No tracker or no secret is configured", body = Problem),
@@ -86,7 +86,7 @@ pub async fn receive(
     request: RequestId,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Heard>, Problem> {
+) -> Result<Json<WebhookResult>, Problem> {
     let body = body.map_err(|rejection| Problem::new(rejection.status(), "the body could not be read"))?;
     let tracker = app.config.tracker.as_ref();
     let Some((tracker, secret)) =
@@ -111,7 +111,7 @@ pub async fn receive(
             .map(str::to_owned)
     };
     let kind = header(["x-gitea-event", "x-github-event"]).unwrap_or_default();
-    let ignored = Ok(Json(Heard { status: "ignored" }));
+    let ignored = Ok(Json(WebhookResult { status: "ignored" }));
     if kind != "issues" && kind != "issue_comment" {
         return ignored;
     }
@@ -131,7 +131,7 @@ pub async fn receive(
     };
     let status = if said.verdict == Verdict::Closed { "resolved" } else { "noted" };
     let stored = app.knowledge.resolve(incident, said).await?;
-    Ok(Json(Heard { status: if stored.is_some() { status } else { "ignored" } }))
+    Ok(Json(WebhookResult { status: if stored.is_some() { status } else { "ignored" } }))
 }
 
 /// What the event says about the incident; `None` when nothing that matters, or when we said it ourselves.

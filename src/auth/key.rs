@@ -29,7 +29,7 @@ pub struct NewKey {
 
 /// Why a key is not made.
 #[derive(Debug, thiserror::Error)]
-pub enum NotMade {
+pub enum CreateKeyError {
     /// A field is wrong: which, and how.
     #[error("`{0}` {1}")]
     Wrong(&'static str, String),
@@ -44,29 +44,29 @@ pub enum NotMade {
 /// Makes a key. Its text is given out here and never again.
 ///
 /// # Errors
-/// See [`NotMade`].
-pub async fn make(pool: &PgPool, new: NewKey) -> Result<(ApiKey, Secret), NotMade> {
+/// See [`CreateKeyError`].
+pub async fn make(pool: &PgPool, new: NewKey) -> Result<(ApiKey, Secret), CreateKeyError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     if !(1..=100).contains(&new.name.len()) || !new.name.bytes().all(plain) {
         let problem = "has to be 1 to 100 letters, digits, `.`, `_` or `-`";
-        return Err(NotMade::Wrong("name", problem.to_owned()));
+        return Err(CreateKeyError::Wrong("name", problem.to_owned()));
     }
     if !new.namespaces.is_empty() && new.role > Role::Viewer {
         let problem = format!("bind reporters and viewers only; {} is for all of them", article(new.role));
-        return Err(NotMade::Wrong("namespaces", problem));
+        return Err(CreateKeyError::Wrong("namespaces", problem));
     }
     let label = |name: &String| {
         (1..=63).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     if let Some(wrong) = new.namespaces.iter().find(|name| !label(name)) {
-        return Err(NotMade::Wrong(
+        return Err(CreateKeyError::Wrong(
             "namespaces",
             format!("has `{}`, which is no namespace", wrong.escape_debug()),
         ));
     }
     if new.expires_in.is_some_and(|life| life.is_zero() || life > LONGEST) {
-        return Err(NotMade::Wrong(
+        return Err(CreateKeyError::Wrong(
             "expires_in",
             "has to be more than nothing and at most ten years".to_owned(),
         ));
@@ -86,7 +86,7 @@ pub async fn make(pool: &PgPool, new: NewKey) -> Result<(ApiKey, Secret), NotMad
     let secret = Secret::key();
     let mut transaction = pool.begin().await?;
     if !keys::add(&mut *transaction, &key, &hash(secret.expose())).await? {
-        return Err(NotMade::Taken(key.name));
+        return Err(CreateKeyError::Taken(key.name));
     }
     let bound = key.namespaces.as_deref().map_or_else(String::new, |all| format!(" in {}", all.join(", ")));
     let until = key

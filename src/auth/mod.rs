@@ -10,8 +10,8 @@ mod refusals;
 mod reviews;
 mod secret;
 
-pub use key::{NewKey, NotMade, make as make_key, revoke as revoke_key};
-pub use oidc::Sent;
+pub use key::{CreateKeyError, NewKey, make as make_key, revoke as revoke_key};
+pub use oidc::AuthorizationRequest;
 pub use refusals::{LeftOut, Refusals};
 pub use secret::{KEY_PREFIX, Secret, hash};
 
@@ -206,7 +206,7 @@ impl Auth {
     ///
     /// # Errors
     /// There is no issuer to log in at, or it is away.
-    pub async fn send(&self, next: &str) -> Result<Sent, AuthError> {
+    pub async fn begin_login(&self, next: &str) -> Result<AuthorizationRequest, AuthError> {
         self.issuer()?.send(&self.pool, next).await
     }
 
@@ -214,8 +214,12 @@ impl Auth {
     ///
     /// # Errors
     /// See [`AuthError`].
-    pub async fn come_back(&self, code: &str, state: &str) -> Result<(Caller, Secret, String), AuthError> {
-        let (caller, next) = self.issuer()?.come_back(&self.pool, code, state).await?;
+    pub async fn complete_login(
+        &self,
+        code: &str,
+        state: &str,
+    ) -> Result<(Caller, Secret, String), AuthError> {
+        let (caller, next) = self.issuer()?.complete_login(&self.pool, code, state).await?;
         let cookie = self.open(&caller, None).await?;
         Ok((caller, cookie, next))
     }

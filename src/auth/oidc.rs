@@ -36,7 +36,7 @@ pub(super) struct Oidc {
 
 /// Somebody who is sent to log in.
 #[derive(Debug)]
-pub struct Sent {
+pub struct AuthorizationRequest {
     /// Where to.
     pub url: String,
     /// What their browser has to bring back.
@@ -143,7 +143,7 @@ impl Oidc {
     }
 
     /// Sends somebody to log in.
-    pub(super) async fn send(&self, pool: &PgPool, next: &str) -> Result<Sent, AuthError> {
+    pub(super) async fn send(&self, pool: &PgPool, next: &str) -> Result<AuthorizationRequest, AuthError> {
         let found = self.discover().await.map_err(away)?;
         let endpoint = found.authorization_endpoint.as_deref().unwrap_or_default();
         let (state, nonce, verifier) = (Secret::new(), Secret::new(), Secret::new());
@@ -166,11 +166,11 @@ impl Oidc {
             next: next.to_owned(),
         };
         sessions::begin(pool, &hash(state.expose()), &login, now, now + LOGIN).await?;
-        Ok(Sent { url: url.into(), state })
+        Ok(AuthorizationRequest { url: url.into(), state })
     }
 
     /// Who comes back, and where they wanted to go.
-    pub(super) async fn come_back(
+    pub(super) async fn complete_login(
         &self,
         pool: &PgPool,
         code: &str,

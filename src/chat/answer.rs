@@ -1,10 +1,10 @@
 //! An answer is made: the loop runs, what happens is told to the readers, what came of it is checked and stored.
 
-use super::approve::{self, Asking};
-use super::brief::{self, Known};
+use super::approve::{self, ApprovalRequester};
+use super::brief::{self, AnswerContext};
 use super::execute::{self, ExecutedCall};
 use super::history::{self, History};
-use super::own_access::{self, OwnAccess};
+use super::passthrough_access::{self, PassthroughAccess};
 use super::profiles;
 use super::task::Task;
 use super::{cite, command, fallback, title};
@@ -24,7 +24,7 @@ use crate::domain::{
     MessageRole, Run, StopReason, Usage,
 };
 use crate::events::AnswerStream;
-use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::link_policy::LinkPolicy;
 use crate::evidence::untrusted::markdown::{self, MarkdownSanitizer, RenderTarget};
 use crate::evidence::{rules, verify};
 use crate::knowledge::ConversationRef;
@@ -55,7 +55,7 @@ struct Concluded {
 }
 
 /// How an answer ended: what its readers are told last, and whether the conversation goes on with what was decided meanwhile.
-pub(super) struct Ended {
+pub(super) struct AnswerOutcome {
     pub(super) event: Event,
     pub(super) goes_on: bool,
     /// Who asked, if the answer was made: they may have decided.
@@ -63,7 +63,7 @@ pub(super) struct Ended {
 }
 
 /// Answers. However it ends, the turn is closed.
-pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<AnswerStream>) -> Ended {
+pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<AnswerStream>) -> AnswerOutcome {
     let turn = task.turn;
     let (inner_app, inner_answer) = (Arc::clone(app), Arc::clone(answer));
     let recorder = task.recorder.clone();
@@ -90,7 +90,7 @@ pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<AnswerStream>) 
         tracing::warn!(%turn, %error, "a failed turn cannot be closed; its lease ends by itself");
     }
     let event = Event::Failed { run: turn, detail: problem.to_owned(), next_run: None };
-    Ended { event, goes_on: true, decider: None }
+    AnswerOutcome { event, goes_on: true, decider: None }
 }
 
 /// What an answer is made from.
@@ -98,14 +98,14 @@ struct Making<'a> {
     app: &'a App,
     task: &'a Task,
     answer: &'a Arc<AnswerStream>,
-    known: Known,
+    known: AnswerContext,
     workspace: Arc<Workspace>,
     history: History,
     carried: Vec<ExecutedCall>,
     started: Started,
 }
 
-async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Result<Ended> {
+async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Result<AnswerOutcome> {
     // What the program says of decisions is no command of a person.
     let commanded = match &task.decided[..] {
         [] => {
@@ -137,7 +137,7 @@ async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Res
     let Some(message) = store(app, task, answer, &making.workspace, &concluded).await? else {
         let detail = "The conversation was deleted meanwhile.".to_owned();
         let event = Event::Failed { run: task.turn, detail, next_run: None };
-        return Ok(Ended { event, goes_on: false, decider: None });
+        return Ok(AnswerOutcome { event, goes_on: false, decider: None });
     };
     let event = Event::Done(Box::new(Done {
         run: task.turn,
@@ -149,7 +149,7 @@ async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Res
         usage: Some(concluded.usage),
         next_run: None,
     }));
-    Ok(Ended { event, goes_on: true, decider: Some(task.caller.clone()) })
+    Ok(AnswerOutcome { event, goes_on: true, decider: Some(task.caller.clone()) })
 }
 
 impl Making<'_> {
@@ -169,7 +169,7 @@ impl Making<'_> {
                 if let Some(why) = detail.filter(|_| concluded.stop == StopReason::Budget) {
                     // What stands there is no whole answer.
                     let why = format!("\n\n(It ends here: {why}.)");
-                    self.answer.tell(Event::TextDelta { text: why.clone() });
+                    self.answer.emit(Event::TextDelta { text: why.clone() });
                     concluded.text.push_str(&why);
                 }
                 return Ok(concluded);
@@ -186,7 +186,7 @@ impl Making<'_> {
             let (runbooks, past) = self.known.passages(&self.app.config, &self.app.knowledge).await;
             fallback::fallback_answer(&self.known, &self.workspace.added(), &runbooks, &past, &why)
         } else {
-            execute::told(&self.task.decided, &self.carried, &why)
+            execute::decision_message(&self.task.decided, &self.carried, &why)
         };
         if runs.is_empty() && !self.carried.is_empty() {
             runs.push(self.record(rules::NAME, &Outcome::answered()));
@@ -209,7 +209,7 @@ impl Making<'_> {
         asked.reverse();
         let public_url = self.app.config.server.public_url.as_deref();
         if let Some(text) = approve::waiting(public_url, &asked, &concluded.text) {
-            self.answer.tell(Event::TextDelta { text: text.clone() });
+            self.answer.emit(Event::TextDelta { text: text.clone() });
             concluded.text.push_str(&text);
         }
         Ok(asked)
@@ -218,10 +218,10 @@ impl Making<'_> {
     /// An answer of the program's own.
     async fn say(&self, text: String) -> anyhow::Result<Concluded> {
         // What is on record quotes logs.
-        let text = markdown::defused(&text, &self.app.config.privacy.links, RenderTarget::Answer);
+        let text = markdown::sanitize(&text, &self.app.config.privacy.links, RenderTarget::Answer);
         let author = rules::NAME.to_owned();
-        self.answer.tell(Event::MessageStart { run: self.task.turn, turn: 1, model: author.clone() });
-        self.answer.tell(Event::TextDelta { text: text.clone() });
+        self.answer.emit(Event::MessageStart { run: self.task.turn, turn: 1, model: author.clone() });
+        self.answer.emit(Event::TextDelta { text: text.clone() });
         let citations = self.citations(&text).await?;
         let (not_found, runs, usage) = (Vec::new(), Vec::new(), Usage::default());
         let (stop, cut_off) = (StopReason::Answered, false);
@@ -240,7 +240,7 @@ impl Making<'_> {
         messages.extend(execute::messages(carried));
         let told = messages.iter().map(Message::text).collect::<Vec<_>>().join("\n");
         let said: Arc<Mutex<String>> = Arc::default();
-        let budget = profiles::budget(app.config.agent, &task.profile);
+        let budget = profiles::run_limits(app.config.agent, &task.profile);
         let fitted = workspace.work(move |_| {
             let tools = tools_beside(&messages, tools, budget.context_tokens);
             Ok((messages, tools))
@@ -265,7 +265,7 @@ impl Making<'_> {
         task.recorder.ran(mark, &run, "conversation", &task.conversation.to_string());
         // The database's texts cannot hold a NUL.
         let text = workspace.redact(last_words(&outcome, &said).trim()).await.replace('\0', "\u{fffd}");
-        let text = markdown::defused(&text, &app.config.privacy.links, RenderTarget::Answer);
+        let text = markdown::sanitize(&text, &app.config.privacy.links, RenderTarget::Answer);
         let citations = self.citations(&text).await?;
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         run.claims = count(citations.len());
@@ -327,19 +327,21 @@ async fn tools(
     answer: &Arc<AnswerStream>,
     workspace: &Arc<Workspace>,
 ) -> anyhow::Result<(Vec<Arc<dyn Tool>>, Option<String>)> {
-    let caller = ToolCaller { asker: task.asker(), recorder: task.recorder.clone() };
+    let caller = ToolCaller { context: task.asker(), recorder: task.recorder.clone() };
     let permitted = tools::permitted(&app.knowledge, &app.mcp, workspace, &caller);
-    let mut tools: Vec<Arc<dyn Tool>> =
-        permitted.into_iter().map(|tool| own_access::kept_apart(&app.pool, task, answer, tool)).collect();
+    let mut tools: Vec<Arc<dyn Tool>> = permitted
+        .into_iter()
+        .map(|tool| passthrough_access::kept_apart(&app.pool, task, answer, tool))
+        .collect();
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
-    let asking = Asking::new(&app.pool, &app.config, task, answer);
+    let asking = ApprovalRequester::new(&app.pool, &app.config, task, answer);
     let waiting = approve::guarded(&app.mcp, &caller, &asking);
     tools.extend(waiting.into_iter().filter(|tool| !taken.contains(&tool.spec().name)));
     if !task.profile.tools.is_empty() {
         let globs = profiles::globs(&task.profile.tools)?;
         tools.retain(|tool| globs.is_match(&tool.spec().name));
     }
-    let own = OwnAccess::of(&app.pool, task).await?;
+    let own = PassthroughAccess::of(&app.pool, task).await?;
     let missing = own.keep_permitted(&task.question, &mut tools);
     Ok((tools, own.note(&missing)))
 }
@@ -347,7 +349,7 @@ async fn tools(
 /// Tells readers what happens. They render Markdown as it comes, so what would load or lead elsewhere is defused on its way;
 /// a piece of text that cannot be judged yet waits for the next one.
 fn watcher(
-    links: &Links,
+    links: &LinkPolicy,
     answer: &Arc<AnswerStream>,
     said: &Arc<Mutex<String>>,
     model: &str,
@@ -359,30 +361,30 @@ fn watcher(
         agent::Event::Begun { turn } => {
             said.lock().unwrap_or_else(PoisonError::into_inner).clear();
             *held(&defuser) = MarkdownSanitizer::new(links.clone(), RenderTarget::Answer);
-            answer.tell(Event::MessageStart { run: answer.turn, turn, model: model.clone() });
+            answer.emit(Event::MessageStart { run: answer.turn, turn, model: model.clone() });
         }
         agent::Event::Text { text } => {
             if !text.is_empty() {
                 said.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
                 let text = held(&defuser).push(&text);
                 if !text.is_empty() {
-                    answer.tell(Event::TextDelta { text });
+                    answer.emit(Event::TextDelta { text });
                 }
             }
         }
         agent::Event::ToolStarted { call, name: tool, arguments } => {
-            answer.tell(Event::ToolStarted { call, tool, arguments });
+            answer.emit(Event::ToolStarted { call, tool, arguments });
         }
         agent::Event::ToolFinished { call, name: tool, failed, duration_ms, result } => {
             let result = result.chars().take(SENT_RESULT).collect();
-            answer.tell(Event::ToolFinished { call, tool, failed, duration_ms, result });
+            answer.emit(Event::ToolFinished { call, tool, failed, duration_ms, result });
         }
         agent::Event::Used { usage } => {
             let rest = held(&defuser).finish();
             if !rest.is_empty() {
-                answer.tell(Event::TextDelta { text: rest });
+                answer.emit(Event::TextDelta { text: rest });
             }
-            answer.tell(Event::Used(usage));
+            answer.emit(Event::Used(usage));
         }
     })
 }
@@ -442,7 +444,7 @@ async fn store(
     };
     let position = conversations::length(&mut *transaction, task.conversation).await?;
     let about = ConversationRef { id: task.conversation, title: &task.title, incident: task.incident };
-    app.knowledge.say(&mut transaction, about, &[message], now).await?;
+    app.knowledge.append_messages(&mut transaction, about, &[message], now).await?;
     if let Some(title) = title::title_with_answer(&task.title, &concluded.text)
         && position == 1
         && task.incident.is_none()

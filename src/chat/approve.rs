@@ -9,11 +9,11 @@ use crate::config::Config;
 use crate::db::approvals::{self, NewApproval};
 use crate::db::audit;
 use crate::db::conversations;
-use crate::domain::policy::Ruling;
+use crate::domain::policy::AccessDecision;
 use crate::domain::{Approval, ApprovalState, AuditAction, Event, ToolSpec, call_hash, each_text};
 use crate::events::AnswerStream;
 use crate::evidence::redact::Redactor;
-use crate::mcp::{Offered, Registry, ToolCaller};
+use crate::mcp::{PermittedTool, Registry, ToolCaller};
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde_json::Value;
@@ -32,7 +32,7 @@ const MAX_ARGUMENTS: usize = 20_000;
 const WAITS: &str = "(A call is not carried out at once, a person has to approve it first.)";
 
 /// The answer in which calls are asked for.
-pub(super) struct Asking {
+pub(super) struct ApprovalRequester {
     pool: PgPool,
     answer: Arc<AnswerStream>,
     recorder: Recorder,
@@ -42,7 +42,7 @@ pub(super) struct Asking {
     four_eyes: bool,
 }
 
-impl Asking {
+impl ApprovalRequester {
     pub(super) fn new(pool: &PgPool, config: &Config, task: &Task, answer: &Arc<AnswerStream>) -> Arc<Self> {
         Arc::new(Self {
             pool: pool.clone(),
@@ -57,15 +57,19 @@ impl Asking {
 }
 
 /// The tools of all servers that the policy puts behind a person's approval.
-pub(super) fn guarded(mcp: &Registry, caller: &ToolCaller, asking: &Arc<Asking>) -> Vec<Arc<dyn Tool>> {
-    let guarded = |tool: Offered| {
+pub(super) fn guarded(
+    mcp: &Registry,
+    caller: &ToolCaller,
+    asking: &Arc<ApprovalRequester>,
+) -> Vec<Arc<dyn Tool>> {
+    let guarded = |tool: PermittedTool| {
         let mut spec = tool.spec().clone();
         spec.description = format!("{} {WAITS}", spec.description.trim()).trim().to_owned();
-        Arc::new(Guarded { asking: Arc::clone(asking), tool, spec }) as Arc<dyn Tool>
+        Arc::new(ApprovalTool { asking: Arc::clone(asking), tool, spec }) as Arc<dyn Tool>
     };
     // Nobody keeps the token of whoever asks until somebody else has decided.
-    let can_be_made = |tool: &Offered| !(asking.four_eyes && tool.passthrough().is_some());
-    let waiting = mcp.offered(caller).into_iter().filter(Offered::waits);
+    let can_be_made = |tool: &PermittedTool| !(asking.four_eyes && tool.passthrough().is_some());
+    let waiting = mcp.offered(caller).into_iter().filter(PermittedTool::waits);
     waiting.filter(can_be_made).map(guarded).collect()
 }
 
@@ -95,20 +99,20 @@ pub(super) fn time(at: DateTime<Utc>) -> String {
 }
 
 /// A tool that asks instead of doing.
-struct Guarded {
-    asking: Arc<Asking>,
-    tool: Offered,
+struct ApprovalTool {
+    asking: Arc<ApprovalRequester>,
+    tool: PermittedTool,
     spec: ToolSpec,
 }
 
-enum Asked {
+enum ApprovalRequest {
     Waits { id: Uuid, until: DateTime<Utc> },
     Again(Uuid, ApprovalState),
     Refused(&'static str),
 }
 
 #[async_trait]
-impl Tool for Guarded {
+impl Tool for ApprovalTool {
     fn spec(&self) -> &ToolSpec {
         &self.spec
     }
@@ -124,10 +128,10 @@ impl Tool for Guarded {
     async fn call(&self, arguments: Value, _: CancellationToken) -> ToolAnswer {
         let (server, server_tool) = (self.tool.tool().server(), self.tool.tool().own_name());
         // What is asked for, shown, bound by its hash and sent are the arguments as the policy leaves them.
-        let waiting = match self.tool.rule_on(arguments) {
-            Ok(Ruling::Waits(waiting)) => waiting,
+        let waiting = match self.tool.authorize(arguments) {
+            Ok(AccessDecision::NeedsApproval(waiting)) => waiting,
             Err(error) => return ToolAnswer::Failed(format!("nothing was done: {error}")),
-            Ok(Ruling::Denied(denied)) => {
+            Ok(AccessDecision::Denied(denied)) => {
                 tracing::info!(
                     server,
                     tool = server_tool,
@@ -136,7 +140,7 @@ impl Tool for Guarded {
                 );
                 return ToolAnswer::Failed(format!("nobody was asked and nothing was done: {denied}"));
             }
-            Ok(Ruling::Allowed(_)) => {
+            Ok(AccessDecision::Allowed(_)) => {
                 return ToolAnswer::Failed("nothing was done: ask again in another answer".to_owned());
             }
         };
@@ -145,8 +149,8 @@ impl Tool for Guarded {
             return ToolAnswer::Failed(format!("nobody was asked and nothing was done: {problem}"));
         }
         match self.ask(arguments, waiting.definition()).await {
-            Ok(Asked::Waits { id, until }) => {
-                self.asking.answer.tell(Event::ApprovalRequired {
+            Ok(ApprovalRequest::Waits { id, until }) => {
+                self.asking.answer.emit(Event::ApprovalRequired {
                     approval: id,
                     tool: self.spec.name.clone(),
                     server: server.to_owned(),
@@ -161,7 +165,7 @@ impl Tool for Guarded {
                     time(until)
                 ))
             }
-            Ok(Asked::Again(id, state)) => {
+            Ok(ApprovalRequest::Again(id, state)) => {
                 let how = if state == ApprovalState::Pending {
                     "waits for a person's approval already"
                 } else {
@@ -171,7 +175,9 @@ impl Tool for Guarded {
                     "Not carried out now: this very call {how} ({id}). Do not call it again; end your answer by saying so."
                 ))
             }
-            Ok(Asked::Refused(problem)) => ToolAnswer::Failed(format!("nothing was done: {problem}")),
+            Ok(ApprovalRequest::Refused(problem)) => {
+                ToolAnswer::Failed(format!("nothing was done: {problem}"))
+            }
             Err(error) => {
                 tracing::warn!(%error, tool = self.spec.name, "a call cannot be stored for approval");
                 ToolAnswer::Failed("nothing was done: the call could not be stored for approval".to_owned())
@@ -180,11 +186,11 @@ impl Tool for Guarded {
     }
 }
 
-impl Guarded {
-    async fn ask(&self, arguments: &Value, definition: &str) -> sqlx::Result<Asked> {
-        let Asking { pool, answer, conversation, expires, .. } = &*self.asking;
+impl ApprovalTool {
+    async fn ask(&self, arguments: &Value, definition: &str) -> sqlx::Result<ApprovalRequest> {
+        let ApprovalRequester { pool, answer, conversation, expires, .. } = &*self.asking;
         if self.asking.four_eyes && answer.visible_to().is_some() {
-            return Ok(Asked::Refused(
+            return Ok(ApprovalRequest::Refused(
                 "this answer is visible to whoever asked alone, so nobody else can approve its calls; they have to be asked for in \
                  another conversation",
             ));
@@ -197,15 +203,15 @@ impl Guarded {
         let mut transaction = pool.begin().await?;
         // Calls of one turn come side by side: the lock makes the count and the look for the same call hold.
         if !conversations::lock(&mut *transaction, *conversation).await? {
-            return Ok(Asked::Refused("the conversation was deleted meanwhile"));
+            return Ok(ApprovalRequest::Refused("the conversation was deleted meanwhile"));
         }
         approvals::end_late(&mut transaction, *conversation, now).await?;
         if let Some((known, state)) = approvals::same(&mut *transaction, *conversation, &hash).await? {
             transaction.commit().await?;
-            return Ok(Asked::Again(known, state));
+            return Ok(ApprovalRequest::Again(known, state));
         }
         if approvals::asked_in(&mut *transaction, answer.turn).await? >= MAX_ASKED {
-            return Ok(Asked::Refused(
+            return Ok(ApprovalRequest::Refused(
                 "eight calls of this answer wait for approval, and more are not taken; end your answer",
             ));
         }
@@ -225,13 +231,15 @@ impl Guarded {
         let kept = approvals::add(&mut *transaction, &new).await?;
         // The database keeps numbers in a way of its own; what it cannot give back is not asked for.
         if call_hash(server, server_tool, &kept) != hash {
-            return Ok(Asked::Refused("a number of the arguments cannot be kept exactly; send it rounded"));
+            return Ok(ApprovalRequest::Refused(
+                "a number of the arguments cannot be kept exactly; send it rounded",
+            ));
         }
         let detail = format!("{server} {server_tool}, {hash}");
         let event = self.asking.recorder.event(AuditAction::ApprovalAsk).on("approval", id);
         audit::add(&mut *transaction, &event.detail(detail)).await?;
         transaction.commit().await?;
-        Ok(Asked::Waits { id, until })
+        Ok(ApprovalRequest::Waits { id, until })
     }
 }
 

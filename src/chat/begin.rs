@@ -1,6 +1,6 @@
 //! A question comes in: one transaction stores it and opens the turn, then the answer begins.
 
-use super::driver::{Begun, answer_now};
+use super::driver::{StartedTurn, answer_now};
 use super::profiles::{self, Sampling};
 use super::task::Task;
 use super::title::title;
@@ -40,12 +40,12 @@ pub struct Ask {
     /// How the model answers, beside the agent's own settings.
     pub sampling: Sampling,
     /// What was said before, elsewhere, for a conversation that is opened now.
-    pub before: Vec<SaidElsewhere>,
+    pub before: Vec<ExternalMessage>,
 }
 
 /// A message of a conversation that is kept elsewhere.
 #[derive(Debug, Clone)]
-pub struct SaidElsewhere {
+pub struct ExternalMessage {
     /// Who speaks.
     pub role: MessageRole,
     /// By which name.
@@ -56,7 +56,7 @@ pub struct SaidElsewhere {
 
 /// Why a question is not answered.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum AskError {
     /// Nothing of that id.
     #[error("there is no such {0}")]
     Missing(&'static str),
@@ -77,12 +77,12 @@ pub enum Refusal {
 /// Stores a question and begins to answer it.
 ///
 /// # Errors
-/// See [`Refusal`].
-pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
+/// See [`AskError`].
+pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<StartedTurn, AskError> {
     if app.shutdown.token().is_cancelled() {
-        return Err(Refusal::Stopping);
+        return Err(AskError::Stopping);
     }
-    let place = app.admission.answer().ok_or(Refusal::Full)?;
+    let place = app.admission.answer().ok_or(AskError::Full)?;
     let (ask, Redacted { question, secrets, before }) = redacted(&app.blocking, ask).await?;
     let title_of = title(&question);
     let question = noted(question, secrets);
@@ -92,7 +92,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
         conversation(&mut transaction, &ask, title_of, now).await?;
     // With this connection: were all of them in the hands of transactions that wait for another one, nobody would go on.
     let profile = profiles::choose(&mut *transaction, agent, incident.is_some()).await?;
-    let profile = profile.ok_or(Refusal::Missing("agent"))?;
+    let profile = profile.ok_or(AskError::Missing("agent"))?;
     let before = brought(&mut transaction, &ask, before).await?;
     let turn = Uuid::now_v7();
     let new = NewTurn {
@@ -103,7 +103,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
         is_own: before.iter().any(|brought| brought.is_own),
     };
     let Some(opened) = turns::open(&mut transaction, &new, now).await? else {
-        return Err(Refusal::Busy);
+        return Err(AskError::Busy);
     };
     let mut messages: Vec<NewMessage<'_>> = before.iter().map(|brought| brought.message(&ask)).collect();
     messages.push(NewMessage {
@@ -115,7 +115,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<Begun, Refusal> {
         visible_to: None,
     });
     let about = ConversationRef { id, title: &title, incident };
-    app.knowledge.say(&mut transaction, about, &messages, now).await?;
+    app.knowledge.append_messages(&mut transaction, about, &messages, now).await?;
     conversations::touch(&mut *transaction, id, Some(profile.id), now).await?;
     queue::add_index(&mut *transaction).await?;
     transaction.commit().await?;
@@ -153,20 +153,20 @@ async fn conversation(
     ask: &Ask,
     title: String,
     now: DateTime<Utc>,
-) -> Result<Conversation, Refusal> {
+) -> Result<Conversation, AskError> {
     match (ask.conversation, ask.incident) {
         (Some(id), _) => {
             if !conversations::lock(&mut *transaction, id).await? {
-                return Err(Refusal::Missing("conversation"));
+                return Err(AskError::Missing("conversation"));
             }
             let known = conversations::get(&mut *transaction, id).await?;
-            let known = known.ok_or(Refusal::Missing("conversation"))?;
+            let known = known.ok_or(AskError::Missing("conversation"))?;
             let agent = ask.agent.or(known.agent_id);
             Ok(Conversation { id, title: known.title, incident: known.incident_id, agent })
         }
         (None, Some(incident)) => {
             let known = incidents::get(&mut *transaction, incident).await?;
-            let known = known.ok_or(Refusal::Missing("incident"))?;
+            let known = known.ok_or(AskError::Missing("incident"))?;
             let id = conversations::of_incident(transaction, incident, &known.title, now).await?;
             Ok(Conversation { id, title: known.title, incident: Some(incident), agent: ask.agent })
         }
@@ -179,7 +179,7 @@ async fn conversation(
 }
 
 /// A message that was said elsewhere.
-struct Brought {
+struct ImportedMessage {
     role: MessageRole,
     author: String,
     text: String,
@@ -187,7 +187,7 @@ struct Brought {
     is_own: bool,
 }
 
-impl Brought {
+impl ImportedMessage {
     fn message<'a>(&'a self, ask: &'a Ask) -> NewMessage<'a> {
         let visible_to = self.is_own.then_some(ask.caller.name.as_str());
         let (author, text, speaker) = (&self.author, &self.text, Some(ask.author.as_str()));
@@ -196,19 +196,28 @@ impl Brought {
 }
 
 /// What was said before, elsewhere: `texts` are without secrets. What was visible to whoever asks alone stays so.
-async fn brought(db: &mut sqlx::PgConnection, ask: &Ask, texts: Vec<String>) -> sqlx::Result<Vec<Brought>> {
+async fn brought(
+    db: &mut sqlx::PgConnection,
+    ask: &Ask,
+    texts: Vec<String>,
+) -> sqlx::Result<Vec<ImportedMessage>> {
     if texts.is_empty() {
         return Ok(Vec::new());
     }
     let own = conversations::quoting_own(db, &ask.caller.name, &texts).await?;
     let brought = said_before(ask).zip(texts).zip(own);
     Ok(brought
-        .map(|((said, text), is_own)| Brought { role: said.role, author: said.author.clone(), text, is_own })
+        .map(|((said, text), is_own)| ImportedMessage {
+            role: said.role,
+            author: said.author.clone(),
+            text,
+            is_own,
+        })
         .collect())
 }
 
 /// What a new conversation begins with.
-fn said_before(ask: &Ask) -> impl Iterator<Item = &SaidElsewhere> {
+fn said_before(ask: &Ask) -> impl Iterator<Item = &ExternalMessage> {
     ask.before.iter().filter(|said| ask.conversation.is_none() && !said.text.trim().is_empty())
 }
 
@@ -233,7 +242,7 @@ struct Redacted {
 }
 
 /// The question, and what was said before it in a new conversation, redacted on the blocking pool.
-async fn redacted(blocking: &BlockingPool, ask: Ask) -> Result<(Ask, Redacted), Refusal> {
+async fn redacted(blocking: &BlockingPool, ask: Ask) -> Result<(Ask, Redacted), AskError> {
     let redacted = blocking.run_checked(LIMIT, move |deadline| {
         let mut redactor = Redactor::new();
         let question = redactor.redact_within(ask.message.trim(), deadline)?;
@@ -244,6 +253,6 @@ async fn redacted(blocking: &BlockingPool, ask: Ask) -> Result<(Ask, Redacted), 
     });
     redacted.await.map_err(|error| {
         tracing::warn!(%error, "a question could not be redacted");
-        Refusal::Full
+        AskError::Full
     })
 }

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::db::documents::Realm;
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, reports, resolutions};
-use crate::domain::{Evidence, Incident, Reader, Resolution};
+use crate::domain::{Evidence, Incident, Principal, Resolution};
 use crate::evidence::redact::Redactor;
 use crate::knowledge::{Hit, Knowledge, Passage};
 use serde_json::json;
@@ -28,7 +28,7 @@ pub(super) struct KnownIncident {
 }
 
 /// What an answer can rest on.
-pub(super) struct Known {
+pub(super) struct AnswerContext {
     /// What it is about.
     pub(super) incident: Option<KnownIncident>,
     /// What people said of it.
@@ -43,14 +43,14 @@ pub(super) struct Known {
 }
 
 /// Reads what is known. Searches that fail leave the answer without what they would have found.
-pub(super) async fn known(pool: &PgPool, knowledge: &Knowledge, task: &Task) -> sqlx::Result<Known> {
+pub(super) async fn known(pool: &PgPool, knowledge: &Knowledge, task: &Task) -> sqlx::Result<AnswerContext> {
     let (mut incident, mut resolutions, mut pieces) = (None, Vec::new(), Vec::new());
     if let Some(id) = task.incident
         && let Some(found) = incidents::get(pool, id).await?
     {
         let report = reports::leader(pool, id).await?;
         if let Some(report) = report {
-            pieces = evidence::of(pool, Owner::Report(report), &Reader::nobody()).await?;
+            pieces = evidence::of(pool, Owner::Report(report), &Principal::nobody()).await?;
         }
         resolutions = resolutions::of_incident(pool, id).await?;
         incident = Some(KnownIncident { incident: found, report });
@@ -65,10 +65,10 @@ pub(super) async fn known(pool: &PgPool, knowledge: &Knowledge, task: &Task) -> 
     let mut past = knowledge.near(text.trim(), Realm::Incident, INCIDENTS + 1, None).await;
     past.retain(|hit| hit.incident_id != task.incident);
     past.truncate(INCIDENTS);
-    Ok(Known { incident, resolutions, runbooks, past, pieces, reported })
+    Ok(AnswerContext { incident, resolutions, runbooks, past, pieces, reported })
 }
 
-impl Known {
+impl AnswerContext {
     /// The evidence as the loop's workspace, which has its texts from then on.
     pub(super) fn workspace(&mut self, blocking: &BlockingPool, schemas: &Schemas) -> Workspace {
         // Labels count on from the report's, whatever was stored meanwhile. The texts may be long, and are needed once.
@@ -105,7 +105,8 @@ impl Known {
         // Title, cause and claims are a model's words about a log, and anybody may have said something.
         let incident = match &self.incident {
             Some(KnownIncident { incident, .. }) => {
-                let said: Vec<String> = self.resolutions.iter().map(crate::knowledge::told).collect();
+                let said: Vec<String> =
+                    self.resolutions.iter().map(crate::knowledge::resolution_line).collect();
                 let text =
                     app.prompts.render("chat-incident", json!({ "incident": incident, "said": said }))?;
                 Some(workspace.fenced(text.trim()))

@@ -2,7 +2,7 @@
 //! `link: …`. Read here and not by a model: a log cannot talk anybody into a resolution.
 
 use crate::domain::{Actor, Verdict};
-use crate::knowledge::{Knowledge, NewResolution, told};
+use crate::knowledge::{Knowledge, NewResolution, resolution_line};
 use uuid::Uuid;
 
 /// Longest cause or fix, in bytes.
@@ -95,7 +95,7 @@ pub(super) async fn run(
             } else {
                 "The incident stays open."
             };
-            format!("Stored, and found from now on: {} {state}", told(&resolution))
+            format!("Stored, and found from now on: {} {state}", resolution_line(&resolution))
         }
         None => "Nothing was stored: the incident is gone.".to_owned(),
     }))

@@ -8,7 +8,7 @@ use crate::config::Chat;
 use crate::db::approvals::{self, NewDecision};
 use crate::db::{audit, keys};
 use crate::domain::{
-    Actor, Approval, ApprovalState, AuditAction, AuditEvent, AuditOutcome, Caller, Reader, Role,
+    Actor, Approval, ApprovalState, AuditAction, AuditEvent, AuditOutcome, Caller, Principal, Role,
 };
 use crate::evidence::redact;
 use sqlx::PgPool;
@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Decision {
     /// Whether it may be carried out.
-    pub choice: Choice,
+    pub choice: ApprovalChoice,
     /// Who decides, by which name and in which request.
     pub author: Actor,
     /// Who decides, as far as it is known. Calls that go with the asker's own token can be carried out when these are the same.
@@ -60,14 +60,14 @@ impl LinkUsed {
 /// Yes or no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString)]
 #[strum(serialize_all = "snake_case")]
-pub enum Choice {
+pub enum ApprovalChoice {
     /// It is carried out.
     Approve,
     /// It is not.
     Deny,
 }
 
-impl Choice {
+impl ApprovalChoice {
     /// Stable name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -93,7 +93,7 @@ pub struct Decided {
 
 /// Why a call cannot be decided.
 #[derive(Debug, thiserror::Error)]
-pub enum NotDecided {
+pub enum DecisionError {
     /// Nothing of that id.
     #[error("there is no such approval")]
     Missing,
@@ -123,30 +123,34 @@ fn over(approval: &Approval) -> String {
 /// Writes down a decision, and lets the conversation go on if nothing else of it waits.
 ///
 /// # Errors
-/// See [`NotDecided`].
-pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Decided, NotDecided> {
+/// See [`DecisionError`].
+pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Decided, DecisionError> {
     let Decision { choice, author, caller, note, link } = decision;
-    let state = if choice == Choice::Approve { ApprovalState::Approved } else { ApprovalState::Denied };
-    let action =
-        if choice == Choice::Approve { AuditAction::ApprovalApprove } else { AuditAction::ApprovalDeny };
+    let state =
+        if choice == ApprovalChoice::Approve { ApprovalState::Approved } else { ApprovalState::Denied };
+    let action = if choice == ApprovalChoice::Approve {
+        AuditAction::ApprovalApprove
+    } else {
+        AuditAction::ApprovalDeny
+    };
     let note = note.map(|note| redact::plain(note.trim()));
     let author = Actor::new(redact::plain(&author.name), author.trace);
     let now = clock::now();
     let event = || AuditEvent::new(&author, action, now).on("approval", id);
-    let known = approvals::get(&app.pool, id, now).await?.ok_or(NotDecided::Missing)?;
+    let known = approvals::get(&app.pool, id, now).await?.ok_or(DecisionError::Missing)?;
     if let Some(why) = not_theirs(&app.pool, &app.config.chat, &known, choice, caller.as_ref()).await? {
         // Whoever is known: of others, anybody with the link could fill the record.
         if caller.is_some() {
             audit::add(&app.pool, &event().outcome(AuditOutcome::Refused).detail(&*why)).await?;
         }
-        return Err(NotDecided::NotTheirs(why));
+        return Err(DecisionError::NotTheirs(why));
     }
     let mut transaction = app.pool.begin().await?;
     let decision = NewDecision { state, by: &author.name, note: note.as_deref(), at: now };
     let decided = approvals::decide(&mut *transaction, id, &decision).await?;
-    let approval = approvals::get(&mut *transaction, id, now).await?.ok_or(NotDecided::Missing)?;
+    let approval = approvals::get(&mut *transaction, id, now).await?.ok_or(DecisionError::Missing)?;
     if !decided {
-        return Err(NotDecided::Over(Box::new(approval)));
+        return Err(DecisionError::Over(Box::new(approval)));
     }
     let mut detail = format!("{} {}, {}", approval.server, approval.server_tool, approval.hash);
     if let Some(link) = &link {
@@ -167,16 +171,16 @@ async fn not_theirs(
     pool: &PgPool,
     config: &Chat,
     approval: &Approval,
-    choice: Choice,
+    choice: ApprovalChoice,
     caller: Option<&Caller>,
 ) -> sqlx::Result<Option<String>> {
-    let reader = caller.map_or_else(Reader::nobody, Reader::from);
+    let reader = caller.map_or_else(Principal::nobody, Principal::from);
     if let Some(owner) = approval.visible_to.as_ref().filter(|owner| !reader.may_read(Some(owner))) {
         return Ok(Some(format!(
             "what this call sends is visible to {owner} alone, who alone can decide it"
         )));
     }
-    if choice == Choice::Deny || !config.four_eyes {
+    if choice == ApprovalChoice::Deny || !config.four_eyes {
         return Ok(None);
     }
     let Some(caller) = caller.filter(|caller| caller.role >= Role::Operator) else {
@@ -206,7 +210,7 @@ async fn expire(pool: &PgPool) -> sqlx::Result<()> {
 pub async fn take_up(app: Arc<App>) {
     let look = async {
         // A call to a server that has not connected yet would fail.
-        app.mcp.settled().await;
+        app.mcp.wait_for_first_attempts().await;
         loop {
             if let Err(error) = expire(&app.pool).await {
                 tracing::warn!(%error, "approvals that nobody decided cannot be ended now");

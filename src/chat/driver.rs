@@ -10,7 +10,7 @@ use crate::clock;
 use crate::db::approvals::{self, Filter, Requester};
 use crate::db::conversations::{self, NewMessage};
 use crate::db::queue;
-use crate::db::turns::{self, NewTurn, Opened};
+use crate::db::turns::{self, NewTurn, TurnVisibility};
 use crate::domain::{Actor, Approval, ApprovalState, Caller, Event, MessageRole};
 use crate::events::AnswerStream;
 use crate::evidence::untrusted::markdown;
@@ -28,7 +28,7 @@ const MAX_TOLD: i64 = 1_000;
 
 /// An answer that began.
 #[derive(Debug)]
-pub struct Begun {
+pub struct StartedTurn {
     /// The turn.
     pub turn: Uuid,
     /// The conversation.
@@ -38,24 +38,29 @@ pub struct Begun {
 }
 
 /// Begins to answer in a turn that was opened; in a place of its own, or beside all others.
-pub(super) fn answer_now(app: &Arc<App>, task: Task, opened: Opened, place: Option<Slot>) -> Begun {
+pub(super) fn answer_now(
+    app: &Arc<App>,
+    task: Task,
+    opened: TurnVisibility,
+    place: Option<Slot>,
+) -> StartedTurn {
     let (turn, conversation) = (task.turn, task.conversation);
     let answer = app.live.begin(turn, &task.caller.name, &app.drain);
-    if opened == Opened::Own {
-        answer.make_own();
+    if opened == TurnVisibility::Own {
+        answer.make_private();
     }
     let driven = drive(Arc::clone(app), task, Arc::clone(&answer)).with_current_context();
     app.shutdown.spawn(async move {
         driven.await;
         drop(place);
     });
-    Begun { turn, conversation, answer }
+    StartedTurn { turn, conversation, answer }
 }
 
 /// Makes an answer, lets the conversation go on, and tells readers of both.
 async fn drive(app: Arc<App>, task: Task, answer: Arc<AnswerStream>) {
     let conversation = task.conversation;
-    let answer::Ended { mut event, goes_on, decider } = answer::run(&app, task, &answer).await;
+    let answer::AnswerOutcome { mut event, goes_on, decider } = answer::run(&app, task, &answer).await;
     if goes_on {
         let begun = go_on(&app, conversation, decider).await;
         match &mut event {
@@ -64,7 +69,7 @@ async fn drive(app: Arc<App>, task: Task, answer: Arc<AnswerStream>) {
             _ => {}
         }
     }
-    answer.tell(event);
+    answer.emit(event);
 }
 
 /// Lets a conversation go on, if something of it was decided and nothing waits. Returns the turn that began. `decider` is who
@@ -89,7 +94,7 @@ fn carry_on(
     app: &Arc<App>,
     conversation: Uuid,
     decider: Option<Caller>,
-) -> BoxFuture<'_, anyhow::Result<Option<Begun>>> {
+) -> BoxFuture<'_, anyhow::Result<Option<StartedTurn>>> {
     async move {
         // The next process begins with what was decided.
         if app.shutdown.token().is_cancelled() || !approvals::is_open(&app.pool, conversation).await? {
@@ -129,7 +134,7 @@ fn carry_on(
         let message =
             NewMessage { visible_to, ..NewMessage::of_program(MessageRole::User, &author, &question) };
         let about = ConversationRef { id: conversation, title: &title, incident };
-        app.knowledge.say(&mut transaction, about, &[message], now).await?;
+        app.knowledge.append_messages(&mut transaction, about, &[message], now).await?;
         conversations::touch(&mut *transaction, conversation, None, now).await?;
         queue::add_index(&mut *transaction).await?;
         transaction.commit().await?;

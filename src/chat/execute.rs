@@ -1,7 +1,7 @@
 //! Carrying out what a person approved: each call once, as it was shown, its result kept as evidence of the conversation.
 
 use super::task::Task;
-use super::{fallback, own_access};
+use super::{fallback, passthrough_access};
 use crate::agent::{Single, Tool, ToolAnswer, Watcher, Workspace};
 use crate::app::App;
 use crate::audit::Recorder;
@@ -10,10 +10,10 @@ use crate::db::approvals::{self, CallFailure};
 use crate::db::audit;
 use crate::db::conversations;
 use crate::db::evidence::{self, NewEvidence, Owner};
-use crate::domain::policy::{CallContext, Permit, Ruling};
+use crate::domain::policy::{AccessDecision, CallContext, Permit};
 use crate::domain::{
-    Access, Approval, ApprovalState, AuditAction, AuditOutcome, Budget, Caller, Evidence, Message, ToolCall,
-    ToolCallRecord, ToolSpec, call_hash,
+    Access, Approval, ApprovalState, AuditAction, AuditOutcome, Caller, Evidence, Message, RunLimits,
+    ToolCall, ToolCallRecord, ToolSpec, call_hash,
 };
 use crate::events::AnswerStream;
 use crate::mcp::{CallError, Registry, ToolCaller};
@@ -83,11 +83,11 @@ impl Approved {
         if call_hash(server, server_tool, &arguments) != hash {
             return Err("the stored call is not the one that was shown; it was not carried out".to_owned());
         }
-        let ruling = self.registry.rule_on(&self.caller, server, server_tool, arguments);
+        let ruling = self.registry.authorize(&self.caller, server, server_tool, arguments);
         let permit = match ruling.map_err(|error| error.to_string())? {
-            Ruling::Allowed(permit) => Some(permit).filter(|permit| permit.is_shown(&self.approval)),
-            Ruling::Waits(waiting) => waiting.approved(&self.approval),
-            Ruling::Denied(denied) => return Err(format!("{denied}; it was not carried out")),
+            AccessDecision::Allowed(permit) => Some(permit).filter(|permit| permit.is_shown(&self.approval)),
+            AccessDecision::NeedsApproval(waiting) => waiting.approved(&self.approval),
+            AccessDecision::Denied(denied) => return Err(format!("{denied}; it was not carried out")),
         };
         permit.ok_or_else(|| {
             "the tool policy now sets other arguments than were shown; it was not carried out".to_owned()
@@ -148,7 +148,7 @@ pub(super) async fn execute_approved(
 ) -> sqlx::Result<Vec<ExecutedCall>> {
     let mut all = Vec::new();
     // How long a call may take is its server's to say.
-    let budget = Budget { tool_call: Duration::MAX, ..app.config.agent };
+    let budget = RunLimits { tool_call: Duration::MAX, ..app.config.agent };
     let approved = task.decided.iter().filter(|approval| approval.state == ApprovalState::Running);
     for (number, approval) in (1..).zip(approved) {
         // A conversation that was deleted meanwhile took its decisions with it.
@@ -157,10 +157,10 @@ pub(super) async fn execute_approved(
         }
         let caller = delegated_caller(task, approval);
         if caller.token.is_some() && app.mcp.is_passthrough(&approval.server) {
-            own_access::make_own(&app.pool, answer, &task.recorder).await?;
+            passthrough_access::make_private(&app.pool, answer, &task.recorder).await?;
         }
         let asker = Arc::new(CallContext::chat(caller, &task.profile.name));
-        let caller = ToolCaller { asker, recorder: task.recorder.clone() };
+        let caller = ToolCaller { context: asker, recorder: task.recorder.clone() };
         let tool = Arc::new(Approved::new(app.mcp.clone(), caller, approval.clone(), answer.stop.clone()));
         let call = ToolCall {
             id: format!("0.{number}"),
@@ -261,7 +261,7 @@ pub(super) fn messages(carried: &[ExecutedCall]) -> Vec<Message> {
 }
 
 /// The program's own answer when no model goes on, as Markdown. `why` says why none does.
-pub(super) fn told(decided: &[Approval], carried: &[ExecutedCall], why: &str) -> String {
+pub(super) fn decision_message(decided: &[Approval], carried: &[ExecutedCall], why: &str) -> String {
     let mut text = format!("{why} This is what came of the decisions.\n");
     for done in carried {
         let _ = write!(text, "\n- `{}` of `{}`: ", done.approval.tool, done.approval.server);

@@ -1,6 +1,6 @@
 //! The answer when no model answers: what is known of the incident and what the knowledge has, without a model.
 
-use super::brief::{Known, KnownIncident};
+use super::brief::{AnswerContext, KnownIncident};
 use crate::domain::Evidence;
 use crate::knowledge::Passage;
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ pub(super) fn beginning(piece: &Evidence) -> (String, String) {
 
 /// The answer, as Markdown. `why` says why no model answered; `fetched` is what one had looked up before it gave up.
 pub(super) fn fallback_answer(
-    known: &Known,
+    known: &AnswerContext,
     fetched: &[Arc<Evidence>],
     runbooks: &[Passage],
     past: &[Passage],
@@ -63,7 +63,7 @@ pub(super) fn fallback_answer(
             text.push('\n');
         }
         for resolution in &known.resolutions {
-            let _ = write!(text, "\n> {}\n", crate::knowledge::told(resolution));
+            let _ = write!(text, "\n> {}\n", crate::knowledge::resolution_line(resolution));
         }
     }
     for (heading, passages) in [("Runbooks", runbooks), ("Failures like it", past)] {

@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::db::conversations;
 use crate::db::usage::UsageKind;
-use crate::domain::{ConversationMessage, Message, MessageRole, Reader, Usage};
+use crate::domain::{ConversationMessage, Message, MessageRole, Principal, Usage};
 use crate::evidence::tokens;
 use crate::evidence::untrusted::fence::Fence;
 use crate::evidence::untrusted::hidden;
@@ -59,7 +59,7 @@ pub(super) async fn history(
         if let Some(last) = old.last() {
             // The summary is everybody's: it tells of nothing that is visible to one person alone.
             let shared: Vec<ConversationMessage> =
-                old.iter().map(|message| message.clone().for_reader(&Reader::nobody())).collect();
+                old.iter().map(|message| message.clone().redacted_for(&Principal::nobody())).collect();
             let told = match model {
                 Some(model) => summarised(app, model, task, summary.as_deref(), &shared).await,
                 None => None,

@@ -1,7 +1,7 @@
 //! One completion without tools and without a conversation, for what a client asks on its own behalf. Redacted, charged and
 //! recorded as every other request.
 
-use super::begin::{LIMIT, Refusal};
+use super::begin::{AskError, LIMIT};
 use super::profiles::{self, Sampling};
 use crate::app::App;
 use crate::audit::Recorder;
@@ -13,7 +13,7 @@ use crate::llm::{self, Request};
 
 /// What is asked.
 #[derive(Debug)]
-pub struct Plain {
+pub struct SingleCompletion {
     /// The client's instructions, if there are any beside the prompt.
     pub system: Vec<String>,
     /// The prompt.
@@ -28,7 +28,7 @@ pub struct Plain {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Written {
+pub struct SingleCompletionResult {
     /// The prompt without secrets.
     pub prompt: String,
     /// What the model wrote, without secrets; none without a model, or when it failed.
@@ -41,12 +41,12 @@ pub struct Written {
 ///
 /// # Errors
 /// There is no room, or the process ends. A model that fails is no error: the client's own work goes on without it.
-pub async fn complete_plainly(app: &App, plain: Plain) -> Result<Written, Refusal> {
+pub async fn complete_once(app: &App, plain: SingleCompletion) -> Result<SingleCompletionResult, AskError> {
     if app.shutdown.token().is_cancelled() {
-        return Err(Refusal::Stopping);
+        return Err(AskError::Stopping);
     }
-    let _place = app.admission.answer().ok_or(Refusal::Full)?;
-    let Plain { system, prompt, profile, sampling, caller } = plain;
+    let _place = app.admission.answer().ok_or(AskError::Full)?;
+    let SingleCompletion { system, prompt, profile, sampling, caller } = plain;
     let recorder = Recorder::new(Actor::service(&caller.request));
     let redacted = app.blocking.run_checked(LIMIT, move |deadline| {
         let mut redactor = Redactor::new();
@@ -58,11 +58,11 @@ pub async fn complete_plainly(app: &App, plain: Plain) -> Result<Written, Refusa
     });
     let (prompt, system) = redacted.await.map_err(|error| {
         tracing::warn!(%error, "a client's prompt could not be redacted");
-        Refusal::Full
+        AskError::Full
     })?;
     let profile = profiles::sampled(app.config.model.as_ref(), &profile, sampling);
     let Some(model) = app.model_of(&profile) else {
-        return Ok(Written { prompt, text: None, usage: Usage::default() });
+        return Ok(SingleCompletionResult { prompt, text: None, usage: Usage::default() });
     };
     let purpose = Purpose { kind: UsageKind::Answer, caller: caller.name, ..Purpose::default() };
     let said = Message::User { text: prompt.clone() };
@@ -79,11 +79,11 @@ pub async fn complete_plainly(app: &App, plain: Plain) -> Result<Written, Refusa
             let plain = app
                 .blocking
                 .run_checked(LIMIT, move |deadline| Redactor::new().redact_within(text.trim(), deadline));
-            Ok(Written { prompt, text: plain.await.ok(), usage })
+            Ok(SingleCompletionResult { prompt, text: plain.await.ok(), usage })
         }
         Err(error) => {
             tracing::warn!(%error, "a client's own prompt was not answered by the model");
-            Ok(Written { prompt, text: None, usage: Usage::default() })
+            Ok(SingleCompletionResult { prompt, text: None, usage: Usage::default() })
         }
     }
 }

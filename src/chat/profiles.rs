@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::clock;
 use crate::config::ModelEndpoint;
 use crate::db::agents;
-use crate::domain::{Budget, Profile, Prompt};
+use crate::domain::{Profile, Prompt, RunLimits};
 use crate::llm::Model;
 use crate::prompts::Prompts;
 use anyhow::Context as _;
@@ -48,7 +48,7 @@ const SHIPPED: [(Uuid, &str, &str, &str, &[&str]); 3] = [
 ///
 /// # Errors
 /// The database is away.
-pub async fn ship(pool: &PgPool) -> sqlx::Result<()> {
+pub async fn seed_builtin_agents(pool: &PgPool) -> sqlx::Result<()> {
     let now = clock::now();
     for (id, name, description, file, tools) in SHIPPED {
         let profile = Profile {
@@ -75,7 +75,7 @@ pub async fn ship(pool: &PgPool) -> sqlx::Result<()> {
 
 /// Who answers when nobody in particular is asked.
 #[must_use]
-pub fn usual(about_incident: bool) -> Uuid {
+pub fn default_agent(about_incident: bool) -> Uuid {
     if about_incident { FAILURE_ANALYST } else { TROUBLESHOOTER }
 }
 
@@ -85,7 +85,7 @@ pub(super) async fn choose(
     asked: Option<Uuid>,
     about_incident: bool,
 ) -> sqlx::Result<Option<Profile>> {
-    agents::get(db, asked.unwrap_or(usual(about_incident))).await
+    agents::get(db, asked.unwrap_or(default_agent(about_incident))).await
 }
 
 /// The agent's instructions.
@@ -168,10 +168,10 @@ pub(super) fn sampled_model(
 }
 
 /// The configured limits with the agent's own.
-pub(super) fn budget(configured: Budget, profile: &Profile) -> Budget {
+pub(super) fn run_limits(configured: RunLimits, profile: &Profile) -> RunLimits {
     let turns = profile.turns.and_then(|turns| u32::try_from(turns).ok());
     let total = profile.total_tokens.and_then(|tokens| u64::try_from(tokens).ok());
     let turns = turns.unwrap_or(configured.turns);
     let total_tokens = total.unwrap_or(configured.total_tokens);
-    Budget { turns, total_tokens, ..configured }.with_results_that_fit()
+    RunLimits { turns, total_tokens, ..configured }.with_results_that_fit()
 }

@@ -4,7 +4,7 @@ use super::profiles::Sampling;
 use crate::audit::Recorder;
 use crate::db::usage::{Purpose, UsageKind};
 use crate::domain::policy::CallContext;
-use crate::domain::{Approval, Caller, Profile, Reader};
+use crate::domain::{Approval, Caller, Principal, Profile};
 use secrecy::SecretString;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -35,8 +35,8 @@ pub(super) struct Task {
 
 impl Task {
     /// Who the answer is for: it knows of nothing that is visible to others alone.
-    pub(super) fn reader(&self) -> Reader {
-        Reader::from(&self.caller)
+    pub(super) fn reader(&self) -> Principal {
+        Principal::from(&self.caller)
     }
 
     /// What its requests to models are charged to.

@@ -68,7 +68,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
     let service = serve::start(config, Roles::Both, shutdown.clone()).await?;
     // The demonstration begins anew each time: its forge has forgotten the issues too.
     db::reports::forget_all(&service.app.pool).await?;
-    service.app.mcp.settled().await;
+    service.app.mcp.wait_for_first_attempts().await;
     let address = service.address.context("the demonstration serves HTTP")?;
     outln!("Regreen            http://{address} (ready after {} ms)", begun.elapsed().as_millis());
     outln!("Analyst            {analyst}\n");

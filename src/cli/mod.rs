@@ -174,7 +174,7 @@ pub fn in_words(error: &anyhow::Error) -> String {
 async fn migrate(config: Config) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     let connected = app::connect(&config).await?;
-    db::there(&connected.pool, config.database.wait).await?;
+    db::wait_until_ready(&connected.pool, config.database.wait).await?;
     connected.migrate().await?;
     connected.pool.close().await;
     if let Some(private) = connected.private {

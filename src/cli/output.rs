@@ -22,7 +22,7 @@ macro_rules! outln {
 
 /// Prints a line to standard error.
 macro_rules! errln {
-    ($($text:tt)*) => { $crate::cli::output::tell(format_args!($($text)*)) };
+    ($($text:tt)*) => { $crate::cli::output::write_stderr(format_args!($($text)*)) };
 }
 
 /// Writes to standard output, unless nobody reads it any more.
@@ -35,7 +35,7 @@ pub(super) fn write(text: fmt::Arguments<'_>) {
 }
 
 /// Writes a line to standard error. There is nobody to tell when that fails.
-pub fn tell(text: fmt::Arguments<'_>) {
+pub fn write_stderr(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 

@@ -1,7 +1,7 @@
 //! `policy`: what the tool policy says, without a server or a model.
 
 use crate::config::Config;
-use crate::domain::policy::{CallContext, Decision, Origin, Ruling, Target};
+use crate::domain::policy::{AccessDecision, CallContext, Decision, Origin, Target};
 use crate::domain::{Access, Role};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -82,12 +82,14 @@ pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     };
     let access = test.access.unwrap_or(Access::Write);
     let target = Target::new(&test.server, &test.tool, access, None);
-    let rule = config.policy.standing(&asker, &target).behind();
-    let reason = config.policy.standing(&asker, &target).reason;
-    let (decision, reason, arguments) = match config.policy.rule_on(&asker, &target, test.args.clone()) {
-        Ruling::Allowed(permit) => (Decision::Allow, reason, Some(permit.into_arguments())),
-        Ruling::Waits(waiting) => (Decision::Approve, reason, Some(waiting.arguments().clone())),
-        Ruling::Denied(denied) => (Decision::Deny, denied.reason, None),
+    let rule = config.policy.evaluate(&asker, &target).rule_name();
+    let reason = config.policy.evaluate(&asker, &target).reason;
+    let (decision, reason, arguments) = match config.policy.authorize(&asker, &target, test.args.clone()) {
+        AccessDecision::Allowed(permit) => (Decision::Allow, reason, Some(permit.into_arguments())),
+        AccessDecision::NeedsApproval(waiting) => {
+            (Decision::Approve, reason, Some(waiting.arguments().clone()))
+        }
+        AccessDecision::Denied(denied) => (Decision::Deny, denied.reason, None),
     };
     let file = config.effective.iter().find(|setting| setting.key == "policy.file");
     let file = file.and_then(|setting| setting.value.clone()).filter(|_| rule != "default");

@@ -101,7 +101,7 @@ async fn start_parts(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow
     if let Some(private) = &connected.private {
         shutdown.spawn(private.keep(shutdown.token().clone()));
     }
-    let there = Box::pin(db::there(&connected.pool, config.database.wait));
+    let there = Box::pin(db::wait_until_ready(&connected.pool, config.database.wait));
     unless_stopped(&shutdown, "the database did not answer", there).await?;
     // Another process may be at it, and long.
     unless_stopped(&shutdown, "the schema was being brought up to date", Box::pin(connected.migrate()))
@@ -155,7 +155,7 @@ async fn begin(app: &App, id: &str, roles: Roles) -> anyhow::Result<()> {
     let began = audit::add(&app.pool, &started(&app.config.digest, id, roles)).await;
     began.context("what is done here cannot be put on record")?;
     if roles != Roles::Work {
-        chat::ship(&app.pool).await?;
+        chat::seed_builtin_agents(&app.pool).await?;
     }
     Ok(())
 }

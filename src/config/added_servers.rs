@@ -1,8 +1,8 @@
 //! MCP servers that are added over the API: less is allowed to them than to the configuration's own.
 
 use super::mcp::{McpServer, globs};
-use super::reader::{Mistake, Reader};
-use super::servers;
+use super::mcp_servers;
+use super::reader::{ConfigError, SettingsReader};
 use super::setting::Env;
 use super::table::SETTINGS;
 use super::url_guard;
@@ -21,7 +21,7 @@ pub struct Added {
 }
 
 /// A list of globs, separated by commas.
-pub(super) fn globs_of(r: &mut Reader<'_>, key: &str) -> Vec<String> {
+pub(super) fn globs_of(r: &mut SettingsReader<'_>, key: &str) -> Vec<String> {
     let text = r.required_text(key);
     let items: Vec<String> =
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect();
@@ -34,7 +34,7 @@ pub(super) fn globs_of(r: &mut Reader<'_>, key: &str) -> Vec<String> {
 }
 
 impl Added {
-    pub(super) fn read(r: &mut Reader<'_>) -> Self {
+    pub(super) fn read(r: &mut SettingsReader<'_>) -> Self {
         Self {
             commands: globs_of(r, "added_servers.commands"),
             secrets: globs_of(r, "added_servers.secrets"),
@@ -46,9 +46,9 @@ impl Added {
     ///
     /// # Errors
     /// Everything that is wrong with them, or not allowed to a server that is added.
-    pub fn server(&self, settings: &serde_json::Value, env: Env<'_>) -> Result<McpServer, Vec<Mistake>> {
-        let mistake = |problem: String| Mistake { setting: "settings".to_owned(), problem };
-        let raw: servers::RawServer =
+    pub fn server(&self, settings: &serde_json::Value, env: Env<'_>) -> Result<McpServer, Vec<ConfigError>> {
+        let mistake = |problem: String| ConfigError { setting: "settings".to_owned(), problem };
+        let raw: mcp_servers::RawServer =
             serde_json::from_value(settings.clone()).map_err(|error| vec![mistake(error.to_string())])?;
         let mut problems = Vec::new();
         let references = globs(&self.secrets);
@@ -61,27 +61,27 @@ impl Added {
                 } else {
                     format!("`{value}` is not among `added_servers.secrets`")
                 };
-                problems.push(Mistake { setting: format!("{field} `{name}`"), problem });
+                problems.push(ConfigError { setting: format!("{field} `{name}`"), problem });
             }
         }
         if raw.passthrough {
-            problems.push(Mistake {
+            problems.push(ConfigError {
                 setting: "passthrough".to_owned(),
                 problem: "tokens of people go only to servers of the configuration".to_owned(),
             });
         }
         if let Some(program) = raw.command.first().filter(|program| !self.commands.contains(program)) {
-            problems.push(Mistake {
+            problems.push(ConfigError {
                 setting: "command".to_owned(),
                 problem: format!("`{program}` is not among `added_servers.commands`"),
             });
         }
         if let Some(problem) = raw.url.as_ref().and_then(|url| url_guard::problem(url, &self.urls)) {
-            problems.push(Mistake { setting: "url".to_owned(), problem });
+            problems.push(ConfigError { setting: "url".to_owned(), problem });
         }
         // It is stored and shown as it is, so a secret has no place in it.
         if leak::hold_secret(settings) {
-            problems.push(Mistake {
+            problems.push(ConfigError {
                 setting: "url".to_owned(),
                 problem: "or another field holds what looks like a secret; give it as a reference such as `env:NAME` in `headers` or `env`".to_owned(),
             });
@@ -90,8 +90,8 @@ impl Added {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let mut reader = Reader::new(&SETTINGS, env, &toml::Table::new());
-        let server = servers::server(&mut reader, raw);
+        let mut reader = SettingsReader::new(&SETTINGS, env, &toml::Table::new());
+        let server = mcp_servers::server(&mut reader, raw);
         match server {
             Some(server) if reader.mistakes.is_empty() => Ok(McpServer { guarded: true, ..server }),
             _ => Err(reader.mistakes),

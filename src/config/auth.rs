@@ -1,6 +1,6 @@
 //! Who has to show who they are, and how.
 
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
 use crate::domain::Role;
 use globset::Glob;
@@ -184,7 +184,7 @@ impl Roles {
         self.0.iter().find(|(glob, _)| glob.is_match(name)).map(|(_, role)| *role)
     }
 
-    fn read(r: &mut Reader<'_>, key: &str) -> Self {
+    fn read(r: &mut SettingsReader<'_>, key: &str) -> Self {
         let mut roles = Vec::new();
         for item in list(&r.required_text(key)) {
             let Some((glob, role)) = item.rsplit_once('=') else {
@@ -218,7 +218,7 @@ impl Auth {
         self.keys || self.oidc.is_some() || self.kubernetes.is_some()
     }
 
-    pub(super) fn read(r: &mut Reader<'_>, bind: IpAddr) -> Self {
+    pub(super) fn read(r: &mut SettingsReader<'_>, bind: IpAddr) -> Self {
         let ways = list(&r.required_text("auth.methods"));
         for way in &ways {
             if !["keys", "oidc", "kubernetes", "none"].contains(&way.as_str()) {
@@ -254,7 +254,7 @@ impl Auth {
 }
 
 /// Tokens and keys come over the wire: in the open only on this machine.
-fn guarded_url(r: &mut Reader<'_>, key: &str) -> Option<String> {
+fn guarded_url(r: &mut SettingsReader<'_>, key: &str) -> Option<String> {
     let text = r.url(key)?;
     let url = reqwest::Url::parse(&text).ok()?;
     let bare = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
@@ -265,7 +265,7 @@ fn guarded_url(r: &mut Reader<'_>, key: &str) -> Option<String> {
     Some(text)
 }
 
-fn oidc(r: &mut Reader<'_>) -> Option<Oidc> {
+fn oidc(r: &mut SettingsReader<'_>) -> Option<Oidc> {
     let issuer = guarded_url(r, "auth.oidc_issuer");
     let client_id = r.text("auth.oidc_client_id");
     let default_role = r.text("auth.oidc_default_role").and_then(|name| {
@@ -296,8 +296,8 @@ fn oidc(r: &mut Reader<'_>) -> Option<Oidc> {
     issuer.map(|_| oidc)
 }
 
-fn kubernetes(r: &mut Reader<'_>) -> Kubernetes {
-    let file = |key: &str, name: &str, r: &Reader<'_>| {
+fn kubernetes(r: &mut SettingsReader<'_>) -> Kubernetes {
+    let file = |key: &str, name: &str, r: &SettingsReader<'_>| {
         let own = PathBuf::from(IN_CLUSTER).join(name);
         r.text(key).map(PathBuf::from).or_else(|| own.exists().then_some(own))
     };

@@ -1,6 +1,6 @@
 //! What models cost, and what may be spent.
 
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
 use crate::domain::{Money, Price};
 use globset::{Glob, GlobMatcher};
@@ -126,7 +126,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 ];
 
 /// Prices and limits; `model` is the configured model's name.
-pub(super) fn read(r: &mut Reader<'_>, file: &toml::Table, model: Option<&str>) -> Budgets {
+pub(super) fn read(r: &mut SettingsReader<'_>, file: &toml::Table, model: Option<&str>) -> Budgets {
     let budgets = Budgets {
         prices: prices(r, file),
         currency: currency(r),
@@ -150,7 +150,7 @@ pub(super) fn read(r: &mut Reader<'_>, file: &toml::Table, model: Option<&str>) 
     budgets
 }
 
-fn prices(r: &mut Reader<'_>, file: &toml::Table) -> Prices {
+fn prices(r: &mut SettingsReader<'_>, file: &toml::Table) -> Prices {
     let mut table = Vec::new();
     match file.get("price") {
         None => {}
@@ -171,7 +171,7 @@ fn prices(r: &mut Reader<'_>, file: &toml::Table) -> Prices {
     Prices { table, default }
 }
 
-fn priced(r: &mut Reader<'_>, name: &str, raw: &RawPrice) -> Option<(GlobMatcher, Price)> {
+fn priced(r: &mut SettingsReader<'_>, name: &str, raw: &RawPrice) -> Option<(GlobMatcher, Price)> {
     let glob = Glob::new(&raw.model);
     if let Err(error) = &glob {
         r.mistake(format!("{name} model"), format!("`{}` is not a glob: {}", raw.model, error.kind()));
@@ -184,7 +184,7 @@ fn priced(r: &mut Reader<'_>, name: &str, raw: &RawPrice) -> Option<(GlobMatcher
     Some((glob.ok()?.compile_matcher(), Price { input, output, cached_input }))
 }
 
-fn currency(r: &mut Reader<'_>) -> String {
+fn currency(r: &mut SettingsReader<'_>) -> String {
     let currency = r.required_text("budget.currency");
     if currency.chars().count() > 8 || currency.chars().any(|c| c.is_whitespace() || c.is_control()) {
         r.mistake("`budget.currency`", "has to be one word of at most 8 characters, such as `EUR`");
@@ -192,7 +192,7 @@ fn currency(r: &mut Reader<'_>) -> String {
     currency
 }
 
-fn allowance(r: &mut Reader<'_>, name: &str) -> Allowance {
+fn allowance(r: &mut SettingsReader<'_>, name: &str) -> Allowance {
     let tokens = format!("budget.{name}_tokens");
     let limit = r.number::<i64>(&tokens, "a number of tokens");
     if limit.is_some_and(|limit| limit < 0) {
@@ -201,7 +201,7 @@ fn allowance(r: &mut Reader<'_>, name: &str) -> Allowance {
     Allowance { tokens: limit, cost: money(r, &format!("budget.{name}_cost")) }
 }
 
-fn money(r: &mut Reader<'_>, key: &str) -> Option<Money> {
+fn money(r: &mut SettingsReader<'_>, key: &str) -> Option<Money> {
     let amount = r.number::<f64>(key, "an amount such as 0.15")?;
     let money = Money::of(amount);
     if money.is_none() {

@@ -1,6 +1,6 @@
 //! A digest of all that is configured: that something changed shows, what it was does not.
 
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use crate::domain::hash;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ const FILES: [&str; 4] = ["policy.file", "prompts.folder", "pages.folder", "data
 
 /// Over every setting, the tables as they are written, and the contents of files. Settings that are secrets count as set or
 /// not; one that is written in a table is in here as a part of its hash alone.
-pub(super) fn of(r: &Reader<'_>, file: &toml::Table) -> String {
+pub(super) fn of(r: &SettingsReader<'_>, file: &toml::Table) -> String {
     let mut parts = vec![hash(serde_json::to_string(&r.effective()).unwrap_or_default())];
     for name in TABLES {
         let table = file.get(name).map(ToString::to_string);

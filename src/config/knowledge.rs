@@ -1,6 +1,6 @@
 //! Settings of the runbooks and their search.
 
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use secrecy::SecretString;
 use std::path::PathBuf;
 
@@ -45,7 +45,7 @@ pub struct EmbeddingEndpoint {
     pub passage_prefix: String,
 }
 
-pub(super) fn read(r: &mut Reader<'_>) -> Knowledge {
+pub(super) fn read(r: &mut SettingsReader<'_>) -> Knowledge {
     let embedder = match r.one_of("knowledge.embedder", &["lexical", "endpoint", "local"]).as_str() {
         "endpoint" => EmbedderChoice::Endpoint(endpoint(r)),
         "local" => {
@@ -65,7 +65,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Knowledge {
     }
 }
 
-fn endpoint(r: &mut Reader<'_>) -> EmbeddingEndpoint {
+fn endpoint(r: &mut SettingsReader<'_>) -> EmbeddingEndpoint {
     let own = r.url("knowledge.embedding_url");
     let model = r.text("knowledge.embedding_model");
     let url = own.clone().or_else(|| r.text("model.url"));

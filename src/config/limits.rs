@@ -1,6 +1,6 @@
 //! How much may come in, and how fast.
 
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -91,7 +91,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 ];
 
 /// The limits of what comes in.
-pub(super) fn read(r: &mut Reader<'_>) -> Limits {
+pub(super) fn read(r: &mut SettingsReader<'_>) -> Limits {
     let any = |count: usize| if count == 0 { usize::MAX } else { count };
     let max_waiting = r.bounded("queue.max_waiting", 0, 100_000_000);
     Limits {
@@ -106,14 +106,14 @@ pub(super) fn read(r: &mut Reader<'_>) -> Limits {
     }
 }
 
-fn rate(r: &mut Reader<'_>, name: &str) -> Rate {
+fn rate(r: &mut SettingsReader<'_>, name: &str) -> Rate {
     Rate {
         per_minute: r.bounded(&format!("limits.{name}_per_minute"), 0, 10_000_000),
         burst: r.bounded(&format!("limits.{name}_burst"), 1, 10_000_000),
     }
 }
 
-fn proxies(r: &mut Reader<'_>) -> Vec<IpNet> {
+fn proxies(r: &mut SettingsReader<'_>) -> Vec<IpNet> {
     let text = r.required_text("server.trusted_proxies");
     let mut proxies = Vec::new();
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {

@@ -97,7 +97,7 @@ impl Transport {
 
     /// It and its path, for people. The rest of a URL may hold a secret.
     #[must_use]
-    pub fn place(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Self::Stdio { .. } => "`stdio`".to_owned(),
             Self::StreamableHttp { url } | Self::Sse { url } | Self::WebSocket { url } => {
@@ -164,6 +164,6 @@ mod tests {
         // One that was added may be reached at its own address alone.
         assert_eq!(streamable("http://m/mcp").others(false), [sse("http://m/mcp")]);
         assert!(Transport::Stdio { command: vec!["x".into()] }.others(true).is_empty());
-        assert_eq!(sse("http://u:p@m/sse?k=v").place(), "`sse` at `/sse`");
+        assert_eq!(sse("http://u:p@m/sse?k=v").describe(), "`sse` at `/sse`");
     }
 }

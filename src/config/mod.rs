@@ -8,13 +8,13 @@ mod knowledge;
 mod legacy_env;
 mod limits;
 mod mcp;
+mod mcp_servers;
 mod model;
 mod notify;
 mod policy;
 mod reader;
 mod retention;
 mod server;
-mod servers;
 mod setting;
 mod table;
 mod telemetry;
@@ -29,7 +29,7 @@ pub use limits::{Limits, Rate};
 pub use mcp::{McpServer, Transport, globs};
 pub use model::ModelEndpoint;
 pub use notify::{Channel, Forge, ForgeKind, Target};
-pub use reader::Mistake;
+pub use reader::ConfigError;
 pub use retention::{LEAST_KEPT, Retention};
 pub use server::Server;
 pub use setting::{Effective, Env, Setting};
@@ -38,11 +38,11 @@ pub use telemetry::{Log, Telemetry};
 pub use tracker::{Tracker, TrackerKind};
 pub use url_guard::is_off_limits;
 
-use crate::domain::Budget;
+use crate::domain::RunLimits;
 use crate::domain::policy::Policy;
-use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::link_policy::LinkPolicy;
 use anyhow::Context as _;
-use reader::Reader;
+use reader::SettingsReader;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ pub struct Config {
     /// The model endpoint; `None` means the built-in analyst.
     pub model: Option<ModelEndpoint>,
     /// Budget of one investigation.
-    pub agent: Budget,
+    pub agent: RunLimits,
     /// What MCP servers added over the API may do.
     pub added: Added,
     /// What may be spent.
@@ -164,7 +164,7 @@ pub struct Privacy {
     /// Logs are kept as received too.
     pub keep_raw: bool,
     /// Where texts of models and logs may link to.
-    pub links: Links,
+    pub links: LinkPolicy,
 }
 
 /// Where evidence is fetched.
@@ -202,9 +202,9 @@ pub struct Queue {
 
 /// Every mistake of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistakes(pub Vec<Mistake>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
-impl std::fmt::Display for Mistakes {
+impl std::fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let plural = if self.0.len() == 1 { "mistake" } else { "mistakes" };
         write!(f, "the configuration has {} {plural}:", self.0.len())?;
@@ -215,7 +215,7 @@ impl std::fmt::Display for Mistakes {
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for ConfigErrors {}
 
 /// Reads the process environment. `container` is set in a container, by whoever runs it or by the marks that engines leave.
 #[must_use]
@@ -233,7 +233,7 @@ impl Config {
     /// Reads the file, if any, and the environment over it.
     ///
     /// # Errors
-    /// The file cannot be read or is not TOML; or [`Mistakes`], all of them.
+    /// The file cannot be read or is not TOML; or [`ConfigErrors`], all of them.
     pub fn load(file: Option<&Path>, env: Env<'_>) -> anyhow::Result<Self> {
         let table: toml::Table = match file {
             None => toml::Table::new(),
@@ -249,9 +249,9 @@ impl Config {
     ///
     /// # Errors
     /// All mistakes at once.
-    pub fn from_layers(file: &toml::Table, env: Env<'_>) -> Result<Self, Mistakes> {
-        let mut r = Reader::new(&SETTINGS, env, file);
-        let mcp = servers::read(&mut r, file);
+    pub fn from_layers(file: &toml::Table, env: Env<'_>) -> Result<Self, ConfigErrors> {
+        let mut r = SettingsReader::new(&SETTINGS, env, file);
+        let mcp = mcp_servers::read(&mut r, file);
         let server = server::read(&mut r);
         let model = model::model(&mut r);
         let cluster = cluster(&mut r);
@@ -303,17 +303,17 @@ impl Config {
                 "needs `auth.methods`: nobody is told apart where nobody has to show who they are",
             );
         }
-        if r.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(r.mistakes)) }
+        if r.mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors(r.mistakes)) }
     }
 }
 
 /// Where texts may link to.
-fn links(r: &mut Reader<'_>) -> Links {
+fn links(r: &mut SettingsReader<'_>) -> LinkPolicy {
     let hosts = added_servers::globs_of(r, "privacy.link_hosts");
-    Links::new(&hosts, r.text("server.public_url").as_deref())
+    LinkPolicy::new(&hosts, r.text("server.public_url").as_deref())
 }
 
-fn database(r: &mut Reader<'_>, env: Env<'_>) -> Database {
+fn database(r: &mut SettingsReader<'_>, env: Env<'_>) -> Database {
     let home = || env("XDG_DATA_HOME").or_else(|| env("HOME").map(|home| format!("{home}/.local/share")));
     let data_dir = r.text("database.data_dir").map(PathBuf::from).unwrap_or_else(|| match home() {
         // Root's home is closed to the user that PostgreSQL runs as.
@@ -337,7 +337,7 @@ fn database(r: &mut Reader<'_>, env: Env<'_>) -> Database {
     }
 }
 
-fn cluster(r: &mut Reader<'_>) -> Cluster {
+fn cluster(r: &mut SettingsReader<'_>) -> Cluster {
     Cluster {
         server: r.required_text("cluster.server"),
         log_tool: r.required_text("cluster.log_tool"),
@@ -347,7 +347,7 @@ fn cluster(r: &mut Reader<'_>) -> Cluster {
     }
 }
 
-fn chat(r: &mut Reader<'_>) -> Chat {
+fn chat(r: &mut SettingsReader<'_>) -> Chat {
     let approval_expires = r.duration("chat.approval_expires");
     if !(Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600)).contains(&approval_expires) {
         r.mistake("`chat.approval_expires`", "is outside one second to 30 days");
@@ -361,23 +361,23 @@ fn chat(r: &mut Reader<'_>) -> Chat {
     }
 }
 
-fn agent(r: &mut Reader<'_>) -> Budget {
-    Budget {
+fn agent(r: &mut SettingsReader<'_>) -> RunLimits {
+    RunLimits {
         turns: r.bounded("agent.turns", 1, 100),
         context_tokens: r.bounded("agent.context_tokens", 2_000, 2_000_000),
         total_tokens: r.bounded("agent.total_tokens", 2_000, 1_000_000_000),
         wall: r.duration("agent.wall_time"),
         parallel_calls: r.bounded("agent.parallel_calls", 1, 64),
         result_tokens: r.bounded("agent.result_tokens", 100, 100_000),
-        ..Budget::default()
+        ..RunLimits::default()
     }
 }
 
-fn audit(r: &mut Reader<'_>) -> Audit {
+fn audit(r: &mut SettingsReader<'_>) -> Audit {
     Audit { retention: retention::kept(r, "audit.retention") }
 }
 
-fn queue(r: &mut Reader<'_>) -> Queue {
+fn queue(r: &mut SettingsReader<'_>) -> Queue {
     let queue = Queue {
         concurrency: r.bounded("queue.concurrency", 1, 2048),
         heartbeat: r.duration_from("queue.heartbeat", SHORTEST_BEAT),

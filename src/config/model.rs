@@ -1,6 +1,6 @@
 //! The model's endpoint.
 
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
 use crate::domain::ToolCalls;
 use secrecy::SecretString;
@@ -98,7 +98,7 @@ pub struct ModelEndpoint {
 }
 
 /// Reads it; `None` when there is none.
-pub(super) fn model(r: &mut Reader<'_>) -> Option<ModelEndpoint> {
+pub(super) fn model(r: &mut SettingsReader<'_>) -> Option<ModelEndpoint> {
     r.all_or_none(&["model.url", "model.name"], "a model needs both");
     let url = r.url("model.url");
     let temperature = r.number::<f32>("model.temperature", "a number from 0 to 2");

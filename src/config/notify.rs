@@ -1,7 +1,7 @@
 //! The `[[notify]]` tables of the file: who is told of what, and how.
 
 use super::mcp::globs;
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use crate::domain::{FailureClass, NotificationFilter, Novelty};
 use globset::{Glob, GlobSet};
 use reqwest::Url;
@@ -118,7 +118,7 @@ fn news() -> Vec<String> {
 }
 
 /// All targets; mistakes go to the reader.
-pub(super) fn read(r: &mut Reader<'_>, file: &toml::Table) -> Vec<Target> {
+pub(super) fn read(r: &mut SettingsReader<'_>, file: &toml::Table) -> Vec<Target> {
     let tables = match file.get("notify") {
         None => return Vec::new(),
         Some(toml::Value::Array(tables)) => tables,
@@ -141,7 +141,7 @@ pub(super) fn read(r: &mut Reader<'_>, file: &toml::Table) -> Vec<Target> {
     targets
 }
 
-fn target(r: &mut Reader<'_>, raw: RawTarget) -> Option<Target> {
+fn target(r: &mut SettingsReader<'_>, raw: RawTarget) -> Option<Target> {
     let name = format!("`notify` `{}`", raw.name);
     let before = r.mistakes.len();
     if raw.name.is_empty() || raw.name.len() > 32 {
@@ -181,7 +181,7 @@ fn one_of(word: &str, known: &[&str]) -> String {
     format!("`{word}` is none of {}", known.join(", "))
 }
 
-fn channel(r: &mut Reader<'_>, name: &str, raw: &RawTarget) -> Option<Channel> {
+fn channel(r: &mut SettingsReader<'_>, name: &str, raw: &RawTarget) -> Option<Channel> {
     let url = r.resolve(&format!("{name} url"), &raw.url)?;
     let is_web = Url::parse(url.expose_secret()).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if !is_web {
@@ -228,7 +228,7 @@ fn is_forge(channel: &str) -> bool {
 }
 
 /// `url` is where people go; the API is below it, and GitHub's own is on a host of its own.
-fn forge(r: &mut Reader<'_>, name: &str, raw: &RawTarget, url: &str) -> Option<Forge> {
+fn forge(r: &mut SettingsReader<'_>, name: &str, raw: &RawTarget, url: &str) -> Option<Forge> {
     let Some(token) = &raw.token else {
         r.mistake(format!("{name} token"), "is missing; pull requests are commented on with it");
         return None;

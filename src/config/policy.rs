@@ -1,6 +1,6 @@
 //! The file of the tool policy: `[[rule]]` tables, each checked, each mistake named with its rule's number.
 
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use crate::domain::policy::{Check, Decision, Origin, Patterns, Policy, Rule};
 use crate::domain::{Access, Role};
 use crate::evidence::pattern::{self, Case, PatternError};
@@ -61,12 +61,12 @@ fn yes() -> bool {
 
 /// The policy of `policy.file`, or the defaults alone, for these servers of the cluster and the tracker; mistakes go to the
 /// reader.
-pub(super) fn read(r: &mut Reader<'_>, cluster: &str, tracker: Option<&str>) -> Arc<Policy> {
+pub(super) fn read(r: &mut SettingsReader<'_>, cluster: &str, tracker: Option<&str>) -> Arc<Policy> {
     let policy = r.text("policy.file").map(|path| of_file(r, &path)).unwrap_or_default();
     Arc::new(policy.with_servers(cluster, tracker))
 }
 
-fn of_file(r: &mut Reader<'_>, path: &str) -> Policy {
+fn of_file(r: &mut SettingsReader<'_>, path: &str) -> Policy {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {

@@ -14,29 +14,29 @@ const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
 /// What is wrong with the configuration: the setting's name and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct ConfigError {
     /// Key of the setting, with where its value came from.
     pub setting: String,
     /// What is wrong and what would be right.
     pub problem: String,
 }
 
-impl std::fmt::Display for Mistake {
+impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.setting, self.problem)
     }
 }
 
 /// The layers: environment over file over default.
-pub(super) struct Reader<'a> {
+pub(super) struct SettingsReader<'a> {
     settings: &'static [Setting],
     env: Env<'a>,
     file: BTreeMap<String, String>,
     replaced: Replaced,
-    pub(super) mistakes: Vec<Mistake>,
+    pub(super) mistakes: Vec<ConfigError>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SettingsReader<'a> {
     /// Of these settings.
     pub(super) fn new(settings: &'static [Setting], env: Env<'a>, file: &toml::Table) -> Self {
         let (replaced, mistakes) = (Replaced::default(), Vec::new());
@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn mistake(&mut self, setting: impl Into<String>, problem: impl Into<String>) {
-        self.mistakes.push(Mistake { setting: setting.into(), problem: problem.into() });
+        self.mistakes.push(ConfigError { setting: setting.into(), problem: problem.into() });
     }
 
     /// The text of a setting and the name its value came by; empty values count as unset.

@@ -1,6 +1,6 @@
 //! How long what is over is kept.
 
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
 ];
 
-pub(super) fn read(r: &mut Reader<'_>) -> Retention {
+pub(super) fn read(r: &mut SettingsReader<'_>) -> Retention {
     Retention {
         evidence: kept(r, "retention.evidence"),
         reports: kept(r, "retention.reports"),
@@ -67,7 +67,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Retention {
 }
 
 /// How long something is kept.
-pub(super) fn kept(r: &mut Reader<'_>, key: &str) -> Option<Duration> {
+pub(super) fn kept(r: &mut SettingsReader<'_>, key: &str) -> Option<Duration> {
     let mistakes = r.mistakes.len();
     let time = r.text(key).map(|_| r.duration(key))?;
     if time < LEAST_KEPT && r.mistakes.len() == mistakes {

@@ -1,6 +1,6 @@
 //! Where the server listens, and what it takes.
 
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub struct Server {
     pub body_timeout: Duration,
 }
 
-pub(super) fn read(r: &mut Reader<'_>) -> Server {
+pub(super) fn read(r: &mut SettingsReader<'_>) -> Server {
     Server {
         bind: r
             .number("server.bind", "an IP address")
@@ -49,7 +49,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Server {
     }
 }
 
-fn socket(r: &mut Reader<'_>, key: &str) -> Option<SocketAddr> {
+fn socket(r: &mut SettingsReader<'_>, key: &str) -> Option<SocketAddr> {
     let text = r.text(key)?;
     let address = text.parse().ok();
     if address.is_none() {
@@ -58,7 +58,7 @@ fn socket(r: &mut Reader<'_>, key: &str) -> Option<SocketAddr> {
     address
 }
 
-/// An address with the default `Reader::number` asks for.
+/// An address with the default `SettingsReader::number` asks for.
 struct Address(IpAddr);
 
 impl Default for Address {

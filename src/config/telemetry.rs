@@ -1,6 +1,6 @@
 //! What is logged, and where logs and traces go beside standard error.
 
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
 use axum::http::HeaderName;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -62,11 +62,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
 ];
 
-pub(super) fn log(r: &mut Reader<'_>) -> Log {
+pub(super) fn log(r: &mut SettingsReader<'_>) -> Log {
     Log { filter: r.required_text("log.filter"), json: r.one_of("log.format", &["text", "json"]) == "json" }
 }
 
-pub(super) fn read(r: &mut Reader<'_>) -> Telemetry {
+pub(super) fn read(r: &mut SettingsReader<'_>) -> Telemetry {
     let ratio: f64 = r.number("telemetry.trace_ratio", "a number from 0 to 1").unwrap_or(1.0);
     if !(0.0..=1.0).contains(&ratio) {
         r.mistake("`telemetry.trace_ratio`", format!("`{ratio}` is not from 0 to 1"));
@@ -79,7 +79,7 @@ pub(super) fn read(r: &mut Reader<'_>) -> Telemetry {
     }
 }
 
-fn headers(r: &mut Reader<'_>) -> Vec<(String, SecretString)> {
+fn headers(r: &mut SettingsReader<'_>) -> Vec<(String, SecretString)> {
     let Some(told) = r.secret("telemetry.otlp_headers") else { return Vec::new() };
     let mut headers = Vec::new();
     for part in told.expose_secret().split(',').map(str::trim).filter(|part| !part.is_empty()) {

@@ -1,9 +1,9 @@
 //! What a configuration becomes and how its mistakes read.
 
-use super::{Config, Mistakes, Transport, markdown_table};
+use super::{Config, ConfigErrors, Transport, markdown_table};
 use crate::domain::Money;
 
-fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, Mistakes> {
+fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let lookup = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
     Config::from_layers(&file.parse().unwrap(), &lookup)
 }

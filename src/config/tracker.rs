@@ -1,7 +1,7 @@
 //! Where issues are filed.
 
 use super::mcp::McpServer;
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
@@ -56,7 +56,7 @@ pub struct Tracker {
     pub webhook_secret: Option<SecretString>,
 }
 
-pub(super) fn read(r: &mut Reader<'_>, mcp: &[McpServer]) -> Option<Tracker> {
+pub(super) fn read(r: &mut SettingsReader<'_>, mcp: &[McpServer]) -> Option<Tracker> {
     let server = r.required_text("tracker.server");
     let (owner, repo) = (r.text("tracker.owner"), r.text("tracker.repo"));
     let known = mcp.iter().any(|candidate| candidate.name == server);
@@ -85,14 +85,14 @@ pub(super) fn read(r: &mut Reader<'_>, mcp: &[McpServer]) -> Option<Tracker> {
     })
 }
 
-fn kind(r: &mut Reader<'_>) -> Option<TrackerKind> {
+fn kind(r: &mut SettingsReader<'_>) -> Option<TrackerKind> {
     r.text("tracker.kind")?;
     let name = r.one_of("tracker.kind", TrackerKind::NAMES);
     name.parse().ok()
 }
 
 /// Where people read the tracker: as it is set, or as a server that is started here is told in its environment.
-fn web(r: &mut Reader<'_>, mcp: &[McpServer], server: &str) -> Option<String> {
+fn web(r: &mut SettingsReader<'_>, mcp: &[McpServer], server: &str) -> Option<String> {
     let set = r.url("tracker.url");
     let told = || {
         let server = mcp.iter().find(|candidate| candidate.name == server)?;
@@ -111,7 +111,7 @@ fn web(r: &mut Reader<'_>, mcp: &[McpServer], server: &str) -> Option<String> {
 }
 
 /// A table of the file, or an object as JSON.
-fn more(r: &mut Reader<'_>) -> Map<String, Value> {
+fn more(r: &mut SettingsReader<'_>) -> Map<String, Value> {
     const NAME: &str = "tracker.create_arguments";
     let Some(text) = r.text(NAME) else { return Map::new() };
     let table = || -> Option<Value> {

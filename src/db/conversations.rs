@@ -1,7 +1,7 @@
 //! Conversations and their messages.
 
 use super::decoded;
-use crate::domain::{Conversation, ConversationMessage, MessageRole, Reader};
+use crate::domain::{Conversation, ConversationMessage, MessageRole, Principal};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
@@ -295,7 +295,7 @@ pub async fn messages(
     db: impl PgExecutor<'_>,
     id: Uuid,
     from: i32,
-    reader: &Reader,
+    reader: &Principal,
 ) -> sqlx::Result<Vec<ConversationMessage>> {
     let rows = sqlx::query!(
         "select id, position, role, author, text, citations, not_found, turn_id, speaker, visible_to, created_at
@@ -319,7 +319,7 @@ pub async fn messages(
             speaker: row.speaker,
             created_at: row.created_at,
         };
-        Ok(message.for_reader(reader))
+        Ok(message.redacted_for(reader))
     });
     said.collect()
 }

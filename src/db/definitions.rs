@@ -1,6 +1,6 @@
 //! What tools said of themselves when they were judged, and the changes that wait for an admin.
 
-use super::servers;
+use super::mcp_servers;
 use crate::domain::{Definition, ServerKey};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
@@ -174,6 +174,6 @@ pub async fn confirm(
     )
     .execute(&mut *db)
     .await?;
-    servers::announce(db).await?;
+    mcp_servers::announce(db).await?;
     Ok(confirmed.rows_affected() == 1)
 }

@@ -63,7 +63,7 @@ pub struct NewDocument<'a> {
 
 /// What a list shows of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct DocumentSummary {
     /// Identifies it.
     pub id: Uuid,
     /// Where it was read from.
@@ -204,9 +204,9 @@ pub async fn list(
     kind: Option<&str>,
     offset: i64,
     limit: i64,
-) -> sqlx::Result<Vec<Listed>> {
+) -> sqlx::Result<Vec<DocumentSummary>> {
     sqlx::query_as!(
-        Listed,
+        DocumentSummary,
         r#"select d.id, d.source, d.path, d.title, d.kind, d.applies_to, d.updated_at,
                   (select count(*) from chunks c where c.document_id = d.id) as "chunks!"
            from documents d where d.realm = 'runbook' and ($1::text is null or d.kind = $1)
@@ -232,7 +232,7 @@ pub async fn of_paths(
 }
 
 /// A document of the runbooks with its whole text.
-pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<(Listed, String)>> {
+pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<(DocumentSummary, String)>> {
     let row = sqlx::query!(
         r#"select d.id, d.source, d.path, d.title, d.kind, d.applies_to, d.updated_at, d.body,
                   (select count(*) from chunks c where c.document_id = d.id) as "chunks!"
@@ -242,7 +242,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<(List
     .fetch_optional(db)
     .await?;
     Ok(row.map(|row| {
-        let listed = Listed {
+        let listed = DocumentSummary {
             id: row.id,
             source: row.source,
             path: row.path,

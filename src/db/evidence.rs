@@ -1,6 +1,6 @@
 //! Evidence, whole and redacted.
 
-use crate::domain::{Evidence, EvidenceKind, EvidenceSummary, Reader};
+use crate::domain::{Evidence, EvidenceKind, EvidenceSummary, Principal};
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use std::borrow::Cow;
@@ -145,7 +145,7 @@ pub async fn insert(
 }
 
 /// All pieces of a report or conversation with their texts, as this reader may see them.
-pub async fn of(db: impl PgExecutor<'_>, owner: Owner, reader: &Reader) -> sqlx::Result<Vec<Evidence>> {
+pub async fn of(db: impl PgExecutor<'_>, owner: Owner, reader: &Principal) -> sqlx::Result<Vec<Evidence>> {
     let (report, conversation) = owner.ids();
     let rows = sqlx::query!(
         r#"select id, position, kind, title || case when pruned_at is null then '' else ' (no longer kept)' end as "title!", text, red, visible_to
@@ -164,7 +164,7 @@ pub async fn of(db: impl PgExecutor<'_>, owner: Owner, reader: &Reader) -> sqlx:
             text: row.text,
             red: row.red.into_iter().filter_map(|number| u32::try_from(number).ok()).collect(),
         };
-        piece.for_reader(row.visible_to.as_deref(), reader)
+        piece.redacted_for(row.visible_to.as_deref(), reader)
     });
     Ok(pieces.collect())
 }
@@ -179,7 +179,7 @@ fn array(numbers: &[u32]) -> String {
 pub async fn list(
     db: impl PgExecutor<'_>,
     owner: Owner,
-    reader: &Reader,
+    reader: &Principal,
 ) -> sqlx::Result<Vec<EvidenceSummary>> {
     let (report, conversation) = owner.ids();
     let rows = sqlx::query!(
@@ -203,7 +203,7 @@ pub async fn list(
             pruned_at: row.pruned_at,
             visible_to: row.visible_to,
         };
-        summary.for_reader(reader)
+        summary.redacted_for(reader)
     });
     Ok(summary.collect())
 }
@@ -213,7 +213,7 @@ pub async fn id(
     db: impl PgExecutor<'_>,
     owner: Owner,
     position: i32,
-    reader: &Reader,
+    reader: &Principal,
 ) -> sqlx::Result<Option<Uuid>> {
     let (report, conversation) = owner.ids();
     let row = sqlx::query!(
@@ -243,7 +243,7 @@ pub async fn text(
     db: impl PgExecutor<'_>,
     owner: Owner,
     position: i32,
-    reader: &Reader,
+    reader: &Principal,
 ) -> sqlx::Result<Option<Text>> {
     let (report, conversation) = owner.ids();
     let row = sqlx::query!(

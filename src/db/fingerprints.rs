@@ -1,7 +1,9 @@
 //! What fingerprints stand for.
 
 use crate::domain::Fingerprint;
-use crate::domain::recognition::{Known, Learned, LearnedFingerprint, Names, Recognition, recognise};
+use crate::domain::recognition::{
+    AliasSource, FingerprintSet, KnownFingerprints, LearnedFingerprint, Recognition, recognise,
+};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
@@ -19,15 +21,15 @@ pub async fn lock(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
 }
 
 /// What a report with these names is placed under, and what is to be learned from it.
-pub async fn recognised(db: &mut PgConnection, names: &Names) -> sqlx::Result<Recognition> {
+pub async fn recognised(db: &mut PgConnection, names: &FingerprintSet) -> sqlx::Result<Recognition> {
     let all: Vec<String> = names.placing().chain(&names.fine).map(|name| name.0.clone()).collect();
-    let mut known = Known::default();
+    let mut known = KnownFingerprints::default();
     let aliases = sqlx::query!(
         "select fingerprint, stands_for, learned from fingerprint_aliases where fingerprint = any($1)",
         &all
     );
     for row in aliases.fetch_all(&mut *db).await? {
-        let (fingerprint, how) = (Fingerprint(row.stands_for), Learned::parse(&row.learned));
+        let (fingerprint, how) = (Fingerprint(row.stands_for), AliasSource::parse(&row.learned));
         let target = LearnedFingerprint { fingerprint, how };
         known.aliases.insert(Fingerprint(row.fingerprint), target);
     }
@@ -43,7 +45,7 @@ pub async fn recognised(db: &mut PgConnection, names: &Names) -> sqlx::Result<Re
     );
     for row in rows.fetch_all(db).await? {
         let fingerprint = Fingerprint(row.fingerprint);
-        for (claimed, how) in [(row.found, Learned::Found), (row.named, Learned::Named)] {
+        for (claimed, how) in [(row.found, AliasSource::Found), (row.named, AliasSource::Named)] {
             if claimed {
                 known.claimed.insert(LearnedFingerprint { fingerprint: fingerprint.clone(), how });
             }
@@ -90,7 +92,7 @@ pub async fn merge(
     sqlx::query!("update fingerprint_aliases set stands_for = $2 where stands_for = $1", from.0, into.0)
         .execute(&mut *db)
         .await?;
-    teach(&mut *db, std::slice::from_ref(from), into, Learned::Merge, now).await?;
+    teach(&mut *db, std::slice::from_ref(from), into, AliasSource::Merge, now).await?;
     // It stands for itself again, whatever was learned before.
     sqlx::query!("delete from fingerprint_aliases where fingerprint = $1 and stands_for <> $1", into.0)
         .execute(db)
@@ -103,7 +105,7 @@ pub async fn teach(
     db: impl PgExecutor<'_>,
     names: &[Fingerprint],
     target: &Fingerprint,
-    how: Learned,
+    how: AliasSource,
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     let names: Vec<String> = names.iter().map(|name| name.0.clone()).collect();
@@ -147,11 +149,11 @@ pub struct Placement<'a> {
     /// Whether it investigates the cause.
     pub leads: bool,
     /// What it can be recognised by.
-    pub names: &'a Names,
+    pub names: &'a FingerprintSet,
 }
 
 /// Places a report under its incident. `false` when its lease is not this one.
-pub async fn place(
+pub async fn assign_incident(
     db: impl PgExecutor<'_>,
     report: Uuid,
     token: Uuid,

@@ -14,6 +14,7 @@ pub mod fingerprints;
 pub mod full_text;
 pub mod incidents;
 pub mod keys;
+pub mod mcp_servers;
 pub mod merges;
 pub mod migrations;
 pub mod notifications;
@@ -28,7 +29,6 @@ pub mod resolutions;
 pub mod runs;
 pub mod schema;
 pub mod search_results;
-pub mod servers;
 pub mod sessions;
 pub mod turns;
 pub mod usage;
@@ -48,7 +48,7 @@ const TEST: Duration = Duration::from_secs(1);
 
 /// Longest wait for what a database that is there answers at once. A connection that leads nowhere, as after a failover to
 /// another machine, is no longer waited for then.
-pub const ANSWERS: Duration = Duration::from_secs(15);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Pause between two looks for a database that does not answer yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -97,7 +97,7 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
 ///
 /// # Errors
 /// It does not, or it does and refuses us.
-pub async fn there(pool: &PgPool, limit: Duration) -> anyhow::Result<()> {
+pub async fn wait_until_ready(pool: &PgPool, limit: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + limit;
     let mut said = false;
     loop {
@@ -139,7 +139,7 @@ async fn reason(pool: &PgPool, error: sqlx::Error) -> sqlx::Error {
 /// # Errors
 /// Those of the work, and `PoolTimedOut` when no answer comes in time.
 pub async fn with_timeout<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    timeout(ANSWERS, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    timeout(CALL_TIMEOUT, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// A name that a column holds, as its type.

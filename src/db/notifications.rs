@@ -125,7 +125,7 @@ pub async fn give_back(db: impl PgExecutor<'_>, ids: &[Uuid], least: Duration) -
 
 /// How it went lately with a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Told {
+pub struct DeliveryStatus {
     /// Its name.
     pub target: String,
     /// What waits to be told.
@@ -137,9 +137,9 @@ pub struct Told {
 }
 
 /// How it went lately with each target that there was something for.
-pub async fn told(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Told>> {
+pub async fn told(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<DeliveryStatus>> {
     sqlx::query_as!(
-        Told,
+        DeliveryStatus,
         r#"select target, count(*) filter (where sent_at is null and refused is null) as "waiting!", max(sent_at) as sent_at,
                   (array_agg(refused order by created_at desc) filter (where sent_at is not null or refused is not null))[1] as refused
            from notifications group by target order by target"#

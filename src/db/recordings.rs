@@ -1,6 +1,6 @@
 //! What a run of an investigation began with and concluded: enough to run it again.
 
-use crate::domain::{Budget, Diagnosis, Message, Run, ToolSpec};
+use crate::domain::{Diagnosis, Message, Run, RunLimits, ToolSpec};
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 use sqlx::types::Json;
@@ -19,7 +19,7 @@ pub struct Recording {
     /// Hash over the templates of the messages.
     pub prompts: String,
     /// Its limits.
-    pub budget: Budget,
+    pub budget: RunLimits,
     /// What it concluded, checked; none when it did not.
     pub diagnosis: Option<Diagnosis>,
 }
@@ -78,7 +78,7 @@ pub async fn insert(db: &mut PgConnection, run: Uuid, recording: &Recording) -> 
 pub async fn get(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Recorded>> {
     let row = sqlx::query!(
         r#"select c.run_id, r.report_id as "report_id!", i.fingerprint as "fingerprint?", s.text as system, t.text as tools, c.brief,
-                  c.fence, c.prompts, c.budget as "budget: Json<Budget>", c.diagnosis as "diagnosis: Json<Diagnosis>"
+                  c.fence, c.prompts, c.budget as "budget: Json<RunLimits>", c.diagnosis as "diagnosis: Json<Diagnosis>"
            from recordings c
            join runs r on r.id = c.run_id
            join reports p on p.id = r.report_id

@@ -39,7 +39,7 @@ pub struct Lease {
 
 /// A report that was taken up.
 #[derive(Debug)]
-pub struct Taken {
+pub struct ClaimedReport {
     /// As it is now.
     pub report: Report,
     /// Whether it leads the investigation of its cause.
@@ -242,7 +242,7 @@ pub async fn failed(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
 }
 
 /// Takes a report up, unless it is finished, waits for another, or is held by a living worker.
-pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Result<Option<Taken>> {
+pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Result<Option<ClaimedReport>> {
     let row = sqlx::query!(
         r#"update reports set status = 'running', attempts = attempts + 1, lease_token = $2,
                   lease_until = clock_timestamp() + make_interval(secs => $3)
@@ -268,7 +268,7 @@ pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Resu
             created_at: row.created_at,
             finished_at: row.finished_at,
         };
-        Taken {
+        ClaimedReport {
             report: report.into(),
             leads: row.leads,
             traceparent: row.traceparent,
@@ -385,7 +385,7 @@ pub async fn finish(
 
 /// A report that ended with another.
 #[derive(Debug)]
-pub struct EndedToo {
+pub struct FollowerReport {
     /// Which one.
     pub id: Uuid,
     /// Where its pod is.
@@ -399,9 +399,9 @@ pub async fn finish_waiting(
     namespace: &str,
     result: &str,
     now: DateTime<Utc>,
-) -> sqlx::Result<Vec<EndedToo>> {
+) -> sqlx::Result<Vec<FollowerReport>> {
     sqlx::query_as!(
-        EndedToo,
+        FollowerReport,
         r#"with ended as (
                update reports set status = 'done', result = $2, finished_at = $3
                where incident_id = $1 and status = 'waiting' and namespace = $4 returning id, namespace)

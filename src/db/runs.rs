@@ -1,7 +1,7 @@
 //! Runs of the agent and every tool call they made.
 
 use super::decoded;
-use crate::domain::{Reader, Run, ToolCallRecord, Usage};
+use crate::domain::{Principal, Run, ToolCallRecord, Usage};
 use sqlx::{PgConnection, PgExecutor};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -81,7 +81,7 @@ pub async fn of_report(db: impl PgExecutor<'_> + Copy, report: Uuid) -> sqlx::Re
 pub async fn of_turns(
     db: impl PgExecutor<'_> + Copy,
     turns: &[Uuid],
-    reader: &Reader,
+    reader: &Principal,
 ) -> sqlx::Result<Vec<(Uuid, Run)>> {
     let owners = sqlx::query!(
         r#"select id, visible_to as "owner!" from turns where id = any($1) and visible_to is not null"#,
@@ -91,7 +91,7 @@ pub async fn of_turns(
         owners.fetch_all(db).await?.into_iter().map(|row| (row.id, row.owner)).collect();
     let runs = read(db, None, turns).await?.into_iter().filter_map(|(turn, run)| {
         let turn = turn?;
-        Some((turn, run.for_reader(owners.get(&turn).map(String::as_str), reader)))
+        Some((turn, run.redacted_for(owners.get(&turn).map(String::as_str), reader)))
     });
     Ok(runs.collect())
 }
@@ -100,7 +100,7 @@ pub async fn of_turns(
 pub async fn of_conversation(
     db: impl PgExecutor<'_> + Copy,
     conversation: Uuid,
-    reader: &Reader,
+    reader: &Principal,
 ) -> sqlx::Result<Vec<(Uuid, Run)>> {
     let turns = sqlx::query_scalar!("select id from turns where conversation_id = $1", conversation);
     let turns: Vec<Uuid> = turns.fetch_all(db).await?;

@@ -62,7 +62,7 @@ pub struct NewTurn<'a> {
 
 /// A turn that was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opened {
+pub enum TurnVisibility {
     /// Everybody may read it.
     Shared,
     /// Whoever it answers alone may read it.
@@ -75,7 +75,7 @@ pub async fn open(
     db: &mut sqlx::PgConnection,
     new: &NewTurn<'_>,
     now: DateTime<Utc>,
-) -> sqlx::Result<Option<Opened>> {
+) -> sqlx::Result<Option<TurnVisibility>> {
     sqlx::query!(
         "update turns set state = 'failed', finished_at = $2
          where conversation_id = $1 and state = 'running' and lease_until < now()",
@@ -99,11 +99,12 @@ pub async fn open(
         new.is_own
     );
     let opened = opened.fetch_optional(db).await?;
-    Ok(opened.map(|visible_to| if visible_to.is_some() { Opened::Own } else { Opened::Shared }))
+    Ok(opened
+        .map(|visible_to| if visible_to.is_some() { TurnVisibility::Own } else { TurnVisibility::Shared }))
 }
 
 /// From now on whoever it answers alone may read a turn.
-pub async fn make_own(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
+pub async fn make_private(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!("update turns set visible_to = caller where id = $1", id).execute(db).await?;
     Ok(())
 }

@@ -295,7 +295,7 @@ pub struct Filter {
 
 /// What was used, together.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
-pub struct Line {
+pub struct UsageLine {
     /// The day, model, caller or kind; the id of a report or conversation.
     pub name: String,
     /// Of a report or conversation: what it is called, while there is one.
@@ -321,15 +321,15 @@ pub struct Line {
 #[derive(Debug, Clone, Default)]
 pub struct Lines {
     /// Everything.
-    pub total: Line,
+    pub total: UsageLine,
     /// By day (UTC), the latest first.
-    pub by_day: Vec<Line>,
+    pub by_day: Vec<UsageLine>,
     /// By model, the most used first.
-    pub by_model: Vec<Line>,
+    pub by_model: Vec<UsageLine>,
     /// By caller, likewise.
-    pub by_caller: Vec<Line>,
+    pub by_caller: Vec<UsageLine>,
     /// By kind, likewise.
-    pub by_kind: Vec<Line>,
+    pub by_kind: Vec<UsageLine>,
 }
 
 /// Sums by day, model, caller and kind.
@@ -356,7 +356,7 @@ pub async fn lines(db: impl PgExecutor<'_>, filter: &Filter) -> sqlx::Result<Lin
     .await?;
     let mut lines = Lines::default();
     for row in rows {
-        let mut line = Line {
+        let mut line = UsageLine {
             name: String::new(),
             title: None,
             requests: row.requests,
@@ -388,7 +388,7 @@ pub async fn most(
     db: impl PgExecutor<'_>,
     filter: &Filter,
     limit: i64,
-) -> sqlx::Result<(Vec<Line>, Vec<Line>)> {
+) -> sqlx::Result<(Vec<UsageLine>, Vec<UsageLine>)> {
     let rows = sqlx::query!(
         r#"with work as (
                select coalesce(report_id, conversation_id) as id, report_id is not null as is_report, count(*) as requests,
@@ -418,7 +418,7 @@ pub async fn most(
     .await?;
     let (mut reports, mut conversations) = (Vec::new(), Vec::new());
     for row in rows {
-        let line = Line {
+        let line = UsageLine {
             name: row.id.to_string(),
             title: row.title,
             requests: row.requests,

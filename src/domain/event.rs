@@ -1,6 +1,6 @@
 //! What happens in answers, reports and incidents, as it is kept and as those who watch are told.
 
-use super::{Approval, ConversationMessage, Reader, StepName, StopReason, Usage, withheld};
+use super::{Approval, ConversationMessage, Principal, StepName, StopReason, Usage, withheld};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -206,7 +206,7 @@ impl Event {
 
     /// What is told of it to others, where it is visible to this person alone; nothing when it says nothing without what is kept
     /// from them.
-    fn withheld(self, owner: &str, reader: &Reader) -> Option<Self> {
+    fn withheld(self, owner: &str, reader: &Principal) -> Option<Self> {
         let hidden = withheld(owner);
         Some(match self {
             Self::ToolStarted { call, tool, .. } => Self::ToolStarted { call, tool, arguments: hidden },
@@ -218,7 +218,7 @@ impl Event {
                 Self::ApprovalRequired { approval, tool, server, arguments, expires_at }
             }
             Self::Done(done) => {
-                let message = done.message.map(|message| message.for_reader(reader));
+                let message = done.message.map(|message| message.redacted_for(reader));
                 Self::Done(Box::new(Done { message, approvals: Vec::new(), usage: None, ..*done }))
             }
             Self::MessageStart { .. } | Self::Failed { .. } => self,
@@ -244,7 +244,7 @@ impl StreamEvent {
 
     /// As this reader may see it; nothing when it says nothing without what is kept from them.
     #[must_use]
-    pub fn for_reader(self, reader: &Reader) -> Option<Self> {
+    pub fn redacted_for(self, reader: &Principal) -> Option<Self> {
         match self.visible_to.clone().filter(|owner| !reader.may_read(Some(owner))) {
             None => Some(self),
             Some(owner) => {

@@ -6,9 +6,9 @@ use strum::{EnumString, IntoStaticStr};
 
 /// What a report can be recognised by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
-    /// By what Regreen found of the workload itself ([`Learned::Found`]); without a pod by the pipeline that a reporter names
-    /// ([`Learned::Named`]).
+pub struct FingerprintSet {
+    /// By what Regreen found of the workload itself ([`AliasSource::Found`]); without a pod by the pipeline that a reporter names
+    /// ([`AliasSource::Named`]).
     pub certain: Option<LearnedFingerprint>,
     /// By what reporters may say of it, the most exact first. Fills gaps, and finds what older versions placed.
     pub said: Vec<Fingerprint>,
@@ -16,7 +16,7 @@ pub struct Names {
     pub fine: Vec<Fingerprint>,
 }
 
-impl Names {
+impl FingerprintSet {
     /// Those that place the report, the first of them alone when nothing was learned.
     pub fn placing(&self) -> impl Iterator<Item = &Fingerprint> {
         self.certain.iter().map(|certain| &certain.fingerprint).chain(&self.said)
@@ -32,7 +32,7 @@ impl Names {
 /// How it was learned what a fingerprint stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, EnumString)]
 #[strum(serialize_all = "snake_case")]
-pub enum Learned {
+pub enum AliasSource {
     /// A workload of the cluster has it.
     Found,
     /// A reporter named the pipeline, of a pod that was not there.
@@ -45,7 +45,7 @@ pub enum Learned {
     Split,
 }
 
-impl Learned {
+impl AliasSource {
     /// Stable name, as stored.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -65,12 +65,12 @@ pub struct LearnedFingerprint {
     /// The fingerprint.
     pub fingerprint: Fingerprint,
     /// How it was learned.
-    pub how: Learned,
+    pub how: AliasSource,
 }
 
 /// What is known of some fingerprints.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct KnownFingerprints {
     /// What they stand for, and how that was learned.
     pub aliases: HashMap<Fingerprint, LearnedFingerprint>,
     /// Those that incidents were opened under.
@@ -91,11 +91,11 @@ pub struct Recognition {
 /// Decides. What people taught goes first, then what was found, then what was said; what was said leads to an incident that no other
 /// workload, and no other pipeline, stands for.
 #[must_use]
-pub fn recognise(names: &Names, known: &Known) -> Recognition {
+pub fn recognise(names: &FingerprintSet, known: &KnownFingerprints) -> Recognition {
     let alias = |name: &Fingerprint| known.aliases.get(name).map(|target| target.fingerprint.clone());
     let taught = |name: &Fingerprint| {
         let target = known.aliases.get(name)?;
-        matches!(target.how, Learned::Merge | Learned::Split).then(|| target.fingerprint.clone())
+        matches!(target.how, AliasSource::Merge | AliasSource::Split).then(|| target.fingerprint.clone())
     };
     if let Some(fingerprint) = names.fine.iter().find_map(taught) {
         return Recognition { fingerprint, learn: Vec::new() };
@@ -119,16 +119,16 @@ pub fn recognise(names: &Names, known: &Known) -> Recognition {
     let is_free = |name: &&Fingerprint| {
         **name != fingerprint && !known.aliases.contains_key(*name) && !known.opened.contains(*name)
     };
-    let said = |name: &Fingerprint| LearnedFingerprint { fingerprint: name.clone(), how: Learned::Said };
+    let said = |name: &Fingerprint| LearnedFingerprint { fingerprint: name.clone(), how: AliasSource::Said };
     learn.extend(names.said.iter().filter(is_free).map(said));
     Recognition { fingerprint, learn }
 }
 
 /// The incident that a reporter's words lead to, when nobody of the same certainty stands for it yet, or when a person taught them.
-fn taken_over(name: &Fingerprint, how: Learned, known: &Known) -> Option<Fingerprint> {
+fn taken_over(name: &Fingerprint, how: AliasSource, known: &KnownFingerprints) -> Option<Fingerprint> {
     let (target, learned) =
-        known.aliases.get(name).map_or((name, Learned::Said), |target| (&target.fingerprint, target.how));
-    let taught = matches!(learned, Learned::Merge | Learned::Split);
+        known.aliases.get(name).map_or((name, AliasSource::Said), |target| (&target.fingerprint, target.how));
+    let taught = matches!(learned, AliasSource::Merge | AliasSource::Split);
     let is_free = || !known.claimed.contains(&LearnedFingerprint { fingerprint: target.clone(), how });
     (known.opened.contains(target) && (taught || is_free())).then(|| target.clone())
 }
@@ -141,29 +141,29 @@ mod tests {
         Fingerprint(name.to_owned())
     }
 
-    fn learned(name: &str, how: Learned) -> LearnedFingerprint {
+    fn learned(name: &str, how: AliasSource) -> LearnedFingerprint {
         LearnedFingerprint { fingerprint: print(name), how }
     }
 
-    fn names(certain: Option<(&str, Learned)>, said: &[&str]) -> Names {
+    fn names(certain: Option<(&str, AliasSource)>, said: &[&str]) -> FingerprintSet {
         let all = |names: &[&str]| names.iter().map(|name| print(name)).collect();
         let certain = certain.map(|(name, how)| learned(name, how));
-        Names { certain, said: all(said), fine: all(&["line"]) }
+        FingerprintSet { certain, said: all(said), fine: all(&["line"]) }
     }
 
-    fn found(name: &'static str, said: &[&str]) -> Names {
-        names(Some((name, Learned::Found)), said)
+    fn found(name: &'static str, said: &[&str]) -> FingerprintSet {
+        names(Some((name, AliasSource::Found)), said)
     }
 
     /// What is known after these reports, one after the other, and where each was placed.
-    fn after(reports: &[Names]) -> (Known, Vec<String>) {
-        let mut known = Known::default();
+    fn after(reports: &[FingerprintSet]) -> (KnownFingerprints, Vec<String>) {
+        let mut known = KnownFingerprints::default();
         let mut placed = Vec::new();
         for report in reports {
             let Recognition { fingerprint, learn } = recognise(report, &known);
             for LearnedFingerprint { fingerprint: name, how } in learn {
                 let target = LearnedFingerprint { fingerprint: fingerprint.clone(), how };
-                if matches!(how, Learned::Found | Learned::Named) {
+                if matches!(how, AliasSource::Found | AliasSource::Named) {
                     known.claimed.insert(target.clone());
                 }
                 known.aliases.insert(name, target);
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn what_was_found_decides_and_what_is_said_fills_gaps() {
         let (web, api) = (found("web", &["ci", "pod"]), found("api", &["ci", "pod"]));
-        let named = names(Some(("ci", Learned::Named)), &["pod"]);
+        let named = names(Some(("ci", AliasSource::Named)), &["pod"]);
         let placed = after(&[web.clone(), api, names(None, &["pod"]), named, web]).1;
         assert_eq!(placed, ["web", "api", "web", "web", "web"]);
     }
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn an_incident_that_was_only_said_is_taken_over_once() {
         let bare = names(None, &["pod"]);
-        let named = |name: &'static str| names(Some((name, Learned::Named)), &["pod"]);
+        let named = |name: &'static str| names(Some((name, AliasSource::Named)), &["pod"]);
         let reports = [
             bare.clone(),
             named("ci"),
@@ -201,14 +201,15 @@ mod tests {
     #[test]
     fn what_people_taught_goes_first() {
         let mut known = after(&[found("web", &["pod"]), found("api", &[])]).0;
-        known.aliases.insert(print("web"), learned("api", Learned::Merge));
-        known.aliases.insert(print("old"), learned("api", Learned::Merge));
-        let placed = |names: &Names, known: &Known| recognise(names, known).fingerprint.0;
+        known.aliases.insert(print("web"), learned("api", AliasSource::Merge));
+        known.aliases.insert(print("old"), learned("api", AliasSource::Merge));
+        let placed =
+            |names: &FingerprintSet, known: &KnownFingerprints| recognise(names, known).fingerprint.0;
         assert_eq!(placed(&found("web", &[]), &known), "api");
         assert_eq!(placed(&found("new", &["old"]), &known), "api");
-        known.aliases.insert(print("line"), learned("own", Learned::Split));
+        known.aliases.insert(print("line"), learned("own", AliasSource::Split));
         assert_eq!(placed(&found("web", &[]), &known), "own");
-        known.aliases.insert(print("line"), learned("own", Learned::Said));
+        known.aliases.insert(print("line"), learned("own", AliasSource::Said));
         assert_eq!(placed(&found("web", &[]), &known), "api", "lines count when a person split by them");
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 /// Limits of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Budget {
+pub struct RunLimits {
     /// Completions asked of the model.
     pub turns: u32,
     /// Tokens of one request.
@@ -28,7 +28,7 @@ pub struct Budget {
     pub result_tokens: usize,
 }
 
-impl Budget {
+impl RunLimits {
     /// Tokens of one part of a request that was wished to have `tokens`: a fifth of the context at most.
     #[must_use]
     pub fn share(&self, tokens: usize) -> usize {
@@ -42,7 +42,7 @@ impl Budget {
     }
 }
 
-impl Default for Budget {
+impl Default for RunLimits {
     fn default() -> Self {
         Self {
             turns: 12,

@@ -58,7 +58,7 @@ impl AnswerStream {
     }
 
     /// From now on whoever it answers alone may read what happens.
-    pub fn make_own(&self) {
+    pub fn make_private(&self) {
         self.is_own.store(true, Ordering::SeqCst);
     }
 
@@ -73,7 +73,7 @@ impl AnswerStream {
     }
 
     /// Tells all readers.
-    pub fn tell(&self, event: Event) {
+    pub fn emit(&self, event: Event) {
         let visible_to = self.visible_to().map(|_| Arc::clone(&self.owner));
         let mut happened = StreamEvent::new(0, event, visible_to);
         let mut log = self.log();
@@ -216,7 +216,7 @@ impl Live {
 #[cfg(test)]
 mod unit {
     use super::*;
-    use crate::domain::{ConversationMessage, Done, MessageRole, Reader, StopReason, Usage};
+    use crate::domain::{ConversationMessage, Done, MessageRole, Principal, StopReason, Usage};
     use futures::StreamExt as _;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -248,11 +248,11 @@ mod unit {
     async fn readers_get_everything_after_their_last_event_once() {
         let live = Live::default();
         let answer = live.begin(Uuid::now_v7(), "user", &CancellationToken::new());
-        answer.tell(begins());
+        answer.emit(begins());
         let early = Arc::clone(&answer).read(0, |_| {});
         let late = Arc::clone(&answer).read(1, |_| {});
-        answer.tell(text("a"));
-        answer.tell(done(None));
+        answer.emit(text("a"));
+        answer.emit(done(None));
         let kinds = |events: Vec<StreamEvent>| events.iter().map(|e| e.event.kind()).collect::<Vec<_>>();
         assert_eq!(kinds(early.collect().await), ["message.start", "text.delta", "done"]);
         assert_eq!(kinds(late.collect().await), ["text.delta", "done"]);
@@ -276,7 +276,7 @@ mod unit {
         drop(second);
         assert_eq!(abandoned.load(Ordering::SeqCst), 1);
         let third = reader();
-        answer.tell(done(None));
+        answer.emit(done(None));
         drop(third);
         assert_eq!(abandoned.load(Ordering::SeqCst), 1);
     }
@@ -284,12 +284,12 @@ mod unit {
     #[test]
     fn what_is_somebodys_own_is_told_to_nobody_else() {
         let answer = Live::default().begin(Uuid::now_v7(), "oidc:alice", &CancellationToken::new());
-        answer.tell(text("I ask payroll."));
-        answer.make_own();
+        answer.emit(text("I ask payroll."));
+        answer.make_private();
         let (call, tool) = ("1.1".to_owned(), "payroll_look".to_owned());
-        answer.tell(Event::ToolFinished { call, tool, failed: false, duration_ms: 1, result: "5000".into() });
-        answer.tell(text("It is 5000."));
-        answer.tell(Event::Used(Usage { output_tokens: 5000, ..Usage::default() }));
+        answer.emit(Event::ToolFinished { call, tool, failed: false, duration_ms: 1, result: "5000".into() });
+        answer.emit(text("It is 5000."));
+        answer.emit(Event::Used(Usage { output_tokens: 5000, ..Usage::default() }));
         let message = ConversationMessage {
             id: Uuid::nil(),
             position: 1,
@@ -303,17 +303,17 @@ mod unit {
             speaker: None,
             created_at: chrono::DateTime::UNIX_EPOCH,
         };
-        answer.tell(done(Some(message)));
+        answer.emit(done(Some(message)));
         let events = answer.log().events.clone();
-        let told = |reader: &Reader| -> Vec<StreamEvent> {
-            events.iter().cloned().filter_map(|event| event.for_reader(reader)).collect()
+        let told = |reader: &Principal| -> Vec<StreamEvent> {
+            events.iter().cloned().filter_map(|event| event.redacted_for(reader)).collect()
         };
-        let (alice, bob) = (told(&Reader::named("oidc:alice")), told(&Reader::named("oidc:bob")));
+        let (alice, bob) = (told(&Principal::named("oidc:alice")), told(&Principal::named("oidc:bob")));
         assert_eq!(alice, events);
         let kinds: Vec<&str> = bob.iter().map(|happened| happened.event.kind()).collect();
         assert_eq!(kinds, ["text.delta", "tool.finished", "done"]);
         assert!(bob[1].data.contains("(visible to oidc:alice alone)"), "{bob:?}");
         assert!(bob.iter().all(|event| !event.data.contains("5000")) && bob[2].event.ends(), "{bob:?}");
-        assert_eq!(told(&Reader::nobody()), bob);
+        assert_eq!(told(&Principal::nobody()), bob);
     }
 }

@@ -34,7 +34,7 @@ const WAITS: [&str; 4] = ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailab
 
 /// The messages, one a line.
 #[must_use]
-pub fn told(pieces: &[impl Borrow<Evidence>]) -> String {
+pub fn warning_messages(pieces: &[impl Borrow<Evidence>]) -> String {
     let mut lines = Vec::new();
     for piece in pieces.iter().map(Borrow::borrow).filter(|piece: &&Evidence| piece.text.len() <= MAX_TEXT) {
         let start =
@@ -147,9 +147,9 @@ mod tests {
             piece(EvidenceKind::Events, &events),
             piece(EvidenceKind::Pod, pod),
         ];
-        assert_eq!(told(&pieces), format!("{PULL}\ntwo lines\nown words"));
-        assert_eq!(told(&pieces[..4]), "");
-        assert_eq!(told(&[piece(EvidenceKind::Events, &format!("no list: {PULL}"))]), "");
+        assert_eq!(warning_messages(&pieces), format!("{PULL}\ntwo lines\nown words"));
+        assert_eq!(warning_messages(&pieces[..4]), "");
+        assert_eq!(warning_messages(&[piece(EvidenceKind::Events, &format!("no list: {PULL}"))]), "");
     }
 
     #[test]

@@ -18,6 +18,6 @@ impl TaskHandler for Notify {
     async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
         let Shared(app) =
             context.get_ext::<Shared>().cloned().ok_or("the worker was built without the app")?;
-        notify::tell(&app, &self.target).await
+        notify::deliver(&app, &self.target).await
     }
 }

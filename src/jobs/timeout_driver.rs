@@ -21,7 +21,7 @@ impl TimeoutDriver {
 
 async fn limited<T>(work: BoxFuture<'_, Result<T, DbError>>) -> Result<T, DbError> {
     let late = |_| Err(DbError::new("the database did not answer in time"));
-    tokio::time::timeout(db::ANSWERS, work).await.unwrap_or_else(late)
+    tokio::time::timeout(db::CALL_TIMEOUT, work).await.unwrap_or_else(late)
 }
 
 impl DbExecutor for TimeoutDriver {

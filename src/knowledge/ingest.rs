@@ -126,10 +126,10 @@ impl Knowledge {
         for (source, path, signatures) in documents::signatures(&self.pool).await? {
             let signatures: Vec<Signature> = serde_json::from_value(signatures)
                 .with_context(|| format!("the stored signatures of {path}"))?;
-            all.push(Signed { source, path, signatures });
+            all.push(DocumentSignatures { source, path, signatures });
         }
         let stored: HashSet<&str> = all.iter().map(|document| document.source.as_str()).collect();
-        let waiting: Vec<Signed> = self
+        let waiting: Vec<DocumentSignatures> = self
             .at_start
             .iter()
             .filter(|document| !stored.contains(document.source.as_str()))
@@ -140,7 +140,7 @@ impl Knowledge {
         if effective(all.clone()) == self.signatures.current().signatures() {
             return Ok(());
         }
-        all.iter_mut().for_each(Signed::leave_out_bad_ones);
+        all.iter_mut().for_each(DocumentSignatures::leave_out_bad_ones);
         self.signatures.replace(SignatureSet::compile(effective(all))?);
         Ok(())
     }
@@ -148,13 +148,13 @@ impl Knowledge {
 
 /// A document's signatures.
 #[derive(Debug, Clone)]
-pub(super) struct Signed {
+pub(super) struct DocumentSignatures {
     source: String,
     path: String,
     signatures: Vec<Signature>,
 }
 
-impl Signed {
+impl DocumentSignatures {
     /// Those of a corpus.
     pub(super) fn of(corpus: &Corpus) -> impl Iterator<Item = Self> {
         corpus.documents.iter().map(|document| Self {
@@ -178,7 +178,7 @@ impl Signed {
 
 /// The signatures that count. The built-in ones come last: a document takes the place of a later one of its path, a
 /// signature of a later one of its name.
-pub(super) fn effective(mut all: Vec<Signed>) -> Vec<Signature> {
+pub(super) fn effective(mut all: Vec<DocumentSignatures>) -> Vec<Signature> {
     all.sort_by_cached_key(|document| {
         (document.source == BUILT_IN_SOURCE, document.source.clone(), document.path.clone())
     });

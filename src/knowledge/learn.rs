@@ -13,7 +13,7 @@ use crate::domain::{
     Actor, AuditEvent, Diagnosis, Failure, Incident, IncidentStatus, MessageRole, Resolution, Verdict,
 };
 use crate::evidence::redact::{self, Redactor};
-use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::link_policy::LinkPolicy;
 use crate::evidence::untrusted::markdown;
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
@@ -113,7 +113,7 @@ impl Knowledge {
             NewMessage::of_program(MessageRole::Assistant, &diagnosis.analyst, &found),
         ];
         let about = about_incident(db, *incident, &diagnosis.title, now).await?;
-        self.say(db, about, &messages, now).await?;
+        self.append_messages(db, about, &messages, now).await?;
         queue::add_index(db).await
     }
 
@@ -163,10 +163,10 @@ impl Knowledge {
             incidents::resolve(&mut *transaction, incident, now).await?;
         }
         self.rewrite(&mut *transaction, known.merged_into.unwrap_or(incident), now).await?;
-        let text = told(&resolution);
+        let text = resolution_line(&resolution);
         let message = NewMessage::of_program(MessageRole::User, &resolution.author, &text);
         let about = about_incident(&mut *transaction, incident, &known.title, now).await?;
-        self.say(&mut *transaction, about, &[message], now).await?;
+        self.append_messages(&mut *transaction, about, &[message], now).await?;
         queue::add_index(&mut *transaction).await?;
         let actor = Actor::new(resolution.author.clone(), said.author.trace);
         let event = AuditEvent::new(&actor, resolution.verdict.into(), now).on("incident", incident);
@@ -252,7 +252,7 @@ impl Knowledge {
     ///
     /// # Errors
     /// The database is away.
-    pub async fn say(
+    pub async fn append_messages(
         &self,
         db: &mut PgConnection,
         conversation: ConversationRef<'_>,
@@ -344,7 +344,7 @@ fn body(
     if !resolutions.is_empty() {
         text.push_str("## Resolution\n\n");
         for resolution in resolutions {
-            let _ = writeln!(text, "- {}", told(resolution));
+            let _ = writeln!(text, "- {}", resolution_line(resolution));
         }
         text.push('\n');
     }
@@ -357,7 +357,7 @@ fn body(
 /// A conclusion as Markdown, with the quotes that were found in the evidence.
 fn conclusion(diagnosis: &Diagnosis) -> String {
     // A message is read as Markdown; a title and a line of a log are none.
-    let plain = |text: &str| markdown::defused_line(text, &Links::default());
+    let plain = |text: &str| markdown::sanitize_line(text, &LinkPolicy::default());
     let mut text = format!("{}\n\n{}\n", plain(&diagnosis.title), diagnosis.cause);
     for claim in diagnosis.claims.iter().filter(|claim| claim.verified) {
         let _ = write!(text, "\n- {} ({}:{})", claim.statement, claim.evidence, claim.first_line);
@@ -372,7 +372,7 @@ fn conclusion(diagnosis: &Diagnosis) -> String {
 }
 
 /// What somebody said, in a line.
-pub(crate) fn told(resolution: &Resolution) -> String {
+pub(crate) fn resolution_line(resolution: &Resolution) -> String {
     let date = resolution.created_at.format("%Y-%m-%d");
     let by = &resolution.author;
     let mut text = match resolution.verdict {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// A message that was found.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct SaidBefore {
+pub struct MessageHit {
     /// The conversation.
     pub conversation_id: Uuid,
     /// Its title.
@@ -41,7 +41,7 @@ impl Knowledge {
     ///
     /// # Errors
     /// The database is away.
-    pub async fn said_before(&self, text: &str, limit: usize) -> sqlx::Result<Vec<SaidBefore>> {
+    pub async fn said_before(&self, text: &str, limit: usize) -> sqlx::Result<Vec<MessageHit>> {
         let query = Query {
             text,
             realms: &[Realm::Conversation],
@@ -59,7 +59,7 @@ impl Knowledge {
             let message = messages
                 .iter()
                 .find(|message| message.conversation_id == conversation && message.position == position)?;
-            Some(SaidBefore {
+            Some(MessageHit {
                 conversation_id: conversation,
                 title: hit.title,
                 incident_id: hit.incident_id,

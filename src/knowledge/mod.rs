@@ -18,11 +18,11 @@ pub use corpus::{BUILT_IN_SOURCE, Corpus};
 pub use draft::draft;
 pub use index::Progress;
 pub use ingest::{API_SOURCE, Ingested};
-pub(crate) use learn::told;
+pub(crate) use learn::resolution_line;
 pub use learn::{ConversationRef, Investigated, NewResolution, Reopened};
-pub use message_search::SaidBefore;
+pub use message_search::MessageHit;
 pub use passages::Passage;
-pub use search::{Found, Hit, Query, Reason};
+pub use search::{Hit, Query, Reason, SearchResults};
 
 use crate::blocking::BlockingPool;
 use crate::budget::Ledger;
@@ -41,7 +41,7 @@ pub struct Knowledge {
     embedder: Arc<dyn Embedder>,
     signatures: Signatures,
     /// Those of the built-in runbooks and the configured folder, as they were read.
-    at_start: Vec<ingest::Signed>,
+    at_start: Vec<ingest::DocumentSignatures>,
     answering: search::Cache,
     blocking: BlockingPool,
     /// Of embeddings, which are written down and never refused.
@@ -70,7 +70,8 @@ impl Knowledge {
         http: reqwest::Client,
         embedder: Arc<dyn Embedder>,
     ) -> anyhow::Result<Self> {
-        let at_start: Vec<_> = Self::corpora(config)?.iter().flat_map(ingest::Signed::of).collect();
+        let at_start: Vec<_> =
+            Self::corpora(config)?.iter().flat_map(ingest::DocumentSignatures::of).collect();
         let set = SignatureSet::compile(ingest::effective(at_start.clone()))?;
         Ok(Self {
             config: config.clone(),

@@ -129,7 +129,7 @@ pub struct Hit {
 
 /// What a search found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
-pub struct Found {
+pub struct SearchResults {
     /// Best first.
     pub hits: Vec<Hit>,
     /// Why vectors took no part, when they did not.
@@ -229,13 +229,13 @@ impl Knowledge {
     ///
     /// # Errors
     /// The database is away.
-    pub async fn search(&self, query: &Query<'_>) -> sqlx::Result<Found> {
+    pub async fn search(&self, query: &Query<'_>) -> sqlx::Result<SearchResults> {
         let end = query.text.floor_char_boundary(MAX_QUERY);
         // Those of other namespaces are taken out of what is found.
         let limit = query.namespaces.map_or(query.limit, |_| query.limit.saturating_mul(LOOKED_AT));
         let (most, query) = (query.limit, Query { text: query.text[..end].trim(), limit, ..*query });
         if query.text.is_empty() || query.limit == 0 {
-            return Ok(Found::default());
+            return Ok(SearchResults::default());
         }
         let (vector, without_vectors) = match self.vector(query.text).await? {
             Ok(vector) => (Some(vector), None),
@@ -255,7 +255,7 @@ impl Knowledge {
             });
         }
         hits.truncate(most);
-        Ok(Found { hits, without_vectors })
+        Ok(SearchResults { hits, without_vectors })
     }
 
     async fn search_realm(

@@ -18,7 +18,7 @@ pub async fn ask(
     recorder: &Recorder,
     listener: Option<&Listener<'_>>,
 ) -> Result<Completion, ModelError> {
-    let asked = Asked::begin(model.name(), request, recorder);
+    let asked = RecordedRequest::begin(model.name(), request, recorder);
     let answer = match listener {
         None => asked.span.of(model.complete(request)).await,
         Some(listener) => asked.span.of(model.complete_streaming(request, listener)).await,
@@ -28,12 +28,12 @@ pub async fn ask(
 }
 
 /// A request under way; stopped when it is dropped before its end.
-pub struct Asked {
+pub struct RecordedRequest {
     event: OpenEvent,
     span: Arc<Span>,
 }
 
-impl Asked {
+impl RecordedRequest {
     /// A model is asked, or another analyst takes a turn like one.
     pub fn begin(name: &str, request: &Request, recorder: &Recorder) -> Self {
         let attributes = vec![

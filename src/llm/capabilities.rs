@@ -1,6 +1,6 @@
 //! What an endpoint turned out to be like, kept while the process lives.
 
-use super::{Choice, Completion, Request};
+use super::{Completion, Request, ToolChoice};
 use crate::budget::Account;
 use crate::domain::{Access, Message, ToolCalls, ToolSpec};
 use serde_json::{Value, json};
@@ -74,7 +74,12 @@ pub(super) fn question(account: Option<Arc<Account>>) -> Request {
         access: Access::Read,
     };
     let text = format!("This is a test of the connection. Call the tool {TOOL} with the word {WORD}.");
-    Request { messages: vec![Message::User { text }], tools: [tool].into(), choice: Choice::Call, account }
+    Request {
+        messages: vec![Message::User { text }],
+        tools: [tool].into(),
+        choice: ToolChoice::Call,
+        account,
+    }
 }
 
 /// Whether the tool was called, and with arguments that fit it; `None` when it was not.

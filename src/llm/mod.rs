@@ -14,7 +14,7 @@ pub(crate) mod text_calls;
 mod text_protocol;
 mod wire;
 
-pub use ask::{Asked, ask, request_hash};
+pub use ask::{RecordedRequest, ask, request_hash};
 pub use capabilities::{Capabilities, CapabilityCache};
 pub(crate) use count::{message_tokens, tool_tokens};
 pub use embeddings::EmbeddingClient;
@@ -33,14 +33,14 @@ pub struct Request {
     /// Tools it may call.
     pub tools: Arc<[ToolSpec]>,
     /// Which of them.
-    pub choice: Choice,
+    pub choice: ToolChoice,
     /// What it is charged to, if anybody keeps account.
     pub account: Option<Arc<Account>>,
 }
 
 /// Which tools a model may call now. The list it is told stays the same: a provider keeps what it read of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Choice {
+pub enum ToolChoice {
     /// Any, or none: an answer in words ends the run.
     #[default]
     Any,
@@ -52,7 +52,7 @@ pub enum Choice {
     None,
 }
 
-impl Choice {
+impl ToolChoice {
     /// The name of the one tool that has to be called.
     #[must_use]
     pub fn only(&self) -> Option<&str> {
@@ -117,7 +117,7 @@ pub enum ModelError {
 
 /// What is heard of an answer while it comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard<'a> {
+pub enum CompletionDelta<'a> {
     /// An attempt begins; what was heard of the attempt before does not count.
     Begun,
     /// The next piece of free text.
@@ -125,7 +125,7 @@ pub enum Heard<'a> {
 }
 
 /// Who listens.
-pub type Listener<'a> = dyn Fn(Heard<'_>) + Send + Sync + 'a;
+pub type Listener<'a> = dyn Fn(CompletionDelta<'_>) + Send + Sync + 'a;
 
 /// Something that completes a conversation.
 #[async_trait]
@@ -142,9 +142,9 @@ pub trait Model: Send + Sync {
         request: &Request,
         listener: &Listener<'_>,
     ) -> Result<Completion, ModelError> {
-        listener(Heard::Begun);
+        listener(CompletionDelta::Begun);
         let completion = self.complete(request).await?;
-        listener(Heard::Text(&completion.text));
+        listener(CompletionDelta::Text(&completion.text));
         Ok(completion)
     }
 }

@@ -6,7 +6,7 @@ use super::meter::Meter;
 use super::property_order::InOrder;
 use super::text_protocol;
 use super::wire;
-use super::{Choice, Completion, Heard, Listener, Model, ModelError, Request};
+use super::{Completion, CompletionDelta, Listener, Model, ModelError, Request, ToolChoice};
 use crate::config::ModelEndpoint;
 use crate::domain::ToolCalls;
 use crate::telemetry::trace;
@@ -74,7 +74,7 @@ impl OpenAi {
                         let text = meter.text();
                         let until = if plain { text_protocol::open(text) } else { text.len() };
                         if let Some(fresh) = text.get(heard..until).filter(|fresh| !fresh.is_empty()) {
-                            listener(Heard::Text(fresh));
+                            listener(CompletionDelta::Text(fresh));
                             heard = until;
                         }
                     }
@@ -90,7 +90,7 @@ impl OpenAi {
             }
             let completion = text_protocol::read(completion, request);
             if let Some(rest) = completion.text.get(heard..).filter(|rest| !rest.is_empty()) {
-                listener(Heard::Text(rest));
+                listener(CompletionDelta::Text(rest));
             }
             Ok(completion)
         };
@@ -124,7 +124,7 @@ impl OpenAi {
         let ways = [ToolCalls::Native, ToolCalls::Schema];
         let mut found = ToolCalls::Text;
         for way in ways.into_iter().skip(usize::from(!natively)) {
-            match self.complete_with_retries(way, &question, &|_: Heard<'_>| {}).await {
+            match self.complete_with_retries(way, &question, &|_: CompletionDelta<'_>| {}).await {
                 Ok(completion) if capabilities::shows(&completion) == Some(true) => {
                     found = way;
                     break;
@@ -164,7 +164,7 @@ impl OpenAi {
     ) -> Result<Completion, ModelError> {
         let mut attempts = 0;
         loop {
-            listener(Heard::Begun);
+            listener(CompletionDelta::Begun);
             let failure = match self.attempt(way, request, listener).await {
                 Ok(completion) => return Ok(completion),
                 Err(failure) => failure,
@@ -226,7 +226,7 @@ impl Model for OpenAi {
     }
 
     async fn complete(&self, request: &Request) -> Result<Completion, ModelError> {
-        self.complete_streaming(request, &|_: Heard<'_>| {}).await
+        self.complete_streaming(request, &|_: CompletionDelta<'_>| {}).await
     }
 
     async fn complete_streaming(
@@ -239,7 +239,7 @@ impl Model for OpenAi {
             return self.complete_with_retries(way, request, listener).await;
         }
         let first = self.complete_with_retries(ToolCalls::Native, request, listener).await;
-        if request.tools.is_empty() || request.choice == Choice::None {
+        if request.tools.is_empty() || request.choice == ToolChoice::None {
             return first;
         }
         let natively = match &first {

@@ -3,7 +3,7 @@
 
 use super::property_order::{asked, ordered};
 use super::text_calls;
-use super::{Choice, Completion, Request};
+use super::{Completion, Request, ToolChoice};
 use crate::domain::{Message, ToolCall, ToolCalls, ToolSpec};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -114,9 +114,9 @@ fn shape(schema: &Value, depth: usize) -> String {
 /// What the answer is held to: one call, or the answer in words where that ends the run. `None` when nothing is to be called.
 pub(super) fn response_format(request: &Request) -> Option<Value> {
     let tools: Vec<&ToolSpec> = match &request.choice {
-        Choice::None => Vec::new(),
-        Choice::Only(name) => request.tools.iter().filter(|tool| tool.name == *name).collect(),
-        Choice::Any | Choice::Call => request.tools.iter().collect(),
+        ToolChoice::None => Vec::new(),
+        ToolChoice::Only(name) => request.tools.iter().filter(|tool| tool.name == *name).collect(),
+        ToolChoice::Any | ToolChoice::Call => request.tools.iter().collect(),
     };
     if tools.is_empty() {
         return None;
@@ -127,7 +127,7 @@ pub(super) fn response_format(request: &Request) -> Option<Value> {
     };
     let mut calls: Vec<Value> =
         tools.into_iter().map(|tool| call(&tool.name, arguments(&tool.input_schema))).collect();
-    if request.choice == Choice::Any {
+    if request.choice == ToolChoice::Any {
         let text = json!({"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"],
                           "additionalProperties": false});
         calls.push(call(ANSWER, text));
@@ -176,7 +176,7 @@ pub(super) fn read(completion: Completion, request: &Request) -> Completion {
     if let Some(text) = answered(&completion.text) {
         return Completion { text, ..completion };
     }
-    if request.choice == Choice::None {
+    if request.choice == ToolChoice::None {
         return completion;
     }
     let number = request.messages.len();

@@ -1,6 +1,6 @@
 //! The request body in the wire format of chat completions.
 
-use super::{Choice, Request, text_protocol};
+use super::{Request, ToolChoice, text_protocol};
 use crate::config::ModelEndpoint;
 use crate::domain::{Message, ToolCalls};
 use serde_json::{Value, json};
@@ -71,9 +71,9 @@ pub(super) fn body(settings: &ModelEndpoint, request: &Request, way: ToolCalls, 
         body["parallel_tool_calls"] = json!(true);
     }
     let choice = match &request.choice {
-        Choice::Any | Choice::Call => None,
-        Choice::Only(name) => Some(json!({"type": "function", "function": {"name": name}})),
-        Choice::None => Some(json!("none")),
+        ToolChoice::Any | ToolChoice::Call => None,
+        ToolChoice::Only(name) => Some(json!({"type": "function", "function": {"name": name}})),
+        ToolChoice::None => Some(json!("none")),
     };
     if let Some(choice) = choice.filter(|_| takes(Optional::TOOL_CHOICE)) {
         body["tool_choice"] = choice;

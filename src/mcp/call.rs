@@ -1,7 +1,7 @@
 //! One call: its time-out, its cancellation, and what to do when the session is lost.
 
 use super::failure::Failure;
-use super::listed::Listed;
+use super::listed::ListedTool;
 use super::oversize::MAX_MESSAGE;
 use super::recorded::RecordedCall;
 use super::server::Server;
@@ -127,7 +127,7 @@ enum Attempt {
 /// Calls a tool; that it was called goes on record, whoever calls.
 pub(super) async fn call(
     server: &Arc<Server>,
-    tool: &Listed,
+    tool: &ListedTool,
     arguments: Value,
     recorder: &Recorder,
     cancel: &CancellationToken,
@@ -146,7 +146,7 @@ pub(super) async fn call(
 /// What had not reached the server is tried once more, unless the tool changes something.
 async fn carry_out(
     server: &Arc<Server>,
-    tool: &Listed,
+    tool: &ListedTool,
     arguments: Value,
     cancel: &CancellationToken,
 ) -> Result<CallResult, CallError> {
@@ -182,7 +182,7 @@ fn not_connected(server: &Server) -> CallError {
 async fn attempt(
     server: &Server,
     peer: &Peer<RoleClient>,
-    tool: &Listed,
+    tool: &ListedTool,
     arguments: Value,
     cancel: &CancellationToken,
 ) -> Attempt {
@@ -233,7 +233,7 @@ async fn attempt(
     }
 }
 
-fn too_large(server: &Server, tool: &Listed, limit: usize) -> CallError {
+fn too_large(server: &Server, tool: &ListedTool, limit: usize) -> CallError {
     CallError::TooLarge { server: server.config.name.clone(), tool: tool.name.clone(), limit: limit >> 20 }
 }
 

@@ -54,7 +54,7 @@ pub(super) async fn connect(
     let connector = Connector { http, ..connector };
     let mut tried = match attempt(config, &config.transport, connector.clone(), listener.clone()).await {
         Ok(session) => return Ok((session, None)),
-        Err(Missed::Absent(why)) => vec![format!("{} {why}", config.transport.place())],
+        Err(Missed::Absent(why)) => vec![format!("{} {why}", config.transport.describe())],
         Err(Missed::Failed(error)) => return Err(error),
     };
     for transport in config.transport.others(!config.guarded) {
@@ -63,7 +63,7 @@ pub(super) async fn connect(
             Err(Missed::Absent(why)) => why,
             Err(Missed::Failed(error)) => format!("failed: {error:#}"),
         };
-        tried.push(format!("{} {why}", transport.place()));
+        tried.push(format!("{} {why}", transport.describe()));
     }
     Err(anyhow!(tried.join("; ")))
 }
@@ -79,7 +79,11 @@ pub(super) struct Instead {
 impl Instead {
     /// For people: what was found, and what to set.
     pub(super) fn note(&self) -> String {
-        format!("{}; {} is used instead: set `transport` and URL to that", self.why, self.transport.place())
+        format!(
+            "{}; {} is used instead: set `transport` and URL to that",
+            self.why,
+            self.transport.describe()
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! Compares what a server lists with what was judged before: a tool must not become harmless by its own word. What it says first
 //! is trusted; a change that matters waits for an admin, and until then the stricter of both holds.
 
-use super::listed::{Listed, Unconfirmed};
+use super::listed::{ListedTool, Unconfirmed};
 use crate::clock;
 use crate::config::{McpServer, Transport};
 use crate::db::audit;
@@ -26,15 +26,19 @@ pub(super) fn address(config: &McpServer) -> String {
 
 /// What was judged before, and the rules that speak of tools.
 #[derive(Clone, Default)]
-pub(super) struct Judge {
+pub(super) struct DefinitionVerifier {
     pub(super) policy: Arc<Policy>,
     /// Without a database everything is taken as it is listed.
     pub(super) pool: Option<PgPool>,
 }
 
-impl Judge {
+impl DefinitionVerifier {
     /// The tools as they may be used.
-    pub(super) async fn judge(&self, server: ServerKey<'_>, listed: &[Listed]) -> sqlx::Result<Vec<Listed>> {
+    pub(super) async fn judge(
+        &self,
+        server: ServerKey<'_>,
+        listed: &[ListedTool],
+    ) -> sqlx::Result<Vec<ListedTool>> {
         let Some(pool) = &self.pool else { return Ok(listed.to_vec()) };
         let mut known = definitions::of(pool, server).await?;
         let new: Vec<(&str, Hashed)> = listed
@@ -62,9 +66,9 @@ impl Judge {
         &self,
         pool: &PgPool,
         server: ServerKey<'_>,
-        tool: &Listed,
+        tool: &ListedTool,
         stored: &Stored,
-    ) -> sqlx::Result<Listed> {
+    ) -> sqlx::Result<ListedTool> {
         let (now, is_ruled) = (clock::now(), self.policy.has_rule_for(server.name, &tool.name));
         let (key, new, old) = (ToolKey { server, name: &tool.name }, tool.hashed(), &stored.used);
         let same = old.hash == new.hash;
@@ -111,24 +115,30 @@ impl Judge {
             before: Some(old.definition.clone()),
             now: new.definition,
         };
-        Ok(Listed { access, is_held: is_ruled, unconfirmed: Some(Arc::new(unconfirmed)), ..tool.clone() })
+        Ok(ListedTool { access, is_held: is_ruled, unconfirmed: Some(Arc::new(unconfirmed)), ..tool.clone() })
     }
 
     /// The tools while what was judged cannot be read: those that are as they were when it could, and the others as if they had
     /// changed.
-    pub(super) fn without_memory(&self, server: &str, listed: &[Listed], before: &[Listed]) -> Vec<Listed> {
-        let known =
-            |tool: &Listed| before.iter().find(|known| known.name == tool.name && known.hash == tool.hash);
+    pub(super) fn without_memory(
+        &self,
+        server: &str,
+        listed: &[ListedTool],
+        before: &[ListedTool],
+    ) -> Vec<ListedTool> {
+        let known = |tool: &ListedTool| {
+            before.iter().find(|known| known.name == tool.name && known.hash == tool.hash)
+        };
         listed.iter().map(|tool| known(tool).cloned().unwrap_or_else(|| self.unread(server, tool))).collect()
     }
 
-    fn unread(&self, server: &str, tool: &Listed) -> Listed {
+    fn unread(&self, server: &str, tool: &ListedTool) -> ListedTool {
         let Hashed { hash, definition } = tool.hashed();
         // What only the configuration calls reading is so whatever the server says.
         let access = if definition.reads { Access::Write } else { tool.access };
         let unconfirmed = Arc::new(Unconfirmed { hash, since: None, before: None, now: definition });
         let is_held = self.policy.has_rule_for(server, &tool.name);
-        Listed { access, is_held, unconfirmed: Some(unconfirmed), ..tool.clone() }
+        ListedTool { access, is_held, unconfirmed: Some(unconfirmed), ..tool.clone() }
     }
 }
 
@@ -138,14 +148,14 @@ mod tests {
     use crate::domain::Definition;
     use crate::domain::policy::{Decision, Patterns, Rule};
 
-    fn tool(name: &str, reads: bool) -> Listed {
+    fn tool(name: &str, reads: bool) -> ListedTool {
         let definition = Definition {
             description: String::new(),
             input_schema: Arc::new(json!({"type": "object"})),
             reads,
             access: if reads { Access::Read } else { Access::Write },
         };
-        Listed {
+        ListedTool {
             name: name.to_owned(),
             description: String::new(),
             schema: Arc::clone(&definition.input_schema),
@@ -172,8 +182,8 @@ mod tests {
             decision: Decision::Allow,
             reason: None,
         };
-        let judge = Judge { policy: Arc::new(Policy::new(vec![rule])), pool: None };
-        let by_configuration = Listed { access: Access::Read, ..tool("named", false) };
+        let judge = DefinitionVerifier { policy: Arc::new(Policy::new(vec![rule])), pool: None };
+        let by_configuration = ListedTool { access: Access::Read, ..tool("named", false) };
         let now = [tool("look", true), tool("known", true), tool("scale", false), by_configuration];
         let judged = judge.without_memory("lab", &now, &[tool("known", true), tool("look", false)]);
         let said: Vec<_> = judged

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 /// A tool as its server lists it.
 #[derive(Debug, Clone)]
-pub(super) struct Listed {
+pub(super) struct ListedTool {
     pub(super) name: String,
     pub(super) description: String,
     pub(super) schema: Arc<Value>,
@@ -26,7 +26,7 @@ pub(super) struct Listed {
     pub(super) unconfirmed: Option<Arc<Unconfirmed>>,
 }
 
-impl Listed {
+impl ListedTool {
     /// Its definition, as far as it is known here.
     pub(super) fn definition(&self) -> Definition {
         let Self { description, schema, reads, access, .. } = self;

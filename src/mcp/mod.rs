@@ -24,15 +24,15 @@ pub use call::{CallError, CallResult};
 pub use http::Connector;
 pub use listed::Unconfirmed;
 pub use status::{Phase, ServerStatus};
-pub use tool::{McpTool, Offered};
+pub use tool::{McpTool, PermittedTool};
 
 use crate::audit::Recorder;
 use crate::config::McpServer;
 use crate::domain::Access;
-use crate::domain::policy::{CallContext, Permit, Policy, Ruling, Standing};
+use crate::domain::policy::{AccessDecision, CallContext, Permit, Policy, PolicyEvaluation};
 use crate::shutdown::Shutdown;
-use definitions::Judge;
-use listed::Listed;
+use definitions::DefinitionVerifier;
+use listed::ListedTool;
 use passthrough::Sessions;
 use recorded::RecordedCall;
 use serde::Serialize;
@@ -47,7 +47,7 @@ use utoipa::ToSchema;
 #[derive(Clone)]
 pub struct ToolCaller {
     /// For whom, by what the policy decides.
-    pub asker: Arc<CallContext>,
+    pub context: Arc<CallContext>,
     /// The record of the work that the calls are part of.
     pub recorder: Recorder,
 }
@@ -56,14 +56,14 @@ impl ToolCaller {
     /// The service itself, as part of a piece of work.
     #[must_use]
     pub fn service(recorder: &Recorder) -> Self {
-        Self { asker: Arc::new(CallContext::service()), recorder: recorder.clone() }
+        Self { context: Arc::new(CallContext::service()), recorder: recorder.clone() }
     }
 }
 
 /// All servers, those of the configuration and those that were added. Cloning shares.
 #[derive(Clone)]
 pub struct Registry {
-    judge: Judge,
+    judge: DefinitionVerifier,
     connector: Connector,
     shutdown: Shutdown,
     own: Arc<Sessions>,
@@ -83,7 +83,7 @@ struct Entry {
 /// All tools under their names, and the lists of the servers they were made from.
 #[derive(Default)]
 struct Built {
-    from: Vec<(Arc<Server>, Arc<Vec<Listed>>)>,
+    from: Vec<(Arc<Server>, Arc<Vec<ListedTool>>)>,
     tools: Vec<Arc<McpTool>>,
 }
 
@@ -119,7 +119,7 @@ impl Registry {
         shutdown: &Shutdown,
     ) -> Self {
         let registry = Self {
-            judge: Judge { policy, pool: judged },
+            judge: DefinitionVerifier { policy, pool: judged },
             connector,
             shutdown: shutdown.clone(),
             own: Arc::default(),
@@ -168,16 +168,16 @@ impl Registry {
     }
 
     /// Waits until every server has had its first attempt, whatever came of it.
-    pub async fn settled(&self) {
+    pub async fn wait_for_first_attempts(&self) {
         for entry in self.entries() {
-            entry.server.settled().await;
+            entry.server.wait_for_first_attempt().await;
         }
     }
 
     /// Waits until a server has had its first attempt.
-    pub async fn tried(&self, name: &str) {
+    pub async fn wait_for_first_attempt(&self, name: &str) {
         if let Some(server) = self.server(name) {
-            server.settled().await;
+            server.wait_for_first_attempt().await;
         }
     }
 
@@ -204,7 +204,7 @@ impl Registry {
     #[must_use]
     pub fn tools_of(&self, name: &str) -> Option<Vec<ToolListed>> {
         let tools = self.server(name)?.tools();
-        let shown = |listed: &Listed| ToolListed {
+        let shown = |listed: &ListedTool| ToolListed {
             name: listed.name.clone(),
             description: listed.description.clone(),
             input_schema: Arc::clone(&listed.schema),
@@ -260,7 +260,7 @@ impl Registry {
     /// Tools of all servers that were ever connected, under names a model's API accepts; only those of one access if asked.
     #[must_use]
     pub fn known(&self, access: Option<Access>) -> Vec<Arc<McpTool>> {
-        let from: Vec<(Arc<Server>, Arc<Vec<Listed>>)> = self
+        let from: Vec<(Arc<Server>, Arc<Vec<ListedTool>>)> = self
             .entries()
             .into_iter()
             .map(|entry| {
@@ -293,14 +293,14 @@ impl Registry {
 
     /// The tools that the policy does not forbid to those who ask.
     #[must_use]
-    pub fn offered(&self, caller: &ToolCaller) -> Vec<Offered> {
-        self.known(None).iter().filter_map(|tool| Offered::new(self, caller, tool)).collect()
+    pub fn offered(&self, caller: &ToolCaller) -> Vec<PermittedTool> {
+        self.known(None).iter().filter_map(|tool| PermittedTool::new(self, caller, tool)).collect()
     }
 
     /// What the policy says of a tool. `None` when there is no such tool.
     #[must_use]
-    pub fn standing(&self, asker: &CallContext, server: &str, tool: &str) -> Option<Standing<'_>> {
-        Some(self.policy().standing(asker, &self.find(server, tool)?.target()))
+    pub fn evaluate(&self, asker: &CallContext, server: &str, tool: &str) -> Option<PolicyEvaluation<'_>> {
+        Some(self.policy().evaluate(asker, &self.find(server, tool)?.target()))
     }
 
     /// What the policy says of a call, by the names the server gave. What it permits can be made with [`Self::call`]; what it
@@ -308,17 +308,17 @@ impl Registry {
     ///
     /// # Errors
     /// There is no such tool.
-    pub fn rule_on(
+    pub fn authorize(
         &self,
         caller: &ToolCaller,
         server: &str,
         tool: &str,
         arguments: Value,
-    ) -> Result<Ruling, CallError> {
+    ) -> Result<AccessDecision, CallError> {
         let found = self.find(server, tool).ok_or_else(|| unknown(server, tool))?;
         let wanted = arguments.clone();
-        let ruling = self.policy().rule_on(&caller.asker, &found.target(), arguments);
-        if let Ruling::Denied(denied) = &ruling {
+        let ruling = self.policy().authorize(&caller.context, &found.target(), arguments);
+        if let AccessDecision::Denied(denied) = &ruling {
             RecordedCall::begin(&caller.recorder, server, tool, &wanted).refused(&denied.to_string());
         }
         Ok(ruling)
@@ -326,8 +326,8 @@ impl Registry {
 
     /// What the policy would say of a call that nobody makes: it goes on no record.
     #[must_use]
-    pub fn would_rule(&self, asker: &CallContext, tool: &McpTool, arguments: Value) -> Ruling {
-        self.policy().rule_on(asker, &tool.target(), arguments)
+    pub fn authorize_dry_run(&self, asker: &CallContext, tool: &McpTool, arguments: Value) -> AccessDecision {
+        self.policy().authorize(asker, &tool.target(), arguments)
     }
 
     /// The policy.
@@ -373,11 +373,11 @@ fn unknown(server: &str, tool: &str) -> CallError {
     CallError::UnknownTool { server: server.to_owned(), tool: tool.to_owned() }
 }
 
-fn build(lists: &[(Arc<Server>, Arc<Vec<Listed>>)]) -> Vec<Arc<McpTool>> {
+fn build(lists: &[(Arc<Server>, Arc<Vec<ListedTool>>)]) -> Vec<Arc<McpTool>> {
     let all = lists.iter().flat_map(|(server, list)| list.iter().map(move |listed| (server, listed)));
     let names =
         names::give(all.clone().map(|(server, tool)| (server.config.name.as_str(), tool.name.as_str())));
-    let tool = |((server, listed), name): ((&Arc<Server>, &Listed), String)| {
+    let tool = |((server, listed), name): ((&Arc<Server>, &ListedTool), String)| {
         Arc::new(McpTool::new(Arc::clone(server), listed, name))
     };
     all.zip(names).map(tool).collect()

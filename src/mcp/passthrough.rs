@@ -2,7 +2,7 @@
 //! never another caller's. Kept for a while after the last call, a bounded number of them; tokens live in memory alone.
 
 use super::call::CallError;
-use super::definitions::Judge;
+use super::definitions::DefinitionVerifier;
 use super::http::Connector;
 use super::server::Server;
 use crate::domain::Caller;
@@ -21,7 +21,7 @@ const MAX_SESSIONS: usize = 64;
 const IDLE: Duration = Duration::from_secs(300);
 
 /// A session with a server in a caller's name. Whoever holds one keeps it open.
-pub(super) struct Own {
+pub(super) struct UserSession {
     server: Arc<Server>,
     /// Of the token: the session is for those who hold it.
     token: [u8; 32],
@@ -29,7 +29,7 @@ pub(super) struct Own {
     stop: CancellationToken,
 }
 
-impl Own {
+impl UserSession {
     pub(super) fn server(&self) -> &Arc<Server> {
         &self.server
     }
@@ -50,7 +50,7 @@ impl Own {
 /// All of them.
 #[derive(Default)]
 pub(super) struct Sessions {
-    open: Mutex<Vec<Arc<Own>>>,
+    open: Mutex<Vec<Arc<UserSession>>>,
 }
 
 impl Sessions {
@@ -64,7 +64,7 @@ impl Sessions {
         caller: &Caller,
         connector: &Connector,
         shutdown: &Shutdown,
-    ) -> Result<Arc<Own>, CallError> {
+    ) -> Result<Arc<UserSession>, CallError> {
         let name = &server.config.name;
         let token = caller.token.as_ref().ok_or_else(|| CallError::NoToken { server: name.clone() })?;
         let (own, is_new) = self.claim(server, token, shutdown)?;
@@ -82,7 +82,7 @@ impl Sessions {
                 sessions.forget(&server);
             });
         }
-        own.server.settled().await;
+        own.server.wait_for_first_attempt().await;
         let status = own.server.status();
         if status.is_connected() {
             return Ok(own);
@@ -100,7 +100,7 @@ impl Sessions {
         server: &Arc<Server>,
         token: &SecretString,
         shutdown: &Shutdown,
-    ) -> Result<(Arc<Own>, bool), CallError> {
+    ) -> Result<(Arc<UserSession>, bool), CallError> {
         let digest: [u8; 32] = Sha256::digest(token.expose_secret().as_bytes()).into();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = open.iter().find(|own| own.is_for(&server.config.name, &digest)) {
@@ -120,9 +120,9 @@ impl Sessions {
         // Whatever else stands among the service's headers may be its identity too.
         let bearer = SecretString::from(format!("Bearer {}", token.expose_secret()));
         config.headers = BTreeMap::from([("authorization".to_owned(), bearer)]);
-        let own = Arc::new(Own {
+        let own = Arc::new(UserSession {
             // Its list is not used: what may be called is said by the shared one.
-            server: Arc::new(Server::new(config, Judge::default())),
+            server: Arc::new(Server::new(config, DefinitionVerifier::default())),
             token: digest,
             used: Mutex::new(Instant::now()),
             stop: shutdown.token().child_token(),
@@ -146,7 +146,7 @@ impl Sessions {
 }
 
 /// Ends when nobody has used the session for a while.
-async fn idle(session: &Weak<Own>) {
+async fn idle(session: &Weak<UserSession>) {
     loop {
         let Some(own) = session.upgrade() else { return };
         let until = own.used() + IDLE;
@@ -186,7 +186,7 @@ mod unit {
             passthrough: true,
             guarded: false,
         };
-        Arc::new(Server::new(config, Judge::default()))
+        Arc::new(Server::new(config, DefinitionVerifier::default()))
     }
 
     #[tokio::test]

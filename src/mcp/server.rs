@@ -1,14 +1,14 @@
 //! One server: connects, lists its tools, notices its end, and begins again, for ever.
 
 use super::connect::{Instead, Listener, Session, connect};
-use super::definitions::{Judge, address};
+use super::definitions::{DefinitionVerifier, address};
 use super::failure::{Failure, cut, describe};
 use super::http::Connector;
-use super::listed::Listed;
+use super::listed::ListedTool;
 use super::status::{Phase, ServerStatus};
 use crate::clock;
 use crate::config::{McpServer, globs};
-use crate::domain::policy::Reads;
+use crate::domain::policy::ServerContent;
 use crate::domain::{Access, ServerKey};
 use crate::evidence::redact;
 use globset::GlobSet;
@@ -41,9 +41,9 @@ struct State {
     phase: Phase,
     peer: Option<Peer<RoleClient>>,
     /// As the server lists them; none before it did.
-    listed: Option<Arc<Vec<Listed>>>,
+    listed: Option<Arc<Vec<ListedTool>>>,
     /// As they may be used.
-    tools: Arc<Vec<Listed>>,
+    tools: Arc<Vec<ListedTool>>,
     /// Whether they were compared with what was judged before.
     is_judged: bool,
     latency_ms: Option<u64>,
@@ -57,7 +57,7 @@ pub(super) struct Server {
     pub(super) config: McpServer,
     /// Another address is another server.
     pub(super) address: String,
-    judge: Judge,
+    judge: DefinitionVerifier,
     /// One comparison at a time.
     judging: Mutex<()>,
     globs: Globs,
@@ -81,7 +81,7 @@ struct Globs {
 }
 
 impl Server {
-    pub(super) fn new(config: McpServer, judge: Judge) -> Self {
+    pub(super) fn new(config: McpServer, judge: DefinitionVerifier) -> Self {
         let globs = Globs {
             allow: globs(&config.allow),
             deny: globs(&config.deny),
@@ -134,13 +134,17 @@ impl Server {
         })
     }
 
-    pub(super) fn tools(&self) -> Arc<Vec<Listed>> {
+    pub(super) fn tools(&self) -> Arc<Vec<ListedTool>> {
         self.read(|state| Arc::clone(&state.tools))
     }
 
     /// What it reads.
-    pub(super) fn reads(&self) -> Reads {
-        if self.reads_cluster.load(Ordering::Relaxed) { Reads::Cluster } else { Reads::Elsewhere }
+    pub(super) fn reads(&self) -> ServerContent {
+        if self.reads_cluster.load(Ordering::Relaxed) {
+            ServerContent::Cluster
+        } else {
+            ServerContent::Elsewhere
+        }
     }
 
     pub(super) fn revision(&self) -> Option<String> {
@@ -148,7 +152,7 @@ impl Server {
         Some(told.protocol_version.to_string())
     }
 
-    pub(super) async fn settled(&self) {
+    pub(super) async fn wait_for_first_attempt(&self) {
         // The sender lives in self, so this cannot fail.
         let _ = self.attempts.subscribe().wait_for(|count| *count > 0).await;
     }
@@ -319,7 +323,7 @@ impl Server {
 
     /// Compares the tools with what was judged before, and offers them as they may be used: those that are listed now, or, with
     /// none, those that were listed last.
-    pub(super) async fn offer(&self, listed: Option<Vec<Listed>>) {
+    pub(super) async fn offer(&self, listed: Option<Vec<ListedTool>>) {
         let _turn = self.judging.lock().await;
         let listed = listed.map(Arc::new).or_else(|| self.read(|state| state.listed.clone()));
         let Some(listed) = listed else { return };
@@ -370,8 +374,8 @@ impl Server {
     }
 
     /// All pages, within bounds; a server that repeats its cursor is stopped.
-    async fn list(&self, peer: &Peer<RoleClient>) -> anyhow::Result<Vec<Listed>> {
-        let mut tools: Vec<Listed> = Vec::new();
+    async fn list(&self, peer: &Peer<RoleClient>) -> anyhow::Result<Vec<ListedTool>> {
+        let mut tools: Vec<ListedTool> = Vec::new();
         let mut names = HashSet::new();
         let mut cursors = HashSet::new();
         let mut cursor: Option<String> = None;
@@ -384,7 +388,7 @@ impl Server {
                 .map_err(|error| anyhow::anyhow!("its tools cannot be listed: {}", describe(&error)))?;
             let schemas: Vec<Value> =
                 page.tools.iter().map(|tool| Value::Object(tool.input_schema.as_ref().clone())).collect();
-            if Reads::of(schemas.iter()) == Reads::Cluster {
+            if ServerContent::of(schemas.iter()) == ServerContent::Cluster {
                 self.reads_cluster.store(true, Ordering::Relaxed);
             }
             let listed = page.tools.iter().filter_map(|tool| self.listed(tool));
@@ -403,7 +407,7 @@ impl Server {
     }
 
     /// The tool, unless the configuration hides it. Read only when its annotations or the configuration say so.
-    fn listed(&self, tool: &Tool) -> Option<Listed> {
+    fn listed(&self, tool: &Tool) -> Option<ListedTool> {
         let name = tool.name.as_ref();
         let allowed = self.config.allow.is_empty() || self.globs.allow.is_match(name);
         // No database keeps a NUL in a text.
@@ -416,7 +420,7 @@ impl Server {
         let reads = read_only && !destructive;
         let may_read = reads || self.globs.read.is_match(name);
         let access = if may_read && !self.globs.write.is_match(name) { Access::Read } else { Access::Write };
-        let mut listed = Listed {
+        let mut listed = ListedTool {
             name: name.to_owned(),
             description: redact::plain(tool.description.as_deref().unwrap_or_default()),
             schema: Arc::new(redact::json(&Value::Object(tool.input_schema.as_ref().clone()))),

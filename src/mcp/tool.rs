@@ -1,11 +1,11 @@
 //! A server's tool as a model is told of it, and as the agent calls it: each call by the policy's leave.
 
 use super::call::{CallError, CallResult};
-use super::listed::Listed;
+use super::listed::ListedTool;
 use super::server::Server;
 use super::{Registry, ToolCaller};
 use crate::agent::{Tool, ToolAnswer};
-use crate::domain::policy::{Decision, Ruling, Standing, Target};
+use crate::domain::policy::{AccessDecision, Decision, PolicyEvaluation, Target};
 use crate::domain::{Access, ToolSpec};
 use crate::evidence::untrusted::hidden;
 use async_trait::async_trait;
@@ -19,12 +19,12 @@ const MAX_DESCRIPTION: usize = 1_000;
 /// A tool of an MCP server.
 pub struct McpTool {
     server: Arc<Server>,
-    listed: Listed,
+    listed: ListedTool,
     spec: ToolSpec,
 }
 
 impl McpTool {
-    pub(super) fn new(server: Arc<Server>, listed: &Listed, name: String) -> Self {
+    pub(super) fn new(server: Arc<Server>, listed: &ListedTool, name: String) -> Self {
         // What nobody sees in it has no place in what a model reads.
         let schema = listed.schema.to_string();
         let mut schema: Value = serde_json::from_str(&hidden::removed(&schema)).unwrap_or_default();
@@ -83,7 +83,7 @@ impl McpTool {
     }
 
     /// As a model is told of it under what the policy says: without what is pinned.
-    fn offered(&self, standing: &Standing<'_>) -> ToolSpec {
+    fn offered(&self, standing: &PolicyEvaluation<'_>) -> ToolSpec {
         let (input_schema, words) = standing.offered(&self.spec.input_schema);
         let description = format!("{}{words}", self.spec.description.trim_end()).trim_start().to_owned();
         ToolSpec { description, input_schema, ..self.spec.clone() }
@@ -91,7 +91,7 @@ impl McpTool {
 }
 
 /// A tool that somebody may call.
-pub struct Offered {
+pub struct PermittedTool {
     registry: Registry,
     caller: ToolCaller,
     tool: Arc<McpTool>,
@@ -99,10 +99,10 @@ pub struct Offered {
     waits: bool,
 }
 
-impl Offered {
+impl PermittedTool {
     /// The tool, if the policy does not forbid it to those who ask.
     pub(super) fn new(registry: &Registry, caller: &ToolCaller, tool: &Arc<McpTool>) -> Option<Self> {
-        let standing = registry.policy().standing(&caller.asker, &tool.target());
+        let standing = registry.policy().evaluate(&caller.context, &tool.target());
         let waits = match standing.decision {
             Decision::Allow => false,
             Decision::Approve => true,
@@ -129,13 +129,13 @@ impl Offered {
     ///
     /// # Errors
     /// The tool is gone.
-    pub fn rule_on(&self, arguments: Value) -> Result<Ruling, CallError> {
-        self.registry.rule_on(&self.caller, self.tool.server(), self.tool.own_name(), arguments)
+    pub fn authorize(&self, arguments: Value) -> Result<AccessDecision, CallError> {
+        self.registry.authorize(&self.caller, self.tool.server(), self.tool.own_name(), arguments)
     }
 }
 
 #[async_trait]
-impl Tool for Offered {
+impl Tool for PermittedTool {
     fn spec(&self) -> &ToolSpec {
         &self.spec
     }
@@ -149,13 +149,13 @@ impl Tool for Offered {
     }
 
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer {
-        let permit = match self.rule_on(arguments) {
-            Ok(Ruling::Allowed(permit)) => permit,
+        let permit = match self.authorize(arguments) {
+            Ok(AccessDecision::Allowed(permit)) => permit,
             Err(error) => return ToolAnswer::Failed(error.to_string()),
-            Ok(Ruling::Waits(_)) => {
+            Ok(AccessDecision::NeedsApproval(_)) => {
                 return ToolAnswer::Failed("not done: such a call needs a person's approval".to_owned());
             }
-            Ok(Ruling::Denied(denied)) => {
+            Ok(AccessDecision::Denied(denied)) => {
                 tracing::info!(
                     server = self.tool.server(),
                     tool = self.tool.own_name(),

@@ -52,7 +52,7 @@ pub(super) async fn open(url: &str, headers: HeaderMap, guarded: bool) -> anyhow
     let upgrade = http.get(url).headers(headers).upgrade().web_socket_config(limits).protocols(["mcp"]);
     let answer = upgrade.send().await?;
     let (write, read) = answer.into_websocket().await?.split();
-    let asked = Asked::default();
+    let asked = InFlightRequests::default();
     let awaited = asked.clone();
     let write = write.sink_map_err(SocketError::from).with(move |message: TxJsonRpcMessage<RoleClient>| {
         asked.sent(&message);
@@ -78,9 +78,9 @@ pub(super) async fn open(url: &str, headers: HeaderMap, guarded: bool) -> anyhow
 
 /// Requests that wait for their answers.
 #[derive(Clone, Default)]
-struct Asked(Arc<Mutex<HashSet<RequestId>>>);
+struct InFlightRequests(Arc<Mutex<HashSet<RequestId>>>);
 
-impl Asked {
+impl InFlightRequests {
     fn lock(&self) -> MutexGuard<'_, HashSet<RequestId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

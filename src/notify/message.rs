@@ -1,7 +1,7 @@
 //! What a message says, as each channel wants it. Words of models and reporters lead nowhere and call nobody.
 
 use crate::domain::{Incident, Novelty, Report};
-use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::link_policy::LinkPolicy;
 use crate::evidence::untrusted::markdown;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -132,7 +132,7 @@ pub(super) fn slack(items: &[Item]) -> Message {
 }
 
 /// For a workflow of Teams: an adaptive card.
-pub(super) fn teams(items: &[Item], links: &Links) -> Message {
+pub(super) fn teams(items: &[Item], links: &LinkPolicy) -> Message {
     let block = |text: String, more: Value| {
         let mut block = json!({"type": "TextBlock", "text": text, "wrap": true});
         if let (Value::Object(block), Value::Object(more)) = (&mut block, more) {
@@ -146,9 +146,9 @@ pub(super) fn teams(items: &[Item], links: &Links) -> Message {
     }
     let mut actions = Vec::new();
     for item in items.iter().take(SHOWN) {
-        let title = markdown::defused_line(&item.title(), links);
+        let title = markdown::sanitize_line(&item.title(), links);
         body.push(block(format!("**{}**: {title}", item.headline()), json!({"spacing": "Medium"})));
-        let facts = markdown::defused_line(&item.facts(), links);
+        let facts = markdown::sanitize_line(&item.facts(), links);
         body.push(block(facts, json!({"isSubtle": true, "spacing": "None"})));
         if let Some(url) = item.link() {
             let what =
@@ -257,7 +257,7 @@ mod tests {
         assert!(!slack.contains("<!channel>") && !slack.contains("https://evil"), "{slack}");
         assert!(slack.contains("<https://git.example/o/r/issues/7|&lt;!channel&gt;"), "{slack}");
         assert!(slack.contains("2 failures: 2 new") && slack.contains("seen 3 times"), "{slack}");
-        let teams: Value = serde_json::from_str(&teams(&items, &Links::default()).body).unwrap();
+        let teams: Value = serde_json::from_str(&teams(&items, &LinkPolicy::default()).body).unwrap();
         let card = &teams["attachments"][0]["content"];
         let text = card["body"][1]["text"].as_str().unwrap();
         assert!(text.starts_with("**New cause**: ") && !text.contains("](https://evil"), "{text}");
@@ -282,7 +282,7 @@ mod tests {
         let slack: Value = serde_json::from_str(&slack(&items).body).unwrap();
         assert_eq!(slack["text"], "40 failures: 40 new");
         assert_eq!(slack["blocks"].as_array().unwrap().len(), SHOWN + 2);
-        let teams: Value = serde_json::from_str(&teams(&items, &Links::default()).body).unwrap();
+        let teams: Value = serde_json::from_str(&teams(&items, &LinkPolicy::default()).body).unwrap();
         assert!(teams["attachments"][0]["content"]["actions"].as_array().unwrap().len() <= 6);
     }
 

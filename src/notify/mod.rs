@@ -83,14 +83,14 @@ async fn follow(pool: &PgPool, target: &Target) -> sqlx::Result<()> {
 }
 
 /// Why a message was not taken.
-enum Refusal {
+enum DeliveryError {
     /// It may be later, after a pause of at least so long.
     Retry(String, Duration),
     /// It never will be.
     Final(String),
 }
 
-impl Refusal {
+impl DeliveryError {
     fn away(error: sqlx::Error) -> Self {
         Self::Retry(format!("the database is away: {error}"), Duration::ZERO)
     }
@@ -99,14 +99,14 @@ impl Refusal {
 /// What was told at once, and what came of it.
 struct Part {
     ids: Vec<Uuid>,
-    sent: Result<(), Refusal>,
+    sent: Result<(), DeliveryError>,
 }
 
 /// Tells a target what there is to tell. What is not of the configuration any more stays untold.
 ///
 /// # Errors
 /// The database is away; the queue tries again.
-pub async fn tell(app: &App, name: &str) -> Result<(), String> {
+pub async fn deliver(app: &App, name: &str) -> Result<(), String> {
     let Some(target) = app.config.notify.iter().find(|target| target.name == name) else {
         tracing::warn!(
             target = name,
@@ -135,7 +135,7 @@ async fn tell_known(app: &App, target: &Target) -> sqlx::Result<()> {
         Ok(items) => send(app, target, &items).await,
         Err(error) => {
             let ids = claimed.iter().map(|notification| notification.id).collect();
-            vec![Part { ids, sent: Err(Refusal::away(error)) }]
+            vec![Part { ids, sent: Err(DeliveryError::away(error)) }]
         }
     };
     let (mut told, mut untold) = (0, 0);
@@ -155,11 +155,11 @@ async fn conclude(pool: &PgPool, target: &str, Part { ids, sent }: Part) -> sqlx
     metrics().notifications.with_label_values(&[target, outcome]).inc();
     match sent {
         Ok(()) => notifications::close(pool, &ids, None).await,
-        Err(Refusal::Retry(reason, pause)) => {
+        Err(DeliveryError::Retry(reason, pause)) => {
             tracing::warn!(target, reason, "a target could not be told; it is tried again");
             notifications::give_back(pool, &ids, pause.min(LONGEST_PAUSE)).await
         }
-        Err(Refusal::Final(reason)) => {
+        Err(DeliveryError::Final(reason)) => {
             tracing::error!(target, reason, "a target does not take what it is told; it is not told again");
             notifications::close(pool, &ids, Some(&reason)).await
         }
@@ -222,10 +222,10 @@ async fn send(app: &App, target: &Target, items: &[Item]) -> Vec<Part> {
 /// The answer if it is a success, or else its status and whether to try again.
 async fn answered(
     sent: reqwest::Result<reqwest::Response>,
-) -> Result<reqwest::Response, (Option<StatusCode>, Refusal)> {
+) -> Result<reqwest::Response, (Option<StatusCode>, DeliveryError)> {
     // Without the address: whoever knows it may write there.
     let failed = |error: reqwest::Error| format!("{:#}", anyhow::Error::new(error.without_url()));
-    let response = sent.map_err(|error| (None, Refusal::Retry(failed(error), Duration::ZERO)))?;
+    let response = sent.map_err(|error| (None, DeliveryError::Retry(failed(error), Duration::ZERO)))?;
     let status = response.status();
     if status.is_success() {
         return Ok(response);
@@ -235,8 +235,11 @@ async fn answered(
     let later = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
         || status.is_server_error()
         || (status == StatusCode::FORBIDDEN && (pause.is_some() || is_rate_limit(response).await));
-    let refusal =
-        if later { Refusal::Retry(reason, pause.unwrap_or_default()) } else { Refusal::Final(reason) };
+    let refusal = if later {
+        DeliveryError::Retry(reason, pause.unwrap_or_default())
+    } else {
+        DeliveryError::Final(reason)
+    };
     Err((Some(status), refusal))
 }
 

@@ -1,12 +1,12 @@
 //! The pull request whose commit failed: one comment on it, brought up to date with each failure.
 
 use super::message::Item;
-use super::{Part, Refusal, SEND_TIMEOUT};
+use super::{DeliveryError, Part, SEND_TIMEOUT};
 use crate::app::App;
 use crate::config::{Forge, ForgeKind, Target};
 use crate::db::reports;
 use crate::domain::{Failure, Incident, Report};
-use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::link_policy::LinkPolicy;
 use crate::evidence::untrusted::markdown::{self, RenderTarget};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{Method, StatusCode, Url};
@@ -64,7 +64,7 @@ pub(super) async fn comment(app: &App, target: &Target, forge: &Forge, items: &[
     parts
 }
 
-async fn comment_on(app: &App, target: &Target, forge: &Forge, commit: &Commit) -> Result<(), Refusal> {
+async fn comment_on(app: &App, target: &Target, forge: &Forge, commit: &Commit) -> Result<(), DeliveryError> {
     let client = Client { http: app.http(), forge, path: format!("repos/{}/{}", commit.owner, commit.repo) };
     if let Some(number) = client.pull_request(&commit.sha).await? {
         let marker = marker(forge, commit, number);
@@ -113,11 +113,12 @@ async fn text(
     forge: &Forge,
     of: &Commit,
     marker: &str,
-) -> Result<String, Refusal> {
-    let ids = reports::of_commit(&app.pool, &of.sha, LOOKED_AT).await.map_err(Refusal::away)?;
+) -> Result<String, DeliveryError> {
+    let ids = reports::of_commit(&app.pool, &of.sha, LOOKED_AT).await.map_err(DeliveryError::away)?;
     let mut failures = Vec::new();
     for id in ids {
-        if let Some((report, Some(incident))) = super::known(&app.pool, id).await.map_err(Refusal::away)?
+        if let Some((report, Some(incident))) =
+            super::known(&app.pool, id).await.map_err(DeliveryError::away)?
             && commit(forge, &report.failure).is_some_and(|other| other.is(of))
             && target.wanted.concerns(&report.failure.namespace, Some(incident.class))
         {
@@ -129,11 +130,11 @@ async fn text(
         }
     }
     let values = json!({ "failures": failures, "commit": of.sha, "marker": marker });
-    app.prompts.render("pull-request", values).map_err(|error| Refusal::Final(format!("{error:#}")))
+    app.prompts.render("pull-request", values).map_err(|error| DeliveryError::Final(format!("{error:#}")))
 }
 
-fn shown(links: &Links, url: Option<String>, report: &Report, incident: &Incident) -> Value {
-    let line = |text: &str| markdown::defused_line(text, links);
+fn shown(links: &LinkPolicy, url: Option<String>, report: &Report, incident: &Incident) -> Value {
+    let line = |text: &str| markdown::sanitize_line(text, links);
     let failure = &report.failure;
     let job: Vec<String> =
         [&failure.pipeline, &failure.task].into_iter().flatten().map(|name| line(name)).collect();
@@ -143,7 +144,7 @@ fn shown(links: &Links, url: Option<String>, report: &Report, incident: &Inciden
     let steps = diagnosis.map(|diagnosis| &diagnosis.next_steps[..]).unwrap_or_default();
     json!({
         "title": line(&incident.title), "class": incident.class.as_str(), "job": job.join(" › "),
-        "cause": markdown::defused(&cause, links, RenderTarget::Tracker),
+        "cause": markdown::sanitize(&cause, links, RenderTarget::Tracker),
         "next_steps": steps.iter().take(MAX_STEPS).map(|step| line(step)).collect::<Vec<_>>(),
         "issue_url": incident.issue_url, "occurrences": incident.occurrences,
         "report_id": report.id, "report_url": url,
@@ -159,7 +160,12 @@ struct Client<'a> {
 
 impl Client<'_> {
     /// The answer; `None` when there is no such thing.
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Option<Value>, Refusal> {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Option<Value>, DeliveryError> {
         let url = format!("{}/{}/{path}", self.forge.api, self.path);
         let (url, reads) = (url.trim_end_matches('/'), method == Method::GET);
         let request = self
@@ -177,7 +183,7 @@ impl Client<'_> {
             Ok(response) => {
                 let read = response.json().await;
                 let unread =
-                    |_| Refusal::Retry(format!("its answer to {path} cannot be read"), Duration::ZERO);
+                    |_| DeliveryError::Retry(format!("its answer to {path} cannot be read"), Duration::ZERO);
                 read.map(Some).map_err(unread)
             }
             Err((Some(StatusCode::NOT_FOUND), _)) => Ok(None),
@@ -188,13 +194,13 @@ impl Client<'_> {
     }
 
     /// The same, where there has to be something: forges say of what a token may not see that there is no such thing.
-    async fn demand(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Refusal> {
+    async fn demand(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, DeliveryError> {
         let found = self.ask(method, path, body).await?;
-        found.ok_or_else(|| Refusal::Final(format!("it answered 404 Not Found for {}: see that it is there, and that the token may read pull requests and comment on them", self.path)))
+        found.ok_or_else(|| DeliveryError::Final(format!("it answered 404 Not Found for {}: see that it is there, and that the token may read pull requests and comment on them", self.path)))
     }
 
     /// The open pull request of a commit.
-    async fn pull_request(&self, sha: &str) -> Result<Option<i64>, Refusal> {
+    async fn pull_request(&self, sha: &str) -> Result<Option<i64>, DeliveryError> {
         match self.forge.kind {
             ForgeKind::Gitea => self.pull_request_with_head(sha).await,
             ForgeKind::GitHub => {
@@ -210,7 +216,7 @@ impl Client<'_> {
     }
 
     /// The open pull request whose latest commit this is. What Gitea has for the commit itself knows merged ones alone.
-    async fn pull_request_with_head(&self, sha: &str) -> Result<Option<i64>, Refusal> {
+    async fn pull_request_with_head(&self, sha: &str) -> Result<Option<i64>, DeliveryError> {
         for page in 1..=PAGES {
             let path = format!("pulls?state=open&sort=recentupdate&limit={PAGE}&page={page}");
             let Value::Array(open) = self.demand(Method::GET, &path, None).await? else { break };
@@ -226,7 +232,7 @@ impl Client<'_> {
     }
 
     /// Brings our comment up to date, or makes it.
-    async fn put(&self, number: i64, marker: &str, text: &str) -> Result<(), Refusal> {
+    async fn put(&self, number: i64, marker: &str, text: &str) -> Result<(), DeliveryError> {
         let body = json!({ "body": text });
         if let Some(known) = self.find(number, marker).await? {
             let path = format!("issues/comments/{known}");
@@ -238,7 +244,7 @@ impl Client<'_> {
         self.demand(Method::POST, &format!("issues/{number}/comments"), Some(body)).await.map(|_| ())
     }
 
-    async fn find(&self, number: i64, marker: &str) -> Result<Option<i64>, Refusal> {
+    async fn find(&self, number: i64, marker: &str) -> Result<Option<i64>, DeliveryError> {
         for page in 1..=PAGES {
             let path = format!("issues/{number}/comments?per_page={PAGE}&limit={PAGE}&page={page}");
             let Some(Value::Array(comments)) = self.ask(Method::GET, &path, None).await? else { break };

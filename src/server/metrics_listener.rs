@@ -10,7 +10,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 /// What an address of its own answers (`server.metrics_bind`): metrics and health, to everybody who reaches it.
 pub fn metrics_router(app: Arc<App>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics::tell))
+        .route("/metrics", get(metrics::scrape))
         .route("/health", get(health::brief))
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))

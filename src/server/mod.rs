@@ -71,7 +71,7 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let api = api::described(app.config.server.public_url.as_deref());
     let docs = on_terms(SwaggerUi::new("/docs").url("/openapi.json", api).into(), DOCS);
     let mcp = Router::new().route_service("/mcp", mcp_endpoint::service(&app));
-    let mcp = on_terms(mcp.route_layer(from_fn(mcp_endpoint::modest)), MCP);
+    let mcp = on_terms(mcp.route_layer(from_fn(mcp_endpoint::limit_values)), MCP);
     routes
         .router
         .split_for_parts()

@@ -33,7 +33,7 @@ pub fn permitted(
         Arc::new(ReadEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchEvidence::new(Arc::clone(workspace))),
         Arc::new(SearchRunbooks::new(Arc::clone(knowledge))),
-        Arc::new(SimilarIncidents::new(Arc::clone(knowledge), caller.asker.namespaces().cloned())),
+        Arc::new(SimilarIncidents::new(Arc::clone(knowledge), caller.context.namespaces().cloned())),
     ];
     let taken: Vec<String> = tools.iter().map(|tool| tool.spec().name.clone()).collect();
     let foreign = mcp.offered(caller).into_iter().filter(|tool| !tool.waits());

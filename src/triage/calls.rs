@@ -2,7 +2,7 @@
 
 use super::arguments::{Argument, fitting};
 use crate::audit::Recorder;
-use crate::domain::policy::{Permit, Ruling};
+use crate::domain::policy::{AccessDecision, Permit};
 use crate::mcp::{CallError, CallResult, Registry, ToolCaller};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -35,8 +35,13 @@ impl<'a> ServiceCalls<'a> {
     }
 
     /// What the policy says of a call.
-    pub(super) fn rule_on(&self, server: &str, tool: &str, arguments: Value) -> Result<Ruling, CallError> {
-        self.mcp.rule_on(&self.caller, server, tool, arguments)
+    pub(super) fn authorize(
+        &self,
+        server: &str,
+        tool: &str,
+        arguments: Value,
+    ) -> Result<AccessDecision, CallError> {
+        self.mcp.authorize(&self.caller, server, tool, arguments)
     }
 
     /// Makes a call that the policy permits.
@@ -54,10 +59,12 @@ impl<'a> ServiceCalls<'a> {
             };
         };
         let arguments = fitting(known.schema(), &wanted);
-        let permit = match self.rule_on(server, tool, arguments) {
-            Ok(Ruling::Allowed(permit)) => permit,
-            Ok(Ruling::Denied(denied)) => return Fetched::Gap(format!("`{tool}`: {denied}")),
-            Ok(Ruling::Waits(_)) => return Fetched::Gap(format!("`{tool}` needs a person's approval")),
+        let permit = match self.authorize(server, tool, arguments) {
+            Ok(AccessDecision::Allowed(permit)) => permit,
+            Ok(AccessDecision::Denied(denied)) => return Fetched::Gap(format!("`{tool}`: {denied}")),
+            Ok(AccessDecision::NeedsApproval(_)) => {
+                return Fetched::Gap(format!("`{tool}` needs a person's approval"));
+            }
             Err(error) => return Fetched::Unreachable(error.to_string()),
         };
         match self.call(permit).await {

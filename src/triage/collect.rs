@@ -12,7 +12,7 @@ use crate::config::{Cluster, Privacy};
 use crate::db::audit;
 use crate::db::evidence::{self, NewEvidence, Owner};
 use crate::db::reports::{self, NewStep};
-use crate::domain::{AuditAction, Evidence, EvidenceKind, Failure, Reader, StepName, hash};
+use crate::domain::{AuditAction, Evidence, EvidenceKind, Failure, Principal, StepName, hash};
 use crate::evidence::pod::{FailedContainer, failed_container, yaml};
 use crate::evidence::redact::Redactor;
 use serde_json::{Map, Value, json};
@@ -40,7 +40,7 @@ pub(super) async fn collect(
     cancel: &CancellationToken,
 ) -> Result<Collected, StepError> {
     let report = held.report;
-    let stored = evidence::of(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?;
+    let stored = evidence::of(&app.pool, Owner::Report(report.id), &Principal::nobody()).await?;
     let collected = reports::steps(&app.pool, report.id).await?;
     if collected.iter().any(|step| step.name == StepName::Collect.as_str()) {
         return Ok(Collected {

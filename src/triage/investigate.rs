@@ -18,11 +18,11 @@ use crate::db::usage::{Purpose, UsageKind};
 use crate::db::{audit, incidents, reinvestigate, runs};
 use crate::domain::policy::CallContext;
 use crate::domain::{
-    AuditAction, AuditEvent, Budget, Diagnosis, Evidence, Failure, Incident, Report, Run, StepName,
+    AuditAction, AuditEvent, Diagnosis, Evidence, Failure, Incident, Report, Run, RunLimits, StepName,
     StopReason, hash,
 };
 use crate::evidence::rules;
-use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::link_policy::LinkPolicy;
 use crate::evidence::untrusted::markdown::{self, RenderTarget};
 use crate::evidence::verify::{Checked, Sources, verify_within};
 use crate::knowledge::Investigated;
@@ -79,7 +79,7 @@ pub(super) async fn investigate(
         recorder: &held.recorder,
     };
     let (mut diagnosis, mut made) = work.conclude(cancel).await?;
-    defuse(&mut diagnosis, &app.config.privacy.links);
+    sanitize_diagnosis(&mut diagnosis, &app.config.privacy.links);
     if let Some(Made { recording, .. }) = made.last_mut() {
         recording.diagnosis = Some(diagnosis.clone());
     }
@@ -94,10 +94,10 @@ pub(super) async fn investigate(
 }
 
 /// What is stored is read as Markdown by pages and clients: it loads nothing and leads nowhere unknown.
-pub(super) fn defuse(diagnosis: &mut Diagnosis, links: &Links) {
+pub(super) fn sanitize_diagnosis(diagnosis: &mut Diagnosis, links: &LinkPolicy) {
     let texts = diagnosis.claims.iter_mut().map(|claim| &mut claim.statement);
     for text in texts.chain(&mut diagnosis.next_steps).chain([&mut diagnosis.cause]) {
-        *text = markdown::defused(text, links, RenderTarget::Answer);
+        *text = markdown::sanitize(text, links, RenderTarget::Answer);
     }
 }
 
@@ -206,7 +206,8 @@ impl Work<'_> {
     /// What the rules analyst concludes. A brief is made for the record alone: with it a model can be tried on the same evidence.
     async fn rules(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Made), StepError> {
         // A model's context is not its own.
-        let budget = Budget { context_tokens: Budget::default().context_tokens, ..self.app.config.agent };
+        let budget =
+            RunLimits { context_tokens: RunLimits::default().context_tokens, ..self.app.config.agent };
         let Briefing { recording, runbooks, .. } = self.briefing(budget, cancel).await?;
         let (started, mark) = (Started::now(), self.recorder.mark());
         let rules = Rules {
@@ -267,13 +268,13 @@ impl Work<'_> {
     }
 
     /// The brief and the tools that an analyst's context has room for.
-    async fn briefing(&self, budget: Budget, cancel: &CancellationToken) -> Result<Briefing, StepError> {
+    async fn briefing(&self, budget: RunLimits, cancel: &CancellationToken) -> Result<Briefing, StepError> {
         let Self { app, workspace, material, .. } = self;
         let context = budget.context_tokens;
         let budget = budget.with_results_that_fit();
         // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
         let asker = Arc::new(CallContext::triage(&self.failure.namespace));
-        let caller = ToolCaller { asker, recorder: self.recorder.clone() };
+        let caller = ToolCaller { context: asker, recorder: self.recorder.clone() };
         let mut offered = permitted(&app.knowledge, &app.mcp, workspace, &caller);
         offered.retain(|tool| tool.spec().name != SUBMIT_DIAGNOSIS);
         let (mut tools, tokens) = tools_that_fit(offered, context / 2);
@@ -298,7 +299,7 @@ impl Work<'_> {
     async fn run(
         &self,
         model: &Arc<dyn Model>,
-        budget: Budget,
+        budget: RunLimits,
         cancel: &CancellationToken,
     ) -> Result<Attempt, StepError> {
         let Briefing { recording, tools, runbooks } = self.briefing(budget, cancel).await?;

@@ -5,8 +5,8 @@ use super::{issue_sanitize, prepare};
 use crate::app::App;
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, resolutions};
-use crate::domain::{Claim, Diagnosis, Evidence, Incident, Reader, Report};
-use crate::evidence::untrusted::links::Links;
+use crate::domain::{Claim, Diagnosis, Evidence, Incident, Principal, Report};
+use crate::evidence::untrusted::link_policy::LinkPolicy;
 use crate::evidence::untrusted::markdown;
 use crate::knowledge;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ pub(super) async fn body(
     diagnosis: &Diagnosis,
 ) -> Result<String, StepError> {
     let links = &app.config.privacy.links;
-    let plain = |text: &str| issue_sanitize::unmarked(&markdown::defused_line(text, links));
+    let plain = |text: &str| issue_sanitize::unmarked(&markdown::sanitize_line(text, links));
     let previous = match incident.previous_id {
         Some(id) => incidents::get(&app.pool, id).await?,
         None => None,
@@ -59,11 +59,11 @@ pub(super) async fn body(
     };
     let previous = previous.map(|previous| {
         // What somebody wrote is one line of a quotation here.
-        let said = said.iter().map(|said| plain(&one_line(&knowledge::told(said))));
+        let said = said.iter().map(|said| plain(&one_line(&knowledge::resolution_line(said))));
         let url = previous.issue_url.as_deref().map(|url| issue_sanitize::address(url, links));
         json!({ "url": url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
     });
-    let pieces = evidence::of(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?;
+    let pieces = evidence::of(&app.pool, Owner::Report(report.id), &Principal::nobody()).await?;
     let (all, own) = (diagnosis.claims.clone(), links.clone());
     let claims = app.blocking.run(prepare::LIMIT, move |_| shown(&all, &pieces, &own)).await?;
     let dropped = diagnosis.claims.len() - claims.len() + diagnosis.left_out as usize;
@@ -84,8 +84,8 @@ pub(super) async fn body(
 }
 
 /// The verified claims with the lines they cite.
-fn shown(claims: &[Claim], pieces: &[Evidence], links: &Links) -> Vec<Value> {
-    let plain = |text: &str| markdown::defused_line(text, links);
+fn shown(claims: &[Claim], pieces: &[Evidence], links: &LinkPolicy) -> Vec<Value> {
+    let plain = |text: &str| markdown::sanitize_line(text, links);
     let shown = claims.iter().filter(|claim| claim.verified).filter_map(|claim| {
         let piece = pieces.iter().find(|piece| piece.label == claim.evidence)?;
         Some(json!({

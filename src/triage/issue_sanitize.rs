@@ -2,15 +2,15 @@
 //! and lead nowhere unknown. Only the reporter's own addresses are links.
 
 use crate::domain::{Diagnosis, Failure};
-use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::link_policy::LinkPolicy;
 use crate::evidence::untrusted::markdown::{self, RenderTarget};
 use reqwest::Url;
 
 /// The diagnosis with its texts made harmless.
-pub(super) fn diagnosis(diagnosis: &Diagnosis, links: &Links) -> Diagnosis {
-    let line = |text: &String| unmarked(&markdown::defused_line(text, links));
+pub(super) fn diagnosis(diagnosis: &Diagnosis, links: &LinkPolicy) -> Diagnosis {
+    let line = |text: &String| unmarked(&markdown::sanitize_line(text, links));
     Diagnosis {
-        cause: unmarked(&markdown::defused(&diagnosis.cause, links, RenderTarget::Tracker)),
+        cause: unmarked(&markdown::sanitize(&diagnosis.cause, links, RenderTarget::Tracker)),
         next_steps: diagnosis.next_steps.iter().map(line).collect(),
         analyst: line(&diagnosis.analyst),
         note: diagnosis.note.as_ref().map(line),
@@ -26,9 +26,9 @@ pub(super) fn unmarked(text: &str) -> String {
 }
 
 /// The failure as it stands in a table.
-pub(super) fn failure(failure: &Failure, links: &Links) -> Failure {
+pub(super) fn failure(failure: &Failure, links: &LinkPolicy) -> Failure {
     let cell = |text: &Option<String>| {
-        text.as_ref().map(|text| markdown::defused_line(text, links).replace('|', "\\|"))
+        text.as_ref().map(|text| markdown::sanitize_line(text, links).replace('|', "\\|"))
     };
     let url = |text: &Option<String>| text.as_ref().map(|text| address(text, links));
     Failure {
@@ -44,7 +44,7 @@ pub(super) fn failure(failure: &Failure, links: &Links) -> Failure {
 }
 
 /// An address that a reporter or the tracker gave, as a link; what is none is text.
-pub(super) fn address(text: &str, links: &Links) -> String {
+pub(super) fn address(text: &str, links: &LinkPolicy) -> String {
     let is_plain = |url: &Url| {
         matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
     };
@@ -67,7 +67,7 @@ pub(super) fn address(text: &str, links: &Links) -> String {
                 special.into_iter().fold(path, |path, (character, spelled)| path.replace(character, spelled));
             origin + &path
         }
-        _ => markdown::defused_line(text, links).replace('|', "\\|"),
+        _ => markdown::sanitize_line(text, links).replace('|', "\\|"),
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn only_the_reporters_addresses_are_links() {
-        let links = Links::default();
+        let links = LinkPolicy::default();
         let failure = failure(
             &Failure {
                 pipeline: Some("a | b @all".into()),

@@ -18,7 +18,7 @@ static NONE: LazyLock<Regex> =
 
 /// An issue as far as an answer tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct IssueRef {
     /// Its number in the repository.
     pub(super) number: Option<i64>,
     /// Where people read it.
@@ -51,8 +51,11 @@ impl Page {
     }
 
     /// The issue whose text bears a mark.
-    pub(super) fn bearing(&self, mark: &str) -> Option<Told> {
-        self.issues.iter().find(|issue| text_of(issue).is_some_and(|text| text.contains(mark))).map(told)
+    pub(super) fn bearing(&self, mark: &str) -> Option<IssueRef> {
+        self.issues
+            .iter()
+            .find(|issue| text_of(issue).is_some_and(|text| text.contains(mark)))
+            .map(parse_issue)
     }
 
     /// Whether the text of an issue is told.
@@ -75,13 +78,13 @@ impl Page {
 }
 
 /// The issue that an answer is about.
-pub(super) fn one(result: &CallResult) -> Option<Told> {
+pub(super) fn one(result: &CallResult) -> Option<IssueRef> {
     let (documents, _) = documents(result);
     let mut issues = Vec::new();
     for document in &documents {
         flatten(document, &mut issues);
     }
-    let mut all = issues.iter().map(told);
+    let mut all = issues.iter().map(parse_issue);
     let addressed = all.clone().find(|told| told.url.is_some());
     addressed.or_else(|| from_text(&result.text)).or_else(|| all.find(|told| told.number.is_some()))
 }
@@ -145,14 +148,14 @@ fn text_of(issue: &Value) -> Option<&str> {
 }
 
 /// What is told of an issue.
-pub(super) fn told(issue: &Value) -> Told {
+pub(super) fn parse_issue(issue: &Value) -> IssueRef {
     let url = ["html_url", "web_url", "webUrl", "url"].iter().find_map(|key| issue[*key].as_str());
     let url = url.filter(|url| is_page(url)).map(str::to_owned);
     let as_number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
     let number = ["number", "index", "iid"].iter().find_map(|key| as_number(&issue[*key]));
     let number = number.or_else(|| from_text(url.as_deref()?)?.number);
     let closed = issue["state"].as_str().is_some_and(|state| state.eq_ignore_ascii_case("closed"));
-    Told { number, url, closed }
+    IssueRef { number, url, closed }
 }
 
 /// Whether an address is for people, and not that of an API.
@@ -161,9 +164,9 @@ fn is_page(url: &str) -> bool {
     !rest.starts_with("api.") && !rest.contains("/api/") && !rest.contains("/repos/")
 }
 
-fn from_text(text: &str) -> Option<Told> {
+fn from_text(text: &str) -> Option<IssueRef> {
     let found = ISSUE_URL.captures_iter(text).find(|found| is_page(&found[0]))?;
-    Some(Told { url: Some(found[0].to_owned()), number: found[1].parse().ok(), closed: false })
+    Some(IssueRef { url: Some(found[0].to_owned()), number: found[1].parse().ok(), closed: false })
 }
 
 #[cfg(test)]
@@ -175,8 +178,8 @@ mod tests {
         CallResult { text: text.to_owned(), is_error: false, structured }
     }
 
-    fn at(number: i64, url: Option<&str>) -> Told {
-        Told { number: Some(number), url: url.map(str::to_owned), closed: false }
+    fn at(number: i64, url: Option<&str>) -> IssueRef {
+        IssueRef { number: Some(number), url: url.map(str::to_owned), closed: false }
     }
 
     #[test]

@@ -13,9 +13,9 @@ use crate::db::evidence::{self, Owner};
 use crate::db::fingerprints::{self, Stored};
 use crate::db::merges::{self, IncidentMerge, Takes};
 use crate::db::{incidents, queue, reinvestigate, reports};
-use crate::domain::recognition::Learned;
+use crate::domain::recognition::AliasSource;
 use crate::domain::{
-    Actor, AuditAction, AuditEvent, Caller, FailureClass, Fingerprint, Incident, IncidentStatus, Reader,
+    Actor, AuditAction, AuditEvent, Caller, FailureClass, Fingerprint, Incident, IncidentStatus, Principal,
     Report, ReportStatus,
 };
 use std::collections::HashSet;
@@ -190,7 +190,7 @@ pub async fn split(app: &App, caller: &Caller, from: Uuid, chosen: &[Uuid]) -> R
     }
     let new = opened(&incident, &reports, fingerprint);
     merges::split(&mut transaction, &new, chosen).await?;
-    fingerprints::teach(&mut *transaction, &taught, &new.fingerprint, Learned::Split, now).await?;
+    fingerprints::teach(&mut *transaction, &taught, &new.fingerprint, AliasSource::Split, now).await?;
     reinvestigate::investigate(&mut transaction, leader, now).await?;
     queue::add_triage(&mut *transaction, leader).await?;
     app.knowledge.retell(&mut transaction, &[from]).await?;
@@ -267,7 +267,7 @@ async fn of_earlier_versions(app: &App, chosen: &[Uuid]) -> Result<Vec<Stored>, 
         if stored.placing.is_empty()
             && let Some(report) = reports::get(&app.pool, *id).await?
         {
-            let pieces = evidence::of(&app.pool, Owner::Report(*id), &Reader::nobody()).await?;
+            let pieces = evidence::of(&app.pool, Owner::Report(*id), &Principal::nobody()).await?;
             let pieces: Vec<_> = pieces.into_iter().map(Arc::new).collect();
             let recognised = recognised(&app.knowledge, &app.blocking, &report.failure, &pieces);
             let names = recognised.await?.0.all();

@@ -35,7 +35,7 @@ pub(super) enum Published {
     /// The cause was investigated again; its issue is at this address.
     Kept(String),
     /// There is no issue to name first; this is what is to be said.
-    Told(String),
+    Message(String),
 }
 
 impl Published {
@@ -44,7 +44,7 @@ impl Published {
         match self {
             Self::Created(url) => format!("Issue created: {url}"),
             Self::Kept(url) => format!("Investigated again; its issue stays as it is: {url}"),
-            Self::Told(text) => text.clone(),
+            Self::Message(text) => text.clone(),
         }
     }
 
@@ -52,7 +52,7 @@ impl Published {
     pub(super) fn said_to_others(&self) -> String {
         match self {
             Self::Created(url) => format!("Known cause, just filed: {url}"),
-            Self::Kept(_) | Self::Told(_) => self.said(),
+            Self::Kept(_) | Self::Message(_) => self.said(),
         }
     }
 }
@@ -66,7 +66,7 @@ pub(super) async fn publish(
     cancel: &CancellationToken,
 ) -> Result<Published, StepError> {
     let Some(tracker) = &app.config.tracker else {
-        return Ok(Published::Told(told(diagnosis)));
+        return Ok(Published::Message(told(diagnosis)));
     };
     if let Some(url) = incident.issue_url.clone() {
         return Ok(if held.anew { Published::Kept(url) } else { Published::Created(url) });
@@ -94,7 +94,7 @@ pub(super) async fn publish(
         (None, None) => {
             let body = body(app, held.report, incident, diagnosis).await?;
             let title: String = diagnosis.title.chars().take(MAX_TITLE).collect();
-            let title = markdown::defused_title(&title, &app.config.privacy.links);
+            let title = markdown::sanitize_title(&title, &app.config.privacy.links);
             held.renew(&app.pool, app.config.queue.lease).await?;
             file(app, &client, incident.id, &title, &body).await?
         }
@@ -245,7 +245,7 @@ pub(super) async fn known(
     };
     let links = &app.config.privacy.links;
     let pipelines = incidents::pipelines(&app.pool, incident.id).await?;
-    let pipelines: Vec<String> = pipelines.iter().map(|name| markdown::defused_line(name, links)).collect();
+    let pipelines: Vec<String> = pipelines.iter().map(|name| markdown::sanitize_line(name, links)).collect();
     let text = app.prompts.render(
         "comment",
         json!({

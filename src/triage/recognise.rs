@@ -4,7 +4,7 @@
 use super::prepare;
 use crate::blocking::{BlockingError, BlockingPool};
 use crate::clock::{Deadline, DeadlinePassed};
-use crate::domain::recognition::{Learned, LearnedFingerprint, Names};
+use crate::domain::recognition::{AliasSource, FingerprintSet, LearnedFingerprint};
 use crate::domain::{Evidence, EvidenceKind, Failure, FailureClass, Fingerprint};
 use crate::evidence::cluster_facts::{self, ClusterFacts};
 use crate::evidence::excerpt::Log;
@@ -24,17 +24,17 @@ const LINES: usize = 12;
 /// What a cause is recognised by.
 pub(super) struct Recognised {
     /// The same in all namespaces, for a cause outside of them that the cluster itself tells of.
-    pub(super) shared: Option<Names>,
+    pub(super) shared: Option<FingerprintSet>,
     /// Those of the namespace or the workload alone.
-    pub(super) own: Names,
+    pub(super) own: FingerprintSet,
 }
 
 impl Recognised {
     /// All of them: what the report is found by when an incident is split.
-    pub(super) fn all(&self) -> Names {
+    pub(super) fn all(&self) -> FingerprintSet {
         let Some(shared) = &self.shared else { return self.own.clone() };
         let said = self.own.placing().cloned().collect();
-        Names { certain: shared.certain.clone(), said, fine: self.own.fine.clone() }
+        FingerprintSet { certain: shared.certain.clone(), said, fine: self.own.fine.clone() }
     }
 }
 
@@ -81,7 +81,7 @@ fn recognise(
         failure_lines(input.log.map(|log| log.text).or(input.events).unwrap_or_default(), LINES, deadline)?;
     let first = own.first();
     own.fine.extend(lines.iter().map(|line| scoped(&first, &json!(["line", line]))));
-    let told = cluster_facts::told(pieces);
+    let told = cluster_facts::warning_messages(pieces);
     let contradicted = match input.log {
         Some(log) => names_cause(signatures, log.text, deadline)?,
         None => false,
@@ -89,8 +89,8 @@ fn recognise(
     let shared = if !contradicted && is_outside(signatures, &told, deadline)? {
         let input = FingerprintInput { log: None, events: Some(&told), pod: None, signatures };
         let fingerprint = plain(&fingerprint_within(&input, deadline)?, "");
-        let certain = Some(LearnedFingerprint { fingerprint, how: Learned::Found });
-        Some(Names { certain, said: Vec::new(), fine: own.fine.clone() })
+        let certain = Some(LearnedFingerprint { fingerprint, how: AliasSource::Found });
+        Some(FingerprintSet { certain, said: Vec::new(), fine: own.fine.clone() })
     } else {
         None
     };
@@ -142,14 +142,14 @@ struct Scopes<'a> {
 
 impl Scopes<'_> {
     /// A cause outside the workload: one in the namespace.
-    fn of_namespace(&self) -> Names {
+    fn of_namespace(&self) -> FingerprintSet {
         let fingerprint = plain(self.cause, &self.failure.namespace);
-        let certain = Some(LearnedFingerprint { fingerprint, how: Learned::Found });
+        let certain = Some(LearnedFingerprint { fingerprint, how: AliasSource::Found });
         // What a person may split it by.
-        Names { certain, said: Vec::new(), fine: self.of_workload().placing().cloned().collect() }
+        FingerprintSet { certain, said: Vec::new(), fine: self.of_workload().placing().cloned().collect() }
     }
 
-    fn of_workload(&self) -> Names {
+    fn of_workload(&self) -> FingerprintSet {
         let namespace = &self.failure.namespace;
         let found = self.found.map(|found| scoped(self.cause, &json!(["found", namespace, found.key()])));
         let by_label = self.found.and_then(Workload::pipeline).map(|(name, task)| self.pipeline(name, task));
@@ -158,8 +158,8 @@ impl Scopes<'_> {
         let pod = template::mask(&self.failure.pod_name);
         let by_pod = scoped(self.cause, &json!(["pod", namespace, pod]));
         let earlier = plain(self.cause, &format!("{namespace}/{}", self.as_before()));
-        let found = found.map(|fingerprint| LearnedFingerprint { fingerprint, how: Learned::Found });
-        let named = |fingerprint| LearnedFingerprint { fingerprint, how: Learned::Named };
+        let found = found.map(|fingerprint| LearnedFingerprint { fingerprint, how: AliasSource::Found });
+        let named = |fingerprint| LearnedFingerprint { fingerprint, how: AliasSource::Named };
         let certain = found.or_else(|| by_field.clone().map(named));
         let mut said: Vec<Fingerprint> = Vec::new();
         for name in [by_field, by_label, Some(by_pod), Some(earlier)].into_iter().flatten() {
@@ -167,7 +167,7 @@ impl Scopes<'_> {
                 said.push(name);
             }
         }
-        Names { certain, said, fine: Vec::new() }
+        FingerprintSet { certain, said, fine: Vec::new() }
     }
 
     fn pipeline(&self, name: &str, task: Option<&str>) -> Fingerprint {
@@ -198,7 +198,7 @@ mod tests {
         Arc::new(Evidence { id, label, kind, title, text: text.to_owned(), red: Vec::new() })
     }
 
-    fn names(failure: &Failure, pieces: &[Arc<Evidence>]) -> Names {
+    fn names(failure: &Failure, pieces: &[Arc<Evidence>]) -> FingerprintSet {
         recognise(&SignatureSet::default(), failure, pieces, &Deadline::never()).unwrap().own
     }
 

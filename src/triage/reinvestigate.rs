@@ -4,7 +4,7 @@ use crate::clock;
 use crate::db::audit;
 use crate::db::evidence::{self, Owner};
 use crate::db::{incidents, queue, reinvestigate, reports};
-use crate::domain::{Actor, AuditAction, AuditEvent, IncidentStatus, Reader, Report};
+use crate::domain::{Actor, AuditAction, AuditEvent, IncidentStatus, Principal, Report};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -62,7 +62,7 @@ pub async fn investigate(pool: &PgPool, incident: Uuid, by: &Actor) -> sqlx::Res
     let Some(report) = reinvestigate::to_investigate(&mut transaction, incident).await? else {
         return Ok(RequeueOutcome::Refused("none of its reports is kept; the next one is investigated"));
     };
-    let pieces = evidence::list(&mut *transaction, Owner::Report(report), &Reader::nobody()).await?;
+    let pieces = evidence::list(&mut *transaction, Owner::Report(report), &Principal::nobody()).await?;
     if pieces.iter().any(|piece| piece.pruned_at.is_some()) {
         return Ok(RequeueOutcome::Refused(
             "the evidence is no longer kept (`retention.evidence`); resolve the incident, and the next report is investigated",

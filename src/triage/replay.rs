@@ -2,7 +2,7 @@
 //! and what other tools told comes from the record. No server is asked, nothing is written down and nothing is filed.
 
 use super::brief;
-use super::investigate::defuse;
+use super::investigate::sanitize_diagnosis;
 use super::rules::Rules;
 use crate::agent::{Agent, Tool, ToolAnswer, Workspace};
 use crate::app::App;
@@ -13,11 +13,11 @@ use crate::db::evidence::{self, Owner};
 use crate::db::recordings::{self, Recorded};
 use crate::db::reports;
 use crate::domain::{
-    Actor, Diagnosis, Evidence, Message, Reader, Run, StopReason, ToolSpec, Usage, hash, sorted,
+    Actor, Diagnosis, Evidence, Message, Principal, Run, StopReason, ToolSpec, Usage, hash, sorted,
 };
 use crate::evidence::redact::Redactor;
 use crate::evidence::{rules, template};
-use crate::llm::{self, Choice, Model, Request};
+use crate::llm::{self, Model, Request, ToolChoice};
 use crate::tools::{
     Briefed, ReadEvidence, SUBMIT_DIAGNOSIS, SearchEvidence, SubmitDiagnosis, checked, diagnosis,
 };
@@ -136,7 +136,7 @@ pub async fn replay(
         Some(recorded) => recorded,
         None => anyhow::bail!(missing(&app.pool, id).await?),
     };
-    let pieces = evidence::of(&app.pool, Owner::Report(recorded.report), &Reader::nobody()).await?;
+    let pieces = evidence::of(&app.pool, Owner::Report(recorded.report), &Principal::nobody()).await?;
     let redactor = Redactor::new().and_emails(app.config.privacy.redact_emails);
     let workspace = Workspace::new(pieces.clone(), redactor, app.blocking.clone()).sharing(&app.schemas);
     let workspace = Arc::new(workspace.fenced_with(&recorded.recording.fence));
@@ -166,7 +166,7 @@ async fn authentic(pool: &PgPool, recorded: &Recorded) -> sqlx::Result<Option<bo
     let rows = audit::list(pool, &filter, MAX_CALLS).await?;
     // On the only turn there is nothing but to conclude.
     let last = recording.budget.turns == 1;
-    let choice = if last { Choice::Only(SUBMIT_DIAGNOSIS.to_owned()) } else { Choice::Call };
+    let choice = if last { ToolChoice::Only(SUBMIT_DIAGNOSIS.to_owned()) } else { ToolChoice::Call };
     let tools = recording.tools.clone().into();
     let first = Request { messages: recording.messages.clone(), tools, choice, account: None };
     // Newest first.
@@ -230,7 +230,7 @@ async fn again(
     if let Some(concluded) = found.take() {
         found = checked(concluded, workspace, briefed).await?.held;
         if let Some(concluded) = &mut found {
-            defuse(concluded, &app.config.privacy.links);
+            sanitize_diagnosis(concluded, &app.config.privacy.links);
         }
     }
     let not_recorded = answers.missed.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -4,10 +4,10 @@ use crate::agent::{Outcome, Single, Tool, Workspace};
 use crate::audit::Recorder;
 use crate::blocking::BlockingError;
 use crate::clock::Deadline;
-use crate::domain::{Budget, Diagnosis, Message, StopReason, ToolCall, ToolSpec};
+use crate::domain::{Diagnosis, Message, RunLimits, StopReason, ToolCall, ToolSpec};
 use crate::evidence::rules::{Analysis, GENERIC, MAX_FOUND, NAME, Passage, analyze};
 use crate::evidence::signature::SignatureSet;
-use crate::llm::{Asked, Choice, Completion, Request};
+use crate::llm::{Completion, RecordedRequest, Request, ToolChoice};
 use crate::telemetry::trace::{KeyValue, Span, SpanKind, provider};
 use crate::tools::{ReadEvidence, SearchEvidence, SubmitDiagnosis};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 /// What a run of the rules analyst has, beside the signatures.
 pub(super) struct Rules<'a> {
     pub(super) workspace: &'a Arc<Workspace>,
-    pub(super) budget: Budget,
+    pub(super) budget: RunLimits,
     /// The brief that a model would be given, and its tools: what is on record of the first step proves what was stored of them.
     pub(super) brief: &'a [Message],
     pub(super) tools: &'a [ToolSpec],
@@ -128,9 +128,9 @@ impl Steps<'_> {
     /// Puts a turn on record in the form of a model's.
     fn note(&self, calls: &[ToolCall]) {
         let (messages, tools) = (self.messages.clone(), Arc::clone(&self.tools));
-        let request = Request { messages, tools, choice: Choice::Call, account: None };
+        let request = Request { messages, tools, choice: ToolChoice::Call, account: None };
         let completion = Completion { tool_calls: calls.to_vec(), ..Completion::default() };
-        Asked::begin(NAME, &request, self.rules.recorder).answered(Ok(&completion));
+        RecordedRequest::begin(NAME, &request, self.rules.recorder).answered(Ok(&completion));
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
         let recorder = Recorder::new(Actor::service("test"));
         let rules = Rules {
             workspace: &workspace,
-            budget: Budget::default(),
+            budget: RunLimits::default(),
             brief: &brief,
             tools: &[],
             recorder: &recorder,

@@ -1,9 +1,9 @@
 //! Takes one report from wherever it is to its end, under a lease, and says whether to come back.
 
 use super::collect::collect;
+use super::grouping::{GroupingOutcome, group_report};
 use super::investigate::investigate;
 use super::lease::{LeasedReport, keep};
-use super::place::{Placed, place};
 use super::publish::{self, Published};
 use super::step_error::StepError;
 use crate::app::App;
@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::Target;
 use crate::db;
 use crate::db::audit;
-use crate::db::reports::{self, End, Lease, NewStep, Taken};
+use crate::db::reports::{self, ClaimedReport, End, Lease, NewStep};
 use crate::db::{incidents, queue};
 use crate::domain::{
     Actor, AuditAction, AuditEvent, AuditOutcome, FailureClass, Incident, Novelty, StepName,
@@ -57,7 +57,7 @@ impl JobOutcome {
 /// The database is away, so that not even the outcome could be stored: the queue tries again.
 pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<JobOutcome> {
     let lease = Lease { token: Uuid::new_v4(), length: app.config.queue.lease };
-    let Some(Taken { report, leads, traceparent, since, anew }) =
+    let Some(ClaimedReport { report, leads, traceparent, since, anew }) =
         db::with_timeout(reports::take(&app.pool, id, lease)).await?
     else {
         let until = db::with_timeout(reports::held_until(&app.pool, id)).await?;
@@ -149,17 +149,17 @@ async fn store_end(app: &App, held: &LeasedReport<'_>, failure: Option<&str>) ->
 
 async fn advance(app: &App, held: &LeasedReport<'_>, cancel: &CancellationToken) -> Result<(), StepError> {
     let collected = Span::step("collect").of(collect(app, held, cancel)).await?;
-    let placed = Span::step("place").of(place(app, held, &collected.pieces, cancel)).await?;
+    let placed = Span::step("place").of(group_report(app, held, &collected.pieces, cancel)).await?;
     match placed {
-        Placed::Waits => Ok(()),
-        Placed::Known(incident) => {
+        GroupingOutcome::Waits => Ok(()),
+        GroupingOutcome::Known(incident) => {
             let started = Instant::now();
             let result = Span::step("publish").of(publish::known(app, held, &incident, cancel)).await?;
-            let result = Published::Told(result);
+            let result = Published::Message(result);
             let ended = Ended { incident: &incident, novelty: Novelty::Known, class: incident.class };
             finish(app, held, &ended, &result, started).await
         }
-        Placed::Leads(incident) => {
+        GroupingOutcome::Leads(incident) => {
             let investigation = investigate(app, held, &incident, collected, cancel);
             let diagnosis = Span::step("investigate").of(investigation).await?;
             let started = Instant::now();

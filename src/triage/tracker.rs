@@ -2,12 +2,12 @@
 
 use super::arguments::{Argument, BODY, COMMENT, CURSOR, ISSUE, PAGE, PAGE_SIZE, TITLE, takes};
 use super::calls::ServiceCalls;
-use super::dialect::{self, Operation};
-use super::listing::{self, Page, Told};
+use super::listing::{self, IssueRef, Page};
 use super::step_error::StepError;
+use super::tracker_tools::{self, Operation};
 use crate::audit::Recorder;
 use crate::config::Tracker;
-use crate::domain::policy::Ruling;
+use crate::domain::policy::AccessDecision;
 use crate::mcp::{CallError, CallResult, McpTool, Registry};
 use chrono::{DateTime, Utc};
 use regex::Regex;
@@ -132,9 +132,9 @@ impl<'a> TrackerClient<'a> {
     pub(super) async fn find(&self, mark: &str, since: DateTime<Utc>) -> Result<Search, StepError> {
         let Self { tracker, calls } = self;
         if calls.mcp.is_connected(&tracker.server)
-            && dialect::tool(calls.mcp, tracker, Operation::List).is_none()
+            && tracker_tools::tool(calls.mcp, tracker, Operation::List).is_none()
         {
-            let names = dialect::named(tracker, Operation::List);
+            let names = tracker_tools::named(tracker, Operation::List);
             return Ok(Search::Unknown(format!(
                 "`{}` has no tool `{names}` that lists issues",
                 tracker.server
@@ -142,7 +142,7 @@ impl<'a> TrackerClient<'a> {
         }
         let tool = self.tool(Operation::List)?;
         let mut seen = Seen { pages: 0, issues: 0, has_texts: false };
-        for state in dialect::states(tool.schema()) {
+        for state in tracker_tools::states(tool.schema()) {
             match self.sweep(IssueList { tool: &tool, state: &state }, mark, since, &mut seen).await? {
                 Swept::End => {}
                 Swept::Bears(told) => return Ok(Search::Found(self.locate(told).await?)),
@@ -202,7 +202,7 @@ impl<'a> TrackerClient<'a> {
     /// The newest issue, as a trial.
     pub(super) async fn newest(&self) -> Result<Page, StepError> {
         let tool = self.tool(Operation::List)?;
-        let state = dialect::states(tool.schema()).swap_remove(0);
+        let state = tracker_tools::states(tool.schema()).swap_remove(0);
         let list = IssueList { tool: &tool, state: &state };
         Ok(Page::of(&self.list(list, &At::Page(1), 1).await?))
     }
@@ -227,9 +227,9 @@ impl<'a> TrackerClient<'a> {
     }
 
     /// The issue with its address: as it was told, as it is set, as the server says of the issue alone, or that of the public host.
-    pub(super) async fn locate(&self, told: Told) -> Result<Issue, StepError> {
+    pub(super) async fn locate(&self, told: IssueRef) -> Result<Issue, StepError> {
         let (mcp, tracker) = (self.calls.mcp, self.tracker);
-        let Told { number, url, closed } = told;
+        let IssueRef { number, url, closed } = told;
         let issue = |url: String| Issue { url, number, closed };
         if let Some(url) = url {
             return Ok(issue(url));
@@ -239,10 +239,10 @@ impl<'a> TrackerClient<'a> {
                 "the tracker tells neither number nor address of its issue".to_owned(),
             ));
         };
-        let kind = dialect::kind(mcp, tracker);
+        let kind = tracker_tools::kind(mcp, tracker);
         if tracker.url.is_none()
-            && let Some(tool) = dialect::tool(mcp, tracker, Operation::Read)
-            && dialect::misfits(tracker, Operation::Read, tool.schema()).is_empty()
+            && let Some(tool) = tracker_tools::tool(mcp, tracker, Operation::Read)
+            && tracker_tools::misfits(tracker, Operation::Read, tool.schema()).is_empty()
         {
             let wanted: &[Argument<'_>] = &[(ISSUE, json!(number))];
             let read = self.call(&tool, Operation::Read, wanted).await?;
@@ -252,7 +252,7 @@ impl<'a> TrackerClient<'a> {
                 return Ok(issue(url));
             }
         }
-        let address = dialect::address(tracker, kind, number).ok_or_else(|| {
+        let address = tracker_tools::address(tracker, kind, number).ok_or_else(|| {
             StepError::Failed(format!(
                 "the tracker does not tell the address of its issue {number}; set `tracker.url`"
             ))
@@ -264,8 +264,8 @@ impl<'a> TrackerClient<'a> {
     fn tool(&self, operation: Operation) -> Result<Arc<McpTool>, TrackerError> {
         let (mcp, tracker) = (self.calls.mcp, self.tracker);
         let server = &tracker.server;
-        dialect::tool(mcp, tracker, operation).ok_or_else(|| {
-            let names = dialect::named(tracker, operation);
+        tracker_tools::tool(mcp, tracker, operation).ok_or_else(|| {
+            let names = tracker_tools::named(tracker, operation);
             TrackerError::Refused(if mcp.is_connected(server) {
                 StepError::Failed(format!(
                     "the MCP server `{server}` has no tool `{names}`; see the `tracker.…` settings"
@@ -284,12 +284,14 @@ impl<'a> TrackerClient<'a> {
     ) -> Result<CallResult, TrackerError> {
         let (server, tool) = (self.tracker.server.as_str(), known.own_name());
         let refused = |reason: String| TrackerError::Refused(StepError::Failed(reason));
-        let arguments = dialect::arguments(self.tracker, operation, known.schema(), wanted);
-        let ruling = self.calls.rule_on(server, tool, arguments);
+        let arguments = tracker_tools::arguments(self.tracker, operation, known.schema(), wanted);
+        let ruling = self.calls.authorize(server, tool, arguments);
         let permit = match ruling.map_err(|error| TrackerError::of(&error))? {
-            Ruling::Allowed(permit) => permit,
-            Ruling::Denied(denied) => return Err(refused(format!("`{tool}` of `{server}`: {denied}"))),
-            Ruling::Waits(_) => {
+            AccessDecision::Allowed(permit) => permit,
+            AccessDecision::Denied(denied) => {
+                return Err(refused(format!("`{tool}` of `{server}`: {denied}")));
+            }
+            AccessDecision::NeedsApproval(_) => {
                 return Err(refused(format!("`{tool}` of `{server}` needs a person's approval")));
             }
         };
@@ -321,7 +323,7 @@ struct Seen {
 
 enum Swept {
     End,
-    Bears(Told),
+    Bears(IssueRef),
     Stopped(String),
 }
 

@@ -2,7 +2,7 @@
 
 use super::error::PageError;
 use super::extract::PageForm;
-use super::forms::{self, Kind, Refused, field};
+use super::forms::{self, Kind, RejectedForm, field};
 use super::page::PageContext;
 use super::value::value;
 use crate::api::{self, known_id, missing};
@@ -32,7 +32,7 @@ pub(super) async fn list(page: PageContext) -> Result<Html<String>, PageError> {
     listed(&page, None).await
 }
 
-async fn listed(page: &PageContext, refused: Option<Refused>) -> Result<Html<String>, PageError> {
+async fn listed(page: &PageContext, refused: Option<RejectedForm>) -> Result<Html<String>, PageError> {
     let all = agents::list(&page.app.pool).await?;
     let values = context! { agents => value(&all), refused => refused.map(value) };
     page.show("/agents", "agents.html", values).await
@@ -47,7 +47,7 @@ pub(super) async fn add(
     match api::agents::add(State(Arc::clone(&page.app)), caller, Ok(body)).await {
         Ok((_, added)) => Ok(Redirect::to(&format!("/agents/{}", added.id)).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
-            Ok(listed(&page, Some(Refused::new(sent, problem))).await?.into_response())
+            Ok(listed(&page, Some(RejectedForm::new(sent, problem))).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }
@@ -57,7 +57,11 @@ pub(super) async fn show(page: PageContext, Path(id): Path<String>) -> Result<Ht
     detail(&page, &id, None).await
 }
 
-async fn detail(page: &PageContext, id: &str, refused: Option<Refused>) -> Result<Html<String>, PageError> {
+async fn detail(
+    page: &PageContext,
+    id: &str,
+    refused: Option<RejectedForm>,
+) -> Result<Html<String>, PageError> {
     let agent = agents::get(&page.app.pool, known_id(id)?).await?.ok_or_else(|| missing("agent"))?;
     let sent = refused.as_ref().map_or_else(|| fields(&agent), |refused| refused.sent.clone());
     let text = match &agent.prompt {
@@ -104,7 +108,7 @@ pub(super) async fn change(
     match api::agents::change(State(Arc::clone(&page.app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/agents/{id}")).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
-            Ok(detail(&page, &id, Some(Refused::new(sent, problem))).await?.into_response())
+            Ok(detail(&page, &id, Some(RejectedForm::new(sent, problem))).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }

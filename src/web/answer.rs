@@ -9,7 +9,7 @@ use crate::api::{self, known_id, missing};
 use crate::clock;
 use crate::db::approvals;
 use crate::db::turns::{self, Turn};
-use crate::domain::{Caller, Event, Reader, StreamEvent};
+use crate::domain::{Caller, Event, Principal, StreamEvent};
 use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -49,12 +49,12 @@ pub(super) async fn live(
     let run = known_id(&run)?;
     let turn = turns::get(&page.app.pool, run).await?.ok_or_else(|| missing("run"))?;
     // Texts grow from their beginning, so all events are read, and those that were seen are not told again.
-    let events = api::chat::read(&page.app, run, 0, Reader::from(&caller));
+    let events = api::chat::read(&page.app, run, 0, Principal::from(&caller));
     let seen = api::chat::last_event(&headers);
     let pieces = pieces(page, caller, turn, events, seen);
     let events =
         pieces.map(|(id, html)| Ok::<_, Infallible>(sse::Event::default().id(id.to_string()).data(html)));
-    Ok(api::chat::ungathered(Sse::new(events).keep_alive(KeepAlive::default())))
+    Ok(api::chat::unbuffered(Sse::new(events).keep_alive(KeepAlive::default())))
 }
 
 /// The pieces of a run's answer, each with the id of the event it ends with.

@@ -9,7 +9,7 @@ use crate::api::{self, known_id, missing};
 use crate::app::App;
 use crate::clock;
 use crate::db::approvals::{self, Filter};
-use crate::domain::{Approval, ApprovalState, Caller, Reader};
+use crate::domain::{Approval, ApprovalState, Caller, Principal};
 use crate::evidence::untrusted::hidden;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -24,11 +24,11 @@ const WAITING: i64 = 100;
 
 /// A call as a card shows it to this person, with its arguments as they are sent.
 pub(super) fn card(app: &App, approval: Approval, caller: &Caller) -> Value {
-    let reader = Reader::from(caller);
+    let reader = Principal::from(caller);
     let is_theirs = reader.may_read(approval.visible_to.as_deref());
     // What is shown, not what is allowed: that is judged when somebody decides.
     let is_asker = app.config.chat.four_eyes && approval.asked_by == caller.name;
-    let approval = approval.for_reader(&reader);
+    let approval = approval.redacted_for(&reader);
     // What a person reads is what is sent.
     let shown = serde_json::to_string_pretty(&approval.arguments).unwrap_or_default();
     let shown = hidden::spelled_out(&shown);
@@ -49,10 +49,10 @@ pub(super) async fn list(page: PageContext, caller: Caller) -> Result<Html<Strin
         approvals::list(&page.app.pool, &Filter { state, ..Filter::default() }, now, WAITING).await?;
     let mut decided = approvals::list(&page.app.pool, &Filter::default(), now, DECIDED + WAITING).await?;
     decided.retain(|approval| approval.state != ApprovalState::Pending);
-    let reader = Reader::from(&caller);
+    let reader = Principal::from(&caller);
     let values = context! {
         pending => waiting.into_iter().rev().map(|call| card(&page.app, call, &caller)).collect::<Vec<_>>(),
-        decided => value(decided.into_iter().map(|call| call.for_reader(&reader)).collect::<Vec<_>>()),
+        decided => value(decided.into_iter().map(|call| call.redacted_for(&reader)).collect::<Vec<_>>()),
     };
     page.show("/approvals", "approvals.html", values).await
 }

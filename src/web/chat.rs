@@ -13,7 +13,8 @@ use crate::db::conversations::{self, Filter, Whose};
 use crate::db::turns::Turn;
 use crate::db::{agents, incidents, reports, runs};
 use crate::domain::{
-    AuthMethod, Caller, Citation, Claim, Conversation, ConversationMessage, MessageRole, Profile, Reader, Run,
+    AuthMethod, Caller, Citation, Claim, Conversation, ConversationMessage, MessageRole, Principal, Profile,
+    Run,
 };
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -36,14 +37,14 @@ pub(super) struct About {
 
 /// A message with the run that made it, as it is shown.
 #[derive(Serialize)]
-pub(super) struct Shown {
+pub(super) struct MessageView {
     #[serde(flatten)]
     message: ConversationMessage,
     html: String,
     runs: Vec<Run>,
 }
 
-impl Shown {
+impl MessageView {
     pub(super) fn new(app: &App, message: ConversationMessage, runs: Vec<Run>) -> Self {
         // A person's lines stay lines.
         let text = if message.role == MessageRole::User {
@@ -83,7 +84,7 @@ async fn blank(
     };
     let values = context! {
         incident => incident.map(value),
-        agent => value(about.agent.unwrap_or(chat::usual(about.incident.is_some()))),
+        agent => value(about.agent.unwrap_or(chat::default_agent(about.incident.is_some()))),
         refused,
         ..beside(&page.app, caller, None).await?
     };
@@ -132,7 +133,7 @@ async fn conversation(
 ) -> Result<Html<String>, PageError> {
     let app = &page.app;
     let conversation = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
-    let messages = messages(app, &conversation, 0, &Reader::from(caller)).await?;
+    let messages = messages(app, &conversation, 0, &Principal::from(caller)).await?;
     let incident = match conversation.incident_id {
         Some(incident) => incidents::get(&app.pool, incident).await?,
         None => None,
@@ -143,7 +144,7 @@ async fn conversation(
         incident => incident.map(value),
         approvals => approvals::waiting_in(app, id, caller).await?,
         may_change => api::conversations::may_change(caller, &conversation),
-        agent => value(conversation.agent_id.unwrap_or(chat::usual(conversation.incident_id.is_some()))),
+        agent => value(conversation.agent_id.unwrap_or(chat::default_agent(conversation.incident_id.is_some()))),
         refused,
         ..beside(app, caller, Some(id)).await?
     };
@@ -151,7 +152,12 @@ async fn conversation(
 }
 
 /// The messages of a conversation from a position on, each with the runs that made it.
-async fn messages(app: &App, of: &Conversation, from: i32, reader: &Reader) -> Result<Vec<Shown>, PageError> {
+async fn messages(
+    app: &App,
+    of: &Conversation,
+    from: i32,
+    reader: &Principal,
+) -> Result<Vec<MessageView>, PageError> {
     let messages = conversations::messages(&app.pool, of.id, from, reader).await?;
     let turns: Vec<Uuid> = messages.iter().filter_map(|message| message.run).collect();
     let mut made: HashMap<Uuid, Vec<Run>> = HashMap::new();
@@ -167,7 +173,7 @@ async fn messages(app: &App, of: &Conversation, from: i32, reader: &Reader) -> R
             message.citations.clone_from(&claims);
         }
         let own = message.run.and_then(|turn| made.remove(&turn)).unwrap_or_default();
-        Shown::new(app, message, own)
+        MessageView::new(app, message, own)
     });
     Ok(shown.collect())
 }
@@ -243,7 +249,7 @@ pub(super) async fn ended(
     let (app, conversation) = (&page.app, turn.conversation_id);
     let known = conversations::get(&app.pool, conversation).await?;
     let messages = match (&known, conversations::position_of(&app.pool, turn.id).await?) {
-        (Some(known), Some(position)) => messages(app, known, position, &Reader::from(caller)).await?,
+        (Some(known), Some(position)) => messages(app, known, position, &Principal::from(caller)).await?,
         _ => Vec::new(),
     };
     let running = known.and_then(|known| known.running);

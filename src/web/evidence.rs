@@ -3,13 +3,13 @@
 
 use super::error::{PageError, ScriptError};
 use super::extract::{PageQuery, some};
-use super::logs::{LIMIT, Shown, overloaded};
+use super::logs::{LIMIT, RankedEvidence, overloaded};
 use super::page::PageContext;
 use super::value::value;
 use crate::api::{kept_text, known_id, missing, withheld};
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::db::evidence::{self, Owner};
-use crate::domain::{Caller, Reader};
+use crate::domain::{Caller, Principal};
 use crate::evidence::pattern::{self, Case};
 use axum::Json;
 use axum::extract::Path;
@@ -60,7 +60,7 @@ pub(super) async fn of_report(
     Path((id, label)): Path<(String, String)>,
     PageQuery(asked): PageQuery<EvidenceQuery>,
 ) -> Result<Html<String>, PageError> {
-    show(&page, Owner::Report(known_id(&id)?), &Reader::nobody(), &label, &asked).await
+    show(&page, Owner::Report(known_id(&id)?), &Principal::nobody(), &label, &asked).await
 }
 
 pub(super) async fn of_conversation(
@@ -69,13 +69,13 @@ pub(super) async fn of_conversation(
     Path((id, label)): Path<(String, String)>,
     PageQuery(asked): PageQuery<EvidenceQuery>,
 ) -> Result<Html<String>, PageError> {
-    show(&page, Owner::Conversation(known_id(&id)?), &Reader::from(&caller), &label, &asked).await
+    show(&page, Owner::Conversation(known_id(&id)?), &Principal::from(&caller), &label, &asked).await
 }
 
 async fn show(
     page: &PageContext,
     owner: Owner,
-    reader: &Reader,
+    reader: &Principal,
     label: &str,
     asked: &EvidenceQuery,
 ) -> Result<Html<String>, PageError> {
@@ -137,7 +137,7 @@ struct View {
 }
 
 impl View {
-    fn of(log: &Shown, asked: &EvidenceQuery, deadline: &Deadline) -> Result<Self, DeadlinePassed> {
+    fn of(log: &RankedEvidence, asked: &EvidenceQuery, deadline: &Deadline) -> Result<Self, DeadlinePassed> {
         let (piece, told) = (&log.piece, &log.told);
         let all: Vec<&str> = piece.text.lines().collect();
         let cited = range(&asked.lines);
@@ -230,7 +230,7 @@ pub(super) async fn lines_of_report(
     Path((id, label)): Path<(String, String)>,
     PageQuery(window): PageQuery<Window>,
 ) -> Result<Json<Lines>, ScriptError> {
-    lines(&page, Owner::Report(known_id(&id)?), &Reader::nobody(), &label, &window).await
+    lines(&page, Owner::Report(known_id(&id)?), &Principal::nobody(), &label, &window).await
 }
 
 pub(super) async fn lines_of_conversation(
@@ -239,13 +239,13 @@ pub(super) async fn lines_of_conversation(
     Path((id, label)): Path<(String, String)>,
     PageQuery(window): PageQuery<Window>,
 ) -> Result<Json<Lines>, ScriptError> {
-    lines(&page, Owner::Conversation(known_id(&id)?), &Reader::from(&caller), &label, &window).await
+    lines(&page, Owner::Conversation(known_id(&id)?), &Principal::from(&caller), &label, &window).await
 }
 
 async fn lines(
     page: &PageContext,
     owner: Owner,
-    reader: &Reader,
+    reader: &Principal,
     label: &str,
     window: &Window,
 ) -> Result<Json<Lines>, ScriptError> {
@@ -275,7 +275,7 @@ async fn lines(
 
 /// A log at hand, or just fetched.
 enum Text {
-    Held(Arc<Shown>),
+    Held(Arc<RankedEvidence>),
     Fetched(String),
 }
 

@@ -1,11 +1,11 @@
 //! The lines that claims rest on, whole, with those around them.
 
-use super::logs::{LIMIT, Logs, Shown};
+use super::logs::{LIMIT, Logs, RankedEvidence};
 use crate::api::position;
 use crate::app::App;
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::db::evidence::{self, Owner, Text};
-use crate::domain::{Claim, Diagnosis, Reader};
+use crate::domain::{Claim, Diagnosis, Principal};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -47,7 +47,7 @@ struct Line {
 
 /// The text of a piece: at hand, or just fetched.
 enum Source {
-    Held(Arc<Shown>),
+    Held(Arc<RankedEvidence>),
     Fetched(String),
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn of(
 }
 
 async fn source(app: &App, logs: &Logs, report: Uuid, label: &str) -> Option<Source> {
-    let (owner, position, reader) = (Owner::Report(report), position(label).ok()?, Reader::nobody());
+    let (owner, position, reader) = (Owner::Report(report), position(label).ok()?, Principal::nobody());
     let id = evidence::id(&app.pool, owner, position, &reader).await.ok()??;
     if let Some(shown) = logs.get(id) {
         return Some(Source::Held(shown));

@@ -1,7 +1,7 @@
 //! What a page is asked for and what a form sends; what cannot be read is said on a page.
 
 use super::error::PageError;
-use super::forms::{Sent, pairs, too_many};
+use super::forms::{FormFields, pairs, too_many};
 use crate::api::{Problem, parsed};
 use crate::app::App;
 use axum::extract::{FromRequest, FromRequestParts, Query, RawForm, Request};
@@ -29,7 +29,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for PageQuery<T> {
 }
 
 /// The fields of a form.
-pub(super) struct PageForm(pub(super) Sent);
+pub(super) struct PageForm(pub(super) FormFields);
 
 impl FromRequest<Arc<App>> for PageForm {
     type Rejection = PageError;

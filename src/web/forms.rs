@@ -6,15 +6,15 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
 /// The fields of a form that was sent.
-pub(super) type Sent = Vec<(String, String)>;
+pub(super) type FormFields = Vec<(String, String)>;
 
 /// Fields that a form or a query may have: a tool's arguments are the most.
 const MAX_FIELDS: usize = 500;
 
 /// The fields of a form or a query; `None` when there are more than any has.
-pub(super) fn pairs(text: &[u8]) -> Option<Sent> {
+pub(super) fn pairs(text: &[u8]) -> Option<FormFields> {
     let mut pairs = form_urlencoded::parse(text).map(|(name, value)| (name.into_owned(), value.into_owned()));
-    let sent: Sent = pairs.by_ref().take(MAX_FIELDS).collect();
+    let sent: FormFields = pairs.by_ref().take(MAX_FIELDS).collect();
     pairs.next().is_none().then_some(sent)
 }
 
@@ -25,7 +25,7 @@ pub(super) fn too_many() -> Problem {
 }
 
 /// The last value of a field, trimmed; empty when there is none.
-pub(super) fn field<'a>(sent: &'a Sent, name: &str) -> &'a str {
+pub(super) fn field<'a>(sent: &'a FormFields, name: &str) -> &'a str {
     sent.iter().rev().find(|(known, _)| known == name).map_or("", |(_, value)| value.trim())
 }
 
@@ -43,14 +43,14 @@ pub(super) enum Kind {
 }
 
 /// The JSON body of an API request; fields left empty are `null`.
-pub(super) fn body(sent: &Sent, fields: &[(&str, Kind)]) -> Bytes {
+pub(super) fn body(sent: &FormFields, fields: &[(&str, Kind)]) -> Bytes {
     let object: Map<String, Value> =
         fields.iter().map(|(name, kind)| ((*name).to_owned(), one(sent, name, *kind))).collect();
     Bytes::from(Value::Object(object).to_string())
 }
 
 /// The value of one field; `null` when it was left empty.
-pub(super) fn one(sent: &Sent, name: &str, kind: Kind) -> Value {
+pub(super) fn one(sent: &FormFields, name: &str, kind: Kind) -> Value {
     let text = field(sent, name).replace("\r\n", "\n");
     if text.is_empty() { Value::Null } else { read(&text, kind) }
 }
@@ -75,13 +75,13 @@ fn read(text: &str, kind: Kind) -> Value {
 
 /// What a form shows again after it was refused: what was sent, and what is wrong with it.
 #[derive(serde::Serialize)]
-pub(super) struct Refused {
+pub(super) struct RejectedForm {
     pub(super) sent: Map<String, Value>,
     pub(super) problem: Problem,
 }
 
-impl Refused {
-    pub(super) fn new(sent: Sent, problem: Problem) -> Self {
+impl RejectedForm {
+    pub(super) fn new(sent: FormFields, problem: Problem) -> Self {
         Self { sent: sent.into_iter().map(|(name, value)| (name, Value::from(value))).collect(), problem }
     }
 }
@@ -100,7 +100,7 @@ mod unit {
 
     #[test]
     fn fields_become_the_body_the_api_takes() {
-        let sent: Sent = [
+        let sent: FormFields = [
             ("name", " a "),
             ("turns", "3"),
             ("heat", "hot"),

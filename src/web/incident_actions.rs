@@ -2,7 +2,7 @@
 
 use super::error::PageError;
 use super::extract::PageForm;
-use super::incidents::{self, Shown};
+use super::incidents::{self, IncidentNotices};
 use super::page::PageContext;
 use crate::api::incident_actions as api;
 use crate::api::{Problem, known_id};
@@ -46,7 +46,7 @@ async fn back(page: &PageContext, id: &str, done: Result<(), Problem>) -> Result
         Ok(()) => Ok(Redirect::to(&format!("/incidents/{}", known_id(id)?)).into_response()),
         Err(problem) if problem.status == 409 => {
             let status = problem.code();
-            let shown = Shown { problem: Some(problem), ..Shown::default() };
+            let shown = IncidentNotices { problem: Some(problem), ..IncidentNotices::default() };
             Ok((status, incidents::detail(page, known_id(id)?, shown).await?).into_response())
         }
         Err(problem) => Err(problem.into()),

@@ -3,7 +3,7 @@
 use super::error::PageError;
 use super::excerpts;
 use super::extract::{PageForm, PageQuery, day, some};
-use super::forms::{self, Kind, Refused};
+use super::forms::{self, Kind, RejectedForm};
 use super::merge_choices;
 use super::page::PageContext;
 use super::value::value;
@@ -14,7 +14,7 @@ use crate::db::evidence::Owner;
 use crate::db::incidents::Sort;
 use crate::db::reports::Filter as ReportFilter;
 use crate::db::{evidence, incidents, reports, resolutions, runs};
-use crate::domain::{Caller, FailureClass, Incident, IncidentStatus, Reader, Report};
+use crate::domain::{Caller, FailureClass, Incident, IncidentStatus, Principal, Report};
 use crate::knowledge::Hit;
 use axum::extract::{Path, State};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
@@ -122,19 +122,23 @@ pub(super) async fn seen_in(app: &App, found: &[Incident]) -> sqlx::Result<Value
 }
 
 pub(super) async fn show(page: PageContext, Path(id): Path<String>) -> Result<Html<String>, PageError> {
-    detail(&page, known_id(&id)?, Shown::default()).await
+    detail(&page, known_id(&id)?, IncidentNotices::default()).await
 }
 
 /// What the page of an incident shows beside it.
 #[derive(Default)]
-pub(super) struct Shown {
+pub(super) struct IncidentNotices {
     /// What was said about it and is not taken.
-    pub(super) refused: Option<Refused>,
+    pub(super) refused: Option<RejectedForm>,
     /// Why something was not done.
     pub(super) problem: Option<Problem>,
 }
 
-pub(super) async fn detail(page: &PageContext, id: Uuid, shown: Shown) -> Result<Html<String>, PageError> {
+pub(super) async fn detail(
+    page: &PageContext,
+    id: Uuid,
+    shown: IncidentNotices,
+) -> Result<Html<String>, PageError> {
     let app = &page.app;
     let incident = incidents::get(&app.pool, id).await?.ok_or_else(|| missing("incident"))?;
     let filter = ReportFilter { incident: Some(id), ..ReportFilter::default() };
@@ -176,7 +180,7 @@ pub(super) async fn work(app: &App, report: &Report) -> sqlx::Result<Value> {
     Ok(context! {
         report => value(report),
         steps => value(reports::steps(&app.pool, report.id).await?),
-        evidence => value(evidence::list(&app.pool, Owner::Report(report.id), &Reader::nobody()).await?),
+        evidence => value(evidence::list(&app.pool, Owner::Report(report.id), &Principal::nobody()).await?),
         runs => value(runs::of_report(&app.pool, report.id).await?),
     })
 }
@@ -217,7 +221,10 @@ pub(super) async fn resolve(
     match api::resolutions::resolve(State(Arc::clone(&page.app)), caller, Path(id.clone()), Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/incidents/{id}#said")).into_response()),
         Err(problem) if problem.status == 422 => {
-            let shown = Shown { refused: Some(Refused::new(sent, problem)), ..Shown::default() };
+            let shown = IncidentNotices {
+                refused: Some(RejectedForm::new(sent, problem)),
+                ..IncidentNotices::default()
+            };
             Ok(detail(&page, known_id(&id)?, shown).await?.into_response())
         }
         Err(problem) => Err(problem.into()),

@@ -2,7 +2,7 @@
 
 use super::error::PageError;
 use super::extract::PageForm;
-use super::forms::{self, Kind, Refused};
+use super::forms::{self, Kind, RejectedForm};
 use super::page::PageContext;
 use super::value::value;
 use crate::api;
@@ -25,7 +25,7 @@ pub(super) async fn list(page: PageContext) -> Result<Html<String>, PageError> {
 async fn listed(
     page: &PageContext,
     made: Option<minijinja::Value>,
-    refused: Option<Refused>,
+    refused: Option<RejectedForm>,
 ) -> Result<Html<String>, PageError> {
     let keys = api::keys::list(State(Arc::clone(&page.app))).await?.0;
     let values = context! {
@@ -50,7 +50,7 @@ pub(super) async fn create(
         Ok((_, made)) => Ok(listed(&page, Some(value(&made.0)), None).await?.into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
             let status = problem.code();
-            let html = listed(&page, None, Some(Refused::new(sent, problem))).await?;
+            let html = listed(&page, None, Some(RejectedForm::new(sent, problem))).await?;
             Ok((status, html).into_response())
         }
         Err(problem) => Err(problem.into()),

@@ -1,6 +1,6 @@
 //! `/live`: says that lists changed, so that pages read them anew. However many pages listen, nothing is looked for.
 
-use crate::api::chat::ungathered;
+use crate::api::chat::unbuffered;
 use crate::app::App;
 use axum::extract::State;
 use axum::response::Response;
@@ -45,5 +45,5 @@ pub(super) async fn changes(State(app): State<Arc<App>>) -> Response {
         page.told = Some(Instant::now());
         Some((Event::default().event("changed").data("now"), page))
     });
-    ungathered(Sse::new(changes.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()))
+    unbuffered(Sse::new(changes.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()))
 }

@@ -125,7 +125,7 @@ pub(super) async fn send(
     jar: CookieJar,
     PageQuery(going): PageQuery<LoginRedirect>,
 ) -> Result<Response, PageError> {
-    match page.app.auth.send(own_path(&going.next)).await {
+    match page.app.auth.begin_login(own_path(&going.next)).await {
         Ok(sent) => {
             let jar = jar.add(cookie(STATE, sent.state.expose().to_owned()));
             Ok((jar, Redirect::to(&sent.url)).into_response())
@@ -139,7 +139,7 @@ fn again(page: &PageContext, jar: CookieJar, problem: &Problem) -> Result<Respon
     Ok((problem.code(), jar.add(gone(STATE)), form(page, "/", Some(problem))?).into_response())
 }
 
-pub(super) async fn come_back(
+pub(super) async fn complete_login(
     page: PageContext,
     origin: RequestOrigin,
     jar: CookieJar,
@@ -159,7 +159,7 @@ pub(super) async fn come_back(
         put_down_refused(app, origin, "at the issuer").await;
         return again(&page, jar, &refused("the issuer did not log you in; try again, or ask who runs it"));
     }
-    match app.auth.come_back(&back.code, &back.state).await {
+    match app.auth.complete_login(&back.code, &back.state).await {
         Ok((caller, secret, next)) => {
             put_down(app, Actor::new(caller.name, origin.id), AuditOutcome::Done, "at the issuer").await;
             Ok(inside(jar.add(gone(STATE)), &secret, &next))

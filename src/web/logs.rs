@@ -5,7 +5,7 @@ use crate::api::{Problem, missing};
 use crate::app::App;
 use crate::blocking::BlockingError;
 use crate::db::evidence::{self, Owner};
-use crate::domain::{Evidence, Reader};
+use crate::domain::{Evidence, Principal};
 use crate::triage::ExcerptBudget;
 use axum::http::StatusCode;
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: u32 = 10;
 
 /// A piece of evidence, ready to be shown.
-pub(super) struct Shown {
+pub(super) struct RankedEvidence {
     pub(super) piece: Evidence,
     /// First and last of each run of lines that the analyst was shown.
     pub(super) told: Vec<(usize, usize)>,
@@ -31,15 +31,15 @@ pub(super) struct Shown {
 
 /// The logs, the latest read first. What is stored of a piece never changes.
 #[derive(Default)]
-pub(super) struct Logs(Mutex<VecDeque<Arc<Shown>>>);
+pub(super) struct Logs(Mutex<VecDeque<Arc<RankedEvidence>>>);
 
 impl Logs {
-    fn held(&self) -> MutexGuard<'_, VecDeque<Arc<Shown>>> {
+    fn held(&self) -> MutexGuard<'_, VecDeque<Arc<RankedEvidence>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The piece of this id, if it is at hand.
-    pub(super) fn get(&self, id: Uuid) -> Option<Arc<Shown>> {
+    pub(super) fn get(&self, id: Uuid) -> Option<Arc<RankedEvidence>> {
         let mut held = self.held();
         let at = held.iter().position(|shown| shown.piece.id == id)?;
         let shown = held.remove(at)?;
@@ -47,7 +47,7 @@ impl Logs {
         Some(shown)
     }
 
-    fn put(&self, shown: &Arc<Shown>) {
+    fn put(&self, shown: &Arc<RankedEvidence>) {
         if !(LONG..=HELD).contains(&shown.piece.text.len()) {
             return;
         }
@@ -66,9 +66,9 @@ impl Logs {
         &self,
         app: &App,
         owner: Owner,
-        reader: &Reader,
+        reader: &Principal,
         id: Uuid,
-    ) -> Result<Arc<Shown>, Problem> {
+    ) -> Result<Arc<RankedEvidence>, Problem> {
         let pieces = evidence::of(&app.pool, owner, reader).await?;
         let shown = Arc::new(ranked(app, pieces, id).await?);
         self.put(&shown);
@@ -77,14 +77,14 @@ impl Logs {
 }
 
 /// Ranking a long log takes a while, and no worker waits for it.
-async fn ranked(app: &App, mut pieces: Vec<Evidence>, id: Uuid) -> Result<Shown, Problem> {
+async fn ranked(app: &App, mut pieces: Vec<Evidence>, id: Uuid) -> Result<RankedEvidence, Problem> {
     let index = pieces.iter().position(|piece| piece.id == id).ok_or_else(|| missing("evidence"))?;
     let room = ExcerptBudget::of(&app.config);
     let ranked = app.blocking.run_checked(LIMIT, move |deadline| {
         let spans = room.lines(&pieces, index, deadline)?;
         let told = spans.into_iter().map(|(first, last)| (first as usize, last as usize)).collect();
         let among = pieces.len();
-        Ok(Shown { piece: pieces.swap_remove(index), told, among })
+        Ok(RankedEvidence { piece: pieces.swap_remove(index), told, among })
     });
     ranked.await.map_err(overloaded)
 }

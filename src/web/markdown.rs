@@ -3,7 +3,7 @@
 
 use crate::domain::Citation;
 use crate::evidence::untrusted::hidden;
-use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::link_policy::LinkPolicy;
 use pulldown_cmark::{CowStr, Event, LinkType, Options, Parser, Tag, TagEnd, TextMergeStream, html};
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -21,7 +21,7 @@ static CLEANER: LazyLock<ammonia::Builder<'static>> = LazyLock::new(|| {
 });
 
 /// HTML of a Markdown text, its citations linked.
-pub(super) fn html(text: &str, citations: &[Citation], links: &Links) -> String {
+pub(super) fn html(text: &str, citations: &[Citation], links: &LinkPolicy) -> String {
     let text = &*hidden::removed(text);
     let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH;
     let (mut code, mut linking) = (false, true);
@@ -80,7 +80,7 @@ fn linked(text: &str, citations: &[Citation]) -> Event<'static> {
 fn anchor(citation: &Citation) -> String {
     let Citation { mark, first_line, last_line, title, .. } = citation;
     let mut shown = String::from("<a class=\"cite");
-    let path = citation.url.as_deref().map(super::show::page_of).filter(|path| !path.is_empty());
+    let path = citation.url.as_deref().map(super::filters::page_of).filter(|path| !path.is_empty());
     match path.filter(|_| citation.verified) {
         Some(path) => {
             let _ =
@@ -106,7 +106,7 @@ mod unit {
         let hostile = "<script>alert(1)</script>\n\n<img src=x onerror=alert(1)>\n\n[a](javascript:alert(1)) \
             ![p](http://evil.example/x.png) [b](data:text/html,x) <a href='/api/agents' hx-get='/api' hx-trigger=load>c</a> \
             <svg/onload=alert(1)> [d](/mcp-servers) [e](//evil.example)";
-        let links = Links::new(&["forge.example".to_owned()], None);
+        let links = LinkPolicy::new(&["forge.example".to_owned()], None);
         let shown = html(hostile, &[], &links);
         // Whole tags, so that none has an attribute.
         let tags: BTreeSet<&str> =
@@ -135,7 +135,7 @@ mod unit {
         let shown = html(
             "It broke [E1:3-4], not `[E1:3-4]` & [E1:9].",
             &[citation("E1:3-4", true), citation("E1:9", false)],
-            &Links::default(),
+            &LinkPolicy::default(),
         );
         assert!(shown.contains("[<a class=\"cite\" href=\"/reports/7/evidence/E1?lines=3-4#L3\""), "{shown}");
         assert!(shown.contains("<a class=\"cite bad\""), "{shown}");

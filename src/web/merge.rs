@@ -2,8 +2,8 @@
 
 use super::error::PageError;
 use super::extract::PageForm;
-use super::forms::{self, Kind, Sent};
-use super::incidents::{self, Shown};
+use super::forms::{self, FormFields, Kind};
+use super::incidents::{self, IncidentNotices};
 use super::page::PageContext;
 use crate::api::merges as api;
 use crate::api::{Problem, known_id};
@@ -36,7 +36,7 @@ pub(super) async fn split(
 }
 
 /// The reports that were ticked.
-fn ticked(sent: &Sent) -> Bytes {
+fn ticked(sent: &FormFields) -> Bytes {
     let reports = sent.iter().filter(|(name, _)| name == "reports");
     let reports: Vec<&str> = reports.map(|(_, id)| id.as_str()).collect();
     Bytes::from(json!({ "reports": reports }).to_string())
@@ -48,7 +48,7 @@ async fn to(page: &PageContext, id: &str, done: Result<String, Problem>) -> Resu
         Ok(other) => Ok(Redirect::to(&format!("/incidents/{other}")).into_response()),
         Err(problem) if matches!(problem.status, 409 | 422) => {
             let status = problem.code();
-            let shown = Shown { problem: Some(problem), ..Shown::default() };
+            let shown = IncidentNotices { problem: Some(problem), ..IncidentNotices::default() };
             Ok((status, incidents::detail(page, known_id(id)?, shown).await?).into_response())
         }
         Err(problem) => Err(problem.into()),

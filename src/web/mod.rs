@@ -12,30 +12,30 @@ mod error;
 mod evidence;
 mod excerpts;
 mod extract;
+mod filters;
 mod forms;
 mod incident_actions;
 mod incidents;
 mod keys;
-mod links;
 mod live;
 mod login;
 mod logs;
 mod markdown;
+mod mcp_servers;
 mod merge;
 mod merge_choices;
 mod multipart;
 mod navigation;
 mod overview;
-mod own;
 mod page;
 mod problem_page;
 mod report_form;
+mod reporter_home;
 mod reports;
 mod runbooks;
 mod schema_form;
-mod servers;
 mod settings;
-mod show;
+mod signed_links;
 mod templates;
 mod usage;
 mod value;
@@ -68,9 +68,9 @@ pub(crate) fn pages() -> Pages {
         .get("/login", RouteTerms::OPEN, login::show)
         .post("/login", RouteTerms::OPEN, login::with_key)
         .get("/login/issuer", RouteTerms::OPEN, login::send)
-        .get("/login/callback", RouteTerms::OPEN, login::come_back)
+        .get("/login/callback", RouteTerms::OPEN, login::complete_login)
         .post("/logout", RouteTerms::OPEN, login::out)
-        .get("/", Reporter, own::home)
+        .get("/", Reporter, reporter_home::home)
         .get("/live", RouteTerms::of(Viewer).streaming(), live::changes)
         .get("/reports", Viewer, reports::list)
         // A log comes with it.
@@ -80,7 +80,7 @@ pub(crate) fn pages() -> Pages {
             RouteTerms::of(Reporter).taking(BodyLimit::CONFIGURED).counted_as(RateClass::Report),
             report_form::send,
         )
-        .get("/reports/{id}", Reporter, own::report)
+        .get("/reports/{id}", Reporter, reporter_home::report)
         .post("/reports/{id}/retry", Operator, reports::retry)
         .get("/reports/{id}/evidence/{label}", Viewer, evidence::of_report)
         .get("/reports/{id}/evidence/{label}/lines", Viewer, evidence::lines_of_report)
@@ -99,21 +99,21 @@ pub(crate) fn pages() -> Pages {
         .get("/approvals/{id}", Viewer, approvals::show)
         .post("/approvals/{id}", Operator, approvals::decide)
         // Signed; whoever has the link may.
-        .get("/links/{id}/{choice}", RouteTerms::OPEN, links::show)
-        .post("/links/{id}/{choice}", RouteTerms::OPEN, links::decide)
+        .get("/links/{id}/{choice}", RouteTerms::OPEN, signed_links::show)
+        .post("/links/{id}/{choice}", RouteTerms::OPEN, signed_links::decide)
         .get("/conversations", Viewer, conversations::list)
         .post("/conversations/{id}", Operator, conversations::change)
         .get("/agents", Viewer, agents::list)
         .post("/agents", RouteTerms::of(Admin).taking(BodyLimit::kib(256)), agents::add)
         .get("/agents/{id}", Viewer, agents::show)
         .post("/agents/{id}", RouteTerms::of(Admin).taking(BodyLimit::kib(256)), agents::change)
-        .get("/mcp-servers", Viewer, servers::list)
-        .post("/mcp-servers", Admin, servers::add)
-        .get("/mcp-servers/{name}", Viewer, servers::show)
-        .post("/mcp-servers/{name}", Admin, servers::change)
-        .get("/mcp-servers/{name}/tools/{tool}", Viewer, servers::tool)
-        .post("/mcp-servers/{name}/tools/{tool}", Operator, servers::try_tool)
-        .post("/mcp-servers/{name}/tools/{tool}/confirm", Admin, servers::confirm)
+        .get("/mcp-servers", Viewer, mcp_servers::list)
+        .post("/mcp-servers", Admin, mcp_servers::add)
+        .get("/mcp-servers/{name}", Viewer, mcp_servers::show)
+        .post("/mcp-servers/{name}", Admin, mcp_servers::change)
+        .get("/mcp-servers/{name}/tools/{tool}", Viewer, mcp_servers::tool)
+        .post("/mcp-servers/{name}/tools/{tool}", Operator, mcp_servers::try_tool)
+        .post("/mcp-servers/{name}/tools/{tool}/confirm", Admin, mcp_servers::confirm)
         .get("/runbooks", Viewer, runbooks::list)
         .post("/runbooks", RouteTerms::of(Admin).taking(BodyLimit::kib(1024)), runbooks::add)
         .get("/runbooks/{id}", Viewer, runbooks::show)
@@ -155,7 +155,7 @@ pub(crate) fn served(pages: Router<Arc<App>>) -> Router<Arc<App>> {
     pages
         .layer(Extension(Arc::<logs::Logs>::default()))
         .layer(Extension(Arc::<overview::Counted>::default()))
-        .layer(from_fn(problem_page::tell))
+        .layer(from_fn(problem_page::render_problems))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CONTENT_SECURITY_POLICY,
             HeaderValue::from_static(POLICY),

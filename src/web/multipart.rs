@@ -1,7 +1,7 @@
 //! Forms that send a file: `multipart/form-data`, of a body that was read within its route's limit.
 
 use super::error::PageError;
-use super::forms::{Sent, too_many};
+use super::forms::{FormFields, too_many};
 use crate::api::{Problem, parsed};
 use crate::app::App;
 use axum::body::Bytes;
@@ -16,7 +16,7 @@ const MAX_PARTS: usize = 50;
 
 /// The fields of a form and the files that came with it.
 pub(super) struct Uploaded {
-    pub(super) sent: Sent,
+    pub(super) sent: FormFields,
     pub(super) files: Vec<File>,
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
 }
 
 /// Tells each problem of a page's route on a page. Whoever did not say who they are is sent to log in.
-pub(super) async fn tell(page: Page, request: Request, next: Next) -> Response {
+pub(super) async fn render_problems(page: Page, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let takes_page = accepts_html(request.headers());
     let response = next.run(request).await;

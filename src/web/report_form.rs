@@ -2,7 +2,7 @@
 
 use super::error::PageError;
 use super::extract::PageQuery;
-use super::forms::{self, Kind, Refused, field};
+use super::forms::{self, Kind, RejectedForm, field};
 use super::multipart::Uploaded;
 use super::page::PageContext;
 use super::value::value;
@@ -85,7 +85,7 @@ pub(super) async fn send(
         Err(problem) if matches!(problem.status, 403 | 422 | 503) => problem,
         Err(problem) => return Err(problem.into()),
     };
-    let refused = Refused::new(uploaded.sent, problem);
+    let refused = RejectedForm::new(uploaded.sent, problem);
     let html = form(&page, value(&refused.sent), Some(&refused.problem)).await?;
     Ok((refused.problem.code(), html).into_response())
 }

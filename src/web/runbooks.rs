@@ -2,7 +2,7 @@
 
 use super::error::PageError;
 use super::extract::{PageForm, PageQuery, some};
-use super::forms::{self, Kind, Refused, field};
+use super::forms::{self, Kind, RejectedForm, field};
 use super::page::PageContext;
 use super::value::value;
 use crate::api::{self, known_id, missing};
@@ -44,7 +44,7 @@ pub(super) async fn list(
 async fn listed(
     page: &PageContext,
     asked: &RunbookQuery,
-    refused: Option<Refused>,
+    refused: Option<RejectedForm>,
 ) -> Result<Html<String>, PageError> {
     let app = &page.app;
     let kind = some(&asked.kind);
@@ -84,7 +84,8 @@ pub(super) async fn add(
     match api::documents::add(State(Arc::clone(&page.app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to("/runbooks").into_response()),
         Err(problem) if problem.status == 422 => {
-            let html = listed(&page, &RunbookQuery::default(), Some(Refused::new(sent, problem))).await?;
+            let html =
+                listed(&page, &RunbookQuery::default(), Some(RejectedForm::new(sent, problem))).await?;
             Ok(html.into_response())
         }
         Err(problem) => Err(problem.into()),

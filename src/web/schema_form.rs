@@ -1,6 +1,6 @@
 //! A form made from a tool's JSON Schema, and the arguments made from what was sent.
 
-use super::forms::{Sent, field};
+use super::forms::{FormFields, field};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -17,7 +17,7 @@ pub(super) struct Input {
 }
 
 /// The fields of a schema, required ones first, filled with what was sent or else with defaults.
-pub(super) fn inputs(schema: &Value, sent: &Sent) -> Vec<Input> {
+pub(super) fn inputs(schema: &Value, sent: &FormFields) -> Vec<Input> {
     let required = |name: &str| {
         schema["required"].as_array().is_some_and(|names| names.iter().any(|known| known == name))
     };
@@ -83,7 +83,7 @@ fn kind(property: &Value, choices: &[String]) -> &'static str {
 ///
 /// # Errors
 /// The field that is no JSON, in words.
-pub(super) fn arguments(schema: &Value, sent: &Sent) -> Result<Value, String> {
+pub(super) fn arguments(schema: &Value, sent: &FormFields) -> Result<Value, String> {
     let none = Map::new();
     let mut arguments = Map::new();
     for (name, property) in schema["properties"].as_object().unwrap_or(&none) {
@@ -140,7 +140,7 @@ mod unit {
         ] {
             assert!(shapes.contains(&shape(expected.0, expected.1, false)), "{shapes:?}");
         }
-        let sent = |pairs: &[(&str, &str)]| -> Sent {
+        let sent = |pairs: &[(&str, &str)]| -> FormFields {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
         let all = sent(&[

@@ -1,9 +1,9 @@
 //! The compiled templates of all pages. They escape everything, and know no missing variables.
 
-use super::{assets, markdown, navigation, show};
+use super::{assets, filters, markdown, navigation};
 use crate::domain::{AuthMethod, Caller, Role};
 use crate::evidence::untrusted::hidden;
-use crate::evidence::untrusted::links::Links;
+use crate::evidence::untrusted::link_policy::LinkPolicy;
 use crate::overrides::replace_templates;
 use include_dir::{Dir, include_dir};
 use minijinja::syntax::SyntaxConfig;
@@ -58,12 +58,12 @@ fn viewer(state: &State<'_, '_>) -> Option<Arc<Caller>> {
 
 /// Hosts that a page may link to, for its filters.
 #[derive(Debug)]
-struct Known(Links);
+struct Known(LinkPolicy);
 
 impl Object for Known {}
 
 /// The hosts that a page may link to, as a value of its template.
-pub(super) fn links(links: &Links) -> Value {
+pub(super) fn links(links: &LinkPolicy) -> Value {
     Value::from_object(Known(links.clone()))
 }
 
@@ -95,20 +95,20 @@ fn environment() -> Result<Environment<'static>, Error> {
         let links = state.lookup("links");
         let known = links.as_ref().and_then(|links| links.downcast_object_ref::<Known>());
         // A page that names no hosts links to none.
-        let links = known.map_or_else(Links::default, |known| known.0.clone());
+        let links = known.map_or_else(LinkPolicy::default, |known| known.0.clone());
         Value::from_safe_string(markdown::html(text, &[], &links))
     });
     // What a server says of itself is shown with what is hidden in it.
     environment.add_filter("visible", hidden::spelled_out);
-    environment.add_filter("ago", show::ago);
-    environment.add_filter("when", show::when);
-    environment.add_filter("span", show::span);
-    environment.add_filter("count", show::count);
-    environment.add_filter("size", show::size);
-    environment.add_filter("money", show::money);
-    environment.add_filter("outside", show::outside);
-    environment.add_filter("link_in", show::link_in);
-    environment.add_filter("short", show::short);
+    environment.add_filter("ago", filters::ago);
+    environment.add_filter("when", filters::when);
+    environment.add_filter("span", filters::span);
+    environment.add_filter("count", filters::count);
+    environment.add_filter("size", filters::size);
+    environment.add_filter("money", filters::money);
+    environment.add_filter("outside", filters::outside);
+    environment.add_filter("link_in", filters::link_in);
+    environment.add_filter("short", filters::short);
     environment.add_filter("words", |name: &str| name.replace('_', " "));
     environment.add_filter("query", |text: &str| {
         reqwest::Url::parse_with_params("x:", [("", text)])

@@ -6,7 +6,7 @@ use super::page::PageContext;
 use super::value::value;
 use crate::api::usage::{Amount, LimitState, UsageQuery, report};
 use crate::clock;
-use crate::db::usage::Line;
+use crate::db::usage::UsageLine;
 use crate::domain::Money;
 use axum::response::Html;
 use chrono::{Days, NaiveDate};
@@ -97,11 +97,11 @@ fn first(today: NaiveDate, days: u64) -> Option<NaiveDate> {
     today.checked_sub_days(Days::new(days - 1))
 }
 
-fn tokens(line: &Line) -> i64 {
+fn tokens(line: &UsageLine) -> i64 {
     line.input_tokens + line.output_tokens
 }
 
-fn figure(by_day: &[Line], since: Option<NaiveDate>, days: u64, name: &'static str) -> Figure {
+fn figure(by_day: &[UsageLine], since: Option<NaiveDate>, days: u64, name: &'static str) -> Figure {
     let since = since.map(|day| day.to_string()).unwrap_or_default();
     let within = || by_day.iter().filter(|line| line.name >= since);
     let costs: Vec<i64> = within().filter_map(|line| line.cost).map(|cost| cost.0).collect();
@@ -114,9 +114,9 @@ fn figure(by_day: &[Line], since: Option<NaiveDate>, days: u64, name: &'static s
 }
 
 #[expect(clippy::cast_precision_loss, reason = "pixels")]
-fn bars(by_day: &[Line], today: NaiveDate, currency: &str) -> Vec<Bar> {
+fn bars(by_day: &[UsageLine], today: NaiveDate, currency: &str) -> Vec<Bar> {
     let priced = by_day.iter().any(|line| line.cost.is_some());
-    let height = |line: &Line| if priced { line.cost.unwrap_or_default().0 } else { tokens(line) };
+    let height = |line: &UsageLine| if priced { line.cost.unwrap_or_default().0 } else { tokens(line) };
     let most = by_day.iter().map(height).max().unwrap_or(0).max(1) as f64;
     let step = WIDTH / DAYS as f64;
     let round = |number: f64| (number * 10.0).round() / 10.0;
@@ -140,7 +140,7 @@ fn bars(by_day: &[Line], today: NaiveDate, currency: &str) -> Vec<Bar> {
 fn gauge(state: &LimitState, currency: &str) -> Gauge {
     use crate::budget::Scope;
     let shown = |amount: Amount| match amount {
-        Amount::Tokens(tokens) => format!("{} tokens", super::show::count(tokens)),
+        Amount::Tokens(tokens) => format!("{} tokens", super::filters::count(tokens)),
         Amount::Cost(cost) => format!("{cost} {currency}"),
     };
     let number = |amount: Amount| match amount {
@@ -171,11 +171,11 @@ mod unit {
 
     #[test]
     fn days_without_use_are_drawn_and_sums_end_where_they_should() {
-        let line = |name: &str, input_tokens, cost| Line {
+        let line = |name: &str, input_tokens, cost| UsageLine {
             name: name.to_owned(),
             input_tokens,
             cost: Some(Money(cost)),
-            ..Line::default()
+            ..UsageLine::default()
         };
         let by_day = [line("2026-11-21", 10, 5), line("2026-11-15", 20, 10), line("2026-11-14", 40, 20)];
         let today = "2026-11-21".parse().unwrap();

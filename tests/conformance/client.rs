@@ -3,7 +3,7 @@
 use regreen::audit::Recorder;
 use regreen::blocking::BlockingPool;
 use regreen::config::{McpServer, Transport};
-use regreen::domain::policy::Ruling;
+use regreen::domain::policy::AccessDecision;
 use regreen::domain::{Access, Actor};
 use regreen::mcp::{Connector, Registry, ToolCaller};
 use regreen::shutdown::Shutdown;
@@ -38,7 +38,7 @@ async fn main() -> ExitCode {
     let http = reqwest::Client::builder().build().expect("a client without options");
     let connector = Connector { http, blocking: BlockingPool::default() };
     let registry = Registry::start(vec![server], Arc::default(), None, connector, &shutdown);
-    registry.settled().await;
+    registry.wait_for_first_attempts().await;
     let recorder = Recorder::new(Actor::service("conformance"));
     let mut good = registry.is_connected("suite");
     for tool in registry.known(None) {
@@ -46,8 +46,8 @@ async fn main() -> ExitCode {
         assert!(matches!(spec.access, Access::Read | Access::Write));
         let arguments = arguments(&spec.input_schema);
         let name = spec.name.clone();
-        let called = match registry.rule_on(&ToolCaller::service(&recorder), "suite", &name, arguments) {
-            Ok(Ruling::Allowed(permit)) => {
+        let called = match registry.authorize(&ToolCaller::service(&recorder), "suite", &name, arguments) {
+            Ok(AccessDecision::Allowed(permit)) => {
                 registry.call(permit, &recorder, CancellationToken::new()).await.map(drop)
             }
             Ok(other) => unreachable!("the service's own calls are allowed: {other:?}"),

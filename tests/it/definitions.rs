@@ -46,7 +46,7 @@ fn says(tool: &'static str, text: &str) -> impl FnOnce(&mut Behaviour) {
 }
 
 fn decision(app: &TestApp, asker: &CallContext, tool: &str) -> (Decision, String) {
-    let standing = app.mcp().standing(asker, "lab", tool).unwrap();
+    let standing = app.mcp().evaluate(asker, "lab", tool).unwrap();
     (standing.decision, standing.reason)
 }
 

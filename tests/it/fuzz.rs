@@ -234,7 +234,7 @@ async fn model_streams_hold() {
     let request = Request {
         messages: vec![regreen::domain::Message::User { text: "why?".into() }],
         tools: std::sync::Arc::from([]),
-        choice: regreen::llm::Choice::Any,
+        choice: regreen::llm::ToolChoice::Any,
         account: None,
     };
     let mut random = fastrand::Rng::with_seed(12);

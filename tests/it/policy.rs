@@ -5,8 +5,8 @@ use crate::support::fake_mcp::{Behaviour, FakeMcp};
 use crate::support::fake_model::{FakeModel, Reply};
 use crate::support::{Answer, Setup, TestApp, eventually};
 use regreen::audit::Recorder;
-use regreen::chat::{Ask, Choice, Decision, begin, decide};
-use regreen::domain::policy::{CallContext, Ruling};
+use regreen::chat::{ApprovalChoice, Ask, Decision, begin, decide};
+use regreen::domain::policy::{AccessDecision, CallContext};
 use regreen::domain::{Actor, AuthMethod, Caller, Role};
 use regreen::mcp::{CallError, ToolCaller};
 use secrecy::SecretString;
@@ -228,9 +228,9 @@ fn person(name: &str, token: Option<&str>) -> Caller {
 async fn look(app: &TestApp, caller: Caller, name: &str) -> Result<String, CallError> {
     let recorder = Recorder::new(Actor::service("look"));
     let asker = Arc::new(CallContext::chat(caller, "troubleshooter"));
-    let caller = ToolCaller { asker, recorder: recorder.clone() };
-    match app.mcp().rule_on(&caller, "lab", "look", json!({ "name": name }))? {
-        Ruling::Allowed(permit) => {
+    let caller = ToolCaller { context: asker, recorder: recorder.clone() };
+    match app.mcp().authorize(&caller, "lab", "look", json!({ "name": name }))? {
+        AccessDecision::Allowed(permit) => {
             app.mcp().call(permit, &recorder, CancellationToken::new()).await.map(|result| result.text)
         }
         other => panic!("{other:?}"),
@@ -332,7 +332,7 @@ async fn a_conversation_uses_the_token_of_whoever_asks_and_keeps_it_nowhere() {
 /// What became of a call that somebody approved, once the conversation has heard of it.
 async fn settled_by(app: &TestApp, approval: &Value, caller: Caller) -> Value {
     let id = approval["id"].as_str().unwrap().parse().unwrap();
-    let (choice, author) = (Choice::Approve, caller.actor());
+    let (choice, author) = (ApprovalChoice::Approve, caller.actor());
     let decided =
         decide(app.app(), id, Decision { choice, author, caller: Some(caller), note: None, link: None })
             .await;

@@ -29,7 +29,7 @@ use regreen::config::Config;
 use regreen::demo::samples::{Sample, sample};
 use regreen::demo::{cluster, forge};
 use regreen::domain::Actor;
-use regreen::domain::policy::Ruling;
+use regreen::domain::policy::AccessDecision;
 use regreen::mcp::{CallError, CallResult, ToolCaller};
 use regreen::shutdown::Shutdown;
 use serde_json::{Value, json};
@@ -140,7 +140,7 @@ impl Setup {
 
     pub async fn start(self) -> TestApp {
         let app = self.start_unsettled().await;
-        app.service.as_ref().unwrap().app.mcp.settled().await;
+        app.service.as_ref().unwrap().app.mcp.wait_for_first_attempts().await;
         app
     }
 
@@ -184,8 +184,8 @@ impl TestApp {
         cancel: CancellationToken,
     ) -> Result<CallResult, CallError> {
         let recorder = Recorder::new(Actor::service("test"));
-        match self.mcp().rule_on(&ToolCaller::service(&recorder), server, tool, arguments)? {
-            Ruling::Allowed(permit) => self.mcp().call(permit, &recorder, cancel).await,
+        match self.mcp().authorize(&ToolCaller::service(&recorder), server, tool, arguments)? {
+            AccessDecision::Allowed(permit) => self.mcp().call(permit, &recorder, cancel).await,
             other => panic!("{server} {tool}: {other:?}"),
         }
     }

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::db::documents::Realm;
 use crate::db::incidents;
 use crate::db::reports::leader;
-use crate::domain::policy::{CallContext, Ruling, Target};
+use crate::domain::policy::{AccessDecision, CallContext, Target};
 use crate::domain::{Access, Caller, Role};
 use crate::knowledge::Query;
 use axum::body::Body;
@@ -63,7 +63,7 @@ pub(crate) fn service(app: &Arc<App>) -> StreamableHttpService<Endpoint, NeverSe
 }
 
 /// Refuses messages of very many values before trees are built of them. What is no JSON the library answers.
-pub(crate) async fn modest(request: Request, next: Next) -> Response {
+pub(crate) async fn limit_values(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let limit = LIMIT.bytes(usize::MAX);
     let Ok(body) = axum::body::to_bytes(body, limit).await else {
@@ -249,10 +249,10 @@ impl Endpoint {
         let reads = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint).unwrap_or(false);
         let access = if reads { Access::Read } else { Access::Write };
         let target = Target::new(OWN_NAME, &tool.name, access, Some(&schema));
-        match self.app.mcp.policy().rule_on(&CallContext::mcp_client(caller.clone()), &target, arguments) {
-            Ruling::Allowed(permit) => Ok(permit.into_arguments()),
-            Ruling::Denied(denied) => Err(denied.to_string()),
-            Ruling::Waits(_) => {
+        match self.app.mcp.policy().authorize(&CallContext::mcp_client(caller.clone()), &target, arguments) {
+            AccessDecision::Allowed(permit) => Ok(permit.into_arguments()),
+            AccessDecision::Denied(denied) => Err(denied.to_string()),
+            AccessDecision::NeedsApproval(_) => {
                 Err("it needs a person's approval, which cannot be asked for here".to_owned())
             }
         }

@@ -146,7 +146,7 @@ impl Endpoint {
         };
         let said = resolutions::of_incident(&self.app.pool, id).await?;
         let links = &self.app.config.privacy.links;
-        Ok(Some(told(&incident, &said, &|text| markdown::defused(text, links, RenderTarget::Answer))))
+        Ok(Some(told(&incident, &said, &|text| markdown::sanitize(text, links, RenderTarget::Answer))))
     }
 }
 
@@ -169,7 +169,7 @@ fn listed_incident(incident: &Incident) -> Resource {
         .with_mime_type(MARKDOWN)
 }
 
-fn listed_runbook(listed: &documents::Listed) -> Resource {
+fn listed_runbook(listed: &documents::DocumentSummary) -> Resource {
     Resource::new(format!("{RUNBOOKS}{}", listed.id), listed.path.clone())
         .with_title(listed.title.clone())
         .with_description(format!("{} of {}", listed.kind, listed.source))

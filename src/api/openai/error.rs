@@ -2,7 +2,7 @@
 
 use crate::api::problem::RETRY_AFTER;
 use crate::api::problem::{Problem, with_body};
-use crate::chat::Refusal;
+use crate::chat::AskError;
 use axum::Json;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -94,7 +94,7 @@ impl IntoResponse for ApiError {
 }
 
 /// Tells each problem of a route as OpenAI's clients know it.
-pub(in crate::api) async fn tell(request: Request, next: Next) -> Response {
+pub(in crate::api) async fn convert_problems(request: Request, next: Next) -> Response {
     of_problem(next.run(request).await)
 }
 
@@ -132,15 +132,15 @@ impl From<sqlx::Error> for ApiError {
     }
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> Self {
+impl From<AskError> for ApiError {
+    fn from(refusal: AskError) -> Self {
         let message = refusal.to_string();
         match refusal {
-            Refusal::Missing(_) => Self::new(StatusCode::NOT_FOUND, message, "not_found"),
-            Refusal::Busy => Self::new(StatusCode::CONFLICT, message, "busy"),
-            Refusal::Full => Self::full(message),
-            Refusal::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, message, "unavailable"),
-            Refusal::Database(error) => error.into(),
+            AskError::Missing(_) => Self::new(StatusCode::NOT_FOUND, message, "not_found"),
+            AskError::Busy => Self::new(StatusCode::CONFLICT, message, "busy"),
+            AskError::Full => Self::full(message),
+            AskError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, message, "unavailable"),
+            AskError::Database(error) => error.into(),
         }
     }
 }

@@ -13,7 +13,7 @@ mod request;
 use super::chat::{SentEvent, abandoned};
 use super::parse::parsed;
 use crate::app::App;
-use crate::chat::{self, Ask, Begun, Plain};
+use crate::chat::{self, Ask, SingleCompletion, StartedTurn};
 use crate::db::{agents, conversations};
 use crate::domain::{Caller, Profile};
 use crate::evidence::redact;
@@ -33,7 +33,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub use error::ApiError;
-pub(super) use error::tell;
+pub(super) use error::convert_problems;
 pub(crate) use error::{BASE, OpenAiError, of_problem};
 
 /// An agent, as a model.
@@ -129,7 +129,7 @@ pub async fn complete(
         caller,
         before: before.iter().map(|turn| turn.said(&request.model)).collect(),
     };
-    let Begun { turn, conversation, answer } = chat::begin(&app, ask).await?;
+    let StartedTurn { turn, conversation, answer } = chat::begin(&app, ask).await?;
     let events = answer.read(0, abandoned(&app));
     let (streams, usage) = (request.streams(), request.parameters.include_usage);
     let head = Head { id: turn, model: request.model };
@@ -157,9 +157,9 @@ async fn beside(
     let mut texts: Vec<String> = request.messages.iter().map(request::Turn::text).collect();
     let prompt = texts.pop().unwrap_or_default();
     let sampling = request.parameters.sampling;
-    let plain = Plain { system: texts, prompt, profile, sampling, caller };
-    let written = chat::complete_plainly(app, plain).await?;
-    let harmless = |text: &str| markdown::defused(text, &app.config.privacy.links, RenderTarget::Answer);
+    let plain = SingleCompletion { system: texts, prompt, profile, sampling, caller };
+    let written = chat::complete_once(app, plain).await?;
+    let harmless = |text: &str| markdown::sanitize(text, &app.config.privacy.links, RenderTarget::Answer);
     let shaped = written.text.as_deref().and_then(|text| task.shaped(text, harmless));
     let mut answer = shaped.unwrap_or_else(|| task.by_code(&written.prompt, harmless));
     let ends = request.parameters.stop.iter().filter_map(|stop| answer.find(stop.as_str()));

@@ -2,8 +2,8 @@
 //! silence.
 
 use super::error::ApiError;
-use crate::api::json::{self, Known, Words};
-use crate::chat::{SaidElsewhere, Sampling};
+use crate::api::json::{self, FieldFilter, Words};
+use crate::chat::{ExternalMessage, Sampling};
 use crate::domain::MessageRole;
 use axum::http::StatusCode;
 use serde::Deserialize;
@@ -124,13 +124,13 @@ impl Turn {
     }
 
     /// As a message of a conversation.
-    pub(super) fn said(&self, model: &str) -> SaidElsewhere {
+    pub(super) fn said(&self, model: &str) -> ExternalMessage {
         let (role, author) = match self.role.as_str() {
             "assistant" => (MessageRole::Assistant, model),
             "system" | "developer" => (MessageRole::User, "client"),
             _ => (MessageRole::User, "user"),
         };
-        SaidElsewhere { role, author: author.to_owned(), text: self.text() }
+        ExternalMessage { role, author: author.to_owned(), text: self.text() }
     }
 }
 
@@ -164,7 +164,7 @@ impl Completion {
         if let Some(name) = json::unknown(body, is_known).map_err(bad)? {
             return Err(unknown(&name));
         }
-        let object = json::object(body, Known::Of(PARAMETERS)).map_err(bad)?.unwrap_or_default();
+        let object = json::object(body, FieldFilter::Of(PARAMETERS)).map_err(bad)?.unwrap_or_default();
         if let Some(name) = object.too_many.first() {
             return Err(unsupported(name, format!("`{name}` holds more values than are read here")));
         }

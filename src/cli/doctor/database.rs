@@ -7,7 +7,7 @@ use crate::db::embeddings::{self, Space};
 use crate::db::migrations::Migrations;
 use crate::db::private::PrivatePostgres;
 use crate::db::schema::Schema;
-use crate::db::{keys, servers};
+use crate::db::{keys, mcp_servers};
 use crate::domain::ApiKey;
 use crate::{app, clock};
 use chrono::TimeDelta;
@@ -93,7 +93,7 @@ impl Database {
         keys.retain(|key| key.revoked_at.is_none() && key.expires_at.is_none_or(|at| at > now));
         Ok(Self {
             findings,
-            added: servers::all(&mut *db).await?,
+            added: mcp_servers::all(&mut *db).await?,
             spaces: embeddings::spaces(&mut *db).await?,
             keys: Some(keys),
         })

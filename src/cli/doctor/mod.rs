@@ -4,17 +4,17 @@
 mod database;
 mod files;
 mod finding;
+mod mcp_servers;
 mod model;
 mod permissions;
 mod reach;
-mod servers;
 
 use crate::app;
-use crate::config::{Config, Mistakes, own_namespace, process_env};
+use crate::config::{Config, ConfigErrors, own_namespace, process_env};
 use clap::Args;
 use database::Database;
 use finding::{Finding, Hide, Mark};
-use servers::Servers;
+use mcp_servers::Servers;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,8 +53,8 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
 fn mistakes(error: &anyhow::Error) -> Vec<Finding> {
     let advice = "mend it; the other checks need the settings, and come then";
     let of = |said: String| Finding::error("settings", said).advice(advice);
-    match error.downcast_ref::<Mistakes>() {
-        Some(Mistakes(mistakes)) => mistakes.iter().map(|mistake| of(mistake.to_string())).collect(),
+    match error.downcast_ref::<ConfigErrors>() {
+        Some(ConfigErrors(mistakes)) => mistakes.iter().map(|mistake| of(mistake.to_string())).collect(),
         None => vec![of(format!("{error:#}"))],
     }
 }

@@ -11,7 +11,7 @@ const FORM: &[u8] = b"regreen audit row 1";
 
 /// A row as it is sealed; the texts as the database keeps them.
 #[derive(Debug, Clone)]
-pub(super) struct Link {
+pub(super) struct ChainEntry {
     pub(super) id: i64,
     pub(super) at: DateTime<Utc>,
     pub(super) actor: String,
@@ -28,7 +28,7 @@ pub(super) struct Link {
     pub(super) hash: Option<Vec<u8>>,
 }
 
-impl Link {
+impl ChainEntry {
     /// Its seal at that place after that one. Every field goes with its length, so that none can pass for a part of another.
     pub(super) fn sealed(&self, before: &[u8], seq: i64) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -61,8 +61,8 @@ impl Link {
 mod unit {
     use super::*;
 
-    fn link() -> Link {
-        Link {
+    fn link() -> ChainEntry {
+        ChainEntry {
             id: 7,
             at: DateTime::UNIX_EPOCH,
             actor: "ab".into(),
@@ -82,7 +82,7 @@ mod unit {
 
     #[test]
     fn every_field_and_its_border_counts() {
-        let changes: &[fn(&mut Link)] = &[
+        let changes: &[fn(&mut ChainEntry)] = &[
             |link| link.id = 8,
             |link| link.at += chrono::TimeDelta::microseconds(1),
             |link| (link.actor, link.action) = ("a".into(), "bc".into()),

@@ -1,7 +1,7 @@
 //! Sealing: rows are added without a seal, so that no transaction waits for another one; then one process at a time chains them in
 //! the order in which they became visible.
 
-use super::chain::Link;
+use super::chain::ChainEntry;
 use sqlx::{PgExecutor, PgPool};
 
 /// Rows that are sealed in one transaction.
@@ -43,7 +43,7 @@ async fn seal_batch(pool: &PgPool) -> sqlx::Result<u64> {
     let Some(head) = head.fetch_optional(&mut *transaction).await? else { return Ok(0) };
     // The statement after the lock sees all that the holder before has sealed.
     let links = sqlx::query_as!(
-        Link,
+        ChainEntry,
         r#"select id, at, actor, action, object_kind, object, outcome, duration_ms, trace, run, detail, data::text as "data!", seq, hash
            from audit where seq is null order by id limit $1"#,
         BATCH

@@ -1,7 +1,7 @@
 //! Verifying: the chain is followed from its beginning to its head, some thousand rows at a time, and the first place where it does
 //! not hold is named.
 
-use super::chain::{GENESIS, Link};
+use super::chain::{ChainEntry, GENESIS};
 use super::months::{self, Stretch};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
@@ -136,7 +136,7 @@ impl Walk {
     }
 
     /// One row further; what is wrong with it otherwise.
-    fn step(&mut self, link: &Link) -> Option<Fault> {
+    fn step(&mut self, link: &ChainEntry) -> Option<Fault> {
         let seq = link.seq.unwrap_or_default();
         self.leap();
         let next = self.verified.seq + 1;
@@ -157,7 +157,7 @@ impl Walk {
     }
 
     /// What became of a row that does not fit: whether another one belongs in its place, or the chain goes on after it.
-    async fn explain(&self, db: &mut PgConnection, link: &Link, fault: Fault) -> sqlx::Result<Broken> {
+    async fn explain(&self, db: &mut PgConnection, link: &ChainEntry, fault: Fault) -> sqlx::Result<Broken> {
         let (here, next) = (link.seq.unwrap_or_default(), self.verified.seq + 1);
         let broken = |seq, fault, what: String| Broken { seq, id: Some(link.id), fault, what };
         match fault {
@@ -179,7 +179,7 @@ impl Walk {
         }
         let after = page(db, here, NEAR).await?;
         // The row that belongs here: it took its seal along, or left it behind.
-        let belongs = |other: &&Link| {
+        let belongs = |other: &&ChainEntry| {
             other.fits(&self.hash, here) || link.hash.as_deref() == Some(&other.sealed(&self.hash, here))
         };
         let Some(own) = after.iter().find(belongs) else {
@@ -190,7 +190,7 @@ impl Walk {
             return Ok(broken(here, Fault::Changed, what));
         };
         let seal = own.sealed(&self.hash, here);
-        let follows = |other: &Link| {
+        let follows = |other: &ChainEntry| {
             link.fits(other.hash.as_deref().unwrap_or_default(), other.seq.unwrap_or_default() + 1)
         };
         let was_sealed = link.fits(&seal, here + 1)
@@ -230,9 +230,9 @@ impl Walk {
     }
 }
 
-async fn page(db: &mut PgConnection, after: i64, limit: i64) -> sqlx::Result<Vec<Link>> {
+async fn page(db: &mut PgConnection, after: i64, limit: i64) -> sqlx::Result<Vec<ChainEntry>> {
     sqlx::query_as!(
-        Link,
+        ChainEntry,
         r#"select id, at, actor, action, object_kind, object, outcome, duration_ms, trace, run, detail, data::text as "data!", seq, hash
            from audit where seq > $1 order by seq, id limit $2"#,
         after,
@@ -243,7 +243,11 @@ async fn page(db: &mut PgConnection, after: i64, limit: i64) -> sqlx::Result<Vec
 }
 
 /// All rows of the last place of a page.
-async fn with_twins(db: &mut PgConnection, mut links: Vec<Link>, end: i64) -> sqlx::Result<Vec<Link>> {
+async fn with_twins(
+    db: &mut PgConnection,
+    mut links: Vec<ChainEntry>,
+    end: i64,
+) -> sqlx::Result<Vec<ChainEntry>> {
     let twins = page(db, end - 1, 10).await?;
     let known: Vec<i64> = links.iter().rev().take(10).map(|link| link.id).collect();
     links.extend(twins.into_iter().filter(|twin| twin.seq == Some(end) && !known.contains(&twin.id)));

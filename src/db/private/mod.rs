@@ -2,11 +2,11 @@
 //! folder's lock. A second process joins as a guest; after a crash the next owner adopts or restarts the server.
 
 mod folder;
-mod place;
+mod paths;
 mod programs;
 
 use anyhow::{Context as _, bail};
-use place::{Folders, Place};
+use paths::{DataPaths, Folders};
 use programs::Programs;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -41,7 +41,7 @@ const REVIVE: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 pub struct PrivatePostgres(Arc<Server>);
 
 struct Server {
-    place: Place,
+    place: DataPaths,
     folders: Folders,
     programs: Programs,
     owned: Mutex<Owned>,
@@ -65,7 +65,7 @@ impl PrivatePostgres {
     /// # Errors
     /// No PostgreSQL with pgvector is found (the error says what to run), or it does not start.
     pub async fn start(data_dir: &Path, programs: Option<&Path>) -> anyhow::Result<Self> {
-        let place = Place::prepare(data_dir)?;
+        let place = DataPaths::prepare(data_dir)?;
         let programs = Programs::find(programs, &place).await?;
         let folders = place.open()?;
         let lock = folders.control.file(LOCK)?;
@@ -84,7 +84,7 @@ impl PrivatePostgres {
         data_dir: &Path,
         programs: Option<&Path>,
     ) -> anyhow::Result<Option<PgConnectOptions>> {
-        let place = Place::of(data_dir)?;
+        let place = DataPaths::of(data_dir)?;
         if place.socket.join(".s.PGSQL.5432").exists() {
             return Ok(Some(options(&place, NAME)));
         }
@@ -402,7 +402,7 @@ impl Drop for PrivatePostgres {
     }
 }
 
-fn options(place: &Place, database: &str) -> PgConnectOptions {
+fn options(place: &DataPaths, database: &str) -> PgConnectOptions {
     // Every field set: the defaults come from `PG…` variables of the environment.
     PgConnectOptions::new_without_pgpass()
         .socket(&place.socket)

@@ -1,6 +1,6 @@
 //! Finds PostgreSQL's programs with pgvector: a configured folder, the one `make setup` unpacks, an installed one.
 
-use super::place::{Place, SHARED};
+use super::paths::{DataPaths, SHARED};
 use super::{absolute, is_reachable, short_hash};
 use anyhow::{Context as _, bail};
 use std::fs::DirBuilder;
@@ -20,7 +20,7 @@ pub(super) struct Programs {
 
 impl Programs {
     /// The configured folder, or the first usable one.
-    pub(super) async fn find(configured: Option<&Path>, place: &Place) -> anyhow::Result<Self> {
+    pub(super) async fn find(configured: Option<&Path>, place: &DataPaths) -> anyhow::Result<Self> {
         let bin = folder(configured).await?;
         if place.run_as.is_none() || is_reachable(&bin.join("postgres")) {
             return Ok(Self { bin });

@@ -1,7 +1,9 @@
 //! Kinds that hold credentials, however they are spelled, and the rules that let them be read.
 
 use super::*;
-use crate::domain::policy::{CallContext, Check, Decision, Origin, Patterns, Policy, Reads, Ruling, Target};
+use crate::domain::policy::{
+    AccessDecision, CallContext, Check, Decision, Origin, Patterns, Policy, ServerContent, Target,
+};
 use crate::domain::{Access, Role};
 use regex::Regex;
 use serde_json::json;
@@ -104,7 +106,7 @@ fn ruled(policy: &Policy, place: Origin, kind: &str) -> Result<(), String> {
     let schema =
         json!({"type": "object", "properties": {"apiVersion": {}, "kind": {}, "name": {}, "namespace": {}}});
     let target = Target {
-        reads: Reads::Cluster,
+        reads: ServerContent::Cluster,
         ..Target::new("openshift", "resources_get", Access::Read, Some(&schema))
     };
     let asker = match place {
@@ -113,10 +115,10 @@ fn ruled(policy: &Policy, place: Origin, kind: &str) -> Result<(), String> {
         place => CallContext::supposed(place, Some(Role::Admin), None),
     };
     let arguments = json!({"apiVersion": "v1", "kind": kind, "name": "db", "namespace": "ci"});
-    match policy.rule_on(&asker, &target, arguments) {
-        Ruling::Allowed(_) => Ok(()),
-        Ruling::Denied(denied) => Err(denied.to_string()),
-        Ruling::Waits(_) => panic!("it only looks"),
+    match policy.authorize(&asker, &target, arguments) {
+        AccessDecision::Allowed(_) => Ok(()),
+        AccessDecision::Denied(denied) => Err(denied.to_string()),
+        AccessDecision::NeedsApproval(_) => panic!("it only looks"),
     }
 }
 

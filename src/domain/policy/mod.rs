@@ -1,5 +1,5 @@
 //! The tool policy: who may call which tool with which arguments. Rules in order, the first that fits decides; behind them
-//! stand built-in defaults. Nothing is asked or called here: `mcp::Registry` takes only what [`Policy::rule_on`] permits.
+//! stand built-in defaults. Nothing is asked or called here: `mcp::Registry` takes only what [`Policy::authorize`] permits.
 
 mod arguments;
 mod dangerous;
@@ -11,7 +11,7 @@ mod rule;
 mod tests;
 
 use namespaces::Bounds;
-pub use permit::{Denied, Permit, Ruling, Waiting};
+pub use permit::{AccessDecision, Denied, Permit, UnapprovedCall};
 pub use rule::{Check, Patterns, Rule};
 
 use super::{Access, Caller, Role};
@@ -194,7 +194,7 @@ pub struct Target<'a> {
     /// JSON Schema of its arguments; `None` when nobody knows it, which only a trial of the rules may say.
     pub schema: Option<&'a Value>,
     /// What its server reads.
-    pub reads: Reads,
+    pub reads: ServerContent,
     /// Hash of its definition; empty when nobody knows it.
     pub definition: &'a str,
     /// A rule speaks of it, and its definition changed since it was judged.
@@ -205,20 +205,20 @@ impl<'a> Target<'a> {
     /// A tool whose definition nobody compared with another.
     #[must_use]
     pub fn new(server: &'a str, tool: &'a str, access: Access, schema: Option<&'a Value>) -> Self {
-        Self { server, tool, access, schema, reads: Reads::Elsewhere, definition: "", is_held: false }
+        Self { server, tool, access, schema, reads: ServerContent::Elsewhere, definition: "", is_held: false }
     }
 }
 
 /// What a server reads, by the arguments of its tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reads {
+pub enum ServerContent {
     /// A cluster: one of its tools is told a namespace.
     Cluster,
     /// Something else.
     Elsewhere,
 }
 
-impl Reads {
+impl ServerContent {
     /// By the schemas of a server's tools.
     #[must_use]
     pub fn of<'a>(mut schemas: impl Iterator<Item = &'a Value>) -> Self {
@@ -228,7 +228,7 @@ impl Reads {
 
 /// What the policy says of a tool before its arguments are known.
 #[derive(Debug, Clone)]
-pub struct Standing<'a> {
+pub struct PolicyEvaluation<'a> {
     /// What happens with a call whose arguments hold.
     pub decision: Decision,
     /// The rule behind it; none when a default decides.
@@ -239,10 +239,10 @@ pub struct Standing<'a> {
     bounds: Option<Bounds>,
 }
 
-impl Standing<'_> {
+impl PolicyEvaluation<'_> {
     /// The rule by its number, or that it is a default.
     #[must_use]
-    pub fn behind(&self) -> String {
+    pub fn rule_name(&self) -> String {
         self.rule.map_or_else(|| "default".to_owned(), |rule| format!("rule {}", rule.number))
     }
 
@@ -309,21 +309,21 @@ impl Policy {
     /// What is said of a tool before its arguments are known. One whose definition changed since a rule judged it is not called
     /// without a person; the service's own calls are its settings' matter.
     #[must_use]
-    pub fn standing(&self, asker: &CallContext, target: &Target<'_>) -> Standing<'_> {
+    pub fn evaluate(&self, asker: &CallContext, target: &Target<'_>) -> PolicyEvaluation<'_> {
         let standing = self.by_rules(asker, target);
         if standing.decision == Decision::Deny {
             return standing;
         }
         let standing = match self.bounds(asker, target, standing.rule) {
-            Ok(bounds) => Standing { bounds, ..standing },
-            Err(reason) => return Standing { decision: Decision::Deny, reason, ..standing },
+            Ok(bounds) => PolicyEvaluation { bounds, ..standing },
+            Err(reason) => return PolicyEvaluation { decision: Decision::Deny, reason, ..standing },
         };
         if !target.is_held || matches!(asker.origin, Origin::Service | Origin::Mcp) {
             return standing;
         }
         let decision = if asker.origin == Origin::Chat { Decision::Approve } else { Decision::Deny };
         let reason = "its definition changed; an admin has to confirm it on the server's page".to_owned();
-        Standing { decision, reason, ..standing }
+        PolicyEvaluation { decision, reason, ..standing }
     }
 
     /// What keeps a tool within the namespaces of whoever asks.
@@ -341,7 +341,7 @@ impl Policy {
                         allows it here"
                 .to_owned());
         }
-        if target.reads == Reads::Cluster || target.server == self.cluster {
+        if target.reads == ServerContent::Cluster || target.server == self.cluster {
             return Bounds::new(within, target.schema, rule, target.tool);
         }
         Ok(None)
@@ -354,17 +354,21 @@ impl Policy {
         target: &Target<'_>,
         arguments: &Value,
     ) -> Option<(Vec<String>, String)> {
-        let reads_cluster = target.reads == Reads::Cluster || target.server == self.cluster;
+        let reads_cluster = target.reads == ServerContent::Cluster || target.server == self.cluster;
         (asker.is_kept_within() && reads_cluster).then(|| kinds::credential(arguments)).flatten()
     }
 
-    fn by_rules(&self, asker: &CallContext, target: &Target<'_>) -> Standing<'_> {
+    fn by_rules(&self, asker: &CallContext, target: &Target<'_>) -> PolicyEvaluation<'_> {
         let Some(rule) = self.rules.iter().find(|rule| rule.fits(asker, target)) else {
             let (decision, reason) = without_rule(asker.origin, target);
-            return Standing { decision, rule: None, reason, bounds: None };
+            return PolicyEvaluation { decision, rule: None, reason, bounds: None };
         };
-        let denied =
-            |reason: String| Standing { decision: Decision::Deny, rule: Some(rule), reason, bounds: None };
+        let denied = |reason: String| PolicyEvaluation {
+            decision: Decision::Deny,
+            rule: Some(rule),
+            reason,
+            bounds: None,
+        };
         if let Some(problem) = arguments::cannot_hold(rule, target.schema) {
             return denied(problem);
         }
@@ -388,15 +392,15 @@ impl Policy {
             };
             what.to_owned()
         });
-        Standing { decision, rule: Some(rule), reason, bounds: None }
+        PolicyEvaluation { decision, rule: Some(rule), reason, bounds: None }
     }
 
     /// Decides about a call: with which arguments it may be made, whether it waits for a person, or why it may not be made.
     #[must_use]
-    pub fn rule_on(&self, asker: &CallContext, target: &Target<'_>, arguments: Value) -> Ruling {
-        let standing = self.standing(asker, target);
-        let behind = standing.behind();
-        let denied = |reason: String| Ruling::Denied(Denied { reason, rule: behind.clone() });
+    pub fn authorize(&self, asker: &CallContext, target: &Target<'_>, arguments: Value) -> AccessDecision {
+        let standing = self.evaluate(asker, target);
+        let behind = standing.rule_name();
+        let denied = |reason: String| AccessDecision::Denied(Denied { reason, rule: behind.clone() });
         if standing.decision == Decision::Deny {
             return denied(standing.reason);
         }
@@ -414,14 +418,18 @@ impl Policy {
         }
         let permit = Permit::new(target, arguments, asker.caller.clone());
         match standing.decision {
-            Decision::Approve => Ruling::Waits(Waiting::new(permit)),
-            _ => Ruling::Allowed(permit),
+            Decision::Approve => AccessDecision::NeedsApproval(UnapprovedCall::new(permit)),
+            _ => AccessDecision::Allowed(permit),
         }
     }
 }
 
 /// The arguments as they are sent: within the namespaces, then as the rule has them, and still within.
-fn settled(standing: &Standing<'_>, schema: Option<&Value>, arguments: Value) -> Result<Value, String> {
+fn settled(
+    standing: &PolicyEvaluation<'_>,
+    schema: Option<&Value>,
+    arguments: Value,
+) -> Result<Value, String> {
     let Some(bounds) = &standing.bounds else { return arguments::settle(standing.rule, schema, arguments) };
     let arguments = bounds.hold(schema, arguments)?;
     let arguments = arguments::settle(standing.rule, schema, arguments)?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::policy::tests::{rule, way};
-use crate::domain::policy::{CallContext, Decision, Origin, Policy, Reads, Ruling, Target};
+use crate::domain::policy::{AccessDecision, CallContext, Decision, Origin, Policy, ServerContent, Target};
 use crate::domain::{Access, Caller, Role};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -64,11 +64,12 @@ fn asked(
     (tool, schema): (&str, &Value),
     arguments: Value,
 ) -> Result<Value, String> {
-    let target = Target { reads: Reads::Cluster, ..Target::new("cluster", tool, Access::Read, Some(schema)) };
-    match policy.rule_on(asker, &target, arguments) {
-        Ruling::Allowed(permit) => Ok(permit.into_arguments()),
-        Ruling::Waits(_) => panic!("nothing here waits"),
-        Ruling::Denied(denied) => Err(denied.reason),
+    let target =
+        Target { reads: ServerContent::Cluster, ..Target::new("cluster", tool, Access::Read, Some(schema)) };
+    match policy.authorize(asker, &target, arguments) {
+        AccessDecision::Allowed(permit) => Ok(permit.into_arguments()),
+        AccessDecision::NeedsApproval(_) => panic!("nothing here waits"),
+        AccessDecision::Denied(denied) => Err(denied.reason),
     }
 }
 
@@ -144,16 +145,16 @@ fn the_cluster_is_known_by_its_setting_and_by_what_its_tools_take() {
     let target = |server, reads| Target { reads, ..Target::new(server, "look", Access::Read, Some(&free)) };
     let policy = Policy::default().with_servers("openshift", Some("gitea"));
     let decided =
-        |server, reads| policy.standing(&CallContext::triage("ci"), &target(server, reads)).decision;
-    assert_eq!(decided("openshift", Reads::Elsewhere), Decision::Deny);
-    assert_eq!(decided("jenkins", Reads::of([&free, &bound].into_iter())), Decision::Deny);
-    assert_eq!(decided("jenkins", Reads::of([&free].into_iter())), Decision::Allow);
-    let service = policy.standing(&CallContext::service(), &target("openshift", Reads::Cluster));
+        |server, reads| policy.evaluate(&CallContext::triage("ci"), &target(server, reads)).decision;
+    assert_eq!(decided("openshift", ServerContent::Elsewhere), Decision::Deny);
+    assert_eq!(decided("jenkins", ServerContent::of([&free, &bound].into_iter())), Decision::Deny);
+    assert_eq!(decided("jenkins", ServerContent::of([&free].into_iter())), Decision::Allow);
+    let service = policy.evaluate(&CallContext::service(), &target("openshift", ServerContent::Cluster));
     assert_eq!(service.decision, Decision::Allow);
     // In the tracker stand the diagnoses of all.
     let issues = |server, tool| {
-        let target = Target { tool, ..target(server, Reads::Elsewhere) };
-        policy.standing(&CallContext::triage("ci"), &target).decision
+        let target = Target { tool, ..target(server, ServerContent::Elsewhere) };
+        policy.evaluate(&CallContext::triage("ci"), &target).decision
     };
     assert_eq!(issues("gitea", "list_issues"), Decision::Deny);
     assert_eq!(issues("gitea", "searchIssues"), Decision::Deny);
@@ -318,10 +319,10 @@ fn a_rule_narrows_further_and_leads_out_only_where_it_spells_the_tools_name() {
 fn models_are_offered_what_is_left_and_told_what_holds() {
     let schema = std::sync::Arc::new(schema_of("pods_top"));
     let target =
-        Target { reads: Reads::Cluster, ..Target::new("c", "pods_top", Access::Read, Some(&schema)) };
+        Target { reads: ServerContent::Cluster, ..Target::new("c", "pods_top", Access::Read, Some(&schema)) };
     let policy = Policy::default();
     let asker = CallContext::triage("team-b");
-    let (offered, words) = policy.standing(&asker, &target).offered(&schema);
+    let (offered, words) = policy.evaluate(&asker, &target).offered(&schema);
     let names: Vec<&str> = offered["properties"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(names, ["label_selector", "name"]);
     assert!(words.contains("reads the namespace `team-b` alone"), "{words}");

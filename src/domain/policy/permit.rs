@@ -6,11 +6,11 @@ use serde_json::Value;
 
 /// What may be done.
 #[derive(Debug)]
-pub enum Ruling {
+pub enum AccessDecision {
     /// The call may be made.
     Allowed(Permit),
     /// It may be made when a person has approved it.
-    Waits(Waiting),
+    NeedsApproval(UnapprovedCall),
     /// It may not be made.
     Denied(Denied),
 }
@@ -85,9 +85,9 @@ impl Permit {
 
 /// A call that waits for a person.
 #[derive(Debug)]
-pub struct Waiting(Permit);
+pub struct UnapprovedCall(Permit);
 
-impl Waiting {
+impl UnapprovedCall {
     pub(super) fn new(permit: Permit) -> Self {
         Self(permit)
     }

@@ -51,17 +51,17 @@ fn of(tool: &str, access: Access) -> Target<'_> {
 }
 
 fn decided(policy: &Policy, place: Origin, tool: &str, access: Access) -> (Decision, String) {
-    let standing = policy.standing(&asker(place), &of(tool, access));
-    (standing.decision, standing.behind())
+    let standing = policy.evaluate(&asker(place), &of(tool, access));
+    (standing.decision, standing.rule_name())
 }
 
 /// The arguments as they would be sent; or why not.
 fn sent(policy: &Policy, schema: &Value, arguments: Value) -> Result<Value, String> {
     let target = Target { schema: Some(schema), ..of("look", Access::Read) };
-    match policy.rule_on(&asker(Origin::Chat), &target, arguments) {
-        Ruling::Allowed(permit) => Ok(permit.into_arguments()),
-        Ruling::Waits(_) => panic!("nothing here waits"),
-        Ruling::Denied(denied) => Err(denied.reason),
+    match policy.authorize(&asker(Origin::Chat), &target, arguments) {
+        AccessDecision::Allowed(permit) => Ok(permit.into_arguments()),
+        AccessDecision::NeedsApproval(_) => panic!("nothing here waits"),
+        AccessDecision::Denied(denied) => Err(denied.reason),
     }
 }
 
@@ -170,7 +170,7 @@ fn roles_and_agents_are_those_of_whoever_asks() {
     ]);
     let decide = |role, agent: &str| {
         let caller = Caller { role, way: AuthMethod::Key, ..Caller::anyone() };
-        policy.standing(&CallContext::chat(caller, agent), &of("scale", Access::Write)).decision
+        policy.evaluate(&CallContext::chat(caller, agent), &of("scale", Access::Write)).decision
     };
     assert_eq!(decide(Role::Admin, "ops-helper"), Decision::Allow);
     assert_eq!(decide(Role::Admin, "troubleshooter"), Decision::Approve);
@@ -178,7 +178,7 @@ fn roles_and_agents_are_those_of_whoever_asks() {
     assert_eq!(decide(Role::Viewer, "ops-helper"), Decision::Deny);
     // In an investigation nobody asks, so no rule for roles fits.
     let target = of("look", Access::Read);
-    assert_eq!(policy.standing(&CallContext::triage("ci"), &target).behind(), "default");
+    assert_eq!(policy.evaluate(&CallContext::triage("ci"), &target).rule_name(), "default");
 }
 
 #[test]
@@ -186,18 +186,18 @@ fn the_services_own_calls_are_pinned_but_forbidden_only_by_name_of_the_place() {
     let schema = json!({"type": "object", "properties": {"owner": {}, "title": {}}});
     let target = Target { schema: Some(&schema), ..of("create_issue", Access::Write) };
     let closed = Policy::new(vec![rule(1, &["*"], Decision::Deny)]);
-    assert_eq!(closed.standing(&CallContext::service(), &target).decision, Decision::Allow);
+    assert_eq!(closed.evaluate(&CallContext::service(), &target).decision, Decision::Allow);
     let pins = vec![(way("owner"), json!("platform"))];
     let policy = Policy::new(vec![Rule { pins, ..rule(1, &["create_issue"], Decision::Approve) }]);
-    let Ruling::Allowed(permit) =
-        policy.rule_on(&CallContext::service(), &target, json!({"owner": "x", "title": "t"}))
+    let AccessDecision::Allowed(permit) =
+        policy.authorize(&CallContext::service(), &target, json!({"owner": "x", "title": "t"}))
     else {
         panic!("the service asks nobody");
     };
     assert_eq!(permit.arguments(), &json!({"owner": "platform", "title": "t"}));
     let named =
         Policy::new(vec![Rule { places: Some(vec![Origin::Service]), ..rule(1, &["*"], Decision::Deny) }]);
-    assert_eq!(named.standing(&CallContext::service(), &target).decision, Decision::Deny);
+    assert_eq!(named.evaluate(&CallContext::service(), &target).decision, Decision::Deny);
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_model_is_offered_what_it_can_choose() {
         "owner": {}, "tail": {}, "meta": {"type": "object", "properties": {"namespace": {}, "name": {}}}}});
     let target = Target { schema: Some(&schema), ..of("look", Access::Read) };
     let (offered, words) =
-        policy.standing(&asker(Origin::Chat), &target).offered(&std::sync::Arc::new(schema));
+        policy.evaluate(&asker(Origin::Chat), &target).offered(&std::sync::Arc::new(schema));
     let wanted = json!({"type": "object", "required": ["tail"], "properties": {
         "tail": {}, "meta": {"type": "object", "properties": {"name": {}}}}});
     assert_eq!(*offered, wanted);
@@ -380,8 +380,8 @@ fn an_approval_is_for_the_call_that_was_shown() {
         visible_to: None,
         result_visible_to: None,
     };
-    let waiting = || match Policy::default().rule_on(&asker(Origin::Chat), &target, shown.clone()) {
-        Ruling::Waits(waiting) => waiting,
+    let waiting = || match Policy::default().authorize(&asker(Origin::Chat), &target, shown.clone()) {
+        AccessDecision::NeedsApproval(waiting) => waiting,
         other => panic!("{other:?}"),
     };
     let hash = call_hash("s", "scale", &shown);
@@ -394,7 +394,8 @@ fn an_approval_is_for_the_call_that_was_shown() {
     let other = call_hash("s", "scale", &json!({"name": "a", "n": 2}));
     assert!(waiting().approved(&approval(ApprovalState::Running, &other)).is_none());
     let changed = Target { definition: "as it is", ..target };
-    let Ruling::Waits(changed) = Policy::default().rule_on(&asker(Origin::Chat), &changed, shown.clone())
+    let AccessDecision::NeedsApproval(changed) =
+        Policy::default().authorize(&asker(Origin::Chat), &changed, shown.clone())
     else {
         panic!("it waits");
     };
@@ -413,12 +414,12 @@ fn a_tool_that_changed_since_a_rule_judged_it_is_not_called_without_a_person() {
     let forbids = Policy::new(vec![rule(1, &["scale"], Decision::Deny)]);
     assert!(!forbids.has_rule_for("s", "scale"), "what is forbidden stays so");
     let target = Target { is_held: true, ..of("scale", Access::Write) };
-    let decision = |place: &Origin| policy.standing(&asker(*place), &target).decision;
+    let decision = |place: &Origin| policy.evaluate(&asker(*place), &target).decision;
     let decisions: Vec<Decision> = Origin::ALL.iter().map(decision).collect();
     let [triage, chat, page, mcp, service] = decisions[..] else { panic!("{decisions:?}") };
     assert_eq!([triage, chat, page], [Decision::Deny, Decision::Approve, Decision::Deny]);
     assert_eq!([mcp, service], [Decision::Allow, Decision::Allow]);
-    assert_eq!(forbids.standing(&asker(Origin::Chat), &target).decision, Decision::Deny);
+    assert_eq!(forbids.evaluate(&asker(Origin::Chat), &target).decision, Decision::Deny);
 }
 
 mod whatever_is_asked_for {

@@ -2,7 +2,7 @@
 //! It may come in pieces: what a piece cannot decide yet waits for the next one.
 
 use super::hidden::Remover;
-use super::links::Links;
+use super::link_policy::LinkPolicy;
 use pulldown_cmark::{Event, Options, Parser, Tag};
 use regex::Regex;
 use std::sync::LazyLock;
@@ -43,7 +43,7 @@ pattern!(COMMAND, r"^/[A-Za-z_-]+");
 
 /// The text made harmless. What a second look still finds alive is shown as code.
 #[must_use]
-pub fn defused(text: &str, links: &Links, place: RenderTarget) -> String {
+pub fn sanitize(text: &str, links: &LinkPolicy, place: RenderTarget) -> String {
     let mut defuser = MarkdownSanitizer::new(links.clone(), place);
     let mut shown = defuser.push(text);
     shown.push_str(&defuser.finish());
@@ -52,7 +52,7 @@ pub fn defused(text: &str, links: &Links, place: RenderTarget) -> String {
 
 /// The same for what has to stay on one line, such as a title or a step.
 #[must_use]
-pub fn defused_line(text: &str, links: &Links) -> String {
+pub fn sanitize_line(text: &str, links: &LinkPolicy) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut defuser =
         MarkdownSanitizer { begins: false, ..MarkdownSanitizer::new(links.clone(), RenderTarget::Tracker) };
@@ -63,11 +63,11 @@ pub fn defused_line(text: &str, links: &Links) -> String {
 
 /// The same for the title of an issue, of which a tracker reads code spans and nothing else of Markdown.
 #[must_use]
-pub fn defused_title(text: &str, links: &Links) -> String {
+pub fn sanitize_title(text: &str, links: &LinkPolicy) -> String {
     let escapes = [("\\<", "< "), ("\\&", "& "), ("\\`", "'"), ("]\\:", "]:"), ("\\\\", "\\")];
     escapes
         .into_iter()
-        .fold(defused_line(text, links), |title, (escaped, plain)| title.replace(escaped, plain))
+        .fold(sanitize_line(text, links), |title, (escaped, plain)| title.replace(escaped, plain))
 }
 
 /// A code block with a fence longer than any run of backticks inside.
@@ -80,7 +80,7 @@ pub fn block(language: &str, text: &str) -> String {
 }
 
 /// Whether a renderer finds nothing that loads or leads elsewhere.
-fn is_inert(text: &str, links: &Links) -> bool {
+fn is_inert(text: &str, links: &LinkPolicy) -> bool {
     Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH).all(|event| match event {
         Event::Html(_) | Event::InlineHtml(_) => false,
         Event::Start(Tag::Image { dest_url, .. } | Tag::Link { dest_url, .. }) => {
@@ -107,7 +107,7 @@ impl CodeFence {
 /// Makes a text harmless as it comes.
 #[derive(Debug)]
 pub struct MarkdownSanitizer {
-    links: Links,
+    links: LinkPolicy,
     place: RenderTarget,
     remover: Remover,
     /// What waits for more of its line.
@@ -124,7 +124,7 @@ pub struct MarkdownSanitizer {
 impl MarkdownSanitizer {
     /// Has read nothing yet.
     #[must_use]
-    pub fn new(links: Links, place: RenderTarget) -> Self {
+    pub fn new(links: LinkPolicy, place: RenderTarget) -> Self {
         let (remover, pending) = (Remover::default(), String::new());
         Self { links, place, remover, pending, begins: true, code: None, before: '\n', shown: '\n' }
     }

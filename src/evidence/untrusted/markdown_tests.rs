@@ -3,16 +3,16 @@
 use super::*;
 use proptest::prelude::*;
 
-fn links() -> Links {
-    Links::new(&["docs.example".to_owned()], Some("https://regreen.example"))
+fn links() -> LinkPolicy {
+    LinkPolicy::new(&["docs.example".to_owned()], Some("https://regreen.example"))
 }
 
 fn answer(text: &str) -> String {
-    defused(text, &links(), RenderTarget::Answer)
+    sanitize(text, &links(), RenderTarget::Answer)
 }
 
 fn issue(text: &str) -> String {
-    defused(text, &links(), RenderTarget::Tracker)
+    sanitize(text, &links(), RenderTarget::Tracker)
 }
 
 #[test]
@@ -75,10 +75,13 @@ fn a_tracker_calls_nobody_and_closes_nothing() {
         assert_eq!(issue(text), wanted);
     }
     assert_eq!(
-        defused_title("Vec<String> is <90> & `x` <b>@all</b> ` &amp; C:\\x https://evil.example/a", &links()),
+        sanitize_title(
+            "Vec<String> is <90> & `x` <b>@all</b> ` &amp; C:\\x https://evil.example/a",
+            &links()
+        ),
         "Vec< String> is <90> & `x` < b>`@all`< /b> ' & amp; C:\\x `https://evil.example/a`"
     );
-    assert_eq!(defused_line("# a\n```\n@bob\u{200b} `npm`", &links()), "# a \\`\\`\\` `@bob` `npm`");
+    assert_eq!(sanitize_line("# a\n```\n@bob\u{200b} `npm`", &links()), "# a \\`\\`\\` `@bob` `npm`");
 }
 
 /// What a forge does with the text of a rendered page: mentions, numbers and addresses outside of code.

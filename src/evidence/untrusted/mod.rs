@@ -4,5 +4,5 @@
 pub mod fence;
 pub mod hidden;
 pub mod leak;
-pub mod links;
+pub mod link_policy;
 pub mod markdown;

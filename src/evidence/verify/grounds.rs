@@ -62,7 +62,7 @@ pub(super) struct Grounds<'a> {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Held {
+pub(super) enum SentenceCheck {
     /// It holds.
     Whole,
     /// It holds without what it names and the evidence does not have.
@@ -85,11 +85,11 @@ impl<'a> Grounds<'a> {
 
     /// Holds a sentence against the lines, without the clauses that these do not speak of; if it does not hold, without what it says in
     /// brackets and the evidence does not have.
-    pub(super) fn hold(&self, sentence: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
+    pub(super) fn hold(&self, sentence: &str, deadline: &Deadline) -> Result<SentenceCheck, DeadlinePassed> {
         let supported = self.supported(sentence);
         let held = self.hold_whole_or_less(&supported, deadline)?;
         Ok(match held {
-            Held::Whole if supported != sentence => Held::Without(supported),
+            SentenceCheck::Whole if supported != sentence => SentenceCheck::Without(supported),
             held => held,
         })
     }
@@ -137,16 +137,20 @@ impl<'a> Grounds<'a> {
             || names::all(clause).any(|name| names::stands(name, self.sources))
     }
 
-    fn hold_whole_or_less(&self, sentence: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
-        let Some(fault) = self.fault(sentence, deadline)? else { return Ok(Held::Whole) };
+    fn hold_whole_or_less(
+        &self,
+        sentence: &str,
+        deadline: &Deadline,
+    ) -> Result<SentenceCheck, DeadlinePassed> {
+        let Some(fault) = self.fault(sentence, deadline)? else { return Ok(SentenceCheck::Whole) };
         let bare = without_brackets(sentence, &fault);
         if bare != sentence && self.fault(&bare, deadline)?.is_none() {
-            return Ok(Held::Without(bare));
+            return Ok(SentenceCheck::Without(bare));
         }
         let rest = without_phrases(&bare, &fault.names);
         let holds =
             rest != bare && self.is_strong(&rest, deadline)? && self.fault(&rest, deadline)?.is_none();
-        Ok(if holds { Held::Without(rest) } else { Held::Not(fault.why) })
+        Ok(if holds { SentenceCheck::Without(rest) } else { SentenceCheck::Not(fault.why) })
     }
 
     /// Why a sentence does not hold, if it does not.

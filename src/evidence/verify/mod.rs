@@ -9,7 +9,7 @@ mod words;
 
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Claim, Confidence, Diagnosis, LineSpan};
-use grounds::{AROUND, Grounds, Held};
+use grounds::{AROUND, Grounds, SentenceCheck};
 
 /// Lines one claim may cite; more proves nothing.
 const MAX_SPAN: u32 = 200;
@@ -119,9 +119,9 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn hold(&self, text: &str, deadline: &Deadline) -> Result<Held, DeadlinePassed> {
+    fn hold(&self, text: &str, deadline: &Deadline) -> Result<SentenceCheck, DeadlinePassed> {
         if echo::is_echo(text, &self.orders) {
-            return Ok(Held::Not(
+            return Ok(SentenceCheck::Not(
                 "it repeats what you were told to do, and says nothing of the failure".to_owned(),
             ));
         }
@@ -137,12 +137,12 @@ fn told(
     deadline: &Deadline,
 ) -> Result<(Option<String>, Option<String>), DeadlinePassed> {
     let title = match check.hold(&diagnosis.title, deadline)? {
-        Held::Whole => Some(diagnosis.title.clone()),
-        Held::Without(title) => {
+        SentenceCheck::Whole => Some(diagnosis.title.clone()),
+        SentenceCheck::Without(title) => {
             problems.push("a part of the title does not hold".to_owned());
             Some(title)
         }
-        Held::Not(problem) => {
+        SentenceCheck::Not(problem) => {
             problems.push(format!("the title does not hold: {problem}"));
             None
         }
@@ -157,15 +157,15 @@ fn told(
         }
         said.push(words);
         match check.hold(sentence, deadline)? {
-            Held::Whole => cause.push_str(sentence),
-            Held::Without(rest) => {
+            SentenceCheck::Whole => cause.push_str(sentence),
+            SentenceCheck::Without(rest) => {
                 problems.push(format!(
                     "of the cause, a part of \u{201c}{}\u{201d} does not hold",
                     sentence.trim()
                 ));
                 cause.push_str(&rest);
             }
-            Held::Not(problem) => {
+            SentenceCheck::Not(problem) => {
                 problems.push(format!(
                     "of the cause, \u{201c}{}\u{201d} does not hold: {problem}",
                     sentence.trim()
@@ -250,12 +250,12 @@ fn stated(
     let check =
         Check { grounds: Grounds::new(grounds(claim, sources), all).of_a_claim(), orders: sources.orders() };
     Ok(match check.hold(&claim.statement, deadline)? {
-        Held::Whole => None,
-        Held::Without(rest) => {
+        SentenceCheck::Whole => None,
+        SentenceCheck::Without(rest) => {
             claim.statement = rest;
             None
         }
-        Held::Not(problem) => Some(format!("its statement does not hold: {problem}")),
+        SentenceCheck::Not(problem) => Some(format!("its statement does not hold: {problem}")),
     })
 }
 

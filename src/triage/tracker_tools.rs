@@ -281,5 +281,5 @@ pub(super) fn sample(operation: Operation) -> Vec<Argument<'static>> {
 }
 
 #[cfg(test)]
-#[path = "dialect_tests.rs"]
+#[path = "tracker_tools_tests.rs"]
 mod tests;

@@ -1,7 +1,7 @@
 //! The `[[mcp]]` tables of the file and the two short forms.
 
 use super::mcp::{McpServer, Transport};
-use super::reader::Reader;
+use super::reader::SettingsReader;
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,7 @@ fn call_timeout() -> String {
 }
 
 /// All servers; mistakes go to the reader.
-pub(super) fn read(r: &mut Reader<'_>, file: &toml::Table) -> Vec<McpServer> {
+pub(super) fn read(r: &mut SettingsReader<'_>, file: &toml::Table) -> Vec<McpServer> {
     let mut servers = Vec::new();
     match file.get("mcp") {
         None => {}
@@ -101,7 +101,7 @@ fn short_form(name: &str, is_sse: bool, url: String) -> McpServer {
 }
 
 /// One server; mistakes go to the reader.
-pub(super) fn server(r: &mut Reader<'_>, raw: RawServer) -> Option<McpServer> {
+pub(super) fn server(r: &mut SettingsReader<'_>, raw: RawServer) -> Option<McpServer> {
     let name = format!("`mcp` server `{}`", raw.name);
     let legal = !raw.name.is_empty()
         && raw.name.len() <= 32
@@ -150,7 +150,7 @@ fn may_pass_through(transport: &Transport) -> bool {
     url.scheme() == "https" || loopback
 }
 
-fn transport(r: &mut Reader<'_>, name: &str, raw: &RawServer) -> Option<Transport> {
+fn transport(r: &mut SettingsReader<'_>, name: &str, raw: &RawServer) -> Option<Transport> {
     let setting = format!("{name} transport");
     let schemes = match raw.transport.as_str() {
         "stdio" if raw.url.is_none() && !raw.command.is_empty() => {
@@ -182,7 +182,7 @@ fn transport(r: &mut Reader<'_>, name: &str, raw: &RawServer) -> Option<Transpor
 }
 
 fn secrets(
-    r: &mut Reader<'_>,
+    r: &mut SettingsReader<'_>,
     name: &str,
     field: &str,
     values: &BTreeMap<String, String>,
@@ -193,7 +193,7 @@ fn secrets(
     values.iter().filter_map(resolve).collect()
 }
 
-fn duration(r: &mut Reader<'_>, name: &str, field: &str, value: &str) -> Duration {
+fn duration(r: &mut SettingsReader<'_>, name: &str, field: &str, value: &str) -> Duration {
     let name = format!("{name} {field}");
     let Ok(time) = humantime::parse_duration(value) else {
         r.mistake(name, format!("`{value}` is not a time such as `30s`"));

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 /// Somebody who reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reader(Option<Arc<str>>);
+pub struct Principal(Option<Arc<str>>);
 
-impl Reader {
+impl Principal {
     /// Reads what everybody may read, and nothing more.
     #[must_use]
     pub fn nobody() -> Self {
@@ -34,7 +34,7 @@ impl Reader {
     }
 }
 
-impl From<&Caller> for Reader {
+impl From<&Caller> for Principal {
     fn from(caller: &Caller) -> Self {
         Self::named(&caller.name)
     }
@@ -49,7 +49,7 @@ pub fn withheld(owner: &str) -> String {
 impl ConversationMessage {
     /// As this reader may see it.
     #[must_use]
-    pub fn for_reader(mut self, reader: &Reader) -> Self {
+    pub fn redacted_for(mut self, reader: &Principal) -> Self {
         if let Some(owner) = reader.kept_by(self.visible_to.as_deref()) {
             self.text =
                 format!("{owner} asked with their own access. The answer is visible to {owner} alone.");
@@ -63,7 +63,7 @@ impl ConversationMessage {
 impl EvidenceSummary {
     /// As this reader may see it.
     #[must_use]
-    pub fn for_reader(mut self, reader: &Reader) -> Self {
+    pub fn redacted_for(mut self, reader: &Principal) -> Self {
         if let Some(owner) = reader.kept_by(self.visible_to.as_deref()) {
             self.title = format!("{} {}", self.title, withheld(owner));
             (self.lines, self.bytes, self.redactions) = (0, 0, 0);
@@ -75,7 +75,7 @@ impl EvidenceSummary {
 impl Evidence {
     /// As this reader may see it, if it is visible to one person alone. It keeps its place: those after it are known by their number.
     #[must_use]
-    pub fn for_reader(mut self, visible_to: Option<&str>, reader: &Reader) -> Self {
+    pub fn redacted_for(mut self, visible_to: Option<&str>, reader: &Principal) -> Self {
         if let Some(owner) = reader.kept_by(visible_to) {
             self.title = format!("{} {}", self.title, withheld(owner));
             self.text.clear();
@@ -89,7 +89,7 @@ impl Run {
     /// As this reader may see it, if its turn is visible to one person alone: which tools it called, and nothing of what went to
     /// them or came from them.
     #[must_use]
-    pub fn for_reader(mut self, visible_to: Option<&str>, reader: &Reader) -> Self {
+    pub fn redacted_for(mut self, visible_to: Option<&str>, reader: &Principal) -> Self {
         if let Some(owner) = reader.kept_by(visible_to) {
             for call in &mut self.tool_calls {
                 (call.arguments, call.result) = (withheld(owner), withheld(owner));
@@ -103,7 +103,7 @@ impl Run {
 impl Approval {
     /// As this reader may see it.
     #[must_use]
-    pub fn for_reader(mut self, reader: &Reader) -> Self {
+    pub fn redacted_for(mut self, reader: &Principal) -> Self {
         if let Some(owner) = reader.kept_by(self.visible_to.as_deref()) {
             self.arguments = json!({ "withheld": withheld(owner) });
             self.note = self.note.map(|_| withheld(owner));
@@ -117,12 +117,12 @@ impl Approval {
 
 #[cfg(test)]
 mod unit {
-    use super::Reader;
+    use super::Principal;
 
     #[test]
     fn what_is_somebodys_own_is_read_by_nobody_else() {
-        let (alice, bob) = (Reader::named("oidc:alice"), Reader::named("oidc:bob"));
-        for reader in [&alice, &bob, &Reader::nobody()] {
+        let (alice, bob) = (Principal::named("oidc:alice"), Principal::named("oidc:bob"));
+        for reader in [&alice, &bob, &Principal::nobody()] {
             assert!(reader.may_read(None));
             assert_eq!(reader.may_read(Some("oidc:alice")), *reader == alice, "{reader:?}");
         }

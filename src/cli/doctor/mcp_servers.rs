@@ -3,12 +3,12 @@
 use super::finding::Finding;
 use super::within;
 use crate::blocking::BlockingPool;
-use crate::config::{Config, McpServer, Mistake, Transport, process_env};
+use crate::config::{Config, ConfigError, McpServer, Transport, process_env};
 use crate::domain::Access;
 use crate::domain::policy::{CallContext, Decision};
 use crate::mcp::{Connector, Registry, ServerStatus};
 use crate::shutdown::Shutdown;
-use crate::triage::{self, Need};
+use crate::triage::{self, RequiredTool};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl Servers {
             match config.added.server(settings, &process_env) {
                 Ok(server) => all.push(server),
                 Err(problems) => {
-                    let problems: Vec<String> = problems.iter().map(Mistake::to_string).collect();
+                    let problems: Vec<String> = problems.iter().map(ConfigError::to_string).collect();
                     let says = format!(
                         "{}, an added server, is left out: {}",
                         settings["name"],
@@ -80,7 +80,7 @@ impl Servers {
     }
 
     async fn server(&self, server: &McpServer) -> Finding {
-        if let Err(late) = within("mcp", self.registry.tried(&server.name)).await {
+        if let Err(late) = within("mcp", self.registry.wait_for_first_attempt(&server.name)).await {
             let says = format!("`{}`: {}", server.name, late.says);
             return Finding { says, ..late };
         }
@@ -142,8 +142,8 @@ impl Servers {
         findings
     }
 
-    fn need(&self, need: &Need<'_>) -> Finding {
-        let Need { setting, server, tool, loss, misfits } = need;
+    fn need(&self, need: &RequiredTool<'_>) -> Finding {
+        let RequiredTool { setting, server, tool, loss, misfits } = need;
         let name = format!("`{tool}` of `{server}` (`{setting}`)");
         let bad = |says: String| match loss {
             Some(loss) => Finding::warning("tools", format!("{says}: {loss}")),
@@ -165,11 +165,11 @@ impl Servers {
             );
             return bad(format!("{name} does not fit: {}", misfits.join("; "))).advice(advice);
         }
-        match self.registry.standing(&CallContext::service(), server, tool) {
+        match self.registry.evaluate(&CallContext::service(), server, tool) {
             Some(standing) if standing.decision != Decision::Allow => {
                 let says = format!(
                     "{name} is kept from Regreen itself by {}: {}",
-                    standing.behind(),
+                    standing.rule_name(),
                     standing.reason
                 );
                 bad(says).advice(

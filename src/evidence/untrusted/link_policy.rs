@@ -5,11 +5,11 @@ use reqwest::Url;
 
 /// Hosts that may be linked to. What leads elsewhere is shown as text: a reader's browser would carry what stands in it out.
 #[derive(Debug, Clone, Default)]
-pub struct Links {
+pub struct LinkPolicy {
     hosts: GlobSet,
 }
 
-impl Links {
+impl LinkPolicy {
     /// Globs over host names, with this server's own.
     #[must_use]
     pub fn new(globs: &[String], public_url: Option<&str>) -> Self {
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn only_known_hosts_are_linked() {
-        let links = Links::new(&["*.Docs.example".to_owned()], Some("https://regreen.example:8443/x"));
+        let links = LinkPolicy::new(&["*.Docs.example".to_owned()], Some("https://regreen.example:8443/x"));
         assert_eq!(links.allowed("https://a.docs.example/p?q=1").unwrap(), "https://a.docs.example/p?q=1");
         assert_eq!(links.allowed("HTTPS:\\\\A.docs.example").unwrap(), "https://a.docs.example/");
         assert!(links.allowed("https://regreen.example/approvals/1").is_some());
@@ -66,7 +66,7 @@ mod tests {
         ] {
             assert_eq!(links.allowed(foreign), None, "{foreign}");
         }
-        let six = Links::new(&[], Some("http://[::1]:8000"));
+        let six = LinkPolicy::new(&[], Some("http://[::1]:8000"));
         assert!(six.allowed("http://[::1]/x").is_some() && six.allowed("http://[::2]/x").is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! Links that decide a call without a login, for mail and messengers: signed, for one call and one choice, until the call
 //! expires. Following one shows the call; deciding takes a press of a button, since programs follow links too.
 
-use super::decide::{self, Choice, Decided, Decision, LinkUsed, NotDecided};
+use super::decide::{self, ApprovalChoice, Decided, Decision, DecisionError, LinkUsed};
 use crate::app::App;
 use crate::config::{Chat, Config};
 use crate::domain::{Actor, Approval, Caller};
@@ -15,9 +15,9 @@ use std::sync::Arc;
 
 /// A link, as its address holds it.
 #[derive(Debug, Clone)]
-pub struct Link {
+pub struct SignedLink {
     /// What it decides.
-    pub choice: Choice,
+    pub choice: ApprovalChoice,
     /// Until when, in seconds since 1970.
     pub until: i64,
     /// Who made it.
@@ -28,7 +28,7 @@ pub struct Link {
 
 /// Who presses the button of a link, as far as it is known.
 #[derive(Debug, Clone, Default)]
-pub struct Presser {
+pub struct LinkClient {
     /// Whoever is logged in in the browser.
     pub caller: Option<Caller>,
     /// Where the request comes from.
@@ -37,10 +37,10 @@ pub struct Presser {
     pub request: String,
 }
 
-impl Link {
+impl SignedLink {
     /// For a call, until it expires.
     #[must_use]
-    pub fn new(choice: Choice, approval: &Approval, made_by: &str, issued_to: &str) -> Self {
+    pub fn new(choice: ApprovalChoice, approval: &Approval, made_by: &str, issued_to: &str) -> Self {
         let until = approval.expires_at.timestamp();
         Self { choice, until, made_by: made_by.to_owned(), issued_to: issued_to.to_owned() }
     }
@@ -90,13 +90,13 @@ impl Link {
     /// Decides the call by a link that is genuine.
     ///
     /// # Errors
-    /// See [`NotDecided`].
+    /// See [`DecisionError`].
     pub async fn decide(
         &self,
         app: &Arc<App>,
         approval: &Approval,
-        presser: Presser,
-    ) -> Result<Decided, NotDecided> {
+        presser: LinkClient,
+    ) -> Result<Decided, DecisionError> {
         let Self { choice, made_by, issued_to, .. } = self.clone();
         let mut author = format!("signed link (made by {made_by}, issued to {issued_to})");
         if let Some(caller) = &presser.caller {

@@ -5,12 +5,12 @@ use super::arguments::{
     Argument, CONTAINER, NAMESPACE, Names, OWNER, POD, PREVIOUS, PROJECT, REPO, TAIL, known,
 };
 use super::calls::{Fetched, ServiceCalls};
-use super::dialect::{self, Operation};
 use super::listing;
 use super::tracker::TrackerClient;
+use super::tracker_tools::{self, Operation};
 use crate::audit::Recorder;
 use crate::config::{Cluster, Config, Tracker};
-use crate::domain::policy::{CallContext, Ruling};
+use crate::domain::policy::{AccessDecision, CallContext};
 use crate::domain::{Access, Actor};
 use crate::mcp::{McpTool, Registry};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ const PODS_TOOLS: [&str; 3] = ["pods_list_in_namespace", "pods_list", "list_pods
 
 /// A tool that a setting names, or that was found to do what is needed.
 #[derive(Debug)]
-pub struct Need<'a> {
+pub struct RequiredTool<'a> {
     /// The setting.
     pub setting: &'static str,
     /// Its server.
@@ -37,12 +37,12 @@ pub struct Need<'a> {
 
 /// The tools of the cluster's server, then those of the tracker's. Servers that are away are left out.
 #[must_use]
-pub fn needs<'a>(config: &'a Config, mcp: &Registry) -> Vec<Need<'a>> {
+pub fn needs<'a>(config: &'a Config, mcp: &Registry) -> Vec<RequiredTool<'a>> {
     let (cluster, server) = (&config.cluster, config.cluster.server.as_str());
     let of = |setting, tool: &str, loss, has_to: &[Names], may: &[Names]| {
         let found = mcp.find(server, tool);
         let misfits = found.map(|found| misfits(found.schema(), has_to, may));
-        Need { setting, server, tool: tool.to_owned(), loss, misfits }
+        RequiredTool { setting, server, tool: tool.to_owned(), loss, misfits }
     };
     let mut needs = vec![
         of("cluster.log_tool", &cluster.log_tool, None, &[NAMESPACE, POD], &[TAIL, CONTAINER, PREVIOUS]),
@@ -87,25 +87,33 @@ fn of_tracker<'a>(
     mcp: &Registry,
     operation: Operation,
     loss: Option<&'static str>,
-) -> Need<'a> {
-    let found = dialect::tool(mcp, tracker, operation);
+) -> RequiredTool<'a> {
+    let found = tracker_tools::tool(mcp, tracker, operation);
     let (setting, server) = (operation.setting(), tracker.server.as_str());
     match found {
-        None => Need { setting, server, tool: dialect::named(tracker, operation), loss, misfits: None },
+        None => RequiredTool {
+            setting,
+            server,
+            tool: tracker_tools::named(tracker, operation),
+            loss,
+            misfits: None,
+        },
         Some(tool) => {
-            let mut misfits = dialect::misfits(tracker, operation, tool.schema());
+            let mut misfits = tracker_tools::misfits(tracker, operation, tool.schema());
             if misfits.is_empty() {
                 misfits.extend(moved(tracker, mcp, operation, &tool));
             }
-            Need { setting, server, tool: tool.own_name().to_owned(), loss, misfits: Some(misfits) }
+            RequiredTool { setting, server, tool: tool.own_name().to_owned(), loss, misfits: Some(misfits) }
         }
     }
 }
 
 /// What the policy makes of a call's repository, in words, when it leads elsewhere. What it forbids is told by its rule.
 fn moved(tracker: &Tracker, mcp: &Registry, operation: Operation, tool: &Arc<McpTool>) -> Option<String> {
-    let given = dialect::arguments(tracker, operation, tool.schema(), &dialect::sample(operation));
-    let Ruling::Allowed(permit) = mcp.would_rule(&CallContext::service(), tool, given.clone()) else {
+    let given =
+        tracker_tools::arguments(tracker, operation, tool.schema(), &tracker_tools::sample(operation));
+    let AccessDecision::Allowed(permit) = mcp.authorize_dry_run(&CallContext::service(), tool, given.clone())
+    else {
         return None;
     };
     let names = [OWNER, REPO, PROJECT].into_iter().filter_map(|names| known(tool.schema(), names));
@@ -164,7 +172,7 @@ fn looking() -> Recorder {
 /// Asks the tracker for one issue of the repository: what it answers, or what triage cannot read of that. `None` when the tool does
 /// not only read.
 pub async fn issues(mcp: &Registry, tracker: &Tracker) -> Option<Result<(), String>> {
-    let tool = dialect::tool(mcp, tracker, Operation::List)?;
+    let tool = tracker_tools::tool(mcp, tracker, Operation::List)?;
     (tool.access() == Access::Read).then_some(())?;
     let cancel = CancellationToken::new();
     let recorder = looking();
@@ -184,7 +192,7 @@ pub async fn issues(mcp: &Registry, tracker: &Tracker) -> Option<Result<(), Stri
             unread("does not tell the texts of issues, by which they are found again")
         }
         Some(issue) => {
-            let located = client.locate(listing::told(issue)).await;
+            let located = client.locate(listing::parse_issue(issue)).await;
             Some(located.map(drop).map_err(|error| error.to_string()))
         }
     }

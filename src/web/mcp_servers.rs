@@ -3,7 +3,7 @@
 
 use super::error::PageError;
 use super::extract::PageForm;
-use super::forms::{self, Kind, Refused, Sent, field};
+use super::forms::{self, FormFields, Kind, RejectedForm, field};
 use super::logs::{LIMIT, overloaded};
 use super::page::PageContext;
 use super::schema_form;
@@ -12,7 +12,7 @@ use crate::api::{self, Problem, missing};
 use crate::app::App;
 use crate::audit::Recorder;
 use crate::db::audit;
-use crate::domain::policy::{CallContext, Decision, Ruling};
+use crate::domain::policy::{AccessDecision, CallContext, Decision};
 use crate::domain::{Actor, AuditAction, Caller, Definition};
 use crate::evidence::redact::Redactor;
 use crate::evidence::untrusted::hidden;
@@ -43,7 +43,7 @@ pub(super) async fn list(page: PageContext) -> Result<Html<String>, PageError> {
     listed(&page, None).await
 }
 
-async fn listed(page: &PageContext, refused: Option<Refused>) -> Result<Html<String>, PageError> {
+async fn listed(page: &PageContext, refused: Option<RejectedForm>) -> Result<Html<String>, PageError> {
     let servers = api::mcp_servers::list(State(Arc::clone(&page.app))).await.0;
     let values = context! {
         servers => value(&servers),
@@ -63,7 +63,7 @@ pub(super) async fn add(
     match api::mcp_servers::add(State(Arc::clone(&page.app)), caller, Ok(body)).await {
         Ok(_) => Ok(Redirect::to(&format!("/mcp-servers/{}", field(&sent, "name"))).into_response()),
         Err(problem) if matches!(problem.status, 400 | 409 | 422) => {
-            Ok(listed(&page, Some(Refused::new(sent, problem))).await?.into_response())
+            Ok(listed(&page, Some(RejectedForm::new(sent, problem))).await?.into_response())
         }
         Err(problem) => Err(problem.into()),
     }
@@ -141,7 +141,7 @@ pub(super) async fn tool(
     Path((server, tool)): Path<(String, String)>,
 ) -> Result<Html<String>, PageError> {
     let listed = listed_tool(&page.app, &server, &tool)?;
-    let shown = Shown { server: &server, tool: &listed, asker: &CallContext::page(caller) };
+    let shown = ToolView { server: &server, tool: &listed, asker: &CallContext::page(caller) };
     tool_page(&page, &shown, &Vec::new(), Value::from(())).await
 }
 
@@ -156,7 +156,7 @@ pub(super) async fn try_tool(
     let app = &page.app;
     let listed = listed_tool(app, &server, &tool)?;
     let asker = CallContext::page(caller.clone());
-    let standing = app.mcp.standing(&asker, &server, &tool).ok_or_else(|| missing("tool"))?;
+    let standing = app.mcp.evaluate(&asker, &server, &tool).ok_or_else(|| missing("tool"))?;
     if standing.decision != Decision::Allow {
         return Err(Problem::new(StatusCode::FORBIDDEN, standing.reason).into());
     }
@@ -173,7 +173,7 @@ pub(super) async fn try_tool(
     });
     let (text, size, end) = redacted.await.map_err(overloaded)?;
     let came = context! { text, failed, size, cut => size > end };
-    tool_page(&page, &Shown { server: &server, tool: &listed, asker: &asker }, &sent, came).await
+    tool_page(&page, &ToolView { server: &server, tool: &listed, asker: &asker }, &sent, came).await
 }
 
 /// What came of a call, and whether it failed.
@@ -185,9 +185,10 @@ async fn call(
     arguments: serde_json::Value,
 ) -> (String, bool) {
     let recorder = Recorder::new(Actor::service(&caller.request));
-    let asked = ToolCaller { asker: Arc::new(CallContext::page(caller.clone())), recorder: recorder.clone() };
-    let came = match app.mcp.rule_on(&asked, server, tool, arguments) {
-        Ok(Ruling::Allowed(permit)) => {
+    let asked =
+        ToolCaller { context: Arc::new(CallContext::page(caller.clone())), recorder: recorder.clone() };
+    let came = match app.mcp.authorize(&asked, server, tool, arguments) {
+        Ok(AccessDecision::Allowed(permit)) => {
             let cancel = app.shutdown.token().child_token();
             let named = format!("{server} {tool}");
             api::audit::record(app, caller, AuditAction::ToolTry, "tool", &named).await;
@@ -196,8 +197,8 @@ async fn call(
                 Err(error) => (error.to_string(), true),
             }
         }
-        Ok(Ruling::Denied(denied)) => (denied.to_string(), true),
-        Ok(Ruling::Waits(_)) => ("it needs a person's approval".to_owned(), true),
+        Ok(AccessDecision::Denied(denied)) => (denied.to_string(), true),
+        Ok(AccessDecision::NeedsApproval(_)) => ("it needs a person's approval".to_owned(), true),
         Err(error) => (error.to_string(), true),
     };
     audit::flush(&app.pool, &recorder).await;
@@ -205,7 +206,7 @@ async fn call(
 }
 
 /// A tool's page: whose tool, and who looks.
-struct Shown<'a> {
+struct ToolView<'a> {
     server: &'a str,
     tool: &'a ToolListed,
     asker: &'a CallContext,
@@ -214,12 +215,12 @@ struct Shown<'a> {
 /// A tool with the form made from its schema, and what came back of a call, if it was called.
 async fn tool_page(
     page: &PageContext,
-    shown: &Shown<'_>,
-    sent: &Sent,
+    shown: &ToolView<'_>,
+    sent: &FormFields,
     came: Value,
 ) -> Result<Html<String>, PageError> {
-    let Shown { server, tool, asker } = *shown;
-    let standing = page.app.mcp.standing(asker, server, &tool.name).ok_or_else(|| missing("tool"))?;
+    let ToolView { server, tool, asker } = *shown;
+    let standing = page.app.mcp.evaluate(asker, server, &tool.name).ok_or_else(|| missing("tool"))?;
     let (schema, words) = standing.offered(&tool.input_schema);
     let values = context! {
         server,
@@ -227,7 +228,7 @@ async fn tool_page(
         words,
         allowed => standing.decision == Decision::Allow,
         reason => standing.reason.clone(),
-        rule => standing.behind(),
+        rule => standing.rule_name(),
         tool => value(tool),
         inputs => value(schema_form::inputs(&schema, sent)),
         schema => serde_json::to_string_pretty(&tool.input_schema).unwrap_or_default(),

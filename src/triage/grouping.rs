@@ -9,7 +9,7 @@ use crate::clock;
 use crate::db::fingerprints::{self, Placement};
 use crate::db::incidents::{self, Sighting};
 use crate::db::reports::{self, NewStep};
-use crate::domain::recognition::Names;
+use crate::domain::recognition::FingerprintSet;
 use crate::domain::{Evidence, Fingerprint, Incident, Report, StepName};
 use crate::evidence::cluster_facts::ClusterFacts;
 use chrono::{DateTime, Utc};
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Under what a report was placed.
-pub(super) enum Placed {
+pub(super) enum GroupingOutcome {
     /// The cause is new, or its investigation has to be done again: this report does it.
     Leads(Incident),
     /// Another report investigates it.
@@ -30,18 +30,18 @@ pub(super) enum Placed {
 }
 
 /// Counts the report under its cause, once.
-pub(super) async fn place(
+pub(super) async fn group_report(
     app: &App,
     held: &LeasedReport<'_>,
     pieces: &[Arc<Evidence>],
     cancel: &CancellationToken,
-) -> Result<Placed, StepError> {
+) -> Result<GroupingOutcome, StepError> {
     let report = held.report;
     if let (Some(id), true) = (report.incident_id, held.leads) {
         let incident = incidents::get(&app.pool, id)
             .await?
             .ok_or_else(|| StepError::Failed("its incident is gone".into()))?;
-        return Ok(Placed::Leads(incident));
+        return Ok(GroupingOutcome::Leads(incident));
     }
     let started = Instant::now();
     let recognised = recognised(&app.knowledge, &app.blocking, &report.failure, pieces);
@@ -67,7 +67,7 @@ pub(super) async fn place(
         incident.namespace.clone_from(&report.failure.namespace);
     }
     let placement = Placement { incident: incident.id, leads, names: &recognised.all() };
-    if !fingerprints::place(&mut *transaction, report.id, held.token, &placement).await? {
+    if !fingerprints::assign_incident(&mut *transaction, report.id, held.token, &placement).await? {
         return Err(StepError::Lost);
     }
     let detail = match (known, leads) {
@@ -85,9 +85,9 @@ pub(super) async fn place(
     }
     transaction.commit().await?;
     Ok(match (known, leads) {
-        (true, _) => Placed::Known(incident),
-        (false, true) => Placed::Leads(incident),
-        (false, false) => Placed::Waits,
+        (true, _) => GroupingOutcome::Known(incident),
+        (false, true) => GroupingOutcome::Leads(incident),
+        (false, false) => GroupingOutcome::Waits,
     })
 }
 
@@ -151,7 +151,7 @@ async fn counted(transaction: &mut PgConnection, id: Uuid) -> Result<Incident, S
 /// The fingerprint of the report's incident; what else it is known by is learned.
 async fn learned(
     transaction: &mut PgConnection,
-    names: &Names,
+    names: &FingerprintSet,
     now: DateTime<Utc>,
 ) -> Result<Fingerprint, StepError> {
     let known = fingerprints::recognised(&mut *transaction, names).await?;

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Which of these tools an answer may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OwnAccess {
+pub(super) enum PassthroughAccess {
     /// All: nobody else has a say in the conversation.
     All,
     /// Those that the question names: the model reads texts of others too, and may obey them.
@@ -25,7 +25,7 @@ pub(super) enum OwnAccess {
     None,
 }
 
-impl OwnAccess {
+impl PassthroughAccess {
     /// What holds for an answer.
     pub(super) async fn of(pool: &PgPool, task: &Task) -> sqlx::Result<Self> {
         if !task.decided.is_empty() {
@@ -92,17 +92,21 @@ fn names(text: &str, name: &str) -> bool {
 }
 
 /// From now on an answer is visible to whoever it answers alone: its events, its results, its text, and its calls on record.
-pub(super) async fn make_own(pool: &PgPool, answer: &AnswerStream, recorder: &Recorder) -> sqlx::Result<()> {
+pub(super) async fn make_private(
+    pool: &PgPool,
+    answer: &AnswerStream,
+    recorder: &Recorder,
+) -> sqlx::Result<()> {
     if answer.visible_to().is_none() {
-        turns::make_own(pool, answer.turn).await?;
-        answer.make_own();
+        turns::make_private(pool, answer.turn).await?;
+        answer.make_private();
     }
     recorder.withhold();
     Ok(())
 }
 
 /// A tool whose results are visible to whoever asks alone.
-struct Own {
+struct PrivateResultTool {
     pool: PgPool,
     answer: Arc<AnswerStream>,
     recorder: Recorder,
@@ -121,11 +125,11 @@ pub(super) fn kept_apart(
         return tool;
     }
     let (answer, recorder) = (Arc::clone(answer), task.recorder.clone());
-    Arc::new(Own { pool: pool.clone(), answer, recorder, tool })
+    Arc::new(PrivateResultTool { pool: pool.clone(), answer, recorder, tool })
 }
 
 #[async_trait]
-impl Tool for Own {
+impl Tool for PrivateResultTool {
     fn spec(&self) -> &ToolSpec {
         self.tool.spec()
     }
@@ -140,7 +144,7 @@ impl Tool for Own {
 
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer {
         // Before anything comes back: a result that cannot be kept apart is not asked for.
-        if let Err(error) = make_own(&self.pool, &self.answer, &self.recorder).await {
+        if let Err(error) = make_private(&self.pool, &self.answer, &self.recorder).await {
             tracing::warn!(%error, tool = self.spec().name, "an answer cannot be kept to one person");
             return ToolAnswer::Failed("nothing was done: the result could not be kept apart".to_owned());
         }

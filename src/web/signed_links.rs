@@ -8,7 +8,7 @@ use crate::api::approvals::not_decided;
 use crate::api::caller::RequestOrigin;
 use crate::api::{Problem, known_id, missing};
 use crate::app::App;
-use crate::chat::{Choice, Link, NotDecided, Presser};
+use crate::chat::{ApprovalChoice, DecisionError, LinkClient, SignedLink};
 use crate::clock;
 use crate::db::approvals;
 use crate::domain::{Approval, ApprovalState, AuthMethod, Caller};
@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 /// What stands in the address.
 #[derive(Debug, Deserialize)]
-pub(super) struct Signed {
+pub(super) struct SignedLinkQuery {
     until: i64,
     #[serde(default, rename = "by")]
     made_by: String,
@@ -31,17 +31,22 @@ pub(super) struct Signed {
 }
 
 /// The call that a link is for; refuses what was not signed here or is over.
-async fn open(app: &App, id: &str, choice: &str, signed: Signed) -> Result<(Link, Approval), Problem> {
+async fn open(
+    app: &App,
+    id: &str,
+    choice: &str,
+    signed: SignedLinkQuery,
+) -> Result<(SignedLink, Approval), Problem> {
     let refused = || {
         let detail =
             "this link is not (or no longer) good; look at the call on its page, or ask for a new link";
         Problem::new(StatusCode::FORBIDDEN, detail)
     };
-    let choice = Choice::parse(choice).ok_or_else(|| missing("link"))?;
+    let choice = ApprovalChoice::parse(choice).ok_or_else(|| missing("link"))?;
     let now = clock::now();
     let approval = approvals::get(&app.pool, known_id(id)?, now).await?.ok_or_else(refused)?;
-    let Signed { until, made_by, issued_to, signature } = signed;
-    let link = Link { choice, until, made_by, issued_to };
+    let SignedLinkQuery { until, made_by, issued_to, signature } = signed;
+    let link = SignedLink { choice, until, made_by, issued_to };
     if approval.visible_to.is_none() && link.is_genuine(&app.config.chat, &approval, &signature, now) {
         Ok((link, approval))
     } else {
@@ -52,7 +57,7 @@ async fn open(app: &App, id: &str, choice: &str, signed: Signed) -> Result<(Link
 pub(super) async fn show(
     page: PageContext,
     Path((id, choice)): Path<(String, String)>,
-    PageQuery(signed): PageQuery<Signed>,
+    PageQuery(signed): PageQuery<SignedLinkQuery>,
 ) -> Result<Html<String>, PageError> {
     let (link, approval) = open(&page.app, &id, &choice, signed).await?;
     shown(&page, &link, approval, None)
@@ -63,14 +68,14 @@ pub(super) async fn decide(
     caller: Option<Extension<Caller>>,
     RequestOrigin { id: request, address }: RequestOrigin,
     Path((id, choice)): Path<(String, String)>,
-    PageQuery(signed): PageQuery<Signed>,
+    PageQuery(signed): PageQuery<SignedLinkQuery>,
 ) -> Result<Response, PageError> {
     let (link, approval) = open(&page.app, &id, &choice, signed).await?;
     // Where nobody has to show who they are, nobody is known.
     let caller = caller.map(|Extension(caller)| caller).filter(|caller| caller.way != AuthMethod::Open);
-    match link.decide(&page.app, &approval, Presser { caller, address, request }).await {
+    match link.decide(&page.app, &approval, LinkClient { caller, address, request }).await {
         Ok(decided) => Ok(shown(&page, &link, decided.approval, None)?.into_response()),
-        Err(refused @ (NotDecided::Over(_) | NotDecided::NotTheirs(_))) => {
+        Err(refused @ (DecisionError::Over(_) | DecisionError::NotTheirs(_))) => {
             let problem = not_decided(refused);
             let now = approvals::get(&page.app.pool, approval.id, clock::now()).await?.unwrap_or(approval);
             Ok((problem.code(), shown(&page, &link, now, Some(problem))?).into_response())
@@ -81,7 +86,7 @@ pub(super) async fn decide(
 
 fn shown(
     page: &PageContext,
-    link: &Link,
+    link: &SignedLink,
     approval: Approval,
     problem: Option<Problem>,
 ) -> Result<Html<String>, PageError> {

@@ -14,7 +14,7 @@ pub(super) const SHARED: &str = "/var/lib/regreen";
 
 /// Folders of one private server.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct DataPaths {
     /// Of the server's user: the cluster is in it.
     pub(super) dir: PathBuf,
     /// Of the server's user too, and often the same.
@@ -35,7 +35,7 @@ pub(super) struct Folders {
     pub(super) control: Folder,
 }
 
-impl Place {
+impl DataPaths {
     /// Where they are, with the data folder made: whether another user can reach it shows then.
     pub(super) fn prepare(data_dir: &Path) -> anyhow::Result<Self> {
         make(&absolute(data_dir)?)?;
