@@ -1,5 +1,5 @@
-//! What is learned from incidents: each one is a document that is rewritten with every word about it, and a conversation
-//! that begins with the investigation.
+//! Learning from incidents. Each incident is a document that is rewritten on every change, and a conversation that begins
+//! with the investigation.
 
 use super::Knowledge;
 use super::chunk::{Chunk, chunks};
@@ -21,11 +21,11 @@ use sqlx::PgConnection;
 use std::fmt::Write as _;
 use uuid::Uuid;
 
-/// Source of the documents that incidents are.
+/// Source name of incident documents.
 const INCIDENTS: &str = "incident";
-/// Source of the documents that conversations are.
+/// Source name of conversation documents.
 const CONVERSATIONS: &str = "conversation";
-/// Chunks of one message.
+/// Maximum number of indexed chunks per message.
 const MESSAGE_CHUNKS: usize = 64;
 
 /// The outcome of an investigation.
@@ -33,32 +33,32 @@ const MESSAGE_CHUNKS: usize = 64;
 pub struct Investigated<'a> {
     /// The incident.
     pub incident: Uuid,
-    /// The report that led.
+    /// The report that was investigated.
     pub failure: &'a Failure,
     /// The conclusion.
     pub diagnosis: &'a Diagnosis,
 }
 
-/// What somebody says about an incident.
+/// A person's or system's statement about an incident.
 #[derive(Debug, Clone)]
 pub struct NewResolution {
-    /// About the conclusion.
+    /// Verdict on the diagnosis.
     pub verdict: Verdict,
     /// The cause.
     pub cause: Option<String>,
-    /// What helped.
+    /// The remedy.
     pub fix: Option<String>,
-    /// Where it was done.
+    /// Link to the change.
     pub link: Option<String>,
-    /// Who, in which request.
+    /// The author and the request's trace.
     pub author: Actor,
     /// `person`, `tracker` or `chat`.
     pub origin: &'static str,
-    /// Identifies the tracker's event, which may come twice.
+    /// Id of the tracker's delivery, which may arrive twice.
     pub delivery: Option<String>,
 }
 
-/// A conversation that messages are appended to.
+/// A conversation to which messages are appended.
 #[derive(Debug, Clone, Copy)]
 pub struct ConversationRef<'a> {
     /// Its id.
@@ -69,23 +69,23 @@ pub struct ConversationRef<'a> {
     pub incident: Option<Uuid>,
 }
 
-/// What came of opening a resolved incident again.
+/// Result of reopening a resolved incident.
 #[derive(Debug)]
 pub enum Reopened {
-    /// It is open.
+    /// The incident is open again.
     Open(Box<Incident>),
-    /// There is no such incident.
+    /// The incident does not exist.
     Missing,
-    /// It is not resolved.
+    /// The incident is not resolved.
     IsOpen,
-    /// Its cause came back meanwhile and has this incident, which is open.
+    /// The cause recurred and already has this open incident.
     CameBack(Uuid),
-    /// It was merged into this one.
+    /// The incident was merged into this one.
     Merged(Uuid),
 }
 
 impl NewResolution {
-    /// A verdict and no more.
+    /// Creates a resolution that has only a verdict.
     #[must_use]
     pub fn only(verdict: Verdict, author: Actor, origin: &'static str) -> Self {
         Self { verdict, cause: None, fix: None, link: None, author, origin, delivery: None }
@@ -93,10 +93,10 @@ impl NewResolution {
 }
 
 impl Knowledge {
-    /// Remembers a concluded investigation, within the caller's transaction.
+    /// Stores a completed investigation, within the caller's transaction.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable.
     pub async fn remember(&self, db: &mut PgConnection, investigated: &Investigated<'_>) -> sqlx::Result<()> {
         let Investigated { incident, failure, diagnosis } = investigated;
         let now = clock::now();
@@ -117,11 +117,11 @@ impl Knowledge {
         queue::add_index(db).await
     }
 
-    /// Stores what somebody says about an incident; it is found at once. `None` when there is no such incident, or when this
-    /// delivery was stored before.
+    /// Stores a statement about an incident. Returns `None` when the incident does not exist or the delivery was already
+    /// stored.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable.
     pub async fn resolve(&self, incident: Uuid, said: NewResolution) -> sqlx::Result<Option<Resolution>> {
         let now = clock::now();
         let mut transaction = self.pool.begin().await?;
@@ -132,7 +132,8 @@ impl Knowledge {
         Ok(resolution)
     }
 
-    /// Stores what somebody says within a transaction that has the incident locked; `None` when this delivery was stored before.
+    /// Stores a statement within a transaction that holds the incident's lock. Returns `None` when the delivery was already
+    /// stored.
     async fn note(
         &self,
         transaction: &mut PgConnection,
@@ -142,7 +143,7 @@ impl Knowledge {
     ) -> sqlx::Result<Option<Resolution>> {
         let incident = known.id;
         let mut redactor = Redactor::new();
-        // The database's texts cannot hold a NUL.
+        // PostgreSQL text cannot contain NUL.
         let mut clean =
             |text: Option<String>| text.map(|text| redactor.redact(&text).replace('\0', "\u{fffd}"));
         let resolution = Resolution {
@@ -174,10 +175,10 @@ impl Knowledge {
         Ok(Some(resolution))
     }
 
-    /// Opens a resolved incident again.
+    /// Reopens a resolved incident.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable.
     pub async fn reopen(&self, incident: Uuid, author: Actor) -> sqlx::Result<Reopened> {
         let now = clock::now();
         let mut transaction = self.pool.begin().await?;
@@ -202,10 +203,10 @@ impl Knowledge {
         Ok(open.map_or(Reopened::Missing, |incident| Reopened::Open(Box::new(incident))))
     }
 
-    /// Tells anew of incidents that were merged or split, within the caller's transaction.
+    /// Rewrites the documents of incidents that were merged or split, within the caller's transaction.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable.
     pub async fn retell(&self, db: &mut PgConnection, incidents: &[Uuid]) -> sqlx::Result<()> {
         let now = clock::now();
         for incident in incidents {
@@ -214,12 +215,12 @@ impl Knowledge {
         queue::add_index(db).await
     }
 
-    /// The incident's document, made anew of all that is known.
+    /// Rewrites the incident's document from all stored data.
     async fn rewrite(&self, db: &mut PgConnection, id: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
         let Some(incident) = incidents::get(&mut *db, id).await? else { return Ok(()) };
         let path = id.to_string();
         if incident.merged_into.is_some() {
-            // What it was is told by the one it was merged into.
+            // The target of the merge has this incident's content.
             return documents::forget(db, INCIDENTS, &path).await;
         }
         let resolutions = resolutions::of_all(&mut *db, id).await?;
@@ -248,10 +249,10 @@ impl Knowledge {
         Ok(())
     }
 
-    /// Appends messages to a conversation, which the caller holds locked, and makes those searchable that everybody may read.
+    /// Appends messages to a conversation that the caller has locked. Indexes only the messages that everybody may read.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable.
     pub async fn append_messages(
         &self,
         db: &mut PgConnection,
@@ -281,7 +282,7 @@ impl Knowledge {
         let document = documents::open(db, &new, now).await?;
         for (position, message) in (first..).zip(messages) {
             conversations::add_message(&mut *db, id, position, message, now).await?;
-            // A search is everybody's.
+            // Search results are visible to everybody.
             if message.visible_to.is_some() {
                 continue;
             }
@@ -308,7 +309,7 @@ impl Knowledge {
     }
 }
 
-/// The conversation about an incident.
+/// Returns the incident's conversation and creates it if necessary.
 async fn about_incident<'a>(
     db: &mut PgConnection,
     incident: Uuid,
@@ -319,10 +320,10 @@ async fn about_incident<'a>(
     Ok(ConversationRef { id, title, incident: Some(incident) })
 }
 
-/// Positions of chunks that belong to one message.
+/// Number of chunk positions reserved per message.
 pub(super) const POSITIONS: i32 = 1_000;
 
-/// An incident as Markdown: what happened, why, and what people said.
+/// Renders an incident as Markdown: failure, resolutions and diagnosis.
 fn body(
     incident: &Incident,
     resolutions: &[Resolution],
@@ -354,9 +355,9 @@ fn body(
     text
 }
 
-/// A conclusion as Markdown, with the quotes that were found in the evidence.
+/// Renders a diagnosis as Markdown, with the verified quotes.
 fn conclusion(diagnosis: &Diagnosis) -> String {
-    // A message is read as Markdown; a title and a line of a log are none.
+    // Messages are Markdown, but titles and log lines are plain text.
     let plain = |text: &str| markdown::sanitize_line(text, &LinkPolicy::default());
     let mut text = format!("{}\n\n{}\n", plain(&diagnosis.title), diagnosis.cause);
     for claim in diagnosis.claims.iter().filter(|claim| claim.verified) {
@@ -371,7 +372,7 @@ fn conclusion(diagnosis: &Diagnosis) -> String {
     text
 }
 
-/// What somebody said, in a line.
+/// Renders a resolution as one line.
 pub(crate) fn resolution_line(resolution: &Resolution) -> String {
     let date = resolution.created_at.format("%Y-%m-%d");
     let by = &resolution.author;

@@ -1,5 +1,6 @@
-//! Search: signatures first, then words and vectors, fused by reciprocal rank (Cormack, Clarke and Büttcher, "Reciprocal
-//! Rank Fusion", 2009). One hit per document, each with its reasons, none that is not near enough.
+//! Hybrid search: signature matches, full-text search and vector search, fused by reciprocal rank (Cormack, Clarke and
+//! Büttcher, "Reciprocal Rank Fusion", 2009). Returns at most one hit per document, with reasons, and drops irrelevant
+//! documents.
 
 use super::embed::{self, Embedder};
 use super::{BUILT_IN_SOURCE, Knowledge};
@@ -17,30 +18,30 @@ use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Longest query, in bytes; what is past it adds noise.
+/// Maximum length of a query in bytes. Longer text only adds noise.
 const MAX_QUERY: usize = 4_000;
-/// Times as many are looked at as are wanted, where those of other namespaces are taken out.
+/// Factor by which the limit is raised when hits of other namespaces are filtered out afterwards.
 const LOOKED_AT: usize = 8;
-/// How long signatures may be looked for in a query, with the wait for a thread.
+/// Time limit for matching signatures against a query, including the wait for a thread.
 const RECOGNISING: Duration = Duration::from_secs(10);
-/// Chunks that each part hands to the fusion.
+/// Maximum number of chunks that each ranking contributes to the fusion.
 const CANDIDATES: i64 = 50;
-/// Softens the lead of the first ranks.
+/// Rank constant of reciprocal rank fusion. Reduces the lead of the first ranks.
 const RANK_OFFSET: f32 = 15.0;
-/// What the rank by words counts against the rank by vectors.
+/// Weights of the full-text ranking and of the vector ranking.
 const WORDS: f32 = 1.0;
 const VECTORS: f32 = 1.0;
-/// What words of a document's other chunks count against those of its best one.
+/// Weight of words in other chunks of a document, relative to its best chunk.
 const ELSEWHERE: f32 = 0.4;
-/// Words are enough when they weigh as much as this many of the rarest words, however long the query is …
+/// Full-text threshold: weight of the shared words in units of the rarest word, independent of the query length.
 const MANY_WORDS: f32 = 2.4;
-/// … or when weight times share of the query is this much.
+/// Full-text threshold: product of the weight and the matched share of the query.
 const MOST_WORDS: f32 = 0.7;
-/// Unsolved incidents count this much of solved ones.
+/// Factor applied to the score of an unsolved incident.
 const UNSOLVED: f32 = 0.7;
-/// How long it is believed which vectors answer.
+/// Time for which the active vector space is cached.
 const BELIEVED: Duration = Duration::from_secs(15);
-/// Texts that no document answers: how near they come is how near chance comes.
+/// Off-topic texts. Their similarity to the documents defines the similarity that chance alone reaches.
 const OFF_TOPIC: [&str; 8] = [
     "The recipe asks for two eggs, a cup of sugar and a pinch of salt.",
     "Who won the football match on Saturday evening?",
@@ -52,20 +53,20 @@ const OFF_TOPIC: [&str; 8] = [
     "The museum shows paintings of the seventeenth century.",
 ];
 
-/// What is looked for, and where.
+/// A search query with its filters.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
-    /// In words, or lines of a log.
+    /// Natural language or log lines.
     pub text: &'a str,
-    /// The sets that are searched.
+    /// Realms to search.
     pub realms: &'a [Realm],
-    /// Only documents of this kind.
+    /// Restricts the search to documents of this kind.
     pub kind: Option<&'a str>,
-    /// Only what applies to one of these.
+    /// Restricts the search to documents that apply to one of these.
     pub applies_to: Option<&'a [String]>,
-    /// Most hits.
+    /// Maximum number of hits.
     pub limit: usize,
-    /// Of incidents, only those of these namespaces, and of conversations none; all when absent.
+    /// Restricts incidents to these namespaces and excludes all conversations. `None` means no restriction.
     pub namespaces: Option<&'a [String]>,
 }
 
@@ -137,32 +138,32 @@ pub struct SearchResults {
     pub without_vectors: Option<String>,
 }
 
-/// Which vectors answer now.
+/// The vector space in use, with its embedder.
 struct Answering {
     space: Space,
     embedder: Arc<dyn Embedder>,
-    /// Nearness that chance reaches too, by set.
+    /// Maximum similarity of an off-topic text. Hits at or below it count as chance.
     floor: f32,
 }
 
-/// The vector of a query, and what it is compared with.
+/// The vector of a query and the space that it belongs to.
 struct QueryVector {
     answering: Arc<Answering>,
     vector: Vector,
 }
 
-/// Which vectors answer, and since when that is known.
+/// The vector space in use and the time of the lookup.
 struct Cached {
     since: Instant,
     answering: Option<Arc<Answering>>,
 }
 
-/// Remembers for a while which vectors answer.
+/// Cache of the vector space in use.
 #[derive(Default)]
 pub(super) struct Cache(Mutex<Option<Cached>>);
 
 impl Cache {
-    /// Something changed.
+    /// Discards the cached value.
     pub(super) fn forget(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -172,7 +173,7 @@ impl Cache {
         held.as_ref().filter(|held| held.since.elapsed() < BELIEVED).map(|held| held.answering.clone())
     }
 
-    /// What is known of this space already.
+    /// Returns the floor of this space if it is cached, however old it is.
     fn floor(&self, space: i32) -> Option<f32> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let answering = held.as_ref()?.answering.as_ref();
@@ -185,32 +186,32 @@ impl Cache {
     }
 }
 
-/// The words that a document shares with a query, and the chunk with most of them.
+/// Words that a document shares with a query, and the best matching chunk.
 struct SharedWords {
     weight: f32,
     chunk: i64,
     words: Vec<String>,
 }
 
-/// The chunk of a document that is nearest to a query.
+/// The chunk of a document that is most similar to a query.
 #[derive(Clone, Copy)]
 struct Nearest {
     similarity: f32,
     chunk: i64,
 }
 
-/// What is known of a document while lists are fused.
+/// A document during the fusion.
 #[derive(Default)]
 pub(super) struct Candidate {
     score: f32,
-    /// The id of one that recognises a line.
+    /// Id of the signature that matches a line of the query.
     signature: Option<String>,
     words: Option<SharedWords>,
     near: Option<Nearest>,
 }
 
 impl Knowledge {
-    /// Documents of a realm that are near to a text, best first, for whoever is good without them: none when the search fails.
+    /// Returns the documents of a realm that are similar to a text, best first. Logs a failed search and returns no hits.
     pub async fn near(
         &self,
         text: &str,
@@ -225,13 +226,14 @@ impl Knowledge {
         })
     }
 
-    /// Documents that answer a query, best first. Without vectors when their model does not answer.
+    /// Returns the documents that match a query, best first. Searches without vectors when the embedding model is
+    /// unavailable.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable.
     pub async fn search(&self, query: &Query<'_>) -> sqlx::Result<SearchResults> {
         let end = query.text.floor_char_boundary(MAX_QUERY);
-        // Those of other namespaces are taken out of what is found.
+        // Hits of other namespaces are filtered out below.
         let limit = query.namespaces.map_or(query.limit, |_| query.limit.saturating_mul(LOOKED_AT));
         let (most, query) = (query.limit, Query { text: query.text[..end].trim(), limit, ..*query });
         if query.text.is_empty() || query.limit == 0 {
@@ -280,12 +282,12 @@ impl Knowledge {
         if realm == Realm::Runbook {
             self.recognise(query, &mut candidates).await?;
         }
-        // What cannot be shown is not read; some more than asked for, since a place may still be lost to a file of its name.
+        // Loads only the best candidates: more than the limit, because a built-in document may still be dropped below.
         let mut ranked: Vec<(Uuid, &Candidate)> =
             candidates.iter().map(|(id, candidate)| (*id, candidate)).collect();
         ranked.sort_by(|a, b| b.1.score.total_cmp(&a.1.score).then(a.0.cmp(&b.0)));
         ranked.truncate(query.limit * 2 + 10);
-        // The chunk that shares the words shows them; otherwise the nearest.
+        // Shows the chunk that shares the words, otherwise the nearest chunk.
         let best = |candidate: &Candidate| {
             let words = candidate.words.as_ref().map(|words| words.chunk);
             words.or(candidate.near.map(|near| near.chunk))
@@ -300,7 +302,7 @@ impl Knowledge {
             })
             .collect();
         found.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.path.cmp(&b.path)));
-        // A team's own file takes the place of the built-in one of its name.
+        // A team's runbook replaces the built-in runbook with the same path.
         let own: HashSet<String> = found
             .iter()
             .filter(|hit| hit.source != BUILT_IN_SOURCE && realm == Realm::Runbook)
@@ -311,7 +313,8 @@ impl Knowledge {
         Ok(found)
     }
 
-    /// Runbooks whose signatures recognise a line of the query come first, the one nearest to the root before the others.
+    /// Raises the score of runbooks whose signatures match a line of the query. Signatures that name a cause rank above all
+    /// other matches, ordered by priority.
     async fn recognise(
         &self,
         query: &Query<'_>,
@@ -348,7 +351,7 @@ impl Knowledge {
         Ok(())
     }
 
-    /// The query's vector and the vectors to compare it with, or why there are none.
+    /// Returns the vector of the query with its space, or the reason why there is none.
     async fn vector(&self, text: &str) -> sqlx::Result<Result<QueryVector, String>> {
         let Some(answering) = self.answering().await? else {
             return Ok(Err("the documents are being embedded".to_owned()));
@@ -372,7 +375,8 @@ impl Knowledge {
         })
     }
 
-    /// The configured model's vectors once all are there; those of the model before until then.
+    /// Returns the space of the configured model once it is complete, until then another complete space such as that of the
+    /// previous model.
     async fn answering(&self) -> sqlx::Result<Option<Arc<Answering>>> {
         if let Some(known) = self.answering.get() {
             return Ok(known);
@@ -406,7 +410,8 @@ impl Knowledge {
         Ok(answering)
     }
 
-    /// How near texts come that no document answers: models differ too much in this for one number.
+    /// Returns the highest similarity of an off-topic text to any document. It is measured because models differ too much for
+    /// a fixed threshold.
     async fn floor(&self, space: &Space, embedder: &dyn Embedder) -> sqlx::Result<f32> {
         let texts: Vec<String> = OFF_TOPIC.iter().map(|text| (*text).to_owned()).collect();
         let Ok(vectors) = embedder.queries(&texts).await else { return Ok(0.0) };
@@ -420,7 +425,7 @@ impl Knowledge {
     }
 }
 
-/// Ranks by words and by vectors, one entry per document, fused. What neither part finds near enough is left out.
+/// Fuses the full-text and vector rankings into one entry per document. Drops documents that reach neither threshold.
 fn fuse(near: &[Near], shared: &full_text::Found, floor: f32) -> HashMap<Uuid, Candidate> {
     let mut candidates: HashMap<Uuid, Candidate> = HashMap::new();
     let mut weights: HashMap<Uuid, BTreeMap<&str, f32>> = HashMap::new();
@@ -433,7 +438,7 @@ fn fuse(near: &[Near], shared: &full_text::Found, floor: f32) -> HashMap<Uuid, C
             weight += if candidate.words.is_none() { *value } else { (*value - *known).max(0.0) * ELSEWHERE };
             *known = known.max(*value);
         }
-        // Chunks come heaviest first: the first one of a document is its best.
+        // Chunks are sorted by descending weight: the first chunk of a document is its best one.
         let first = || SharedWords { weight: 0.0, chunk: chunk.chunk, words: chunk.words.clone() };
         candidate.words.get_or_insert_with(first).weight += weight;
     }

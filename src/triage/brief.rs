@@ -1,5 +1,5 @@
-//! The brief: the runbooks that may apply, what is known of failures like this one, excerpts of the evidence, the lines that runbooks
-//! recognise, and what to do, within the model's context.
+//! The brief of an investigation: instructions, relevant runbooks, past incidents, evidence excerpts and the lines that
+//! signatures match, within the model's context.
 
 use super::step_error::StepError;
 use crate::agent::Workspace;
@@ -22,13 +22,13 @@ use serde_json::json;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-/// Documents in the brief, at most.
+/// Maximum number of runbooks and past incidents in the brief.
 const RUNBOOKS: usize = 3;
 const INCIDENTS: usize = 2;
-/// Lines that runbooks recognise, at most, and characters of one.
+/// Maximum number of matched lines, and maximum length of a line in characters.
 const RECOGNISED: usize = 12;
 const MAX_LINE: usize = 1_000;
-/// Tokens of the log's excerpt that is searched with.
+/// Token limit of the log excerpt in the search query.
 const QUERY_TOKENS: usize = 120;
 
 #[derive(Serialize)]
@@ -36,36 +36,36 @@ struct Shown {
     label: String,
     title: String,
     lines: usize,
-    /// Nothing is left out.
+    /// Whether the excerpt is the complete piece.
     whole: bool,
     #[serde(skip)]
     lines_shown: usize,
     excerpt: String,
 }
 
-/// A line that a signature recognises.
+/// A line that a signature matches.
 struct Recognised {
     priority: i32,
     shown: String,
     text: String,
-    /// What its runbook says of it, with what the line names.
+    /// The signature's meaning, with values from the line.
     meaning: String,
-    /// What its runbook says, in the words of whoever wrote it: a log has no part in it.
+    /// The runbook's text as its author wrote it, without any content from the log.
     advice: String,
 }
 
-/// What a brief is made of.
+/// The content of a brief.
 pub(super) struct Material {
     values: serde_json::Value,
     mark: String,
     pieces: Arc<[Arc<Evidence>]>,
-    /// The lines that runbooks recognise, in their fence.
+    /// The matched lines, fenced.
     recognised: String,
     runbooks: Vec<serde_json::Value>,
     incidents: Vec<serde_json::Value>,
 }
 
-/// Looks through the evidence and gathers what is known of such failures.
+/// Scans the evidence and collects matching knowledge.
 pub(super) async fn gather(
     app: &App,
     failure: &Failure,
@@ -86,7 +86,8 @@ pub(super) async fn gather(
     let values = json!({
         "failure": failure,
         "reported": fenced(reported(failure)),
-        // What could not be had reads like a cause; the page tells it. A template of the user's own may show it.
+        // A gap could be mistaken for the cause, so the built-in template omits it and only the page shows it. A custom
+        // template may show it.
         "gaps": fenced(gaps.join("\n")),
     });
     Ok(Material {
@@ -100,8 +101,8 @@ pub(super) async fn gather(
 }
 
 impl Material {
-    /// System prompt and brief, and the paths of the runbooks in it. What does not fit into `room` tokens is given up in the order of
-    /// [`STEPS`]; lines that a runbook recognises are always in.
+    /// Returns the system prompt and the brief, and the paths of the runbooks in it. Drops content in the order of [`STEPS`]
+    /// until the messages fit into `room` tokens. Matched lines are never dropped.
     pub(super) async fn brief(
         &self,
         prompts: &Prompts,
@@ -147,7 +148,7 @@ impl Material {
         Ok(drawn.await?)
     }
 
-    /// What the brief's template is given in a step.
+    /// Returns the values of the brief's template for a step.
     fn values(&self, shown: &[Shown], step: &Step) -> serde_json::Value {
         let mut values = self.values.clone();
         let all =
@@ -166,16 +167,16 @@ fn render(prompts: &Prompts, template: &str, values: serde_json::Value) -> Resul
     prompts.render(template, values).map_err(|error| StepError::Failed(format!("{error:#}")))
 }
 
-/// What a brief still has.
+/// The content that a brief keeps at a step.
 struct Step {
     incidents: usize,
     runbooks: usize,
-    /// How often the room of the excerpts is halved.
+    /// Number of times the excerpts' budget is halved.
     halved: u32,
 }
 
-/// What is given up for a small context, one after the other: past incidents, runbooks but the nearest, half and three quarters of the
-/// excerpts, the last runbook, the excerpts but for a few lines of each piece.
+/// Reductions for a small context, in order: past incidents, all runbooks but the nearest, half and three quarters of the
+/// excerpts, the last runbook, then the excerpts down to a few lines of each piece.
 const STEPS: &[Step] = &[
     Step { incidents: INCIDENTS, runbooks: RUNBOOKS, halved: 0 },
     Step { incidents: 0, runbooks: RUNBOOKS, halved: 0 },
@@ -187,7 +188,8 @@ const STEPS: &[Step] = &[
     Step { incidents: 0, runbooks: 0, halved: 10 },
 ];
 
-/// Whether the messages have room. What fits by the estimate, which errs on the large side, is not counted.
+/// Whether the messages fit into `room` tokens. Tokens are counted only when the estimate, which errs on the high side, does
+/// not fit.
 async fn fits(messages: &[Message], workspace: &Workspace, room: usize) -> Result<bool, StepError> {
     let texts: Vec<String> = messages.iter().map(|message| message.text().to_owned()).collect();
     if texts.iter().map(|text| tokens::estimate(text)).sum::<usize>() <= room {
@@ -197,14 +199,14 @@ async fn fits(messages: &[Message], workspace: &Workspace, room: usize) -> Resul
     Ok(count.await? <= room)
 }
 
-/// What the brief takes from the evidence besides its excerpts.
+/// Results of scanning the evidence, apart from the excerpts.
 struct Read {
     recognised: Vec<Recognised>,
-    /// What runbooks and past incidents are searched with.
+    /// Query for runbooks and past incidents.
     query: String,
 }
 
-/// Reads all evidence.
+/// Scans all evidence.
 fn read(
     pieces: &[Arc<Evidence>],
     signatures: &SignatureSet,
@@ -221,12 +223,12 @@ fn read(
     Ok(Read { recognised, query: query.join("\n") })
 }
 
-/// The pieces that an analyst is shown.
+/// Returns the pieces that an analyst is shown.
 fn told(pieces: &[Arc<Evidence>]) -> impl Iterator<Item = &Arc<Evidence>> {
     pieces.iter().filter(|piece| piece.kind != EvidenceKind::GoodLog)
 }
 
-/// The templates of the last good run's log, if there is one.
+/// Returns the templates of the last successful run's log, if there is one.
 fn good_log<'a>(
     mut pieces: impl Iterator<Item = &'a Evidence>,
     deadline: &Deadline,
@@ -235,8 +237,8 @@ fn good_log<'a>(
     good.map(|piece| Templates::within(&piece.text, deadline)).transpose()
 }
 
-/// Runbooks and the namespace's past incidents, within their share of tokens. The brief is good without them: a search that
-/// fails must not stop the report.
+/// Returns runbooks and the namespace's past incidents, within the configured token budget. The brief works without them: a
+/// failed search must not fail the investigation.
 async fn known(
     app: &App,
     query: &str,
@@ -247,9 +249,9 @@ async fn known(
     let budget = app.config.knowledge.brief_tokens;
     let namespace = std::slice::from_ref(&failure.namespace);
     let mut past = app.knowledge.near(query, Realm::Incident, INCIDENTS + 1, Some(namespace)).await;
-    // What nobody confirmed may be wrong, and would come back as if it were known.
+    // An unconfirmed conclusion may be wrong and must not return as if it were a fact.
     past.retain(|hit| hit.incident_id != Some(incident.id) && hit.solved);
-    // The same cause of before comes first, however its words compare.
+    // The previous incident of the same cause ranks first, whatever its similarity.
     if let Some(previous) = incident.previous_id {
         past.retain(|hit| hit.incident_id != Some(previous));
         match app.knowledge.incident(previous, namespace).await {
@@ -266,13 +268,13 @@ async fn known(
         workspace.guide(&passage.titled());
     }
     let value = |passage: Passage| {
-        // A past log's lines are as untrusted as this one's, and anybody may have written a runbook.
+        // Past logs are as untrusted as the current one, and anybody may have written a runbook.
         json!({ "path": passage.path, "text": workspace.fenced(&passage.titled()), "solved": passage.solved })
     };
     (runbooks.into_iter().map(value).collect(), past.into_iter().map(value).collect())
 }
 
-/// What the reporter told in words of its own.
+/// Returns the free-text fields of the report.
 fn reported(failure: &Failure) -> String {
     let told = [
         ("Pipeline", &failure.pipeline),
@@ -284,7 +286,7 @@ fn reported(failure: &Failure) -> String {
     told.into_iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The lines that signatures recognise, those that name a cause first; the first line of each signature and piece.
+/// Returns the lines that signatures match, highest priority first. Only the first line of each signature and piece counts.
 fn recognised(
     set: &SignatureSet,
     pieces: &[&Evidence],
@@ -311,7 +313,7 @@ fn recognised(
         }
     }
     found.sort_by_key(|line| Reverse(line.priority));
-    // An echo, such as "build failed", reads like a cause beside one.
+    // An echo such as "build failed" could be mistaken for the cause next to a line that names one.
     if found.first().is_some_and(|line| line.priority >= NAMES_CAUSE) {
         found.retain(|line| line.priority >= NAMES_CAUSE);
     }
@@ -319,7 +321,8 @@ fn recognised(
     Ok(found)
 }
 
-/// What an analyst's conclusion is held against besides the evidence: what was reported, what it has to do, what runbooks recognise.
+/// Returns the texts, besides the evidence, that a conclusion is checked against: the reported fields, the instructions and
+/// the signatures.
 pub(super) fn briefed(failure: &Failure, brief: &[Message], signatures: Arc<SignatureSet>) -> Briefed {
     let system = brief.iter().filter_map(|message| match message {
         Message::System { text } => Some(text.as_str()),
@@ -335,7 +338,7 @@ pub(super) fn briefed(failure: &Failure, brief: &[Message], signatures: Arc<Sign
 }
 
 fn of<'a>(piece: &'a Evidence, good: Option<&'a Templates>) -> Log<'a> {
-    // A manifest or a list of events has no good run.
+    // Only logs have a successful run to compare with.
     Log { text: &piece.text, red: &piece.red, good: good.filter(|_| piece.kind.is_log()) }
 }
 
@@ -343,12 +346,12 @@ fn excerpt_budget(config: &Config) -> usize {
     config.triage.excerpt_tokens.min(config.agent.context_tokens / 2)
 }
 
-/// A single piece gets the room of the others too.
+/// A single piece gets the budget of the other pieces too.
 fn widened(budget: usize, pieces: usize) -> usize {
     if pieces == 1 { budget * 10 / 6 } else { budget }
 }
 
-/// How much of a piece of evidence an analyst is shown, in tokens: of what a brief begins with, and of a tool's result.
+/// Token budgets for showing a piece of evidence: in the brief, and in a tool result.
 #[derive(Debug, Clone, Copy)]
 pub struct ExcerptBudget {
     brief: usize,
@@ -356,16 +359,16 @@ pub struct ExcerptBudget {
 }
 
 impl ExcerptBudget {
-    /// As configured.
+    /// Reads the budgets from the configuration.
     #[must_use]
     pub fn of(config: &Config) -> Self {
         Self { brief: excerpt_budget(config), result: config.agent.result_tokens }
     }
 
-    /// The lines of a piece that are shown: first and last of each span.
+    /// Returns the lines of a piece that are shown: first and last line of each span.
     ///
     /// # Errors
-    /// The deadline is over.
+    /// The deadline has passed.
     pub fn lines(
         self,
         pieces: &[Evidence],
@@ -388,7 +391,7 @@ fn in_brief(piece: &Evidence) -> bool {
     !matches!(piece.kind, EvidenceKind::GoodLog | EvidenceKind::ToolResult)
 }
 
-/// Logs get most of the room; a pod's manifest the least.
+/// Returns the share of a kind. Logs get most of the budget, a pod's manifest the least.
 fn share(kind: EvidenceKind, budget: usize) -> usize {
     let share = match kind {
         EvidenceKind::Log | EvidenceKind::Attached => budget * 6 / 10,
@@ -419,7 +422,7 @@ fn shown(
     })
 }
 
-/// Hash over the templates an investigation is told with.
+/// Returns the hash of the investigation's prompt templates.
 #[must_use]
 pub fn prompts_hash(prompts: &Prompts) -> String {
     let source = |name| prompts.source(name).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Replay: an investigation is run again from what is stored. The same loop gets the same brief; evidence is read where it is kept,
-//! and what other tools told comes from the record. No server is asked, nothing is written down and nothing is filed.
+//! Replay: repeats an investigation from stored data with the same agent loop and the same brief. Evidence is read from
+//! storage, results of other tools from the recording. Calls no tool server, stores nothing and files nothing.
 
 use super::brief;
 use super::investigate::sanitize_diagnosis;
@@ -31,24 +31,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Requests of one run that are looked through.
+/// Maximum number of model calls read from the audit record of a run.
 const MAX_CALLS: i64 = 1_000;
-/// What a call is answered that was not made then.
+/// Result of a tool call that was not recorded.
 const NOT_RECORDED: &str = "Not recorded: this investigation is run again from what was stored, and no server is asked. There is no result for these arguments. Go on with the evidence there is.";
 
-/// What a replay is done with.
+/// Options of a replay.
 pub struct Replay {
-    /// Who concludes now.
+    /// The analyst of the replay.
     pub analyst: Analyst,
-    /// The instructions of today instead of those of then.
+    /// Whether to use the current system prompt instead of the recorded one.
     pub current_prompt: bool,
 }
 
-/// Who concludes.
+/// The analyst that concludes.
 pub enum Analyst {
     /// A model.
     Model(Arc<dyn Model>),
-    /// The rules analyst, from the signatures of today.
+    /// The rules analyst with the current signatures.
     Rules,
 }
 
@@ -61,71 +61,72 @@ impl Analyst {
     }
 }
 
-/// What one of the two runs came to.
+/// Result of one of the two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Side {
-    /// Model's name or `rules`.
+    /// Name of the model, or `rules`.
     pub analyst: String,
-    /// Why it ended.
+    /// The stop reason.
     pub stop: String,
-    /// Class of the cause; absent when it did not conclude, like what follows.
+    /// Class of the cause. Absent without a diagnosis, like the next three fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// One line.
+    /// Title in one line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// The cause in words.
+    /// Description of the cause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// Hash of the line that proves it first, without what changes from run to run.
+    /// Hash of the first line of the proof, with variable parts masked. Absent when no line is proof.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Claims.
+    /// Number of claims.
     pub claims: usize,
-    /// Those found in the evidence.
+    /// Number of claims verified in the evidence.
     pub verified: usize,
-    /// Completions.
+    /// Number of completions.
     pub turns: i32,
-    /// Calls.
+    /// Number of tool calls.
     pub tool_calls: usize,
-    /// Tokens.
+    /// Token usage.
     pub usage: Usage,
-    /// In the currency of the configured prices.
+    /// Cost in the currency of the configured prices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
-    /// Milliseconds.
+    /// Duration in milliseconds.
     pub duration_ms: i64,
 }
 
-/// Both runs side by side.
+/// Comparison of the recorded run with the replayed run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Compared {
     /// The recorded run.
     pub run: Uuid,
-    /// Its report.
+    /// The report of the run.
     pub report: Uuid,
-    /// The cause it was placed under: the hash of its evidence.
+    /// Fingerprint of the cause: the hash of its evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// Whether both conclude the same: the same class, proved by at least one line that both cite.
+    /// Whether both runs agree: same class, and at least one line cited as proof by both.
     pub same: bool,
-    /// Whether the templates of the prompts are the same today.
+    /// Whether the prompt templates are unchanged.
     pub same_prompts: bool,
-    /// Whether what is stored is what the model was asked then, by the hash in the audit record; absent when that row is gone.
+    /// Whether the stored data gives the request hash of the audit record. Absent when the audit record is gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authentic: Option<bool>,
-    /// As recorded.
+    /// The recorded result.
     pub recorded: Side,
-    /// As it is now.
+    /// The result of the replay.
     pub replayed: Side,
-    /// Calls that have no recorded result.
+    /// Tool calls without a recorded result.
     pub not_recorded: Vec<String>,
 }
 
-/// Runs an investigation again: that of a run, or the latest one of a report.
+/// Replays the investigation of a run, or the latest investigation of a report.
 ///
 /// # Errors
-/// There is no recording of that id, the database is away, or it was interrupted.
+/// No recording has this id, the report is gone, the analyst fails, the database is unavailable, or the replay was
+/// interrupted.
 pub async fn replay(
     app: &App,
     id: Uuid,
@@ -155,7 +156,7 @@ pub async fn replay(
     })
 }
 
-/// Compares the first request as it would be made of what is stored with the one that is on record.
+/// Compares the first request, rebuilt from the stored data, with the hash in the audit record.
 async fn authentic(pool: &PgPool, recorded: &Recorded) -> sqlx::Result<Option<bool>> {
     let Recorded { run, recording, .. } = recorded;
     let filter = audit::Filter {
@@ -164,16 +165,16 @@ async fn authentic(pool: &PgPool, recorded: &Recorded) -> sqlx::Result<Option<bo
         ..audit::Filter::default()
     };
     let rows = audit::list(pool, &filter, MAX_CALLS).await?;
-    // On the only turn there is nothing but to conclude.
+    // With a budget of one turn, the model can only conclude.
     let last = recording.budget.turns == 1;
     let choice = if last { ToolChoice::Only(SUBMIT_DIAGNOSIS.to_owned()) } else { ToolChoice::Call };
     let tools = recording.tools.clone().into();
     let first = Request { messages: recording.messages.clone(), tools, choice, account: None };
-    // Newest first.
+    // Rows are sorted newest first.
     Ok(rows.last().map(|row| row.data["request"] == llm::request_hash(&first)))
 }
 
-/// Why there is nothing to replay, and what to do.
+/// Explains why there is no recording, and what to do.
 async fn missing(pool: &PgPool, id: Uuid) -> sqlx::Result<String> {
     if let Some(leader) = recordings::investigated_by(pool, id).await? {
         return Ok(format!(
@@ -208,7 +209,7 @@ async fn again(
     let failure = &reported.context("the report is gone")?.failure;
     let answers = Arc::new(Answers::of(recorded));
     let started = Started::now();
-    // What it does is compared, and put on no record.
+    // The replay writes no audit events.
     let recorder = Recorder::new(Actor::service(""));
     let (outcome, briefed) = match &replay.analyst {
         Analyst::Rules => {
@@ -237,7 +238,7 @@ async fn again(
     Ok(Again { run, diagnosis: found, not_recorded })
 }
 
-/// What a recorded run is run again with.
+/// Inputs for repeating a recorded run.
 struct Rerun<'a> {
     recorded: &'a Recorded,
     workspace: &'a Arc<Workspace>,
@@ -245,7 +246,7 @@ struct Rerun<'a> {
     recorder: &'a Recorder,
 }
 
-/// A model with the tools that it was offered then.
+/// Creates the agent with the recorded tools.
 fn agent(rerun: Rerun<'_>, model: &Arc<dyn Model>, briefed: &Briefed) -> Agent {
     let Rerun { recorded, workspace, answers, recorder } = rerun;
     let submit = SubmitDiagnosis::new(Arc::clone(workspace), Some(briefed.clone()));
@@ -277,14 +278,15 @@ fn agent(rerun: Rerun<'_>, model: &Arc<dyn Model>, briefed: &Briefed) -> Agent {
     }
 }
 
-/// What tools told then, by their name and arguments.
+/// Recorded tool results by tool name and arguments.
 struct Answers {
     known: HashMap<String, String>,
     missed: Mutex<Vec<String>>,
 }
 
 impl Answers {
-    /// Of the run itself, then of the other runs of its report; the first answer to a call is the whole one.
+    /// Collects the results of the run, then of the report's other runs. Keeps the first result of each call, which is
+    /// complete.
     fn of(recorded: &Recorded) -> Self {
         let mut known = HashMap::new();
         for call in std::iter::once(&recorded.run).chain(&recorded.others).flat_map(|run| &run.tool_calls) {
@@ -301,7 +303,7 @@ fn key(tool: &str, arguments: &str) -> String {
     format!("{tool} {arguments}")
 }
 
-/// A tool that answers as it did then.
+/// A tool that returns recorded results.
 struct FromRecord {
     spec: ToolSpec,
     answers: Arc<Answers>,
@@ -315,10 +317,10 @@ impl Tool for FromRecord {
     }
 
     async fn call(&self, arguments: Value, _cancel: CancellationToken) -> ToolAnswer {
-        // They were redacted before they were recorded.
+        // Arguments were redacted before they were recorded.
         let key = key(&self.spec.name, &self.workspace.redact(&arguments.to_string()).await);
         if let Some(known) = self.answers.known.get(&key) {
-            // As the model was shown it: fenced, and cut where it was.
+            // The recorded text is as the model saw it: fenced and possibly truncated.
             return ToolAnswer::Note(known.clone());
         }
         self.answers.missed.lock().unwrap_or_else(PoisonError::into_inner).push(key);
@@ -346,7 +348,7 @@ fn side(run: &Run, diagnosis: Option<&Diagnosis>, pieces: &[Evidence]) -> Side {
     }
 }
 
-/// The lines that prove a diagnosis, in the order of its claims, without what changes from run to run.
+/// Returns the lines that prove a diagnosis, in the order of its claims, with variable parts masked.
 fn cited(diagnosis: &Diagnosis, pieces: &[Evidence]) -> Vec<String> {
     let claims = diagnosis.claims.iter().filter(|claim| claim.verified);
     let lines = claims.flat_map(|claim| {
@@ -357,8 +359,8 @@ fn cited(diagnosis: &Diagnosis, pieces: &[Evidence]) -> Vec<String> {
     lines.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
 }
 
-/// Models say the same in different words, so it is not the words that are compared: the class has to be the same, and a line that
-/// proves one has to prove the other. Without any such line in both, their titles have to be the same.
+/// Compares two diagnoses. Models word the same cause differently, so the classes must match and at least one line must prove
+/// both. If neither cites a line, the titles must match.
 fn same(one: Option<&Diagnosis>, other: Option<&Diagnosis>, pieces: &[Evidence]) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return one.is_none() && other.is_none() };
     let (ours, theirs) = (cited(one, pieces), cited(other, pieces));
@@ -370,10 +372,10 @@ fn same(one: Option<&Diagnosis>, other: Option<&Diagnosis>, pieces: &[Evidence])
     one.class == other.class && meet
 }
 
-/// The analyst of that name: `rules`, or the configured endpoint asked for such a model.
+/// Returns the analyst of this name: `rules`, or a model of this name at the configured endpoint.
 ///
 /// # Errors
-/// A model is asked for, and no endpoint is configured.
+/// The name is that of a model, and no endpoint is configured.
 pub fn analyst(app: &App, name: &str) -> anyhow::Result<Analyst> {
     if name == rules::NAME {
         return Ok(Analyst::Rules);
