@@ -1,4 +1,4 @@
-//! An answer is made: the loop runs, what happens is told to the readers, what came of it is checked and stored.
+//! Produces an answer: runs the agent loop, streams events to subscribers, verifies and stores the result.
 
 use super::approve::{self, ApprovalRequester};
 use super::brief::{self, AnswerContext};
@@ -36,12 +36,12 @@ use crate::telemetry::trace::Span;
 use crate::tools;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Longest tool result that readers are sent; the whole is kept as evidence.
+/// Maximum length in characters of a tool result sent to subscribers. The complete result is kept as evidence.
 const SENT_RESULT: usize = 4_000;
-/// Most approvals of one answer that are told with its end.
+/// Maximum number of approvals reported with the end of an answer.
 const TOLD_APPROVALS: i64 = 100;
 
-/// What came of it.
+/// A finished answer before it is stored.
 struct Concluded {
     text: String,
     author: String,
@@ -50,19 +50,19 @@ struct Concluded {
     runs: Vec<Run>,
     usage: Usage,
     stop: StopReason,
-    /// At the model's output limit.
+    /// Whether the text was truncated at the model's output limit.
     cut_off: bool,
 }
 
-/// How an answer ended: what its readers are told last, and whether the conversation goes on with what was decided meanwhile.
+/// Outcome of an answer: the final event, and whether the conversation continues with decisions made meanwhile.
 pub(super) struct AnswerOutcome {
     pub(super) event: Event,
     pub(super) goes_on: bool,
-    /// Who asked, if the answer was made: they may have decided.
+    /// The user who asked, if the answer was completed. They may have decided calls meanwhile.
     pub(super) decider: Option<Caller>,
 }
 
-/// Answers. However it ends, the turn is closed.
+/// Runs the answer and closes the turn, whatever the outcome.
 pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<AnswerStream>) -> AnswerOutcome {
     let turn = task.turn;
     let (inner_app, inner_answer) = (Arc::clone(app), Arc::clone(answer));
@@ -70,7 +70,7 @@ pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<AnswerStream>) 
     let span = Span::in_conversation("answer", task.conversation);
     let work = async move {
         let made = make(&inner_app, &task, &inner_answer).await;
-        // Of an answer that was not stored, too.
+        // Also when the answer was not stored.
         audit::flush(&inner_app.pool, &task.recorder).await;
         made
     };
@@ -84,7 +84,7 @@ pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<AnswerStream>) 
         }
         Err(_) => "The answer broke off by an internal error; the log has more.",
     };
-    // Of one that broke off, too.
+    // Also after a panic.
     audit::flush(&app.pool, &recorder).await;
     if let Err(error) = turns::finish(&app.pool, turn, TurnState::Failed, clock::now()).await {
         tracing::warn!(%turn, %error, "a failed turn cannot be closed; its lease ends by itself");
@@ -93,7 +93,7 @@ pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<AnswerStream>) 
     AnswerOutcome { event, goes_on: true, decider: None }
 }
 
-/// What an answer is made from.
+/// State of an answer in progress.
 struct Making<'a> {
     app: &'a App,
     task: &'a Task,
@@ -106,7 +106,7 @@ struct Making<'a> {
 }
 
 async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Result<AnswerOutcome> {
-    // What the program says of decisions is no command of a person.
+    // A generated message about decisions is never a user's command.
     let commanded = match &task.decided[..] {
         [] => {
             let author = Actor::new(&task.author, task.turn);
@@ -153,12 +153,12 @@ async fn make(app: &App, task: &Task, answer: &Arc<AnswerStream>) -> anyhow::Res
 }
 
 impl Making<'_> {
-    /// The model's answer; what is on record when there is none.
+    /// Returns the model's answer, or the stored facts if the model gives none.
     async fn conclude(&self, model: Option<Arc<dyn Model>>) -> anyhow::Result<Concluded> {
         let mut runs = Vec::new();
         let mut usage = self.history.usage;
         let mut why = "No model is configured.".to_owned();
-        // A summary of what was said before is kept: only the answer is made as it was asked for.
+        // The sampling settings apply to the answer only, not to the summary of earlier messages.
         let Task { profile, sampling, .. } = self.task;
         if let Some(model) = profiles::sampled_model(self.app, model, profile, *sampling) {
             let (mut concluded, detail) = self.think(&model).await?;
@@ -167,7 +167,7 @@ impl Making<'_> {
             }
             if !concluded.text.is_empty() {
                 if let Some(why) = detail.filter(|_| concluded.stop == StopReason::Budget) {
-                    // What stands there is no whole answer.
+                    // Marks the answer as incomplete.
                     let why = format!("\n\n(It ends here: {why}.)");
                     self.answer.emit(Event::TextDelta { text: why.clone() });
                     concluded.text.push_str(&why);
@@ -195,14 +195,14 @@ impl Making<'_> {
         Ok(Concluded { runs, usage, ..self.say(text).await? })
     }
 
-    /// A run for the record, which began by carrying out what was approved.
+    /// Creates the run record, beginning with the executed approved calls.
     fn record(&self, analyst: &str, outcome: &Outcome) -> Run {
         let mut run = self.app.record(analyst, outcome, self.started);
         run.tool_calls.splice(0..0, execute::records(&self.carried));
         run
     }
 
-    /// The calls that this answer asked for. Those that wait are named in its text, whatever the model wrote.
+    /// Returns the calls requested by this answer. Appends the pending calls that the model did not mention.
     async fn name_what_waits(&self, concluded: &mut Concluded) -> sqlx::Result<Vec<Approval>> {
         let filter = Filter { turn: Some(self.task.turn), ..Filter::default() };
         let mut asked = approvals::list(&self.app.pool, &filter, clock::now(), TOLD_APPROVALS).await?;
@@ -215,9 +215,9 @@ impl Making<'_> {
         Ok(asked)
     }
 
-    /// An answer of the program's own.
+    /// Emits an answer written by the program.
     async fn say(&self, text: String) -> anyhow::Result<Concluded> {
-        // What is on record quotes logs.
+        // Stored facts may quote logs.
         let text = markdown::sanitize(&text, &self.app.config.privacy.links, RenderTarget::Answer);
         let author = rules::NAME.to_owned();
         self.answer.emit(Event::MessageStart { run: self.task.turn, turn: 1, model: author.clone() });
@@ -228,7 +228,7 @@ impl Making<'_> {
         Ok(Concluded { text, author, citations, not_found, runs, usage, stop, cut_off })
     }
 
-    /// Runs the loop. Beside what came of it, what there is to know about its end.
+    /// Runs the agent loop. Returns the result and details about how it ended.
     async fn think(&self, model: &Arc<dyn Model>) -> anyhow::Result<(Concluded, Option<String>)> {
         let Self { app, task, answer, known, workspace, history, carried, .. } = self;
         let (system, mut context) = known.texts(app, task, workspace).await?;
@@ -263,7 +263,7 @@ impl Making<'_> {
         let mut run = self.record(model.name(), &outcome);
         metrics().run(&run);
         task.recorder.ran(mark, &run, "conversation", &task.conversation.to_string());
-        // The database's texts cannot hold a NUL.
+        // PostgreSQL text cannot contain NUL.
         let text = workspace.redact(last_words(&outcome, &said).trim()).await.replace('\0', "\u{fffd}");
         let text = markdown::sanitize(&text, &app.config.privacy.links, RenderTarget::Answer);
         let citations = self.citations(&text).await?;
@@ -285,7 +285,7 @@ impl Making<'_> {
         Ok((concluded, outcome.detail))
     }
 
-    /// The citations of a text, looked up.
+    /// Returns the verified citations of a text.
     async fn citations(&self, text: &str) -> anyhow::Result<Vec<Citation>> {
         let (pieces, text) = (self.workspace.pieces(), text.to_owned());
         let cited = self.workspace.work(move |_| Ok(cite::citations(&text, &pieces, &|_| None)));
@@ -297,12 +297,12 @@ impl Making<'_> {
         Ok(citations)
     }
 
-    /// Where a piece can be read: with its report, or with the conversation.
+    /// Returns the URL of a piece of evidence, which belongs to the report or to the conversation.
     fn url(&self, label: &str) -> Option<String> {
         let number: usize = label.trim_start_matches('E').parse().ok()?;
         match self.known.incident.as_ref().and_then(|known| known.report) {
             Some(report) if number <= self.known.reported => {
-                // As it is called there.
+                // The label that the piece has in the report.
                 let piece = self.known.pieces.get(number.checked_sub(1)?)?;
                 Some(format!("/api/reports/{report}/evidence/{}", piece.label))
             }
@@ -311,7 +311,7 @@ impl Making<'_> {
     }
 }
 
-/// The answer, or what was written of it when the run ended early.
+/// Returns the answer, or the partial text when the run ended early.
 fn last_words(outcome: &Outcome, said: &Mutex<String>) -> String {
     let said = said.lock().unwrap_or_else(PoisonError::into_inner);
     if outcome.stop == StopReason::Answered || said.trim().is_empty() {
@@ -320,7 +320,7 @@ fn last_words(outcome: &Outcome, said: &Mutex<String>) -> String {
     said.clone()
 }
 
-/// What the agent may call: at once, or behind a person's approval. Beside it what there is to say of tools that are missing.
+/// Returns the agent's tools, with or without approval, and a note about missing tools.
 async fn tools(
     app: &App,
     task: &Task,
@@ -346,8 +346,8 @@ async fn tools(
     Ok((tools, own.note(&missing)))
 }
 
-/// Tells readers what happens. They render Markdown as it comes, so what would load or lead elsewhere is defused on its way;
-/// a piece of text that cannot be judged yet waits for the next one.
+/// Emits events to subscribers, who render Markdown as it arrives. Therefore neutralizes links and images in the stream, and
+/// holds back text that cannot be judged until more arrives.
 fn watcher(
     links: &LinkPolicy,
     answer: &Arc<AnswerStream>,
@@ -393,7 +393,7 @@ fn held(defuser: &Mutex<MarkdownSanitizer>) -> MutexGuard<'_, MarkdownSanitizer>
     defuser.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An answer whose citations lead nowhere is given back once.
+/// Returns the answer to the model once if citations are invalid.
 fn review(workspace: &Arc<Workspace>) -> Arc<crate::agent::Review> {
     let workspace = Arc::clone(workspace);
     Arc::new(move |text| {
@@ -402,13 +402,14 @@ fn review(workspace: &Arc<Workspace>) -> Arc<crate::agent::Review> {
             let pieces = workspace.pieces();
             let problem = workspace
                 .work(move |_| Ok(cite::problem(&cite::citations(&text, &pieces, &|_| None), &pieces)));
-            // One that cannot be looked through is taken as it is.
+            // If the check fails, the answer is accepted as it is.
             problem.await.unwrap_or_default()
         })
     })
 }
 
-/// One transaction: the message, the run, what tools told, the end of the turn. `None` when the conversation is gone.
+/// Stores the message, runs, evidence and end of the turn in one transaction. Returns `None` when the conversation was
+/// deleted.
 async fn store(
     app: &App,
     task: &Task,

@@ -1,5 +1,5 @@
-//! Tools behind a person's approval, as a conversation's model gets them: a call is not carried out but stored for a person to
-//! decide, and the model is told to end its answer. What is carried out later is in `carry`.
+//! Tools that require approval. A call is stored for a person to decide instead of being executed, and the model is told to
+//! end its answer. Approved calls are executed in `execute`.
 
 use super::task::Task;
 use crate::agent::{Tool, ToolAnswer};
@@ -24,14 +24,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Most calls that one answer may ask for: a person has to read each.
+/// Maximum number of calls that one answer may request, since a person must read each.
 const MAX_ASKED: i64 = 8;
-/// Longest arguments, in bytes: a person has to judge them.
+/// Maximum size of the arguments in bytes, since a person must judge them.
 const MAX_ARGUMENTS: usize = 20_000;
-/// Added to what a tool says of itself.
+/// Suffix of the tool description.
 const WAITS: &str = "(A call is not carried out at once, a person has to approve it first.)";
 
-/// The answer in which calls are asked for.
+/// Context of the answer that requests approvals.
 pub(super) struct ApprovalRequester {
     pool: PgPool,
     answer: Arc<AnswerStream>,
@@ -56,7 +56,7 @@ impl ApprovalRequester {
     }
 }
 
-/// The tools of all servers that the policy puts behind a person's approval.
+/// Returns the tools of all servers that require approval by policy.
 pub(super) fn guarded(
     mcp: &Registry,
     caller: &ToolCaller,
@@ -67,18 +67,18 @@ pub(super) fn guarded(
         spec.description = format!("{} {WAITS}", spec.description.trim()).trim().to_owned();
         Arc::new(ApprovalTool { asking: Arc::clone(asking), tool, spec }) as Arc<dyn Tool>
     };
-    // Nobody keeps the token of whoever asks until somebody else has decided.
+    // The requester's token is not stored until somebody else has decided.
     let can_be_made = |tool: &PermittedTool| !(asking.four_eyes && tool.passthrough().is_some());
     let waiting = mcp.offered(caller).into_iter().filter(PermittedTool::waits);
     waiting.filter(can_be_made).map(guarded).collect()
 }
 
-/// Where a person decides, if the address of this server is known.
+/// Returns the URL of the decision page, if the public URL is configured.
 fn link(public_url: Option<&str>, approval: Uuid) -> Option<String> {
     public_url.map(|base| format!("{base}/approvals/{approval}"))
 }
 
-/// What an answer says of its calls that wait, when its own words name none of them.
+/// Returns a list of the pending calls that the text does not name.
 pub(super) fn waiting(public_url: Option<&str>, asked: &[Approval], text: &str) -> Option<String> {
     let unnamed = |approval: &&Approval| {
         approval.state == ApprovalState::Pending && !text.contains(&approval.id.to_string())
@@ -93,12 +93,12 @@ pub(super) fn waiting(public_url: Option<&str>, asked: &[Approval], text: &str) 
     (!said.is_empty()).then(|| format!("\n\nNot carried out yet; waits for a person's approval:{said}"))
 }
 
-/// A moment, for people.
+/// Formats a time for users.
 pub(super) fn time(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// A tool that asks instead of doing.
+/// A tool that requests approval instead of executing the call.
 struct ApprovalTool {
     asking: Arc<ApprovalRequester>,
     tool: PermittedTool,
@@ -127,7 +127,7 @@ impl Tool for ApprovalTool {
 
     async fn call(&self, arguments: Value, _: CancellationToken) -> ToolAnswer {
         let (server, server_tool) = (self.tool.tool().server(), self.tool.tool().own_name());
-        // What is asked for, shown, bound by its hash and sent are the arguments as the policy leaves them.
+        // The arguments as modified by the policy are stored, shown, hashed and sent.
         let waiting = match self.tool.authorize(arguments) {
             Ok(AccessDecision::NeedsApproval(waiting)) => waiting,
             Err(error) => return ToolAnswer::Failed(format!("nothing was done: {error}")),
@@ -196,12 +196,12 @@ impl ApprovalTool {
             ));
         }
         let (now, id) = (clock::now(), Uuid::now_v7());
-        // As the database keeps it, so that everybody is told the same moment.
+        // Truncated to the precision of the database, so that everybody sees the same time.
         let until = (now + *expires).trunc_subsecs(6);
         let (server, server_tool) = (self.tool.tool().server(), self.tool.tool().own_name());
         let hash = call_hash(server, server_tool, arguments);
         let mut transaction = pool.begin().await?;
-        // Calls of one turn come side by side: the lock makes the count and the look for the same call hold.
+        // Calls of one turn are concurrent. The lock makes the count and the duplicate check reliable.
         if !conversations::lock(&mut *transaction, *conversation).await? {
             return Ok(ApprovalRequest::Refused("the conversation was deleted meanwhile"));
         }
@@ -229,7 +229,7 @@ impl ApprovalTool {
             expires_at: until,
         };
         let kept = approvals::add(&mut *transaction, &new).await?;
-        // The database keeps numbers in a way of its own; what it cannot give back is not asked for.
+        // The database may store a number differently. Such a call is refused.
         if call_hash(server, server_tool, &kept) != hash {
             return Ok(ApprovalRequest::Refused(
                 "a number of the arguments cannot be kept exactly; send it rounded",
@@ -243,13 +243,13 @@ impl ApprovalTool {
     }
 }
 
-/// Why nobody can be asked about these arguments, in words for the model.
+/// Returns the reason, for the model, why approval cannot be requested for these arguments.
 fn problem(arguments: &Value) -> Option<&'static str> {
     let text = serde_json::to_string_pretty(arguments).unwrap_or_default();
     if text.len() > MAX_ARGUMENTS {
         return Some("the arguments are longer than 20,000 bytes, more than a person can judge");
     }
-    // As one text and each by itself: a manifest within a string has lines of its own.
+    // Checks the whole JSON and each string: a manifest within a string has lines of its own.
     let mut redactor = Redactor::new();
     let _ = redactor.redact(&text);
     let mut has_nul = false;

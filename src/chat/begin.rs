@@ -1,4 +1,4 @@
-//! A question comes in: one transaction stores it and opens the turn, then the answer begins.
+//! Accepts a question: stores it and opens its turn in one transaction, then starts the answer.
 
 use super::driver::{StartedTurn, answer_now};
 use super::profiles::{self, Sampling};
@@ -19,62 +19,62 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long a question may be redacted, with the wait for a thread.
+/// Time limit for redacting a question, including the wait for a thread.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
-/// A question.
+/// A question of a user.
 #[derive(Debug, Clone, Default)]
 pub struct Ask {
-    /// What is said.
+    /// Text of the question.
     pub message: String,
-    /// In which conversation; a new one when left out.
+    /// The conversation. `None` opens a new one.
     pub conversation: Option<Uuid>,
-    /// To which agent; the conversation's when left out.
+    /// The agent. Defaults to the conversation's agent.
     pub agent: Option<Uuid>,
-    /// About which incident, when no conversation is named: in the incident's own.
+    /// The incident whose own conversation is used when no conversation is given.
     pub incident: Option<Uuid>,
-    /// Who asks.
+    /// The user who asks.
     pub caller: Caller,
-    /// By which name.
+    /// The user's display name.
     pub author: String,
-    /// How the model answers, beside the agent's own settings.
+    /// Sampling settings that override those of the agent.
     pub sampling: Sampling,
-    /// What was said before, elsewhere, for a conversation that is opened now.
+    /// Earlier messages from an external conversation. Used only when a conversation is opened.
     pub before: Vec<ExternalMessage>,
 }
 
-/// A message of a conversation that is kept elsewhere.
+/// A message of an external conversation.
 #[derive(Debug, Clone)]
 pub struct ExternalMessage {
-    /// Who speaks.
+    /// Role of the author.
     pub role: MessageRole,
-    /// By which name.
+    /// Name of the author.
     pub author: String,
-    /// What.
+    /// Text of the message.
     pub text: String,
 }
 
-/// Why a question is not answered.
+/// Error of a question.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nothing of that id.
+    /// The named object does not exist.
     #[error("there is no such {0}")]
     Missing(&'static str),
-    /// Another answer is being made.
+    /// An answer is already running in this conversation.
     #[error("this conversation is being answered already; wait for the end, or stop it")]
     Busy,
-    /// As many answers are being made as may be.
+    /// The limit of concurrent answers is reached.
     #[error("as many answers are being made as this server makes at a time; ask again in a moment")]
     Full,
-    /// The process ends.
+    /// The server is shutting down.
     #[error("the server is stopping; ask again in a moment")]
     Stopping,
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
 
-/// Stores a question and begins to answer it.
+/// Stores a question and starts the answer.
 ///
 /// # Errors
 /// See [`AskError`].
@@ -90,7 +90,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<StartedTurn, AskError> {
     let mut transaction = app.pool.begin().await?;
     let Conversation { id, title, incident, agent } =
         conversation(&mut transaction, &ask, title_of, now).await?;
-    // With this connection: were all of them in the hands of transactions that wait for another one, nobody would go on.
+    // Uses the transaction's connection. If every transaction waited for a second connection, the pool would deadlock.
     let profile = profiles::choose(&mut *transaction, agent, incident.is_some()).await?;
     let profile = profile.ok_or(AskError::Missing("agent"))?;
     let before = brought(&mut transaction, &ask, before).await?;
@@ -139,7 +139,7 @@ pub async fn begin(app: &Arc<App>, ask: Ask) -> Result<StartedTurn, AskError> {
     Ok(answer_now(app, task, opened, Some(place)))
 }
 
-/// Where it is asked.
+/// The conversation of a question.
 struct Conversation {
     id: Uuid,
     title: String,
@@ -147,7 +147,7 @@ struct Conversation {
     agent: Option<Uuid>,
 }
 
-/// The conversation of a question: locked when it is there, else opened, by this title if it is nobody's.
+/// Locks the conversation of a question, or opens one. A conversation without an incident gets this title.
 async fn conversation(
     transaction: &mut sqlx::PgConnection,
     ask: &Ask,
@@ -178,12 +178,12 @@ async fn conversation(
     }
 }
 
-/// A message that was said elsewhere.
+/// A message imported from an external conversation.
 struct ImportedMessage {
     role: MessageRole,
     author: String,
     text: String,
-    /// Whether it holds an answer that is visible to whoever asks alone.
+    /// Whether it contains an answer that is visible only to the user who asks.
     is_own: bool,
 }
 
@@ -195,7 +195,7 @@ impl ImportedMessage {
     }
 }
 
-/// What was said before, elsewhere: `texts` are without secrets. What was visible to whoever asks alone stays so.
+/// Returns the earlier external messages with their redacted `texts`. Private answers stay visible only to the user who asks.
 async fn brought(
     db: &mut sqlx::PgConnection,
     ask: &Ask,
@@ -216,12 +216,12 @@ async fn brought(
         .collect())
 }
 
-/// What a new conversation begins with.
+/// Returns the messages to import into a new conversation.
 fn said_before(ask: &Ask) -> impl Iterator<Item = &ExternalMessage> {
     ask.before.iter().filter(|said| ask.conversation.is_none() && !said.text.trim().is_empty())
 }
 
-/// What is said, and below it how many secrets were taken out: whoever pasted one learns so where they look.
+/// Appends the number of removed secrets to the question, so that the user who pasted them learns about it.
 fn noted(question: String, secrets: usize) -> String {
     if secrets == 0 {
         return question;
@@ -235,13 +235,13 @@ fn noted(question: String, secrets: usize) -> String {
 /// A question without secrets.
 struct Redacted {
     question: String,
-    /// Secrets in the question.
+    /// Number of secrets removed from the question.
     secrets: usize,
-    /// The texts of what was said before.
+    /// Texts of the earlier messages.
     before: Vec<String>,
 }
 
-/// The question, and what was said before it in a new conversation, redacted on the blocking pool.
+/// Redacts the question and the messages to import, on the blocking pool.
 async fn redacted(blocking: &BlockingPool, ask: Ask) -> Result<(Ask, Redacted), AskError> {
     let redacted = blocking.run_checked(LIMIT, move |deadline| {
         let mut redactor = Redactor::new();

@@ -1,4 +1,4 @@
-//! What an answer begins with: the agent's instructions, what is known of the incident, runbooks that fit the question.
+//! Context of an answer: the agent's instructions, data about the incident, and matching runbooks.
 
 use super::profiles;
 use super::task::Task;
@@ -17,32 +17,32 @@ use sqlx::PgPool;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Documents that are looked at.
+/// Maximum number of runbooks and past incidents in the context.
 const RUNBOOKS: usize = 3;
 const INCIDENTS: usize = 2;
 
-/// An incident, with the report that was investigated.
+/// An incident with the report that was investigated.
 pub(super) struct KnownIncident {
     pub(super) incident: Incident,
     pub(super) report: Option<Uuid>,
 }
 
-/// What an answer can rest on.
+/// The facts available to an answer.
 pub(super) struct AnswerContext {
-    /// What it is about.
+    /// The incident of the conversation.
     pub(super) incident: Option<KnownIncident>,
-    /// What people said of it.
+    /// Resolutions of the incident.
     pub(super) resolutions: Vec<Resolution>,
-    /// Runbooks and past incidents that fit the question.
+    /// Matching runbooks and past incidents.
     pub(super) runbooks: Vec<Hit>,
     pub(super) past: Vec<Hit>,
     /// Evidence of the report and of the conversation.
     pub(super) pieces: Vec<Evidence>,
-    /// How many of them are the report's.
+    /// Number of pieces that belong to the report.
     pub(super) reported: usize,
 }
 
-/// Reads what is known. Searches that fail leave the answer without what they would have found.
+/// Loads the context. Failed searches only leave out their results.
 pub(super) async fn known(pool: &PgPool, knowledge: &Knowledge, task: &Task) -> sqlx::Result<AnswerContext> {
     let (mut incident, mut resolutions, mut pieces) = (None, Vec::new(), Vec::new());
     if let Some(id) = task.incident
@@ -58,7 +58,7 @@ pub(super) async fn known(pool: &PgPool, knowledge: &Knowledge, task: &Task) -> 
     let reported = pieces.len();
     let own = Owner::Conversation(task.conversation);
     pieces.extend(evidence::of(pool, own, &task.reader()).await?);
-    // A short question about an incident says little by itself.
+    // A short question about an incident is too vague by itself, so the incident's title is added.
     let subject = incident.as_ref().map_or("", |known| known.incident.title.as_str());
     let text = format!("{}\n{subject}", task.question);
     let runbooks = knowledge.near(text.trim(), Realm::Runbook, RUNBOOKS, None).await;
@@ -69,9 +69,10 @@ pub(super) async fn known(pool: &PgPool, knowledge: &Knowledge, task: &Task) -> 
 }
 
 impl AnswerContext {
-    /// The evidence as the loop's workspace, which has its texts from then on.
+    /// Creates the workspace of the agent loop. Moves the texts of the evidence into it.
     pub(super) fn workspace(&mut self, blocking: &BlockingPool, schemas: &Schemas) -> Workspace {
-        // Labels count on from the report's, whatever was stored meanwhile. The texts may be long, and are needed once.
+        // Labels continue after those of the report, independent of the stored labels. Texts may be long and are needed only
+        // once.
         let pieces = (1..).zip(&mut self.pieces).map(|(number, piece)| Evidence {
             label: format!("E{number}"),
             text: std::mem::take(&mut piece.text),
@@ -81,7 +82,7 @@ impl AnswerContext {
         Workspace::new(pieces, Redactor::new(), blocking.clone()).sharing(schemas).keeping_results()
     }
 
-    /// Passages of runbooks and of past incidents, within their share of tokens.
+    /// Returns passages of runbooks and past incidents within their token budgets.
     pub(super) async fn passages(
         &self,
         config: &Config,
@@ -92,7 +93,7 @@ impl AnswerContext {
         (runbooks, knowledge.passages(&self.past, budget / 3).await)
     }
 
-    /// Instructions and context, as texts.
+    /// Renders the instructions and the context.
     pub(super) async fn texts(
         &self,
         app: &App,
@@ -102,7 +103,7 @@ impl AnswerContext {
         let instructions = profiles::instructions(&app.prompts, &task.profile)?;
         let system = app.prompts.render("chat-system", json!({ "instructions": instructions.trim() }))?;
         let (runbooks, past) = self.passages(&app.config, &app.knowledge).await;
-        // Title, cause and claims are a model's words about a log, and anybody may have said something.
+        // Title, cause and claims are a model's words about a log, and anybody may have written a resolution.
         let incident = match &self.incident {
             Some(KnownIncident { incident, .. }) => {
                 let said: Vec<String> =

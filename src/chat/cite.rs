@@ -1,4 +1,5 @@
-//! Citations in an answer: `[E2:14]`, `[E2:14-20]`, several in one pair of brackets; small models write `(E2:14)` and `` `E2:14` ``.
+//! Citations in an answer: `[E2:14]`, `[E2:14-20]`, or several in one pair of brackets. Small models write `(E2:14)` and ``
+//! `E2:14` ``.
 
 use crate::domain::{Citation, Evidence};
 use regex::Regex;
@@ -11,22 +12,22 @@ static GROUP: LazyLock<Regex> = LazyLock::new(|| {
 });
 static MARK: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\b[Ee](\d+):(\d+)(?:\s*[-–]\s*(\d+))?").expect("a fixed pattern"));
-/// Most citations of one answer.
+/// Maximum number of citations in one answer.
 const MAX: usize = 50;
-/// Most lines that one citation may span.
+/// Maximum number of lines per citation.
 const MAX_SPAN: u32 = 200;
-/// Lines and characters of a quote.
+/// Maximum number of lines and characters of a quote.
 const QUOTED_LINES: usize = 5;
 const QUOTED_CHARS: usize = 400;
 
-/// The citations of a text, each looked up, in order, each once. `url` says where a piece can be read.
+/// Returns the distinct citations of a text in order, verified. `url` returns the URL of a piece of evidence.
 pub(super) fn citations(
     text: &str,
     pieces: &[Arc<Evidence>],
     url: &dyn Fn(&str) -> Option<String>,
 ) -> Vec<Citation> {
     let mut found: Vec<Citation> = Vec::new();
-    // The lines of a long piece are counted once, however often it is cited.
+    // Splits each cited piece into lines only once.
     let mut lines_of: HashMap<&str, Vec<&str>> = HashMap::new();
     let marks = GROUP.find_iter(text).flat_map(|group| MARK.captures_iter(group.as_str()));
     for mark in marks.take(MAX) {
@@ -61,7 +62,7 @@ pub(super) fn citations(
     found
 }
 
-/// What is wrong with the citations of an answer, in words for the model; `None` when all hold.
+/// Describes the invalid citations of an answer for the model. Returns `None` when all are valid.
 pub(super) fn problem(citations: &[Citation], pieces: &[Arc<Evidence>]) -> Option<String> {
     let wrong: Vec<&str> = citations
         .iter()

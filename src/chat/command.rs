@@ -1,16 +1,16 @@
-//! What people say of an incident in its conversation: `/confirm`, `/correct CAUSE`, `/note TEXT`, with lines `fix: …` and
-//! `link: …`. Read here and not by a model: a log cannot talk anybody into a resolution.
+//! Commands in an incident's conversation: `/confirm`, `/correct CAUSE`, `/note TEXT`, with lines `fix: …` and `link: …`.
+//! Parsed here, not by a model, so that no log can cause a resolution.
 
 use crate::domain::{Actor, Verdict};
 use crate::knowledge::{Knowledge, NewResolution, resolution_line};
 use uuid::Uuid;
 
-/// Longest cause or fix, in bytes.
+/// Maximum size of a cause or fix in bytes.
 const MAX_TEXT: usize = 20_000;
-/// What to write, for those who wrote something else.
+/// Usage text for an invalid command.
 const USAGE: &str = "Write `/confirm`, `/correct` with the real cause, or `/note` with a text; below it, if you like, a line `fix: …` and a line `link: https://…`.";
 
-/// The resolution that a message is. `None`: it is a question; `Some(Err)`: what is wrong with it.
+/// Parses a command. Returns `None` for a question and `Some(Err)` with the problem of an invalid command.
 fn parse(message: &str, author: &Actor) -> Option<Result<NewResolution, &'static str>> {
     let (word, rest) = match message.trim_start().split_once(char::is_whitespace) {
         Some((word, rest)) => (word, rest),
@@ -67,10 +67,10 @@ fn parse(message: &str, author: &Actor) -> Option<Result<NewResolution, &'static
     }))
 }
 
-/// Does what a message says, if it is one of these. Returns what to answer.
+/// Executes the command of a message, if it is one. Returns the reply.
 ///
 /// # Errors
-/// The database is away.
+/// The database is unavailable.
 pub(super) async fn run(
     knowledge: &Knowledge,
     incident: Option<Uuid>,

@@ -1,4 +1,4 @@
-//! A person decides about calls that wait, and the conversation goes on.
+//! Records people's decisions on pending calls and continues the conversation.
 
 use super::approve::time;
 use super::driver::go_on;
@@ -19,37 +19,38 @@ use std::time::Duration;
 use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
-/// How often decisions are looked for that nobody acted on.
+/// Interval for picking up decisions that no process has acted on.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// What a person says of a call.
+/// A person's decision on a call.
 #[derive(Debug, Clone)]
 pub struct Decision {
-    /// Whether it may be carried out.
+    /// Approve or deny.
     pub choice: ApprovalChoice,
-    /// Who decides, by which name and in which request.
+    /// Name of the decider and trace of the request.
     pub author: Actor,
-    /// Who decides, as far as it is known. Calls that go with the asker's own token can be carried out when these are the same.
+    /// The decider, if identified. A call that needs the requester's own token is possible only if the requester is the
+    /// decider.
     pub caller: Option<Caller>,
-    /// What else they say.
+    /// An optional note.
     pub note: Option<String>,
-    /// The link by which they decide, if by one.
+    /// The signed link that was used, if any.
     pub link: Option<LinkUsed>,
 }
 
-/// A signed link that was used.
+/// Use of a signed link.
 #[derive(Debug, Clone)]
 pub struct LinkUsed {
-    /// Who made it.
+    /// The person who created the link.
     pub made_by: String,
-    /// For whom.
+    /// The person to whom the link was issued.
     pub issued_to: String,
-    /// Where it was opened.
+    /// Client address of the request.
     pub address: Option<IpAddr>,
 }
 
 impl LinkUsed {
-    /// For the record.
+    /// Describes the link for the audit record.
     fn told(&self) -> String {
         let from =
             self.address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string());
@@ -57,53 +58,53 @@ impl LinkUsed {
     }
 }
 
-/// Yes or no.
+/// The choice of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum ApprovalChoice {
-    /// It is carried out.
+    /// Execute the call.
     Approve,
-    /// It is not.
+    /// Do not execute the call.
     Deny,
 }
 
 impl ApprovalChoice {
-    /// Stable name.
+    /// Returns the stable name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// The choice of that name.
+    /// Parses a stable name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         name.parse().ok()
     }
 }
 
-/// A call that was decided.
+/// Result of a decision.
 #[derive(Debug)]
 pub struct Decided {
-    /// The call.
+    /// The decided call.
     pub approval: Approval,
-    /// The turn that began with it. None when others of the conversation wait still, or an answer is being made, whose end
-    /// begins the next one.
+    /// Id of the turn that was started. `None` when other calls of the conversation are pending, or when an answer is
+    /// running, whose end starts the next turn.
     pub turn: Option<Uuid>,
 }
 
-/// Why a call cannot be decided.
+/// Error of a decision.
 #[derive(Debug, thiserror::Error)]
 pub enum DecisionError {
-    /// Nothing of that id.
+    /// No approval has this id.
     #[error("there is no such approval")]
     Missing,
-    /// Somebody else has to, or alone may.
+    /// This person is not allowed to make the decision.
     #[error("{0}")]
     NotTheirs(String),
-    /// It was decided, or it is too late.
+    /// The call was already decided or has expired.
     #[error("{}", over(.0))]
     Over(Box<Approval>),
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -120,7 +121,7 @@ fn over(approval: &Approval) -> String {
     format!("{by} {what} this call already, on {}; it is {}", time(*at), state.as_str())
 }
 
-/// Writes down a decision, and lets the conversation go on if nothing else of it waits.
+/// Stores a decision and continues the conversation unless other calls of it are pending.
 ///
 /// # Errors
 /// See [`DecisionError`].
@@ -139,7 +140,7 @@ pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Deci
     let event = || AuditEvent::new(&author, action, now).on("approval", id);
     let known = approvals::get(&app.pool, id, now).await?.ok_or(DecisionError::Missing)?;
     if let Some(why) = not_theirs(&app.pool, &app.config.chat, &known, choice, caller.as_ref()).await? {
-        // Whoever is known: of others, anybody with the link could fill the record.
+        // Audits refusals of identified callers only. Otherwise anybody with the link could fill the audit record.
         if caller.is_some() {
             audit::add(&app.pool, &event().outcome(AuditOutcome::Refused).detail(&*why)).await?;
         }
@@ -159,14 +160,14 @@ pub async fn decide(app: &Arc<App>, id: Uuid, decision: Decision) -> Result<Deci
     audit::add(&mut *transaction, &event().detail(detail)).await?;
     transaction.commit().await?;
     tracing::info!(approval = %id, server = approval.server, tool = approval.server_tool, state = state.as_str(), author = author.name, "a call was decided");
-    // A link is not the word of whoever is known to have used it: it lends nobody's token.
+    // A link does not prove who used it, so no token is passed on.
     let turn = go_on(app, approval.conversation_id, caller.filter(|_| link.is_none())).await;
-    // It may have been taken up meanwhile.
+    // Reload the approval: the call may have started.
     let approval = approvals::get(&app.pool, id, now).await?.unwrap_or(approval);
     Ok(Decided { approval, turn })
 }
 
-/// Why this person may not say this of a call, in words for them.
+/// Returns the reason, for the user, why this person must not make this choice.
 async fn not_theirs(
     pool: &PgPool,
     config: &Chat,
@@ -189,7 +190,7 @@ async fn not_theirs(
         ));
     };
     let asked_by = approval.asked_by.as_str();
-    // Whoever made a key can use it.
+    // The creator of an API key counts as the same person as the key.
     let is_one = caller.name == asked_by
         || keys::was_made_by(pool, &caller.name, asked_by).await?
         || keys::was_made_by(pool, asked_by, &caller.name).await?;
@@ -198,18 +199,18 @@ async fn not_theirs(
     }))
 }
 
-/// Ends the calls that nobody decided in time: change and record in one.
+/// Expires the calls that nobody decided in time, with their audit events in the same transaction.
 async fn expire(pool: &PgPool) -> sqlx::Result<()> {
     let mut transaction = pool.begin().await?;
     approvals::expire(&mut transaction, None, clock::now()).await?;
     transaction.commit().await
 }
 
-/// Takes up, at the start and now and then, decisions that nobody acted on: their process ended, or what they waited for
-/// expired. Until the shutdown token fires.
+/// Expires undecided calls and continues conversations whose decisions were not acted on, for example after a crash. Runs at
+/// startup and periodically until the shutdown token is cancelled.
 pub async fn take_up(app: Arc<App>) {
     let look = async {
-        // A call to a server that has not connected yet would fail.
+        // A call to a server that is not yet connected would fail.
         app.mcp.wait_for_first_attempts().await;
         loop {
             if let Err(error) = expire(&app.pool).await {

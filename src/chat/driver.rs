@@ -1,5 +1,5 @@
-//! Drives answers: one is begun in a turn that was opened; when it has ended, what was decided meanwhile goes on in a turn of its own,
-//! which carries out what was approved and tells the model of the rest. An answer never begins its successor.
+//! Drives answers: starts one in an opened turn. After it ends, decisions made meanwhile continue in a new turn, which
+//! executes the approved calls and tells the model about the others. Only the driver starts the next turn, never the answer.
 
 use super::answer;
 use super::profiles::{self, Sampling};
@@ -23,21 +23,21 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Most decisions that one turn is told of.
+/// Maximum number of decisions reported to one turn.
 const MAX_TOLD: i64 = 1_000;
 
-/// An answer that began.
+/// A started answer.
 #[derive(Debug)]
 pub struct StartedTurn {
     /// The turn.
     pub turn: Uuid,
     /// The conversation.
     pub conversation: Uuid,
-    /// What happens.
+    /// Event stream of the answer.
     pub answer: Arc<AnswerStream>,
 }
 
-/// Begins to answer in a turn that was opened; in a place of its own, or beside all others.
+/// Starts the answer in an opened turn. Without `place`, the answer does not count against the limit of concurrent answers.
 pub(super) fn answer_now(
     app: &Arc<App>,
     task: Task,
@@ -57,7 +57,7 @@ pub(super) fn answer_now(
     StartedTurn { turn, conversation, answer }
 }
 
-/// Makes an answer, lets the conversation go on, and tells readers of both.
+/// Runs the answer, continues the conversation, and emits the final event with the id of the next turn.
 async fn drive(app: Arc<App>, task: Task, answer: Arc<AnswerStream>) {
     let conversation = task.conversation;
     let answer::AnswerOutcome { mut event, goes_on, decider } = answer::run(&app, task, &answer).await;
@@ -72,11 +72,11 @@ async fn drive(app: Arc<App>, task: Task, answer: Arc<AnswerStream>) {
     answer.emit(event);
 }
 
-/// Lets a conversation go on, if something of it was decided and nothing waits. Returns the turn that began. `decider` is who
-/// decided just now.
+/// Continues a conversation if it has decisions and no pending calls. Returns the id of the started turn. `decider` is the
+/// person who has just decided.
 pub(super) async fn go_on(app: &Arc<App>, conversation: Uuid, decider: Option<Caller>) -> Option<Uuid> {
     let own = Arc::clone(app);
-    // Of its own: a caller that leaves in the middle must not leave a turn that nobody answers.
+    // Runs in its own task: a disconnected caller must not leave a turn without an answer.
     let begun = app.shutdown.spawn(async move { carry_on(&own, conversation, decider).await }).await;
     match begun.map_err(anyhow::Error::from).flatten() {
         Ok(begun) => begun.map(|begun| begun.turn),
@@ -88,15 +88,15 @@ pub(super) async fn go_on(app: &Arc<App>, conversation: Uuid, decider: Option<Ca
     }
 }
 
-/// One transaction opens the turn, makes the approved calls its own and stores what was decided as a message. Boxed: the
-/// answer that begins here may end by calling this.
+/// Opens the turn, claims the approved calls and stores the decisions as a message, in one transaction. The future is boxed
+/// because it is recursive: the answer started here may call this function at its end.
 fn carry_on(
     app: &Arc<App>,
     conversation: Uuid,
     decider: Option<Caller>,
 ) -> BoxFuture<'_, anyhow::Result<Option<StartedTurn>>> {
     async move {
-        // The next process begins with what was decided.
+        // During shutdown, the decisions are left to the next process.
         if app.shutdown.token().is_cancelled() || !approvals::is_open(&app.pool, conversation).await? {
             return Ok(None);
         }
@@ -112,7 +112,7 @@ fn carry_on(
             return Ok(None);
         };
         let Requester { caller, speaker, is_own } = asker;
-        // Tokens are not stored: whoever asked brings theirs again by deciding.
+        // Tokens are not stored: the requester provides theirs again by deciding.
         let token = decider.filter(|decider| decider.name == caller.name).and_then(|decider| decider.token);
         let new = NewTurn { id: turn, conversation, caller: &caller, speaker: &speaker, is_own };
         let Some(opened) = turns::open(&mut transaction, &new, now).await? else { return Ok(None) };
@@ -158,7 +158,7 @@ fn carry_on(
     .boxed()
 }
 
-/// What was decided, in words.
+/// Describes the decisions in words.
 fn said(decided: &[Approval]) -> String {
     let mut text = "Decisions on what waited for approval.".to_owned();
     for approval in decided {

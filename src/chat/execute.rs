@@ -1,4 +1,4 @@
-//! Carrying out what a person approved: each call once, as it was shown, its result kept as evidence of the conversation.
+//! Execution of approved calls: each call once, exactly as shown. Results are stored as evidence of the conversation.
 
 use super::task::Task;
 use super::{fallback, passthrough_access};
@@ -25,32 +25,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Longest text of what went wrong, in characters.
+/// Maximum length of an error text in characters.
 const MAX_ERROR: usize = 2_000;
-/// An approved call and what came of it.
+/// An approved call and its outcome.
 pub(super) struct ExecutedCall {
     approval: Approval,
     record: ToolCallRecord,
-    /// The whole result, or what went wrong.
+    /// The complete result, or the failure.
     outcome: Result<Arc<Evidence>, CallFailure>,
 }
 
-/// What is said of a call that did not begin.
+/// Error text of a call that was not started.
 const STOPPED: &str = "the answer was stopped before it was carried out";
 
-/// What is said of a call whose tool is not what it was.
+/// Error text of a call whose tool has changed.
 const CHANGED: &str = "the definition of the tool, or its server, changed after this call was asked for; it was not carried out. Ask for it again, so that the call is judged by what the tool says now";
 
-/// An approved call as the loop calls it.
+/// An approved call as a tool of the agent loop.
 struct Approved {
     registry: Registry,
-    /// Whoever asked for it: the policy is asked again, as it stands now.
+    /// The user who requested the call. The current policy is evaluated again for them.
     caller: ToolCaller,
     approval: Approval,
     spec: ToolSpec,
-    /// Of the answer.
+    /// Stop token of the answer.
     stop: CancellationToken,
-    /// How it ended and what is to be said when no result comes.
+    /// State and error text that apply unless a result arrives.
     otherwise: Mutex<CallFailure>,
 }
 
@@ -59,7 +59,7 @@ impl Approved {
         let spec = ToolSpec {
             name: approval.tool.clone(),
             description: String::new(),
-            // The arguments were checked before anybody was asked.
+            // The arguments were validated before approval was requested.
             input_schema: Arc::new(json!({"type": "object"})),
             access: Access::Write,
         };
@@ -67,7 +67,7 @@ impl Approved {
         Self { registry, caller, approval, spec, stop, otherwise: Mutex::new(otherwise) }
     }
 
-    /// The permit for the call as it was shown, if the policy still gives it.
+    /// Returns the permit for the call as shown, if the current policy still allows it.
     fn permit(&self, arguments: Value) -> Result<Permit, CallFailure> {
         let Approval { server, server_tool, hash, .. } = &self.approval;
         let lists_else = |definition: String| !self.approval.is_of(&definition);
@@ -126,7 +126,7 @@ impl Tool for Approved {
             Err(error @ (CallError::TimedOut { .. } | CallError::Cancelled)) => {
                 self.otherwise(format!("{error}; it is not known whether it was carried out"))
             }
-            // Between the look at its definition and the call.
+            // The definition changed between the check and the call.
             Err(CallError::Changed { .. }) => {
                 self.ended(CallFailure { state: ApprovalState::Changed, problem: CHANGED.to_owned() })
             }
@@ -135,10 +135,10 @@ impl Tool for Approved {
     }
 }
 
-/// Carries out the approved calls of a task, one after the other, and writes down what came of each.
+/// Executes the approved calls of a task in sequence and stores each outcome.
 ///
 /// # Errors
-/// The database is away.
+/// The database is unavailable.
 pub(super) async fn execute_approved(
     app: &App,
     task: &Task,
@@ -147,11 +147,11 @@ pub(super) async fn execute_approved(
     watcher: &Watcher,
 ) -> sqlx::Result<Vec<ExecutedCall>> {
     let mut all = Vec::new();
-    // How long a call may take is its server's to say.
+    // The server's own timeout applies.
     let budget = RunLimits { tool_call: Duration::MAX, ..app.config.agent };
     let approved = task.decided.iter().filter(|approval| approval.state == ApprovalState::Running);
     for (number, approval) in (1..).zip(approved) {
-        // A conversation that was deleted meanwhile took its decisions with it.
+        // Deleting a conversation also deletes its decisions.
         if !approvals::is_running(&app.pool, approval.id, task.turn).await? {
             continue;
         }
@@ -169,7 +169,7 @@ pub(super) async fn execute_approved(
         };
         let known = workspace.added().len();
         let single = Single { tool: Arc::clone(&tool) as Arc<dyn Tool>, call, budget, workspace, watcher };
-        // A stop keeps calls from beginning. One that has begun ends: half a change is worse than one too many.
+        // A stop prevents further calls. A running call is completed: a partial change is worse than one change too many.
         let record = single.make(&app.drain).await;
         let kept = workspace.added().into_iter().nth(known).filter(|_| !record.failed);
         let outcome = match kept {
@@ -188,14 +188,14 @@ pub(super) async fn execute_approved(
     Ok(all)
 }
 
-/// For whom a call is made: whoever asked for it, with their own token where they themselves approved it. Nobody's word lends the
-/// token of another.
+/// Returns the caller of an approved call: the requester, with their own token only if they approved the call themselves. An
+/// approval never grants another person's token.
 fn delegated_caller(task: &Task, approval: &Approval) -> Caller {
     let is_own_word = approval.decided_by.as_ref() == Some(&task.caller.name);
     Caller { token: task.token.clone().filter(|_| is_own_word), ..task.caller.clone() }
 }
 
-/// At once and not with the end of the answer: what was done is known even when the process ends now.
+/// Stores the outcome immediately, not with the end of the answer, so that it survives a crash.
 async fn settle(
     pool: &PgPool,
     approval: &Approval,
@@ -204,7 +204,7 @@ async fn settle(
     recorder: &Recorder,
 ) -> sqlx::Result<()> {
     let mut transaction = pool.begin().await?;
-    // Whatever was deleted: that it was done stays on record.
+    // The audit record keeps the execution even if the conversation was deleted.
     let is_kept = conversations::lock(&mut *transaction, approval.conversation_id).await?;
     let label = match outcome {
         Ok(piece) => {
@@ -229,16 +229,16 @@ async fn settle(
     };
     let event = recorder.event(AuditAction::ApprovalCarryOut).on("approval", approval.id);
     recorder.record(event.outcome(outcome).detail(called));
-    // With it the call itself, as it was noted when it was made.
+    // Also commits the recorded event of the call itself.
     audit::commit(transaction, recorder).await
 }
 
-/// The calls for the record.
+/// Returns the calls for the run record.
 pub(super) fn records(carried: &[ExecutedCall]) -> Vec<ToolCallRecord> {
     carried.iter().map(|carried| carried.record.clone()).collect()
 }
 
-/// The calls and their results as the model reads them.
+/// Returns the calls and their results as messages for the model.
 pub(super) fn messages(carried: &[ExecutedCall]) -> Vec<Message> {
     if carried.is_empty() {
         return Vec::new();
@@ -260,7 +260,7 @@ pub(super) fn messages(carried: &[ExecutedCall]) -> Vec<Message> {
     all
 }
 
-/// The program's own answer when no model goes on, as Markdown. `why` says why none does.
+/// Returns an answer about the decisions as Markdown. `why` explains why no model continues.
 pub(super) fn decision_message(decided: &[Approval], carried: &[ExecutedCall], why: &str) -> String {
     let mut text = format!("{why} This is what came of the decisions.\n");
     for done in carried {

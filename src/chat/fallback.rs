@@ -1,4 +1,4 @@
-//! The answer when no model answers: what is known of the incident and what the knowledge has, without a model.
+//! The answer without a model: stored data about the incident, and matching knowledge.
 
 use super::brief::{AnswerContext, KnownIncident};
 use crate::domain::Evidence;
@@ -6,12 +6,12 @@ use crate::knowledge::Passage;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Lines of a piece that are shown, and characters of each.
+/// Maximum number of lines per piece, and of characters per line.
 const SHOWN: (usize, usize) = (20, 300);
-/// Results that are shown.
+/// Maximum number of tool results shown.
 const MAX_FETCHED: usize = 5;
 
-/// How a piece begins: its citation, and its first lines as a block of code in a list.
+/// Returns a citation and the first lines of a piece, as a code block in a list.
 pub(super) fn beginning(piece: &Evidence) -> (String, String) {
     let lines: Vec<&str> = piece.text.lines().take(SHOWN.0).collect();
     let mut text = String::new();
@@ -22,7 +22,8 @@ pub(super) fn beginning(piece: &Evidence) -> (String, String) {
     (format!("[{}:1-{}]", piece.label, lines.len().max(1)), text)
 }
 
-/// The answer, as Markdown. `why` says why no model answered; `fetched` is what one had looked up before it gave up.
+/// Returns the answer as Markdown. `why` explains why no model answered. `fetched` are the results a model fetched before it
+/// failed.
 pub(super) fn fallback_answer(
     known: &AnswerContext,
     fetched: &[Arc<Evidence>],

@@ -1,4 +1,4 @@
-//! What was said before, within a number of tokens: the newest messages whole, the older ones summarised once.
+//! Conversation history within a token budget: recent messages in full, older messages as a stored summary.
 
 use super::task::Task;
 use crate::app::App;
@@ -15,24 +15,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Share of the room that stays with whole messages when older ones have to go, in percent.
+/// Percentage of the budget for complete messages once older ones must be dropped.
 const WHOLE: usize = 60;
-/// How long the tokens of a history may be counted, with the wait for a thread.
+/// Time limit for counting the tokens of a history, including the wait for a thread.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// The history of a conversation without its last message, the question.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    /// What was said before the messages, in short.
+    /// Summary of the messages before `messages`.
     pub(super) summary: Option<String>,
-    /// The newest messages, oldest first.
+    /// The most recent messages, oldest first.
     pub(super) messages: Vec<ConversationMessage>,
-    /// What the summary took.
+    /// Token usage of the summary.
     pub(super) usage: Usage,
 }
 
-/// Reads the history as whoever the answer is for may see it; summarises and stores what does not fit any more. Without a model
-/// it is left out.
+/// Reads the history that is visible to the recipient of the answer. Summarises messages over the budget and stores the
+/// summary. Without a model, those messages are omitted.
 pub(super) async fn history(
     app: &App,
     task: &Task,
@@ -57,7 +57,7 @@ pub(super) async fn history(
         let keep = newest(&counts, budget * WHOLE / 100);
         let old: Vec<ConversationMessage> = messages.drain(..messages.len() - keep).collect();
         if let Some(last) = old.last() {
-            // The summary is everybody's: it tells of nothing that is visible to one person alone.
+            // Everybody can read the summary, so it excludes private content.
             let shared: Vec<ConversationMessage> =
                 old.iter().map(|message| message.clone().redacted_for(&Principal::nobody())).collect();
             let told = match model {
@@ -76,12 +76,12 @@ pub(super) async fn history(
     Ok(History { summary, messages, usage })
 }
 
-/// Tokens that what was said before may take.
+/// Returns the token budget of the history.
 fn room(config: &Config) -> usize {
     config.agent.share(config.chat.history_tokens)
 }
 
-/// How many messages from the end fit.
+/// Returns the number of messages from the end that fit into the budget.
 fn newest(counts: &[usize], budget: usize) -> usize {
     let mut left = budget;
     counts
@@ -103,7 +103,7 @@ async fn summarised(
     old: &[ConversationMessage],
 ) -> Option<(String, Usage)> {
     let limit = room(&app.config) / 4;
-    // What does not fit into one request either is shortened in its middle messages.
+    // Truncates messages so that all of them fit into one request.
     let share = app.config.agent.context_tokens / 2 / old.len().max(1);
     let shown = |fence: &Fence| {
         let shown = old.iter().map(|message| {
@@ -132,8 +132,8 @@ async fn summarised(
     }
 }
 
-/// The request's messages: roles in turn, as strict chat templates want them, context before the first word. What is neither a
-/// word of the person who asks, nor an answer to them, is fenced: what others say is data, and so is what they were told.
+/// Returns the messages of the request: alternating roles, as strict chat templates require, with the context first. Fences
+/// everything except the user's own messages and answers to them: messages of others, and answers to them, are data.
 pub(super) fn messages(
     system: String,
     context: &str,
@@ -162,7 +162,7 @@ pub(super) fn messages(
         let said = hidden::removed(&message.text);
         let (user, author) = (message.role == MessageRole::User, message.author.as_str());
         match message.speaker.as_deref() {
-            // Their client and they themselves.
+            // Written by the user, directly or through their client.
             Some(speaker) if speaker == task.speaker && user && author == "user" => {
                 add(true, said.into_owned())
             }
@@ -170,15 +170,15 @@ pub(super) fn messages(
             Some(speaker) if speaker == task.speaker => add(false, said.into_owned()),
             Some(speaker) if !user => add(true, fence.around(&format!("(answer to {speaker}) {said}"))),
             _ if user => add(true, fence.around(&format!("({author}) {said}"))),
-            // What the investigation found, and answers of before it was kept whom they are to.
+            // Results of the investigation, and old answers stored without a recipient.
             _ => add(false, said.into_owned()),
         }
     }
     let question = hidden::removed(&task.question);
-    // What was decided, with arguments that a model wrote.
+    // A message about decisions contains arguments written by a model.
     let is_order = task.decided.is_empty();
     add(true, if is_order { question.into_owned() } else { fence.around(&question) });
-    // A history that would begin with an answer begins with a word of ours.
+    // The first message after the system prompt must be a user message.
     if matches!(all.get(1), Some(Message::Assistant { .. })) {
         all.insert(1, Message::User { text: "(The conversation goes on.)".to_owned() });
     }

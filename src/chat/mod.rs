@@ -1,4 +1,4 @@
-//! Chat: questions about failures, answered by the same loop over the same evidence as an investigation.
+//! Chat: questions about failures, answered by the same agent loop over the same evidence as an investigation.
 
 mod answer;
 mod approve;

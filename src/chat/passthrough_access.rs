@@ -1,5 +1,5 @@
-//! Tools that are called with the own token of whoever asks, of servers with `passthrough`. They are offered where that person's
-//! own message asks for them, and what they tell is visible to that person alone, with the answer that knows of it.
+//! Tools of servers with `passthrough`, which are called with the requester's own token. They are offered only for the
+//! requester's own messages. Their results, and the answer based on them, are visible only to the requester.
 
 use super::task::Task;
 use crate::agent::{Tool, ToolAnswer};
@@ -14,19 +14,19 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Which of these tools an answer may use.
+/// The passthrough tools that an answer may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PassthroughAccess {
-    /// All: nobody else has a say in the conversation.
+    /// All tools: nobody else writes in the conversation.
     All,
-    /// Those that the question names: the model reads texts of others too, and may obey them.
+    /// Tools that the question names: the model also reads texts of others and may follow them.
     Named,
-    /// None: it was no message of theirs that began the answer.
+    /// No tools: the answer was not started by a message of the user.
     None,
 }
 
 impl PassthroughAccess {
-    /// What holds for an answer.
+    /// Determines the access of an answer.
     pub(super) async fn of(pool: &PgPool, task: &Task) -> sqlx::Result<Self> {
         if !task.decided.is_empty() {
             return Ok(Self::None);
@@ -35,7 +35,7 @@ impl PassthroughAccess {
         Ok(if others { Self::Named } else { Self::All })
     }
 
-    /// Takes out the tools that may not be used. Returns the servers whose tools are missing then.
+    /// Removes the tools that must not be used. Returns the servers of the removed tools.
     pub(super) fn keep_permitted(self, question: &str, tools: &mut Vec<Arc<dyn Tool>>) -> BTreeSet<String> {
         let question = question.to_lowercase();
         let mut missing = BTreeSet::new();
@@ -45,7 +45,7 @@ impl PassthroughAccess {
                 Self::All => true,
                 Self::Named => {
                     let name = tool.spec().name.as_str();
-                    // One word, such as `get` or `look`, stands in many a question.
+                    // A single word such as `get` or `look` occurs in many questions.
                     names(&question, server) || (name.contains(['_', '-']) && names(&question, name))
                 }
                 Self::None => false,
@@ -58,7 +58,7 @@ impl PassthroughAccess {
         missing
     }
 
-    /// What the model is told of the servers whose tools are missing.
+    /// Returns the note for the model about the servers of the removed tools.
     pub(super) fn note(self, missing: &BTreeSet<String>) -> Option<String> {
         let servers: Vec<String> = missing.iter().map(|server| format!("`{server}`")).collect();
         let why = match self {
@@ -80,7 +80,7 @@ impl PassthroughAccess {
     }
 }
 
-/// Whether a text in small letters has a name as a word of its own.
+/// Whether a lower-case text contains a name as a separate word.
 fn names(text: &str, name: &str) -> bool {
     let name = name.to_lowercase();
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
@@ -91,7 +91,7 @@ fn names(text: &str, name: &str) -> bool {
         })
 }
 
-/// From now on an answer is visible to whoever it answers alone: its events, its results, its text, and its calls on record.
+/// Makes an answer visible only to its requester: events, results, text and recorded calls.
 pub(super) async fn make_private(
     pool: &PgPool,
     answer: &AnswerStream,
@@ -105,7 +105,7 @@ pub(super) async fn make_private(
     Ok(())
 }
 
-/// A tool whose results are visible to whoever asks alone.
+/// A tool whose results are visible only to the requester.
 struct PrivateResultTool {
     pool: PgPool,
     answer: Arc<AnswerStream>,
@@ -113,14 +113,14 @@ struct PrivateResultTool {
     tool: Arc<dyn Tool>,
 }
 
-/// The tool with its results kept apart, where it is called with the caller's own token.
+/// Wraps the tool so that its results stay private, if it is called with the caller's own token.
 pub(super) fn kept_apart(
     pool: &PgPool,
     task: &Task,
     answer: &Arc<AnswerStream>,
     tool: Arc<dyn Tool>,
 ) -> Arc<dyn Tool> {
-    // Without a token nothing is called: there is nothing to keep from others.
+    // Without a token, no call is made and no result needs protection.
     if tool.passthrough().is_none() || task.caller.token.is_none() {
         return tool;
     }
@@ -143,7 +143,7 @@ impl Tool for PrivateResultTool {
     }
 
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer {
-        // Before anything comes back: a result that cannot be kept apart is not asked for.
+        // Before the call: no result is requested that cannot be kept private.
         if let Err(error) = make_private(&self.pool, &self.answer, &self.recorder).await {
             tracing::warn!(%error, tool = self.spec().name, "an answer cannot be kept to one person");
             return ToolAnswer::Failed("nothing was done: the result could not be kept apart".to_owned());

@@ -1,5 +1,5 @@
-//! One completion without tools and without a conversation, for what a client asks on its own behalf. Redacted, charged and
-//! recorded as every other request.
+//! A single completion without tools and conversation, for requests that a client makes for itself. Redacted, charged and
+//! recorded like every other request.
 
 use super::begin::{AskError, LIMIT};
 use super::profiles::{self, Sampling};
@@ -11,36 +11,36 @@ use crate::domain::{Actor, Caller, Message, Profile, Usage};
 use crate::evidence::redact::Redactor;
 use crate::llm::{self, Request};
 
-/// What is asked.
+/// Request for a single completion.
 #[derive(Debug)]
 pub struct SingleCompletion {
-    /// The client's instructions, if there are any beside the prompt.
+    /// The client's instructions, if any.
     pub system: Vec<String>,
     /// The prompt.
     pub prompt: String,
-    /// Whose model answers.
+    /// The agent whose model answers.
     pub profile: Profile,
-    /// How it answers.
+    /// Sampling settings.
     pub sampling: Sampling,
-    /// Who asks.
+    /// The user who asks.
     pub caller: Caller,
 }
 
-/// What came of it.
+/// Result of a single completion.
 #[derive(Debug)]
 pub struct SingleCompletionResult {
-    /// The prompt without secrets.
+    /// The redacted prompt.
     pub prompt: String,
-    /// What the model wrote, without secrets; none without a model, or when it failed.
+    /// The redacted completion. `None` without a model, or when the model failed.
     pub text: Option<String>,
-    /// Tokens used.
+    /// Token usage.
     pub usage: Usage,
 }
 
-/// Asks the agent's model once.
+/// Requests one completion from the agent's model.
 ///
 /// # Errors
-/// There is no room, or the process ends. A model that fails is no error: the client's own work goes on without it.
+/// No slot or time is left, or the server is shutting down. A failing model is not an error, so that the client can continue.
 pub async fn complete_once(app: &App, plain: SingleCompletion) -> Result<SingleCompletionResult, AskError> {
     if app.shutdown.token().is_cancelled() {
         return Err(AskError::Stopping);
@@ -51,7 +51,7 @@ pub async fn complete_once(app: &App, plain: SingleCompletion) -> Result<SingleC
     let redacted = app.blocking.run_checked(LIMIT, move |deadline| {
         let mut redactor = Redactor::new();
         let prompt = redactor.redact_within(&prompt, deadline)?;
-        // Strict chat templates take one message of the system's.
+        // Strict chat templates accept only one system message.
         let system = Some(system.join("\n\n")).filter(|text| !text.trim().is_empty());
         let system = system.map(|text| redactor.redact_within(&text, deadline)).transpose()?;
         Ok((prompt, system))

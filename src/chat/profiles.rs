@@ -1,4 +1,4 @@
-//! The agents that ship, and how an agent's settings become a model, a prompt, tools and limits.
+//! Built-in agents, and the mapping of an agent's settings to model, prompt, tools and limits.
 
 use crate::app::App;
 use crate::clock;
@@ -14,12 +14,12 @@ use sqlx::{PgExecutor, PgPool};
 use std::sync::Arc;
 use uuid::{Uuid, uuid};
 
-/// Who answers about an incident unless somebody else is asked for.
+/// Default agent for conversations about an incident.
 const FAILURE_ANALYST: Uuid = uuid!("01a1f000-0000-7000-8000-000000000002");
-/// Who answers otherwise.
+/// Default agent for all other conversations.
 const TROUBLESHOOTER: Uuid = uuid!("01a1f000-0000-7000-8000-000000000001");
 
-/// The agents that ship.
+/// The built-in agents.
 const SHIPPED: [(Uuid, &str, &str, &str, &[&str]); 3] = [
     (
         TROUBLESHOOTER,
@@ -44,10 +44,10 @@ const SHIPPED: [(Uuid, &str, &str, &str, &[&str]); 3] = [
     ),
 ];
 
-/// Stores the agents that ship; what a newer version says of them takes the place of what an older one said.
+/// Stores the built-in agents. Replaces those of an older version.
 ///
 /// # Errors
-/// The database is away.
+/// The database is unavailable.
 pub async fn seed_builtin_agents(pool: &PgPool) -> sqlx::Result<()> {
     let now = clock::now();
     for (id, name, description, file, tools) in SHIPPED {
@@ -73,13 +73,13 @@ pub async fn seed_builtin_agents(pool: &PgPool) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Who answers when nobody in particular is asked.
+/// Returns the default agent.
 #[must_use]
 pub fn default_agent(about_incident: bool) -> Uuid {
     if about_incident { FAILURE_ANALYST } else { TROUBLESHOOTER }
 }
 
-/// The agent that was asked for, else the conversation's, else the shipped one for the subject.
+/// Returns the requested agent, or the default agent when none is requested.
 pub(super) async fn choose(
     db: impl PgExecutor<'_>,
     asked: Option<Uuid>,
@@ -88,7 +88,7 @@ pub(super) async fn choose(
     agents::get(db, asked.unwrap_or(default_agent(about_incident))).await
 }
 
-/// The agent's instructions.
+/// Renders the agent's instructions.
 pub(super) fn instructions(prompts: &Prompts, profile: &Profile) -> anyhow::Result<String> {
     match &profile.prompt {
         Prompt::File(name) => prompts.render(name, values(profile)),
@@ -96,10 +96,10 @@ pub(super) fn instructions(prompts: &Prompts, profile: &Profile) -> anyhow::Resu
     }
 }
 
-/// Whether a prompt can be rendered; the error says why not, for people.
+/// Checks that a prompt can be rendered. The error explains the problem to the user.
 ///
 /// # Errors
-/// There is no such file, the template has a syntax error, or it names a variable that there is not.
+/// The file does not exist or is not an agent prompt, the template has a syntax error, or it uses an undefined variable.
 pub fn check_prompt(prompts: &Prompts, profile: &Profile) -> anyhow::Result<()> {
     if let Prompt::File(name) = &profile.prompt
         && !name.starts_with("agent-")
@@ -113,10 +113,10 @@ fn values(profile: &Profile) -> serde_json::Value {
     json!({ "name": profile.name, "description": profile.description })
 }
 
-/// The agent's tool globs.
+/// Compiles the agent's tool globs.
 ///
 /// # Errors
-/// One is no glob.
+/// A glob is invalid.
 pub(super) fn globs(tools: &[String]) -> anyhow::Result<GlobSet> {
     let mut set = GlobSetBuilder::new();
     for tool in tools {
@@ -125,24 +125,24 @@ pub(super) fn globs(tools: &[String]) -> anyhow::Result<GlobSet> {
     Ok(set.build()?)
 }
 
-/// Whether tool globs are globs.
+/// Checks the tool globs.
 ///
 /// # Errors
-/// One is none.
+/// A glob is invalid.
 pub fn check_tools(tools: &[String]) -> anyhow::Result<()> {
     globs(tools).map(drop)
 }
 
-/// How a model answers, where whoever asks says so.
+/// Sampling settings of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sampling {
-    /// Longest completion in tokens; of several limits the smallest holds.
+    /// Maximum length of a completion in tokens. The smallest of several limits applies.
     pub max_output_tokens: Option<u32>,
-    /// In place of the agent's.
+    /// Temperature, overrides that of the agent.
     pub temperature: Option<f32>,
 }
 
-/// The agent with what is asked of this one answer.
+/// Returns the agent with the sampling settings of a request.
 pub(super) fn sampled(endpoint: Option<&ModelEndpoint>, profile: &Profile, sampling: Sampling) -> Profile {
     let own = profile.max_output_tokens.and_then(|tokens| u32::try_from(tokens).ok());
     let own = own.or_else(|| endpoint.and_then(|endpoint| endpoint.max_output_tokens));
@@ -154,7 +154,7 @@ pub(super) fn sampled(endpoint: Option<&ModelEndpoint>, profile: &Profile, sampl
     }
 }
 
-/// The model of an answer, as it is asked for this time.
+/// Returns the model with the sampling settings of a request.
 pub(super) fn sampled_model(
     app: &App,
     model: Option<Arc<dyn Model>>,
@@ -167,7 +167,7 @@ pub(super) fn sampled_model(
     model.and_then(|_| app.model_of(&sampled(app.config.model.as_ref(), profile, sampling)))
 }
 
-/// The configured limits with the agent's own.
+/// Returns the configured limits, overridden by those of the agent.
 pub(super) fn run_limits(configured: RunLimits, profile: &Profile) -> RunLimits {
     let turns = profile.turns.and_then(|turns| u32::try_from(turns).ok());
     let total = profile.total_tokens.and_then(|tokens| u64::try_from(tokens).ok());

@@ -1,5 +1,5 @@
-//! Links that decide a call without a login, for mail and messengers: signed, for one call and one choice, until the call
-//! expires. Following one shows the call; deciding takes a press of a button, since programs follow links too.
+//! Signed links that decide a call without login, for mail and messengers. A link is valid for one call and one choice until
+//! the call expires. Opening it only shows the call, since programs also follow links. A button press decides.
 
 use super::decide::{self, ApprovalChoice, Decided, Decision, DecisionError, LinkUsed};
 use crate::app::App;
@@ -13,39 +13,39 @@ use sha2::Sha256;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// A link, as its address holds it.
+/// The content of a signed link.
 #[derive(Debug, Clone)]
 pub struct SignedLink {
-    /// What it decides.
+    /// The choice that the link makes.
     pub choice: ApprovalChoice,
-    /// Until when, in seconds since 1970.
+    /// Expiry in seconds since 1970.
     pub until: i64,
-    /// Who made it.
+    /// The person who created the link.
     pub made_by: String,
-    /// For whom.
+    /// The person to whom the link was issued.
     pub issued_to: String,
 }
 
-/// Who presses the button of a link, as far as it is known.
+/// The client that uses a link, as far as it is known.
 #[derive(Debug, Clone, Default)]
 pub struct LinkClient {
-    /// Whoever is logged in in the browser.
+    /// The user logged in in the browser, if any.
     pub caller: Option<Caller>,
-    /// Where the request comes from.
+    /// Client address of the request.
     pub address: Option<IpAddr>,
-    /// The request's id.
+    /// Id of the request.
     pub request: String,
 }
 
 impl SignedLink {
-    /// For a call, until it expires.
+    /// Creates a link that is valid until the call expires.
     #[must_use]
     pub fn new(choice: ApprovalChoice, approval: &Approval, made_by: &str, issued_to: &str) -> Self {
         let until = approval.expires_at.timestamp();
         Self { choice, until, made_by: made_by.to_owned(), issued_to: issued_to.to_owned() }
     }
 
-    /// Its address, if links are configured.
+    /// Returns the URL of the link, if links are configured.
     #[must_use]
     pub fn url(&self, config: &Config, approval: &Approval) -> Option<String> {
         let base = config.server.public_url.as_ref()?;
@@ -61,7 +61,7 @@ impl SignedLink {
         reqwest::Url::parse_with_params(&place, query).ok().map(Into::into)
     }
 
-    /// Over all that it says, and the call's own hash: it is for these arguments and no others.
+    /// Returns the MAC over all fields and the call's hash, which binds the link to these arguments.
     fn mac(&self, config: &Chat, approval: &Approval) -> Option<Hmac<Sha256>> {
         let secret = config.link_secret.as_ref()?;
         let (id, hash, choice) = (approval.id, &approval.hash, self.choice.as_str());
@@ -71,7 +71,7 @@ impl SignedLink {
         Some(mac)
     }
 
-    /// Whether it was made here, for this call, and is not over.
+    /// Whether the signature is valid for this call and the link has not expired.
     #[must_use]
     pub fn is_genuine(
         &self,
@@ -87,7 +87,7 @@ impl SignedLink {
         signed && now.timestamp() < self.until
     }
 
-    /// Decides the call by a link that is genuine.
+    /// Decides the call. The caller has verified the link.
     ///
     /// # Errors
     /// See [`DecisionError`].

@@ -1,4 +1,4 @@
-//! What has to be answered, for whom, and where what is done for it is recorded.
+//! The task of an answer: question, user and audit recorder.
 
 use super::profiles::Sampling;
 use crate::audit::Recorder;
@@ -9,43 +9,43 @@ use secrecy::SecretString;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// What has to be answered.
+/// The task of an answer.
 pub(super) struct Task {
     pub(super) turn: Uuid,
     pub(super) conversation: Uuid,
     pub(super) title: String,
     pub(super) incident: Option<Uuid>,
     pub(super) profile: Profile,
-    /// How the model answers this time.
+    /// Sampling settings of this answer.
     pub(super) sampling: Sampling,
-    /// Who asked; for decided calls whoever asked for these, without their token.
+    /// The user who asked, or the requester of the decided calls, without their token.
     pub(super) caller: Caller,
-    /// By which name they speak: their words are orders to the model, those of others are data.
+    /// Name of the speaker. Their messages are instructions to the model, messages of others are data.
     pub(super) speaker: String,
-    /// Who said the question: they, or whoever decided last.
+    /// Author of the question: the user, or the person who decided last.
     pub(super) author: String,
     pub(super) question: String,
-    /// What people decided about earlier calls; the approved ones are carried out before anybody thinks.
+    /// Decisions on earlier calls. Approved calls are executed before the model is asked.
     pub(super) decided: Vec<Approval>,
-    /// The token of whoever asked, if they themselves decided just now: for the calls that they approved.
+    /// Token of the requester, for calls they approved, if they have just decided themselves.
     pub(super) token: Option<SecretString>,
-    /// What the answer does.
+    /// Records the audit events of the answer.
     pub(super) recorder: Recorder,
 }
 
 impl Task {
-    /// Who the answer is for: it knows of nothing that is visible to others alone.
+    /// Returns the recipient of the answer, whose access rights apply.
     pub(super) fn reader(&self) -> Principal {
         Principal::from(&self.caller)
     }
 
-    /// What its requests to models are charged to.
+    /// Returns the purpose to which model requests are charged.
     pub(super) fn charged(&self, kind: UsageKind) -> Purpose {
         let (conversation, turn) = (Some(self.conversation), Some(self.turn));
         Purpose { kind, caller: self.caller.name.clone(), report: None, conversation, turn }
     }
 
-    /// Who asks for the calls of this answer.
+    /// Returns the context of the answer's calls.
     pub(super) fn asker(&self) -> Arc<CallContext> {
         Arc::new(CallContext::chat(self.caller.clone(), &self.profile.name))
     }

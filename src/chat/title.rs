@@ -1,17 +1,16 @@
-//! What a conversation is called.
+//! Titles of conversations.
 
-/// Longest title.
+/// Maximum length of a title in characters.
 const MAX_TITLE: usize = 80;
-/// A first question of fewer words says too little for a title.
+/// Minimum number of words for a title made from the question alone.
 const MIN_WORDS: usize = 3;
 
-/// What a conversation is called after its first question: the question's first line, cut at a word.
+/// Returns a title from the first line of the question, truncated at a word.
 pub(super) fn title(question: &str) -> String {
     shortened(question.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("Conversation"))
 }
 
-/// What it is called after the first answer, when the question says too little (`hello`, `help!`): with the answer's first
-/// line of text.
+/// Returns a title extended with the first line of the answer, if the question is too short (`hello`, `help!`).
 pub(super) fn title_with_answer(title: &str, answer: &str) -> Option<String> {
     let plain = |line: &str| {
         let line: String = line.chars().filter(|c| !matches!(c, '*' | '`' | '#' | '>' | '_')).collect();
