@@ -1,12 +1,12 @@
-//! Arguments of a server's tool, named as its own schema names them: servers of the field disagree on
-//! `name` or `pod_name`, `tail` or `tailLines`, `index` or `issue_number`.
+//! Builds tool arguments with the names of the tool's schema. MCP servers disagree on names: `name` or `pod_name`, `tail` or
+//! `tailLines`, `index` or `issue_number`.
 
 use serde_json::{Map, Value};
 
-/// The names a value goes by, likeliest first.
+/// Possible names of an argument, most likely first.
 pub(super) type Names = &'static [&'static str];
 
-/// One value and its names.
+/// Names and value of an argument.
 pub(super) type Argument<'a> = (&'a [&'a str], Value);
 
 pub(super) const NAMESPACE: Names = &["namespace"];
@@ -16,7 +16,7 @@ pub(super) const CONTAINER: Names = &["container", "container_name", "containerN
 pub(super) const PREVIOUS: Names = &["previous"];
 pub(super) const OWNER: Names = &["owner", "org"];
 pub(super) const REPO: Names = &["repo", "repository", "repo_name"];
-/// Owner and repository in one.
+/// Owner and repository in one argument.
 pub(super) const PROJECT: Names =
     &["project_id", "projectId", "project", "project_path", "projectPath", "id"];
 pub(super) const TITLE: Names = &["title"];
@@ -39,12 +39,12 @@ pub(super) const PAGE_SIZE: Names = &["limit", "per_page", "perPage", "page_size
 pub(super) const CURSOR: Names = &["after", "cursor", "page_token", "pageToken"];
 pub(super) const METHOD: Names = &["method", "action", "operation"];
 
-/// Whether a tool takes a value of these names.
+/// Whether a tool has an argument with one of these names.
 pub(super) fn takes(schema: &Value, names: Names) -> bool {
     known(schema, names).is_some()
 }
 
-/// The name that the schema knows a value by. Without properties any is taken, and the first is used.
+/// Returns the name that the schema uses. A schema without properties accepts any name, so the first one is returned.
 pub(super) fn known<'a>(schema: &Value, names: &[&'a str]) -> Option<&'a str> {
     match schema.get("properties").and_then(Value::as_object) {
         None => names.first().copied(),
@@ -52,8 +52,8 @@ pub(super) fn known<'a>(schema: &Value, names: &[&'a str]) -> Option<&'a str> {
     }
 }
 
-/// The object that fits the schema. A name the schema does not know is left out; without properties the first names are used.
-/// Values are written as the schema has them: a number as text, a word in the spelling of its list.
+/// Builds an arguments object that fits the schema. Omits arguments that the schema lacks. Converts values to the schema's
+/// form: numbers to strings, enum values to the schema's spelling, numbers to the schema's maximum.
 pub(super) fn fitting(schema: &Value, wanted: &[Argument<'_>]) -> Value {
     let mut arguments = Map::new();
     for (names, value) in wanted {
@@ -64,18 +64,18 @@ pub(super) fn fitting(schema: &Value, wanted: &[Argument<'_>]) -> Value {
     Value::Object(arguments)
 }
 
-/// What a schema says of an argument; `null` when it says nothing.
+/// Returns the schema of an argument, or `null` if there is none.
 pub(super) fn property(schema: &Value, name: &str) -> Value {
     resolved(schema, &schema["properties"][name]).clone()
 }
 
-/// What a reference within the schema leads to.
+/// Resolves a reference within the schema.
 fn resolved<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     let pointer = schema["$ref"].as_str().and_then(|to| to.strip_prefix('#'));
     pointer.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
 }
 
-/// The values that an argument may have, where the schema lists them; also in its branches.
+/// Returns the allowed values of an argument if the schema lists them, directly or in `anyOf` and `oneOf`.
 pub(super) fn listed(schema: &Value, name: &str) -> Option<Vec<Value>> {
     let property = property(schema, name);
     let of = |part: &Value| -> Option<Vec<Value>> {
@@ -88,7 +88,7 @@ pub(super) fn listed(schema: &Value, name: &str) -> Option<Vec<Value>> {
     of(&property).or_else(|| (!among.is_empty()).then_some(among))
 }
 
-/// The first of these words that the schema lists for the first argument that lists one, in its spelling there.
+/// Returns the first argument that allows one of these words, with the word in the schema's spelling.
 pub(super) fn choice<'a>(schema: &Value, names: &[&'a str], words: &[&str]) -> Option<(&'a str, Value)> {
     let is = |value: &Value, word: &str| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case(word));
     names.iter().find_map(|name| {
@@ -98,7 +98,7 @@ pub(super) fn choice<'a>(schema: &Value, names: &[&'a str], words: &[&str]) -> O
     })
 }
 
-/// A value as the schema of its argument wants it.
+/// Converts a value to the form that the argument's schema requires.
 fn written(property: &Value, value: Value) -> Value {
     let is_only = |kind: &str| match &property["type"] {
         Value::String(one) => one == kind,

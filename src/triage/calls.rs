@@ -1,4 +1,4 @@
-//! Calls of tools by the service itself, for one report or one look at a deployment: the policy is asked, the calls go on record.
+//! Tool calls made by the service itself for a report or a deployment check. Calls are subject to the policy and audited.
 
 use super::arguments::{Argument, fitting};
 use crate::audit::Recorder;
@@ -7,21 +7,21 @@ use crate::mcp::{CallError, CallResult, Registry, ToolCaller};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// What came of asking the cluster for something.
+/// Result of fetching data from the cluster.
 pub enum Fetched {
-    /// It, as the tool says it.
+    /// The text as returned by the tool.
     Text(String),
-    /// The end of it, and why not all.
+    /// The end of the text, and the reason why it is incomplete.
     Part(String, String),
-    /// It is larger than is taken, in words.
+    /// The text exceeds the size limit. Contains the error text.
     TooLarge(String),
-    /// It cannot be had, and why.
+    /// The data is not available. Contains the reason.
     Gap(String),
-    /// Its server does not answer.
+    /// The server is not reachable. Contains the reason.
     Unreachable(String),
 }
 
-/// The servers, and the piece of work that calls them.
+/// Makes calls on behalf of one operation.
 #[derive(Clone)]
 pub(super) struct ServiceCalls<'a> {
     pub(super) mcp: &'a Registry,
@@ -34,7 +34,7 @@ impl<'a> ServiceCalls<'a> {
         Self { mcp, caller: ToolCaller::service(recorder), cancel }
     }
 
-    /// What the policy says of a call.
+    /// Evaluates the policy for a call.
     pub(super) fn authorize(
         &self,
         server: &str,
@@ -44,12 +44,12 @@ impl<'a> ServiceCalls<'a> {
         self.mcp.authorize(&self.caller, server, tool, arguments)
     }
 
-    /// Makes a call that the policy permits.
+    /// Makes a permitted call.
     pub(super) async fn call(&self, permit: Permit) -> Result<CallResult, CallError> {
         self.mcp.call(permit, &self.caller.recorder, self.cancel.clone()).await
     }
 
-    /// Asks a tool of the cluster's server.
+    /// Calls a tool of the cluster's MCP server.
     pub(super) async fn fetch(&self, server: &str, tool: &str, wanted: Vec<Argument<'_>>) -> Fetched {
         let Some(known) = self.mcp.find(server, tool) else {
             return if self.mcp.is_connected(server) {

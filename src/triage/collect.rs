@@ -1,4 +1,4 @@
-//! Collect: what every investigation needs, fetched without asking a model, redacted and stored whole.
+//! Collect: fetches the evidence that every investigation needs without a model, redacts it and stores it in full.
 
 use super::arguments::{Argument, CONTAINER, NAMESPACE, POD, PREVIOUS, TAIL, takes};
 use super::calls::{Fetched, ServiceCalls};
@@ -20,20 +20,20 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// What was found.
+/// The collected evidence.
 pub(super) struct Collected {
-    /// Stored pieces.
+    /// Pieces of evidence, stored.
     pub(super) pieces: Vec<Arc<Evidence>>,
-    /// What could not be had, in words.
+    /// Descriptions of evidence that could not be fetched.
     pub(super) gaps: Vec<String>,
-    /// Knows the secrets of these pieces by their placeholders.
+    /// Redactor that knows the placeholders of secrets in these pieces.
     pub(super) redactor: Redactor,
 }
 
-/// Fewest lines of a log that are asked for when more is too large.
+/// Minimum number of log lines to request when more exceed the size limit.
 const LEAST_LINES: u32 = 100;
 
-/// Fetches and stores; a report that was collected before is read back.
+/// Fetches and stores the evidence. Loads it from the database if the report was collected before.
 pub(super) async fn collect(
     app: &App,
     held: &LeasedReport<'_>,
@@ -78,17 +78,17 @@ pub(super) async fn collect(
     Ok(Collected { pieces: stored.into_iter().chain(fresh).map(Arc::new).collect(), gaps, redactor })
 }
 
-/// What is stored next, prepared.
+/// Evidence that is ready to be stored.
 struct Ready {
     stored: Vec<Evidence>,
     prepared: Prepared,
-    /// What proves later that the pieces are still the same.
+    /// Hashes that later prove the integrity of the pieces.
     proofs: Map<String, Value>,
-    /// Of all pieces.
+    /// Number of lines in all pieces of evidence.
     lines: usize,
 }
 
-/// Cleans, redacts, counts and hashes on the blocking pool.
+/// Cleans, redacts, counts and hashes the texts on the blocking pool.
 async fn ready(
     blocking: &BlockingPool,
     privacy: &Privacy,
@@ -139,7 +139,7 @@ async fn fetch_all(
     let (pod, events) = tokio::join!(pod, events);
     let (pod, events, suspect) =
         unless_stopped(cancel, read(&app.blocking, &failure.pod_name, pod, events)).await?;
-    // What the pod shows goes before what a reporter says, so that one failure has one log, however it is reported.
+    // The container found in the pod takes precedence over the reported one, so that a failure always has the same log.
     let container = suspect.name.clone().or_else(|| failure.container_name.clone());
     let log = |previous| {
         let wanted = log_arguments(failure, container.as_deref(), previous);
@@ -149,7 +149,7 @@ async fn fetch_all(
         tokio::join!(async { if suspect.never_started { None } else { Some(log(false).await) } }, async {
             if suspect.restarted { Some(log(true).await) } else { None }
         });
-    // A title stands outside of every fence, and the name may be what a server says.
+    // Titles are not fenced, and the name may come from a server, so only names with legal characters are used.
     let legal = |name: &&String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let of =
         container.as_ref().filter(legal).map_or_else(String::new, |name| format!(" of container {name}"));
@@ -162,7 +162,7 @@ async fn fetch_all(
     sort(found, attached)
 }
 
-/// Reads what the pod's status tells, and leaves of the events its own, on the blocking pool.
+/// Parses the pod's status and filters the events of the pod, on the blocking pool.
 async fn read(
     blocking: &BlockingPool,
     name: &str,
@@ -184,8 +184,8 @@ async fn read(
     read.await
 }
 
-/// Texts and gaps. A server that cannot be reached is no gap: half of the evidence would make a wrong diagnosis, and the
-/// server may be back in a moment.
+/// Returns texts and gaps. An unreachable server is not a gap but an error to retry, since incomplete evidence may give a
+/// wrong diagnosis. With an attached log it is a gap.
 fn sort(
     found: [(EvidenceKind, String, Option<Fetched>); 4],
     attached: bool,
@@ -213,7 +213,7 @@ fn sort(
     }
 }
 
-/// Asks for a log's last lines; for fewer when that is too large and the tool takes their number.
+/// Fetches the last lines of a log. Retries with fewer lines if the result is too large and the tool supports a line limit.
 async fn fetch_log(calls: &ServiceCalls<'_>, cluster: &Cluster, wanted: Vec<Argument<'_>>) -> Fetched {
     let (server, tool, lines) = (&cluster.server, &cluster.log_tool, cluster.log_lines);
     let mut tail = lines;
@@ -253,7 +253,7 @@ fn log_arguments(failure: &Failure, container: Option<&str>, previous: bool) -> 
     wanted
 }
 
-/// The part of a namespace's events that speaks of this pod, when the text is a list that can be taken apart.
+/// Returns the events of this pod. Returns the text unchanged if it cannot be parsed.
 fn events_of_pod(text: &str, pod: &str) -> String {
     let Some(start) = text.find("- ") else {
         return text.to_owned();
@@ -263,7 +263,7 @@ fn events_of_pod(text: &str, pod: &str) -> String {
     };
     let own: Vec<&Value> = events.iter().filter(|event| event.to_string().contains(pod)).collect();
     if own.is_empty() {
-        // Other pods' troubles would make a wrong diagnosis.
+        // Events of other pods could cause a wrong diagnosis.
         return String::new();
     }
     serde_norway::to_string(&own).unwrap_or_else(|_| text.to_owned())

@@ -1,4 +1,4 @@
-//! Place: recognise the cause, or open an incident for it.
+//! Place: recognises the cause of a report, or opens an incident for it.
 
 use super::lease::LeasedReport;
 use super::publish;
@@ -19,17 +19,17 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Under what a report was placed.
+/// Result of assigning a report to an incident.
 pub(super) enum GroupingOutcome {
-    /// The cause is new, or its investigation has to be done again: this report does it.
+    /// The cause is new or must be investigated again. This report leads the investigation.
     Leads(Incident),
-    /// Another report investigates it.
+    /// Another report leads the investigation.
     Waits,
-    /// It is known.
+    /// The cause is known.
     Known(Incident),
 }
 
-/// Counts the report under its cause, once.
+/// Assigns the report to an incident and counts it once.
 pub(super) async fn group_report(
     app: &App,
     held: &LeasedReport<'_>,
@@ -56,7 +56,7 @@ pub(super) async fn group_report(
     let mut transaction = app.pool.begin().await?;
     fingerprints::share(&mut *transaction).await?;
     let incident = count(&mut transaction, report, &recognised, &told, now).await?;
-    // A cause whose issue could not be filed is not done with: this report files it.
+    // A cause whose issue could not be filed is not yet known: this report files the issue.
     let filed = incident.issue_url.is_some() || app.config.tracker.is_none();
     let known = incident.diagnosis.is_some() && filed;
     let leads = !known && !incidents::has_leader(&mut *transaction, incident.id, report.id).await?;
@@ -91,8 +91,8 @@ pub(super) async fn group_report(
     })
 }
 
-/// Counts the report under its cause. A cause that another namespace's evidence led to is this report's only when what was
-/// concluded holds in what the cluster tells of this one too; else it is a cause of its own.
+/// Counts the report under an incident. An incident concluded from another namespace's evidence is used only if its diagnosis
+/// also holds for this report's cluster data. Otherwise the report gets an incident of its own.
 async fn count(
     transaction: &mut PgConnection,
     report: &Report,
@@ -107,7 +107,7 @@ async fn count(
     };
     let mut own = recognised.own.first();
     if let Some(id) = report.incident_id {
-        // Counted before: only who investigates is open, and for whom.
+        // Already counted. Only the leader of the investigation is undecided.
         let incident = counted(&mut *transaction, id).await?;
         if holds(&incident) {
             return Ok(incident);
@@ -120,7 +120,7 @@ async fn count(
         match open {
             Some(open) if holds(&open) => own = known,
             None => own = known,
-            // Another namespace's, and it does not hold here.
+            // The incident is of another namespace and its diagnosis does not hold here.
             Some(_) if recognised.shared.is_some() => {
                 let known = learned(&mut *transaction, &recognised.own, now).await?;
                 let open = incidents::open(&mut *transaction, &known).await?;
@@ -138,7 +138,7 @@ async fn count(
     Ok(incident)
 }
 
-/// The incident that a report was counted under, or the one that it was merged into since; locked.
+/// Returns the incident of a report, or the target of its merge, locked.
 async fn counted(transaction: &mut PgConnection, id: Uuid) -> Result<Incident, StepError> {
     incidents::lock(&mut *transaction, id).await?;
     let gone = || StepError::Failed("its incident is gone".into());
@@ -148,7 +148,7 @@ async fn counted(transaction: &mut PgConnection, id: Uuid) -> Result<Incident, S
     incidents::get(transaction, into).await?.ok_or_else(gone)
 }
 
-/// The fingerprint of the report's incident; what else it is known by is learned.
+/// Returns the fingerprint of the report's incident. Stores the report's other fingerprints as aliases.
 async fn learned(
     transaction: &mut PgConnection,
     names: &FingerprintSet,
@@ -159,7 +159,7 @@ async fn learned(
     Ok(known.fingerprint)
 }
 
-/// Until there is a diagnosis.
+/// Title until there is a diagnosis.
 fn first_title(report: &Report) -> String {
     format!("Failure of {}/{}", report.failure.namespace, report.failure.pod_name)
 }

@@ -1,5 +1,5 @@
-//! Intake: what came is prepared on the blocking pool; then one transaction writes the report and its job. From there on nothing
-//! is lost.
+//! Intake: prepares a submission on the blocking pool, then stores the report and its job in one transaction. A stored report
+//! is never lost.
 
 use super::prepare::{self, Received, prepare};
 use crate::blocking::{BlockingError, BlockingPool};
@@ -20,47 +20,47 @@ use uuid::Uuid;
 /// A failure as submitted.
 #[derive(Debug, Clone, Default)]
 pub struct Submission {
-    /// What failed.
+    /// The failure.
     pub failure: Failure,
-    /// A log that came with it.
+    /// A log attached to the report.
     pub log: Option<String>,
-    /// The log of the last good run of the same job.
+    /// The log of the last successful run of the same job.
     pub good_log: Option<String>,
-    /// What the alert says that led to it.
+    /// Text of the alert that caused the report.
     pub alert: Option<String>,
-    /// Who submits it, in which request.
+    /// The submitter and the trace of the request.
     pub caller: Actor,
     /// The caller's `Idempotency-Key`.
     pub idempotency_key: Option<String>,
 }
 
-/// What became of a submission.
+/// Result of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intake {
-    /// A new report.
+    /// A new report was created.
     Accepted(Uuid),
-    /// The key was seen with the same request: this is its report.
+    /// The idempotency key was used before with the same request. Contains the existing report.
     Repeated(Uuid),
-    /// The key was seen with another request.
+    /// The idempotency key was used before with a different request.
     KeyReused(Uuid),
 }
 
-/// Why a report was not stored.
+/// Error of a submission.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    /// What came could not be prepared in time.
+    /// The submission could not be prepared in time.
     #[error("what came with the report could not be cleaned and redacted: {0}")]
     Blocking(#[from] BlockingError),
 }
 
-/// Stores a report with its job. What came is hashed, cleaned and redacted before the transaction begins, on a thread of its own:
-/// only the database's own time counts against its limit.
+/// Stores a report and its job. Hashes, cleans and redacts the submission on the blocking pool before the transaction begins,
+/// so that only database time counts against the limit.
 ///
 /// # Errors
-/// Those of [`IntakeError`]; nothing was stored then.
+/// See [`IntakeError`]. Nothing is stored in this case.
 pub async fn intake(
     pool: &PgPool,
     blocking: &BlockingPool,
@@ -69,7 +69,7 @@ pub async fn intake(
 ) -> Result<Intake, IntakeError> {
     let submission = Arc::new(submission);
     let hashed = Arc::clone(&submission);
-    // Over what was sent: two requests that differ in a secret alone are two.
+    // The hash covers the unredacted text, so that requests which differ only in a secret are distinct.
     let hash = blocking.run(prepare::LIMIT, move |_| hash(&hashed)).await?;
     let key = submission.idempotency_key.as_deref().map(redact::identifier);
     let from = Request { caller: &submission.caller, key: key.as_deref(), hash: &hash };
@@ -86,21 +86,21 @@ pub async fn intake(
     Ok(db::with_timeout(store(pool, &from, &failure, &pieces)).await?)
 }
 
-/// Whose request it is, and what it is known by.
+/// Identity of a request: caller, idempotency key and hash.
 struct Request<'a> {
     caller: &'a Actor,
     key: Option<&'a str>,
     hash: &'a str,
 }
 
-/// What became of the submission when its key was seen before.
+/// Returns the result for an idempotency key that was used before.
 async fn known(pool: &PgPool, from: &Request<'_>) -> sqlx::Result<Option<Intake>> {
     let Some(key) = from.key else { return Ok(None) };
     let known = reports::by_key(pool, &from.caller.name, key).await?;
     Ok(known.map(|(id, hash)| if hash == from.hash { Intake::Repeated(id) } else { Intake::KeyReused(id) }))
 }
 
-/// One transaction: the report, its pieces, its job, and that it was accepted.
+/// Stores the report, its evidence, its job and the audit event in one transaction.
 async fn store(
     pool: &PgPool,
     from: &Request<'_>,
@@ -122,7 +122,7 @@ async fn store(
     };
     let mut transaction = pool.begin().await?;
     if !reports::insert(&mut *transaction, &report).await? {
-        // The same key came a moment before.
+        // A concurrent request with the same key was stored first.
         transaction.rollback().await?;
         return known(pool, from).await?.ok_or(sqlx::Error::RowNotFound);
     }
@@ -137,8 +137,8 @@ async fn store(
     Ok(Intake::Accepted(id))
 }
 
-/// A failure without the secrets that callers leave in what they tell of it. The cluster is asked by the names of namespace, pod
-/// and container, whose form has no room for one.
+/// Redacts the fields of a failure. Namespace, pod and container are kept for queries to the cluster: their format leaves no
+/// room for a secret.
 fn redacted(failure: &Failure, redactor: &mut Redactor) -> Failure {
     let mut plain = |text: &Option<String>| text.as_deref().map(|text| redactor.redact(text));
     Failure {
@@ -155,7 +155,7 @@ fn redacted(failure: &Failure, redactor: &mut Redactor) -> Failure {
     }
 }
 
-/// What came with the report.
+/// Returns the texts submitted with the report.
 fn texts(submission: &Submission) -> Vec<Received> {
     let texts = [
         (EvidenceKind::Attached, "log attached to the report", &submission.log),

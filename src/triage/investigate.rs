@@ -1,4 +1,4 @@
-//! Investigate: brief the agent, let it work, check every claim; the rules analyst finishes when the model does not.
+//! Investigate: briefs the agent, runs it and verifies every claim. The rules analyst concludes when the model does not.
 
 use super::brief::{self, Material};
 use super::collect::Collected;
@@ -36,10 +36,10 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Smallest context that a brief is made for, in tokens.
+/// Minimum context size of a brief in tokens.
 const SMALLEST_CONTEXT: usize = 3_000;
 
-/// Finds the cause, stores the run, the diagnosis and what the tools returned. What was concluded before is read back.
+/// Finds the cause. Stores runs, diagnosis and tool results. Reuses an existing diagnosis.
 pub(super) async fn investigate(
     app: &App,
     held: &LeasedReport<'_>,
@@ -48,7 +48,7 @@ pub(super) async fn investigate(
     cancel: &CancellationToken,
 ) -> Result<Diagnosis, StepError> {
     if let Some(concluded) = incident.diagnosis.as_ref().filter(|_| !held.anew) {
-        // Maybe from another report's evidence: its claims have to hold in this one's.
+        // The diagnosis may be based on another report's evidence, so its claims are verified against this one's.
         let (mut diagnosis, pieces) = (concluded.clone(), collected.pieces);
         let verified = app.blocking.run_checked(prepare::LIMIT, move |deadline| {
             verify_within(&mut diagnosis, &Collection(&pieces), deadline)?;
@@ -93,7 +93,7 @@ pub(super) async fn investigate(
     Ok(diagnosis)
 }
 
-/// What is stored is read as Markdown by pages and clients: it loads nothing and leads nowhere unknown.
+/// Sanitizes the diagnosis, which pages and clients render as Markdown: no images, no unknown links.
 pub(super) fn sanitize_diagnosis(diagnosis: &mut Diagnosis, links: &LinkPolicy) {
     let texts = diagnosis.claims.iter_mut().map(|claim| &mut claim.statement);
     for text in texts.chain(&mut diagnosis.next_steps).chain([&mut diagnosis.cause]) {
@@ -101,7 +101,7 @@ pub(super) fn sanitize_diagnosis(diagnosis: &mut Diagnosis, links: &LinkPolicy) 
     }
 }
 
-/// Pieces of another report with the same cause; its names were checked where they came from.
+/// Evidence of another report with the same cause. Names in the diagnosis were checked in the original report.
 struct Collection<'a>(&'a [Arc<Evidence>]);
 
 impl Sources for Collection<'_> {
@@ -114,13 +114,13 @@ impl Sources for Collection<'_> {
     }
 }
 
-/// A run, and what it takes to run it again.
+/// A run with the recording to replay it.
 struct Made {
     run: Run,
     recording: Recording,
 }
 
-/// What the analysts of a report share.
+/// Inputs that all analysts of a report share.
 struct Work<'a> {
     app: &'a App,
     report: Uuid,
@@ -132,8 +132,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// The configured model first; the rules analyst when there is none, when it does not conclude, and when nothing of what it
-    /// concludes is in the evidence.
+    /// Runs the configured model first. Falls back to the rules analyst when there is no model, it does not conclude, or none
+    /// of its claims is in the evidence.
     async fn conclude(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Vec<Made>), StepError> {
         let Self { app, workspace, .. } = self;
         let mut all = Vec::new();
@@ -184,7 +184,7 @@ impl Work<'_> {
         Ok((found, all))
     }
 
-    /// What the model makes of it. A provider that finds the brief too long is given a smaller one.
+    /// Runs the model. Retries with a smaller context when the provider rejects the brief as too long.
     async fn model(&self, model: &Arc<dyn Model>, cancel: &CancellationToken) -> Result<Attempt, StepError> {
         let mut budget = self.app.config.agent;
         loop {
@@ -203,9 +203,9 @@ impl Work<'_> {
         }
     }
 
-    /// What the rules analyst concludes. A brief is made for the record alone: with it a model can be tried on the same evidence.
+    /// Runs the rules analyst. The brief is only recorded, so that a replay can use a model on the same evidence.
     async fn rules(&self, cancel: &CancellationToken) -> Result<(Diagnosis, Made), StepError> {
-        // A model's context is not its own.
+        // The model's context limit does not apply.
         let budget =
             RunLimits { context_tokens: RunLimits::default().context_tokens, ..self.app.config.agent };
         let Briefing { recording, runbooks, .. } = self.briefing(budget, cancel).await?;
@@ -219,7 +219,7 @@ impl Work<'_> {
         };
         let outcome = unless_stopped(cancel, rules.run(self.app.knowledge.signatures(), cancel)).await?;
         let mut run = self.ended(rules::NAME, &outcome, started, mark);
-        // Its words are the runbooks', which people wrote: it invents no names.
+        // The rules analyst uses only text that people wrote in runbooks, so its names are not checked.
         let checked = self.checked(outcome.finish, rules::NAME, None, &mut run).await?;
         let mut found = checked.and_then(|checked| checked.held).ok_or_else(|| {
             StepError::Failed("neither the model nor the rules analyst came to a conclusion".into())
@@ -228,7 +228,7 @@ impl Work<'_> {
         Ok((found, Made { run, recording }))
     }
 
-    /// The next steps of the runbook that recognises one of the cited lines; none else.
+    /// Returns the next steps of the highest-priority runbook that matches a cited line, or none.
     async fn steps(&self, found: &Diagnosis) -> Result<Vec<String>, StepError> {
         let cited = found
             .claims
@@ -250,7 +250,7 @@ impl Work<'_> {
         Ok(steps.await?)
     }
 
-    /// A conclusion, checked; the run bears how much of it held. `None` when there is none.
+    /// Verifies a conclusion and stores the number of verified claims in the run. Returns `None` without a conclusion.
     async fn checked(
         &self,
         finish: Option<Value>,
@@ -267,18 +267,18 @@ impl Work<'_> {
         Ok(Some(checked))
     }
 
-    /// The brief and the tools that an analyst's context has room for.
+    /// Creates the brief and selects the tools that fit into the analyst's context.
     async fn briefing(&self, budget: RunLimits, cancel: &CancellationToken) -> Result<Briefing, StepError> {
         let Self { app, workspace, material, .. } = self;
         let context = budget.context_tokens;
         let budget = budget.with_results_that_fit();
-        // Unless a rule of the policy says otherwise, only tools that look, and at the report's namespace alone.
+        // By default, only read-only tools in the report's namespace. Policy rules can allow others.
         let asker = Arc::new(CallContext::triage(&self.failure.namespace));
         let caller = ToolCaller { context: asker, recorder: self.recorder.clone() };
         let mut offered = permitted(&app.knowledge, &app.mcp, workspace, &caller);
         offered.retain(|tool| tool.spec().name != SUBMIT_DIAGNOSIS);
         let (mut tools, tokens) = tools_that_fit(offered, context / 2);
-        // A quarter is left for what is looked up.
+        // Reserves a quarter of the context for tool results.
         let room = (context / 4 * 3).saturating_sub(tokens + SubmitDiagnosis::tokens());
         let brief = material.brief(&app.prompts, &app.config.triage, workspace, room.max(context / 4));
         let (brief, runbooks) = unless_stopped(cancel, brief).await?;
@@ -295,7 +295,7 @@ impl Work<'_> {
         Ok(Briefing { recording, tools, runbooks })
     }
 
-    /// A model at work.
+    /// Runs a model.
     async fn run(
         &self,
         model: &Arc<dyn Model>,
@@ -321,7 +321,7 @@ impl Work<'_> {
         Ok(Attempt { outcome, made: Made { run, recording }, runbooks })
     }
 
-    /// A run that ended, on record with what was recorded since `mark`.
+    /// Creates the run record from the audit events since `mark`.
     fn ended(&self, analyst: &str, outcome: &Outcome, started: Started, mark: usize) -> Run {
         let run = self.app.record(analyst, outcome, started);
         metrics().run(&run);
@@ -330,7 +330,7 @@ impl Work<'_> {
     }
 }
 
-/// What an analyst begins with.
+/// Inputs of an analyst.
 struct Briefing {
     recording: Recording,
     tools: Vec<Arc<dyn Tool>>,
@@ -338,11 +338,11 @@ struct Briefing {
     runbooks: Vec<String>,
 }
 
-/// A model's work.
+/// A completed model run.
 struct Attempt {
     outcome: Outcome,
     made: Made,
-    /// Paths of the runbooks in its brief.
+    /// Paths of the runbooks in the brief.
     runbooks: Vec<String>,
 }
 
@@ -353,7 +353,7 @@ struct Concluded<'a> {
     started: Instant,
 }
 
-/// One transaction: runs, tool results, diagnosis and both steps.
+/// Stores runs, tool results, diagnosis and both steps in one transaction.
 async fn store(
     app: &App,
     held: &LeasedReport<'_>,
@@ -394,7 +394,7 @@ async fn store(
     Ok(())
 }
 
-/// What the tools returned, to be stored, and what proves later that it is still the same.
+/// Returns the tool results to store, with hashes that later prove their integrity.
 async fn added(workspace: &Workspace) -> Result<(Vec<NewEvidence>, Map<String, Value>), StepError> {
     let pieces = workspace.added();
     let added = workspace.work(move |_| {
@@ -406,7 +406,7 @@ async fn added(workspace: &Workspace) -> Result<(Vec<NewEvidence>, Map<String, V
     Ok(added.await?)
 }
 
-/// That a cause was found, with what proves later that evidence and conclusion are still the same.
+/// Creates the audit event of a diagnosis, with hashes that later prove the integrity of evidence and diagnosis.
 fn diagnosed(
     held: &LeasedReport<'_>,
     incident: &Incident,

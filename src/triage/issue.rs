@@ -1,4 +1,4 @@
-//! The text of an issue: the template `prompts/issue.md` with the diagnosis, the cited lines and what was said before.
+//! Renders the text of an issue: the template `prompts/issue.md` with diagnosis, cited lines and earlier resolutions.
 
 use super::step_error::StepError;
 use super::{issue_sanitize, prepare};
@@ -12,33 +12,33 @@ use crate::knowledge;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Lines of one claim that an issue shows.
+/// Maximum number of lines shown per claim.
 const MAX_LINES: usize = 12;
-/// Longest word of a person about an earlier incident, in characters.
+/// Maximum length of an earlier resolution in characters.
 const MAX_SAID: usize = 600;
 
-/// By which an issue is found again.
+/// Returns the mark by which an issue is found.
 pub(super) fn mark(incident: Uuid) -> String {
     format!("regreen:incident:{incident}")
 }
 
-/// The mark as it stands in an issue's text: to be read, since some servers leave out what is hidden, and hidden, for those that
-/// looked for that alone.
+/// Returns the mark as Markdown, visible and in a comment: some servers remove comments, and earlier versions searched for
+/// the comment only.
 fn marker(incident: Uuid) -> String {
     let mark = mark(incident);
     format!("`{mark}`\n<!-- {mark} -->")
 }
 
-/// The text of an incident's issue, as it is filed for this report.
+/// Renders the issue of an incident for this report.
 ///
 /// # Errors
-/// Why it cannot be written, in words.
+/// The incident has no diagnosis, or the text cannot be rendered. Contains the reason.
 pub async fn issue_text(app: &App, report: &Report, incident: &Incident) -> Result<String, String> {
     let diagnosis = incident.diagnosis.as_ref().ok_or("the incident was not investigated yet")?;
     body(app, report, incident, diagnosis).await.map_err(|error| error.to_string())
 }
 
-/// The text, as [`issue_text`].
+/// See [`issue_text`].
 pub(super) async fn body(
     app: &App,
     report: &Report,
@@ -58,7 +58,7 @@ pub(super) async fn body(
         _ => Vec::new(),
     };
     let previous = previous.map(|previous| {
-        // What somebody wrote is one line of a quotation here.
+        // The template shows each resolution as a single quoted line.
         let said = said.iter().map(|said| plain(&one_line(&knowledge::resolution_line(said))));
         let url = previous.issue_url.as_deref().map(|url| issue_sanitize::address(url, links));
         json!({ "url": url, "occurrences": previous.occurrences, "said": said.collect::<Vec<_>>() })
@@ -83,7 +83,7 @@ pub(super) async fn body(
     app.prompts.render("issue", values).map_err(|error| StepError::Failed(format!("{error:#}")))
 }
 
-/// The verified claims with the lines they cite.
+/// Returns the verified claims with their cited lines.
 fn shown(claims: &[Claim], pieces: &[Evidence], links: &LinkPolicy) -> Vec<Value> {
     let plain = |text: &str| markdown::sanitize_line(text, links);
     let shown = claims.iter().filter(|claim| claim.verified).filter_map(|claim| {
@@ -100,12 +100,12 @@ fn shown(claims: &[Claim], pieces: &[Evidence], links: &LinkPolicy) -> Vec<Value
     shown.collect()
 }
 
-/// A text on one line, capped.
+/// Joins a text into one line of limited length.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_SAID).collect()
 }
 
-/// The cited lines as a Markdown block that their text cannot leave.
+/// Returns the cited lines as a Markdown block. Their text cannot break out of it.
 fn lines(piece: &Evidence, first: u32, last: u32) -> String {
     let mut text = String::new();
     let count = (last - first + 1) as usize;

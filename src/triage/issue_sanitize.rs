@@ -1,12 +1,12 @@
-//! What an issue says of a failure, as a tracker may read it: words of a model, a log or a reporter call nobody, close nothing
-//! and lead nowhere unknown. Only the reporter's own addresses are links.
+//! Sanitizes an issue's texts for the tracker: words of a model, a log or a reporter cannot mention users, close issues or
+//! contain unknown links. Only the reporter's own URLs become links.
 
 use crate::domain::{Diagnosis, Failure};
 use crate::evidence::untrusted::link_policy::LinkPolicy;
 use crate::evidence::untrusted::markdown::{self, RenderTarget};
 use reqwest::Url;
 
-/// The diagnosis with its texts made harmless.
+/// Sanitizes the texts of a diagnosis.
 pub(super) fn diagnosis(diagnosis: &Diagnosis, links: &LinkPolicy) -> Diagnosis {
     let line = |text: &String| unmarked(&markdown::sanitize_line(text, links));
     Diagnosis {
@@ -14,18 +14,19 @@ pub(super) fn diagnosis(diagnosis: &Diagnosis, links: &LinkPolicy) -> Diagnosis 
         next_steps: diagnosis.next_steps.iter().map(line).collect(),
         analyst: line(&diagnosis.analyst),
         note: diagnosis.note.as_ref().map(line),
-        // They stand in code.
+        // The template puts these names into code spans.
         not_found: diagnosis.not_found.iter().map(|name| code(name)).collect(),
         ..diagnosis.clone()
     }
 }
 
-/// A text without the mark by which an issue is found again: one that brings another incident's along must not pass for its issue.
+/// Removes the mark of an issue from a text, so that an issue which quotes another incident's mark is not taken for that
+/// incident's issue.
 pub(super) fn unmarked(text: &str) -> String {
     text.replace("regreen:incident:", "regreen incident ")
 }
 
-/// The failure as it stands in a table.
+/// Sanitizes the fields of a failure for a table.
 pub(super) fn failure(failure: &Failure, links: &LinkPolicy) -> Failure {
     let cell = |text: &Option<String>| {
         text.as_ref().map(|text| markdown::sanitize_line(text, links).replace('|', "\\|"))
@@ -43,13 +44,13 @@ pub(super) fn failure(failure: &Failure, links: &LinkPolicy) -> Failure {
     }
 }
 
-/// An address that a reporter or the tracker gave, as a link; what is none is text.
+/// Renders a reporter's or tracker's URL as a link, and anything else as text.
 pub(super) fn address(text: &str, links: &LinkPolicy) -> String {
     let is_plain = |url: &Url| {
         matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
     };
     match Url::parse(text) {
-        // What Markdown or a table would read is spelled out; all else that does was, when it was parsed.
+        // Encodes the characters that are special in Markdown or tables and that URL parsing leaves unchanged.
         Ok(url) if is_plain(&url) && !text.contains(char::is_whitespace) => {
             let special = [
                 ('|', "%7C"),
@@ -71,7 +72,7 @@ pub(super) fn address(text: &str, links: &LinkPolicy) -> String {
     }
 }
 
-/// A text that stands in a code span of a table.
+/// Sanitizes a text for a code span in a table.
 fn code(text: &str) -> String {
     text.replace(['`', '|'], "'")
 }

@@ -1,4 +1,4 @@
-//! A report under a lease: whoever works on it prolongs it, and finds it lost when another worker took the report over.
+//! Lease of a report. Its worker renews it, and stops when another worker has taken over the report.
 
 use super::step_error::StepError;
 use crate::audit::Recorder;
@@ -12,39 +12,39 @@ use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-/// What a take-up may last beside its investigation: tools that are slow, a model and then the built-in analyst.
+/// Additional time of an attempt beyond the investigation, for slow tools, and for the rules analyst after a model.
 const SLACK: Duration = Duration::from_mins(15);
 
-/// A report under our lease.
+/// A report whose lease this worker holds.
 pub(super) struct LeasedReport<'a> {
     pub(super) report: &'a Report,
     pub(super) leads: bool,
-    /// Since when its outcome is waited for.
+    /// Start of the measured duration: creation of the report or its latest retry by a user.
     pub(super) since: DateTime<Utc>,
-    /// Whether it is investigated although there is a conclusion.
+    /// Whether to investigate again despite an existing diagnosis.
     pub(super) anew: bool,
     pub(super) token: Uuid,
-    /// Times the queue tried before.
+    /// Number of earlier attempts by the queue.
     pub(super) retry: u32,
-    /// What the take-up does.
+    /// Records the audit events of the attempt.
     pub(super) recorder: Recorder,
-    /// Set before we give the lease up ourselves: from then on that it is gone says nothing.
+    /// Set before this worker releases the lease. After that, a missing lease does not mean that it was lost.
     pub(super) closing: AtomicBool,
 }
 
 impl LeasedReport<'_> {
-    /// What follows gives the lease up, in a transaction that is about to be committed.
+    /// Announces that the current transaction releases the lease.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    /// Prolongs the lease, or finds it lost.
+    /// Renews the lease. Returns an error if it is lost.
     pub(super) async fn renew(&self, pool: &PgPool, length: Duration) -> Result<(), StepError> {
         let lease = Lease { token: self.token, length };
         if reports::renew(pool, self.report.id, lease).await? { Ok(()) } else { Err(StepError::Lost) }
     }
 
-    /// The same within a transaction, which then holds the report's row.
+    /// Renews the lease within a transaction, which then locks the report's row.
     pub(super) async fn check(
         &self,
         transaction: &mut PgConnection,
@@ -55,8 +55,8 @@ impl LeasedReport<'_> {
     }
 }
 
-/// Prolongs the lease until it is lost, or until no take-up lasts that long: then one of its statements waits for an answer
-/// over a connection that leads nowhere any more.
+/// Renews the lease until it is lost or the maximum duration of an attempt has passed, for example when a statement waits on
+/// a dead connection.
 pub(super) async fn keep(pool: &PgPool, config: &Config, held: &LeasedReport<'_>) -> StepError {
     let third = config.queue.lease.max(Duration::from_secs(1)) / 3;
     let longest = config.agent.wall.saturating_mul(2).saturating_add(SLACK);
@@ -66,7 +66,7 @@ pub(super) async fn keep(pool: &PgPool, config: &Config, held: &LeasedReport<'_>
     beat.tick().await;
     while begun.elapsed() < longest {
         beat.tick().await;
-        // A database that is away for a moment is no reason to stop: the lease outlasts three beats.
+        // A short database outage is no reason to stop: the lease lasts three intervals.
         let renewed = tokio::time::timeout(third, held.renew(pool, config.queue.lease)).await;
         if matches!(renewed, Ok(Err(StepError::Lost))) && !held.closing.load(Ordering::Relaxed) {
             return StepError::Lost;

@@ -1,5 +1,5 @@
-//! Reads what trackers answer: issues however a server packs them, where the next page begins, and whether there is something in
-//! it that nobody here can read.
+//! Parses the results of tracker tools: issues in any structure, the cursor of the next page, and whether the result has an
+//! unknown format.
 
 use crate::mcp::CallResult;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -7,23 +7,23 @@ use regex::Regex;
 use serde_json::{Map, Value};
 use std::sync::LazyLock;
 
-/// How far the clocks of a tracker and of this service may differ.
+/// Maximum clock difference between tracker and service.
 const SKEW: TimeDelta = TimeDelta::days(1);
 
 static ISSUE_URL: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"https?://[^\s"'<>\\]+/issues/(\d+)"#).expect("a fixed pattern"));
-/// How servers say in words that there are none.
+/// Matches texts that say there are no issues.
 static NONE: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"(?i)\bno\b.{0,40}\bissues?\b").expect("a fixed pattern"));
 
-/// An issue as far as an answer tells of it.
+/// An issue as described by a tool result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IssueRef {
-    /// Its number in the repository.
+    /// Issue number in the repository.
     pub(super) number: Option<i64>,
-    /// Where people read it.
+    /// URL of the issue's page.
     pub(super) url: Option<String>,
-    /// Somebody closed it.
+    /// Whether the issue is closed.
     pub(super) closed: bool,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct IssueRef {
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Page {
     pub(super) issues: Vec<Value>,
-    /// Where the next one begins.
+    /// Cursor of the next page.
     pub(super) cursor: Option<String>,
-    /// It holds something that is no issue as far as can be seen.
+    /// Whether the page contains something that is not recognised as an issue.
     pub(super) is_strange: bool,
 }
 
@@ -50,7 +50,7 @@ impl Page {
         Self { issues, cursor: documents.iter().find_map(cursor), is_strange }
     }
 
-    /// The issue whose text bears a mark.
+    /// Returns the issue whose text contains a mark.
     pub(super) fn bearing(&self, mark: &str) -> Option<IssueRef> {
         self.issues
             .iter()
@@ -58,12 +58,13 @@ impl Page {
             .map(parse_issue)
     }
 
-    /// Whether the text of an issue is told.
+    /// Whether the result contains the texts of issues.
     pub(super) fn has_texts(&self) -> bool {
         self.issues.iter().any(|issue| text_of(issue).is_some())
     }
 
-    /// Whether this page, and with it all that follow, holds issues from before a time: newest first, and the newest is older.
+    /// Whether this page and all following ones contain only issues older than a time: the order is newest first and the
+    /// first is older.
     pub(super) fn is_older_than(&self, since: DateTime<Utc>) -> bool {
         let created = |value: &Value| {
             let text = ["created_at", "createdAt"].iter().find_map(|key| value[*key].as_str())?;
@@ -71,13 +72,13 @@ impl Page {
         };
         let times: Option<Vec<DateTime<Utc>>> = self.issues.iter().map(created).collect();
         times.is_some_and(|times| {
-            // One issue alone shows no order, and neither do several of the same moment.
+            // A single issue, or several with the same time, do not show the order.
             times.is_sorted_by(|a, b| a >= b) && times.first() > times.last() && times[0] < since - SKEW
         })
     }
 }
 
-/// The issue that an answer is about.
+/// Returns the issue that a result describes.
 pub(super) fn one(result: &CallResult) -> Option<IssueRef> {
     let (documents, _) = documents(result);
     let mut issues = Vec::new();
@@ -89,7 +90,8 @@ pub(super) fn one(result: &CallResult) -> Option<IssueRef> {
     addressed.or_else(|| from_text(&result.text)).or_else(|| all.find(|told| told.number.is_some()))
 }
 
-/// The JSON of a result, and whether it is all that there is: structured, one text, or one text per item.
+/// Parses the JSON of a result: structured content, one document, or one document per item. Also returns whether the result
+/// is JSON only.
 fn documents(result: &CallResult) -> (Vec<Value>, bool) {
     if let Some(structured) = &result.structured {
         return (vec![structured.clone()], true);
@@ -115,7 +117,7 @@ fn flatten(value: &Value, found: &mut Vec<Value>) {
     }
 }
 
-/// Whether there are lists of objects in it.
+/// Whether a value contains a list of objects.
 fn holds_objects(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().any(|item| item.is_object() || holds_objects(item)),
@@ -124,7 +126,7 @@ fn holds_objects(value: &Value) -> bool {
     }
 }
 
-/// Where the next page begins, by the names of GraphQL and its like.
+/// Returns the cursor of the next page, by the names of GraphQL and similar APIs.
 fn cursor(value: &Value) -> Option<String> {
     match value {
         Value::Array(items) => items.iter().find_map(cursor),
@@ -147,7 +149,7 @@ fn text_of(issue: &Value) -> Option<&str> {
     ["body", "description"].iter().find_map(|key| issue[*key].as_str())
 }
 
-/// What is told of an issue.
+/// Parses an issue.
 pub(super) fn parse_issue(issue: &Value) -> IssueRef {
     let url = ["html_url", "web_url", "webUrl", "url"].iter().find_map(|key| issue[*key].as_str());
     let url = url.filter(|url| is_page(url)).map(str::to_owned);
@@ -158,7 +160,7 @@ pub(super) fn parse_issue(issue: &Value) -> IssueRef {
     IssueRef { number, url, closed }
 }
 
-/// Whether an address is for people, and not that of an API.
+/// Whether a URL is that of a web page, not of an API.
 fn is_page(url: &str) -> bool {
     let Some((_, rest)) = url.split_once("://") else { return false };
     !rest.starts_with("api.") && !rest.contains("/api/") && !rest.contains("/repos/")
@@ -191,7 +193,7 @@ mod tests {
         let structured = json!({"result": [{"html_url": url, "body": ""}]});
         assert_eq!(one(&result("", Some(structured))), Some(at(4, Some(url))));
         assert_eq!(one(&result("Issue created: http://f/o/r/issues/4", None)), Some(at(4, Some(url))));
-        // As GitHub's newer servers, and GitLab, answer.
+        // Format of GitHub's newer servers and of GitLab.
         assert_eq!(
             one(&result(r#"{"id": "9", "url": "http://f/o/r/issues/4"}"#, None)),
             Some(at(4, Some(url)))

@@ -1,5 +1,5 @@
-//! What people teach about causes: two incidents are one, or reports of one are another. The fingerprints learn it, so that the next
-//! report of the cause is placed as these are.
+//! Corrections by users: merging two incidents, and splitting reports off an incident. Fingerprints are updated, so that
+//! later reports of the cause are placed in the same way.
 
 use super::issue_sanitize;
 use super::recognise::recognised;
@@ -23,25 +23,25 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Fingerprints of lines that are learned for a report at most.
+/// Maximum number of line fingerprints learned per report.
 const LINES: usize = 3;
 
-/// Why nothing was changed.
+/// Error of a merge or split. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MergeError {
-    /// There is none, or the caller may not see it: `incident`, `into` or `reports`.
+    /// The object does not exist or is not visible to the caller: `incident`, `into` or `reports`.
     #[error("there is no such {0}")]
     Missing(&'static str),
-    /// It cannot be done as things are; the text says why and what to do.
+    /// The operation is not possible in the current state. The text explains the reason and the solution.
     #[error("{0}")]
     Refused(String),
-    /// The caller may not change all that it would change.
+    /// The caller must not change all affected reports.
     #[error("{0}")]
     Forbidden(String),
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    /// Evidence could not be read through in time.
+    /// The evidence could not be processed in time.
     #[error("the evidence of the reports could not be worked through: {0}")]
     Blocking(#[from] BlockingError),
 }
@@ -50,19 +50,19 @@ fn refused<T>(why: impl Into<String>) -> Result<T, MergeError> {
     Err(MergeError::Refused(why.into()))
 }
 
-/// Two incidents that became one.
+/// Result of a merge.
 #[derive(Debug)]
 pub struct Merged {
-    /// The one that goes on.
+    /// The target of the merge.
     pub incident: Incident,
-    /// What became of the issue of the other one; none when it had none.
+    /// What was done with the issue of the merged incident. `None` if it had no issue.
     pub issue: Option<String>,
 }
 
-/// Merges an incident into another one.
+/// Merges an incident into another.
 ///
 /// # Errors
-/// Those of [`MergeError`]; nothing was changed then.
+/// See [`MergeError`]. Nothing is changed in this case.
 pub async fn merge(app: &App, caller: &Caller, merge: IncidentMerge) -> Result<Merged, MergeError> {
     let IncidentMerge { from, into } = merge;
     let now = clock::now();
@@ -99,7 +99,7 @@ pub async fn merge(app: &App, caller: &Caller, merge: IncidentMerge) -> Result<M
     Ok(Merged { incident: goes_on, issue })
 }
 
-/// Whether the two can be one.
+/// Checks that two incidents can be merged.
 fn fit(one: &Incident, other: &Incident) -> Result<(), MergeError> {
     if one.id == other.id {
         return refused("an incident cannot be merged into itself");
@@ -121,7 +121,7 @@ fn fit(one: &Incident, other: &Incident) -> Result<(), MergeError> {
     Ok(())
 }
 
-/// Whether nobody is at work on these, and the caller may change all of their reports.
+/// Checks that no investigation is running and that the caller may change all reports.
 async fn free(db: &mut sqlx::PgConnection, caller: &Caller, incidents: &[Uuid]) -> Result<(), MergeError> {
     if let Some(bound) = &caller.namespaces
         && merges::has_others(&mut *db, incidents, bound).await?
@@ -136,7 +136,8 @@ async fn free(db: &mut sqlx::PgConnection, caller: &Caller, incidents: &[Uuid]) 
     Ok(())
 }
 
-/// Says on the issue of the merged incident where it goes on. What the tracker refuses is told to the caller; the merge stands.
+/// Comments on the issue of the merged incident with a link to the target. Returns a text for the caller. A tracker error
+/// does not undo the merge.
 async fn tell(app: &App, caller: &Caller, goes_on: &Incident, number: i64) -> String {
     let Some(tracker) = &app.config.tracker else {
         return format!("No tracker is configured: issue {number} was left as it is.");
@@ -163,10 +164,10 @@ async fn tell(app: &App, caller: &Caller, goes_on: &Incident, number: i64) -> St
     }
 }
 
-/// Moves reports out of an incident into one of their own, which is investigated from the evidence that is stored.
+/// Moves reports to a new incident, which is investigated from the stored evidence.
 ///
 /// # Errors
-/// Those of [`MergeError`]; nothing was changed then.
+/// See [`MergeError`]. Nothing is changed in this case.
 pub async fn split(app: &App, caller: &Caller, from: Uuid, chosen: &[Uuid]) -> Result<Incident, MergeError> {
     let moved = of_earlier_versions(app, chosen).await?;
     let now = clock::now();
@@ -201,7 +202,7 @@ pub async fn split(app: &App, caller: &Caller, from: Uuid, chosen: &[Uuid]) -> R
     Ok(new)
 }
 
-/// The incident of the reports that are moved.
+/// Creates the incident of the moved reports.
 fn opened(incident: &Incident, reports: &[Report], fingerprint: Fingerprint) -> Incident {
     let times = || reports.iter().map(|report| report.created_at);
     let first = &reports[0].failure;
@@ -224,7 +225,7 @@ fn opened(incident: &Incident, reports: &[Report], fingerprint: Fingerprint) -> 
     }
 }
 
-/// The reports to move, when all of them can be.
+/// Returns the reports to move after checking that all of them can be moved.
 async fn chosen_reports(
     db: &mut sqlx::PgConnection,
     caller: &Caller,
@@ -259,7 +260,7 @@ async fn chosen_reports(
     Ok(found)
 }
 
-/// What the reports to move are known by: each stored one, with what is made anew for those that an earlier version placed.
+/// Returns the stored fingerprints of the reports to move. Computes them for reports placed by an earlier version.
 async fn of_earlier_versions(app: &App, chosen: &[Uuid]) -> Result<Vec<Stored>, MergeError> {
     let mut all = Vec::with_capacity(chosen.len());
     for id in chosen {
@@ -278,7 +279,7 @@ async fn of_earlier_versions(app: &App, chosen: &[Uuid]) -> Result<Vec<Stored>, 
     Ok(all)
 }
 
-/// The fingerprints that the moved reports have and the others do not: what places them, else their workload or lines.
+/// Returns the fingerprints that only the moved reports have: the placing ones, otherwise those of workload or lines.
 async fn taught(
     db: &mut sqlx::PgConnection,
     incident: &Incident,
@@ -295,7 +296,8 @@ async fn taught(
             None
         };
         match another {
-            // Its name goes with the reports that move: it keeps the name of those that stay.
+            // The incident's fingerprint belongs to the moved reports. The incident gets another one from the remaining
+            // reports.
             Some(another) => {
                 fingerprints::merge(&mut *db, &incident.fingerprint, &another, clock::now()).await?;
                 merges::rename(&mut *db, incident.id, &another.0).await?;

@@ -1,4 +1,5 @@
-//! Prepare: received texts become pieces to store: cleaned, redacted, counted. Intake and collect do it alike, on the blocking pool.
+//! Prepare: cleans, redacts and counts received texts on the blocking pool before they are stored. Used by intake and
+//! collect.
 
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::config::Privacy;
@@ -9,32 +10,32 @@ use crate::evidence::redact::Redactor;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long one request's or one report's texts may take, with the wait for a thread: they are bounded by what is accepted, so
-/// that only a machine that is overloaded reaches it.
+/// Time limit for the texts of a request or report, including the wait for a thread. Sizes are limited, so only an overloaded
+/// machine exceeds it.
 pub(super) const LIMIT: Duration = Duration::from_mins(2);
 
-/// A text as received.
+/// A received text.
 pub(super) struct Received {
     pub(super) kind: EvidenceKind,
     pub(super) title: String,
     pub(super) text: String,
 }
 
-/// Pieces to store, and what knows their secrets by their placeholders.
+/// Pieces to store, and the redactor that knows the placeholders of their secrets.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    /// Numbered after what is stored already.
+    /// Numbered after the pieces already stored.
     pub(super) pieces: Vec<NewEvidence>,
-    /// Has seen them all.
+    /// The redactor used for all pieces.
     pub(super) redactor: Redactor,
 }
 
-/// Knows no secret yet, and what counts as one.
+/// Creates a redactor with the configured options.
 pub(super) fn redactor(privacy: &Privacy) -> Redactor {
     Redactor::new().and_emails(privacy.redact_emails)
 }
 
-/// Cleans and redacts texts, numbered after as many as are stored already.
+/// Cleans and redacts texts. Numbers them after the `stored` pieces.
 pub(super) fn prepare(
     received: Vec<Received>,
     stored: usize,

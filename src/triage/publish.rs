@@ -1,4 +1,4 @@
-//! Publish: file the issue, or count and comment on the known one. Claims that were not found are not filed.
+//! Publish: files an issue for a new cause, counts a known cause and comments on its issue. Unverified claims are not filed.
 
 use super::issue::{body, mark};
 use super::issue_sanitize;
@@ -20,26 +20,26 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Shortest time between two questions whether an issue is still open.
+/// Minimum interval between two checks whether an issue is still open.
 const RECHECK: chrono::TimeDelta = chrono::TimeDelta::minutes(1);
-/// How late a tracker may answer and still have filed the issue that it was asked for. Meanwhile the report is tried again with
-/// growing pauses, and each time the issue is looked for; the queue's pauses are longer in all.
+/// Time after the call timeout during which a tracker may still file the issue. Meanwhile the report is retried with backoff,
+/// and each attempt searches for the issue. The queue's total backoff is longer.
 const UNSURE: chrono::TimeDelta = chrono::TimeDelta::seconds(75);
-/// Longest title.
+/// Maximum length of a title in characters.
 const MAX_TITLE: usize = 200;
 
-/// What came of a report.
+/// Result of publishing a report.
 pub(super) enum Published {
-    /// An issue was filed, at this address.
+    /// An issue was filed at this URL.
     Created(String),
-    /// The cause was investigated again; its issue is at this address.
+    /// The cause was investigated again. Its existing issue is at this URL.
     Kept(String),
-    /// There is no issue to name first; this is what is to be said.
+    /// A text without a new issue.
     Message(String),
 }
 
 impl Published {
-    /// What whoever reported is told.
+    /// Returns the text for the reporter.
     pub(super) fn said(&self) -> String {
         match self {
             Self::Created(url) => format!("Issue created: {url}"),
@@ -48,7 +48,7 @@ impl Published {
         }
     }
 
-    /// What they are told who reported the same cause meanwhile.
+    /// Returns the text for other reporters of the same cause, whose reports waited.
     pub(super) fn said_to_others(&self) -> String {
         match self {
             Self::Created(url) => format!("Known cause, just filed: {url}"),
@@ -73,7 +73,7 @@ pub(super) async fn publish(
     }
     let client = TrackerClient::new(&app.mcp, tracker, &held.recorder, cancel);
     let unsure = incidents::issue_unsure_until(&app.pool, incident.id).await?;
-    // Whoever came before may have filed it and died before it could say so.
+    // An earlier attempt may have filed the issue and crashed before storing it.
     let before = held.report.attempts > 1 || held.retry > 0 || incident.diagnosis.is_some();
     let found = if before || unsure.is_some() {
         let mark = mark(incident.id);
@@ -110,8 +110,8 @@ pub(super) async fn publish(
     Ok(Published::Created(url))
 }
 
-/// Files the issue. Until the tracker has answered, nobody knows whether it is filed: that is noted before, so that it holds
-/// after a crash too, and taken back only when the tracker refused.
+/// Files the issue. Stores beforehand that the outcome is unknown, so that this survives a crash. Clears it only when the
+/// tracker refuses.
 async fn file(
     app: &App,
     client: &TrackerClient<'_>,
@@ -136,7 +136,8 @@ async fn file(
     Err(error.into())
 }
 
-/// What was found, unless that cannot be said and an issue may be there: then no other one is filed.
+/// Returns the issue that was found. Fails if the search is inconclusive and an issue may exist, so that no duplicate is
+/// filed.
 fn found(search: Search, is_unsure: bool, tracker: &Tracker, mark: &str) -> Result<Option<Issue>, StepError> {
     match search {
         Search::Found(issue) => Ok(Some(issue)),
@@ -152,7 +153,7 @@ fn found(search: Search, is_unsure: bool, tracker: &Tracker, mark: &str) -> Resu
     }
 }
 
-/// Why an issue could not be looked for.
+/// Explains that an issue could not be searched for.
 fn unasked(error: StepError, is_unsure: bool) -> StepError {
     match error {
         StepError::Retry(reason) if is_unsure => StepError::Retry(format!(
@@ -162,8 +163,8 @@ fn unasked(error: StepError, is_unsure: bool) -> StepError {
     }
 }
 
-/// Asks the tracker, at most once a minute and cause, whether the issue of a known cause was closed meanwhile. Then the incident is
-/// resolved, and the report opens another. A tracker that does not answer changes nothing.
+/// Asks the tracker, at most once per minute and cause, whether the issue of a known cause was closed. If so, resolves the
+/// incident, so that the report opens a new one. Tracker errors are ignored.
 pub(super) async fn recheck(
     app: &App,
     fingerprint: &Fingerprint,
@@ -179,7 +180,7 @@ pub(super) async fn recheck(
     match client.find(&mark(filed_for), first_seen).await {
         Ok(Search::Found(Issue { closed: true, url, .. })) => {
             tracing::info!(url, "the issue of a known cause was closed, and the cause is back");
-            // Who closed it, only a webhook says.
+            // Only a webhook tells who closed the issue.
             let said = NewResolution::only(
                 Verdict::Closed,
                 Actor::new(&tracker.server, &recorder.actor().trace),
@@ -196,7 +197,7 @@ pub(super) async fn recheck(
     Ok(())
 }
 
-/// What callers are told when there is no tracker.
+/// Returns the text for reporters without a tracker.
 fn told(diagnosis: &Diagnosis) -> String {
     let mut text = format!("{}\n\n{}", diagnosis.title, diagnosis.cause);
     for claim in diagnosis.claims.iter().filter(|claim| claim.verified) {
@@ -211,7 +212,7 @@ fn told(diagnosis: &Diagnosis) -> String {
     text
 }
 
-/// Counts a known cause; at most one comment per interval. Returns the sentence callers get.
+/// Counts a known cause and comments on its issue, at most once per interval. Returns the text for the reporter.
 pub(super) async fn known(
     app: &App,
     held: &LeasedReport<'_>,
@@ -220,7 +221,7 @@ pub(super) async fn known(
 ) -> Result<String, StepError> {
     let Some(url) = &incident.issue_url else {
         if incident.namespace != held.report.failure.namespace {
-            // The diagnosis quotes another namespace's evidence.
+            // The diagnosis quotes evidence of another namespace.
             let (seen, id) = (incident.occurrences, incident.id);
             return Ok(format!(
                 "Known cause, seen {seen} times, outside of this namespace ({}); a viewer can read incident {id}",
@@ -238,7 +239,7 @@ pub(super) async fn known(
     let interval =
         chrono::TimeDelta::from_std(app.config.triage.comment_interval).unwrap_or(chrono::TimeDelta::MAX);
     let not_since = now.checked_sub_signed(interval).unwrap_or(chrono::DateTime::UNIX_EPOCH);
-    // Claimed before it is posted: a crash loses a comment rather than posting two.
+    // Claimed before posting: a crash loses a comment instead of duplicating it.
     let Some(number) = incidents::claim_comment(&app.pool, incident.id, now, not_since).await? else {
         metrics().issue("counted");
         return Ok(said);
@@ -257,7 +258,7 @@ pub(super) async fn known(
         }),
     );
     let text = text.map_err(|error| StepError::Failed(format!("{error:#}")))?;
-    // The report is counted whether or not the comment arrives.
+    // The report is counted even if the comment fails.
     let client = TrackerClient::new(&app.mcp, tracker, &held.recorder, cancel);
     match client.comment(number, &text).await {
         Ok(_) => metrics().issue("commented"),

@@ -1,5 +1,5 @@
-//! Recognise: what a report's cause is known by, from its evidence. Pure; whose failure it is comes from what was found in the
-//! cluster, and a reporter's fields fill gaps alone.
+//! Recognise: computes a report's fingerprints from its evidence. Free of side effects. The scope comes from the cluster's
+//! data. Reported fields only fill gaps.
 
 use super::prepare;
 use crate::blocking::{BlockingError, BlockingPool};
@@ -18,19 +18,19 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
-/// Lines by which a report is told from others of its cause.
+/// Maximum number of line fingerprints, which distinguish reports of the same cause.
 const LINES: usize = 12;
 
-/// What a cause is recognised by.
+/// Fingerprints of a cause.
 pub(super) struct Recognised {
-    /// The same in all namespaces, for a cause outside of them that the cluster itself tells of.
+    /// Fingerprints shared by all namespaces, for an external cause that the cluster itself reports.
     pub(super) shared: Option<FingerprintSet>,
-    /// Those of the namespace or the workload alone.
+    /// Fingerprints of the namespace or workload.
     pub(super) own: FingerprintSet,
 }
 
 impl Recognised {
-    /// All of them: what the report is found by when an incident is split.
+    /// Returns all fingerprints. They identify the report when an incident is split.
     pub(super) fn all(&self) -> FingerprintSet {
         let Some(shared) = &self.shared else { return self.own.clone() };
         let said = self.own.placing().cloned().collect();
@@ -38,7 +38,7 @@ impl Recognised {
     }
 }
 
-/// Recognises the cause, and reads what the cluster tells, on the blocking pool.
+/// Computes the fingerprints and reads the cluster's messages, on the blocking pool.
 pub(super) async fn recognised(
     knowledge: &Knowledge,
     blocking: &BlockingPool,
@@ -52,9 +52,9 @@ pub(super) async fn recognised(
     recognised.await
 }
 
-/// The cause's fingerprints. What a log or an alert says, its namespace may have written: a cause outside the workload (a
-/// registry, a name server) that it tells of is one cause in its namespace, any other is one per workload. Only what the
-/// kubelet and the scheduler say, and no log contradicts, makes one cause of several namespaces.
+/// Computes the fingerprints. Logs and alerts may be written by the namespace: an external cause (a registry, a name server)
+/// in them has one fingerprint per namespace, any other cause one per workload. Only messages of kubelet and scheduler that
+/// no log contradicts give a fingerprint for several namespaces.
 fn recognise(
     signatures: &SignatureSet,
     failure: &Failure,
@@ -101,7 +101,7 @@ fn piece<'a>(pieces: &'a [Arc<Evidence>], wanted: &[EvidenceKind]) -> Option<&'a
     pieces.iter().map(Arc::as_ref).find(|piece| wanted.contains(&piece.kind))
 }
 
-/// The log that tells of the failure: one that was attached, unless the cluster hands the same one out.
+/// Returns the log of the failure: the attached one, unless it ends like the one fetched from the cluster.
 fn log(pieces: &[Arc<Evidence>]) -> Option<&Evidence> {
     let attached = piece(pieces, &[EvidenceKind::Attached]);
     let fetched = piece(pieces, &[EvidenceKind::Log, EvidenceKind::PreviousLog]);
@@ -123,7 +123,7 @@ fn names_cause(signatures: &SignatureSet, text: &str, deadline: &Deadline) -> Re
     Ok(signatures.scan_within(text, deadline)?.iter().any(|(_, hit)| priority(hit) >= NAMES_CAUSE))
 }
 
-/// A cause within what a text says.
+/// Combines a cause with a scope.
 fn plain(cause: &Fingerprint, scope: &str) -> Fingerprint {
     let hash = Sha256::digest(format!("{}\n{scope}", cause.0).as_bytes());
     Fingerprint(hex::encode(&hash[..12]))
@@ -133,7 +133,7 @@ fn scoped(cause: &Fingerprint, scope: &Value) -> Fingerprint {
     plain(cause, &scope.to_string())
 }
 
-/// Whose failure a cause is: as found, as said, and as versions before said it.
+/// Scopes of a cause: from the cluster, from the report, and as earlier versions computed them.
 struct Scopes<'a> {
     cause: &'a Fingerprint,
     failure: &'a Failure,
@@ -141,11 +141,11 @@ struct Scopes<'a> {
 }
 
 impl Scopes<'_> {
-    /// A cause outside the workload: one in the namespace.
+    /// Fingerprints of an external cause, one per namespace.
     fn of_namespace(&self) -> FingerprintSet {
         let fingerprint = plain(self.cause, &self.failure.namespace);
         let certain = Some(LearnedFingerprint { fingerprint, how: AliasSource::Found });
-        // What a person may split it by.
+        // Allows users to split the incident by workload.
         FingerprintSet { certain, said: Vec::new(), fine: self.of_workload().placing().cloned().collect() }
     }
 
@@ -175,7 +175,8 @@ impl Scopes<'_> {
         scoped(self.cause, &json!(["pipeline", self.failure.namespace, plain_name(name), task]))
     }
 
-    /// Pipeline, task and container as they were sent, else the pod's name: how versions before found incidents that are open still.
+    /// Returns pipeline, task and container as reported, or the pod's name. Earlier versions used this scope for incidents
+    /// that may still be open.
     fn as_before(&self) -> String {
         let failure = self.failure;
         let container = failure.container_name.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a person has done once more: a failed report, or the investigation of a cause.
+//! Repeats work on a user's request: retries a failed report, or investigates a cause again.
 
 use crate::clock;
 use crate::db::audit;
@@ -8,21 +8,21 @@ use crate::domain::{Actor, AuditAction, AuditEvent, IncidentStatus, Principal, R
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-/// What came of it.
+/// Result of a request to repeat work.
 #[derive(Debug)]
 pub enum RequeueOutcome {
-    /// The report is in the queue.
+    /// The report was queued.
     Queued(Box<Report>),
-    /// There is no such report or incident.
+    /// The report or incident does not exist.
     Missing,
-    /// It cannot be done now, and why.
+    /// The request was refused. Contains the reason.
     Refused(&'static str),
 }
 
-/// Tries a failed report again: what was collected stays, all else is done anew.
+/// Retries a failed report. Keeps the collected evidence and repeats all other steps.
 ///
 /// # Errors
-/// The database is away.
+/// The database is unavailable.
 pub async fn retry(pool: &PgPool, report: Uuid, by: &Actor) -> sqlx::Result<RequeueOutcome> {
     let mut transaction = pool.begin().await?;
     let Some(known) = reports::get(&mut *transaction, report).await? else {
@@ -42,11 +42,11 @@ pub async fn retry(pool: &PgPool, report: Uuid, by: &Actor) -> sqlx::Result<Requ
     Ok(report.map_or(RequeueOutcome::Missing, |report| RequeueOutcome::Queued(Box::new(report))))
 }
 
-/// Has an open incident investigated once more, on the evidence of the report that led to its conclusion. That conclusion stands
-/// until there is another.
+/// Investigates an open incident again, with the evidence of the report that led to its diagnosis. The existing diagnosis
+/// stays until there is a new one.
 ///
 /// # Errors
-/// The database is away.
+/// The database is unavailable.
 pub async fn investigate(pool: &PgPool, incident: Uuid, by: &Actor) -> sqlx::Result<RequeueOutcome> {
     let mut transaction = pool.begin().await?;
     incidents::lock(&mut *transaction, incident).await?;
@@ -78,7 +78,7 @@ pub async fn investigate(pool: &PgPool, incident: Uuid, by: &Actor) -> sqlx::Res
     Ok(report.map_or(RequeueOutcome::Missing, |report| RequeueOutcome::Queued(Box::new(report))))
 }
 
-/// The report gets its job, and who asked for it is on record.
+/// Queues the report and stores the audit event.
 async fn queued(transaction: &mut PgConnection, report: Uuid, event: AuditEvent) -> sqlx::Result<()> {
     queue::add_triage(&mut *transaction, report).await?;
     audit::add(&mut *transaction, &event.detail(format!("report {report}"))).await

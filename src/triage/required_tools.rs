@@ -1,5 +1,5 @@
-//! What triage needs of the tools that the settings name, and the same tools asked for little: for whoever looks at a
-//! deployment before a failure does. Nothing here changes anything.
+//! Tools that triage requires, checked against the settings, and read-only test calls for checking a deployment. Nothing here
+//! changes anything.
 
 use super::arguments::{
     Argument, CONTAINER, NAMESPACE, Names, OWNER, POD, PREVIOUS, PROJECT, REPO, TAIL, known,
@@ -17,25 +17,25 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Names that servers of the field give to the tool that lists the pods of a namespace.
+/// Common names of the tool that lists a namespace's pods.
 const PODS_TOOLS: [&str; 3] = ["pods_list_in_namespace", "pods_list", "list_pods"];
 
-/// A tool that a setting names, or that was found to do what is needed.
+/// A tool named by a setting or detected by its function.
 #[derive(Debug)]
 pub struct RequiredTool<'a> {
-    /// The setting.
+    /// Name of the setting.
     pub setting: &'static str,
-    /// Its server.
+    /// The MCP server of the tool.
     pub server: &'a str,
-    /// Its name there; the names that it may have when it is not there.
+    /// Name of the tool, or its possible names if it is missing.
     pub tool: String,
-    /// What is lost without it, when triage goes on without it.
+    /// The effect of the missing tool, if triage works without it.
     pub loss: Option<&'static str>,
-    /// What does not fit in its arguments, in words; none when it is not there.
+    /// Problems with the tool's arguments. `None` if the tool is missing.
     pub misfits: Option<Vec<String>>,
 }
 
-/// The tools of the cluster's server, then those of the tracker's. Servers that are away are left out.
+/// Returns the tools required from the cluster's and the tracker's servers. Omits servers that are not connected.
 #[must_use]
 pub fn needs<'a>(config: &'a Config, mcp: &Registry) -> Vec<RequiredTool<'a>> {
     let (cluster, server) = (&config.cluster, config.cluster.server.as_str());
@@ -70,7 +70,7 @@ pub fn needs<'a>(config: &'a Config, mcp: &Registry) -> Vec<RequiredTool<'a>> {
     needs
 }
 
-/// What a tracker is needed for, and what is lost without.
+/// Required tracker operations, and the effect if one is missing.
 const FILING: [(Operation, Option<&str>); 3] = [
     (Operation::Create, None),
     (
@@ -108,7 +108,7 @@ fn of_tracker<'a>(
     }
 }
 
-/// What the policy makes of a call's repository, in words, when it leads elsewhere. What it forbids is told by its rule.
+/// Describes how the policy changes the repository of a call, if it does. Denied calls are not covered here.
 fn moved(tracker: &Tracker, mcp: &Registry, operation: Operation, tool: &Arc<McpTool>) -> Option<String> {
     let given =
         tracker_tools::arguments(tracker, operation, tool.schema(), &tracker_tools::sample(operation));
@@ -125,9 +125,9 @@ fn moved(tracker: &Tracker, mcp: &Registry, operation: Operation, tool: &Arc<Mcp
     })
 }
 
-/// What does not fit in the schema of a tool's arguments, in words.
+/// Describes the problems with a tool's arguments.
 fn misfits(schema: &Value, has_to: &[Names], may: &[Names]) -> Vec<String> {
-    // Without properties any argument is taken.
+    // A schema without properties accepts any argument.
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
     let lacks = has_to.iter().filter(|names| known(schema, names).is_none());
     let lacks = lacks.map(|names| format!("it takes no `{}`", names.join("` or `")));
@@ -137,19 +137,19 @@ fn misfits(schema: &Value, has_to: &[Names], may: &[Names]) -> Vec<String> {
     lacks.chain(wants.map(|name| format!("it wants `{name}`, which nobody gives it"))).collect()
 }
 
-/// Lists the pods of a namespace. `None` when the cluster's server has no tool that does and only reads.
+/// Lists the pods of a namespace. Returns `None` if the server has no read-only tool for it.
 pub async fn pods(mcp: &Registry, cluster: &Cluster, namespace: &str) -> Option<Fetched> {
     let tool = PODS_TOOLS.iter().find(|tool| reads(mcp, &cluster.server, tool))?;
     Some(ask(mcp, &cluster.server, tool, vec![(NAMESPACE, json!(namespace))]).await)
 }
 
-/// Asks for the events of a namespace. `None` when the tool does not only read.
+/// Fetches the events of a namespace. Returns `None` if the tool is not read-only.
 pub async fn events(mcp: &Registry, cluster: &Cluster, namespace: &str) -> Option<Fetched> {
     reads(mcp, &cluster.server, &cluster.events_tool).then_some(())?;
     Some(ask(mcp, &cluster.server, &cluster.events_tool, vec![(NAMESPACE, json!(namespace))]).await)
 }
 
-/// Asks for the last line of a pod's log. `None` when the tool does not only read.
+/// Fetches the last line of a pod's log. Returns `None` if the tool is not read-only.
 pub async fn log(mcp: &Registry, cluster: &Cluster, namespace: &str, pod: &str) -> Option<Fetched> {
     reads(mcp, &cluster.server, &cluster.log_tool).then_some(())?;
     let wanted = vec![(NAMESPACE, json!(namespace)), (POD, json!(pod)), (TAIL, json!(1))];
@@ -164,13 +164,12 @@ async fn ask(mcp: &Registry, server: &str, tool: &str, wanted: Vec<Argument<'_>>
     ServiceCalls::new(mcp, &looking(), &CancellationToken::new()).fetch(server, tool, wanted).await
 }
 
-/// The record of a look: it is written nowhere.
+/// Creates a recorder whose events are not stored.
 fn looking() -> Recorder {
     Recorder::new(Actor::service(""))
 }
 
-/// Asks the tracker for one issue of the repository: what it answers, or what triage cannot read of that. `None` when the tool does
-/// not only read.
+/// Fetches one issue of the repository and checks that triage can parse it. Returns `None` if the tool is not read-only.
 pub async fn issues(mcp: &Registry, tracker: &Tracker) -> Option<Result<(), String>> {
     let tool = tracker_tools::tool(mcp, tracker, Operation::List)?;
     (tool.access() == Access::Read).then_some(())?;

@@ -1,4 +1,4 @@
-//! The rules analyst at work: it concludes on the pool, and what it looked at goes on record as the steps of a run.
+//! Runs the rules analyst on the blocking pool and records its reads and searches as the steps of a run.
 
 use crate::agent::{Outcome, Single, Tool, Workspace};
 use crate::audit::Recorder;
@@ -14,21 +14,22 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// What a run of the rules analyst has, beside the signatures.
+/// Inputs of a rules analyst run, apart from the signatures.
 pub(super) struct Rules<'a> {
     pub(super) workspace: &'a Arc<Workspace>,
     pub(super) budget: RunLimits,
-    /// The brief that a model would be given, and its tools: what is on record of the first step proves what was stored of them.
+    /// The brief and tools of a model. They are part of the first recorded request, which proves the integrity of the stored
+    /// ones.
     pub(super) brief: &'a [Message],
     pub(super) tools: &'a [ToolSpec],
     pub(super) recorder: &'a Recorder,
 }
 
 impl Rules<'_> {
-    /// Concludes from the evidence of the workspace.
+    /// Analyses the evidence of the workspace.
     ///
     /// # Errors
-    /// Those of [`BlockingError`].
+    /// See [`BlockingError`].
     pub(super) async fn run(
         self,
         signatures: Arc<SignatureSet>,
@@ -77,7 +78,7 @@ impl Rules<'_> {
         });
         steps.take(&reader, looks.into_iter().collect()).await;
         let submit: Arc<dyn Tool> = Arc::new(SubmitDiagnosis::new(Arc::clone(steps.rules.workspace), None));
-        // What does not hold is given back once, and left out the second time.
+        // The first submission is rejected if claims do not hold, the second omits those claims.
         if !steps.take(&submit, vec![submitted.clone()]).await {
             steps.take(&submit, vec![submitted.clone()]).await;
         }
@@ -85,7 +86,7 @@ impl Rules<'_> {
     }
 }
 
-/// The steps of a run as they go on record.
+/// Recorded steps of a run.
 struct Steps<'a> {
     rules: Rules<'a>,
     tools: Arc<[ToolSpec]>,
@@ -95,7 +96,7 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    /// Makes calls of one tool as one turn; whether none of them failed.
+    /// Calls a tool, possibly several times, as one turn. Returns whether all calls succeeded.
     async fn take(&mut self, tool: &Arc<dyn Tool>, arguments: Vec<Value>) -> bool {
         if arguments.is_empty() {
             return true;
@@ -125,7 +126,7 @@ impl Steps<'_> {
         held
     }
 
-    /// Puts a turn on record in the form of a model's.
+    /// Records a turn in the format of a model's turn.
     fn note(&self, calls: &[ToolCall]) {
         let (messages, tools) = (self.messages.clone(), Arc::clone(&self.tools));
         let request = Request { messages, tools, choice: ToolChoice::Call, account: None };
@@ -134,7 +135,7 @@ impl Steps<'_> {
     }
 }
 
-/// A conclusion as analysts submit it.
+/// Returns a diagnosis as arguments of the submit tool.
 fn arguments(diagnosis: &Diagnosis) -> Value {
     let claims = diagnosis.claims.iter().map(|claim| {
         json!({

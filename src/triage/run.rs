@@ -1,4 +1,4 @@
-//! Takes one report from wherever it is to its end, under a lease, and says whether to come back.
+//! Processes one report to its end under a lease, and returns whether to retry.
 
 use super::collect::collect;
 use super::grouping::{GroupingOutcome, group_report};
@@ -27,17 +27,17 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Pause before an outcome is stored again.
+/// Delay before the outcome is stored again.
 const STORE_AGAIN: Duration = Duration::from_secs(1);
 
-/// What became of a take-up.
+/// Result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobOutcome {
-    /// The report is finished, or somebody else has it or will finish it.
+    /// The report is finished, or another worker has it or will finish it.
     Over,
-    /// Try again later; the reason for the log.
+    /// Retry later. Contains the reason for the log.
     Again(String),
-    /// Stopped by a shutdown and handed back.
+    /// Stopped by a shutdown and released.
     HandedBack,
 }
 
@@ -51,10 +51,11 @@ impl JobOutcome {
     }
 }
 
-/// Takes the report up and brings it as far as it gets. `retry` counts earlier tries, `last` says there will be no other.
+/// Processes the report as far as possible. `retry` is the number of earlier attempts. `last` is true if no further attempt
+/// follows.
 ///
 /// # Errors
-/// The database is away, so that not even the outcome could be stored: the queue tries again.
+/// The database is unavailable and the outcome could not be stored. The queue retries.
 pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<JobOutcome> {
     let lease = Lease { token: Uuid::new_v4(), length: app.config.queue.lease };
     let Some(ClaimedReport { report, leads, traceparent, since, anew }) =
@@ -76,7 +77,7 @@ pub async fn run(app: &App, id: Uuid, retry: u32, last: bool) -> sqlx::Result<Jo
             trace::past("queue", since, clock::now());
         }
         let ran = take_up(app, &held, last).await;
-        // Of what goes on later, and of what another worker has now.
+        // Also for reports that continue later or that another worker has taken over.
         audit::flush(&app.pool, &held.recorder).await;
         ran
     };
@@ -109,8 +110,8 @@ async fn take_up(app: &App, held: &LeasedReport<'_>, last: bool) -> sqlx::Result
     };
     let (failure, ran) = match ended {
         Ok(()) => return Ok(JobOutcome::Over),
-        // The job may be somebody else's by now. A job that is said to be done is gone whoever has it; one that is to be
-        // tried again stays theirs.
+        // Another worker may own the job. Completing a job would remove it for that worker as well, but a retry leaves it in
+        // place.
         Err(StepError::Lost) => {
             db::with_timeout(reports::survived(&app.pool, id)).await?;
             return Ok(JobOutcome::Again(StepError::Lost.to_string()));
@@ -127,8 +128,8 @@ async fn take_up(app: &App, held: &LeasedReport<'_>, last: bool) -> sqlx::Result
     Ok(ran)
 }
 
-/// Fails the report, or hands it back without a reason to. A database that is away is waited for until a stop: otherwise its
-/// failure would be counted as the death of this worker.
+/// Fails the report with a reason, or releases it without one. Waits for an unavailable database until shutdown, since
+/// otherwise the attempt would count as a crash of this worker.
 async fn store_end(app: &App, held: &LeasedReport<'_>, failure: Option<&str>) -> sqlx::Result<()> {
     loop {
         let stored = match failure {
@@ -172,7 +173,7 @@ async fn advance(app: &App, held: &LeasedReport<'_>, cancel: &CancellationToken)
     }
 }
 
-/// The cause that a report was found to have.
+/// The cause found for a report.
 struct Ended<'a> {
     incident: &'a Incident,
     novelty: Novelty,
@@ -180,13 +181,13 @@ struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// The incident whose waiting reports end with this one.
+    /// Returns the incident whose waiting reports end with this one.
     fn leads(&self) -> Option<Uuid> {
         (self.novelty != Novelty::Known).then_some(self.incident.id)
     }
 }
 
-/// Ends the report, and with a leader all that waited for it.
+/// Finishes the report and, if it led the investigation, all reports that waited for it.
 async fn finish(
     app: &App,
     held: &LeasedReport<'_>,
@@ -199,7 +200,7 @@ async fn finish(
     let detail = result.lines().next().unwrap_or_default();
     let mut transaction = app.pool.begin().await?;
     if let Some(incident) = leads {
-        // Nobody is placed under the incident as waiting once this commits.
+        // No report can start to wait for this incident once the transaction commits.
         incidents::lock(&mut *transaction, incident).await?;
     }
     let step = NewStep { name: StepName::Publish, detail, at: now, took };
@@ -213,12 +214,12 @@ async fn finish(
         let waiting = published.said_to_others();
         let namespace = &ended.incident.namespace;
         others = reports::finish_waiting(&mut *transaction, incident, namespace, &waiting, now).await?;
-        // Those of other namespaces look whether the conclusion holds in their own evidence.
+        // Reports of other namespaces check whether the diagnosis holds for their own evidence.
         for waiting in reports::requeue_waiting(&mut *transaction, incident).await? {
             queue::add_triage(&mut *transaction, waiting).await?;
         }
     }
-    // That the cause is new was told when it was.
+    // A repeated investigation does not announce the cause as new again.
     if !held.anew {
         let own = [(held.report.id, held.report.failure.namespace.as_str())];
         notify::note(&mut transaction, &app.config.notify, ended.novelty, Some(ended.class), &own).await?;
@@ -234,7 +235,7 @@ async fn finish(
     Ok(())
 }
 
-/// That a report ended, and how long it took.
+/// Creates the audit event of a finished report, with its duration.
 fn end(held: &LeasedReport<'_>, outcome: AuditOutcome, detail: &str) -> AuditEvent {
     let event = held.recorder.event(AuditAction::ReportFinish).on("report", held.report.id);
     event.outcome(outcome).detail(detail).took(age(held))
@@ -246,7 +247,7 @@ fn age(held: &LeasedReport<'_>) -> Duration {
 
 async fn fail(pool: &PgPool, targets: &[Target], held: &LeasedReport<'_>, reason: &str) -> sqlx::Result<()> {
     let mut transaction = pool.begin().await?;
-    // Read again: this very take-up may have placed it.
+    // Reload the report: this attempt may have assigned an incident.
     let incident =
         reports::get(&mut *transaction, held.report.id).await?.and_then(|report| report.incident_id);
     if let Some(incident) = incident {
@@ -258,7 +259,7 @@ async fn fail(pool: &PgPool, targets: &[Target], held: &LeasedReport<'_>, reason
         return Ok(());
     }
     if let Some(incident) = incident {
-        // Those that waited take the investigation up; the first one leads.
+        // Waiting reports continue the investigation, and the first one leads it.
         for waiting in reports::requeue_waiting(&mut *transaction, incident).await? {
             queue::add_triage(&mut *transaction, waiting).await?;
         }

@@ -1,19 +1,19 @@
-//! Why a step of a report's way ends early, and what follows from it.
+//! Errors that end the processing of a report early, and their consequences.
 
 use crate::blocking::BlockingError;
 use crate::db;
 use tokio_util::sync::CancellationToken;
 
-/// Why the way of a report stops before its end.
+/// Error of a processing step.
 #[derive(Debug)]
 pub(super) enum StepError {
-    /// A moment later it may work.
+    /// Temporary error: retry later.
     Retry(String),
-    /// It never will.
+    /// Permanent error.
     Failed(String),
-    /// Another worker has the report.
+    /// Another worker has taken over the report.
     Lost,
-    /// The process stops.
+    /// The server is shutting down.
     Stopping,
 }
 
@@ -38,7 +38,7 @@ impl StepError {
     }
 }
 
-/// Long work that changes nothing, given up when the process stops.
+/// Runs long work without side effects until the server shuts down.
 pub(super) async fn unless_stopped<T, E: Into<StepError>>(
     cancel: &CancellationToken,
     work: impl Future<Output = Result<T, E>>,
@@ -50,7 +50,7 @@ pub(super) async fn unless_stopped<T, E: Into<StepError>>(
 }
 
 impl From<BlockingError> for StepError {
-    /// The machine is overloaded, or somebody made the work very long: a later try may end.
+    /// Temporary: the machine is overloaded, or the input was unusually expensive.
     fn from(error: BlockingError) -> Self {
         Self::Retry(format!("its evidence could not be worked through: {error}"))
     }

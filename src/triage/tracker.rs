@@ -1,4 +1,4 @@
-//! The issue tracker behind its MCP server: owner and repository come from the configuration, never from a model.
+//! Client of the issue tracker behind its MCP server. Owner and repository come from the configuration, never from a model.
 
 use super::arguments::{Argument, BODY, COMMENT, CURSOR, ISSUE, PAGE, PAGE_SIZE, TITLE, takes};
 use super::calls::ServiceCalls;
@@ -15,45 +15,45 @@ use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 use tokio_util::sync::CancellationToken;
 
-/// Most pages looked through for a marker. Trackers list the newest issues first; then it ends where older ones begin.
+/// Maximum number of pages searched for a mark. With the newest issues first, a search ends at issues that are too old.
 const MAX_PAGES: u32 = 200;
 /// Issues per page.
 const ISSUES: u32 = 50;
 
-/// How tools say that what they called did not answer.
+/// Matches error texts of tools whose upstream server did not respond.
 static NO_ANSWER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)time[d-]?[ -]?out|deadline|\b50[234]\b|gateway|connection (?:was )?(?:reset|closed|aborted)|\bEOF\b|hang ?up|ECONNRESET|ETIMEDOUT")
         .expect("a fixed pattern")
 });
 
-/// An issue that was filed.
+/// An issue in the tracker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Issue {
-    /// Where people read it.
+    /// URL of the issue's page.
     pub(super) url: String,
-    /// Its number in the repository.
+    /// Issue number in the repository.
     pub(super) number: Option<i64>,
-    /// Somebody closed it.
+    /// Whether the issue is closed.
     pub(super) closed: bool,
 }
 
-/// What looking for an issue came to.
+/// Result of a search for an issue.
 #[derive(Debug)]
 pub(super) enum Search {
-    /// It is there.
+    /// The issue exists.
     Found(Issue),
-    /// It is not there.
+    /// The issue does not exist.
     Absent,
-    /// That cannot be said; why.
+    /// The search is inconclusive. Contains the reason.
     Unknown(String),
 }
 
-/// Why a call of the tracker has no result.
+/// Error of a tracker call.
 #[derive(Debug)]
 pub(super) enum TrackerError {
-    /// Nothing was sent, or it was refused: nothing was done.
+    /// The call was not sent or was refused: nothing was changed.
     Refused(StepError),
-    /// There is no answer: it may have been done, or may be done yet.
+    /// There is no response: the change may have been made or may still be made.
     Unsure(StepError),
 }
 
@@ -72,26 +72,26 @@ impl TrackerError {
             CallError::TimedOut { .. }
             | CallError::Cancelled
             | CallError::Lost { .. }
-            // It was carried out; what it said of the issue is not known.
+            // The call was executed, but its result is unknown.
             | CallError::TooLarge { .. } => Self::Unsure(retry),
             CallError::UnknownTool { .. }
             | CallError::Changed { .. }
             | CallError::NoToken { .. }
             | CallError::NotConnected { .. } => Self::Refused(retry),
-            // Some servers tell so of what they called themselves.
+            // Some servers report upstream timeouts as refusals.
             CallError::Refused { message, .. } if NO_ANSWER.is_match(message) => Self::Unsure(retry),
             CallError::Refused { .. } => Self::Refused(retry),
         }
     }
 
-    /// What the tool said of its failure. One that waited for the tracker in vain does not know either.
+    /// Classifies a tool error. A tool whose upstream did not respond cannot know the outcome.
     fn of_tool(tool: &str, server: &str, said: &str) -> Self {
         let error = StepError::Retry(format!("the tool `{tool}` of `{server}` failed: {said}"));
         if NO_ANSWER.is_match(said) { Self::Unsure(error) } else { Self::Refused(error) }
     }
 }
 
-/// The tracker's tools, as part of a piece of work.
+/// Client of the tracker's tools for one operation.
 pub(super) struct TrackerClient<'a> {
     tracker: &'a Tracker,
     calls: ServiceCalls<'a>,
@@ -107,19 +107,19 @@ impl<'a> TrackerClient<'a> {
         Self { tracker, calls: ServiceCalls::new(mcp, recorder, cancel) }
     }
 
-    /// The tracker's MCP server.
+    /// Returns the name of the tracker's MCP server.
     pub(super) fn server(&self) -> &str {
         &self.tracker.server
     }
 
-    /// Files an issue. The call is never repeated blindly: whoever retries looks for the marker first.
+    /// Files an issue. Never repeated blindly: a retry searches for the mark first.
     pub(super) async fn create(&self, title: &str, body: &str) -> Result<Issue, TrackerError> {
         let wanted: &[Argument<'_>] = &[(TITLE, json!(title)), (BODY, json!(body))];
         let tool = self.tool(Operation::Create)?;
         let result = self.call(&tool, Operation::Create, wanted).await?;
         let unsaid = || {
             let tool = tool.own_name();
-            // It is looked for, and its address is found with it.
+            // The retry finds the issue, with its URL.
             TrackerError::Unsure(StepError::Retry(format!(
                 "the tool `{tool}` filed an issue but did not say where"
             )))
@@ -128,7 +128,7 @@ impl<'a> TrackerClient<'a> {
         self.locate(told).await.map_err(TrackerError::Unsure)
     }
 
-    /// The issue that bears the mark, if there is one among those since a time.
+    /// Searches for the issue with this mark among the issues created since a time.
     pub(super) async fn find(&self, mark: &str, since: DateTime<Utc>) -> Result<Search, StepError> {
         let Self { tracker, calls } = self;
         if calls.mcp.is_connected(&tracker.server)
@@ -155,7 +155,7 @@ impl<'a> TrackerClient<'a> {
         Ok(Search::Absent)
     }
 
-    /// Looks through the pages of one state.
+    /// Searches the pages of one state.
     async fn sweep(
         &self,
         list: IssueList<'_>,
@@ -182,7 +182,7 @@ impl<'a> TrackerClient<'a> {
             }
             seen.issues += page.issues.len();
             seen.has_texts |= page.has_texts();
-            // An empty page is the end; the same page again is a server without pages.
+            // An empty page is the last one. An identical page means that the server has no pagination.
             let is_over = page.issues.is_empty() || page.issues == before || page.is_older_than(since);
             let Some(next) = at.next(list.tool.schema(), page.cursor).filter(|_| !is_over) else {
                 return Ok(Swept::End);
@@ -191,7 +191,7 @@ impl<'a> TrackerClient<'a> {
         }
     }
 
-    /// Comments on an issue.
+    /// Adds a comment to an issue.
     pub(super) async fn comment(&self, number: i64, body: &str) -> Result<(), StepError> {
         let wanted: &[Argument<'_>] = &[(ISSUE, json!(number)), (COMMENT, json!(body))];
         let tool = self.tool(Operation::Comment)?;
@@ -199,7 +199,7 @@ impl<'a> TrackerClient<'a> {
         Ok(())
     }
 
-    /// The newest issue, as a trial.
+    /// Fetches the newest issue as a test.
     pub(super) async fn newest(&self) -> Result<Page, StepError> {
         let tool = self.tool(Operation::List)?;
         let state = tracker_tools::states(tool.schema()).swap_remove(0);
@@ -207,7 +207,7 @@ impl<'a> TrackerClient<'a> {
         Ok(Page::of(&self.list(list, &At::Page(1), 1).await?))
     }
 
-    /// A page of so many issues, the newest first.
+    /// Fetches a page with `size` issues, newest first.
     async fn list(
         &self,
         IssueList { tool, state }: IssueList<'_>,
@@ -226,7 +226,8 @@ impl<'a> TrackerClient<'a> {
         Ok(self.call(tool, Operation::List, &wanted).await?)
     }
 
-    /// The issue with its address: as it was told, as it is set, as the server says of the issue alone, or that of the public host.
+    /// Returns the issue with its URL: from the result, the `tracker.url` setting, the server's details of the issue, or the
+    /// public host.
     pub(super) async fn locate(&self, told: IssueRef) -> Result<Issue, StepError> {
         let (mcp, tracker) = (self.calls.mcp, self.tracker);
         let IssueRef { number, url, closed } = told;
@@ -260,7 +261,7 @@ impl<'a> TrackerClient<'a> {
         address.map(issue)
     }
 
-    /// The tool that does something; an error when there is none, or the server is away.
+    /// Returns the tool of an operation. Fails if it does not exist or the server is not connected.
     fn tool(&self, operation: Operation) -> Result<Arc<McpTool>, TrackerError> {
         let (mcp, tracker) = (self.calls.mcp, self.tracker);
         let server = &tracker.server;
@@ -304,17 +305,17 @@ impl<'a> TrackerClient<'a> {
     }
 }
 
-/// The argument that chooses issues by their state, and its value.
+/// Argument that filters issues by state, with its value.
 type State = Option<(&'static str, Value)>;
 
-/// Issues in one state, as a tool lists them.
+/// Issues in one state as listed by a tool.
 #[derive(Clone, Copy)]
 struct IssueList<'a> {
     tool: &'a McpTool,
     state: &'a State,
 }
 
-/// What was looked at so far.
+/// Progress of a search.
 struct Seen {
     pages: u32,
     issues: usize,
@@ -327,7 +328,7 @@ enum Swept {
     Stopped(String),
 }
 
-/// Where a page begins.
+/// Position of a page.
 #[derive(Debug, PartialEq)]
 enum At {
     Page(u32),
@@ -335,7 +336,7 @@ enum At {
 }
 
 impl At {
-    /// Where the next one begins; none after the last.
+    /// Returns the position of the next page, or `None` after the last.
     fn next(&self, schema: &Value, cursor: Option<String>) -> Option<Self> {
         let has_cursors = schema.get("properties").is_some() && takes(schema, CURSOR);
         match (self, cursor.filter(|_| has_cursors)) {

@@ -1,5 +1,5 @@
-//! What servers of trackers call their tools, and what those want to be given. Nothing is assumed that the schemas can say: names,
-//! spellings and lists of values are theirs.
+//! Names and arguments of tracker tools on different MCP servers. Names, spellings and allowed values come from the tools'
+//! schemas wherever possible.
 
 use super::arguments::{
     Argument, BODY, COMMENT, ISSUE, METHOD, Names, OWNER, PROJECT, REPO, TITLE, choice, fitting, known,
@@ -10,18 +10,18 @@ use crate::mcp::{McpTool, Registry};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// What a tracker is asked for.
+/// A tracker operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Create,
     List,
     Comment,
-    /// One issue, for its address.
+    /// Reads one issue, for its URL.
     Read,
 }
 
 impl Operation {
-    /// The setting that names its tool; an issue is read by what is found.
+    /// Returns the setting that names the tool. The tool for reading an issue is always detected.
     pub(super) fn setting(self) -> &'static str {
         match self {
             Self::Create => "tracker.create_tool",
@@ -40,7 +40,8 @@ impl Operation {
         }
     }
 
-    /// The tools of known servers, the newer ones of GitHub and Gitea among them, which do several things by a `method`.
+    /// Returns the tool names of known servers, including newer ones of GitHub and Gitea with several functions and a
+    /// `method` argument.
     fn tools_of(self, kind: TrackerKind) -> &'static [&'static str] {
         match (kind, self) {
             (TrackerKind::Gitea, Self::Create) => &["create_issue", "issue_write"],
@@ -64,7 +65,7 @@ impl Operation {
         }
     }
 
-    /// The names its tool may have, likeliest first.
+    /// Returns the possible names of the tool, most likely first.
     pub(super) fn candidates(self, tracker: &Tracker) -> Vec<&str> {
         if let Some(name) = self.set(tracker) {
             return vec![name];
@@ -80,7 +81,7 @@ impl Operation {
         names
     }
 
-    /// What a tool that does several things is told to do.
+    /// Returns the possible values of the `method` argument.
     fn methods(self) -> &'static [&'static str] {
         match self {
             Self::Create => &["create"],
@@ -90,7 +91,7 @@ impl Operation {
         }
     }
 
-    /// What it has to take besides the repository.
+    /// Returns the required arguments apart from the repository.
     fn needs(self) -> &'static [Names] {
         match self {
             Self::Create => &[TITLE, BODY],
@@ -100,13 +101,13 @@ impl Operation {
         }
     }
 
-    /// What is said where the schema lists it: words by names.
+    /// Returns argument values that are sent if the schema lists them.
     fn words(self) -> &'static [(Names, &'static [&'static str])] {
         match self {
             Self::List => &[
                 (&["orderBy", "order_by", "sort_by", "sort"], &["created_at", "created"]),
                 (&["direction", "order", "sort"], &["desc"]),
-                // Of GitLab: not one's own alone.
+                // GitLab's default is the caller's own issues.
                 (&["scope"], &["all"]),
                 (&["type"], &["issues"]),
             ],
@@ -116,7 +117,7 @@ impl Operation {
     }
 }
 
-/// The tool that does something: the one that is set, or the first of the known ones that can.
+/// Returns the tool of an operation: the configured one, or the first known one whose schema fits.
 pub(super) fn tool(mcp: &Registry, tracker: &Tracker, operation: Operation) -> Option<Arc<McpTool>> {
     let names = operation.candidates(tracker);
     let there: Vec<_> = names.iter().filter_map(|name| mcp.find(&tracker.server, name)).collect();
@@ -124,12 +125,12 @@ pub(super) fn tool(mcp: &Registry, tracker: &Tracker, operation: Operation) -> O
     fits.or(there.first()).cloned()
 }
 
-/// The names of the tool for people, when it is not there.
+/// Returns the possible names of a missing tool for a message.
 pub(super) fn named(tracker: &Tracker, operation: Operation) -> String {
     operation.candidates(tracker).join("` or `")
 }
 
-/// What the tracker is: as it is set, or by its tools.
+/// Returns the kind of the tracker, configured or detected by its tools.
 pub(super) fn kind(mcp: &Registry, tracker: &Tracker) -> TrackerKind {
     let by_tools = || {
         let create = tool(mcp, tracker, Operation::Create)?;
@@ -142,7 +143,7 @@ pub(super) fn kind(mcp: &Registry, tracker: &Tracker) -> TrackerKind {
     tracker.kind.or_else(by_tools).unwrap_or(TrackerKind::Gitea)
 }
 
-/// Where people read an issue, if that can be said.
+/// Returns the URL of an issue's page, if the host is known.
 pub(super) fn address(tracker: &Tracker, kind: TrackerKind, number: i64) -> Option<String> {
     let public = match kind {
         TrackerKind::Gitea => None,
@@ -154,7 +155,7 @@ pub(super) fn address(tracker: &Tracker, kind: TrackerKind, number: i64) -> Opti
     Some(format!("{base}/{}/{}{between}/issues/{number}", tracker.owner, tracker.repo))
 }
 
-/// The arguments of a call: the repository, the words that the tool wants, and what the call is about.
+/// Builds the arguments of a call: repository, fixed values and the operation's own arguments.
 pub(super) fn arguments(
     tracker: &Tracker,
     operation: Operation,
@@ -169,7 +170,7 @@ pub(super) fn arguments(
         arguments.insert(name.to_owned(), value);
     }
     if operation == Operation::Create {
-        // It is filed at once, without a form for somebody to fill in.
+        // Files the issue immediately instead of showing a form.
         if property(schema, "show_ui")["type"] == "boolean" {
             arguments.insert("show_ui".to_owned(), json!(false));
         }
@@ -186,13 +187,13 @@ pub(super) fn arguments(
     Value::Object(arguments)
 }
 
-/// The name of an argument that has to be given.
+/// Returns the first of these arguments that is required.
 fn required<'a>(schema: &Value, names: &[&'a str]) -> Option<&'a str> {
     let required = schema["required"].as_array()?;
     names.iter().find(|name| required.iter().any(|wanted| wanted == **name)).copied()
 }
 
-/// The repository as the tool wants it: owner and name, or both in one.
+/// Returns the repository arguments: owner and name, or both in one.
 fn repository(tracker: &Tracker, schema: &Value) -> Vec<Argument<'static>> {
     let Tracker { owner, repo, .. } = tracker;
     let is_open = schema.get("properties").is_none();
@@ -209,7 +210,7 @@ fn repository(tracker: &Tracker, schema: &Value) -> Vec<Argument<'static>> {
     vec![(PROJECT, json!(format!("{}{between}{repo}", owner.replace('/', between))))]
 }
 
-/// The states in which issues are asked for, one question each, so that open and closed ones are seen.
+/// Returns the state filters to query one after the other, so that both open and closed issues are found.
 pub(super) fn states(schema: &Value) -> Vec<Option<(&'static str, Value)>> {
     let Some(name) = known(schema, &["state", "states"]) else { return vec![None] };
     let property = property(schema, name);
@@ -235,9 +236,9 @@ pub(super) fn states(schema: &Value) -> Vec<Option<(&'static str, Value)>> {
     if each.is_empty() { vec![None] } else { each }
 }
 
-/// What does not fit in the schema of the tool's arguments, in words.
+/// Describes the problems with a tool's arguments.
 pub(super) fn misfits(tracker: &Tracker, operation: Operation, schema: &Value) -> Vec<String> {
-    // Without properties any argument is taken.
+    // A schema without properties accepts any argument.
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return Vec::new() };
     let mut found = Vec::new();
     let mut needs = operation.needs().to_vec();
@@ -273,7 +274,7 @@ fn told(all: &[Value]) -> String {
     all.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// What a call could be about.
+/// Returns sample arguments of an operation.
 pub(super) fn sample(operation: Operation) -> Vec<Argument<'static>> {
     let needs = operation.needs().iter();
     let value = |names: &Names| if *names == ISSUE { json!(1) } else { json!("") };

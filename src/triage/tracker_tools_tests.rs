@@ -1,4 +1,4 @@
-//! What is asked of servers of trackers, by the schemas of their tools.
+//! Tests of the arguments sent to tracker tools.
 
 use super::*;
 
@@ -17,7 +17,7 @@ fn tracker() -> Tracker {
     }
 }
 
-/// A schema of text arguments, with these beside.
+/// Returns a schema of string arguments and the properties in `more`.
 fn schema(names: &[&str], required: &[&str], more: Value) -> Value {
     let mut properties: Map<String, Value> =
         names.iter().map(|name| ((*name).to_owned(), json!({"type": "string"}))).collect();
