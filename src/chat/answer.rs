@@ -84,7 +84,7 @@ pub(super) async fn run(app: &Arc<App>, task: Task, answer: &Arc<AnswerStream>) 
         }
         Err(_) => "The answer broke off by an internal error; the log has more.",
     };
-    // Also after a panic.
+    // Also after an error or a panic.
     audit::flush(&app.pool, &recorder).await;
     if let Err(error) = turns::finish(&app.pool, turn, TurnState::Failed, clock::now()).await {
         tracing::warn!(%turn, %error, "a failed turn cannot be closed; its lease ends by itself");
@@ -285,7 +285,7 @@ impl Making<'_> {
         Ok((concluded, outcome.detail))
     }
 
-    /// Returns the verified citations of a text.
+    /// Returns the citations of a text, each checked against the evidence.
     async fn citations(&self, text: &str) -> anyhow::Result<Vec<Citation>> {
         let (pieces, text) = (self.workspace.pieces(), text.to_owned());
         let cited = self.workspace.work(move |_| Ok(cite::citations(&text, &pieces, &|_| None)));
@@ -346,7 +346,7 @@ async fn tools(
     Ok((tools, own.note(&missing)))
 }
 
-/// Emits events to subscribers, who render Markdown as it arrives. Therefore neutralizes links and images in the stream, and
+/// Emits events to subscribers, who render Markdown as it arrives. Therefore neutralises links and images in the stream, and
 /// holds back text that cannot be judged until more arrives.
 fn watcher(
     links: &LinkPolicy,

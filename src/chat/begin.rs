@@ -63,7 +63,7 @@ pub enum AskError {
     /// An answer is already running in this conversation.
     #[error("this conversation is being answered already; wait for the end, or stop it")]
     Busy,
-    /// The limit of concurrent answers is reached.
+    /// The limit of concurrent answers is reached, or the question could not be redacted in time.
     #[error("as many answers are being made as this server makes at a time; ask again in a moment")]
     Full,
     /// The server is shutting down.

@@ -1,5 +1,5 @@
-//! Tools of servers with `passthrough`, which are called with the requester's own token. They are offered only for the
-//! requester's own messages. Their results, and the answer based on them, are visible only to the requester.
+//! Tools of servers with `passthrough`, which are called with the requester's own token. They are offered only in answers to
+//! the requester's own messages. Their results, and the answer based on them, are visible only to the requester.
 
 use super::task::Task;
 use crate::agent::{Tool, ToolAnswer};

@@ -87,7 +87,7 @@ impl SignedLink {
         signed && now.timestamp() < self.until
     }
 
-    /// Decides the call. The caller has verified the link.
+    /// Decides the call. Requires that [`Self::is_genuine`] has returned true.
     ///
     /// # Errors
     /// See [`DecisionError`].

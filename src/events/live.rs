@@ -1,4 +1,4 @@
-//! Answers in the making: what happened in each so far, for any number of readers, and kept for those that come back.
+//! Answers in progress: events for any number of subscribers, stored for clients that reconnect.
 
 use crate::db::{events, turns};
 use crate::domain::{Event, StreamEvent};
@@ -12,19 +12,19 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How long events may wait until they are kept.
+/// Interval at which events are stored.
 const KEEP_EVERY: Duration = Duration::from_millis(250);
-/// How many of these rounds a lease is renewed in.
+/// Number of these intervals between two renewals of a lease.
 const RENEW_EVERY: u32 = 60;
 
-/// One answer in the making.
+/// Event stream of an answer in progress.
 #[derive(Debug)]
 pub struct AnswerStream {
-    /// Its turn.
+    /// The turn of the answer.
     pub turn: Uuid,
-    /// Fires when somebody wants it stopped.
+    /// Cancelled to stop the answer.
     pub stop: CancellationToken,
-    /// Whom it answers.
+    /// Name of the user who receives the answer.
     owner: Arc<str>,
     is_own: AtomicBool,
     log: Mutex<Log>,
@@ -57,12 +57,12 @@ impl AnswerStream {
         }
     }
 
-    /// From now on whoever it answers alone may read what happens.
+    /// Makes all further events visible only to the recipient.
     pub fn make_private(&self) {
         self.is_own.store(true, Ordering::SeqCst);
     }
 
-    /// Who alone may read what happens now; everybody when there is none.
+    /// Returns the only user who may read further events, or `None` if everybody may.
     #[must_use]
     pub fn visible_to(&self) -> Option<&str> {
         self.is_own.load(Ordering::SeqCst).then_some(&*self.owner)
@@ -72,7 +72,7 @@ impl AnswerStream {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells all readers.
+    /// Sends an event to all subscribers.
     pub fn emit(&self, event: Event) {
         let visible_to = self.visible_to().map(|_| Arc::clone(&self.owner));
         let mut happened = StreamEvent::new(0, event, visible_to);
@@ -84,8 +84,7 @@ impl AnswerStream {
         self.length.send_replace(length);
     }
 
-    /// What happens after the event of this id, to the end. `abandoned` is called when this was the last reader and the end
-    /// had not come.
+    /// Streams the events after this id until the end. Calls `abandoned` when the last subscriber leaves before the end.
     pub fn read(
         self: Arc<Self>,
         after: i32,
@@ -103,7 +102,7 @@ impl AnswerStream {
                 }
                 loop {
                     length.borrow_and_update();
-                    // Looked at together: what is told in between comes before the end.
+                    // Read both under one lock, so that no event is missed before the end.
                     let (event, ended) = {
                         let log = reader.answer.log();
                         (log.events.get(next).cloned(), log.ended())
@@ -112,11 +111,11 @@ impl AnswerStream {
                         let over = event.event.ends();
                         return Some((event, (reader, length, next + 1, over)));
                     }
-                    // Whoever comes back after the end has had it.
+                    // A client that reconnects after the end already has the last event.
                     if ended {
                         return None;
                     }
-                    // The sender lives in the answer, which the reader holds.
+                    // The sender belongs to the answer, which the listener keeps alive.
                     length.changed().await.ok()?;
                 }
             },
@@ -141,7 +140,7 @@ impl<F: FnOnce(&AnswerStream)> Drop for Listener<F> {
     }
 }
 
-/// The answers that this process makes.
+/// Answers in progress in this process.
 #[derive(Debug, Default)]
 pub struct Live(Mutex<HashMap<Uuid, Arc<AnswerStream>>>);
 
@@ -150,26 +149,26 @@ impl Live {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an answer to this caller, which stops with `stop` at the latest.
+    /// Begins an answer for a user. Cancelling `stop` also stops the answer.
     pub fn begin(&self, turn: Uuid, owner: &str, stop: &CancellationToken) -> Arc<AnswerStream> {
         let answer = Arc::new(AnswerStream::new(turn, owner, stop.child_token()));
         self.answers().insert(turn, Arc::clone(&answer));
         answer
     }
 
-    /// The answer of a turn, if it is made here.
+    /// Returns the answer of a turn, if it runs in this process.
     #[must_use]
     pub fn get(&self, turn: Uuid) -> Option<Arc<AnswerStream>> {
         self.answers().get(&turn).cloned()
     }
 
-    /// Whether there is none.
+    /// Whether no answer is in progress.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.answers().is_empty()
     }
 
-    /// Keeps events and leases in the database until `stop` fires and every answer has ended.
+    /// Stores events and renews leases until `stop` is cancelled and every answer has ended.
     pub async fn keep(&self, pool: &PgPool, stop: &CancellationToken) {
         let mut round = 0_u32;
         loop {
@@ -256,7 +255,7 @@ mod unit {
         let kinds = |events: Vec<StreamEvent>| events.iter().map(|e| e.event.kind()).collect::<Vec<_>>();
         assert_eq!(kinds(early.collect().await), ["message.start", "text.delta", "done"]);
         assert_eq!(kinds(late.collect().await), ["text.delta", "done"]);
-        // Whoever has the end is not left waiting.
+        // A client that already has the last event does not wait.
         assert_eq!(answer.read(3, |_| {}).collect::<Vec<_>>().await, []);
     }
 

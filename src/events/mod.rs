@@ -1,4 +1,4 @@
-//! Who watches: answers in the making, and who waits for something to happen in a stream of the log of events.
+//! Live events: answers in progress, and subscriptions to streams of the event log.
 
 mod live;
 
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// Wakes whoever waits for an append to a stream, on whichever replica it is made.
+/// Wakes subscribers of a stream when any replica appends to it.
 #[derive(Debug, Default)]
 pub struct StreamNotifier {
     streams: Mutex<HashMap<Uuid, watch::Sender<()>>>,
@@ -22,20 +22,20 @@ impl StreamNotifier {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hears what was told on the channel.
+    /// Handles a payload from the notification channel.
     pub fn on_notify(&self, told: &str) {
         let Some((subject, id)) = told.split_once(' ') else { return };
         let (Ok(subject), Ok(id)) = (subject.parse::<Subject>(), id.parse()) else { return };
         if let Some(stream) = self.streams().get(&id) {
             stream.send_replace(());
         }
-        // What is written in an answer changes no list.
+        // Events of an answer change no list.
         if subject != Subject::Turn {
             self.lists.send_replace(());
         }
     }
 
-    /// Wakes everybody: what was told while nobody listened is not told again.
+    /// Wakes all subscribers, since notifications sent while disconnected are not repeated.
     pub fn wake_all(&self) {
         for stream in self.streams().values() {
             stream.send_replace(());
@@ -43,7 +43,7 @@ impl StreamNotifier {
         self.lists.send_replace(());
     }
 
-    /// Waits for appends to a stream, from now on.
+    /// Subscribes to appends to a stream from now on.
     #[must_use]
     pub fn subscribe(self: &Arc<Self>, stream: Uuid) -> Subscription {
         let mut streams = self.streams();
@@ -51,26 +51,26 @@ impl StreamNotifier {
         Subscription { notifier: Arc::clone(self), stream, told: Some(told) }
     }
 
-    /// Waits for whatever changes a list of reports or incidents, from now on.
+    /// Subscribes to changes of the lists of reports and incidents from now on.
     #[must_use]
     pub fn subscribe_lists(&self) -> watch::Receiver<()> {
         self.lists.subscribe()
     }
 }
 
-/// Waits for appends to one stream.
+/// Subscription to one stream.
 #[derive(Debug)]
 pub struct Subscription {
     notifier: Arc<StreamNotifier>,
     stream: Uuid,
-    /// Until it is dropped.
+    /// `None` once dropped.
     told: Option<watch::Receiver<()>>,
 }
 
 impl Subscription {
-    /// Waits until something was appended since this was asked last.
+    /// Waits until something has been appended since the last call.
     pub async fn wait(&mut self) {
-        // The sender stays as long as somebody waits.
+        // The sender exists as long as there are subscribers.
         if let Some(told) = &mut self.told {
             let _ = told.changed().await;
         }
@@ -80,7 +80,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut streams = self.notifier.streams();
-        // Under the lock: of two that leave at once, the second is the last.
+        // Under the lock, so that of two concurrent drops the second finds no receivers.
         self.told = None;
         if streams.get(&self.stream).is_some_and(|stream| stream.receiver_count() == 0) {
             streams.remove(&self.stream);

@@ -1,4 +1,4 @@
-//! Keeps the record of what was done: seals it, makes room for the months that come, drops those that are past their time.
+//! Maintains the audit record: seals rows, creates partitions for the coming months, drops expired months.
 
 use crate::app::App;
 use crate::auth::{LeftOut, Refusals};
@@ -10,14 +10,15 @@ use sqlx::PgPool;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often rows get their seal.
+/// Interval for sealing rows.
 const SEAL_EVERY: Duration = Duration::from_secs(1);
-/// How often the months are looked at.
+/// Interval for checking the monthly partitions.
 const MONTHS_EVERY: Duration = Duration::from_secs(3_600);
-/// How often the end of the chain goes to the log, where who may write to the database cannot change it.
+/// Interval for writing the head of the hash chain to the log, which users with write access to the database cannot change.
 const TELL_EVERY: Duration = Duration::from_secs(600);
 
-/// Keeps the record until the shutdown token fires. Any number of replicas do so; one at a time seals.
+/// Maintains the audit record until the shutdown token is cancelled. Any number of replicas may run it. Only one seals at a
+/// time.
 pub async fn keep(app: Arc<App>) {
     let stop = app.shutdown.token().clone();
     let keep = async {
@@ -28,7 +29,7 @@ pub async fn keep(app: Arc<App>) {
         loop {
             beat.tick().await;
             if months.is_none_or(|last| last.elapsed() >= MONTHS_EVERY) {
-                // Rows whose month has no partition are kept all the same, and old ones can wait: tried again in an hour.
+                // On an error, retry in an hour: rows without a partition are stored nevertheless, and old rows can wait.
                 if let Err(error) = keep_months(&app.pool, app.config.audit.retention).await {
                     tracing::warn!(%error, "the months of the audit record cannot be looked after now");
                 }
@@ -37,7 +38,7 @@ pub async fn keep(app: Arc<App>) {
             put_down_refusals(&app.pool, &app.auth.refusals, Some(clock::now())).await;
             match audit::seal(&app.pool).await {
                 Ok(_) => is_away = false,
-                // Once, not each second.
+                // Warn once, not every second.
                 Err(error) if !is_away => {
                     tracing::warn!(%error, "the audit record cannot be sealed now; tried again each second");
                     is_away = true;
@@ -55,7 +56,7 @@ pub async fn keep(app: Arc<App>) {
     }
 }
 
-/// Puts on record how many log-ins were refused that have no row of their own.
+/// Adds one audit event for refused logins that have no event of their own.
 async fn put_down_refusals(pool: &PgPool, refusals: &Refusals, now: Option<DateTime<Utc>>) {
     let Some(LeftOut { since, count }) = refusals.end(now) else { return };
     let since = since.format("%Y-%m-%d %H:%M:%S UTC");
@@ -67,7 +68,7 @@ async fn put_down_refusals(pool: &PgPool, refusals: &Refusals, now: Option<DateT
     }
 }
 
-/// Makes room for the months that come, and drops those that are past `audit.retention`.
+/// Creates the partitions of the coming months and drops those older than `audit.retention`.
 async fn keep_months(pool: &PgPool, retention: Option<Duration>) -> sqlx::Result<()> {
     let now = clock::now();
     audit::add_months(pool, now).await?;
@@ -86,7 +87,7 @@ async fn keep_months(pool: &PgPool, retention: Option<Duration>) -> sqlx::Result
     Ok(())
 }
 
-/// Tells the end of the chain when it has moved since `last`. Returns where it is.
+/// Logs the head of the hash chain if it has moved since `last`. Returns its position.
 async fn tell(pool: &PgPool, last: i64) -> i64 {
     match audit::head(pool).await {
         Ok(Head { seq, hash }) => {
@@ -103,7 +104,7 @@ async fn tell(pool: &PgPool, last: i64) -> i64 {
     }
 }
 
-/// Seals the last rows and tells the end of the chain, for a process that stops.
+/// Seals the last rows and logs the head of the hash chain at shutdown.
 pub async fn close(pool: &PgPool, refusals: &Refusals) {
     put_down_refusals(pool, refusals, None).await;
     if let Err(error) = audit::seal(pool).await {

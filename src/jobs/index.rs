@@ -1,11 +1,11 @@
-//! The job that embeds what has no vector yet.
+//! The job that embeds chunks without vectors.
 
 use super::Shared;
 use crate::db::queue::INDEX_JOB;
 use graphile_worker::{IntoTaskHandlerResult, TaskHandler, WorkerContext};
 use serde::{Deserialize, Serialize};
 
-/// Nothing to say: it does what there is to do.
+/// Empty payload: the job processes all pending work.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Index {}
 

@@ -1,4 +1,4 @@
-//! The durable queue's workers. A job is a name, a payload of ids, and a short `run`.
+//! Workers of the durable queue. A job is a name, a payload of ids and a short `run`.
 
 pub mod audit_sealer;
 mod index;
@@ -18,15 +18,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Time that what runs gets to hand itself back after the grace of a stop.
+/// Additional time for running jobs to be released after the grace period of a shutdown.
 const HAND_BACK: Duration = Duration::from_secs(5);
 
-/// Silence after which the connection that announcements come over is probed.
+/// Idle time after which the notification connection is probed.
 const PROBE_AFTER: Duration = Duration::from_secs(10);
-/// Longest wait for the answer to that.
+/// Timeout of the probe.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What jobs find in their context.
+/// Context shared with all jobs.
 #[derive(Clone)]
 struct Shared(Arc<App>);
 
@@ -36,10 +36,10 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// Works on jobs until the shutdown token fires; then finishes or hands back what runs.
+/// Processes jobs until the shutdown token is cancelled, then finishes or releases the running ones.
 ///
 /// # Errors
-/// The database is away at start, or the worker's own loop broke.
+/// The database is unavailable at startup, or the worker's main loop failed.
 pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
     let queue = &app.config.queue;
     let stop = app.shutdown.token().clone();
@@ -52,7 +52,7 @@ pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
         .schema(SCHEMA)
         .database(timeout_driver::TimeoutDriver::with(&app.pool))
         .concurrency(queue.concurrency)
-        // New jobs are announced; polling only catches retries that fall due.
+        // New jobs are announced by notifications. Polling only finds retries that are due.
         .poll_interval(Duration::from_secs(1))
         .listen_os_shutdown_signals(false)
         .shutdown_signal(stop.cancelled_owned())
@@ -69,9 +69,9 @@ pub async fn work(app: Arc<App>) -> anyhow::Result<()> {
     worker.run().await.map_err(|error| anyhow::anyhow!("the worker stopped: {error}"))
 }
 
-/// Gives reports that are not done and have no job a new one, until the shutdown token fires. A job may get lost: a worker
-/// that was believed dead ends one that another has taken over and then dies itself, or a job is given up after many tries.
-/// The same for what is left to be told.
+/// Queues a new job for unfinished reports that have none, until the shutdown token is cancelled. A job may be lost: a worker
+/// wrongly considered dead completes a job that another has taken over and that then dies itself, or a job exceeds its
+/// retries. Does the same for pending notifications.
 pub async fn reclaim(app: Arc<App>) {
     let stop = app.shutdown.token();
     let look = async {
@@ -93,7 +93,7 @@ pub async fn reclaim(app: Arc<App>) {
     }
 }
 
-/// Tells whoever waits in this process of what happens on any replica, until the shutdown token fires.
+/// Forwards notifications from all replicas to waiting tasks of this process, until the shutdown token is cancelled.
 pub async fn announce(app: Arc<App>) {
     let stop = app.shutdown.token().clone();
     let listen = async {
@@ -101,7 +101,7 @@ pub async fn announce(app: Arc<App>) {
             match listen(&app).await {
                 Ok(()) => return,
                 Err(error) => {
-                    // Most look by themselves now and then, and all do when it is heard again: nothing is lost meanwhile.
+                    // Nothing is lost: most tasks also poll, and all are woken after reconnecting.
                     tracing::warn!(%error, "cannot listen for what happens on other replicas; trying again");
                     tokio::time::sleep(Duration::from_secs(2)).await;
                 }
@@ -117,13 +117,13 @@ pub async fn announce(app: Arc<App>) {
 async fn listen(app: &App) -> sqlx::Result<()> {
     let mut listener = PgListener::connect_with(&app.pool).await?;
     listener.listen_all([events::CHANNEL, "regreen_knowledge", "regreen_stop", "regreen_servers"]).await?;
-    // What was announced while nobody listened is not announced again.
+    // Notifications sent while disconnected are not repeated.
     app.sync_servers().await?;
     reload(&app.knowledge).await;
     app.notifier.wake_all();
     loop {
         let Ok(notification) = timeout(PROBE_AFTER, listener.try_recv()).await else {
-            // Nobody may have said anything, or the server is gone without a word.
+            // There may have been no notifications, or the connection may be dead.
             let probed = timeout(PROBE_LIMIT, db::ping(&mut listener)).await;
             probed.map_err(|_| sqlx::Error::PoolTimedOut)??;
             continue;
@@ -145,7 +145,7 @@ async fn listen(app: &App) -> sqlx::Result<()> {
     }
 }
 
-/// Reads the signatures of runbooks anew.
+/// Reloads the signatures of runbooks.
 async fn reload(knowledge: &Knowledge) {
     if let Err(error) = knowledge.reload().await {
         tracing::warn!(error = format!("{error:#}"), "the signatures of changed runbooks cannot be read");

@@ -1,4 +1,4 @@
-//! The job that tells a target what there is to tell.
+//! The job that sends pending notifications to a target.
 
 use super::Shared;
 use crate::db::queue::NOTIFY_JOB;
@@ -6,7 +6,7 @@ use crate::notify;
 use graphile_worker::{IntoTaskHandlerResult, TaskHandler, WorkerContext};
 use serde::{Deserialize, Serialize};
 
-/// Payload: the target's name.
+/// Payload: the name of the target.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Notify {
     target: String,

@@ -1,5 +1,5 @@
-//! The queue's database with a limit on each statement. One that goes over a connection that leads nowhere any more, as after a
-//! failover to another machine, would be waited for until the system gives the connection up, if it ever does.
+//! Database driver of the queue with a timeout for each statement. Without it, a statement on a dead connection, such as
+//! after a failover to another host, could wait until the operating system closes the connection, if ever.
 
 use crate::db;
 use graphile_worker::{
@@ -9,7 +9,7 @@ use graphile_worker::{
 use sqlx::PgPool;
 use std::any::Any;
 
-/// A pool whose statements are answered in time or fail, which ends the worker and begins it anew.
+/// A pool whose statements fail after a timeout, which restarts the worker.
 #[derive(Debug)]
 pub(super) struct TimeoutDriver(Database);
 

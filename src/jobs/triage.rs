@@ -1,4 +1,4 @@
-//! The job that takes a report to its end.
+//! The job that processes a report to its end.
 
 use super::Shared;
 use crate::db::queue::TRIAGE_JOB;
@@ -9,10 +9,10 @@ use std::sync::Arc;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-/// Tries before a report that cannot be finished is failed; about a minute and a half of back-off.
+/// Attempts before a report fails, with about a minute and a half of back-off in total.
 const TRIES: i16 = 6;
 
-/// Payload: the report's id alone.
+/// Payload: the id of the report.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Triage {
     report: Uuid,
@@ -28,8 +28,8 @@ impl TaskHandler for Triage {
         let retry = u32::try_from(attempts.max(1) - 1).unwrap_or(0);
         let (report, last) = (self.report, attempts >= TRIES);
         let shared = Arc::clone(&app);
-        // A task of its own: a queue that loses the database for a moment drops what its slots run, and the report would have
-        // to begin anew. The lease says that somebody has it; whoever gets the job meanwhile comes back later.
+        // Runs in a separate task: a queue that briefly loses the database drops its running jobs, and the report would start
+        // over. The lease shows that a worker has the report, and any other worker with the job retries later.
         let task = async move { triage::run(&shared, report, retry, last).await };
         let ran = app.shutdown.spawn(task.in_current_span()).await;
         match ran.map_err(|_| "the take-up of the report panicked".to_owned())? {

@@ -1,29 +1,28 @@
-//! Documents in pieces that a search finds and a prompt has room for: along headings, under a limit of tokens, each with
-//! the path of headings above it.
+//! Splits documents into chunks for search and prompts: along headings, within a token limit, each with its path of headings.
 
 use super::read::{Document, Layout};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use std::sync::LazyLock;
 use text_splitter::{ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
 
-/// Longest heading path, in bytes.
+/// Maximum length of a heading path in bytes.
 const MAX_HEADING: usize = 200;
 
-/// A piece of a document.
+/// A chunk of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// `Title › Section › Part`.
     pub heading: String,
-    /// Its text.
+    /// Text of the chunk.
     pub text: String,
 }
 
-/// Exact tokens, as `evidence::tokens` counts them; what is surely short is not counted.
+/// Measures chunks with `evidence::tokens`. Texts that are short enough are not counted.
 struct Tokens(usize);
 
 impl ChunkSizer for Tokens {
     fn size(&self, chunk: &str) -> usize {
-        // A token is at least one byte and seldom more than a word: no need to count what cannot matter.
+        // A token has at least one byte, so a text of this length is within the limit.
         if chunk.len() <= self.0 {
             return chunk.len();
         }
@@ -31,7 +30,7 @@ impl ChunkSizer for Tokens {
     }
 }
 
-/// Cuts a document into chunks of at most `limit` tokens. What its signatures say is a chunk of its own.
+/// Splits a document into chunks of at most `limit` tokens. The texts of its signatures form separate chunks.
 #[must_use]
 pub fn chunks(document: &Document, limit: usize) -> Vec<Chunk> {
     let config = ChunkConfig::new(limit).with_sizer(Tokens(limit));
@@ -54,7 +53,7 @@ pub fn chunks(document: &Document, limit: usize) -> Vec<Chunk> {
     found
 }
 
-/// Sections are never mixed: each is cut by itself.
+/// Splits each section separately, so that no chunk spans two sections.
 fn markdown(document: &Document, splitter: MarkdownSplitter<Tokens>) -> Vec<Chunk> {
     let mut found = Vec::new();
     for section in sections(&document.body, &document.title) {
@@ -70,7 +69,7 @@ struct Section<'a> {
     text: &'a str,
 }
 
-/// The text between headings of level 1 to 3, each with its path of headings.
+/// Returns the sections between headings of level 1 to 3, each with its path of headings.
 fn sections<'a>(body: &'a str, title: &str) -> Vec<Section<'a>> {
     let mut found = Vec::new();
     let mut path: Vec<(HeadingLevel, String)> = Vec::new();
@@ -111,7 +110,7 @@ fn heading(title: &str, path: &[(HeadingLevel, String)]) -> String {
     heading
 }
 
-/// What the signatures say of their failures, without the placeholders.
+/// Returns the texts of the signatures without placeholders.
 fn signatures(document: &Document) -> String {
     static PLACEHOLDER: LazyLock<Option<regex::Regex>> = LazyLock::new(|| regex::Regex::new(r"\{\w+\}").ok());
     let mut told = String::new();

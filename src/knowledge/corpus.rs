@@ -1,4 +1,4 @@
-//! Where documents come from: the runbooks that ship with the program, folders, single files. Read here, stored by `ingest`.
+//! Sources of documents: built-in runbooks, folders and single files. Read here, stored by `ingest`.
 
 use super::read::{self, Document, Format};
 use crate::evidence::runbook::BUILT_IN;
@@ -9,26 +9,26 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-/// Source of the runbooks that ship with the program.
+/// Source name of the built-in runbooks.
 pub const BUILT_IN_SOURCE: &str = "built-in";
-/// Deepest folder that is walked.
+/// Maximum depth of folders.
 const MAX_DEPTH: usize = 32;
 
-/// Documents of one source, as read.
+/// Documents read from one source.
 #[derive(Debug, Clone, Default)]
 pub struct Corpus {
-    /// Names the source: what of it is stored but not here any more is removed.
+    /// Name of the source. Stored documents of the source that are missing here are removed.
     pub source: String,
-    /// Whether this is all of the source.
+    /// Whether the corpus contains the complete source.
     pub whole: bool,
     /// The documents.
     pub documents: Vec<Document>,
-    /// Files that are left out, with the reason.
+    /// Rejected files with the reason.
     pub rejected: Vec<(String, String)>,
 }
 
 impl Corpus {
-    /// The runbooks that ship with the program.
+    /// Returns the built-in runbooks.
     #[must_use]
     pub fn built_in() -> &'static Self {
         static READ: LazyLock<Corpus> = LazyLock::new(|| {
@@ -49,10 +49,10 @@ impl Corpus {
         }
     }
 
-    /// A folder with all that is below it, or one file of a folder.
+    /// Reads a folder recursively, or a single file.
     ///
     /// # Errors
-    /// The path does not exist or the folder cannot be read. A single bad file is noted in `rejected`.
+    /// The path does not exist or the folder cannot be read. An invalid file is only listed in `rejected`.
     pub fn of_path(path: &Path) -> anyhow::Result<Self> {
         let path = path.canonicalize().with_context(|| format!("cannot read {}", path.display()))?;
         let whole = path.is_dir();
@@ -70,7 +70,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// Nothing of a folder, which may be gone itself: what is stored of it is removed.
+    /// Returns an empty corpus for a folder, which may be deleted. Ingesting it removes all stored documents of the folder.
     #[must_use]
     pub fn gone(folder: &Path) -> Self {
         let source = folder
@@ -88,7 +88,7 @@ impl Corpus {
             return;
         }
         match std::fs::read(file) {
-            // A folder holds other YAML too; only what names an alert is meant.
+            // A folder may contain other YAML files. Only those with an alert are read.
             Ok(bytes) if !asked_for && format == Format::AlertRules && !names_alert(&bytes) => {}
             Ok(bytes) => self.add(name, &bytes),
             Err(error) => self.rejected.push((name, error.to_string())),
@@ -102,10 +102,10 @@ impl Corpus {
         }
     }
 
-    /// The signatures of its runbooks, compiled.
+    /// Compiles the signatures of the documents.
     ///
     /// # Errors
-    /// A pattern is not a regular expression.
+    /// A pattern is not a valid regular expression.
     pub fn signatures(&self) -> anyhow::Result<SignatureSet> {
         let all = self.documents.iter().flat_map(|document| document.signatures.iter().cloned());
         SignatureSet::compile(all.collect())
@@ -117,8 +117,8 @@ fn names_alert(bytes: &[u8]) -> bool {
         .is_ok_and(|text| text.lines().any(|line| line.trim_start_matches([' ', '-']).starts_with("alert:")))
 }
 
-/// All files below a folder in order of their paths; hidden ones are passed over (a mounted ConfigMap has its data in
-/// a hidden folder and links to it).
+/// Lists all files below a folder, sorted by path. Skips hidden files and folders (a mounted ConfigMap keeps its data in a
+/// hidden folder with links to it).
 fn files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut seen = HashSet::from([root.canonicalize().unwrap_or_else(|_| root.to_owned())]);

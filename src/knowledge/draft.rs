@@ -1,4 +1,4 @@
-//! A runbook's draft out of an incident and what people said of it: for a person to finish and commit.
+//! Drafts a runbook from an incident and its resolutions, for a person to complete and commit.
 
 use crate::domain::{FailureClass, Incident, Resolution, Verdict};
 use crate::evidence::runbook;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use uuid::Uuid;
 
-/// Longest pattern made of a line, in characters of the line.
+/// Maximum number of a line's characters used for a pattern.
 const MAX_LINE: usize = 160;
 
 #[derive(Serialize)]
@@ -33,10 +33,10 @@ struct Drafted<'a> {
     priority: i32,
 }
 
-/// The draft as a Markdown file that `regreen ingest` takes.
+/// Returns the draft as a Markdown file for `regreen ingest`.
 ///
 /// # Errors
-/// The incident was not investigated yet.
+/// The incident has no diagnosis, or the draft is not a valid runbook.
 pub fn draft(incident: &Incident, resolutions: &[Resolution]) -> anyhow::Result<String> {
     let diagnosis = incident.diagnosis.as_ref().context("this incident was not investigated yet")?;
     let cause = resolutions
@@ -76,7 +76,7 @@ pub fn draft(incident: &Incident, resolutions: &[Resolution]) -> anyhow::Result<
     Ok(text)
 }
 
-/// The end of the id: its beginning is the time.
+/// Returns the end of the id, since ids begin with the time.
 fn short(id: Uuid) -> String {
     let text = id.simple().to_string();
     text[text.len() - 8..].to_owned()
@@ -115,7 +115,7 @@ fn body(
     text
 }
 
-/// The line as a pattern: what changes from run to run matches anything.
+/// Converts a line to a pattern. Variable parts match any text.
 fn pattern(line: &str) -> String {
     let line: String = line.lines().next().unwrap_or_default().trim().chars().take(MAX_LINE).collect();
     let masked = mask(&line);

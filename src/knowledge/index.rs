@@ -1,5 +1,5 @@
-//! Vectors for chunks that have none yet, and what a search needs besides: the index once it pays, the weights of words.
-//! Runs as a job, one at a time for all replicas, and goes on where it stopped.
+//! Background indexing: embeds chunks without vectors, builds vector indexes and updates word weights. Runs as one job across
+//! all replicas and resumes after an interruption.
 
 use super::Knowledge;
 use super::embed::EmbedError;
@@ -11,23 +11,24 @@ use anyhow::{Context as _, bail};
 use chrono::TimeDelta;
 use pgvector::Vector;
 
-/// Vectors from which on an index is quicker than comparing all.
+/// Number of vectors from which an index is faster than an exact comparison.
 const INDEX_FROM: i64 = 2_000;
-/// The longest vector an index takes.
+/// Maximum number of dimensions that an index supports.
 const MAX_DIMENSIONS: usize = 2_000;
-/// Time that replicas with older settings get before their vectors go.
+/// Time for which the vectors of other models are kept, for replicas with older settings.
 const KEEP_OLD: TimeDelta = TimeDelta::days(1);
 
-/// How far the vectors are: done and all.
+/// Progress callback: number of chunks done, and of all chunks.
 pub type Progress<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
 
 impl Knowledge {
-    /// Embeds what has no vector yet in the configured space, and keeps indexes and weights up. Returns the number of vectors stored.
+    /// Embeds all chunks without a vector in the configured space, and maintains indexes and word weights. Returns the number
+    /// of stored vectors.
     ///
     /// # Errors
-    /// The embedding model is away or refuses, it changed its dimension, or the database is away.
+    /// The embedding model is unavailable, refuses the request or has changed its dimensions, or the database is unavailable.
     pub async fn catch_up(&self, progress: Progress<'_>) -> anyhow::Result<u64> {
-        // Words first: they need no model.
+        // Word weights first, since they need no model.
         for realm in Realm::ALL.iter().copied() {
             full_text::count(&self.pool, realm).await?;
         }
@@ -55,7 +56,7 @@ impl Knowledge {
         Ok(done)
     }
 
-    /// Vectors of chunks, all of the space's length; opens the space if there is none.
+    /// Embeds chunks and checks the dimensions. Creates the space if there is none.
     async fn embed(&self, space: Option<Space>, chunks: &[Missing]) -> anyhow::Result<(Space, Vec<Vector>)> {
         let texts: Vec<String> =
             chunks.iter().map(|chunk| format!("{}\n{}", chunk.heading, chunk.text)).collect();
@@ -87,7 +88,7 @@ impl Knowledge {
                  the same name. Nothing was stored; give the model another name, or restore the one of before"
             );
         }
-        // A text that says nothing points nowhere.
+        // A text without content gets the zero vector.
         let vectors =
             vectors.into_iter().map(|vector| if vector.is_empty() { vec![0.0; expected] } else { vector });
         Ok((space, vectors.map(Vector::from).collect()))

@@ -1,5 +1,5 @@
-//! Documents into the database: what is new or changed is cut and stored, what is gone is removed, in one transaction, so
-//! that a crash leaves the state of before. Vectors follow in the background.
+//! Ingest: splits and stores new and changed documents, and removes deleted ones, in one transaction, so that a crash leaves
+//! the previous state. Vectors follow in the background.
 
 use super::chunk::{Chunk, chunks};
 use super::read::Document;
@@ -15,21 +15,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Source of documents that came over HTTP.
+/// Source name of documents uploaded over HTTP.
 pub const API_SOURCE: &str = "api";
-/// Changes with whatever changes how documents are cut or stored.
+/// Version of splitting and storage. Increment it when either changes.
 const LAYOUT: u32 = 1;
-/// How long a corpus may be cut, with the wait for a thread.
+/// Time limit for splitting a corpus, including the wait for a thread.
 const CUTTING: Duration = Duration::from_hours(1);
 
-/// What an ingest did.
+/// Result of an ingest.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Ingested {
-    /// Documents that are new or changed.
+    /// Number of new and changed documents.
     pub stored: usize,
-    /// Documents that were there already.
+    /// Number of unchanged documents.
     pub unchanged: usize,
-    /// Documents that are gone from their source.
+    /// Number of documents removed because their source no longer has them.
     pub removed: u64,
 }
 
@@ -40,10 +40,10 @@ struct Prepared {
 }
 
 impl Knowledge {
-    /// Stores a corpus. `progress` is told of each document that is cut.
+    /// Stores a corpus. Calls `progress` for each processed document.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable, or splitting exceeds its time limit.
     pub async fn ingest(
         &self,
         corpus: &Corpus,
@@ -56,7 +56,7 @@ impl Knowledge {
             .collect();
         let limit = self.config.knowledge.chunk_tokens;
         let all = corpus.documents.clone();
-        // Cutting takes a while for thousands of documents: beside the tasks that answer requests.
+        // Splitting thousands of documents takes long, so it runs on the blocking pool.
         let cut = move || prepare(all, &known, limit, &*progress);
         let pool = self.blocking.leaving_one();
         let prepared = pool.run(CUTTING, move |_| cut()).await.context("cutting the documents")?;
@@ -90,7 +90,7 @@ impl Knowledge {
         }
         ingested.unchanged = corpus.documents.len() - ingested.stored;
         if corpus.whole {
-            // A file that is bad for now keeps what was stored of it.
+            // A rejected file keeps its stored documents.
             let kept = corpus.documents.iter().map(|document| &document.path);
             let kept: Vec<String> =
                 kept.chain(corpus.rejected.iter().map(|(path, _)| path)).cloned().collect();
@@ -107,7 +107,7 @@ impl Knowledge {
     /// Removes a document of a source.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable.
     pub async fn remove(&self, source: &str, id: Uuid) -> sqlx::Result<bool> {
         let mut transaction = self.pool.begin().await?;
         documents::lock(&mut *transaction).await?;
@@ -117,10 +117,10 @@ impl Knowledge {
         Ok(gone)
     }
 
-    /// Takes the signatures of all stored runbooks. What was read at the start counts until its source is stored.
+    /// Loads the signatures of all stored runbooks. Signatures read at startup remain until their source is stored.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable, or a stored signature is invalid.
     pub async fn reload(&self) -> anyhow::Result<()> {
         let mut all = Vec::new();
         for (source, path, signatures) in documents::signatures(&self.pool).await? {
@@ -136,7 +136,7 @@ impl Knowledge {
             .cloned()
             .collect();
         all.extend(waiting);
-        // Most changes are of incidents, which have none: what is compiled stays.
+        // Skips compilation if nothing changed: most changes concern incidents, which have no signatures.
         if effective(all.clone()) == self.signatures.current().signatures() {
             return Ok(());
         }
@@ -155,7 +155,7 @@ pub(super) struct DocumentSignatures {
 }
 
 impl DocumentSignatures {
-    /// Those of a corpus.
+    /// Returns the signatures of a corpus, by document.
     pub(super) fn of(corpus: &Corpus) -> impl Iterator<Item = Self> {
         corpus.documents.iter().map(|document| Self {
             source: corpus.source.clone(),
@@ -164,7 +164,7 @@ impl DocumentSignatures {
         })
     }
 
-    /// One that was stored before there were bounds must not take the others away.
+    /// Drops invalid signatures, which may have been stored before limits existed, so that the others remain usable.
     fn leave_out_bad_ones(&mut self) {
         self.signatures.retain(|signature| match signature.parsed() {
             Ok(_) => true,
@@ -176,8 +176,8 @@ impl DocumentSignatures {
     }
 }
 
-/// The signatures that count. The built-in ones come last: a document takes the place of a later one of its path, a
-/// signature of a later one of its name.
+/// Returns the effective signatures. Team documents come before built-in ones: the first document of a path and the first
+/// signature of an id win.
 pub(super) fn effective(mut all: Vec<DocumentSignatures>) -> Vec<Signature> {
     all.sort_by_cached_key(|document| {
         (document.source == BUILT_IN_SOURCE, document.source.clone(), document.path.clone())
@@ -193,7 +193,7 @@ pub(super) fn effective(mut all: Vec<DocumentSignatures>) -> Vec<Signature> {
     found
 }
 
-/// Those documents whose hash is not known, cut.
+/// Splits the documents whose hash is not known.
 fn prepare(
     all: Vec<Document>,
     known: &HashMap<String, String>,
@@ -215,7 +215,7 @@ fn prepare(
     prepared
 }
 
-/// Of everything that is stored of a document.
+/// Returns a hash over everything that is stored of a document.
 fn hash(document: &Document, limit: usize) -> String {
     let Document { title, kind, applies_to, class, signatures, body, .. } = document;
     let whole = serde_json::json!([LAYOUT, limit, title, kind, applies_to, class, signatures, body]);

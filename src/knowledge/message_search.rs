@@ -1,4 +1,4 @@
-//! Messages of conversations, found by what they say.
+//! Search for messages of conversations.
 
 use super::learn::POSITIONS;
 use super::{Knowledge, Query, Reason};
@@ -37,10 +37,10 @@ pub struct MessageHit {
 }
 
 impl Knowledge {
-    /// Messages near to a query, the best one of each conversation, best first.
+    /// Returns the messages that match a query: the best one of each conversation, best first.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable.
     pub async fn said_before(&self, text: &str, limit: usize) -> sqlx::Result<Vec<MessageHit>> {
         let query = Query {
             text,

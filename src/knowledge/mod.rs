@@ -1,6 +1,6 @@
-//! What the team knows: runbooks, notes and alerts, the incidents solved before, and what was said about them.
-//! Read (`read`, `corpus`), cut (`chunk`), stored (`ingest`), embedded in the background (`index`), found (`search`), and
-//! added to by people (`learn`, `draft`).
+//! The knowledge base: runbooks, notes, alerts, past incidents, resolutions and conversations. Documents are read (`read`,
+//! `corpus`), split (`chunk`), stored (`ingest`), embedded in the background (`index`), searched (`search`) and extended by
+//! users (`learn`, `draft`).
 
 mod chunk;
 mod corpus;
@@ -33,37 +33,37 @@ use embed::Embedder;
 use sqlx::PgPool;
 use std::sync::Arc;
 
-/// The documents, their embedder and their signatures.
+/// The documents with their embedder and signatures.
 pub struct Knowledge {
     pool: PgPool,
     config: Config,
     http: reqwest::Client,
     embedder: Arc<dyn Embedder>,
     signatures: Signatures,
-    /// Those of the built-in runbooks and the configured folder, as they were read.
+    /// Signatures of the built-in runbooks and the configured folder, as read at startup.
     at_start: Vec<ingest::DocumentSignatures>,
     answering: search::Cache,
     blocking: BlockingPool,
-    /// Of embeddings, which are written down and never refused.
+    /// Records the usage of embeddings. Never refuses them.
     ledger: Arc<Ledger>,
 }
 
 impl Knowledge {
-    /// Over a migrated database. The signatures are those of the built-in runbooks and the configured folder until
-    /// [`Knowledge::reload`] takes all that are stored.
+    /// Opens the knowledge base on a migrated database. Uses the signatures of the built-in runbooks and the configured
+    /// folder until [`Knowledge::reload`] loads all stored ones.
     ///
     /// # Errors
-    /// The configured folder cannot be read, or the local embedding model cannot be loaded.
+    /// The configured folder cannot be read, a signature is invalid, or the local embedding model cannot be loaded.
     pub fn new(config: &Config, pool: PgPool, http: reqwest::Client) -> anyhow::Result<Self> {
         let ledger = Ledger::new(pool.clone(), config.budget.clone(), Shutdown::new());
         let embedder = embed::configured(config, &http, Some(ledger))?;
         Self::with_embedder(config, pool, http, embedder)
     }
 
-    /// With an embedder of the caller's.
+    /// Opens the knowledge base with the given embedder.
     ///
     /// # Errors
-    /// The configured folder cannot be read.
+    /// The configured folder cannot be read, or a signature is invalid.
     pub fn with_embedder(
         config: &Config,
         pool: PgPool,
@@ -86,13 +86,13 @@ impl Knowledge {
         })
     }
 
-    /// Does what takes long on the threads of others.
+    /// Uses the given pool for long computations.
     #[must_use]
     pub fn on(self, blocking: BlockingPool) -> Self {
         Self { blocking, ..self }
     }
 
-    /// The built-in runbooks and the configured folder.
+    /// Reads the built-in runbooks and the configured folder.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -105,7 +105,7 @@ impl Knowledge {
         Ok(corpora)
     }
 
-    /// What recognises known failures, as of now.
+    /// Returns the current signatures of known failures.
     #[must_use]
     pub fn signatures(&self) -> Arc<SignatureSet> {
         self.signatures.current()

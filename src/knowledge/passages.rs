@@ -1,30 +1,30 @@
-//! What of the documents that were found goes into a prompt: within a number of tokens, the best one as a whole if it fits.
+//! Selects texts of search hits for a prompt within a token budget. The best document is included completely if it fits.
 
 use super::{Hit, Knowledge};
 use crate::db::{incidents, search_results};
 use crate::evidence::tokens;
 use uuid::Uuid;
 
-/// Share of the room that the best document may take, in percent.
+/// Maximum share of the budget for the best document, in percent.
 const BEST: usize = 60;
 
-/// Text of a document.
+/// A text from a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passage {
     /// Title of the document.
     pub title: String,
     /// Path of the document.
     pub path: String,
-    /// Its text or the part of it that was found.
+    /// The complete text or the matching chunk.
     pub text: String,
-    /// Of an incident: known how it ended.
+    /// Whether the incident's outcome is known.
     pub solved: bool,
-    /// Tokens of the text and its heading.
+    /// Number of tokens of the text and its heading.
     pub tokens: usize,
 }
 
 impl Passage {
-    /// The text under its title and path, as a model reads it.
+    /// Returns the text under its title and path, as shown to a model.
     #[must_use]
     pub fn titled(&self) -> String {
         format!("{} ({})\n{}", self.title, self.path, self.text)
@@ -32,8 +32,8 @@ impl Passage {
 }
 
 impl Knowledge {
-    /// The texts of hits within a number of tokens, best first: the first one's document as a whole when it takes no more
-    /// than its share, of the others the chunk that was found. A database that is away leaves the chunks.
+    /// Returns the texts of hits within a token budget, best first: the complete first document if it fits its share,
+    /// otherwise the matching chunks. If the database is unavailable, only chunks are returned.
     pub async fn passages(&self, hits: &[Hit], budget: usize) -> Vec<Passage> {
         let mut passages = Vec::new();
         let mut left = budget;
@@ -56,10 +56,10 @@ impl Knowledge {
         passages
     }
 
-    /// The document of an incident as a hit, if it is of one of these namespaces.
+    /// Returns the document of an incident as a hit, if the incident belongs to one of these namespaces.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable.
     pub async fn incident(&self, incident: Uuid, namespaces: &[String]) -> sqlx::Result<Option<Hit>> {
         if incidents::of_namespaces(&self.pool, &[incident], namespaces).await?.is_empty() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! What a message says, as each channel wants it. Words of models and reporters lead nowhere and call nobody.
+//! Formats notifications for each channel. Text from models and reporters cannot contain links or mention users.
 
 use crate::domain::{Incident, Novelty, Report};
 use crate::evidence::untrusted::link_policy::LinkPolicy;
@@ -12,28 +12,29 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-/// Of so many a digest says something; the others are counted.
+/// Maximum number of items shown in a digest. The others are only counted.
 const SHOWN: usize = 10;
-/// Longest title, in characters.
+/// Maximum length of a title in characters.
 const MAX_TITLE: usize = 200;
-/// Longest facts, in characters. Five times as many when all are escaped, as with titles: a section of Slack's has 3,000.
+/// Maximum length of the facts in characters. Escaping can make facts and titles five times as long; a section in Slack is
+/// limited to 3,000 characters.
 const MAX_FACTS: usize = 250;
-/// Longest address that is linked, in bytes.
+/// Maximum length of a linked URL in bytes.
 const MAX_URL: usize = 400;
 
-/// Something that is told.
+/// One item of a notification.
 pub(super) struct Item {
-    /// Names it, however often it is sent.
+    /// Stable id, the same for each delivery.
     pub(super) id: Uuid,
     pub(super) novelty: Novelty,
     pub(super) at: DateTime<Utc>,
     pub(super) report: Report,
     pub(super) incident: Option<Incident>,
-    /// Where the report can be read.
+    /// URL of the report.
     pub(super) url: Option<String>,
 }
 
-/// What is posted.
+/// The HTTP message to post.
 pub(super) struct Message {
     pub(super) body: String,
     pub(super) headers: Vec<(&'static str, String)>,
@@ -56,7 +57,7 @@ impl Item {
         url.len() <= MAX_URL && (url.starts_with("https://") || url.starts_with("http://"))
     }
 
-    /// The issue, or else the report.
+    /// Returns the URL of the issue, or else of the report.
     fn link(&self) -> Option<&str> {
         let issue = self.incident.as_ref().and_then(|incident| incident.issue_url.as_deref());
         [issue, self.url.as_deref()].into_iter().flatten().find(|url| Self::is_link(url))
@@ -71,7 +72,7 @@ impl Item {
         }
     }
 
-    /// Where it happened and what it is.
+    /// Returns location and class of the failure.
     fn facts(&self) -> String {
         let failure = &self.report.failure;
         let place = format!("{}/{}", failure.namespace, failure.pod_name);
@@ -89,7 +90,7 @@ impl Item {
     }
 }
 
-/// How many there are of which novelty.
+/// Returns the number of items by novelty.
 fn summary(items: &[Item]) -> String {
     let counted = Novelty::ALL.iter().copied().filter_map(|novelty| {
         let count = items.iter().filter(|item| item.novelty == novelty).count();
@@ -98,14 +99,14 @@ fn summary(items: &[Item]) -> String {
     format!("{} failures: {}", items.len(), counted.collect::<Vec<_>>().join(", "))
 }
 
-/// Slack's own characters, and nothing of its markup: `<!channel>` stays text.
+/// Escapes a text for Slack, so that markup such as `<!channel>` stays text.
 fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    // An address in plain text would be made a link of, and a name call somebody.
+    // Slack would turn plain URLs into links and names into mentions.
     text.replace("://", ":\u{200b}//").replace('@', "@\u{200b}").replace(['*', '_', '~', '`', '|'], " ")
 }
 
-/// For an incoming webhook of Slack.
+/// Formats a message for a Slack incoming webhook.
 pub(super) fn slack(items: &[Item]) -> Message {
     let section =
         |text: String| json!({"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": true}});
@@ -131,7 +132,7 @@ pub(super) fn slack(items: &[Item]) -> Message {
     Message::plain(&json!({ "text": text, "blocks": blocks }))
 }
 
-/// For a workflow of Teams: an adaptive card.
+/// Formats an adaptive card for a Teams workflow.
 pub(super) fn teams(items: &[Item], links: &LinkPolicy) -> Message {
     let block = |text: String, more: Value| {
         let mut block = json!({"type": "TextBlock", "text": text, "wrap": true});
@@ -159,7 +160,7 @@ pub(super) fn teams(items: &[Item], links: &LinkPolicy) -> Message {
     if items.len() > SHOWN {
         body.push(block(format!("… and {} more", items.len() - SHOWN), json!({})));
     }
-    // A card shows six at most.
+    // A card shows at most six actions.
     actions.truncate(6);
     let card = json!({
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4",
@@ -171,8 +172,8 @@ pub(super) fn teams(items: &[Item], links: &LinkPolicy) -> Message {
     }))
 }
 
-/// For any service: signed as the Standard Webhooks specification 1.0 wants it (`webhook-signature` is `v1,` and the base64 of
-/// HMAC-SHA256 over `id.timestamp.body`). The id is the same when a message is sent again, and another when it then tells of more.
+/// Formats a signed message for any service, following the Standard Webhooks specification 1.0 (`webhook-signature` is `v1,`
+/// and the base64 of HMAC-SHA256 over `id.timestamp.body`). A redelivery has the same id unless it contains more items.
 pub(super) fn webhook(items: &[Item], now: DateTime<Utc>, secret: &SecretString) -> Message {
     let told: Vec<Value> = items.iter().map(as_json).collect();
     let body = json!({"type": "reports.ended", "timestamp": now, "data": {"items": told}}).to_string();
@@ -180,7 +181,7 @@ pub(super) fn webhook(items: &[Item], now: DateTime<Utc>, secret: &SecretString)
     items.iter().for_each(|item| of_all.update(item.id));
     let id = format!("msg_{}", hex::encode(&of_all.finalize()[..16]));
     let timestamp = now.timestamp().to_string();
-    // By the specification a secret is base64 after `whsec_`; another one is taken as it is.
+    // By the specification, a secret is base64 after `whsec_`. Any other secret is used as it is.
     let secret = secret.expose_secret();
     let key = secret
         .strip_prefix("whsec_")
@@ -286,7 +287,7 @@ mod tests {
         assert!(teams["attachments"][0]["content"]["actions"].as_array().unwrap().len() <= 6);
     }
 
-    /// The example of the specification's own libraries.
+    /// Uses the example secret of the specification's libraries.
     #[test]
     fn a_webhook_is_signed_as_the_specification_wants() {
         let secret = SecretString::from("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");

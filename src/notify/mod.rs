@@ -1,5 +1,5 @@
-//! Telling people outside what happened: noted with the end of a report, sent by a job, so that neither a crash nor a service
-//! that is away loses it. What comes faster than a target wants to be told comes as one message.
+//! Notifications to external targets: stored with the end of a report and sent by a job, so that neither a crash nor an
+//! unavailable service loses them. Notifications that exceed a target's rate are combined into one message.
 
 mod message;
 mod pull_request;
@@ -20,23 +20,24 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Most that one message tells of in full; the rest comes with the next one.
+/// Maximum number of items in one message. The others follow in the next one.
 const MOST: i64 = 50;
-/// The same where most of it is only counted.
+/// Maximum number of items for channels that show only some and count the others.
 const MOST_COUNTED: i64 = 1_000;
-/// Longest wait for a target's answer.
+/// Timeout of a request to a target.
 const SEND_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long what is being sent is nobody else's.
+/// Lease of notifications that are being sent.
 const LEASE: Duration = Duration::from_mins(2);
-/// Longest pause that a target may ask for.
+/// Maximum delay that a target may request.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
-/// How long it is kept what was told.
+/// Retention of sent notifications.
 const KEPT: chrono::TimeDelta = chrono::TimeDelta::days(7);
 
-/// Notes that reports ended, each given with its namespace, for all who want to know; within the transaction that ends them.
+/// Stores notifications about finished reports, given with their namespaces, for all interested targets. Runs in the
+/// transaction that finishes the reports.
 ///
 /// # Errors
-/// The database is away.
+/// The database is unavailable.
 pub async fn note(
     transaction: &mut PgConnection,
     targets: &[Target],
@@ -56,11 +57,11 @@ pub async fn note(
     Ok(())
 }
 
-/// Sees to it that what is left to be told has a job: one that a process took which does not know its target is gone, and so is
-/// one that was tried too often.
+/// Queues a job for pending notifications that have none. A job is lost when a process that does not know its target takes
+/// it, or when it exceeds its retries.
 ///
 /// # Errors
-/// The database is away.
+/// The database is unavailable.
 pub async fn reclaim(pool: &PgPool, targets: &[Target]) -> sqlx::Result<()> {
     for target in targets {
         if !queue::has_notify(pool, &target.name).await? {
@@ -74,7 +75,7 @@ async fn rests(db: impl PgExecutor<'_>, target: &Target) -> sqlx::Result<Option<
     notifications::rests(db, &target.name, target.wanted.every, target.channel.is_one()).await
 }
 
-/// What is left to be told gets its turn.
+/// Queues a job for pending notifications.
 async fn follow(pool: &PgPool, target: &Target) -> sqlx::Result<()> {
     match rests(pool, target).await? {
         Some(rest) => queue::add_notify(pool, &target.name, rest).await,
@@ -82,11 +83,11 @@ async fn follow(pool: &PgPool, target: &Target) -> sqlx::Result<()> {
     }
 }
 
-/// Why a message was not taken.
+/// Error of a delivery.
 enum DeliveryError {
-    /// It may be later, after a pause of at least so long.
+    /// Temporary error: retry after at least this delay.
     Retry(String, Duration),
-    /// It never will be.
+    /// Permanent error.
     Final(String),
 }
 
@@ -96,16 +97,16 @@ impl DeliveryError {
     }
 }
 
-/// What was told at once, and what came of it.
+/// Notifications that were sent together, and the result.
 struct Part {
     ids: Vec<Uuid>,
     sent: Result<(), DeliveryError>,
 }
 
-/// Tells a target what there is to tell. What is not of the configuration any more stays untold.
+/// Sends the pending notifications of a target. Skips a target that is no longer configured.
 ///
 /// # Errors
-/// The database is away; the queue tries again.
+/// The database is unavailable. The queue retries.
 pub async fn deliver(app: &App, name: &str) -> Result<(), String> {
     let Some(target) = app.config.notify.iter().find(|target| target.name == name) else {
         tracing::warn!(
@@ -128,7 +129,7 @@ async fn tell_known(app: &App, target: &Target) -> sqlx::Result<()> {
     let most = if counts { MOST_COUNTED } else { MOST };
     let claimed = notifications::claim(&app.pool, name, most, LEASE).await?;
     if claimed.is_empty() {
-        // What a process that died was sending is somebody else's when its lease is over.
+        // After a crash, another process can send the notifications once the lease expires.
         return queue::add_notify(&app.pool, name, LEASE).await;
     }
     let parts = match items(app, &claimed).await {
@@ -149,7 +150,7 @@ async fn tell_known(app: &App, target: &Target) -> sqlx::Result<()> {
     settle(&app.pool, target, told, untold).await
 }
 
-/// Keeps what came of telling something.
+/// Stores the result of a delivery.
 async fn conclude(pool: &PgPool, target: &str, Part { ids, sent }: Part) -> sqlx::Result<()> {
     let outcome = if sent.is_ok() { "done" } else { "failed" };
     metrics().notifications.with_label_values(&[target, outcome]).inc();
@@ -166,7 +167,7 @@ async fn conclude(pool: &PgPool, target: &str, Part { ids, sent }: Part) -> sqlx
     }
 }
 
-/// How many were told goes on record, what is long over is forgotten, and what is left gets its turn.
+/// Adds an audit event with the number of notifications, prunes old ones, and queues a job for pending ones.
 async fn settle(pool: &PgPool, target: &Target, told: usize, untold: usize) -> sqlx::Result<()> {
     let now = clock::now();
     let not = if untold == 0 { String::new() } else { format!(", {untold} not told") };
@@ -178,7 +179,7 @@ async fn settle(pool: &PgPool, target: &Target, told: usize, untold: usize) -> s
     follow(pool, target).await
 }
 
-/// A report and its cause, in the words that its namespace may read.
+/// Returns a report and its incident, limited to the content that the report's namespace may read.
 async fn known(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<(Report, Option<Incident>)>> {
     let Some(report) = reports::get(pool, id).await? else { return Ok(None) };
     let incident = match report.incident_id {
@@ -219,11 +220,11 @@ async fn send(app: &App, target: &Target, items: &[Item]) -> Vec<Part> {
     vec![Part { ids: items.iter().map(|item| item.id).collect(), sent }]
 }
 
-/// The answer if it is a success, or else its status and whether to try again.
+/// Returns a successful response, otherwise the status and whether to retry.
 async fn answered(
     sent: reqwest::Result<reqwest::Response>,
 ) -> Result<reqwest::Response, (Option<StatusCode>, DeliveryError)> {
-    // Without the address: whoever knows it may write there.
+    // Removes the URL from the error: it grants write access.
     let failed = |error: reqwest::Error| format!("{:#}", anyhow::Error::new(error.without_url()));
     let response = sent.map_err(|error| (None, DeliveryError::Retry(failed(error), Duration::ZERO)))?;
     let status = response.status();
@@ -243,7 +244,7 @@ async fn answered(
     Err((Some(status), refusal))
 }
 
-/// How long to leave whoever answered alone: `Retry-After` in seconds, or GitHub's time at which its limit begins anew.
+/// Returns the delay that a response requests: `Retry-After` in seconds, or the reset time of GitHub's rate limit.
 fn pause(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     let anew = || {
@@ -253,7 +254,7 @@ fn pause(headers: &HeaderMap) -> Option<Duration> {
     number("retry-after").or_else(anew).map(Duration::from_secs)
 }
 
-/// GitHub says so of some of its limits in words alone.
+/// GitHub reports some limits only in the response text.
 async fn is_rate_limit(mut response: reqwest::Response) -> bool {
     let begin = response.chunk().await.ok().flatten().unwrap_or_default();
     String::from_utf8_lossy(&begin).to_lowercase().contains("rate limit")

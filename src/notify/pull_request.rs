@@ -1,4 +1,4 @@
-//! The pull request whose commit failed: one comment on it, brought up to date with each failure.
+//! Comments on the pull request of a failed commit: one comment, updated with each failure.
 
 use super::message::Item;
 use super::{DeliveryError, Part, SEND_TIMEOUT};
@@ -17,21 +17,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Most failures of a commit that a comment tells of, the latest.
+/// Maximum number of failures in a comment. The latest ones are shown.
 const MOST: usize = 10;
-/// Pages that are looked through: of a pull request's comments for ours, of open pull requests for that of a commit.
+/// Maximum number of pages searched, of comments or of open pull requests.
 const PAGES: usize = 10;
-/// Entries of a page, as far as the forge gives so many.
+/// Entries per page. The forge may return fewer.
 const PAGE: usize = 100;
-/// Longest cause, in characters.
+/// Maximum length of a cause in characters.
 const MAX_CAUSE: usize = 1_500;
-/// Steps that are shown.
+/// Maximum number of next steps.
 const MAX_STEPS: usize = 5;
 
-/// Reports of a commit that are looked at for those that are told of.
+/// Maximum number of a commit's reports that are checked.
 const LOOKED_AT: i64 = 200;
 
-/// A commit in a repository of the forge. Names and digits are small letters: forges do not tell them apart.
+/// A commit in a repository of the forge. All fields are in lower case, since forges ignore case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Commit {
     owner: String,
@@ -40,14 +40,15 @@ struct Commit {
 }
 
 impl Commit {
-    /// Whether it is the same one, of which one may have been given in short.
+    /// Whether both are the same commit, of which one may have an abbreviated hash.
     fn is(&self, other: &Self) -> bool {
         (&self.owner, &self.repo) == (&other.owner, &other.repo)
             && (self.sha.starts_with(&other.sha) || other.sha.starts_with(&self.sha))
     }
 }
 
-/// Comments on the pull requests of the commits that failed; a commit without one has nobody to be told. What came of each.
+/// Comments on the pull requests of failed commits. Commits without a pull request are skipped. Returns the result for each
+/// commit.
 pub(super) async fn comment(app: &App, target: &Target, forge: &Forge, items: &[Item]) -> Vec<Part> {
     let mut commits: BTreeMap<Option<Commit>, Vec<Uuid>> = BTreeMap::new();
     for item in items {
@@ -74,7 +75,7 @@ async fn comment_on(app: &App, target: &Target, forge: &Forge, commit: &Commit) 
     Ok(())
 }
 
-/// What a report says of its commit, if it is one of this forge and its repository one of those that may be written to.
+/// Returns the commit of a failure, if it belongs to this forge and its repository is allowed.
 fn commit(forge: &Forge, failure: &Failure) -> Option<Commit> {
     let (address, sha) = (failure.repository.as_deref()?, failure.commit.as_deref()?);
     let url = Url::parse(address).ok()?;
@@ -97,7 +98,7 @@ fn commit(forge: &Forge, failure: &Failure) -> Option<Commit> {
     })
 }
 
-/// Stands in our comment; nobody else can make one of the same pull request.
+/// Returns the marker of our comment. Nobody else can create it for the same pull request.
 fn marker(forge: &Forge, commit: &Commit, number: i64) -> String {
     let mut mac =
         Hmac::<Sha256>::new_from_slice(forge.token.expose_secret().as_bytes()).expect("a key of any length");
@@ -106,7 +107,7 @@ fn marker(forge: &Forge, commit: &Commit, number: i64) -> String {
     format!("<!-- regreen:pull-request:{} -->", &proof[..32])
 }
 
-/// All that is known to have failed for the commit, as far as the target wants to hear of it.
+/// Renders all known failures of the commit that the target wants.
 async fn text(
     app: &App,
     target: &Target,
@@ -151,7 +152,7 @@ fn shown(links: &LinkPolicy, url: Option<String>, report: &Report, incident: &In
     })
 }
 
-/// The forge's API, for one repository. Gitea's and GitHub's differ in where the pull requests of a commit are.
+/// Client of the forge's API for one repository. Gitea and GitHub differ in how the pull requests of a commit are found.
 struct Client<'a> {
     http: &'a reqwest::Client,
     forge: &'a Forge,
@@ -159,7 +160,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// The answer; `None` when there is no such thing.
+    /// Sends a request. Returns `None` if the object does not exist.
     async fn ask(
         &self,
         method: Method,
@@ -187,19 +188,20 @@ impl Client<'_> {
                 read.map(Some).map_err(unread)
             }
             Err((Some(StatusCode::NOT_FOUND), _)) => Ok(None),
-            // GitHub says so of a commit that it does not have.
+            // GitHub's response for an unknown commit.
             Err((Some(StatusCode::UNPROCESSABLE_ENTITY), _)) if reads => Ok(None),
             Err((_, refusal)) => Err(refusal),
         }
     }
 
-    /// The same, where there has to be something: forges say of what a token may not see that there is no such thing.
+    /// Sends a request and fails if the object does not exist. Forges also return 404 for objects that the token must not
+    /// see.
     async fn demand(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, DeliveryError> {
         let found = self.ask(method, path, body).await?;
         found.ok_or_else(|| DeliveryError::Final(format!("it answered 404 Not Found for {}: see that it is there, and that the token may read pull requests and comment on them", self.path)))
     }
 
-    /// The open pull request of a commit.
+    /// Returns the open pull request of a commit.
     async fn pull_request(&self, sha: &str) -> Result<Option<i64>, DeliveryError> {
         match self.forge.kind {
             ForgeKind::Gitea => self.pull_request_with_head(sha).await,
@@ -215,7 +217,7 @@ impl Client<'_> {
         }
     }
 
-    /// The open pull request whose latest commit this is. What Gitea has for the commit itself knows merged ones alone.
+    /// Returns the open pull request with this head commit. Gitea's endpoint for a commit finds only merged pull requests.
     async fn pull_request_with_head(&self, sha: &str) -> Result<Option<i64>, DeliveryError> {
         for page in 1..=PAGES {
             let path = format!("pulls?state=open&sort=recentupdate&limit={PAGE}&page={page}");
@@ -231,12 +233,12 @@ impl Client<'_> {
         Ok(None)
     }
 
-    /// Brings our comment up to date, or makes it.
+    /// Updates our comment, or creates it.
     async fn put(&self, number: i64, marker: &str, text: &str) -> Result<(), DeliveryError> {
         let body = json!({ "body": text });
         if let Some(known) = self.find(number, marker).await? {
             let path = format!("issues/comments/{known}");
-            // Somebody may have removed it meanwhile.
+            // The comment may have been deleted meanwhile.
             if self.ask(Method::PATCH, &path, Some(body.clone())).await?.is_some() {
                 return Ok(());
             }
@@ -252,7 +254,7 @@ impl Client<'_> {
             if let Some(found) = comments.iter().find(bears) {
                 return Ok(found["id"].as_i64());
             }
-            // Gitea gives all of them at once.
+            // Gitea returns all comments at once.
             if comments.len() != PAGE {
                 break;
             }

@@ -69,7 +69,7 @@ pub async fn intake(
 ) -> Result<Intake, IntakeError> {
     let submission = Arc::new(submission);
     let hashed = Arc::clone(&submission);
-    // The hash covers the unredacted text, so that requests which differ only in a secret are distinct.
+    // The hash covers the unredacted failure and logs, so that requests which differ only in a secret are distinct.
     let hash = blocking.run(prepare::LIMIT, move |_| hash(&hashed)).await?;
     let key = submission.idempotency_key.as_deref().map(redact::identifier);
     let from = Request { caller: &submission.caller, key: key.as_deref(), hash: &hash };

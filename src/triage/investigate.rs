@@ -321,7 +321,7 @@ impl Work<'_> {
         Ok(Attempt { outcome, made: Made { run, recording }, runbooks })
     }
 
-    /// Creates the run record from the audit events since `mark`.
+    /// Creates the record of a finished run and assigns the audit events since `mark` to it.
     fn ended(&self, analyst: &str, outcome: &Outcome, started: Started, mark: usize) -> Run {
         let run = self.app.record(analyst, outcome, started);
         metrics().run(&run);

@@ -1,4 +1,4 @@
-//! A failure report's way to a filed issue: intake, collect, place, investigate, publish.
+//! Processing of a failure report up to the filed issue: intake, collect, place, investigate, publish.
 
 mod arguments;
 mod brief;

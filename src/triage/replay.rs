@@ -107,7 +107,7 @@ pub struct Compared {
     /// Fingerprint of the cause: the hash of its evidence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<String>,
-    /// Whether both runs agree: same class, and at least one line cited as proof by both.
+    /// Whether both runs agree: same class, and a line cited as proof by both, or the same title if neither cites a line.
     pub same: bool,
     /// Whether the prompt templates are unchanged.
     pub same_prompts: bool,

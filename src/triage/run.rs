@@ -187,7 +187,7 @@ impl Ended<'_> {
     }
 }
 
-/// Finishes the report and, if it led the investigation, all reports that waited for it.
+/// Finishes the report. A leader also finishes the waiting reports of its namespace and requeues those of others.
 async fn finish(
     app: &App,
     held: &LeasedReport<'_>,

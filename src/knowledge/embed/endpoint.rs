@@ -1,4 +1,4 @@
-//! An OpenAI-compatible embeddings endpoint, in batches, tried again where that may help.
+//! Embedder for an OpenAI-compatible embeddings endpoint, with batches and retries.
 
 use super::{EmbedError, Embedder, normalise};
 use crate::budget::Ledger;
@@ -10,23 +10,23 @@ use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a query may take: a search without vectors is better than one that hangs.
+/// Timeout of a query: a search without vectors is better than one that hangs.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where and how to ask.
+/// Settings of the endpoint.
 #[derive(Debug, Clone)]
 pub struct EndpointSettings {
-    /// With or without a trailing `/v1`.
+    /// Base URL, with or without a trailing `/v1`.
     pub url: String,
-    /// Sent as a bearer token.
+    /// API key, sent as a bearer token.
     pub api_key: Option<SecretString>,
-    /// Model to ask for.
+    /// Name of the model.
     pub model: String,
-    /// Texts of one request.
+    /// Number of texts per request.
     pub batch: usize,
-    /// Put before each query, as some models want it.
+    /// Prefix of each query, which some models require.
     pub query_prefix: String,
-    /// Put before each passage.
+    /// Prefix of each passage.
     pub passage_prefix: String,
 }
 
@@ -43,14 +43,14 @@ impl From<&EmbeddingEndpoint> for EndpointSettings {
     }
 }
 
-/// The endpoint as an embedder.
+/// An embeddings endpoint.
 pub struct Endpoint {
     settings: EndpointSettings,
     client: EmbeddingClient,
 }
 
 impl Endpoint {
-    /// Nothing is sent yet.
+    /// Creates the embedder without sending a request.
     #[must_use]
     pub fn new(settings: EndpointSettings, http: reqwest::Client, ledger: Option<Arc<Ledger>>) -> Self {
         let client = EmbeddingClient::new(&settings.url, settings.api_key.as_ref(), &settings.model, http);
@@ -97,7 +97,7 @@ impl Embedder for Endpoint {
     }
 
     async fn queries(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        // A person's words may hold a secret; the endpoint is a model like any other.
+        // A user's query may contain a secret, so it is redacted as for any other model.
         let clean = |text: &String| format!("{}{}", self.settings.query_prefix, Redactor::new().redact(text));
         let asked = self.ask(texts.iter().map(clean).collect(), 1);
         tokio::time::timeout(QUERY_TIMEOUT, asked).await.unwrap_or_else(|_| {

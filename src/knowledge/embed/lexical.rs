@@ -1,8 +1,8 @@
-//! The built-in embedder: words, parts of identifiers and character n-grams, hashed into one vector, weighed by how rare
-//! they are in the runbooks that ship. Needs no model and no network, and takes microseconds.
+//! The built-in embedder: hashes words, parts of identifiers and character n-grams into one vector, weighted by their rarity
+//! in the built-in runbooks. Needs no model and no network, and takes microseconds.
 //!
-//! Feature hashing as by Weinberger et al., "Feature Hashing for Large Scale Multitask Learning" (2009), with signs;
-//! character n-grams with word boundaries as in Bojanowski et al., "Enriching Word Vectors with Subword Information" (2017).
+//! Feature hashing with signs follows Weinberger et al., "Feature Hashing for Large Scale Multitask Learning" (2009).
+//! Character n-grams with word boundaries follow Bojanowski et al., "Enriching Word Vectors with Subword Information" (2017).
 
 use super::{EmbedError, Embedder, normalise};
 use crate::knowledge::Corpus;
@@ -10,18 +10,18 @@ use async_trait::async_trait;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// Numbers of a vector.
+/// Number of dimensions of a vector.
 const DIMENSIONS: usize = 768;
-/// Changes with whatever changes the vectors.
+/// Name of the model. Change it whenever the vectors change.
 const MODEL: &str = "hashed-1";
-/// Weight of a word's n-grams, all together, against the word itself.
+/// Total weight of a word's n-grams relative to the word.
 const NGRAMS: f32 = 0.6;
-/// Weight of two words in a row.
+/// Weight of a pair of consecutive words.
 const PAIRS: f32 = 0.5;
-/// Bytes that are looked at.
+/// Maximum number of bytes used of a text.
 const MAX_TEXT: usize = 16_384;
 
-/// How many paragraphs of the runbooks have a feature.
+/// Number of paragraphs of the built-in runbooks that contain a feature.
 static RARITY: LazyLock<Rarity> = LazyLock::new(|| {
     let mut rarity = Rarity::default();
     for document in &Corpus::built_in().documents {
@@ -53,19 +53,19 @@ impl Rarity {
 pub struct Lexical;
 
 impl Lexical {
-    /// It has no settings.
+    /// Creates the embedder, which has no settings.
     #[must_use]
     pub fn new() -> Self {
         Self
     }
 
-    /// The vector of a text; empty when the text has no word.
+    /// Returns the vector of a text. It is empty if the text contains no word.
     #[must_use]
     pub fn vector(text: &str) -> Vec<f32> {
         let mut vector = vec![0.0; DIMENSIONS];
         for (feature, weight) in features(text) {
             let value = weight.sqrt() * RARITY.of(feature);
-            // Two places each: a collision in one is told apart by the other.
+            // Each feature has two positions, so that a collision in one is resolved by the other.
             for turn in [0, 32] {
                 let bits = (feature >> turn) as usize;
                 let sign = if bits & 1 == 0 { 1.0 } else { -1.0 };
@@ -99,7 +99,7 @@ impl Embedder for Lexical {
     }
 }
 
-/// Features of a text with their weights.
+/// Returns the features of a text with their weights.
 fn features(text: &str) -> HashMap<u64, f32> {
     let end = text.floor_char_boundary(MAX_TEXT);
     let mut found: HashMap<u64, f32> = HashMap::new();
@@ -127,8 +127,8 @@ fn features(text: &str) -> HashMap<u64, f32> {
     found
 }
 
-/// Words in lower case: runs of letters, identifiers in their parts and as a whole. Numbers and hashes are left out,
-/// short codes such as `137` or `e0308` stay.
+/// Returns the words in lower case: runs of letters, and identifiers as a whole and in parts. Drops numbers and hashes, but
+/// keeps short codes such as `137` or `e0308`.
 fn words(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for token in text.split(|c: char| !c.is_alphanumeric()).filter(|token| !token.is_empty()) {
@@ -145,7 +145,7 @@ fn words(text: &str) -> Vec<String> {
     found
 }
 
-/// Numbers that are no codes or ports, hashes, the random ends of pods, times.
+/// Whether a token is noise: numbers other than codes and ports, hashes, random suffixes of pod names, times.
 fn is_noise(token: &str) -> bool {
     let digits = token.chars().filter(char::is_ascii_digit).count();
     let letters = token.chars().filter(|c| c.is_alphabetic()).count();
@@ -155,7 +155,7 @@ fn is_noise(token: &str) -> bool {
         (digits, 0) => !(3..=5).contains(&digits),
         (1, 1..=4) => false,
         _ if begins => true,
-        // `x509`, `e0308` and `cve2024` are codes, `x7k2p` is none.
+        // `x509`, `e0308` and `cve2024` are codes, `x7k2p` is not.
         (digits, letters) => {
             letters > 3 && digits * 4 >= token.len() || letters <= 3 && !ends_in_digits(token, digits)
         }
@@ -166,7 +166,7 @@ fn ends_in_digits(token: &str, digits: usize) -> bool {
     token.chars().rev().take(digits).all(|c| c.is_ascii_digit())
 }
 
-/// Words that say nothing of a failure.
+/// Stop words.
 const STOP: &[&str] = &[
     "the", "a", "an", "and", "or", "of", "to", "in", "on", "is", "it", "its", "for", "with", "that", "this",
     "be", "as", "at", "by", "from", "are", "was", "has", "have", "i", "we", "my", "our", "me", "you", "your",
@@ -174,7 +174,7 @@ const STOP: &[&str] = &[
     "can", "will", "would", "should", "into", "about", "any", "all", "some", "just", "get", "gets", "got",
 ];
 
-/// `ErrImagePull` is err, image, pull.
+/// Splits an identifier: `ErrImagePull` gives err, image, pull.
 fn parts(token: &str) -> Vec<String> {
     let mut parts: Vec<String> = vec![String::new()];
     let chars: Vec<char> = token.chars().collect();
@@ -193,7 +193,7 @@ fn parts(token: &str) -> Vec<String> {
     parts
 }
 
-/// The word without the commonest endings of English.
+/// Removes the most common English endings.
 fn stem(word: &str) -> &str {
     for ending in ["ing", "ed", "es", "s"] {
         if let Some(stem) = word.strip_suffix(ending).filter(|stem| stem.len() >= 4 && stem.is_ascii()) {
@@ -203,7 +203,7 @@ fn stem(word: &str) -> &str {
     word
 }
 
-/// FNV-1a over two texts, then mixed (the finaliser of SplitMix64).
+/// Hashes two texts with FNV-1a and the finaliser of SplitMix64.
 fn hash(kind: &str, text: &str) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in kind.bytes().chain([0xff]).chain(text.bytes()) {

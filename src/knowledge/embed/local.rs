@@ -1,5 +1,5 @@
-//! A sentence-transformers folder (BERT family) run in this process: `config.json`, `model.safetensors`,
-//! `tokenizer.json`, and how it pools. For clusters without a network; nothing is fetched.
+//! Runs a sentence-transformers model (BERT family) from a folder in this process: `config.json`, `model.safetensors`,
+//! `tokenizer.json` and the pooling configuration. For clusters without network access: nothing is downloaded.
 
 use super::{EmbedError, Embedder, normalise};
 use anyhow::{Context as _, ensure};
@@ -13,9 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tokenizers::{Tokenizer, TruncationParams};
 
-/// Tokens when the folder does not say.
+/// Token limit if the folder does not define one.
 const DEFAULT_TOKENS: usize = 256;
-/// Tokens of one pass, padding included: more take more memory and are no quicker.
+/// Maximum number of tokens per forward pass, including padding. More tokens need more memory and are not faster.
 const AT_ONCE: usize = 2_048;
 
 #[derive(Deserialize)]
@@ -46,15 +46,15 @@ pub struct Local {
 struct Parts {
     model: BertModel,
     tokenizer: Tokenizer,
-    /// The first token's vector stands for the text, instead of the mean.
+    /// Whether to use the first token's vector instead of the mean.
     first: bool,
 }
 
 impl Local {
-    /// Loads a folder.
+    /// Loads a model from a folder.
     ///
     /// # Errors
-    /// A file is missing or damaged, or the model is of another family.
+    /// A file is missing or damaged, or the model family or pooling is not supported.
     pub fn load(folder: &Path) -> anyhow::Result<Self> {
         let at = |name: &str| folder.join(name);
         let ModelType { model_type } = read(&at("config.json"))?;
@@ -102,7 +102,7 @@ impl Local {
 }
 
 impl Parts {
-    /// Texts of like length together, so that little is padded.
+    /// Embeds texts. Batches texts of similar length to reduce padding.
     fn embed(&self, texts: Vec<String>) -> anyhow::Result<Vec<Vec<f32>>> {
         let encoded = self.tokenizer.encode_batch(texts, true).map_err(|error| anyhow::anyhow!("{error}"))?;
         let mut rest: Vec<usize> = (0..encoded.len()).collect();
@@ -118,7 +118,7 @@ impl Parts {
         Ok(vectors)
     }
 
-    /// One pass over rows of tokens, padded to `longest`.
+    /// Runs one forward pass over rows of tokens, padded to `longest`.
     fn forward(&self, rows: &[&[u32]], longest: usize) -> anyhow::Result<Vec<Vec<f32>>> {
         let filled = |of: fn(u32) -> u32| -> Vec<u32> {
             let padding = |row: &&[u32]| std::iter::repeat_n(0, longest - row.len());

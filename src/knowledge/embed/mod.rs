@@ -1,4 +1,4 @@
-//! Embedders: texts as vectors of one length, normalised. Three of them; the configuration chooses.
+//! Embedders: convert texts to normalised vectors of a fixed length. The configuration selects one of three.
 
 mod endpoint;
 mod lexical;
@@ -16,36 +16,36 @@ use crate::db::embeddings::Space;
 use async_trait::async_trait;
 use std::sync::Arc;
 
-/// Why texts could not be embedded.
+/// Error of an embedder.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EmbedError {
-    /// Another moment it may work.
+    /// Temporary error.
     #[error("{0}")]
     Away(String),
-    /// Asking again will not help.
+    /// Permanent error: a retry does not help.
     #[error("{0}")]
     Wrong(String),
 }
 
-/// Something that turns texts into vectors.
+/// Converts texts to vectors.
 #[async_trait]
 pub trait Embedder: Send + Sync {
     /// `lexical`, `endpoint` or `local`.
     fn provider(&self) -> &'static str;
-    /// The model; with the provider it names the space that its vectors live in.
+    /// Name of the model. Provider and model together identify the vector space.
     fn model(&self) -> &str;
-    /// Texts that are best embedded at once.
+    /// Recommended number of texts per call.
     fn batch(&self) -> usize;
-    /// Vectors of passages, in their order, each of length 1. A text that says nothing gives an empty vector.
+    /// Returns the vectors of passages, in their order, each of length 1. A text without content gives an empty vector.
     async fn passages(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, EmbedError>;
-    /// Vectors of queries, in their order.
+    /// Returns the vectors of queries, in their order.
     async fn queries(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, EmbedError>;
 }
 
-/// The configured embedder; what it uses is written down in `ledger`.
+/// Creates the configured embedder. `ledger` records its usage.
 ///
 /// # Errors
-/// The local model cannot be loaded.
+/// The local model cannot be loaded, or this build does not support local models.
 pub fn configured(
     config: &Config,
     http: &reqwest::Client,
@@ -63,7 +63,7 @@ pub fn configured(
     })
 }
 
-/// An embedder that can still ask an older space, if there is one.
+/// Creates an embedder for an older space, if that is still possible.
 #[must_use]
 pub fn of_space(
     space: &Space,
@@ -87,7 +87,7 @@ pub fn of_space(
     }
 }
 
-/// Scales a vector to length 1. One without a direction, or with a number that is none, is left empty.
+/// Scales a vector to length 1. Returns an empty vector if the length is zero or a value is not finite.
 fn normalise(mut vector: Vec<f32>) -> Vec<f32> {
     let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
     if !length.is_finite() || length <= f32::EPSILON {

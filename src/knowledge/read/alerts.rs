@@ -1,4 +1,5 @@
-//! Prometheus alert rules, as rule files and as `PrometheusRule` objects: one document per alert, made of its annotations.
+//! Reads Prometheus alert rules, from rule files and `PrometheusRule` objects. Each alert becomes a document made of its
+//! annotations.
 
 use super::{Document, Layout};
 use anyhow::{Context as _, ensure};
@@ -38,7 +39,7 @@ struct Rule {
     annotations: BTreeMap<String, String>,
 }
 
-/// The alerts of a file; recording rules are passed over.
+/// Returns the alerts of a file. Ignores recording rules.
 pub(super) fn documents(path: &str, text: &str) -> anyhow::Result<Vec<Document>> {
     let mut found: Vec<Document> = Vec::new();
     for part in serde_norway::Deserializer::from_str(text) {
@@ -46,7 +47,7 @@ pub(super) fn documents(path: &str, text: &str) -> anyhow::Result<Vec<Document>>
         for group in file.groups.into_iter().chain(file.spec.into_iter().flat_map(|spec| spec.groups)) {
             for rule in group.rules {
                 let Some(alert) = &rule.alert else { continue };
-                // The same alert at two severities is one document.
+                // Combines definitions of the same alert, for example with two severities, into one document.
                 let document = document(path, alert, &rule);
                 match found.iter_mut().find(|known| known.path == document.path) {
                     Some(known) => {

@@ -1,5 +1,5 @@
-//! AsciiDoc to Markdown, as far as chunking and reading need it: headings, listings, lists, links, attributes.
-//! Follows the syntax of docs.asciidoctor.org; what is not known stays as it stands.
+//! Converts AsciiDoc to Markdown as far as chunking and reading need it: headings, listings, lists, links, attributes.
+//! Follows the syntax of docs.asciidoctor.org. Unknown syntax stays unchanged.
 
 use regex::Regex;
 use std::collections::HashMap;
@@ -15,12 +15,12 @@ static LINK: LazyLock<Option<Regex>> =
     LazyLock::new(|| regex(r"(?:link:|xref:)?((?:https?://)?[^\s\[\]<>,;]+)\[([^\]]*)\]"));
 static ANCHOR: LazyLock<Option<Regex>> = LazyLock::new(|| regex(r"^\[.*\]$"));
 
-/// Title, if the text has one, and body.
+/// Returns the title, if there is one, and the body.
 pub(super) fn to_markdown(text: &str) -> (Option<String>, String) {
     let mut attributes: HashMap<String, String> = HashMap::new();
     let mut title = None;
     let mut body = String::new();
-    // What closes the listing that is open.
+    // Delimiter that closes the open listing.
     let mut open: Option<&str> = None;
     for line in text.lines() {
         let trimmed = line.trim_end();
@@ -49,7 +49,7 @@ pub(super) fn to_markdown(text: &str) -> (Option<String>, String) {
                 open = Some("////");
                 continue;
             }
-            // Borders of admonitions, sidebars, tables, pages.
+            // Delimiters of admonitions, sidebars, tables and pages.
             "====" | "****" | "|===" | "'''" | "<<<" | "+" => continue,
             _ => {}
         }
@@ -82,7 +82,7 @@ fn push(body: &mut String, line: &str) {
     body.push('\n');
 }
 
-/// `== Text` is a heading of level 2.
+/// Parses a heading: `== Text` has level 2.
 fn heading(line: &str) -> Option<(usize, &str)> {
     let rest = line.trim_start_matches('=');
     let level = line.len() - rest.len();
@@ -97,7 +97,7 @@ fn resolve(line: &str, attributes: &HashMap<String, String>) -> String {
     reference.replace_all(line, known).into_owned()
 }
 
-/// Lists by `*` and `.`, a block's title, links.
+/// Converts lists with `*` and `.`, block titles and links.
 fn inline(line: &str) -> String {
     let depth = |mark: char| line.chars().take_while(|&c| c == mark).count();
     let (stars, dots) = (depth('*'), depth('.'));

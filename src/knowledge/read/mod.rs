@@ -1,5 +1,5 @@
-//! Files as documents: Markdown with or without front matter, AsciiDoc, plain text, Prometheus alert rules.
-//! Where the files come from is left to `corpus`.
+//! Reads files as documents: Markdown with or without front matter, AsciiDoc, plain text, Prometheus alert rules. `corpus`
+//! provides the files.
 
 mod alerts;
 mod asciidoc;
@@ -9,32 +9,32 @@ use crate::evidence::runbook;
 use crate::evidence::signature::{Signature, SignatureSet};
 use anyhow::{Context as _, bail, ensure};
 
-/// Largest file, in bytes.
+/// Maximum size of a file in bytes.
 pub const MAX_FILE: usize = 4 << 20;
 
-/// How a document's text is laid out.
+/// Format of a document's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// Headings, lists, fences.
+    /// Markdown with headings, lists and fences.
     Markdown,
-    /// Paragraphs.
+    /// Plain paragraphs.
     Text,
 }
 
-/// A document as read, without secrets.
+/// A document with secrets removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Path within its source; an alert rule's file gives one document per alert, `file#Alert`.
+    /// Path within the source. A file with alert rules gives one document per alert: `file#Alert`.
     pub path: String,
     /// Title.
     pub title: String,
     /// `runbook`, `k8s_doc`, `alert` or `note`.
     pub kind: String,
-    /// What it applies to, in lower case.
+    /// Names of the systems it applies to, in lower case.
     pub applies_to: Vec<String>,
-    /// Kind of cause, as its name.
+    /// Name of the failure class.
     pub class: Option<&'static str>,
-    /// How its failures look in a line of a log.
+    /// Signatures of its failures in log lines.
     pub signatures: Vec<Signature>,
     /// The text without front matter.
     pub body: String,
@@ -42,7 +42,7 @@ pub struct Document {
     pub layout: Layout,
 }
 
-/// What a file's name promises.
+/// File format by extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// `.md`, `.markdown`
@@ -56,7 +56,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// By the extension; `None` for a file that is none of ours.
+    /// Returns the format by extension, or `None` for an unsupported file.
     #[must_use]
     pub fn of(path: &str) -> Option<Self> {
         let (_, extension) = path.rsplit_once('.')?;
@@ -70,10 +70,10 @@ impl Format {
     }
 }
 
-/// The documents of a file; more than one only for alert rules.
+/// Reads the documents of a file. Only alert rules give more than one.
 ///
 /// # Errors
-/// The file is none of the known formats, not UTF-8, empty or too large; its front matter, a signature or its YAML is wrong.
+/// The format is unknown, the file is not UTF-8, empty or too large, or its front matter, a signature or its YAML is invalid.
 pub fn documents(path: &str, bytes: &[u8]) -> anyhow::Result<Vec<Document>> {
     let Some(format) = Format::of(path) else {
         bail!("it is neither Markdown (.md), AsciiDoc (.adoc), text (.txt) nor alert rules (.yaml)");
@@ -134,7 +134,7 @@ fn markdown(path: &str, text: &str) -> anyhow::Result<Document> {
     })
 }
 
-/// A document that says nothing of itself: its title is its first heading, else its file's name.
+/// Creates a document without metadata. Its title is the first heading, or the file name.
 fn note(path: &str, title: Option<String>, body: String, layout: Layout) -> Document {
     let title = title.filter(|title| !title.is_empty()).unwrap_or_else(|| name(path));
     Document {
@@ -149,13 +149,13 @@ fn note(path: &str, title: Option<String>, body: String, layout: Layout) -> Docu
     }
 }
 
-/// The first heading of a Markdown text.
+/// Returns the first heading of level 1.
 fn heading(text: &str) -> Option<String> {
     let line = text.lines().find(|line| line.starts_with("# "))?;
     Some(line.trim_start_matches("# ").trim().to_owned())
 }
 
-/// `ops/disk-full_node.txt` is `disk full node`.
+/// Derives a title from a file name: `ops/disk-full_node.txt` gives `disk full node`.
 fn name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
