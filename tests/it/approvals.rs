@@ -331,7 +331,7 @@ async fn a_decision_while_the_answer_is_written_waits_for_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_keeps_calls_from_beginning_and_what_is_not_answered_is_not_repeated() {
     let (lab, model) = (lab().await, FakeModel::start(Vec::new()).await);
-    let table = lab.table("lab", "");
+    let table = lab.table("lab", "call_timeout = \"2s\"");
     let app = Setup::bare().await.model(&model).file(&table).start().await;
     model.push(vec![restart("a"), restart("b"), Reply::Text("Both wait.")]);
     let waiting = ask(&app, "restart both").await["approvals"].clone();

@@ -433,6 +433,11 @@ async fn a_first_load_is_light_and_tied_down() {
     );
     let mut total = first.len();
     let plain = app.get("/").await.body.as_str().unwrap().replace("&#x2f;", "/");
+    // Run while the document loads, htmx waits for all others, its extensions too; deferred itself it waits for none.
+    let scripts: Vec<&str> =
+        plain.split("<script ").skip(1).filter_map(|tag| tag.split('>').next()).collect();
+    assert!(scripts[0].contains("htmx.min.js") && !scripts[0].contains("defer"), "{scripts:?}");
+    assert!(scripts.len() > 2 && scripts[1..].iter().all(|tag| tag.contains("defer")), "{scripts:?}");
     let assets = plain.split('"').filter(|part| part.starts_with("/static/"));
     let mut loaded = 0;
     for asset in assets {
