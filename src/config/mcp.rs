@@ -60,7 +60,7 @@ pub struct McpServer {
 }
 
 impl McpServer {
-    /// Whether another one has the same settings, secrets included.
+    /// Returns whether both have the same settings, including secrets.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let secrets = |values: &BTreeMap<String, SecretString>| -> Vec<(String, String)> {
