@@ -108,7 +108,8 @@ pub async fn search(
     Ok(Found { chunks: rows.iter().map(shared).collect::<sqlx::Result<_>>()?, asked })
 }
 
-/// Recounts document frequencies of words when a tenth of the chunks has changed since the last count.
+/// Recounts document frequencies of words when a tenth of the chunks has changed since the last count. Returns
+/// whether it recounted.
 pub async fn count(pool: &PgPool, realm: Realm) -> sqlx::Result<bool> {
     let due = sqlx::query_scalar!(
         r#"select coalesce(

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 /// State shared by all readers of a measurement.
 #[derive(Default)]
 pub struct Readers {
-    /// Number of readers that have received a piece.
+    /// Number of open streams that have received a first piece.
     pub open: AtomicUsize,
     /// Pieces written before this time are not measured.
     pub since: AtomicU64,

@@ -18,7 +18,7 @@ const BOUND: Duration = Duration::from_millis(50);
 /// A pattern within all limits that is slow on text of similar characters.
 const SLOW: &str = "x[xy ]{480}#|y[xy ]{480}%|xx[xy ]{470}&|yy[xy ]{470}~";
 
-/// Ten slow patterns in three variants, because a pattern rejected in one run may be allowed in the next.
+/// Ten slow patterns of an attacker for each of three runs, because a rejection applies to one run only.
 fn searches(run: usize) -> Reply {
     let fixed = [
         "[ -~]{0,3990}[^ -~]",

@@ -49,7 +49,7 @@ impl Program {
     /// Starts the program with the settings of a test.
     pub async fn of(setup: &Setup) -> Self {
         let env = setup.env().iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        // Uses a free port chosen by `start`, so that the address is known.
+        // `start` chooses the port, so that the address is known.
         Self::start(&env.filter(|(name, _)| *name != "REGREEN_PORT").collect::<Vec<_>>()).await
     }
 

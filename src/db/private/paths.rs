@@ -92,7 +92,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
-/// Returns the ids of the user `postgres`, or of `nobody` if there is none.
+/// Returns the ids of the user `postgres`, else of `nobody`, else 65534.
 fn other_user() -> UserIds {
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let ids = |wanted: &str| {
