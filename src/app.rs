@@ -1,4 +1,4 @@
-//! The shared parts, built once from the configuration and handed to every edge.
+//! Shared state, built once from the configuration and passed to all interfaces.
 
 mod admission;
 
@@ -34,71 +34,71 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// What the edges and use cases share.
+/// State shared by interfaces and use cases.
 pub struct App {
     /// Settings.
     pub config: Config,
-    /// Database.
+    /// Database connection pool.
     pub pool: PgPool,
-    /// Who calls.
+    /// Authentication of callers.
     pub auth: Auth,
-    /// MCP servers.
+    /// Registry of MCP servers.
     pub mcp: Registry,
     /// The configured model, if any.
     pub model: Option<Arc<dyn Model>>,
-    /// What is known of the model's endpoint.
+    /// Detected capabilities of the model endpoint.
     experience: CapabilityCache,
-    /// Runbooks and past failures.
+    /// Search over runbooks and past failures.
     pub knowledge: Arc<Knowledge>,
-    /// Texts.
+    /// Prompt templates.
     pub prompts: Prompts,
-    /// Stopping: no new work from here on.
+    /// Signals shutdown: no new work is accepted.
     pub shutdown: Shutdown,
-    /// Fires when the grace of a stop is over: what still runs is handed back.
+    /// Cancelled when the grace period ends: running work is returned to the queue.
     pub drain: CancellationToken,
-    /// MCP connections; closed last, because what still runs needs them.
+    /// MCP connections; closed last, because running work needs them.
     pub connections: Shutdown,
-    /// Wakes whoever waits for something to happen, here or on another replica.
+    /// Wakes streams when something changes on any replica.
     pub notifier: Arc<StreamNotifier>,
-    /// Answers in the making.
+    /// Answers in progress.
     pub live: Live,
-    /// How much is taken on at a time.
+    /// Limits on concurrent work.
     pub admission: AdmissionControl,
-    /// What models used, and may use.
+    /// Usage and budgets of models.
     pub ledger: Arc<Ledger>,
-    /// Compiled schemas of tools' arguments.
+    /// Compiled JSON schemas of tool arguments.
     pub schemas: Schemas,
-    /// Threads for what takes more than a few milliseconds.
+    /// Threads for work that takes more than a few milliseconds.
     pub blocking: BlockingPool,
     http: reqwest::Client,
     syncing: tokio::sync::Mutex<()>,
 }
 
-/// A database, and the private server behind it when it is one.
+/// A database connection pool and, if used, the private server behind it.
 pub struct Connected {
     /// The pool.
     pub pool: PgPool,
-    /// To be stopped last.
+    /// Private server; must be stopped last.
     pub private: Option<PrivatePostgres>,
-    /// Which one it is, in words and without a secret.
+    /// Description of the database, without secrets.
     pub place: String,
     migrations: Migrations,
 }
 
 impl Connected {
-    /// Brings the schema up to date.
+    /// Migrates the schema to the current version.
     ///
     /// # Errors
-    /// Those of [`Migrations::run`].
+    /// Returns the errors of [`Migrations::run`].
     pub async fn migrate(&self) -> anyhow::Result<()> {
         self.migrations.run(&self.pool).await
     }
 }
 
-/// Connects to the configured database, or starts the private one.
+/// Connects to the configured database, or starts the private server.
 ///
 /// # Errors
-/// The URL or the folder of migrations is wrong, or the private server does not start.
+/// Fails when the URL or the migrations folder is invalid, or the private server does not start.
 pub async fn connect(config: &Config) -> anyhow::Result<Connected> {
     let migrations = Migrations::load(config.database.migrations.as_deref())?;
     let max = config.database.max_connections;
@@ -113,7 +113,7 @@ pub async fn connect(config: &Config) -> anyhow::Result<Connected> {
     Ok(Connected { pool, private: Some(private), place, migrations })
 }
 
-/// Where a configured database is: its name and its server.
+/// Describes a configured database by its name and server.
 fn place(options: &PgConnectOptions) -> String {
     let name = options.get_database().unwrap_or(options.get_username());
     match options.get_socket() {
@@ -122,10 +122,10 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
-/// How to connect to the configured database; `None` means the private one.
+/// Returns the options of the configured database; `None` selects the private server.
 ///
 /// # Errors
-/// The URL is wrong.
+/// Fails when the URL is invalid.
 pub fn database(config: &Config) -> anyhow::Result<Option<PgConnectOptions>> {
     let parse = |url: &SecretString| url.expose_secret().parse();
     let options = config.database.url.as_ref().map(parse).transpose();
@@ -133,10 +133,10 @@ pub fn database(config: &Config) -> anyhow::Result<Option<PgConnectOptions>> {
 }
 
 impl App {
-    /// Builds everything on a migrated database. MCP servers begin to connect; nothing waits for them.
+    /// Builds the shared state on a migrated database. MCP servers connect in the background.
     ///
     /// # Errors
-    /// A prompt, a signature or the model's settings are wrong.
+    /// Fails when a prompt, a signature or a model setting is invalid.
     pub fn build(config: Config, pool: PgPool, shutdown: Shutdown) -> anyhow::Result<Arc<Self>> {
         metrics().begin_targets(config.notify.iter().map(|target| target.name.as_str()));
         let http = http_client()?;
@@ -180,13 +180,13 @@ impl App {
         }))
     }
 
-    /// Makes the added MCP servers those that are stored. One whose settings do not hold any more, such as a secret that is
-    /// gone, is left out and said so.
+    /// Replaces the added MCP servers with the stored ones. Skips and logs a server whose settings are no longer valid,
+    /// for example because a secret is missing.
     ///
     /// # Errors
-    /// The database is away.
+    /// Fails when the database is unavailable.
     pub async fn sync_servers(&self) -> sqlx::Result<()> {
-        // One after the other: an older list must not undo a newer one.
+        // One call at a time, so that an older list cannot overwrite a newer one.
         let _turn = self.syncing.lock().await;
         let mut wanted = Vec::new();
         for settings in mcp_servers::all(&self.pool).await? {
@@ -203,7 +203,7 @@ impl App {
         Ok(())
     }
 
-    /// The model an agent thinks with, if there is one: the configured endpoint with the agent's own settings.
+    /// Returns the model of an agent, if any: the configured endpoint with the agent's own settings.
     #[must_use]
     pub fn model_of(&self, profile: &Profile) -> Option<Arc<dyn Model>> {
         let own =
@@ -222,14 +222,14 @@ impl App {
         Some(Arc::new(model(&endpoint, self.http.clone(), &self.experience)))
     }
 
-    /// The configured endpoint asked for a model of that name, if there is an endpoint.
+    /// Returns the configured endpoint with the given model name, if an endpoint is configured.
     #[must_use]
     pub fn model_named(&self, name: &str) -> Option<Arc<dyn Model>> {
         let endpoint = ModelEndpoint { name: name.to_owned(), ..self.config.model.clone()? };
         Some(Arc::new(model(&endpoint, self.http.clone(), &self.experience)))
     }
 
-    /// A run for the record, by a model of that name or the rules analyst.
+    /// Creates the record of a run by the named model or by the rules analyst.
     #[must_use]
     pub fn record(&self, analyst: &str, outcome: &Outcome, started: Started) -> Run {
         Run {
@@ -248,10 +248,10 @@ impl App {
         }
     }
 
-    /// Stores a run, and puts the calls on record that were kept back for what their arguments held.
+    /// Stores a run and audits the calls that were blocked because of the content of their arguments.
     ///
     /// # Errors
-    /// The database is away.
+    /// Fails when the database is unavailable.
     pub async fn store_run(
         transaction: &mut PgConnection,
         work: Work,
@@ -267,35 +267,35 @@ impl App {
         Ok(())
     }
 
-    /// The client for services that the configuration names.
+    /// Returns the HTTP client for configured services.
     #[must_use]
     pub fn http(&self) -> &reqwest::Client {
         &self.http
     }
 
-    /// Where people see a report, when a public URL is configured.
+    /// Returns the page URL of a report, if a public URL is configured.
     #[must_use]
     pub fn report_url(&self, report: Uuid) -> Option<String> {
         self.config.server.public_url.as_ref().map(|base| format!("{base}/reports/{report}"))
     }
 }
 
-/// The one HTTP client.
+/// Builds the shared HTTP client.
 ///
 /// # Errors
-/// The system's trust roots cannot be read.
+/// Fails when the system's root certificates cannot be read.
 pub fn http_client() -> anyhow::Result<reqwest::Client> {
     reqwest::Client::builder()
         .user_agent(concat!("regreen/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
         .tcp_nodelay(true)
-        // Configured headers carry credentials: they go to the configured origin and nowhere else.
+        // Configured headers carry credentials, so redirects to other origins are not followed.
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .context("cannot set up the HTTP client")
 }
 
-/// An endpoint as a model; nothing is sent yet. `experience` is what is known of the endpoint.
+/// Creates a model client without sending a request. `experience` holds the detected capabilities of the endpoint.
 #[must_use]
 pub fn model(endpoint: &ModelEndpoint, http: reqwest::Client, experience: &CapabilityCache) -> OpenAi {
     OpenAi::new(endpoint.clone(), http, experience.of(&endpoint.name))

@@ -1,6 +1,6 @@
-//! The recorder: what one piece of work did, gathered until it is written with the rows it belongs to. One belongs to the work on a
-//! report, one to the making of an answer, one to a request that calls tools. Models, tools and spans are left to whoever reports what
-//! they did; the rows to `db::audit`.
+//! Collects the audit events of one unit of work until they are written with its rows. A report, an answer or a request
+//! that calls tools has one recorder each. Callers report events of models, tools and spans; `db::audit` writes the
+//! rows.
 
 use crate::clock;
 use crate::domain::{Actor, AuditAction, AuditEvent, AuditOutcome, Run, StopReason, cut};
@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Most events that one piece of work gathers before they are written; what comes then is counted.
+/// Maximum number of buffered events per unit of work; further ones are only counted.
 const MAX_EVENTS: usize = 10_000;
-/// Longest reason of a failure, in bytes.
+/// Maximum length of a failure reason, in bytes.
 const MAX_REASON: usize = 500;
 
-/// The events of one piece of work. Clones share them.
+/// Events of one unit of work. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Recorder(Arc<Shared>);
 
@@ -33,19 +33,19 @@ struct Events {
 }
 
 impl Recorder {
-    /// Of work that somebody does.
+    /// Creates a recorder for the work of an actor.
     #[must_use]
     pub fn new(actor: Actor) -> Self {
         Self(Arc::new(Shared { actor, withholds: AtomicBool::new(false), events: Mutex::default() }))
     }
 
-    /// Who does the work.
+    /// Returns the actor.
     #[must_use]
     pub fn actor(&self) -> &Actor {
         &self.0.actor
     }
 
-    /// Something done now, in this work.
+    /// Creates an event of this work at the current time.
     #[must_use]
     pub fn event(&self, action: AuditAction) -> AuditEvent {
         AuditEvent::new(&self.0.actor, action, clock::now())
@@ -55,7 +55,7 @@ impl Recorder {
         self.0.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an event until it is written.
+    /// Buffers an event.
     pub fn record(&self, event: AuditEvent) {
         let mut events = self.lock();
         if events.pending.len() < MAX_EVENTS {
@@ -65,7 +65,8 @@ impl Recorder {
         }
     }
 
-    /// Keeps an event with its end, or as stopped when the [`OpenEvent`] is dropped before. `ended` is told how, and after how long.
+    /// Opens an event that is buffered when it ends, or as stopped when the [`OpenEvent`] is dropped. `ended` receives
+    /// the outcome and the duration.
     pub fn open(
         &self,
         event: AuditEvent,
@@ -75,7 +76,7 @@ impl Recorder {
         OpenEvent { recorder: self.clone(), open, started: Instant::now() }
     }
 
-    /// What is not written yet.
+    /// Returns the unwritten events.
     #[must_use]
     pub fn pending(&self) -> Vec<AuditEvent> {
         let events = self.lock();
@@ -88,7 +89,7 @@ impl Recorder {
         pending
     }
 
-    /// The first events were written.
+    /// Removes the first `count` events after they were written.
     pub fn written(&self, count: usize) {
         let mut events = self.lock();
         let count = count.min(events.pending.len());
@@ -97,26 +98,27 @@ impl Recorder {
         events.left_out = 0;
     }
 
-    /// From now on this work knows what is visible to one person alone: of its calls it is recorded that they were made, how they
-    /// ended, and hashes, but neither arguments nor what a server said.
+    /// Marks the work as knowing content that is visible to one person only. Its calls are recorded with their outcome
+    /// and hashes, without arguments and server responses.
     pub fn withhold(&self) {
         self.0.withholds.store(true, Ordering::SeqCst);
     }
 
-    /// Whether arguments and what servers say are left out.
+    /// Returns whether arguments and server responses are omitted.
     #[must_use]
     pub fn withholds(&self) -> bool {
         self.0.withholds.load(Ordering::SeqCst)
     }
 
-    /// How many events there were so far: what comes after belongs to the run that begins.
+    /// Returns the number of events so far; later events belong to the run that starts now.
     #[must_use]
     pub fn mark(&self) -> usize {
         let events = self.lock();
         events.written + events.pending.len()
     }
 
-    /// Records a run that ended, and that what was recorded since `mark` was done by it. `object` is the id of what it worked on.
+    /// Records a finished run and assigns the events since `mark` to it. `object` is the id of the report or
+    /// conversation.
     pub fn ran(&self, mark: usize, run: &Run, kind: &'static str, object: &str) {
         {
             let mut events = self.lock();
@@ -148,7 +150,7 @@ impl Recorder {
 
 type Ended = dyn FnOnce(AuditOutcome, Duration) + Send;
 
-/// Something that was begun and goes on record with its end; as stopped when nobody waits for its end any more.
+/// An event that is recorded when it ends, or as stopped when it is dropped.
 #[must_use]
 pub struct OpenEvent {
     recorder: Recorder,
@@ -156,14 +158,14 @@ pub struct OpenEvent {
     started: Instant,
 }
 
-/// What goes on record, and who is told of its end.
+/// The event and the callback for its end.
 struct Open {
     event: AuditEvent,
     ended: Box<Ended>,
 }
 
 impl OpenEvent {
-    /// It ended, with further figures.
+    /// Ends the event with additional data.
     pub fn end(mut self, outcome: AuditOutcome, detail: &str, facts: Value) {
         self.close(outcome, cut(detail, MAX_REASON), facts);
     }

@@ -1,5 +1,5 @@
-//! Work that takes more than a few milliseconds: on a bounded number of blocking threads, with a deadline that the work itself
-//! looks at between lines or chunks. The async threads do none of it, so that health, signals and leases go on.
+//! Bounded pool of blocking threads for work that takes more than a few milliseconds. The work checks a deadline
+//! between lines or chunks. Async threads stay free for health checks, signals and leases.
 
 use crate::clock::{Deadline, DeadlinePassed};
 use std::num::NonZeroUsize;
@@ -8,29 +8,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Threads that work at the same time, at least: a search that uses its time up must not keep a report waiting.
+/// Minimum number of threads: a search that uses up its time must not block a report.
 const LEAST: usize = 2;
 
-/// Why there is no result.
+/// Reason for a missing result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BlockingError {
-    /// The deadline passed, while it waited for a thread or while it ran.
+    /// The deadline passed while the work was queued or running.
     #[error("it took longer than {}", humantime::format_duration(*.limit))]
     Overran {
-        /// How long it may take.
+        /// Time limit.
         limit: Duration,
     },
-    /// The work panicked; the panic's hook has written why.
+    /// The work panicked; the panic hook has logged the reason.
     #[error("an internal error broke it off")]
     Panicked,
 }
 
-/// The threads; cloning shares them.
+/// A shared pool handle; clones share the threads.
 #[derive(Debug, Clone)]
 pub struct BlockingPool {
     all: usize,
     threads: Arc<Semaphore>,
-    /// One less than there are threads.
+    /// One permit less than the number of threads.
     all_but_one: Arc<Semaphore>,
     leaves_one: bool,
     waiting: Arc<AtomicUsize>,
@@ -44,7 +44,7 @@ impl Default for BlockingPool {
 }
 
 impl BlockingPool {
-    /// With so many threads.
+    /// Creates a pool with this number of threads.
     #[must_use]
     pub fn new(threads: usize) -> Self {
         Self {
@@ -56,26 +56,26 @@ impl BlockingPool {
         }
     }
 
-    /// The same threads for work whose length others decide, such as a search for a model's pattern: together it takes all but one,
-    /// so that what has to be done always finds a thread.
+    /// Returns a handle for work whose duration is controlled by others, such as a search for a model's pattern. All
+    /// such work together leaves one thread free for essential work.
     #[must_use]
     pub fn leaving_one(&self) -> Self {
         Self { leaves_one: true, ..self.clone() }
     }
 
-    /// Work that waits for a thread.
+    /// Returns the number of queued jobs.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Work that has a thread.
+    /// Returns the number of running jobs.
     #[must_use]
     pub fn working(&self) -> usize {
         self.all - self.threads.available_permits()
     }
 
-    /// A thread, when one is free.
+    /// Waits for a free thread.
     async fn thread(&self) -> Option<(Option<OwnedSemaphorePermit>, OwnedSemaphorePermit)> {
         let _waits = Waits::begin(&self.waiting);
         let allowed = match self.leaves_one {
@@ -85,11 +85,11 @@ impl BlockingPool {
         Some((allowed, Arc::clone(&self.threads).acquire_owned().await.ok()?))
     }
 
-    /// Runs the work on a thread as soon as one is free. Its deadline begins when it is asked for, so that waiting counts; when
-    /// the caller no longer waits, the deadline is over at once. The thread stays taken until the work has ended.
+    /// Runs work on a thread as soon as one is free. The deadline includes the time in the queue and passes at once when the
+    /// caller is dropped. The thread stays occupied until the work has ended.
     ///
     /// # Errors
-    /// Those of [`BlockingError`]. The work is given its deadline to look at; what it returns after it passed is not used.
+    /// See [`BlockingError`]. The work receives its deadline to check; a result after the deadline is discarded.
     pub async fn run<T, F>(&self, limit: Duration, work: F) -> Result<T, BlockingError>
     where
         T: Send + 'static,
@@ -97,7 +97,7 @@ impl BlockingPool {
     {
         let deadline = Deadline::within(limit);
         let overran = BlockingError::Overran { limit };
-        // Dropped with the caller: whoever still works for it sees that nobody waits.
+        // Dropped with the caller, so that running work sees its deadline passed.
         let _given_up = deadline.clone().over_on_drop();
         let bounded = async {
             let thread = self.thread().await.ok_or(overran)?;
@@ -112,10 +112,10 @@ impl BlockingPool {
         if deadline.is_over() { Err(overran) } else { Ok(result) }
     }
 
-    /// The same for work that stops by itself when its deadline is over.
+    /// Runs work that stops by itself at its deadline.
     ///
     /// # Errors
-    /// Those of [`BlockingError`].
+    /// See [`BlockingError`].
     pub async fn run_checked<T, F>(&self, limit: Duration, work: F) -> Result<T, BlockingError>
     where
         T: Send + 'static,
@@ -125,7 +125,7 @@ impl BlockingPool {
     }
 }
 
-/// Counts one that waits, until it is dropped.
+/// Counts a queued job until dropped.
 struct Waits<'a>(&'a AtomicUsize);
 
 impl<'a> Waits<'a> {

@@ -1,11 +1,19 @@
 //! Regreen brings broken CI/CD pipelines back to green.
 //!
-//! The map, from the top of the ladder down; a module imports only from its own rung or a lower one:
-//! `cli` parses and runs; `server` is everything between the socket and a handler; `api`, `web` (the pages) and `jobs` are the edges, `demo` the stand-in cluster and forge; `triage` takes a
-//! failure report to a filed issue, `chat` answers questions; `tools` are the agent's own; `app` holds the shared parts; `mcp` is every MCP server, `auth` who calls,
-//! `knowledge` the runbooks and past failures, `events` what happens, for those who watch; `agent` is the loop; `llm` the models, `budget` what they may use and used, `db` all SQL, `prompts`, `config`, `telemetry`,
-//! `shutdown`, `blocking` the bounded threads for long work, `audit` what a piece of work did until it is on record, `metrics` what is counted; `domain` the plain types, `evidence` the pure functions over logs, `clock` the time,
-//! `overrides` files that take the places of what is built in.
+//! Modules in layers, top to bottom; a module imports only from its own layer or a lower one:
+//!
+//! - `cli`: command line.
+//! - `server`: everything between the socket and a handler.
+//! - `api`, `web` (the pages), `jobs`: interfaces; `demo`: simulated cluster and forge.
+//! - `triage`: from a failure report to a filed issue; `chat`: answers to questions.
+//! - `tools`: the agent's own tools.
+//! - `app`: shared state.
+//! - `mcp`: MCP servers; `auth`: authentication; `knowledge`: runbooks and past failures; `events`: event streams.
+//! - `agent`: the agent loop.
+//! - `llm`: models; `budget`: their usage and limits; `db`: all SQL; `prompts`, `config`, `telemetry`, `shutdown`;
+//!   `blocking`: bounded threads for long work; `audit`: buffered audit events; `metrics`: Prometheus metrics.
+//! - `domain`: plain types; `evidence`: pure functions over logs; `clock`: the time; `overrides`: files that override
+//!   built-in ones.
 #![warn(
     clippy::print_stdout,
     clippy::print_stderr,

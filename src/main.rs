@@ -1,4 +1,4 @@
-//! The `regreen` binary: parses and runs.
+//! The `regreen` binary.
 #![warn(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -1,5 +1,5 @@
-//! What is counted, for Prometheus. One registry for the process; labels come from closed sets and from names that the
-//! configuration gives, never from what a caller, a log or a model wrote.
+//! Prometheus metrics. One registry per process. Labels come from closed sets and from names in the configuration,
+//! never from text of a caller, a log or a model.
 
 use crate::domain::{Money, Run, StopReason, Usage};
 use prometheus::core::Collector;
@@ -13,71 +13,71 @@ use std::sync::LazyLock;
 use std::time::Duration;
 use strum::VariantArray;
 
-/// Seconds of a request.
+/// Buckets for HTTP requests, in seconds.
 const REQUEST: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Seconds of a call to a tool.
+/// Buckets for tool calls, in seconds.
 const CALL: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
-/// Seconds of a report or a run.
+/// Buckets for reports and runs, in seconds.
 const WORK: &[f64] = &[1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];
-/// Turns of a run.
+/// Buckets for turns of a run.
 const TURNS: &[f64] = &[1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0];
 
-/// Something that is counted.
+/// Name and labels of a metric.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricDescription {
-    /// Its name; of a histogram without `_bucket`, `_sum` and `_count`.
+    /// Metric name; for a histogram without `_bucket`, `_sum` and `_count`.
     pub name: String,
-    /// Its labels; of a histogram `le` too.
+    /// Label names; for a histogram including `le`.
     pub labels: Vec<String>,
 }
 
-/// Everything that is counted.
+/// All metrics.
 pub struct Metrics {
     registry: Registry,
     known: Vec<MetricDescription>,
-    /// Answered requests, by route template, method and status.
+    /// Answered HTTP requests, by route template, method and status.
     pub requests: IntCounterVec,
-    /// Seconds until an answer began, by route template.
+    /// Seconds until a response began, by route template.
     pub request_seconds: HistogramVec,
-    /// Reports that ended, by outcome.
+    /// Finished reports, by outcome.
     pub reports: IntCounterVec,
-    /// Alerts that were sent, by what became of them.
+    /// Received alerts, by outcome.
     pub alerts: IntCounterVec,
-    /// Seconds from a report's coming in to its end.
+    /// Seconds from a report's arrival to its end.
     pub report_seconds: Histogram,
-    /// Runs of an agent, by why they ended.
+    /// Seconds of agent runs, by stop reason.
     pub run_seconds: HistogramVec,
     /// Turns of a run.
     pub run_turns: Histogram,
-    /// Requests to models, by model and outcome.
+    /// Model requests, by model and outcome.
     pub model_requests: IntCounterVec,
-    /// Seconds of a request to a model.
+    /// Seconds of a model request.
     pub model_seconds: HistogramVec,
     /// Tokens, by model, purpose and direction.
     pub model_tokens: IntCounterVec,
-    /// Money, by model and purpose.
+    /// Cost, by model and purpose.
     pub model_cost: CounterVec,
-    /// Calls of tools, by server and outcome.
+    /// Tool calls, by server and outcome.
     pub tool_calls: IntCounterVec,
-    /// Seconds of a call of a tool, by server.
+    /// Seconds of a tool call, by server.
     pub tool_seconds: HistogramVec,
     /// Lines of evidence, read and shown.
     pub evidence_lines: IntCounterVec,
-    /// Claims, by whether they were found in the evidence.
+    /// Claims, by whether they were verified against the evidence.
     pub claims: IntCounterVec,
-    /// Reports by what became of them at the tracker.
+    /// Reports, by action at the issue tracker.
     pub issues: IntCounterVec,
-    /// Messages to people outside, by target and outcome.
+    /// Notifications, by target and outcome.
     pub notifications: IntCounterVec,
-    /// Reports that are not over.
+    /// Unfinished reports.
     pub queue_depth: Gauge,
-    /// Age of the oldest report that is not done.
+    /// Age of the oldest unfinished report.
     pub queue_oldest: Gauge,
-    /// Time until the next key ends; none when no key does.
+    /// Time until the next API key expires; absent when none does.
     pub key_expires: GaugeVec,
-    /// Whether a server's tools can be called.
+    /// Whether the tools of an MCP server can be called.
     pub server_up: GaugeVec,
-    /// Connections to the database, by state.
+    /// Database connections, by state.
     pub database_connections: GaugeVec,
 }
 
@@ -203,7 +203,7 @@ impl Metrics {
         })
     }
 
-    /// Begins what is known beforehand at 0: an increase from nothing to 1 is none to Prometheus.
+    /// Initialises known label values at 0: Prometheus does not count a new series that starts at 1 as an increase.
     fn begin(&self) {
         for (counters, values) in [
             (&self.reports, &["done", "failed"][..]),
@@ -221,7 +221,7 @@ impl Metrics {
         }
     }
 
-    /// Begins what is told to these at 0.
+    /// Initialises the notification counters of these targets at 0.
     pub fn begin_targets<'a>(&self, targets: impl Iterator<Item = &'a str>) {
         for target in targets {
             for outcome in ["done", "failed"] {
@@ -230,25 +230,25 @@ impl Metrics {
         }
     }
 
-    /// What there is.
+    /// Returns the descriptions of all metrics.
     #[must_use]
     pub fn known(&self) -> &[MetricDescription] {
         &self.known
     }
 
-    /// A request was answered.
+    /// Records an answered HTTP request.
     pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
         self.requests.with_label_values(&[route, method, &status.to_string()]).inc();
         self.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
-    /// A model was asked.
+    /// Records a model request.
     pub fn model_request(&self, model: &str, outcome: &str, took: Duration) {
         self.model_requests.with_label_values(&[model, outcome]).inc();
         self.model_seconds.with_label_values(&[model]).observe(took.as_secs_f64());
     }
 
-    /// What a request to a model used, as it was charged.
+    /// Records the charged usage of a model request.
     pub fn charged(&self, model: &str, purpose: &str, usage: Usage, cost: Option<Money>) {
         for (direction, tokens) in
             [("input", usage.input_tokens), ("cached", usage.cached_tokens), ("output", usage.output_tokens)]
@@ -260,58 +260,58 @@ impl Metrics {
         }
     }
 
-    /// A tool was called, or would have been.
+    /// Records a tool call or its refusal.
     pub fn tool_call(&self, server: &str, outcome: &str, took: Duration) {
         self.tool_calls.with_label_values(&[server, outcome]).inc();
-        // What is refused takes no time.
+        // A refused call has no duration.
         if outcome != "refused" {
             self.tool_seconds.with_label_values(&[server]).observe(took.as_secs_f64());
         }
     }
 
-    /// A run of an agent ended.
+    /// Records a finished agent run.
     pub fn run(&self, run: &Run) {
         let seconds = Duration::from_millis(run.duration_ms.unsigned_abs()).as_secs_f64();
         self.run_seconds.with_label_values(&[run.stop_reason.as_str()]).observe(seconds);
         self.run_turns.observe(f64::from(run.turns));
     }
 
-    /// What became of an alert: `accepted`, `repeated` or `ignored`.
+    /// Records the outcome of an alert: `accepted`, `repeated` or `ignored`.
     pub fn alert(&self, outcome: &str) {
         self.alerts.with_label_values(&[outcome]).inc();
     }
 
-    /// So many alerts were cut off before they came.
+    /// Records the number of alerts that the sender truncated.
     pub fn alerts_truncated(&self, alerts: u32) {
         self.alerts.with_label_values(&["truncated"]).inc_by(alerts.into());
     }
 
-    /// A report ended, so long after it came in.
+    /// Records a finished report and the time since its arrival.
     pub fn report(&self, outcome: &str, took: Duration) {
         self.reports.with_label_values(&[outcome]).inc();
         self.report_seconds.observe(took.as_secs_f64());
     }
 
-    /// So many claims of a diagnosis were found in the evidence, of so many.
+    /// Records how many claims of a diagnosis were found in the evidence.
     pub fn claims_checked(&self, found: usize, all: usize) {
         for (verified, claims) in [("true", found), ("false", all.saturating_sub(found))] {
             self.claims.with_label_values(&[verified]).inc_by(claims as u64);
         }
     }
 
-    /// An analyst begins with so many of so many lines.
+    /// Records how many of the lines read are shown to an analyst.
     pub fn evidence(&self, shown: usize, read: usize) {
         for (part, lines) in [("shown", shown), ("read", read)] {
             self.evidence_lines.with_label_values(&[part]).inc_by(lines as u64);
         }
     }
 
-    /// What became of a report at the tracker: `created`, `commented` or `counted`.
+    /// Records the action for a report at the issue tracker: `created`, `commented` or `counted`.
     pub fn issue(&self, action: &str) {
         self.issues.with_label_values(&[action]).inc();
     }
 
-    /// All of it in the text format 0.0.4 of Prometheus.
+    /// Encodes all metrics in the Prometheus text format 0.0.4.
     #[must_use]
     pub fn text(&self) -> String {
         let encoded = TextEncoder::new().encode_to_string(&self.registry.gather());
@@ -322,7 +322,7 @@ impl Metrics {
     }
 }
 
-/// Registers what it makes, and notes its name and labels.
+/// Creates and registers metrics, and collects their names and labels.
 struct Make<'a> {
     registry: &'a Registry,
     known: RefCell<Vec<MetricDescription>>,
@@ -363,7 +363,7 @@ impl Make<'_> {
         Ok(made)
     }
 
-    /// The metric that was added last is a histogram.
+    /// Adds the label `le` to the last metric, which is a histogram.
     fn has_buckets(&self) {
         if let Some(last) = self.known.borrow_mut().last_mut() {
             last.labels.push("le".to_owned());

@@ -1,26 +1,26 @@
-//! Files of a folder that take the places of what is built in, by their names: a mounted `ConfigMap`, as a rule.
+//! Files of a folder that override built-in ones of the same name, usually from a mounted `ConfigMap`.
 
 use anyhow::Context as _;
 use minijinja::Environment;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-/// A text that takes the place of a built-in one.
+/// A file that overrides a built-in one.
 #[derive(Debug)]
 pub struct Replacement {
-    /// Name of the file, and of what it replaces.
+    /// Name of the file and of the built-in one.
     pub name: String,
-    /// Where it lies, for messages.
+    /// Path, for messages.
     pub path: PathBuf,
-    /// What it says.
+    /// Content.
     pub text: String,
 }
 
-/// The files of a folder, in the order of their names. Hidden ones are none of them: a mounted `ConfigMap` keeps its data
-/// there.
+/// Reads the files of a folder in the order of their names. Skips hidden files, which a mounted `ConfigMap` uses
+/// internally.
 ///
 /// # Errors
-/// The folder or a file cannot be read, or a file is named like none of what is built in.
+/// Fails when the folder or a file cannot be read, or a file matches no built-in name.
 pub fn replacements(folder: &Path, built_in: &[String]) -> anyhow::Result<Vec<Replacement>> {
     let unread = || format!("cannot read {}", folder.display());
     let mut found = Vec::new();
@@ -45,11 +45,12 @@ pub fn replacements(folder: &Path, built_in: &[String]) -> anyhow::Result<Vec<Re
     Ok(found)
 }
 
-/// Puts the files of a folder into the places of an environment's templates. A file is named like a template with the
-/// suffix, and asks for nothing but what this template and the `layout` around it ask for, and globals.
+/// Overrides templates with the files of a folder. A file is named like a template with the suffix, and may use only
+/// globals and the variables of that template and of the surrounding `layout`.
 ///
 /// # Errors
-/// The folder or a file cannot be read, a file is named like no template, has a syntax error, or asks for more.
+/// Fails when the folder or a file cannot be read, or a file matches no template, has a syntax error, or uses other
+/// variables.
 pub fn replace_templates(
     environment: &mut Environment<'static>,
     folder: &Path,

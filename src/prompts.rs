@@ -1,5 +1,5 @@
-//! The texts of `prompts/`, embedded and rendered strictly: a missing variable is an error, and found at start. Files of
-//! a folder take their places.
+//! Embedded templates of `prompts/`, rendered strictly: a missing variable is an error. Files of a folder may override
+//! them.
 
 use crate::overrides::replace_templates;
 use anyhow::Context as _;
@@ -8,7 +8,7 @@ use minijinja::{Environment, UndefinedBehavior};
 use serde::Serialize;
 use std::path::Path;
 
-/// Every template by name.
+/// All templates by name.
 const TEMPLATES: &[(&str, &str)] = &[
     ("triage-system", include_str!("../prompts/triage-system.md")),
     ("triage-brief", include_str!("../prompts/triage-brief.md")),
@@ -31,11 +31,11 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Compiles all templates: the embedded ones, or the files of the folder that are named as they are.
+    /// Compiles the embedded templates, overridden by files of the same name.
     ///
     /// # Errors
-    /// A template has a syntax error; or the folder cannot be read, or has a file that takes the place of none, or asks
-    /// for a variable that there is not.
+    /// Fails when a template has a syntax error, the folder cannot be read, or a file matches no template or uses an
+    /// unknown variable.
     pub fn load(folder: Option<&Path>) -> anyhow::Result<Self> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
@@ -50,22 +50,22 @@ impl Prompts {
     /// Renders a template.
     ///
     /// # Errors
-    /// There is no such template, or a variable is missing.
+    /// Fails when there is no such template, or a variable is missing.
     pub fn render(&self, name: &str, values: impl Serialize) -> anyhow::Result<String> {
         let template = self.environment.get_template(name).with_context(|| format!("prompts/{name}.md"))?;
         template.render(minijinja::Value::from(Serde(values))).with_context(|| format!("prompts/{name}.md"))
     }
 
-    /// The text of a template, as it is written.
+    /// Returns the source of a template.
     #[must_use]
     pub fn source(&self, name: &str) -> Option<String> {
         self.environment.get_template(name).ok().map(|template| template.source().to_owned())
     }
 
-    /// Renders a template that people wrote.
+    /// Renders a template written by a user.
     ///
     /// # Errors
-    /// It has a syntax error, or names a variable that there is not.
+    /// Fails when it has a syntax error or uses an unknown variable.
     pub fn render_text(&self, text: &str, values: impl Serialize) -> anyhow::Result<String> {
         self.environment.render_str(text, minijinja::Value::from(Serde(values))).context("the prompt")
     }

@@ -1,4 +1,4 @@
-//! Stopping: one token that everybody watches and one tracker that everybody is spawned on.
+//! Graceful shutdown: one cancellation token for all tasks and one tracker that waits for them.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Shared by all long-lived parts; cloning shares.
+/// Shutdown state shared by all long-lived components; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     leaving: CancellationToken,
@@ -15,19 +15,19 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// A token and a tracker that nobody has used yet.
+    /// Creates an unused token and tracker.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Fires when the process should stop.
+    /// Returns the token that is cancelled when the process should stop.
     #[must_use]
     pub fn token(&self) -> &CancellationToken {
         &self.token
     }
 
-    /// Whether a stop is announced or under way: nothing new should be sent here.
+    /// Returns whether a shutdown is announced or in progress, so that new work should go elsewhere.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.leaving.is_cancelled() || self.token.is_cancelled()
@@ -42,14 +42,14 @@ impl Shutdown {
         self.tracker.spawn(task)
     }
 
-    /// Fires the token on SIGINT, and so long after SIGTERM, or at the second signal: whoever sends requests here learns of the
-    /// stop some time after us.
+    /// Cancels the token on SIGINT, `delay` after SIGTERM, or on the second signal. The delay gives load balancers time
+    /// to stop sending requests.
     pub fn on_signals(&self, delay: Duration) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
         let (token, leaving) = (self.token.clone(), self.leaving.clone());
-        // Not awaited by `finish`: it may never end.
+        // Not tracked by `finish`, because it may never end.
         let watch = async move {
             tokio::select! {
                 _ = term.recv() => {
@@ -71,7 +71,7 @@ impl Shutdown {
         Ok(())
     }
 
-    /// Fires the token and waits for the tracked tasks, at most `limit`. Returns whether all ended in time.
+    /// Cancels the token and waits at most `limit` for the tracked tasks. Returns whether all ended in time.
     pub async fn finish(&self, limit: Duration) -> bool {
         self.token.cancel();
         self.tracker.close();

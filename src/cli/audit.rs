@@ -1,4 +1,4 @@
-//! `audit verify`: whether the record of what was done is still what was written down.
+//! `audit verify`: checks the integrity of the audit log.
 
 use crate::config::Config;
 use crate::db::audit::{self, Verified};
@@ -7,7 +7,7 @@ use clap::Subcommand;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Exit code when the chain does not hold.
+/// Exit code for a broken chain.
 const BROKEN: u8 = 2;
 
 /// What to do.
@@ -32,7 +32,7 @@ fn seal(text: &str) -> Result<String, String> {
     Err("a seal has 64 hexadecimal digits".to_owned())
 }
 
-/// Runs it.
+/// Runs the command.
 pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     let Action::Verify { head, json } = action;

@@ -1,4 +1,4 @@
-//! `demo`: the main job for real, on a stand-in cluster and forge.
+//! `demo`: runs the whole service with a simulated cluster and forge.
 
 use super::output;
 use super::serve::{self, Roles, Service};
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// How often progress is looked at.
+/// Polling interval of the progress.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Arguments of `demo`.
@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     list: bool,
 }
 
-/// Starts everything on loopback, reports one failed pod, shows what came of it.
+/// Starts everything on loopback, reports one failed pod and prints the outcome.
 pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let all = samples();
     if arguments.list {
@@ -66,7 +66,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
         |model| model.name.clone(),
     );
     let service = serve::start(config, Roles::Both, shutdown.clone()).await?;
-    // The demonstration begins anew each time: its forge has forgotten the issues too.
+    // Start with an empty database, because the forge has no issues from an earlier run either.
     db::reports::forget_all(&service.app.pool).await?;
     service.app.mcp.wait_for_first_attempts().await;
     let address = service.address.context("the demonstration serves HTTP")?;
@@ -86,7 +86,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
     };
     if !arguments.once && !shutdown.token().is_cancelled() {
         invite(address, &all);
-        // Nobody who reads nothing knows that it is up.
+        // With a closed standard output, nobody knows that the server runs.
         if !output::is_closed() {
             shutdown.token().cancelled().await;
         }
@@ -105,7 +105,7 @@ fn list(all: &[Sample]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The user's own settings, with the stand-ins in place of cluster, forge and database.
+/// Loads the user's settings with the simulated cluster, forge and the demo database.
 fn config(file: Option<&Path>, arguments: &Arguments, cluster: &str, forge: &str) -> anyhow::Result<Config> {
     let mut own = BTreeMap::from([
         ("REGREEN_OPENSHIFT_URL", cluster.to_owned()),
@@ -125,7 +125,7 @@ fn config(file: Option<&Path>, arguments: &Arguments, cluster: &str, forge: &str
         own.insert("REGREEN_PORT", "0".to_owned());
     }
     let env = |name: &str| match name {
-        // Never a database that somebody needs: the demonstration empties its tables.
+        // Never use a configured database: the demo empties its tables.
         "REGREEN_DATABASE_URL" | "DATABASE_URL" => None,
         name => own.get(name).cloned().or_else(|| process_env(name)),
     };
@@ -136,7 +136,7 @@ fn config(file: Option<&Path>, arguments: &Arguments, cluster: &str, forge: &str
     Ok(config)
 }
 
-/// Reports the pod and prints each step as it is taken. Whether an issue was filed.
+/// Reports the pod and prints each step as it completes. Returns whether an issue was filed.
 async fn show(service: &Service, sample: &Sample, forge: &forge::Forge) -> anyhow::Result<bool> {
     let pool = &service.app.pool;
     outln!("A pod failed: {}/{} — {}", sample.namespace, sample.pod, sample.title);

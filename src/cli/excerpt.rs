@@ -1,4 +1,4 @@
-//! `excerpt`: the lines of a log that tell why it failed.
+//! `excerpt`: prints the lines of a log that explain the failure.
 
 use crate::evidence::excerpt::of_lines;
 use crate::evidence::lines::{Lines, Templates};
@@ -33,7 +33,7 @@ enum Format {
     Json,
 }
 
-/// Prints the excerpt, redacted. The log may be of any size: it is read once and held in part.
+/// Prints the redacted excerpt. Reads a log of any size once and keeps only parts in memory.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let good = match &arguments.good_log {
         Some(path) => Some(Templates::read(open(path)?).with_context(|| cannot_read(path))?),

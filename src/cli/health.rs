@@ -1,4 +1,4 @@
-//! `health`: asks a running server how it is, for containers without a shell.
+//! `health`: checks a running server, for containers without a shell.
 
 use crate::config::{Config, Server};
 use anyhow::Context as _;
@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Longest wait for the answer.
+/// Request timeout.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Arguments of `health`.
@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     ready: bool,
 }
 
-/// Exit code 0: it is well.
+/// Runs the check; exit code 0 means healthy.
 pub(super) async fn run(
     load: impl FnOnce() -> anyhow::Result<Config>,
     arguments: Arguments,
@@ -31,7 +31,7 @@ pub(super) async fn run(
         None => format!("http://{}", own_address(&load()?.server)),
     };
     let url = format!("{base}/health/{}", if arguments.ready { "ready" } else { "live" });
-    // A proxy of the environment leads out, not to this server.
+    // Ignore proxy variables: the server is reached directly.
     let client = reqwest::Client::builder().no_proxy().timeout(PROBE_TIMEOUT).build()?;
     let answer = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
     anyhow::ensure!(answer.status().is_success(), "{url} answers {}", answer.status());
@@ -39,7 +39,7 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where a server of these settings tells its health, seen from its own machine.
+/// Returns the address of the health endpoint as reachable from the same host.
 fn own_address(server: &Server) -> SocketAddr {
     let mut address = server.metrics_bind.unwrap_or(SocketAddr::new(server.bind, server.port));
     if address.ip().is_unspecified() {

@@ -1,4 +1,4 @@
-//! `ingest`: stores documents and their vectors, reports bad files at the end.
+//! `ingest`: stores documents with their embeddings and reports unreadable files at the end.
 
 use crate::config::Config;
 use crate::knowledge::{Corpus, Ingested, Knowledge};
@@ -21,8 +21,8 @@ pub(super) struct Arguments {
     remove: bool,
 }
 
-/// Stores the built-in runbooks, those of the configured folder and those of the paths. Fails at the end when a file could not
-/// be read.
+/// Stores the built-in runbooks, the documents of the configured folder and those of the paths. Fails at the end when a
+/// file could not be read.
 pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     let mut corpora = Knowledge::corpora(&config)?;

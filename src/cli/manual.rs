@@ -1,4 +1,4 @@
-//! `completions` and `man`: what shells and `man` read of the command line, made of the same definition as `--help`.
+//! `completions` and `man`: shell completions and manual pages, generated from the same definition as `--help`.
 
 use super::Cli;
 use anyhow::Context as _;
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     out: Option<PathBuf>,
 }
 
-/// Prints the completions of a shell.
+/// Prints the completion script of a shell.
 pub(super) fn completions(shell: Shell) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "regreen", &mut script);
@@ -28,7 +28,7 @@ pub(super) fn completions(shell: Shell) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Prints a page, or writes all of them.
+/// Prints a page, or writes all pages.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let Some(folder) = &arguments.out {
         let cannot = || format!("cannot write manual pages to {}", folder.display());
@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         outln!("The manual pages are in {}.", folder.display());
         return Ok(ExitCode::SUCCESS);
     }
-    // Built from the top: a command then knows its whole name.
+    // Built from the root, so that a command knows its full name.
     let mut root = Cli::command().disable_help_subcommand(true);
     root.build();
     let mut command = &root;

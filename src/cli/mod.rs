@@ -1,4 +1,4 @@
-//! The command line: one word per role.
+//! Command line interface.
 
 #[macro_use]
 pub mod output;
@@ -104,9 +104,9 @@ enum Command {
 /// Runs a parsed command line.
 ///
 /// # Errors
-/// What stopped the command, in words for its user.
+/// Returns the error that stopped the command, worded for the user.
 pub fn run(cli: Cli) -> LocalBoxFuture<'static, anyhow::Result<ExitCode>> {
-    // Boxed: it holds all settings, and is compiled with the library.
+    // Boxed: the future contains all settings and is compiled with the library.
     Box::pin(run_command(cli))
 }
 
@@ -144,13 +144,13 @@ async fn run_command(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// One of the roles, which help and completions name.
+/// Parses a role; help and completions list the names.
 fn role() -> impl TypedValueParser<Value = Role> {
     let names = PossibleValuesParser::new(Role::NAMES);
     names.try_map(|name| Role::parse(&name).ok_or("no such role"))
 }
 
-/// The id of something that is stored, as it stands in the addresses of pages.
+/// Parses an id as it appears in page URLs.
 fn id(text: &str) -> Result<Uuid, String> {
     let example = "01997a34-5c1e-7c43-9d0e-2f1f6f0f3a10";
     text.trim().parse().map_err(|_| {
@@ -158,7 +158,7 @@ fn id(text: &str) -> Result<Uuid, String> {
     })
 }
 
-/// An error with its causes, each said once: some say their own cause too.
+/// Formats an error with its causes, without repeating a cause that a message already includes.
 #[must_use]
 pub fn in_words(error: &anyhow::Error) -> String {
     let mut said = String::new();

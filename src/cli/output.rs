@@ -1,12 +1,12 @@
-//! What commands print, and the one place that knows what to do when it cannot be printed. Whoever reads may leave
-//! (`regreen … | head -1`): the rest goes nowhere then, and the command ends without a complaint.
+//! Output of commands, with central error handling. When the reader closes the pipe (`regreen … | head -1`), the rest
+//! is discarded and the command ends without an error.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-/// Why standard output takes nothing more. It belongs to the process, as standard output does.
+/// First write error of standard output; process-wide like standard output.
 static CLOSED: OnceLock<io::Error> = OnceLock::new();
 
 /// Prints to standard output.
@@ -25,7 +25,7 @@ macro_rules! errln {
     ($($text:tt)*) => { $crate::cli::output::write_stderr(format_args!($($text)*)) };
 }
 
-/// Writes to standard output, unless nobody reads it any more.
+/// Writes to standard output, unless an earlier write failed.
 pub(super) fn write(text: fmt::Arguments<'_>) {
     if CLOSED.get().is_none()
         && let Err(error) = io::stdout().lock().write_fmt(text)
@@ -34,17 +34,17 @@ pub(super) fn write(text: fmt::Arguments<'_>) {
     }
 }
 
-/// Writes a line to standard error. There is nobody to tell when that fails.
+/// Writes a line to standard error. A failure cannot be reported.
 pub fn write_stderr(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Whether what is printed goes nowhere: a command that would go on for long ends here.
+/// Returns whether output is discarded, so that a long-running command should end.
 pub(super) fn is_closed() -> bool {
     CLOSED.get().is_some()
 }
 
-/// How the process ends. What could not be written, on a full disk for one, is a failure; a reader who left is none.
+/// Returns the exit code of the process. A write error such as a full disk is a failure; a closed pipe is not.
 #[must_use]
 pub fn end(code: ExitCode) -> ExitCode {
     let flushed = io::stdout().lock().flush();

@@ -1,4 +1,4 @@
-//! `policy`: what the tool policy says, without a server or a model.
+//! `policy`: tests the tool policy without a server or a model.
 
 use crate::config::Config;
 use crate::domain::policy::{AccessDecision, CallContext, Decision, Origin, Target};
@@ -70,7 +70,7 @@ fn access(name: &str) -> Result<Access, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// Nothing but writing JSON can fail.
+/// Fails only when the JSON cannot be written.
 pub(super) fn run(config: &Config, action: Action) -> anyhow::Result<ExitCode> {
     let Action::Test(test) = action;
     let nobody = matches!(test.place, Origin::Triage | Origin::Service);

@@ -1,4 +1,4 @@
-//! `prune`: removes what is past `retention.*`.
+//! `prune`: deletes data that is older than `retention.*`.
 
 use crate::config::{Config, LEAST_KEPT, Retention};
 use crate::db::audit;
@@ -42,7 +42,7 @@ fn time(text: &str) -> Result<Duration, String> {
 }
 
 impl Arguments {
-    /// These times, where they are given, else the configured ones.
+    /// Returns the configured retention with these values applied.
     fn over(&self, configured: &Retention) -> Retention {
         Retention {
             evidence: self.evidence.or(configured.evidence),
@@ -54,16 +54,16 @@ impl Arguments {
     }
 }
 
-/// What is removed.
+/// A kind of data to delete.
 struct Due {
     kind: Kind,
-    /// How long it is kept.
+    /// Retention period.
     kept: Duration,
-    /// What is older goes.
+    /// Deletes data older than this.
     before: DateTime<Utc>,
 }
 
-/// Removes it and says how much it was.
+/// Deletes expired data and prints the numbers.
 pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     let now = clock::now();
@@ -87,7 +87,7 @@ pub(super) async fn run(config: Config, arguments: Arguments) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// As people write such times: `90d`, not months and hours.
+/// Formats a duration in days where possible, such as `90d`.
 fn days(time: Duration) -> String {
     const DAY: u64 = 24 * 3600;
     if time.subsec_nanos() == 0 && time.as_secs().is_multiple_of(DAY) {
@@ -125,7 +125,7 @@ async fn done(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()
     Ok(())
 }
 
-/// Does it and takes it back: what would go with something else is counted once.
+/// Deletes and rolls back, so that data deleted through another row is counted once.
 async fn tried(pool: &PgPool, due: &[Due], now: DateTime<Utc>) -> sqlx::Result<()> {
     let mut transaction = pool.begin().await?;
     for Due { kind, kept, before } in due {

@@ -1,4 +1,4 @@
-//! `replay`: investigations are run again from what is stored, and their conclusions compared.
+//! `replay`: repeats stored investigations and compares the conclusions.
 
 use super::output;
 use crate::app::{self, App};
@@ -15,9 +15,9 @@ use clap::Args;
 use std::process::ExitCode;
 use uuid::Uuid;
 
-/// Exit code when a conclusion is another one.
+/// Exit code for a different conclusion.
 const DIFFERENT: u8 = 2;
-/// Widest text beside another one, in characters.
+/// Width of a column in the comparison, in characters.
 const WIDTH: usize = 60;
 
 /// Arguments of `replay`.
@@ -53,10 +53,10 @@ fn time(text: &str) -> Result<DateTime<Utc>, String> {
         .map_err(|_| "neither a day such as 2026-11-01 nor an RFC 3339 time".to_owned())
 }
 
-/// Runs it. Exit 0 when all conclusions are the same, 2 when one is not, 1 when it cannot be done.
+/// Runs the command. Exit code 0 for equal conclusions, 2 for a different one, 1 on an error.
 pub(super) async fn run(mut config: Config, arguments: Arguments) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
-    // Nobody but the model is asked, and nothing is filed.
+    // Only the model is called, and no issue is filed.
     config.mcp.clear();
     config.tracker = None;
     let shutdown = Shutdown::new();
@@ -64,7 +64,7 @@ pub(super) async fn run(mut config: Config, arguments: Arguments) -> anyhow::Res
     let connected = app::connect(&config).await?;
     connected.migrate().await?;
     let app = App::build(config, connected.pool, shutdown)?;
-    // The built-in analyst works with the runbooks of today.
+    // The built-in analyst uses the current runbooks.
     app.knowledge.reload().await?;
     let compared = compare(&app, &arguments).await;
     app.connections.token().cancel();
@@ -75,7 +75,7 @@ pub(super) async fn run(mut config: Config, arguments: Arguments) -> anyhow::Res
     Ok(if compared? { ExitCode::SUCCESS } else { ExitCode::from(DIFFERENT) })
 }
 
-/// Whether all conclude the same.
+/// Returns whether all conclusions are equal.
 async fn compare(app: &App, arguments: &Arguments) -> anyhow::Result<bool> {
     let Some(run) = arguments.run else { return compare_all(app, arguments).await };
     let compared = one(app, run, arguments).await?;
@@ -92,7 +92,7 @@ async fn one(app: &App, run: Uuid, arguments: &Arguments) -> anyhow::Result<Comp
         Some(name) => name.clone(),
         None => match recordings::get(&app.pool, run).await? {
             Some(recorded) => recorded.run.analyst,
-            // The replay says why.
+            // The replay reports the reason.
             None => rules::NAME.to_owned(),
         },
     };
@@ -203,7 +203,7 @@ fn tell(compared: &Compared) {
     outln!("{}", if *same { "The conclusion is the same." } else { "The conclusion is DIFFERENT." });
 }
 
-/// One line that fits beside another one.
+/// Shortens a text to one column of one line.
 fn cut(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= WIDTH {

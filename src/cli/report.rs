@@ -1,4 +1,4 @@
-//! `report`: posts a failure to a server and prints what came of it. The exit code says which.
+//! `report`: sends a failure to a server and prints the outcome, which also determines the exit code.
 
 use super::in_words;
 use anyhow::Context as _;
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Longest wait for the server's answer; the server answers 202 long before.
+/// Client timeout; the server responds with 202 long before.
 const TIMEOUT: Duration = Duration::from_secs(1_800);
-/// Exit code when the server cannot be reached.
+/// Exit code for an unreachable server.
 const UNREACHABLE: u8 = 3;
 
 /// Arguments of `report`.
@@ -82,7 +82,7 @@ pub(super) struct Arguments {
     token_file: Option<PathBuf>,
 }
 
-/// The address of a server, without a slash at its end.
+/// Parses a server URL and removes a trailing slash.
 fn server(text: &str) -> Result<String, String> {
     let text = text.trim().trim_end_matches('/');
     match Url::parse(text) {
@@ -95,7 +95,7 @@ fn server(text: &str) -> Result<String, String> {
     }
 }
 
-/// A file's text; standard input's when it is `-`.
+/// Reads a text file, or standard input for `-`.
 fn read(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     let read = if path.as_os_str() == "-" {
@@ -107,7 +107,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The request, whole.
+/// Builds the request.
 fn request(arguments: &Arguments) -> anyhow::Result<RequestBuilder> {
     let text = |path: &Option<PathBuf>| path.as_deref().map(read).transpose();
     let twice = [&arguments.log, &arguments.good_log].map(|path| path.as_deref() == Some(Path::new("-")));
@@ -121,7 +121,7 @@ fn request(arguments: &Arguments) -> anyhow::Result<RequestBuilder> {
     let http = reqwest::Client::builder()
         .timeout(TIMEOUT)
         .connect_timeout(Duration::from_secs(10))
-        // One that is followed makes a GET of the report, and sends the token along.
+        // Following a redirect would turn the POST into a GET and send the token along.
         .redirect(Policy::none())
         .build()?;
     let mut request = http.post(format!("{}/report-failure", arguments.server)).json(&body);
@@ -141,7 +141,7 @@ fn request(arguments: &Arguments) -> anyhow::Result<RequestBuilder> {
     Ok(request)
 }
 
-/// Posts and prints.
+/// Sends the report and prints the outcome.
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let request = request(&arguments)?;
     let spinner = spinner(&arguments);
@@ -163,13 +163,13 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(match status {
         200 => 0,
         202 => 4,
-        // Only of a report that was taken and worked on.
+        // Only for a report that was accepted and processed.
         502 => 1,
         _ => 2,
     }))
 }
 
-/// Why there was no answer, and what to do.
+/// Describes why there was no response and what to do.
 fn unreachable(server: &str, error: reqwest::Error) -> String {
     let advice = if error.is_connect() {
         "is a server running there (`regreen serve`)? Another one is named by `--server URL` or REGREEN_SERVER"
@@ -181,12 +181,12 @@ fn unreachable(server: &str, error: reqwest::Error) -> String {
     format!("{server} cannot be reached: {}; {advice}", in_words(&error.without_url().into()))
 }
 
-/// What is said of an answer that Regreen would not give.
+/// Describes a response that Regreen would not give.
 fn unreadable(server: &str, status: u16) -> Value {
     json!({ "detail": format!("HTTP {status} without a readable answer; is {server} the address of Regreen?") })
 }
 
-/// Where to report instead, when the answer is a redirect.
+/// Suggests another server URL when the response is a redirect.
 fn elsewhere(response: &Response) -> Option<String> {
     let location = response.headers().get(LOCATION).filter(|_| response.status().is_redirection())?;
     let location = response.url().join(location.to_str().ok()?).ok()?;
@@ -222,7 +222,7 @@ fn print_answer(arguments: &Arguments, status: u16, answer: &Value) {
     }
 }
 
-/// What to do about a refusal, where the server cannot know it.
+/// Returns advice on a rejection that only the client can give.
 fn advice(arguments: &Arguments, status: u16) -> &'static str {
     match status {
         401 if arguments.token.is_none() && arguments.token_file.is_none() => {

@@ -1,4 +1,4 @@
-//! `runbook draft`: an incident and what people said of it as a runbook to finish.
+//! `runbook draft`: drafts a runbook from an incident and its resolutions.
 
 use crate::config::Config;
 use crate::domain::{Incident, Resolution};
@@ -23,7 +23,7 @@ pub(super) enum Action {
     },
 }
 
-/// Runs it.
+/// Runs the command.
 pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     let Action::Draft { incident, out } = action;

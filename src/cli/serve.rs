@@ -1,4 +1,4 @@
-//! `serve` and `work`: wires everything in order, runs it, and stops it in the opposite order.
+//! `serve` and `work`: start all components in order and stop them in reverse order.
 
 use crate::app::{self, App};
 use crate::config::Config;
@@ -21,44 +21,44 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// Time the rest of a stop gets after the grace.
+/// Time for the rest of a shutdown after the grace period.
 const LAST: Duration = Duration::from_secs(10);
 
-/// Time that the last rows of the record get.
+/// Time limit for writing the last audit rows.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// Pause before a worker that ended begins anew.
+/// Pause before a worker that ended is restarted.
 const WORK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What one process does.
+/// Roles of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Roles {
-    /// Serves and works.
+    /// HTTP server and worker.
     Both,
-    /// Serves.
+    /// HTTP server only.
     Http,
-    /// Works.
+    /// Worker only.
     Work,
 }
 
-/// A service that runs.
+/// A running service.
 pub struct Service {
-    /// The shared parts.
+    /// Shared state.
     pub app: Arc<App>,
-    /// Where it listens, when it does.
+    /// Address of the HTTP server, if it runs.
     pub address: Option<SocketAddr>,
-    /// Where its metrics and probes are, when they have an address of their own.
+    /// Separate address of metrics and probes, if configured.
     pub metrics: Option<SocketAddr>,
     private: Option<db::private::PrivatePostgres>,
-    /// Names this process on record.
+    /// Id of this process in the audit log.
     id: String,
 }
 
-/// Runs until a signal.
+/// Runs until a signal arrives.
 pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode> {
     let exports = telemetry::init_exporting(&config.log, &config.telemetry, app::http_client()?)?;
     let shutdown = Shutdown::new();
-    // Nobody sends requests to a worker.
+    // A worker receives no requests, so it needs no delay.
     let delay = if roles == Roles::Work { Duration::ZERO } else { config.server.stop_delay };
     shutdown.on_signals(delay).context("cannot listen for signals")?;
     for warning in &config.warnings {
@@ -77,21 +77,21 @@ pub(super) async fn run(config: Config, roles: Roles) -> anyhow::Result<ExitCode
     stopped.map(|()| ExitCode::SUCCESS)
 }
 
-/// Database, schema, shared parts, worker, listener: in this order.
+/// Starts the database, schema, shared state, worker and listener in this order.
 ///
 /// # Errors
-/// The port is taken, the database is away, or a part cannot be built.
+/// Fails when the port is in use, the database is unavailable, or a component cannot be built.
 pub fn start(
     config: Config,
     roles: Roles,
     shutdown: Shutdown,
 ) -> BoxFuture<'static, anyhow::Result<Service>> {
-    // Boxed here: what a service does is compiled with the library, and not with each program and test that starts one.
+    // Boxed, so that the future is compiled once with the library and not in each program and test.
     Box::pin(start_parts(config, roles, shutdown))
 }
 
 async fn start_parts(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow::Result<Service> {
-    // The port first: a taken one should not cost the start of a database.
+    // Bind the port first, so that a port conflict is reported before the database starts.
     let listener = if roles == Roles::Work { None } else { Some(listen(&config).await?) };
     let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     let beside = listen_beside(&config).await?;
@@ -103,7 +103,7 @@ async fn start_parts(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow
     }
     let there = Box::pin(db::wait_until_ready(&connected.pool, config.database.wait));
     unless_stopped(&shutdown, "the database did not answer", there).await?;
-    // Another process may be at it, and long.
+    // Another process may be migrating, which can take long.
     unless_stopped(&shutdown, "the schema was being brought up to date", Box::pin(connected.migrate()))
         .await?;
     let app = App::build(config, connected.pool, shutdown.clone())?;
@@ -133,7 +133,7 @@ async fn start_parts(config: Config, roles: Roles, shutdown: Shutdown) -> anyhow
     Ok(Service { app, address, metrics, private: connected.private, id })
 }
 
-/// What a start waits for, unless it is stopped meanwhile.
+/// Waits for a startup step, unless a shutdown begins.
 async fn unless_stopped<T>(
     shutdown: &Shutdown,
     meanwhile: &str,
@@ -145,10 +145,10 @@ async fn unless_stopped<T>(
     }
 }
 
-/// The first reads and writes of a process.
+/// Runs the first reads and writes of a process.
 async fn begin(app: &App, id: &str, roles: Roles) -> anyhow::Result<()> {
     app.sync_servers().await?;
-    // Before the first row: one that comes in a month without a partition keeps the whole month out of it.
+    // Before the first row: a row that arrives in a month without a partition prevents creation of that partition.
     if let Err(error) = audit::add_months(&app.pool, clock::now()).await {
         tracing::warn!(%error, "the months of the audit record cannot be made ready now");
     }
@@ -160,7 +160,7 @@ async fn begin(app: &App, id: &str, roles: Roles) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// That a process began, with a digest of its settings: a change of them shows.
+/// Creates the event of a process start. Its settings digest makes configuration changes visible.
 fn started(digest: &str, id: &str, roles: Roles) -> AuditEvent {
     let does = match roles {
         Roles::Both => "serves and works",
@@ -174,19 +174,19 @@ fn started(digest: &str, id: &str, roles: Roles) -> AuditEvent {
         .data(json!({ "version": version, "settings": digest }))
 }
 
-/// Keeps what happens in answers, for readers that come back.
+/// Stores answer events for clients that reconnect.
 async fn keep(app: Arc<App>) {
     app.live.keep(&app.pool, app.shutdown.token()).await;
 }
 
-/// Works until the stop.
+/// Runs the worker until shutdown.
 async fn work(app: Arc<App>) {
     let stop = app.shutdown.token().clone();
     again(&stop, || jobs::work(Arc::clone(&app))).await;
 }
 
-/// Lets the worker begin anew, however it ends, until the stop: a database that goes away ends it with an error, a panic in
-/// one of its loops as if it had been stopped.
+/// Restarts the worker after any end until shutdown: a database outage ends it with an error, and a panic in one of its
+/// loops ends it without one.
 async fn again<F: Future<Output = anyhow::Result<()>>>(stop: &CancellationToken, worker: impl Fn() -> F) {
     loop {
         let ended = AssertUnwindSafe(worker()).catch_unwind().await;
@@ -221,7 +221,7 @@ async fn bind(address: SocketAddr, another: &str) -> anyhow::Result<TcpListener>
     bound.with_context(|| format!("cannot listen on {address}; choose another {another}"))
 }
 
-/// The runbooks, beside everything else: reports can be taken meanwhile.
+/// Ingests runbooks in the background while reports are accepted.
 async fn ingest(app: Arc<App>) {
     let corpora = match Knowledge::corpora(&app.config) {
         Ok(corpora) => corpora,
@@ -242,7 +242,7 @@ async fn ingest(app: Arc<App>) {
             Err(error) => tracing::warn!(error = format!("{error:#}"), "the documents cannot be stored"),
         }
     }
-    // A model may have changed, or a process may have died before all had their vectors.
+    // The model may have changed, or a process may have died before all chunks had embeddings.
     let settled = async {
         queue::add_index(&app.pool).await?;
         app.knowledge.reload().await
@@ -253,10 +253,11 @@ async fn ingest(app: Arc<App>) {
 }
 
 impl Service {
-    /// Stops in order: no new work; what runs ends or is handed back; connections; the database.
+    /// Stops in order: no new work is accepted, running work ends or is returned to the queue, then connections and the
+    /// database are closed.
     ///
     /// # Errors
-    /// The private database does not stop.
+    /// Fails when the private database does not stop.
     pub async fn stop(self) -> anyhow::Result<()> {
         if !self.app.shutdown.finish(self.app.config.server.shutdown_grace).await {
             self.app.drain.cancel();
@@ -272,7 +273,7 @@ impl Service {
             }
             jobs::audit_sealer::close(&self.app.pool, &self.app.auth.refusals).await;
         };
-        // A database that is away holds up no stop.
+        // An unavailable database must not delay the shutdown.
         if tokio::time::timeout(CLOSING, closing).await.is_err() {
             tracing::warn!("the record could not be closed in time; the next process seals it");
         }

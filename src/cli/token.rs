@@ -1,4 +1,4 @@
-//! `token`: API keys of this server.
+//! `token`: manages API keys.
 
 use crate::app::Connected;
 use crate::auth::{self, NewKey};
@@ -11,10 +11,10 @@ use clap::Subcommand;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Who makes keys on the command line.
+/// Creator recorded for keys made on the command line.
 const OPERATOR: &str = "command line";
 
-/// Said when nobody can have used the database before.
+/// Warning for a newly created database.
 const NEW: &str = "Warning: that database was not there and was made just now. A server with another one does not know this key: \
      run this with the settings of the server (DATABASE_URL, or the same REGREEN_DATA_DIR).";
 
@@ -45,7 +45,7 @@ pub(super) enum Action {
     },
 }
 
-/// How long a key lives; for ever when absent.
+/// Lifetime of a key; `None` is unlimited.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Life(Option<Duration>);
 
@@ -56,7 +56,7 @@ fn life(text: &str) -> Result<Life, String> {
     humantime::parse_duration(text).map(|life| Life(Some(life))).map_err(|error| error.to_string())
 }
 
-/// Runs it.
+/// Runs the command.
 pub(super) async fn run(config: Config, action: Action) -> anyhow::Result<ExitCode> {
     telemetry::init(&config.log)?;
     let connected = app::connect(&config).await?;
@@ -75,7 +75,7 @@ async fn act(connected: &Connected, action: Action, taken: bool) -> anyhow::Resu
         Action::Create { role, name, expires: Life(expires_in), namespace } => {
             let new = NewKey { name, role, namespaces: namespace, expires_in, by: Actor::new(OPERATOR, "") };
             let (key, secret) = auth::make_key(pool, new).await?;
-            // The key alone on standard output, so that it can be piped into a secret.
+            // Only the key goes to standard output, so that it can be piped into a secret.
             outln!("{}", secret.expose());
             let until =
                 key.expires_at.map_or_else(|| "for ever".to_owned(), |end| format!("until {}", day(end)));

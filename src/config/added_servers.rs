@@ -1,4 +1,4 @@
-//! MCP servers that are added over the API: less is allowed to them than to the configuration's own.
+//! MCP servers added over the API, which are more restricted than configured ones.
 
 use super::mcp::{McpServer, globs};
 use super::mcp_servers;
@@ -9,18 +9,18 @@ use super::url_guard;
 use crate::evidence::untrusted::leak;
 use globset::Glob;
 
-/// What servers added over the API may do.
+/// Restrictions of MCP servers added over the API.
 #[derive(Debug, Clone, Default)]
 pub struct Added {
-    /// Programs that may be run.
+    /// Allowed programs.
     pub commands: Vec<String>,
-    /// Globs over references to secrets, `env:NAME` or `file:/path`.
+    /// Allowed globs of secret references, `env:NAME` or `file:/path`.
     pub secrets: Vec<String>,
-    /// Globs over URLs.
+    /// Allowed URL globs.
     pub urls: Vec<String>,
 }
 
-/// A list of globs, separated by commas.
+/// Reads a comma-separated list of globs.
 pub(super) fn globs_of(r: &mut SettingsReader<'_>, key: &str) -> Vec<String> {
     let text = r.required_text(key);
     let items: Vec<String> =
@@ -42,10 +42,10 @@ impl Added {
         }
     }
 
-    /// A server from the settings of a `[[mcp]]` table, as JSON.
+    /// Builds a server from the JSON form of a `[[mcp]]` table.
     ///
     /// # Errors
-    /// Everything that is wrong with them, or not allowed to a server that is added.
+    /// Returns all settings that are invalid or not allowed for an added server.
     pub fn server(&self, settings: &serde_json::Value, env: Env<'_>) -> Result<McpServer, Vec<ConfigError>> {
         let mistake = |problem: String| ConfigError { setting: "settings".to_owned(), problem };
         let raw: mcp_servers::RawServer =
@@ -79,14 +79,14 @@ impl Added {
         if let Some(problem) = raw.url.as_ref().and_then(|url| url_guard::problem(url, &self.urls)) {
             problems.push(ConfigError { setting: "url".to_owned(), problem });
         }
-        // It is stored and shown as it is, so a secret has no place in it.
+        // The settings are stored and shown in plain text, so they must not contain a secret.
         if leak::hold_secret(settings) {
             problems.push(ConfigError {
                 setting: "url".to_owned(),
                 problem: "or another field holds what looks like a secret; give it as a reference such as `env:NAME` in `headers` or `env`".to_owned(),
             });
         }
-        // Nothing is looked up for a caller who may not.
+        // Check permissions before any secret is resolved.
         if !problems.is_empty() {
             return Err(problems);
         }

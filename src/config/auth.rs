@@ -1,4 +1,4 @@
-//! Who has to show who they are, and how.
+//! Authentication settings.
 
 use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
@@ -9,17 +9,17 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where a cluster puts what a pod needs to talk to its API server.
+/// Folder in which Kubernetes mounts the service account files of a pod.
 const IN_CLUSTER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// The namespace that this process runs in, when it runs in a pod.
+/// Returns the namespace of this process when it runs in a pod.
 #[must_use]
 pub fn own_namespace() -> Option<String> {
     let text = std::fs::read_to_string(PathBuf::from(IN_CLUSTER).join("namespace")).ok()?;
     Some(text.trim().to_owned()).filter(|namespace| !namespace.is_empty())
 }
 
-/// What can be set.
+/// Settings of this module.
 pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "auth.methods",
@@ -120,65 +120,66 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
 ];
 
-/// The ways to show who calls; none at all means that nobody has to.
+/// Authentication methods; without any, authentication is off.
 #[derive(Debug, Clone, Default)]
 pub struct Auth {
-    /// API keys of this server.
+    /// API keys issued by this server.
     pub keys: bool,
     /// Tokens of an OIDC issuer.
     pub oidc: Option<Oidc>,
-    /// Service accounts' tokens of a cluster.
+    /// Service account tokens of a cluster.
     pub kubernetes: Option<Kubernetes>,
-    /// How long somebody stays logged in on the pages.
+    /// Lifetime of a login session on the pages.
     pub session_expires: Duration,
 }
 
 /// An OIDC issuer.
 #[derive(Debug, Clone)]
 pub struct Oidc {
-    /// Its URL, exactly as in its tokens.
+    /// Issuer URL, exactly as in its tokens.
     pub issuer: String,
-    /// Who tokens have to be for.
+    /// Required audience of tokens.
     pub audience: String,
-    /// The client that people log in to the pages with.
+    /// Client id for logins to the pages.
     pub client_id: Option<String>,
-    /// Its secret, when it has one.
+    /// Client secret, if the client has one.
     pub client_secret: Option<SecretString>,
-    /// What is asked for at a login.
+    /// Requested scopes.
     pub scopes: Vec<String>,
-    /// The claim that says who somebody is.
+    /// Claim with the user's name.
     pub name_claim: String,
-    /// The claim that says what somebody may do; dots lead into objects.
+    /// Claim with the user's roles; dots address nested objects.
     pub role_claim: String,
-    /// What its values mean.
+    /// Mapping of claim values to roles.
     pub roles: Roles,
-    /// Whoever has none of these.
+    /// Role of users without a mapped one.
     pub default_role: Option<Role>,
 }
 
-/// A cluster's service accounts.
+/// Authentication of service accounts of a cluster.
 #[derive(Debug, Clone)]
 pub struct Kubernetes {
     /// URL of the API server.
     pub api: String,
-    /// Certificates it is trusted by; the system's when absent.
+    /// File with the CA certificates of the API server; `None` uses the system's.
     pub ca: Option<PathBuf>,
-    /// The token of this server, read again for each request: it is renewed in place.
+    /// File with this service's own token, read again for each request because it is rotated in place.
     pub token: Option<PathBuf>,
-    /// Who tokens have to be for.
+    /// Required audience of tokens.
     pub audience: String,
-    /// Issuer of the tokens, as checked with the cluster's keys; asks the API server about each token when absent.
+    /// Issuer of tokens that are verified with the cluster's keys; `None` verifies each token with a request to the API
+    /// server.
     pub issuer: Option<String>,
-    /// What accounts may do, by globs over `NAMESPACE/NAME`.
+    /// Roles of accounts, by globs over `NAMESPACE/NAME`.
     pub roles: Roles,
 }
 
-/// Globs and the role of what matches, in order.
+/// Ordered globs, each with the role of matching names.
 #[derive(Debug, Clone, Default)]
 pub struct Roles(Vec<(globset::GlobMatcher, Role)>);
 
 impl Roles {
-    /// The role of the first glob that matches.
+    /// Returns the role of the first matching glob.
     #[must_use]
     pub fn of(&self, name: &str) -> Option<Role> {
         self.0.iter().find(|(glob, _)| glob.is_match(name)).map(|(_, role)| *role)
@@ -212,7 +213,7 @@ fn list(text: &str) -> Vec<String> {
 }
 
 impl Auth {
-    /// Whether anybody has to show who they are.
+    /// Returns whether authentication is on.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.keys || self.oidc.is_some() || self.kubernetes.is_some()
@@ -253,7 +254,7 @@ impl Auth {
     }
 }
 
-/// Tokens and keys come over the wire: in the open only on this machine.
+/// Reads a URL to which tokens and keys are sent. Requires https except on loopback.
 fn guarded_url(r: &mut SettingsReader<'_>, key: &str) -> Option<String> {
     let text = r.url(key)?;
     let url = reqwest::Url::parse(&text).ok()?;

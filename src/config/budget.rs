@@ -1,4 +1,4 @@
-//! What models cost, and what may be spent.
+//! Model prices and budgets.
 
 use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
@@ -6,7 +6,7 @@ use crate::domain::{Money, Price};
 use globset::{Glob, GlobMatcher};
 use serde::Deserialize;
 
-/// Prices, by the names of models.
+/// Model prices.
 #[derive(Debug, Clone, Default)]
 pub struct Prices {
     table: Vec<(GlobMatcher, Price)>,
@@ -14,54 +14,55 @@ pub struct Prices {
 }
 
 impl Prices {
-    /// The price of a model that answers: the first row whose glob fits its name, else that of `model.input_price`.
+    /// Returns the price of a model: the first row whose glob matches its name, else the price set by
+    /// `model.input_price`.
     #[must_use]
     pub fn of(&self, model: &str) -> Option<Price> {
         self.listed(model).or(self.default)
     }
 
-    /// The price of the first row whose glob fits.
+    /// Returns the price in the first row whose glob matches.
     #[must_use]
     pub fn listed(&self, model: &str) -> Option<Price> {
         self.table.iter().find(|(glob, _)| glob.is_match(model)).map(|(_, price)| *price)
     }
 }
 
-/// Tokens and money that something may use; without a number, any.
+/// Token and cost limits; `None` means unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allowance {
-    /// Tokens of requests and answers.
+    /// Input and output tokens.
     pub tokens: Option<i64>,
-    /// Money.
+    /// Cost.
     pub cost: Option<Money>,
 }
 
-/// What may be spent.
+/// Budget settings.
 #[derive(Debug, Clone, Default)]
 pub struct Budgets {
     /// Prices of models.
     pub prices: Prices,
-    /// What prices and limits are in.
+    /// Currency of prices and limits.
     pub currency: String,
-    /// On one report.
+    /// Limits per report.
     pub report: Allowance,
-    /// In one conversation.
+    /// Limits per conversation.
     pub conversation: Allowance,
-    /// By one caller on one day (UTC).
+    /// Limits per caller and UTC day.
     pub caller_day: Allowance,
-    /// By all on one day (UTC).
+    /// Limits per UTC day in total.
     pub day: Allowance,
 }
 
 impl Budgets {
-    /// Whether costs are limited.
+    /// Returns whether any cost limit is set.
     #[must_use]
     pub fn costs(&self) -> bool {
         let all = [self.report, self.conversation, self.caller_day, self.day];
         all.iter().any(|limit| limit.cost.is_some())
     }
 
-    /// Whether anything is limited.
+    /// Returns whether any limit is set.
     #[must_use]
     pub fn any(&self) -> bool {
         let all = [self.report, self.conversation, self.caller_day, self.day];
@@ -78,7 +79,7 @@ struct RawPrice {
     cached_input: Option<f64>,
 }
 
-/// The settings of this file.
+/// Settings of this module.
 pub(super) const SETTINGS: &[Setting] = &[
     setting("budget.currency", &["REGREEN_CURRENCY"], "USD", "Currency of all prices and costs."),
     setting(
@@ -125,7 +126,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
 ];
 
-/// Prices and limits; `model` is the configured model's name.
+/// Reads prices and limits; `model` is the configured model's name.
 pub(super) fn read(r: &mut SettingsReader<'_>, file: &toml::Table, model: Option<&str>) -> Budgets {
     let budgets = Budgets {
         prices: prices(r, file),

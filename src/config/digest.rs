@@ -1,17 +1,17 @@
-//! A digest of all that is configured: that something changed shows, what it was does not.
+//! Digest of the configuration: reveals that something changed, but not the values.
 
 use super::reader::SettingsReader;
 use crate::domain::hash;
 use std::path::Path;
 
-/// Tables of the file that are no settings of the table.
+/// Tables of the file that are not part of the settings table.
 const TABLES: [&str; 3] = ["mcp", "notify", "price"];
 
-/// Settings that name a file or a folder of which what is in it counts.
+/// Settings that name a file or folder whose contents are included.
 const FILES: [&str; 4] = ["policy.file", "prompts.folder", "pages.folder", "database.migrations"];
 
-/// Over every setting, the tables as they are written, and the contents of files. Settings that are secrets count as set or
-/// not; one that is written in a table is in here as a part of its hash alone.
+/// Computes the digest of all settings, the raw tables and the file contents. For secret settings, only whether they
+/// are set is included; secrets written in a table are included only in its hash.
 pub(super) fn of(r: &SettingsReader<'_>, file: &toml::Table) -> String {
     let mut parts = vec![hash(serde_json::to_string(&r.effective()).unwrap_or_default())];
     for name in TABLES {
@@ -25,7 +25,7 @@ pub(super) fn of(r: &SettingsReader<'_>, file: &toml::Table) -> String {
     hash(parts.join("\n"))
 }
 
-/// A hash of the file, or of each in a folder, by name. What cannot be read is a mistake that others tell.
+/// Hashes a file, or each file of a folder with its name. Skips unreadable files, which are reported elsewhere.
 fn contents(path: &Path) -> Vec<String> {
     let Ok(folder) = std::fs::read_dir(path) else {
         return std::fs::read(path).map(hash).into_iter().collect();
@@ -33,7 +33,7 @@ fn contents(path: &Path) -> Vec<String> {
     let file = |entry: std::io::Result<std::fs::DirEntry>| {
         let entry = entry.ok()?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        // A mounted `ConfigMap` keeps its data in hidden folders whose names change.
+        // A mounted `ConfigMap` stores its data in hidden folders whose names change.
         let text = std::fs::read(entry.path()).ok().filter(|_| !name.starts_with('.'))?;
         Some(format!("{}:{}", hash(name), hash(text)))
     };

@@ -1,47 +1,47 @@
-//! Settings of the runbooks and their search.
+//! Knowledge search settings.
 
 use super::reader::SettingsReader;
 use secrecy::SecretString;
 use std::path::PathBuf;
 
-/// Runbooks and their search.
+/// Knowledge search settings.
 #[derive(Debug, Clone)]
 pub struct Knowledge {
-    /// Folder of documents besides the built-in ones.
+    /// Folder of additional documents.
     pub corpus: Option<PathBuf>,
-    /// What turns texts into vectors.
+    /// Embedding provider.
     pub embedder: EmbedderChoice,
-    /// Longest chunk, in tokens.
+    /// Maximum chunk size in tokens.
     pub chunk_tokens: usize,
-    /// Tokens of runbooks and past incidents in a brief.
+    /// Maximum tokens of runbooks and past incidents in the brief.
     pub brief_tokens: usize,
 }
 
-/// What turns texts into vectors.
+/// Embedding provider.
 #[derive(Debug, Clone)]
 pub enum EmbedderChoice {
-    /// The built-in one.
+    /// The built-in lexical embedder.
     Lexical,
     /// An OpenAI-compatible endpoint.
     Endpoint(EmbeddingEndpoint),
-    /// A sentence-transformers folder.
+    /// A folder with a sentence-transformers model.
     Local(PathBuf),
 }
 
-/// Where embeddings are asked for.
+/// Embedding endpoint.
 #[derive(Debug, Clone)]
 pub struct EmbeddingEndpoint {
-    /// Address.
+    /// Base URL.
     pub url: String,
-    /// Key.
+    /// API key.
     pub api_key: Option<SecretString>,
-    /// Model.
+    /// Model name.
     pub model: String,
-    /// Texts of one request.
+    /// Maximum number of texts per request.
     pub batch: usize,
-    /// Put before queries.
+    /// Prefix of queries.
     pub query_prefix: String,
-    /// Put before passages.
+    /// Prefix of passages.
     pub passage_prefix: String,
 }
 
@@ -78,7 +78,7 @@ fn endpoint(r: &mut SettingsReader<'_>) -> EmbeddingEndpoint {
     if model.is_none() {
         r.mistake("`knowledge.embedding_model`", "is not set, but `knowledge.embedder` is `endpoint`");
     }
-    // The model's key goes to the model's address and nowhere else.
+    // The model's API key is only sent to the model's own URL.
     let shared = own.is_none() || own == r.text("model.url");
     let prefix = |text: Option<String>| text.map(|text| format!("{text} ")).unwrap_or_default();
     EmbeddingEndpoint {

@@ -1,22 +1,22 @@
-//! The agent that this program takes the place of: with the variables it required alone, what it did by default holds here too.
+//! Compatibility with the predecessor agent: applies its defaults when all variables that it required are set.
 
 use super::setting::Env;
 use std::collections::BTreeMap;
 
-/// What it required.
+/// Variables that the predecessor required.
 const REQUIRED: [&str; 4] = ["LITELLM_URL", "LITELLM_API_KEY", "MCP_OPENSHIFT_URL", "MCP_GITEA_URL"];
 
-/// What stands in where it is asked for and nothing is set, and what people have to know of it.
+/// Legacy defaults of unset settings, with warnings.
 #[derive(Debug, Default)]
 pub(super) struct Replaced {
-    /// Values by key.
+    /// Values by setting key.
     pub(super) values: BTreeMap<&'static str, &'static str>,
-    /// A sentence for each.
+    /// One sentence per legacy default.
     pub(super) warnings: Vec<String>,
 }
 
-/// Its defaults, where its required variables are all set. `is_set` tells whether a setting has a value of its own, and `bind` where
-/// the server was told to listen.
+/// Returns the legacy defaults if all required variables are set. `is_set` tells whether a setting has its own value;
+/// `bind` is the configured listen address.
 pub(super) fn defaults(env: Env<'_>, is_set: impl Fn(&str) -> bool, bind: Option<&str>) -> Replaced {
     let has = |name: &str| env(name).is_some_and(|value| !value.trim().is_empty());
     let mut replaced = Replaced::default();
@@ -34,7 +34,7 @@ pub(super) fn defaults(env: Env<'_>, is_set: impl Fn(&str) -> bool, bind: Option
         stand_in("tracker.repo", "mcp");
         warnings.push("`tracker.owner` and `tracker.repo` are not set: issues go to user1/mcp, as those of the Python agent did; set GITEA_OWNER and GITEA_REPO".to_owned());
     }
-    // A container has an address of its own, and what it listened on was every one.
+    // In a container, the predecessor listened on all addresses.
     if has("container") {
         if bind.is_none() && has("PORT") {
             stand_in("server.bind", "0.0.0.0");

@@ -1,41 +1,41 @@
-//! How much may come in, and how fast.
+//! Rate and concurrency limits.
 
 use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// Requests in a minute, and at once; 0 in a minute means any number.
+/// Rate limit; `per_minute` 0 means unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// In the long run.
+    /// Sustained requests per minute.
     pub per_minute: u32,
-    /// At once.
+    /// Maximum burst.
     pub burst: u32,
 }
 
-/// What one process takes in.
+/// Limits of one process.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Requests of one caller, and of one address.
+    /// Requests per caller and per address.
     pub requests: Rate,
-    /// Of these, reports.
+    /// Reports per caller and per address, included in `requests`.
     pub reports: Rate,
-    /// Of these, questions.
+    /// Questions per caller and per address, included in `requests`.
     pub questions: Rate,
-    /// Event streams that one caller has open.
+    /// Maximum number of open event streams per caller.
     pub streams: usize,
-    /// Answers in the making.
+    /// Maximum number of concurrent answers.
     pub answers: usize,
-    /// Reporters whose requests are held until the outcome.
+    /// Maximum number of report requests that wait for their outcome.
     pub waits: usize,
-    /// Proxies whose word is taken for where a request comes from.
+    /// Proxies whose forwarded client addresses are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Reports accepted and not yet ended.
+    /// Maximum number of unfinished reports.
     pub max_waiting: i64,
 }
 
-/// The settings of this file.
+/// Settings of this module.
 pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "server.trusted_proxies",
@@ -90,7 +90,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
 ];
 
-/// The limits of what comes in.
+/// Reads the limits.
 pub(super) fn read(r: &mut SettingsReader<'_>) -> Limits {
     let any = |count: usize| if count == 0 { usize::MAX } else { count };
     let max_waiting = r.bounded("queue.max_waiting", 0, 100_000_000);

@@ -5,10 +5,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How a server is reached.
+/// Transport of an MCP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
-    /// A child process that speaks on its standard streams.
+    /// Child process that uses standard input and output.
     Stdio {
         /// Program and arguments.
         command: Vec<String>,
@@ -30,37 +30,37 @@ pub enum Transport {
     },
 }
 
-/// One MCP server of the configuration, secrets resolved.
+/// A configured MCP server with resolved secrets.
 #[derive(Debug, Clone)]
 pub struct McpServer {
     /// Unique name: letters, digits, `_`, `-`.
     pub name: String,
-    /// How it is reached.
+    /// Transport.
     pub transport: Transport,
-    /// Headers of every request (HTTP transports).
+    /// Headers of every request (HTTP and WebSocket transports).
     pub headers: BTreeMap<String, SecretString>,
-    /// Environment of the child (stdio); nothing else but `PATH` and `HOME` is inherited.
+    /// Environment of the child process (stdio); only `PATH` and `HOME` are inherited.
     pub env: BTreeMap<String, SecretString>,
-    /// Limit of connecting, initialising and listing tools.
+    /// Timeout for connecting, initialising and listing tools.
     pub connect_timeout: Duration,
-    /// Limit of one call.
+    /// Timeout of one call.
     pub call_timeout: Duration,
-    /// Globs of tool names that are offered; empty means all.
+    /// Globs of offered tools; empty means all.
     pub allow: Vec<String>,
-    /// Globs of tool names that are never offered; wins over `allow`.
+    /// Globs of tools that are never offered; overrides `allow`.
     pub deny: Vec<String>,
-    /// Globs of tools that are `read` whatever their annotations say.
+    /// Globs of tools classified as `read` regardless of their annotations.
     pub read: Vec<String>,
-    /// Globs of tools that are `write` whatever their annotations say; wins over `read`.
+    /// Globs of tools classified as `write` regardless of their annotations; overrides `read`.
     pub write: Vec<String>,
-    /// Calls that somebody asks for go with their own token instead of the service's headers.
+    /// Sends the caller's own token instead of the configured headers for calls made on behalf of a caller.
     pub passthrough: bool,
-    /// Added over the API: names that lead to addresses off limits are not followed.
+    /// Whether the server was added over the API; its host must not resolve to a forbidden address.
     pub guarded: bool,
 }
 
 impl McpServer {
-    /// Whether another one has the same settings, secrets included.
+    /// Returns whether both have the same settings, including secrets.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let secrets = |values: &BTreeMap<String, SecretString>| -> Vec<(String, String)> {
@@ -95,7 +95,7 @@ impl Transport {
         }
     }
 
-    /// It and its path, for people. The rest of a URL may hold a secret.
+    /// Describes the transport and its URL path. The rest of a URL may contain a secret.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -107,8 +107,8 @@ impl Transport {
         }
     }
 
-    /// What a server may speak that does not speak this: the other transport of HTTP, at the path that servers of the field give it
-    /// if the path may be another one, and at the same path.
+    /// Returns alternative transports to try: the other HTTP transport, at its conventional path if `may_move` is set,
+    /// and at the same path.
     #[must_use]
     pub fn others(&self, may_move: bool) -> Vec<Self> {
         let (url, is_sse) = match self {
@@ -127,13 +127,13 @@ impl Transport {
         let (own, theirs) = if is_sse { ("/sse", "/mcp") } else { ("/mcp", "/sse") };
         let mut all: Vec<Self> = moved(own, theirs).map(other).into_iter().collect();
         all.push(other(url.clone()));
-        // Their path with this transport: one that names the other's.
+        // The same transport at its own conventional path, when the URL has the other one's.
         all.extend(moved(theirs, own).map(same));
         all
     }
 }
 
-/// A set of globs of the configuration, which has been checked: each of them is one.
+/// Builds a set of globs that were validated with the configuration.
 #[must_use]
 pub fn globs(patterns: &[String]) -> GlobSet {
     let mut set = GlobSetBuilder::new();
@@ -161,7 +161,7 @@ mod tests {
             streamable("http://m/sse").others(true),
             [sse("http://m/sse"), streamable("http://m/mcp")]
         );
-        // One that was added may be reached at its own address alone.
+        // A server added over the API may only be reached at its own address.
         assert_eq!(streamable("http://m/mcp").others(false), [sse("http://m/mcp")]);
         assert!(Transport::Stdio { command: vec!["x".into()] }.others(true).is_empty());
         assert_eq!(sse("http://u:p@m/sse?k=v").describe(), "`sse` at `/sse`");

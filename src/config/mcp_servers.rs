@@ -44,7 +44,7 @@ fn call_timeout() -> String {
     "60s".to_owned()
 }
 
-/// All servers; mistakes go to the reader.
+/// Reads all servers; errors go to the reader.
 pub(super) fn read(r: &mut SettingsReader<'_>, file: &toml::Table) -> Vec<McpServer> {
     let mut servers = Vec::new();
     match file.get("mcp") {
@@ -76,7 +76,7 @@ pub(super) fn read(r: &mut SettingsReader<'_>, file: &toml::Table) -> Vec<McpSer
     servers
 }
 
-/// By the path that servers of the field give each transport; else as the agent did that this one replaces.
+/// Detects SSE by the conventional path of each transport, else by the predecessor agent's rule.
 fn is_sse(name: &str, url: &str) -> bool {
     let path =
         reqwest::Url::parse(url).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
@@ -100,7 +100,7 @@ fn short_form(name: &str, is_sse: bool, url: String) -> McpServer {
     }
 }
 
-/// One server; mistakes go to the reader.
+/// Reads a server; errors go to the reader.
 pub(super) fn server(r: &mut SettingsReader<'_>, raw: RawServer) -> Option<McpServer> {
     let name = format!("`mcp` server `{}`", raw.name);
     let legal = !raw.name.is_empty()
@@ -141,7 +141,7 @@ pub(super) fn server(r: &mut SettingsReader<'_>, raw: RawServer) -> Option<McpSe
     })
 }
 
-/// Whether people's tokens can be sent there without being read on the way.
+/// Returns whether user tokens can be sent to the server without exposure in transit.
 fn may_pass_through(transport: &Transport) -> bool {
     let (Transport::StreamableHttp { url } | Transport::Sse { url }) = transport else { return false };
     let Ok(url) = reqwest::Url::parse(url) else { return false };

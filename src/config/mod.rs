@@ -1,4 +1,4 @@
-//! Settings: a TOML file under environment variables, checked as a whole before anything starts.
+//! Settings: a TOML file overridden by environment variables, validated as a whole before anything starts.
 
 mod added_servers;
 mod auth;
@@ -48,159 +48,159 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Shortest secret that something is signed with, in bytes.
+/// Minimum length of a signing secret, in bytes.
 const MIN_SECRET: usize = 16;
 
-/// Shortest time between two signs of life: less would be nothing but signs of life.
+/// Minimum heartbeat interval. A shorter interval would cause only heartbeat traffic.
 const SHORTEST_BEAT: Duration = Duration::from_millis(100);
 
-/// The whole configuration, checked.
+/// The whole validated configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Listening.
+    /// HTTP server.
     pub server: Server,
-    /// Who has to show who they are, and how.
+    /// Authentication of callers.
     pub auth: Auth,
     /// PostgreSQL.
     pub database: Database,
     /// The model endpoint; `None` means the built-in analyst.
     pub model: Option<ModelEndpoint>,
-    /// Budget of one investigation.
+    /// Limits of one investigation.
     pub agent: RunLimits,
-    /// What MCP servers added over the API may do.
+    /// Rules for MCP servers added over the API.
     pub added: Added,
-    /// What may be spent.
+    /// Token and cost budgets.
     pub budget: Budgets,
-    /// What may come in.
+    /// Limits on incoming requests.
     pub limits: Limits,
     /// Chat.
     pub chat: Chat,
     /// Triage.
     pub triage: Triage,
-    /// What is kept and replaced.
+    /// Redaction and retention of raw logs.
     pub privacy: Privacy,
-    /// Where evidence is fetched.
+    /// MCP server and tools that fetch evidence.
     pub cluster: Cluster,
-    /// Where issues are filed; `None` means nowhere.
+    /// Issue tracker; `None` files no issues.
     pub tracker: Option<Tracker>,
     /// All MCP servers.
     pub mcp: Vec<McpServer>,
-    /// Who may call which of their tools.
+    /// Rules for which callers may call which tools.
     pub policy: Arc<Policy>,
-    /// Who is told of what.
+    /// Notification targets.
     pub notify: Vec<Target>,
-    /// The record of what was done.
+    /// Audit log.
     pub audit: Audit,
-    /// How long what is over is kept.
+    /// Retention of finished data.
     pub retention: Retention,
     /// Workers.
     pub queue: Queue,
     /// Runbooks and their search.
     pub knowledge: Knowledge,
-    /// Templates that take the place of built-in ones.
+    /// Folder of prompt templates that override built-in ones.
     pub prompts: Option<PathBuf>,
-    /// Templates of pages that take the place of built-in ones.
+    /// Folder of page templates that override built-in ones.
     pub pages: Option<PathBuf>,
     /// Logging.
     pub log: Log,
-    /// Where logs and traces go beside it.
+    /// Export of logs and traces in addition to local logging.
     pub telemetry: Telemetry,
-    /// What people have to know of settings that are good, a sentence each.
+    /// Warnings about valid settings, one sentence each.
     pub warnings: Vec<String>,
-    /// Every setting as it is in effect, for people.
+    /// Effective value of every setting, for display.
     pub effective: Vec<Effective>,
-    /// Over these, the tables and the files they name: a change shows.
+    /// Hash of the effective settings, the tables and the files that they name.
     pub digest: String,
 }
 
-/// PostgreSQL.
+/// Database settings.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// Connection URL; `None` means the private one.
+    /// Connection URL; `None` selects the private server.
     pub url: Option<SecretString>,
     /// Pool size.
     pub max_connections: u32,
-    /// Longest wait of a start for it.
+    /// Longest time that startup waits for the database.
     pub wait: Duration,
-    /// Data folder of the private one.
+    /// Data folder of the private server.
     pub data_dir: PathBuf,
-    /// Programs of the private one.
+    /// Folder of the PostgreSQL programs for the private server.
     pub programs: Option<PathBuf>,
-    /// Migrations that take the place of built-in ones.
+    /// Folder of migrations that override built-in ones.
     pub migrations: Option<PathBuf>,
 }
 
-/// Chat.
+/// Chat settings.
 #[derive(Debug, Clone)]
 pub struct Chat {
-    /// Tokens of earlier messages.
+    /// Maximum tokens of earlier messages in a prompt.
     pub history_tokens: usize,
-    /// An answer that nobody reads any more is stopped.
+    /// Stops an answer when no client reads it any more.
     pub stop_on_disconnect: bool,
-    /// Longest wait of a call for a person's approval.
+    /// Time after which a call that waits for approval expires.
     pub approval_expires: Duration,
-    /// What links that decide an approval are signed with; without it there are none.
+    /// Secret that signs approval links; without it no links are made.
     pub link_secret: Option<SecretString>,
-    /// Whoever asked for a call does not approve it.
+    /// Prevents requesters from approving their own calls.
     pub four_eyes: bool,
 }
 
-/// Triage.
+/// Triage settings.
 #[derive(Debug, Clone)]
 pub struct Triage {
-    /// Tokens of excerpts in the brief.
+    /// Maximum tokens of log excerpts in the brief.
     pub excerpt_tokens: usize,
-    /// At most one comment in this time.
+    /// Minimum time between two comments on an issue.
     pub comment_interval: Duration,
-    /// Worker deaths before giving up.
+    /// Number of worker crashes after which a report fails.
     pub max_attempts: i32,
 }
 
-/// What is kept, and what is replaced before anybody sees it.
+/// Redaction and retention of raw logs.
 #[derive(Debug, Clone, Default)]
 pub struct Privacy {
-    /// E-mail addresses are replaced like secrets.
+    /// Redacts e-mail addresses like secrets.
     pub redact_emails: bool,
-    /// Logs are kept as received too.
+    /// Also stores logs as received.
     pub keep_raw: bool,
-    /// Where texts of models and logs may link to.
+    /// Allowed link targets in texts of models and logs.
     pub links: LinkPolicy,
 }
 
-/// Where evidence is fetched.
+/// MCP server and tools that fetch evidence.
 #[derive(Debug, Clone)]
 pub struct Cluster {
-    /// MCP server's name.
+    /// Name of the MCP server.
     pub server: String,
-    /// Log tool.
+    /// Name of the log tool.
     pub log_tool: String,
-    /// Pod tool.
+    /// Name of the pod tool.
     pub pod_tool: String,
-    /// Events tool.
+    /// Name of the events tool.
     pub events_tool: String,
-    /// Lines of log to ask for.
+    /// Number of log lines to request.
     pub log_lines: u32,
 }
 
-/// The record of what was done.
+/// Audit log settings.
 #[derive(Debug, Clone, Copy)]
 pub struct Audit {
-    /// Months that ended longer ago are dropped; `None` keeps all.
+    /// Drops months that ended longer ago than this; `None` keeps all.
     pub retention: Option<Duration>,
 }
 
-/// Workers.
+/// Worker settings.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    /// Reports at the same time.
+    /// Number of reports processed concurrently.
     pub concurrency: usize,
-    /// Sign of life.
+    /// Heartbeat interval.
     pub heartbeat: Duration,
-    /// Silence that means death.
+    /// Time without a heartbeat after which a worker counts as dead.
     pub lease: Duration,
 }
 
-/// Every mistake of a configuration.
+/// All errors of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
@@ -217,7 +217,8 @@ impl std::fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Reads the process environment. `container` is set in a container, by whoever runs it or by the marks that engines leave.
+/// Reads a variable of the process environment. `container` is also set when a container engine has left its marker
+/// file or Kubernetes has set its variables.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn process_env(name: &str) -> Option<String> {
@@ -230,10 +231,10 @@ pub fn process_env(name: &str) -> Option<String> {
 }
 
 impl Config {
-    /// Reads the file, if any, and the environment over it.
+    /// Reads the optional file and applies the environment over it.
     ///
     /// # Errors
-    /// The file cannot be read or is not TOML; or [`ConfigErrors`], all of them.
+    /// Fails when the file cannot be read or is not valid TOML, or with all [`ConfigErrors`].
     pub fn load(file: Option<&Path>, env: Env<'_>) -> anyhow::Result<Self> {
         let table: toml::Table = match file {
             None => toml::Table::new(),
@@ -245,10 +246,10 @@ impl Config {
         Ok(Self::from_layers(&table, env)?)
     }
 
-    /// Puts environment over file and checks the whole.
+    /// Applies the environment over the file and validates the result.
     ///
     /// # Errors
-    /// All mistakes at once.
+    /// Returns all errors at once.
     pub fn from_layers(file: &toml::Table, env: Env<'_>) -> Result<Self, ConfigErrors> {
         let mut r = SettingsReader::new(&SETTINGS, env, file);
         let mcp = mcp_servers::read(&mut r, file);
@@ -307,7 +308,7 @@ impl Config {
     }
 }
 
-/// Where texts may link to.
+/// Reads the allowed link targets.
 fn links(r: &mut SettingsReader<'_>) -> LinkPolicy {
     let hosts = added_servers::globs_of(r, "privacy.link_hosts");
     LinkPolicy::new(&hosts, r.text("server.public_url").as_deref())
@@ -316,7 +317,7 @@ fn links(r: &mut SettingsReader<'_>) -> LinkPolicy {
 fn database(r: &mut SettingsReader<'_>, env: Env<'_>) -> Database {
     let home = || env("XDG_DATA_HOME").or_else(|| env("HOME").map(|home| format!("{home}/.local/share")));
     let data_dir = r.text("database.data_dir").map(PathBuf::from).unwrap_or_else(|| match home() {
-        // Root's home is closed to the user that PostgreSQL runs as.
+        // The user that PostgreSQL runs as cannot read root's home directory.
         Some(home) if !home.starts_with("/root") => PathBuf::from(home).join("regreen"),
         _ => PathBuf::from("/var/lib/regreen"),
     });

@@ -1,4 +1,4 @@
-//! The model's endpoint.
+//! Model endpoint settings.
 
 use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
@@ -77,27 +77,27 @@ pub(super) const SETTINGS: &[Setting] = &[
 pub struct ModelEndpoint {
     /// Base URL.
     pub url: String,
-    /// Key.
+    /// API key.
     pub api_key: Option<SecretString>,
     /// Model name.
     pub name: String,
-    /// How it calls tools.
+    /// Tool call mode.
     pub tool_calls: ToolCalls,
     /// Temperature.
     pub temperature: Option<f32>,
-    /// Output limit in tokens.
+    /// Maximum output tokens.
     pub max_output_tokens: Option<u32>,
-    /// Longest answer in time.
+    /// Timeout of a whole request.
     pub request_timeout: Duration,
-    /// Longest silence.
+    /// Timeout between two chunks.
     pub idle_timeout: Duration,
-    /// Attempts.
+    /// Maximum number of attempts.
     pub max_attempts: u32,
-    /// First pause.
+    /// Delay before the first retry.
     pub backoff: Duration,
 }
 
-/// Reads it; `None` when there is none.
+/// Reads the endpoint; `None` when it is not configured.
 pub(super) fn model(r: &mut SettingsReader<'_>) -> Option<ModelEndpoint> {
     r.all_or_none(&["model.url", "model.name"], "a model needs both");
     let url = r.url("model.url");

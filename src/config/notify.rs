@@ -1,4 +1,4 @@
-//! The `[[notify]]` tables of the file: who is told of what, and how.
+//! The `[[notify]]` tables of the file: notification targets, channels and filters.
 
 use super::mcp::globs;
 use super::reader::SettingsReader;
@@ -10,31 +10,31 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Somebody who is told.
+/// A notification target.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// What it is called in logs and on record.
+    /// Name in logs and in the audit log.
     pub name: String,
-    /// How it is told.
+    /// Channel of the notifications.
     pub channel: Channel,
-    /// What it wants to hear.
+    /// Filter of the notifications.
     pub wanted: NotificationFilter,
-    /// The namespaces of that as they were written.
+    /// Namespace globs of the filter, as written in the file.
     pub namespaces: Vec<String>,
 }
 
-/// How somebody is told.
+/// Notification channel.
 #[derive(Debug, Clone)]
 pub enum Channel {
-    /// An incoming webhook of Slack, or of what understands its messages. Whoever knows the address may write there.
+    /// Incoming webhook of Slack or a compatible service. The URL is a secret: its holder may post.
     Slack(SecretString),
-    /// A workflow's webhook of Microsoft Teams.
+    /// Workflow webhook of Microsoft Teams.
     Teams(SecretString),
-    /// Any other service, by the Standard Webhooks specification.
+    /// Generic webhook by the Standard Webhooks specification.
     Webhook {
         /// Where to.
         url: SecretString,
-        /// What the messages are signed with.
+        /// Secret that signs the messages.
         secret: SecretString,
     },
     /// A comment on the pull request whose commit failed.
@@ -42,13 +42,13 @@ pub enum Channel {
 }
 
 impl Channel {
-    /// Whether all messages go to one place, which takes the next no sooner than the last.
+    /// Returns whether all messages go to one destination and are therefore sent one after the other.
     #[must_use]
     pub fn is_one(&self) -> bool {
         !matches!(self, Self::PullRequest(_))
     }
 
-    /// Its name in the configuration.
+    /// Name in the configuration.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -61,29 +61,29 @@ impl Channel {
     }
 }
 
-/// Where pull requests are.
+/// Forge that hosts the pull requests.
 #[derive(Debug, Clone)]
 pub struct Forge {
-    /// Which API it speaks.
+    /// API of the forge.
     pub kind: ForgeKind,
-    /// Base of the API, without a trailing slash.
+    /// Base URL of the API, without a trailing slash.
     pub api: String,
-    /// Host of its repositories' addresses.
+    /// Host of repository URLs.
     pub host: String,
-    /// What their paths begin with, without a trailing slash: empty, unless the forge is below a path.
+    /// Path prefix of repository URLs, without a trailing slash; empty unless the forge is below a path.
     pub base: String,
-    /// Of an account that may read pull requests and comment on them.
+    /// Token of an account that may read pull requests and comment on them.
     pub token: SecretString,
-    /// Only of these repositories, as `owner/name` in small letters: forges do not tell them apart.
+    /// Globs of permitted repositories, as `owner/name` in lower case, because forges ignore case.
     pub repositories: GlobSet,
 }
 
-/// Which API a forge speaks.
+/// API of a forge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForgeKind {
-    /// Gitea, or Forgejo.
+    /// Gitea or Forgejo.
     Gitea,
-    /// GitHub, or GitHub Enterprise.
+    /// GitHub or GitHub Enterprise.
     GitHub,
 }
 
@@ -117,7 +117,7 @@ fn news() -> Vec<String> {
     vec!["new".to_owned(), "returned".to_owned()]
 }
 
-/// All targets; mistakes go to the reader.
+/// Reads all targets; errors go to the reader.
 pub(super) fn read(r: &mut SettingsReader<'_>, file: &toml::Table) -> Vec<Target> {
     let tables = match file.get("notify") {
         None => return Vec::new(),
@@ -165,7 +165,7 @@ fn target(r: &mut SettingsReader<'_>, raw: RawTarget) -> Option<Target> {
             None => r.mistake(format!("{name} on"), one_of(novelty, Novelty::NAMES)),
         }
     }
-    // A comment that is brought up to date is no flood.
+    // No rate limit by default, because the comment is updated in place.
     let every = raw.every.as_deref().unwrap_or(if is_forge(&raw.channel) { "0s" } else { "5m" });
     let every = humantime::parse_duration(every).unwrap_or_else(|_| {
         r.mistake(format!("{name} every"), format!("`{every}` is not a time such as `5m`"));
@@ -185,7 +185,7 @@ fn channel(r: &mut SettingsReader<'_>, name: &str, raw: &RawTarget) -> Option<Ch
     let url = r.resolve(&format!("{name} url"), &raw.url)?;
     let is_web = Url::parse(url.expose_secret()).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
     if !is_web {
-        // Not the address itself: whoever knows it may write there.
+        // Omits the URL, because its holder may post.
         r.mistake(format!("{name} url"), "is not an http or https address");
     }
     let secret = match &raw.secret {
@@ -227,7 +227,7 @@ fn is_forge(channel: &str) -> bool {
     matches!(channel, "gitea" | "github")
 }
 
-/// `url` is where people go; the API is below it, and GitHub's own is on a host of its own.
+/// Reads a forge. `url` is its web URL; the API is below it, except for GitHub, whose API has its own host.
 fn forge(r: &mut SettingsReader<'_>, name: &str, raw: &RawTarget, url: &str) -> Option<Forge> {
     let Some(token) = &raw.token else {
         r.mistake(format!("{name} token"), "is missing; pull requests are commented on with it");

@@ -1,4 +1,4 @@
-//! The file of the tool policy: `[[rule]]` tables, each checked, each mistake named with its rule's number.
+//! The tool policy file: validates its `[[rule]]` tables and reports every error with the rule's number.
 
 use super::reader::SettingsReader;
 use crate::domain::policy::{Check, Decision, Origin, Patterns, Policy, Rule};
@@ -59,8 +59,7 @@ fn yes() -> bool {
     true
 }
 
-/// The policy of `policy.file`, or the defaults alone, for these servers of the cluster and the tracker; mistakes go to the
-/// reader.
+/// Reads the policy of `policy.file`, or the defaults, for the cluster and tracker servers; errors go to the reader.
 pub(super) fn read(r: &mut SettingsReader<'_>, cluster: &str, tracker: Option<&str>) -> Arc<Policy> {
     let policy = r.text("policy.file").map(|path| of_file(r, &path)).unwrap_or_default();
     Arc::new(policy.with_servers(cluster, tracker))
@@ -83,7 +82,7 @@ fn of_file(r: &mut SettingsReader<'_>, path: &str) -> Policy {
     policy
 }
 
-/// What is wrong, and with which rule.
+/// Errors, each with its rule number if it belongs to a rule.
 type Mistakes = Vec<(Option<usize>, String)>;
 
 fn parse(text: &str) -> (Policy, Mistakes) {
@@ -151,7 +150,7 @@ fn rule(number: usize, raw: RawRule, problems: &mut Vec<String>) -> Rule {
     rule
 }
 
-/// One role means that and those above it; a list means these.
+/// Reads roles: a single role includes all higher roles; a list names exactly its roles.
 fn roles(roles: OneOrMore, problems: &mut Vec<String>) -> Vec<Role> {
     let at_least = matches!(roles, OneOrMore::One(_));
     let mut found = Vec::new();
@@ -198,7 +197,7 @@ fn patterns(field: &str, texts: Option<OneOrMore>, problems: &mut Vec<String>) -
     Patterns::parse(&texts).map_err(|problem| problems.push(format!("{field}: {problem}"))).ok()
 }
 
-/// A list that says something: nothing is for nobody.
+/// Requires a non-empty list: an empty one would match nobody.
 fn some(field: &str, texts: OneOrMore, problems: &mut Vec<String>) -> Vec<String> {
     let texts = texts.all();
     if texts.is_empty() || texts.iter().any(|text| text.trim().is_empty()) {
@@ -207,7 +206,7 @@ fn some(field: &str, texts: OneOrMore, problems: &mut Vec<String>) -> Vec<String
     texts
 }
 
-/// The values of all tables, each with the way to it.
+/// Flattens nested tables into values with their paths.
 fn pins(table: BTreeMap<String, Value>) -> Vec<(Vec<String>, Value)> {
     fn collect(path: &[String], value: Value, found: &mut Vec<(Vec<String>, Value)>) {
         match value {
@@ -226,7 +225,7 @@ fn pins(table: BTreeMap<String, Value>) -> Vec<(Vec<String>, Value)> {
     found
 }
 
-/// `metadata.namespace` leads into an object.
+/// Splits a dotted name into its path.
 fn way(name: &str) -> Vec<String> {
     name.split('.').map(str::to_owned).collect()
 }
@@ -235,7 +234,7 @@ fn checks(table: BTreeMap<String, RawCheck>, problems: &mut Vec<String>) -> Vec<
     let mut found = Vec::new();
     for (name, raw) in table {
         let regex = raw.regex.and_then(|text| {
-            // As a whole: a part that matches says nothing of the rest.
+            // Anchored, because a partial match says nothing about the rest.
             pattern::text(&format!(r"\A(?:{text})\z"), Case::Heeded)
                 .map_err(|error| {
                     problems.push(match error {

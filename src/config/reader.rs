@@ -1,4 +1,4 @@
-//! Reads single settings from the layers and collects every mistake, so that one run explains them all.
+//! Reads settings from all layers and collects every error, so that one run reports them all.
 
 use super::MIN_SECRET;
 use super::legacy_env::{self, Replaced};
@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Longest time of a setting: moments that far away can still be reckoned with.
+/// Maximum duration of a setting, so that date arithmetic cannot overflow.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
-/// What is wrong with the configuration: the setting's name and the reason.
+/// A configuration error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Key of the setting, with where its value came from.
+    /// Key of the setting and the source of its value.
     pub setting: String,
-    /// What is wrong and what would be right.
+    /// Description of the error and of valid values.
     pub problem: String,
 }
 
@@ -27,7 +27,7 @@ impl std::fmt::Display for ConfigError {
     }
 }
 
-/// The layers: environment over file over default.
+/// Configuration layers: environment over file over default.
 pub(super) struct SettingsReader<'a> {
     settings: &'static [Setting],
     env: Env<'a>,
@@ -37,7 +37,7 @@ pub(super) struct SettingsReader<'a> {
 }
 
 impl<'a> SettingsReader<'a> {
-    /// Of these settings.
+    /// Creates a reader of these settings.
     pub(super) fn new(settings: &'static [Setting], env: Env<'a>, file: &toml::Table) -> Self {
         let (replaced, mistakes) = (Replaced::default(), Vec::new());
         let mut reader = Self { settings, env, file: BTreeMap::new(), replaced, mistakes };
@@ -81,7 +81,7 @@ impl<'a> SettingsReader<'a> {
             .expect("keys are written in the settings table")
     }
 
-    /// What people have to know of settings that are good.
+    /// Returns warnings about valid settings.
     pub(super) fn warnings(&self) -> Vec<String> {
         self.replaced.warnings.clone()
     }
@@ -101,7 +101,7 @@ impl<'a> SettingsReader<'a> {
         self.mistakes.push(ConfigError { setting: setting.into(), problem: problem.into() });
     }
 
-    /// The text of a setting and the name its value came by; empty values count as unset.
+    /// Returns the value of a setting and its display name with the source; empty values count as unset.
     fn lookup(&self, key: &str) -> (Option<String>, String) {
         if let Some((value, name)) = self.set(key) {
             return (Some(value), name);
@@ -113,7 +113,7 @@ impl<'a> SettingsReader<'a> {
         ((!default.is_empty()).then(|| default.to_owned()), format!("`{key}`"))
     }
 
-    /// The same, when somebody set it.
+    /// Returns the same, but only for an explicitly set value.
     fn set(&self, key: &str) -> Option<(String, String)> {
         for name in self.setting(key).env {
             if let Some(value) = (self.env)(name).filter(|value| !value.trim().is_empty()) {
@@ -124,7 +124,7 @@ impl<'a> SettingsReader<'a> {
         Some((value.trim().to_owned(), format!("`{key}` (file)")))
     }
 
-    /// Every setting as it is in effect.
+    /// Returns the effective value of every setting.
     pub(super) fn effective(&self) -> Vec<Effective> {
         let mut redactor = Redactor::new();
         let mut shown = |setting: &Setting| {
@@ -144,7 +144,7 @@ impl<'a> SettingsReader<'a> {
         self.lookup(key).0
     }
 
-    /// A text that has a default in the table.
+    /// Returns a text setting that has a default.
     pub(super) fn required_text(&self, key: &str) -> String {
         self.text(key).unwrap_or_default()
     }
@@ -161,7 +161,7 @@ impl<'a> SettingsReader<'a> {
         }
     }
 
-    /// A number within bounds; the smallest allowed one when it is wrong (the mistake is recorded).
+    /// Reads a number within bounds. Returns `low` and records an error when it is invalid.
     pub(super) fn bounded<T>(&mut self, key: &str, low: T, high: T) -> T
     where
         T: FromStr + Default + PartialOrd + Copy + std::fmt::Display,
@@ -188,7 +188,7 @@ impl<'a> SettingsReader<'a> {
         self.not_too_long(&name, time)
     }
 
-    /// A time that can be added to any moment there is.
+    /// Rejects a duration that is too long for date arithmetic.
     pub(super) fn not_too_long(&mut self, name: &str, time: Duration) -> Duration {
         if time <= MAX_DURATION {
             return time;
@@ -197,7 +197,7 @@ impl<'a> SettingsReader<'a> {
         MAX_DURATION
     }
 
-    /// A time of at least this.
+    /// Reads a duration of at least `low`.
     pub(super) fn duration_from(&mut self, key: &str, low: Duration) -> Duration {
         let before = self.mistakes.len();
         let time = self.duration(key);
@@ -226,7 +226,7 @@ impl<'a> SettingsReader<'a> {
         self.resolve(&name, &value?)
     }
 
-    /// A secret that something is signed with; `risk` says what a short one would allow.
+    /// Reads a signing secret; `risk` describes the risk of a short one.
     pub(super) fn signing_secret(&mut self, key: &str, risk: &str) -> Option<SecretString> {
         let secret = self.secret(key)?;
         if secret.expose_secret().len() < MIN_SECRET {
@@ -235,7 +235,8 @@ impl<'a> SettingsReader<'a> {
         Some(secret)
     }
 
-    /// `env:NAME`, `file:/path`, or the value itself. A reference that leads to nothing is no secret: anybody knows the empty one.
+    /// Resolves `env:NAME`, `file:/path`, or a literal value. A missing or empty reference is an error, because an
+    /// empty secret is known to everybody.
     pub(super) fn resolve(&mut self, name: &str, value: &str) -> Option<SecretString> {
         if let Some(variable) = value.strip_prefix("env:") {
             let problem = match (self.env)(variable) {
@@ -267,7 +268,7 @@ impl<'a> SettingsReader<'a> {
         value
     }
 
-    /// Refuses a group of which only some are set.
+    /// Rejects a partially set group of settings.
     pub(super) fn all_or_none(&mut self, keys: &[&str], why: &str) {
         let (set, unset): (Vec<&str>, Vec<&str>) = keys.iter().partition(|key| self.text(key).is_some());
         if !set.is_empty() && !unset.is_empty() {

@@ -1,28 +1,28 @@
-//! How long what is over is kept.
+//! Retention settings.
 
 use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
 use std::time::Duration;
 
-/// Shortest time: what is younger is still being looked at.
+/// Minimum retention, because younger data is still in use.
 pub const LEAST_KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// How long what is over is kept; `None` keeps it for ever.
+/// Retention periods; `None` keeps data forever.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Retention {
-    /// Logs, results of tools, what models were shown.
+    /// Logs, tool results and model inputs.
     pub evidence: Option<Duration>,
     /// Reports.
     pub reports: Option<Duration>,
-    /// Resolved incidents with all that belongs to them.
+    /// Resolved incidents with all their data.
     pub incidents: Option<Duration>,
-    /// Conversations that are not about an incident.
+    /// Conversations without an incident.
     pub conversations: Option<Duration>,
-    /// What requests to models used and cost.
+    /// Usage and cost of model requests.
     pub usage: Option<Duration>,
 }
 
-/// The settings of this file.
+/// Settings of this module.
 pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "retention.evidence",
@@ -66,7 +66,7 @@ pub(super) fn read(r: &mut SettingsReader<'_>) -> Retention {
     }
 }
 
-/// How long something is kept.
+/// Reads a retention period.
 pub(super) fn kept(r: &mut SettingsReader<'_>, key: &str) -> Option<Duration> {
     let mistakes = r.mistakes.len();
     let time = r.text(key).map(|_| r.duration(key))?;

@@ -1,33 +1,33 @@
-//! Where the server listens, and what it takes.
+//! HTTP server settings.
 
 use super::reader::SettingsReader;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Listening.
+/// HTTP server settings.
 #[derive(Debug, Clone)]
 pub struct Server {
-    /// Address.
+    /// Listen address.
     pub bind: IpAddr,
     /// Port; 0 picks a free one.
     pub port: u16,
-    /// Address of its own for metrics and probes.
+    /// Separate listen address of metrics and probes.
     pub metrics_bind: Option<SocketAddr>,
-    /// For links; without a trailing slash.
+    /// Base URL of links, without a trailing slash.
     pub public_url: Option<String>,
-    /// Largest body in bytes.
+    /// Maximum request body size in bytes.
     pub body_limit: usize,
-    /// Longest wait of a reporter.
+    /// Longest time that a report request waits for the outcome.
     pub wait: Duration,
-    /// Time between SIGTERM and the stop.
+    /// Delay between SIGTERM and shutdown.
     pub stop_delay: Duration,
-    /// Longest wait of a stop.
+    /// Grace period of a shutdown.
     pub shutdown_grace: Duration,
-    /// Connections at the same time.
+    /// Maximum number of concurrent connections.
     pub max_connections: usize,
-    /// Longest rest of a connection, or time for a header.
+    /// Timeout of an idle connection and of request headers.
     pub header_timeout: Duration,
-    /// Time for a body, whatever its size.
+    /// Timeout of a request body, regardless of its size.
     pub body_timeout: Duration,
 }
 
@@ -58,7 +58,7 @@ fn socket(r: &mut SettingsReader<'_>, key: &str) -> Option<SocketAddr> {
     address
 }
 
-/// An address with the default `SettingsReader::number` asks for.
+/// An address with the default that `SettingsReader::number` requires.
 struct Address(IpAddr);
 
 impl Default for Address {

@@ -1,27 +1,27 @@
-//! One setting: its key, its environment variables, its default and what it means; and a setting as it is in effect.
+//! Definition of a setting (key, environment variables, default and description) and its effective value.
 
 use serde::Serialize;
 
 /// Reads an environment variable; injected so that tests need no process environment.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// One setting.
+/// Definition of a setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     /// Dotted key in the TOML file.
     pub key: &'static str,
-    /// Environment variables, the first set one wins; the later ones are aliases of the agent this one replaces.
+    /// Environment variables; the first one that is set wins. Later ones are legacy aliases.
     pub env: &'static [&'static str],
-    /// Value when nothing is set; empty means "not set".
+    /// Default value; empty means "not set".
     pub default: &'static str,
-    /// What it does.
+    /// Description.
     pub doc: &'static str,
 }
 
-/// Settings that had another name: the old key, which a file may still have, and the key.
+/// Renamed settings: the old key, which a file may still contain, and the current key.
 pub(super) const RENAMED: [(&str, &str); 1] = [("auth.ways", "auth.methods")];
 
-/// A setting of the table.
+/// Defines a setting.
 pub(super) const fn setting(
     key: &'static str,
     env: &'static [&'static str],
@@ -31,7 +31,7 @@ pub(super) const fn setting(
     Setting { key, env, default, doc }
 }
 
-/// Settings whose values are shown nowhere.
+/// Settings whose values are never shown.
 pub(super) const SECRETS: [&str; 7] = [
     "database.url",
     "auth.oidc_client_secret",
@@ -42,15 +42,15 @@ pub(super) const SECRETS: [&str; 7] = [
     "telemetry.otlp_headers",
 ];
 
-/// A setting as it is in effect, for people.
+/// Effective value of a setting, for display.
 #[derive(Debug, Clone, Serialize)]
 pub struct Effective {
     /// Dotted key.
     pub key: &'static str,
-    /// Its value without secrets; absent when it is not set.
+    /// Value without secrets; `None` when not set.
     pub value: Option<String>,
-    /// `default`, `file`, or the environment variable it came by.
+    /// Source: `default`, `file`, or the name of the environment variable.
     pub from: String,
-    /// What it does.
+    /// Description.
     pub doc: &'static str,
 }

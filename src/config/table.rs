@@ -1,11 +1,11 @@
-//! Every setting once: its key in the file, its environment variables, its default and what it means.
-//! The table of docs/settings.md is printed from here.
+//! Definition of every setting: file key, environment variables, default and description. The table in docs/settings.md
+//! is generated from it.
 
 use super::setting::{Setting, setting};
 use super::{auth, budget, limits, model, retention, telemetry};
 use std::sync::LazyLock;
 
-/// All settings, in the order of the documented table.
+/// All settings, in the order of the documentation.
 pub static SETTINGS: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     [
         GENERAL,
@@ -426,7 +426,7 @@ const GENERAL: &[Setting] = &[
     ),
 ];
 
-/// The table of docs/settings.md, in Markdown.
+/// Formats the table in docs/settings.md as Markdown.
 #[must_use]
 pub fn markdown_table() -> String {
     let mut table = String::from("| key | environment | default | meaning |\n| --- | --- | --- | --- |\n");

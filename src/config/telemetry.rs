@@ -1,33 +1,33 @@
-//! What is logged, and where logs and traces go beside standard error.
+//! Logging settings, and export of logs and traces in addition to standard error.
 
 use super::reader::SettingsReader;
 use super::setting::{Setting, setting};
 use axum::http::HeaderName;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// Logging.
+/// Logging settings.
 #[derive(Debug, Clone)]
 pub struct Log {
     /// Filter in `tracing` syntax.
     pub filter: String,
-    /// JSON lines instead of text.
+    /// Logs JSON lines instead of text.
     pub json: bool,
 }
 
-/// Where logs and traces go beside standard error.
+/// Export of logs and traces.
 #[derive(Debug, Clone)]
 pub struct Telemetry {
-    /// Base address of a collector's OTLP over HTTP; `None` sends nothing.
+    /// Base URL of an OTLP/HTTP collector; `None` disables the export.
     pub otlp_url: Option<String>,
-    /// Headers it wants.
+    /// Headers of export requests.
     pub otlp_headers: Vec<(String, SecretString)>,
-    /// What this service is called there.
+    /// Service name in exported data.
     pub service_name: String,
-    /// The part of all traces that is kept, of those whose caller did not decide; between 0 and 1.
+    /// Ratio of sampled traces between 0 and 1, for traces without a sampling decision of the caller.
     pub trace_ratio: f64,
 }
 
-/// The settings of this file.
+/// Settings of this module.
 pub(super) const SETTINGS: &[Setting] = &[
     setting(
         "log.filter",
@@ -87,7 +87,7 @@ fn headers(r: &mut SettingsReader<'_>) -> Vec<(String, SecretString)> {
             Some((name, value)) if HeaderName::try_from(name.trim()).is_ok() => {
                 headers.push((name.trim().to_owned(), SecretString::from(value.trim())));
             }
-            // Not what it says: it may be a secret.
+            // Omits the value, which may be a secret.
             _ => r.mistake("`telemetry.otlp_headers`", "is not of the form `name=value,name=value`"),
         }
     }

@@ -1,4 +1,4 @@
-//! What a configuration becomes and how its mistakes read.
+//! Tests of configuration values and error messages.
 
 use super::{Config, ConfigErrors, Transport, markdown_table};
 use crate::domain::Money;
@@ -45,7 +45,7 @@ fn the_variables_of_the_replaced_agent_keep_their_meaning() {
     assert!(!format!("{:?}", config.model).contains("sk-1"), "secrets do not print");
 }
 
-/// What the Python agent required, and no more.
+/// Only the variables that the predecessor agent required.
 const REQUIRED: [(&str, &str); 4] = [
     ("LITELLM_URL", "http://litellm:4000"),
     ("LITELLM_API_KEY", "sk-1"),

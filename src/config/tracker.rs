@@ -1,4 +1,4 @@
-//! Where issues are filed.
+//! Issue tracker settings.
 
 use super::mcp::McpServer;
 use super::reader::SettingsReader;
@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
-/// What the tracker is.
+/// Type of the tracker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString, VariantArray, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum TrackerKind {
@@ -19,9 +19,9 @@ pub enum TrackerKind {
 }
 
 impl TrackerKind {
-    /// All of them.
+    /// All values.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
-    /// Their names.
+    /// Names of all values.
     pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name, as in the settings.
@@ -31,28 +31,28 @@ impl TrackerKind {
     }
 }
 
-/// Where issues are filed, pinned.
+/// Configured destination of issues.
 #[derive(Debug, Clone)]
 pub struct Tracker {
-    /// MCP server's name.
+    /// Name of the MCP server.
     pub server: String,
     /// Repository owner.
     pub owner: String,
-    /// Repository.
+    /// Repository name.
     pub repo: String,
-    /// What it is; found out by its tools when absent.
+    /// Type of the tracker; `None` detects it by the server's tools.
     pub kind: Option<TrackerKind>,
-    /// Where people read it, for issues whose address the server does not tell; without a slash at its end.
+    /// Web URL of the tracker, without a trailing slash, for servers that return no issue URL.
     pub url: Option<String>,
-    /// Tool that files; found out when absent.
+    /// Tool that creates an issue; detected when `None`.
     pub create_tool: Option<String>,
-    /// Tool that lists; found out when absent.
+    /// Tool that lists issues; detected when `None`.
     pub list_tool: Option<String>,
-    /// Tool that comments; found out when absent.
+    /// Tool that adds a comment; detected when `None`.
     pub comment_tool: Option<String>,
-    /// What the tool that files is given besides.
+    /// Additional arguments of the tool that creates an issue.
     pub create_arguments: Map<String, Value>,
-    /// What the tracker signs its webhooks with; without it they are refused.
+    /// Secret that verifies the tracker's webhooks; without it they are rejected.
     pub webhook_secret: Option<SecretString>,
 }
 
@@ -91,7 +91,7 @@ fn kind(r: &mut SettingsReader<'_>) -> Option<TrackerKind> {
     name.parse().ok()
 }
 
-/// Where people read the tracker: as it is set, or as a server that is started here is told in its environment.
+/// Returns the tracker's web URL: the setting, or a value in the environment of the stdio server.
 fn web(r: &mut SettingsReader<'_>, mcp: &[McpServer], server: &str) -> Option<String> {
     let set = r.url("tracker.url");
     let told = || {
@@ -110,7 +110,7 @@ fn web(r: &mut SettingsReader<'_>, mcp: &[McpServer], server: &str) -> Option<St
     Some(set.or_else(told)?.trim_end_matches('/').to_owned())
 }
 
-/// A table of the file, or an object as JSON.
+/// Reads a TOML table or a JSON object.
 fn more(r: &mut SettingsReader<'_>) -> Map<String, Value> {
     const NAME: &str = "tracker.create_arguments";
     let Some(text) = r.text(NAME) else { return Map::new() };

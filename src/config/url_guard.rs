@@ -1,13 +1,15 @@
-//! Where a server that was added over the API may be: on the list, and at no address that hands out the machine's own keys.
+//! URL checks for servers added over the API: the URL must be allow-listed and must not lead to an address that issues
+//! the host's own credentials.
 
 use globset::GlobBuilder;
 use reqwest::Url;
 use std::net::IpAddr;
 
-/// Hosts by which clouds name their metadata service.
+/// Host names of cloud metadata services.
 const METADATA_HOSTS: [&str; 3] = ["metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"];
 
-/// Whether an address is link-local or a cloud's metadata service: whoever reaches those gets credentials of this machine.
+/// Returns whether an address is link-local, a cloud metadata service or otherwise never allowed. Metadata services
+/// issue credentials of this host.
 #[must_use]
 pub fn is_off_limits(address: IpAddr) -> bool {
     match address {
@@ -16,11 +18,11 @@ pub fn is_off_limits(address: IpAddr) -> bool {
                 || four.is_unspecified()
                 || four.is_broadcast()
                 || four.is_multicast()
-                // Alibaba's, Oracle's and Azure's.
+                // Metadata services of Alibaba, Oracle and Azure.
                 || matches!(four.octets(), [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16])
         }
         IpAddr::V6(six) => {
-            // IPv4 in the forms of IPv6: mapped, compatible, 6to4 and NAT64.
+            // IPv4 embedded in IPv6: mapped, compatible, 6to4 and NAT64.
             let parts = six.segments();
             let inner = match parts {
                 [0, 0, 0, 0, 0, 0xffff, high, low]
@@ -34,13 +36,13 @@ pub fn is_off_limits(address: IpAddr) -> bool {
                 || six.is_unicast_link_local()
                 || six.is_unspecified()
                 || six.is_multicast()
-                // Amazon's.
+                // Metadata service of Amazon.
                 || parts == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
         }
     }
 }
 
-/// What keeps a URL from being used; `globs` are over URLs, or over hosts when they name no scheme.
+/// Returns why a URL must not be used, if so. `globs` match URLs, or hosts when they have no scheme.
 pub(super) fn problem(url: &str, globs: &[String]) -> Option<String> {
     let Ok(url) = Url::parse(url) else { return Some("is not a URL".to_owned()) };
     if !matches!(url.scheme(), "http" | "https" | "ws" | "wss") {
@@ -50,7 +52,7 @@ pub(super) fn problem(url: &str, globs: &[String]) -> Option<String> {
         return Some("must not hold a user or a password; give them as `headers`".to_owned());
     }
     let host = url.host_str().unwrap_or_default();
-    // As it was understood: `0x7f.1` and `2130706433` are addresses too.
+    // Uses the parsed host: `0x7f.1` and `2130706433` are addresses too.
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let name = host.trim_end_matches('.').to_lowercase();
     if address.is_ok_and(is_off_limits) || METADATA_HOSTS.contains(&name.as_str()) {
@@ -61,7 +63,7 @@ pub(super) fn problem(url: &str, globs: &[String]) -> Option<String> {
     let plain =
         format!("{}://{}{}", url.scheme(), &url[..].split("://").nth(1).map_or("", authority), url.path());
     let matches = |glob: &&String| {
-        // A star stands for a part of a name or of a path, never for more.
+        // A star does not match across `/`.
         let matcher =
             GlobBuilder::new(glob).literal_separator(true).build().map(|glob| glob.compile_matcher());
         matcher.is_ok_and(|matcher| {
@@ -78,7 +80,7 @@ pub(super) fn problem(url: &str, globs: &[String]) -> Option<String> {
     Some("is not among `added_servers.urls`; ask whoever runs this server to allow it there".to_owned())
 }
 
-/// Host and port of what follows the scheme.
+/// Returns host and port from the text after the scheme.
 fn authority(rest: &str) -> &str {
     rest.split(['/', '?', '#']).next().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Agents that answer in conversations.
+//! Agent profiles for conversations.
 
 use crate::domain::{Profile, Prompt};
 use chrono::{DateTime, Utc};
@@ -44,7 +44,7 @@ impl From<Row> for Profile {
     }
 }
 
-/// All agents, the shipped ones first.
+/// Lists all agents, built-in ones first.
 pub async fn list(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Profile>> {
     let rows = sqlx::query_as!(
         Row,
@@ -55,7 +55,7 @@ pub async fn list(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Profile>> {
     Ok(rows.fetch_all(db).await?.into_iter().map(Profile::from).collect())
 }
 
-/// One agent.
+/// Returns an agent.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Profile>> {
     let row = sqlx::query_as!(
         Row,
@@ -67,7 +67,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Profi
     Ok(row.fetch_optional(db).await?.map(Profile::from))
 }
 
-/// Stores an agent, in place of the one of its id. `false` when another one has its name.
+/// Inserts or updates an agent. Returns `false` when its name belongs to another agent.
 pub async fn put(db: impl PgExecutor<'_>, profile: &Profile) -> sqlx::Result<bool> {
     let (file, text) = match &profile.prompt {
         Prompt::File(name) => (Some(name), None),
@@ -105,7 +105,7 @@ pub async fn put(db: impl PgExecutor<'_>, profile: &Profile) -> sqlx::Result<boo
     }
 }
 
-/// Removes an agent that is not shipped; its conversations stay. `false` when there is none.
+/// Deletes an agent that is not built in; its conversations stay. Returns `false` when there is none.
 pub async fn remove(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<bool> {
     let gone = sqlx::query!("delete from agents where id = $1 and not built_in", id);
     Ok(gone.execute(db).await?.rows_affected() == 1)

@@ -1,4 +1,4 @@
-//! Calls that wait for a person's approval, and what became of them.
+//! Tool calls that wait for approval, and their outcomes.
 
 use super::audit;
 use crate::domain::{Actor, Approval, ApprovalState, AuditAction, AuditEvent, AuditOutcome, Caller};
@@ -7,38 +7,38 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-/// What is said of a call whose process ended in the middle.
+/// Error message of a call whose process ended during execution.
 const LOST: &str =
     "The process that carried it out ended in the middle: it is not known whether it was carried out.";
 
-/// A call to store.
+/// A tool call to insert.
 #[derive(Debug)]
 pub struct NewApproval<'a> {
     /// Row id.
     pub id: Uuid,
     /// The conversation.
     pub conversation: Uuid,
-    /// The turn that asks.
+    /// Turn that requested the call.
     pub turn: Uuid,
     /// The MCP server.
     pub server: &'a str,
-    /// The tool, as the model knows it.
+    /// Tool name used by the model.
     pub tool: &'a str,
-    /// The tool, as its server knows it.
+    /// Tool name used by the server.
     pub server_tool: &'a str,
     /// The arguments.
     pub arguments: &'a Value,
-    /// Over server, tool and arguments.
+    /// Hash of server, tool and arguments.
     pub hash: &'a str,
-    /// Over the tool's definition.
+    /// Hash of the tool's definition.
     pub definition: &'a str,
-    /// Now.
+    /// Current time.
     pub asked_at: DateTime<Utc>,
-    /// Until when it can be decided.
+    /// Expiry of the approval request.
     pub expires_at: DateTime<Utc>,
 }
 
-/// Stores a call that waits. Returns its arguments as they are kept.
+/// Inserts a pending call. Returns its arguments as stored.
 pub async fn add(db: impl PgExecutor<'_>, new: &NewApproval<'_>) -> sqlx::Result<Value> {
     sqlx::query_scalar!(
         "insert into approvals (id, conversation_id, turn_id, server, tool, server_tool, arguments, hash, asked_at, expires_at, definition)
@@ -59,7 +59,7 @@ pub async fn add(db: impl PgExecutor<'_>, new: &NewApproval<'_>) -> sqlx::Result
     .await
 }
 
-/// The same call of the conversation, if it waits or is allowed already.
+/// Returns a pending or approved call of the conversation with the same hash, if any.
 pub async fn same(
     db: impl PgExecutor<'_>,
     conversation: Uuid,
@@ -74,14 +74,14 @@ pub async fn same(
     Ok(row.fetch_optional(db).await?.map(|row| (row.id, ApprovalState::parse(&row.state))))
 }
 
-/// How many calls a turn asked for.
+/// Counts the calls that a turn requested.
 pub async fn asked_in(db: impl PgExecutor<'_>, turn: Uuid) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select count(*) as "count!" from approvals where turn_id = $1"#, turn)
         .fetch_one(db)
         .await
 }
 
-/// Whether a call is still to be carried out by this turn.
+/// Returns whether a call is assigned to this turn and not finished.
 pub async fn is_running(db: impl PgExecutor<'_>, id: Uuid, turn: Uuid) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from approvals where id = $1 and told_in = $2 and state = 'running') as "running!""#,
@@ -92,7 +92,7 @@ pub async fn is_running(db: impl PgExecutor<'_>, id: Uuid, turn: Uuid) -> sqlx::
     .await
 }
 
-/// Number of calls that wait for a person.
+/// Counts unexpired pending calls.
 pub async fn waiting(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from approvals where state = 'pending' and expires_at > $1"#,
@@ -102,24 +102,24 @@ pub async fn waiting(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Resul
     .await
 }
 
-/// How a list is narrowed.
+/// Filter of a call list.
 #[derive(Debug, Default)]
 pub struct Filter {
-    /// Only this one.
+    /// Call id.
     pub id: Option<Uuid>,
-    /// Only of this conversation.
+    /// Conversation.
     pub conversation: Option<Uuid>,
-    /// Only those that this turn asked for.
+    /// Turn that requested the call.
     pub turn: Option<Uuid>,
-    /// Only those that this turn carries out or tells of.
+    /// Turn that executes the call or reports its outcome.
     pub told_in: Option<Uuid>,
-    /// Only in this state.
+    /// State of the call.
     pub state: Option<ApprovalState>,
-    /// Only those before this one.
+    /// Cursor for the next page: only calls before this one.
     pub before: Option<Uuid>,
 }
 
-/// Calls, newest first. One that was not decided in time is expired, whether or not somebody has written so.
+/// Lists calls, newest first. A call that was not decided in time is shown as expired, even before the row is updated.
 pub async fn list(
     db: impl PgExecutor<'_>,
     filter: &Filter,
@@ -173,7 +173,7 @@ pub async fn list(
     Ok(approvals.collect())
 }
 
-/// One call.
+/// Returns a call.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid, now: DateTime<Utc>) -> sqlx::Result<Option<Approval>> {
     let filter = Filter { id: Some(id), ..Filter::default() };
     Ok(list(db, &filter, now, 1).await?.pop())
@@ -182,17 +182,17 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid, now: DateTime<Utc>) -> sqlx:
 /// A decision to store.
 #[derive(Debug)]
 pub struct NewDecision<'a> {
-    /// What becomes of the call.
+    /// New state of the call.
     pub state: ApprovalState,
-    /// Who decided.
+    /// Person who decided.
     pub by: &'a str,
-    /// What they said of it.
+    /// Comment on the decision.
     pub note: Option<&'a str>,
-    /// When.
+    /// Time of the decision.
     pub at: DateTime<Utc>,
 }
 
-/// Says who decided what. `false` when the call does not wait any more.
+/// Stores a decision. Returns `false` when the call is no longer pending.
 pub async fn decide(db: impl PgExecutor<'_>, id: Uuid, decision: &NewDecision<'_>) -> sqlx::Result<bool> {
     let decided = sqlx::query!(
         "update approvals set state = $2, decided_at = $3, decided_by = $4, note = $5
@@ -206,7 +206,7 @@ pub async fn decide(db: impl PgExecutor<'_>, id: Uuid, decision: &NewDecision<'_
     Ok(decided.execute(db).await?.rows_affected() == 1)
 }
 
-/// Whether something of a conversation has to be acted on.
+/// Returns whether a conversation has decided calls to execute or report.
 pub async fn is_open(db: impl PgExecutor<'_>, conversation: Uuid) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from approvals where conversation_id = $1
@@ -217,7 +217,7 @@ pub async fn is_open(db: impl PgExecutor<'_>, conversation: Uuid) -> sqlx::Resul
     .await
 }
 
-/// Conversations that can go on: something is decided, nothing waits any more, and nobody answers.
+/// Returns conversations that can continue: with decided calls, without pending calls and without a running turn.
 pub async fn ready(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "select distinct a.conversation_id from approvals a
@@ -232,8 +232,8 @@ pub async fn ready(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<
     .await
 }
 
-/// Writes down what time has brought: calls that nobody decided, and calls whose process ended in the middle. The latter
-/// are not carried out again, and their conversation is told.
+/// Expires undecided calls of a conversation and fails calls whose process ended during execution. The latter are not
+/// retried, and the conversation is informed.
 pub async fn end_late(db: &mut PgConnection, conversation: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
     expire(&mut *db, Some(conversation), now).await?;
     let lost = sqlx::query!(
@@ -254,7 +254,7 @@ pub async fn end_late(db: &mut PgConnection, conversation: Uuid, now: DateTime<U
     audit::add_all(db, &events.collect::<Vec<_>>()).await
 }
 
-/// Writes down that nobody decided in time; of one conversation, or of all.
+/// Expires undecided calls of one conversation or of all.
 pub async fn expire(
     db: &mut PgConnection,
     conversation: Option<Uuid>,
@@ -276,19 +276,19 @@ pub async fn expire(
     audit::add_all(db, &events.collect::<Vec<_>>()).await
 }
 
-/// Whose decided calls of a conversation come next.
+/// Person whose decided calls of a conversation are processed next.
 #[derive(Debug)]
 pub struct Requester {
-    /// Whoever asked for them, without their token.
+    /// Caller who requested the calls, without their token.
     pub caller: Caller,
-    /// By which name they speak.
+    /// Name under which the caller writes.
     pub speaker: String,
-    /// Whether what is sent is visible to them alone.
+    /// Whether the turn's content is visible only to the caller.
     pub is_own: bool,
 }
 
-/// Whose decided calls come next: of whoever asked for the one that waits longest to be acted on. Nobody's when nothing is
-/// decided, or something waits still. First come those of whoever decided just now: their token is here.
+/// Returns the requester of the decided call that has waited longest. A caller who decided just now comes first,
+/// because their token is available. Returns `None` when nothing is decided or a call is still pending.
 pub async fn next_asker(
     db: impl PgExecutor<'_>,
     conversation: Uuid,
@@ -313,8 +313,8 @@ pub async fn next_asker(
     }))
 }
 
-/// Gives a turn what was decided of the calls that this person asked for: allowed calls are its to carry out, no other turn's,
-/// and no other person's. `false` when there is nothing, or something waits still.
+/// Assigns the decided calls of this requester to a turn, which alone may execute the approved ones. Returns `false`
+/// when there are none or a call is still pending.
 pub async fn take(
     db: impl PgExecutor<'_>,
     conversation: Uuid,
@@ -337,16 +337,16 @@ pub async fn take(
     Ok(taken.execute(db).await?.rows_affected() > 0)
 }
 
-/// How a call ended without a result.
+/// Outcome of a call without a result.
 #[derive(Debug, Clone)]
 pub struct CallFailure {
-    /// How it ended.
+    /// Final state.
     pub state: ApprovalState,
-    /// Why.
+    /// Reason.
     pub problem: String,
 }
 
-/// What came of a call that was carried out: the label of its result, or how it ended otherwise.
+/// Stores the outcome of an executed call: the evidence label of its result, or its failure.
 pub async fn settle(
     db: impl PgExecutor<'_>,
     id: Uuid,

@@ -1,29 +1,29 @@
-//! What condition a database is in, for whoever looks at a deployment: nothing here changes it, not even its schema.
+//! Read-only diagnosis of a database; does not even change the schema.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-/// A server, its pgvector, and what we may do there.
+/// State of the server, pgvector and permissions.
 #[derive(Debug, Clone)]
 pub struct Condition {
-    /// Version of PostgreSQL.
+    /// PostgreSQL version.
     pub version: String,
-    /// Version of pgvector in this database.
+    /// Version of pgvector installed in this database.
     pub vector: Option<String>,
-    /// Version of pgvector that could be made part of it.
+    /// Version of pgvector available for installation.
     pub vector_offered: Option<String>,
-    /// It follows another server, or refuses to write by its settings.
+    /// Whether the server is a standby or read-only by its settings.
     pub read_only: bool,
-    /// We may make tables in our schema.
+    /// Whether this user may create tables in the schema.
     pub may_create: bool,
-    /// A table that we may not write.
+    /// A table that this user may not write to.
     pub closed: Option<String>,
 }
 
-/// Looks at a database.
+/// Diagnoses a database.
 ///
 /// # Errors
-/// It is away.
+/// Fails when the database is unavailable.
 pub async fn of(db: &mut PgConnection) -> sqlx::Result<Condition> {
     sqlx::query_as!(
         Condition,
@@ -42,10 +42,10 @@ pub async fn of(db: &mut PgConnection) -> sqlx::Result<Condition> {
     .await
 }
 
-/// The time by the database's clock.
+/// Returns the time of the database's clock.
 ///
 /// # Errors
-/// It is away.
+/// Fails when the database is unavailable.
 pub async fn clock(db: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
     sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(db).await
 }

@@ -7,43 +7,43 @@ use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-/// A message to store.
+/// A message to insert.
 #[derive(Debug)]
 pub struct NewMessage<'a> {
-    /// Who speaks.
+    /// Role of the author.
     pub role: MessageRole,
-    /// Who: a person, a tool, a model.
+    /// Author: a person, a tool or a model.
     pub author: &'a str,
-    /// Its text, without secrets.
+    /// Text without secrets.
     pub text: &'a str,
-    /// What it rests on, when an analyst said it.
+    /// Sources of an analyst's answer.
     pub answer: Option<Answered<'a>>,
-    /// The person who says it, or whom it answers; none of what the program says.
+    /// Person who wrote the message or whom it answers; `None` for messages of the program.
     pub speaker: Option<&'a str>,
-    /// Who alone may read it.
+    /// Only person who may read it; `None` for everybody.
     pub visible_to: Option<&'a str>,
 }
 
 impl<'a> NewMessage<'a> {
-    /// What the program says, or has from elsewhere, of no speaker that it knows.
+    /// Creates a message of the program, without a speaker.
     #[must_use]
     pub fn of_program(role: MessageRole, author: &'a str, text: &'a str) -> Self {
         Self { role, author, text, answer: None, speaker: None, visible_to: None }
     }
 }
 
-/// What an answer rests on.
+/// Sources of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Answered<'a> {
-    /// The turn that made it.
+    /// Turn that produced the answer.
     pub turn: Uuid,
-    /// The lines it cites, as JSON.
+    /// Cited lines, as JSON.
     pub citations: &'a Value,
-    /// Names in it that nobody told the analyst.
+    /// Names in the answer that occur in none of the analyst's input.
     pub not_found: &'a [String],
 }
 
-/// The conversation of an incident, opened if there is none, and locked until the transaction ends.
+/// Returns the conversation of an incident, created if missing, and locks it until the transaction ends.
 pub async fn of_incident(
     db: &mut PgConnection,
     incident: Uuid,
@@ -63,7 +63,7 @@ pub async fn of_incident(
     .await
 }
 
-/// Number of messages of a conversation: the position of the next one.
+/// Returns the position of the next message.
 pub async fn length(db: impl PgExecutor<'_>, conversation: Uuid) -> sqlx::Result<i32> {
     sqlx::query_scalar!(
         r#"select coalesce(max(position) + 1, 0) as "next!" from messages where conversation_id = $1"#,
@@ -73,7 +73,7 @@ pub async fn length(db: impl PgExecutor<'_>, conversation: Uuid) -> sqlx::Result
     .await
 }
 
-/// Stores a message at a position.
+/// Inserts a message at a position.
 pub async fn add_message(
     db: impl PgExecutor<'_>,
     conversation: Uuid,
@@ -105,22 +105,22 @@ pub async fn add_message(
     Ok(())
 }
 
-/// What is known of a message besides its text.
+/// Metadata of a message.
 #[derive(Debug, Clone)]
 pub struct Spoken {
     /// The conversation.
     pub conversation_id: Uuid,
-    /// Place in it, from 0.
+    /// Position in the conversation, from 0.
     pub position: i32,
-    /// Who speaks.
+    /// Role of the author.
     pub role: MessageRole,
-    /// Who.
+    /// Author.
     pub author: String,
-    /// When.
+    /// Creation time.
     pub created_at: DateTime<Utc>,
 }
 
-/// The messages at these places of these conversations.
+/// Returns the messages at these positions of conversations.
 pub async fn messages_at(db: impl PgExecutor<'_>, places: &[(Uuid, i32)]) -> sqlx::Result<Vec<Spoken>> {
     let (conversations, positions): (Vec<Uuid>, Vec<i32>) = places.iter().copied().unzip();
     let rows = sqlx::query!(
@@ -142,7 +142,7 @@ pub async fn messages_at(db: impl PgExecutor<'_>, places: &[(Uuid, i32)]) -> sql
     spoken.collect()
 }
 
-/// Opens a conversation about no incident, for whoever begins it.
+/// Creates a conversation that belongs to no incident.
 pub async fn open(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -162,13 +162,13 @@ pub async fn open(
     Ok(())
 }
 
-/// Locks a conversation until the transaction ends. `false` when there is none.
+/// Locks a conversation until the transaction ends. Returns `false` when it does not exist.
 pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<bool> {
     let row = sqlx::query_scalar!("select id from conversations where id = $1 for update", id);
     Ok(row.fetch_optional(db).await?.is_some())
 }
 
-/// Something was said in it, by this agent if one was named.
+/// Updates the time of the last message and, if given, the agent.
 pub async fn touch(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -186,50 +186,51 @@ pub async fn touch(
     Ok(())
 }
 
-/// Gives it another title. `false` when there is none.
+/// Changes the title. Returns `false` when the conversation does not exist.
 pub async fn rename(db: impl PgExecutor<'_>, id: Uuid, title: &str) -> sqlx::Result<bool> {
     let done = sqlx::query!("update conversations set title = $2 where id = $1", id, title);
     Ok(done.execute(db).await?.rows_affected() == 1)
 }
 
-/// Removes it with its messages, turns, evidence and search entries. `false` when there is none.
+/// Deletes a conversation with its messages, turns, evidence and search entries. Returns `false` when it does not
+/// exist.
 pub async fn remove(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<bool> {
     Ok(sqlx::query!("delete from conversations where id = $1", id).execute(db).await?.rows_affected() == 1)
 }
 
-/// How a list of conversations is narrowed.
+/// Filter of a conversation list.
 #[derive(Debug, Default)]
 pub struct Filter<'a> {
-    /// Only with this agent.
+    /// Agent.
     pub agent: Option<Uuid>,
-    /// Only about this incident.
+    /// Incident.
     pub incident: Option<Uuid>,
-    /// Only those with a word since then.
+    /// Inclusive start of the time of a message.
     pub since: Option<DateTime<Utc>>,
-    /// Only those with no word after.
+    /// Conversations without a message after this time.
     pub until: Option<DateTime<Utc>>,
-    /// Only those whose title or messages hold these words.
+    /// Words in the title or the messages.
     pub text: Option<&'a str>,
-    /// Only those before this one.
+    /// Cursor for the next page: only conversations before this one.
     pub before: Option<Uuid>,
-    /// Whose they are.
+    /// Participation of a person.
     pub whose: Whose<'a>,
 }
 
-/// Whose conversations: somebody's own are those that they began or spoke in.
+/// Filter by participation. A person's own conversations are those that the person opened or wrote in.
 #[derive(Debug, Default, Clone, Copy)]
 pub enum Whose<'a> {
-    /// Everybody's.
+    /// All conversations.
     #[default]
     Anybodys,
-    /// This person's own.
+    /// Conversations of this person.
     Of(&'a str),
-    /// All but this person's own.
+    /// Conversations of others only.
     NotOf(&'a str),
 }
 
 impl<'a> Whose<'a> {
-    /// The person, and whether theirs are wanted.
+    /// Returns the person, and whether the person's own conversations are selected.
     fn person(self) -> (Option<&'a str>, bool) {
         match self {
             Self::Anybodys => (None, true),
@@ -239,7 +240,7 @@ impl<'a> Whose<'a> {
     }
 }
 
-/// Conversations, the one that was last spoken in first.
+/// Lists conversations, most recently updated first.
 pub async fn list(
     db: impl PgExecutor<'_>,
     filter: &Filter<'_>,
@@ -276,7 +277,7 @@ pub async fn list(
     .await
 }
 
-/// One conversation.
+/// Returns a conversation.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Conversation>> {
     sqlx::query_as!(
         Conversation,
@@ -290,7 +291,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Conve
     .await
 }
 
-/// Its messages from this position on, in order, as this reader may see them.
+/// Returns the messages from a position on, in order, as visible to the reader.
 pub async fn messages(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -324,7 +325,8 @@ pub async fn messages(
     said.collect()
 }
 
-/// Whether anybody else than this person has a say in a conversation. What nobody is known to have said counts as others'.
+/// Returns whether anybody other than this person wrote in the conversation. Messages without a known speaker count as
+/// others'.
 pub async fn others_speak(db: impl PgExecutor<'_>, id: Uuid, speaker: &str) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from messages where conversation_id = $1 and role = 'user' and speaker is distinct from $2) as "others!""#,
@@ -335,7 +337,7 @@ pub async fn others_speak(db: impl PgExecutor<'_>, id: Uuid, speaker: &str) -> s
     .await
 }
 
-/// Which of these texts hold an answer that is visible to this person alone.
+/// Returns for each text whether it contains an answer visible only to this person.
 pub async fn quoting_own(db: impl PgExecutor<'_>, owner: &str, texts: &[String]) -> sqlx::Result<Vec<bool>> {
     sqlx::query_scalar!(
         r#"select exists (select from messages m where m.visible_to = $1 and m.text <> '' and strpos(brought.text, m.text) > 0) as "own!"
@@ -347,7 +349,7 @@ pub async fn quoting_own(db: impl PgExecutor<'_>, owner: &str, texts: &[String])
     .await
 }
 
-/// The place of the message that a turn made, if it made one.
+/// Returns the position of the message that a turn produced, if any.
 pub async fn position_of(db: impl PgExecutor<'_>, turn: Uuid) -> sqlx::Result<Option<i32>> {
     sqlx::query_scalar!(
         "select position from messages where turn_id = $1 and role = 'assistant' order by position limit 1",
@@ -357,7 +359,7 @@ pub async fn position_of(db: impl PgExecutor<'_>, turn: Uuid) -> sqlx::Result<Op
     .await
 }
 
-/// What was said before the messages that are given whole: a summary, and the position it ends before.
+/// Returns the summary of earlier messages and the position of the first message that it does not cover.
 pub async fn summary(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<(Option<String>, i32)> {
     let row = sqlx::query!("select summary, summarised from conversations where id = $1", id);
     Ok(row.fetch_optional(db).await?.map_or((None, 0), |row| (row.summary, row.summarised)))
@@ -376,7 +378,7 @@ pub async fn summarise(db: impl PgExecutor<'_>, id: Uuid, summary: &str, before:
     Ok(())
 }
 
-/// The conversation that a client's history ends like.
+/// Returns the latest conversation whose thread key matches the end of a client's history.
 pub async fn of_thread(db: impl PgExecutor<'_>, thread: &str) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         "select id from conversations where thread = $1 order by updated_at desc limit 1",
@@ -386,7 +388,7 @@ pub async fn of_thread(db: impl PgExecutor<'_>, thread: &str) -> sqlx::Result<Op
     .await
 }
 
-/// What a client's history has to end like to go on in this conversation.
+/// Stores the thread key that the end of a client's history must match to continue the conversation.
 pub async fn set_thread(db: impl PgExecutor<'_>, id: Uuid, thread: &str) -> sqlx::Result<()> {
     sqlx::query!("update conversations set thread = $2 where id = $1", id, thread).execute(db).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! What tools said of themselves when they were judged, and the changes that wait for an admin.
+//! Approved tool definitions, and changes that wait for an admin.
 
 use super::mcp_servers;
 use crate::domain::{Definition, ServerKey};
@@ -11,34 +11,34 @@ use std::collections::HashMap;
 pub struct ToolKey<'a> {
     /// Its server.
     pub server: ServerKey<'a>,
-    /// Its name.
+    /// Tool name.
     pub name: &'a str,
 }
 
 /// A definition and its hash.
 #[derive(Debug, Clone)]
 pub struct Hashed {
-    /// SHA-256.
+    /// SHA-256 of the definition.
     pub hash: String,
     /// The definition.
     pub definition: Definition,
 }
 
-/// What is stored of a tool.
+/// Stored state of a tool.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// What is in force.
+    /// Definition in force.
     pub used: Hashed,
-    /// What waits.
+    /// Definition that waits for an admin.
     pub pending: Option<Pending>,
 }
 
 /// A definition that waits for an admin.
 #[derive(Debug, Clone)]
 pub struct Pending {
-    /// SHA-256.
+    /// SHA-256 of the definition.
     pub hash: String,
-    /// Since when it waits.
+    /// Start of the wait.
     pub since: DateTime<Utc>,
 }
 
@@ -50,7 +50,7 @@ fn read(text: &str) -> sqlx::Result<Definition> {
     serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-/// All tools of a server.
+/// Returns all tools of a server.
 pub async fn of(db: impl PgExecutor<'_>, server: ServerKey<'_>) -> sqlx::Result<HashMap<String, Stored>> {
     let rows = sqlx::query!(
         "select tool, hash, definition, pending_hash, pending_since from tool_definitions where server = $1 and address = $2",
@@ -67,7 +67,7 @@ pub async fn of(db: impl PgExecutor<'_>, server: ServerKey<'_>) -> sqlx::Result<
     stored.collect()
 }
 
-/// Stores tools as they are first seen; those that are known stay as they are.
+/// Inserts new tools; known ones stay unchanged.
 pub async fn remember(
     db: impl PgExecutor<'_>,
     server: ServerKey<'_>,
@@ -95,7 +95,7 @@ pub async fn remember(
     Ok(())
 }
 
-/// Puts a definition in force that needs no confirmation. `false` when another replica did.
+/// Replaces a definition without confirmation. Returns `false` when another replica did so first.
 pub async fn replace(
     db: impl PgExecutor<'_>,
     tool: ToolKey<'_>,
@@ -118,7 +118,7 @@ pub async fn replace(
     Ok(replaced.execute(db).await?.rows_affected() == 1)
 }
 
-/// Stores a definition that waits, in the place of one that waited before. `false` when it waits already.
+/// Stores a pending definition, replacing an earlier one. Returns `false` when it is pending already.
 pub async fn propose(
     db: impl PgExecutor<'_>,
     tool: ToolKey<'_>,
@@ -140,7 +140,8 @@ pub async fn propose(
     Ok(proposed.execute(db).await?.rows_affected() == 1)
 }
 
-/// Nothing waits any more: the server lists again what is in force. `false` when another replica wrote so.
+/// Removes the pending definition, because the server lists the definition in force again. Returns `false` when another
+/// replica did so first.
 pub async fn withdraw(db: impl PgExecutor<'_>, tool: ToolKey<'_>, hash: &str) -> sqlx::Result<bool> {
     let withdrawn = sqlx::query!(
         "update tool_definitions set pending_hash = null, pending_definition = null, pending_since = null
@@ -153,7 +154,7 @@ pub async fn withdraw(db: impl PgExecutor<'_>, tool: ToolKey<'_>, hash: &str) ->
     Ok(withdrawn.execute(db).await?.rows_affected() == 1)
 }
 
-/// Puts the definition of that hash in force, if it is the one that waits, and tells every replica.
+/// Puts the pending definition with this hash in force and notifies all replicas.
 pub async fn confirm(
     db: &mut PgConnection,
     tool: ToolKey<'_>,

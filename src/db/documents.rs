@@ -1,15 +1,15 @@
-//! Documents with their chunks: runbooks, past incidents, conversations.
+//! Documents and their chunks: runbooks, past incidents, conversations.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use strum::{IntoStaticStr, VariantArray};
 use uuid::Uuid;
 
-/// The set that a document is searched in.
+/// Search scope of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Realm {
-    /// Runbooks, notes, alerts.
+    /// Runbooks, notes and alerts.
     Runbook,
     /// Past incidents.
     Incident,
@@ -18,22 +18,22 @@ pub enum Realm {
 }
 
 impl Realm {
-    /// All of them.
+    /// All values.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 
-    /// Its name in the database.
+    /// Name in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// A document to store.
+/// A document to insert.
 #[derive(Debug)]
 pub struct NewDocument<'a> {
-    /// Where it is searched.
+    /// Search scope.
     pub realm: Realm,
-    /// Where it was read from; with the path it identifies the document.
+    /// Source; identifies the document together with the path.
     pub source: &'a str,
     /// Path within the source.
     pub path: &'a str,
@@ -41,32 +41,32 @@ pub struct NewDocument<'a> {
     pub title: &'a str,
     /// `runbook`, `k8s_doc`, `alert`, `note`, `incident`, `conversation`.
     pub kind: &'a str,
-    /// What it applies to.
+    /// Components that the document applies to.
     pub applies_to: &'a [String],
-    /// Kind of cause.
+    /// Failure class.
     pub class: Option<&'a str>,
-    /// Hash of all that it was made of.
+    /// Hash of all inputs of the document.
     pub content_hash: &'a str,
-    /// What recognises its failures.
+    /// Signatures that match its failures.
     pub signatures: &'a serde_json::Value,
-    /// The whole text.
+    /// Full text.
     pub body: &'a str,
-    /// Of an incident: known how it ended.
+    /// Whether the resolution of the incident is known.
     pub solved: bool,
-    /// The incident it tells of.
+    /// Incident that the document describes.
     pub incident_id: Option<Uuid>,
-    /// The conversation it is.
+    /// Conversation that the document contains.
     pub conversation_id: Option<Uuid>,
     /// Heading path and text of each chunk.
     pub chunks: &'a [(String, String)],
 }
 
-/// What a list shows of a document.
+/// List entry of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DocumentSummary {
-    /// Identifies it.
+    /// Document id.
     pub id: Uuid,
-    /// Where it was read from.
+    /// Source.
     pub source: String,
     /// Path within the source.
     pub path: String,
@@ -74,27 +74,27 @@ pub struct DocumentSummary {
     pub title: String,
     /// `runbook`, `k8s_doc`, `alert`, `note`.
     pub kind: String,
-    /// What it applies to.
+    /// Components that the document applies to.
     pub applies_to: Vec<String>,
-    /// Its chunks.
+    /// Number of chunks.
     pub chunks: i64,
-    /// When it was stored.
+    /// Time of the last update.
     pub updated_at: DateTime<Utc>,
 }
 
-/// Ingests take turns until the transaction ends, so that two at once cannot remove each other's documents.
+/// Serialises ingests until the transaction ends, so that concurrent ones cannot delete each other's documents.
 pub async fn lock(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
     sqlx::query!("select pg_advisory_xact_lock(hashtext('regreen ingest'))").execute(db).await?;
     Ok(())
 }
 
-/// Paths and hashes of what is stored of a source.
+/// Returns paths and content hashes of the documents of a source.
 pub async fn hashes(db: impl PgExecutor<'_>, source: &str) -> sqlx::Result<Vec<(String, String)>> {
     let rows = sqlx::query!("select path, content_hash from documents where source = $1", source);
     Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.path, row.content_hash)).collect())
 }
 
-/// Stores a document with its chunks in place of an older one. `None` when this very content is stored already.
+/// Inserts or replaces a document with its chunks. Returns `None` when the same content is stored already.
 pub async fn put(
     db: &mut PgConnection,
     document: &NewDocument<'_>,
@@ -134,7 +134,7 @@ pub async fn put(
     Ok(Some(id))
 }
 
-/// A document that grows: found, or stored without chunks.
+/// Returns a document that grows, inserted without chunks if missing.
 pub async fn open(
     db: &mut PgConnection,
     document: &NewDocument<'_>,
@@ -161,7 +161,7 @@ pub async fn open(
     .await
 }
 
-/// Appends chunks to a document, the first at `position`.
+/// Appends chunks to a document, starting at `position`.
 pub async fn add_chunks(
     db: &mut PgConnection,
     document: Uuid,
@@ -184,13 +184,13 @@ pub async fn add_chunks(
     Ok(())
 }
 
-/// Removes what a source does not have any more.
+/// Deletes documents of a source that are not among the paths. Returns their number.
 pub async fn keep_only(db: impl PgExecutor<'_>, source: &str, paths: &[String]) -> sqlx::Result<u64> {
     let gone = sqlx::query!("delete from documents where source = $1 and path <> all($2)", source, paths);
     Ok(gone.execute(db).await?.rows_affected())
 }
 
-/// Source, path and signatures of all runbooks that have some.
+/// Returns source, path and signatures of all runbooks with signatures.
 pub async fn signatures(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<(String, String, serde_json::Value)>> {
     let rows = sqlx::query!(
         "select source, path, signatures from documents where realm = 'runbook' and signatures <> '[]'"
@@ -198,7 +198,7 @@ pub async fn signatures(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<(String, St
     Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.source, row.path, row.signatures)).collect())
 }
 
-/// Runbooks, notes and alerts in order of their paths.
+/// Lists runbooks, notes and alerts by path.
 pub async fn list(
     db: impl PgExecutor<'_>,
     kind: Option<&str>,
@@ -219,7 +219,7 @@ pub async fn list(
     .await
 }
 
-/// The runbooks of these paths: id, path and title.
+/// Returns id, path and title of the runbooks with these paths.
 pub async fn of_paths(
     db: impl PgExecutor<'_>,
     paths: &[String],
@@ -231,7 +231,7 @@ pub async fn of_paths(
     Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.id, row.path, row.title)).collect())
 }
 
-/// A document of the runbooks with its whole text.
+/// Returns a runbook document with its full text.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<(DocumentSummary, String)>> {
     let row = sqlx::query!(
         r#"select d.id, d.source, d.path, d.title, d.kind, d.applies_to, d.updated_at, d.body,
@@ -256,19 +256,19 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<(Docu
     }))
 }
 
-/// Removes a document of a source. `false` when there is none.
+/// Deletes a document of a source. Returns `false` when it does not exist.
 pub async fn remove(db: impl PgExecutor<'_>, source: &str, id: Uuid) -> sqlx::Result<bool> {
     let gone = sqlx::query!("delete from documents where source = $1 and id = $2", source, id);
     Ok(gone.execute(db).await?.rows_affected() > 0)
 }
 
-/// Removes what a source has at a path, if there is anything.
+/// Deletes the document of a source at a path, if any.
 pub async fn forget(db: impl PgExecutor<'_>, source: &str, path: &str) -> sqlx::Result<()> {
     sqlx::query!("delete from documents where source = $1 and path = $2", source, path).execute(db).await?;
     Ok(())
 }
 
-/// Tells every replica that signatures may have changed; delivered when the transaction commits.
+/// Notifies all replicas that signatures may have changed, when the transaction commits.
 pub async fn announce(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
     sqlx::query!("select pg_notify('regreen_knowledge', '')").execute(db).await?;
     Ok(())

@@ -1,7 +1,7 @@
-//! Vectors of chunks, by space: one space per model, one index per space and set.
+//! Embeddings of chunks. Each model has an embedding space, with one index per space and realm.
 //!
-//! An index over a cast needs its dimensions and its predicate as literals, so some statements are put together here,
-//! out of integers and names of our own alone.
+//! An index over a cast needs its dimensions and predicate as literals, so some statements are built at run time, only
+//! from integers and internal names.
 
 use super::documents::Realm;
 use chrono::{DateTime, Utc};
@@ -9,25 +9,25 @@ use pgvector::Vector;
 use sqlx::{AssertSqlSafe, PgExecutor, PgPool, Row as _};
 use uuid::Uuid;
 
-/// Vectors of one model.
+/// Embedding space of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Space {
-    /// Identifies it.
+    /// Space id.
     pub id: i32,
     /// `lexical`, `endpoint` or `local`.
     pub provider: String,
-    /// The model.
+    /// Model name.
     pub model: String,
-    /// Numbers of each vector.
+    /// Vector dimensions.
     pub dimensions: i32,
-    /// When every chunk had its vector for the first time.
+    /// First time at which every chunk had an embedding.
     pub ready_at: Option<DateTime<Utc>>,
 }
 
-/// A chunk without a vector.
+/// A chunk without an embedding.
 #[derive(Debug, Clone)]
 pub struct Missing {
-    /// Identifies it.
+    /// Chunk id.
     pub id: i64,
     /// Heading path.
     pub heading: String,
@@ -35,18 +35,18 @@ pub struct Missing {
     pub text: String,
 }
 
-/// A chunk near to a query.
+/// A chunk close to a query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Near {
-    /// The chunk.
+    /// Chunk id.
     pub chunk: i64,
-    /// Its document.
+    /// Document id.
     pub document: Uuid,
-    /// Cosine of the angle, 1 for the same direction.
+    /// Cosine similarity; 1 for the same direction.
     pub similarity: f32,
 }
 
-/// The space of a model.
+/// Returns the space of a model.
 pub async fn space(db: impl PgExecutor<'_>, provider: &str, model: &str) -> sqlx::Result<Option<Space>> {
     sqlx::query_as!(
         Space,
@@ -58,7 +58,7 @@ pub async fn space(db: impl PgExecutor<'_>, provider: &str, model: &str) -> sqlx
     .await
 }
 
-/// All spaces, those that became ready last first.
+/// Lists all spaces, most recently ready first.
 pub async fn spaces(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Space>> {
     sqlx::query_as!(
         Space,
@@ -68,7 +68,7 @@ pub async fn spaces(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Space>> {
     .await
 }
 
-/// Opens the space of a model, or finds it.
+/// Returns the space of a model, created if missing.
 pub async fn open(
     pool: &PgPool,
     provider: &str,
@@ -89,7 +89,7 @@ pub async fn open(
     space(pool, provider, model).await?.ok_or(sqlx::Error::RowNotFound)
 }
 
-/// Says that every chunk has its vector.
+/// Marks a space as ready: every chunk has an embedding.
 pub async fn set_ready(db: impl PgExecutor<'_>, space: i32, now: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query!("update embedding_spaces set ready_at = $2 where id = $1 and ready_at is null", space, now)
         .execute(db)
@@ -97,7 +97,7 @@ pub async fn set_ready(db: impl PgExecutor<'_>, space: i32, now: DateTime<Utc>) 
     Ok(())
 }
 
-/// Removes spaces other than this one, with their vectors and indexes. Returns their number.
+/// Deletes all other spaces with their embeddings and indexes. Returns their number.
 pub async fn drop_others(pool: &PgPool, space: i32) -> sqlx::Result<u64> {
     let others = sqlx::query_scalar!("select id from embedding_spaces where id <> $1", space);
     for id in others.fetch_all(pool).await? {
@@ -112,7 +112,7 @@ pub async fn drop_others(pool: &PgPool, space: i32) -> sqlx::Result<u64> {
     Ok(gone.execute(pool).await?.rows_affected())
 }
 
-/// Chunks without a vector in a space, in order of their ids.
+/// Returns chunks without an embedding in a space, ordered by id.
 pub async fn missing(
     db: impl PgExecutor<'_>,
     space: i32,
@@ -132,7 +132,7 @@ pub async fn missing(
     .await
 }
 
-/// Number of chunks without a vector in a space.
+/// Counts chunks without an embedding in a space.
 pub async fn count_missing(db: impl PgExecutor<'_>, space: i32) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from chunks c
@@ -143,7 +143,7 @@ pub async fn count_missing(db: impl PgExecutor<'_>, space: i32) -> sqlx::Result<
     .await
 }
 
-/// Stores vectors; a chunk that went away meanwhile is passed over.
+/// Stores embeddings; skips chunks that were deleted meanwhile.
 pub async fn put(
     db: impl PgExecutor<'_>,
     space: i32,
@@ -170,7 +170,8 @@ fn index_name(space: i32, realm: Realm) -> String {
     format!("embeddings_{space}_{}", realm.as_str())
 }
 
-/// Builds the index of a space and set once it holds `from` vectors; fewer are compared one by one. `true` when it was built now.
+/// Builds the index of a space and realm once it has `from` embeddings; fewer are scanned sequentially. Returns whether
+/// it was built now.
 pub async fn ensure_index(pool: &PgPool, space: &Space, realm: Realm, from: i64) -> sqlx::Result<bool> {
     let name = index_name(space.id, realm);
     let valid = sqlx::query_scalar!(
@@ -194,7 +195,7 @@ pub async fn ensure_index(pool: &PgPool, space: &Space, realm: Realm, from: i64)
         return Ok(false);
     }
     if valid == Some(false) {
-        // A build that was interrupted.
+        // An interrupted build left an invalid index.
         sqlx::raw_sql(AssertSqlSafe(format!("drop index concurrently if exists {name}")))
             .execute(pool)
             .await?;
@@ -208,7 +209,7 @@ pub async fn ensure_index(pool: &PgPool, space: &Space, realm: Realm, from: i64)
         realm.as_str()
     );
     let mut connection = pool.acquire().await?;
-    // The graph is built in memory as far as it fits.
+    // The HNSW graph is built in memory as far as it fits.
     sqlx::raw_sql("set maintenance_work_mem = '512MB'").execute(&mut *connection).await?;
     let built = sqlx::raw_sql(AssertSqlSafe(build)).execute(&mut *connection).await;
     sqlx::raw_sql("reset maintenance_work_mem").execute(&mut *connection).await?;
@@ -216,18 +217,18 @@ pub async fn ensure_index(pool: &PgPool, space: &Space, realm: Realm, from: i64)
     Ok(true)
 }
 
-/// How a nearest-neighbour search is narrowed.
+/// Filter of a nearest-neighbour search.
 #[derive(Debug, Clone, Copy)]
 pub struct Narrow<'a> {
     /// The set.
     pub realm: Realm,
-    /// Only this kind.
+    /// Document kind.
     pub kind: Option<&'a str>,
-    /// Only what applies to one of these.
+    /// Components, one of which the document must apply to.
     pub applies_to: Option<&'a [String]>,
 }
 
-/// The chunks nearest to a vector of the space, nearest first.
+/// Returns the chunks nearest to a vector of the space, nearest first.
 #[expect(clippy::disallowed_methods, reason = "the index needs its dimensions as a literal")]
 pub async fn nearest(
     db: impl PgExecutor<'_>,

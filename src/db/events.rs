@@ -1,16 +1,15 @@
-//! The log of events: append-only, a stream for each answer, report and incident. Each append is told on a channel.
+//! Append-only event log with one stream per answer, report and incident. Each append is announced on a channel.
 
 use crate::domain::StreamEvent;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-/// Where appends are told: what the stream is of, and its id.
+/// Channel of announcements; the payload is the kind and id of the stream.
 pub const CHANNEL: &str = "regreen_events";
-/// Events that one look reads.
+/// Maximum number of events per read.
 const BATCH: i64 = 500;
 
-/// Appends to the streams of answers, each event after those that are there. What is there already stays, and what belongs to a turn that is
-/// gone is dropped.
+/// Appends events to streams of answers in order. Keeps existing events and drops events of deleted turns.
 pub async fn append(db: impl PgExecutor<'_>, events: &[(Uuid, StreamEvent)]) -> sqlx::Result<()> {
     let streams: Vec<Uuid> = events.iter().map(|(turn, _)| *turn).collect();
     let ids: Vec<i32> = events.iter().map(|(_, happened)| happened.id).collect();
@@ -37,16 +36,16 @@ pub async fn append(db: impl PgExecutor<'_>, events: &[(Uuid, StreamEvent)]) -> 
     Ok(())
 }
 
-/// What a look at a stream finds.
+/// Result of reading a stream.
 #[derive(Debug)]
 pub struct Appended {
-    /// Events, in order. Those that a newer program keeps are left out.
+    /// Events in order, without those of kinds unknown to this version.
     pub events: Vec<StreamEvent>,
-    /// The place of the last that was looked at, where there was one.
+    /// Position of the last event read, if any.
     pub last: Option<i32>,
 }
 
-/// The events of a stream after this one; of many, the first.
+/// Returns the events of a stream after a position, up to a maximum.
 pub async fn after(db: impl PgExecutor<'_>, stream: Uuid, after: i32) -> sqlx::Result<Appended> {
     let rows = sqlx::query!(
         r#"select seq, kind, payload::text as "payload!", visible_to from events

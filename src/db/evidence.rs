@@ -1,4 +1,4 @@
-//! Evidence, whole and redacted.
+//! Redacted evidence with its full text.
 
 use crate::domain::{Evidence, EvidenceKind, EvidenceSummary, Principal};
 use chrono::{DateTime, Utc};
@@ -6,33 +6,33 @@ use sqlx::PgExecutor;
 use std::borrow::Cow;
 use uuid::Uuid;
 
-/// A piece to store.
+/// A piece of evidence to insert.
 #[derive(Debug, Clone)]
 pub struct NewEvidence {
     /// Row id.
     pub id: Uuid,
-    /// 1 for `E1`.
+    /// Position, 1 for `E1`.
     pub position: i32,
-    /// Where it came from.
+    /// Source of the evidence.
     pub kind: EvidenceKind,
-    /// Human name.
+    /// Display title.
     pub title: String,
     /// Redacted text.
     pub text: String,
-    /// Its lines.
+    /// Number of lines.
     pub lines: i32,
-    /// Numbers of its red lines, ascending.
+    /// Numbers of lines that are partly shown in red, ascending.
     pub red: Vec<u32>,
-    /// The text as received, where it is to be kept.
+    /// Text as received, if it is to be stored.
     pub raw: Option<String>,
-    /// Secrets replaced in it.
+    /// Number of replaced secrets.
     pub redactions: i32,
-    /// Who alone may read it.
+    /// Only person who may read it; `None` for everybody.
     pub visible_to: Option<String>,
 }
 
 impl NewEvidence {
-    /// A piece that a run added to its workspace, redacted there.
+    /// Converts a redacted piece that a run added to its workspace.
     #[must_use]
     pub fn of(piece: &Evidence) -> Self {
         Self {
@@ -49,26 +49,26 @@ impl NewEvidence {
         }
     }
 
-    /// The same, readable by this person alone, if by one.
+    /// Restricts the piece to one reader, if given.
     #[must_use]
     pub fn visible_to(self, owner: Option<&str>) -> Self {
         Self { visible_to: owner.map(ToOwned::to_owned), ..self }
     }
 
-    /// Its text as it is stored: Postgres text cannot hold a NUL.
+    /// Returns the text as stored: PostgreSQL text cannot contain NUL.
     #[must_use]
     pub fn stored_text(&self) -> Cow<'_, str> {
         storable(&self.text)
     }
 }
 
-/// The number of lines as it is stored.
+/// Counts lines for storage.
 #[must_use]
 pub fn count_lines(text: &str) -> i32 {
     i32::try_from(text.lines().count()).unwrap_or(i32::MAX)
 }
 
-/// A text as Postgres can hold it. Large ones hardly ever hold a NUL, and are not copied.
+/// Replaces NUL characters, which PostgreSQL rejects. Does not copy texts without NUL.
 fn storable(text: &str) -> Cow<'_, str> {
     if memchr::memchr(0, text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
@@ -76,17 +76,17 @@ fn storable(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.replace('\0', "\u{fffd}"))
 }
 
-/// Whose evidence it is.
+/// Owner of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// A failure report's: what was collected and what tools told the investigation.
+    /// A report: collected evidence and tool results of its investigation.
     Report(Uuid),
-    /// A conversation's: what tools told it.
+    /// A conversation: tool results.
     Conversation(Uuid),
 }
 
 impl Owner {
-    /// Report and conversation, one of them.
+    /// Returns the report id and the conversation id; one of them is set.
     fn ids(self) -> (Option<Uuid>, Option<Uuid>) {
         match self {
             Self::Report(id) => (Some(id), None),
@@ -95,7 +95,7 @@ impl Owner {
     }
 }
 
-/// Stores pieces in one statement; a position that is taken keeps what it has.
+/// Inserts pieces in one statement; an occupied position stays unchanged.
 pub async fn insert(
     db: impl PgExecutor<'_>,
     owner: Owner,
@@ -111,7 +111,7 @@ pub async fn insert(
     let texts: Vec<Cow<'_, str>> = pieces.iter().map(NewEvidence::stored_text).collect();
     let lines: Vec<i32> = pieces.iter().map(|piece| piece.lines).collect();
     let bytes: Vec<i32> = pieces.iter().map(|piece| count(piece.text.len())).collect();
-    // An array of arrays of different lengths is none to Postgres: each goes as its text.
+    // PostgreSQL rejects an array of arrays of different lengths, so each one is passed as text.
     let reds: Vec<String> = pieces.iter().map(|piece| array(&piece.red)).collect();
     let raws: Vec<Option<Cow<'_, str>>> =
         pieces.iter().map(|piece| piece.raw.as_deref().map(storable)).collect();
@@ -144,7 +144,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// All pieces of a report or conversation with their texts, as this reader may see them.
+/// Returns all pieces of a report or conversation with their texts, as visible to the reader.
 pub async fn of(db: impl PgExecutor<'_>, owner: Owner, reader: &Principal) -> sqlx::Result<Vec<Evidence>> {
     let (report, conversation) = owner.ids();
     let rows = sqlx::query!(
@@ -169,13 +169,13 @@ pub async fn of(db: impl PgExecutor<'_>, owner: Owner, reader: &Principal) -> sq
     Ok(pieces.collect())
 }
 
-/// The literal of a Postgres array.
+/// Formats a PostgreSQL array literal.
 fn array(numbers: &[u32]) -> String {
     let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
     format!("{{{}}}", numbers.join(","))
 }
 
-/// The list of a report's or conversation's pieces, as this reader may see them.
+/// Lists the pieces of a report or conversation, as visible to the reader.
 pub async fn list(
     db: impl PgExecutor<'_>,
     owner: Owner,
@@ -208,7 +208,7 @@ pub async fn list(
     Ok(summary.collect())
 }
 
-/// The id of one piece whose text is kept, if this reader may see it.
+/// Returns the id of a piece whose text is stored, if it is visible to the reader.
 pub async fn id(
     db: impl PgExecutor<'_>,
     owner: Owner,
@@ -227,18 +227,18 @@ pub async fn id(
     Ok(row.filter(|row| reader.may_read(row.visible_to.as_deref())).map(|row| row.id))
 }
 
-/// What there is to read of a piece.
+/// Readable content of a piece.
 #[derive(Debug)]
 pub enum Text {
-    /// The whole text.
+    /// Full text.
     Kept(String),
-    /// It was removed then as past its time.
+    /// Text deleted at this time by retention.
     Pruned(DateTime<Utc>),
-    /// Somebody else alone may read it.
+    /// Only this other person may read the text.
     Withheld(String),
 }
 
-/// The whole text of one piece, if this reader may see it.
+/// Returns the full text of a piece, if it is visible to the reader.
 pub async fn text(
     db: impl PgExecutor<'_>,
     owner: Owner,

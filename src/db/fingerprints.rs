@@ -1,4 +1,4 @@
-//! What fingerprints stand for.
+//! Fingerprints and their aliases.
 
 use crate::domain::Fingerprint;
 use crate::domain::recognition::{
@@ -8,19 +8,19 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-/// No incident is merged or split until the transaction ends.
+/// Prevents merges and splits of incidents until the transaction ends.
 pub async fn share(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
     sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('regreen incidents'))").execute(db).await?;
     Ok(())
 }
 
-/// No report is placed, and no other incident merged or split, until the transaction ends.
+/// Prevents incident assignments and other merges and splits until the transaction ends.
 pub async fn lock(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
     sqlx::query!("select pg_advisory_xact_lock(hashtext('regreen incidents'))").execute(db).await?;
     Ok(())
 }
 
-/// What a report with these names is placed under, and what is to be learned from it.
+/// Returns the cause that a report with these fingerprints belongs to, and new aliases to learn.
 pub async fn recognised(db: &mut PgConnection, names: &FingerprintSet) -> sqlx::Result<Recognition> {
     let all: Vec<String> = names.placing().chain(&names.fine).map(|name| name.0.clone()).collect();
     let mut known = KnownFingerprints::default();
@@ -55,7 +55,7 @@ pub async fn recognised(db: &mut PgConnection, names: &FingerprintSet) -> sqlx::
     Ok(recognise(names, &known))
 }
 
-/// Stores what was learned; what is known already stays.
+/// Stores learned aliases; known ones stay unchanged.
 pub async fn learn(
     db: impl PgExecutor<'_>,
     target: &Fingerprint,
@@ -82,7 +82,7 @@ pub async fn learn(
     Ok(())
 }
 
-/// From now on all that stood for one cause stands for another.
+/// Redirects all aliases of one cause to another.
 pub async fn merge(
     db: &mut PgConnection,
     from: &Fingerprint,
@@ -93,14 +93,14 @@ pub async fn merge(
         .execute(&mut *db)
         .await?;
     teach(&mut *db, std::slice::from_ref(from), into, AliasSource::Merge, now).await?;
-    // It stands for itself again, whatever was learned before.
+    // The target stands for itself again, regardless of learned aliases.
     sqlx::query!("delete from fingerprint_aliases where fingerprint = $1 and stands_for <> $1", into.0)
         .execute(db)
         .await?;
     Ok(())
 }
 
-/// Stores what a person taught, in place of what was known.
+/// Stores aliases set by a person, replacing known ones.
 pub async fn teach(
     db: impl PgExecutor<'_>,
     names: &[Fingerprint],
@@ -124,7 +124,7 @@ pub async fn teach(
     Ok(())
 }
 
-/// One of these names that stands for a cause.
+/// Returns one of these fingerprints that stands for a cause.
 pub async fn standing_for(
     db: impl PgExecutor<'_>,
     names: &[Fingerprint],
@@ -141,18 +141,18 @@ pub async fn standing_for(
     Ok(found.fetch_optional(db).await?.map(Fingerprint))
 }
 
-/// Where a report belongs.
+/// Assignment of a report to an incident.
 #[derive(Debug)]
 pub struct Placement<'a> {
-    /// Its incident.
+    /// Incident id.
     pub incident: Uuid,
-    /// Whether it investigates the cause.
+    /// Whether the report investigates the cause.
     pub leads: bool,
-    /// What it can be recognised by.
+    /// Fingerprints of the report.
     pub names: &'a FingerprintSet,
 }
 
-/// Places a report under its incident. `false` when its lease is not this one.
+/// Assigns a report to its incident. Returns `false` when the lease was lost.
 pub async fn assign_incident(
     db: impl PgExecutor<'_>,
     report: Uuid,
@@ -177,12 +177,12 @@ pub async fn assign_incident(
     Ok(done.rows_affected() == 1)
 }
 
-/// What a report is recognised by: what places it, and its lines.
+/// Fingerprints of a report.
 #[derive(Debug, Default)]
 pub struct Stored {
-    /// The most general first.
+    /// Fingerprints that determine the incident, most general first.
     pub placing: Vec<Fingerprint>,
-    /// Lines of its evidence.
+    /// Fingerprints of lines of its evidence.
     pub fine: Vec<Fingerprint>,
 }
 
@@ -193,14 +193,14 @@ impl Stored {
     }
 }
 
-/// That of a report; empty for one that an older version placed.
+/// Returns the fingerprints of a report; empty for reports of an older version.
 pub async fn of_report(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Stored> {
     let row = sqlx::query!("select fingerprints, fine_fingerprints from reports where id = $1", report);
     let row = row.fetch_optional(db).await?;
     Ok(row.map(|row| Stored::of(row.fingerprints, row.fine_fingerprints)).unwrap_or_default())
 }
 
-/// All those of an incident's reports but some.
+/// Returns the fingerprints of all reports of an incident except some.
 pub async fn of_others(db: impl PgExecutor<'_>, incident: Uuid, but: &[Uuid]) -> sqlx::Result<Stored> {
     let row = sqlx::query!(
         r#"with others as (select fingerprints, fine_fingerprints from reports where incident_id = $1 and id <> all($2))

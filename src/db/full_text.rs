@@ -1,5 +1,5 @@
-//! Search by words: chunks that share rare words with a query, weighed by how rare they are (inverse document frequency,
-//! Robertson and Spärck Jones), the rarest word having weight 1.
+//! Full-text search for chunks that share rare words with a query, weighted by inverse document frequency (Robertson
+//! and Spärck Jones). The rarest word has weight 1.
 
 use super::documents::Realm;
 use super::embeddings::Narrow;
@@ -7,33 +7,33 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgExecutor, PgPool, Row as _};
 use uuid::Uuid;
 
-/// Postings that one query may read; what is more frequent is left to the rarer words.
+/// Maximum number of postings per query; more frequent words are ignored.
 const POSTINGS: i64 = 2_000;
 
 /// A chunk that shares words with the query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shared {
-    /// The chunk.
+    /// Chunk id.
     pub chunk: i64,
-    /// Its document.
+    /// Document id.
     pub document: Uuid,
-    /// The words.
+    /// Shared words.
     pub words: Vec<String>,
-    /// The weight of each; half more when it stands in the heading.
+    /// Weight of each word, multiplied by 1.5 for words in the heading.
     pub weights: Vec<f32>,
 }
 
-/// What a search by words found.
+/// Result of a full-text search.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
-    /// Chunks, heaviest first.
+    /// Chunks, highest weight first.
     pub chunks: Vec<Shared>,
-    /// The weight of all words of the query that were looked up, found or not.
+    /// Total weight of all words that were looked up, found or not.
     pub asked: f32,
 }
 
-/// What [`search`] asks. The set stands in it as a literal: each has an index of its own, which a plan for any set could not
-/// use.
+/// Statement of [`search`]. The realm is inserted as a literal: each realm has its own index, which a generic plan
+/// could not use.
 const SEARCH: &str = "with asked as (
        select distinct unnest(tsvector_to_array(
            to_tsvector('english', $1) || to_tsvector('simple', $1)
@@ -78,7 +78,7 @@ const SEARCH: &str = "with asked as (
           (select sum(weight)::real from used) as asked
    from boosted group by id, document_id order by sum(weight) desc, id limit $6::bigint";
 
-/// The chunks of a set that share words with the query, heaviest first.
+/// Returns chunks of a realm that share words with the query, highest weight first.
 #[expect(clippy::disallowed_methods, reason = "the index needs the set as a literal")]
 pub async fn search(
     db: impl PgExecutor<'_>,
@@ -108,7 +108,8 @@ pub async fn search(
     Ok(Found { chunks: rows.iter().map(shared).collect::<sqlx::Result<_>>()?, asked })
 }
 
-/// Counts anew in how many chunks each word stands, when a tenth of the chunks changed since the last count.
+/// Recounts document frequencies of words when a tenth of the chunks has changed since the last count. Returns
+/// whether it recounted.
 pub async fn count(pool: &PgPool, realm: Realm) -> sqlx::Result<bool> {
     let due = sqlx::query_scalar!(
         r#"select coalesce(

@@ -1,4 +1,4 @@
-//! Incidents: one open one per cause.
+//! Incidents: at most one open incident per cause.
 
 use crate::domain::{Diagnosis, FailureClass, Fingerprint, Incident, IncidentStatus};
 use chrono::{DateTime, Utc};
@@ -49,22 +49,23 @@ impl From<Row> for Incident {
     }
 }
 
-/// What a report is placed by.
+/// A report to assign to an incident.
 #[derive(Debug)]
 pub struct Sighting<'a> {
-    /// Id the incident gets if it is new.
+    /// Id for a new incident.
     pub id: Uuid,
-    /// Namespace of the report.
+    /// Kubernetes namespace of the report.
     pub namespace: &'a str,
-    /// What recognises the cause.
+    /// Fingerprint of the cause.
     pub fingerprint: &'a Fingerprint,
-    /// First title, until there is a diagnosis.
+    /// Title until a diagnosis exists.
     pub title: &'a str,
-    /// The time.
+    /// Current time.
     pub now: DateTime<Utc>,
 }
 
-/// Opens an incident for a cause or counts one more occurrence. Locks its row until the transaction ends.
+/// Opens an incident for a cause, or increments the occurrences of the open one. Locks the row until the transaction
+/// ends.
 pub async fn see(db: impl PgExecutor<'_>, sighting: &Sighting<'_>) -> sqlx::Result<Incident> {
     let row = sqlx::query_as!(
         Row,
@@ -87,7 +88,7 @@ pub async fn see(db: impl PgExecutor<'_>, sighting: &Sighting<'_>) -> sqlx::Resu
     Ok(row.into())
 }
 
-/// The open incident of a cause, if there is one. Locks its row until the transaction ends.
+/// Returns the open incident of a cause, if any. Locks the row until the transaction ends.
 pub async fn open(db: impl PgExecutor<'_>, fingerprint: &Fingerprint) -> sqlx::Result<Option<Incident>> {
     let row = sqlx::query_as!(
         Row,
@@ -101,7 +102,7 @@ pub async fn open(db: impl PgExecutor<'_>, fingerprint: &Fingerprint) -> sqlx::R
     Ok(row.map(Incident::from))
 }
 
-/// Counts a report less: its own evidence does not bear the cause out.
+/// Decrements the occurrences, because a report's own evidence does not support the cause.
 pub async fn uncount(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!("update incidents set occurrences = greatest(occurrences - 1, 0) where id = $1", id)
         .execute(db)
@@ -109,7 +110,7 @@ pub async fn uncount(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// A report of this namespace investigates the cause: what is concluded will be its namespace's.
+/// Moves an undiagnosed incident to the namespace of the report that investigates its cause.
 pub async fn lead(db: impl PgExecutor<'_>, id: Uuid, namespace: &str, title: &str) -> sqlx::Result<()> {
     sqlx::query!(
         "update incidents set namespace = $2, title = $3 where id = $1 and diagnosis is null and namespace <> $2",
@@ -122,7 +123,7 @@ pub async fn lead(db: impl PgExecutor<'_>, id: Uuid, namespace: &str, title: &st
     Ok(())
 }
 
-/// Whether a report that is neither finished nor given up leads the incident.
+/// Returns whether a queued or running report other than `except` leads the incident.
 pub async fn has_leader(db: impl PgExecutor<'_>, incident: Uuid, except: Uuid) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from reports
@@ -134,13 +135,13 @@ pub async fn has_leader(db: impl PgExecutor<'_>, incident: Uuid, except: Uuid) -
     .await
 }
 
-/// Locks an incident's row, so that nobody places a report under it until the transaction ends.
+/// Locks an incident's row, so that no report is assigned to it until the transaction ends.
 pub async fn lock(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!("select id from incidents where id = $1 for update", id).fetch_optional(db).await?;
     Ok(())
 }
 
-/// One incident.
+/// Returns an incident.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Incident>> {
     let row = sqlx::query_as!(
         Row,
@@ -181,9 +182,9 @@ pub enum Sort {
 }
 
 impl Sort {
-    /// All of them.
+    /// All values.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
-    /// Their names.
+    /// Names of all values.
     pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name.
@@ -192,41 +193,41 @@ impl Sort {
         self.into()
     }
 
-    /// The order of that name.
+    /// Parses a name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         name.parse().ok()
     }
 }
 
-/// How a list of incidents is narrowed and sorted.
+/// Filter and order of an incident list.
 #[derive(Debug, Default)]
 pub struct Filter<'a> {
     /// `open` or `resolved`.
     pub status: Option<&'a str>,
-    /// Class of failure.
+    /// Failure class.
     pub class: Option<&'a str>,
     /// Kubernetes namespace.
     pub namespace: Option<&'a str>,
-    /// Only those of these namespaces.
+    /// Permitted namespaces.
     pub within: Option<&'a [String]>,
-    /// Only those seen in this pipeline.
+    /// Pipeline of a report of the incident.
     pub pipeline: Option<&'a str>,
-    /// Only those seen at this time or later.
+    /// Inclusive start of the time of occurrence.
     pub since: Option<DateTime<Utc>>,
-    /// Only those seen before this time.
+    /// Exclusive end of the time of occurrence.
     pub until: Option<DateTime<Utc>>,
-    /// Which are first.
+    /// Sort order.
     pub sort: Sort,
-    /// Only those with all these words, or beginnings of words, in title or namespace.
+    /// Words that must all occur in the title or namespace; prefixes match.
     pub text: Option<&'a str>,
-    /// Only those after this one in the list.
+    /// Cursor for the next page: only incidents after this one.
     pub before: Option<Uuid>,
-    /// Incidents to skip.
+    /// Number of incidents to skip.
     pub offset: i64,
 }
 
-/// Incidents in the order of the filter; those that were merged are part of others.
+/// Lists incidents in the order of the filter, without merged ones.
 pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> sqlx::Result<Vec<Incident>> {
     let words = filter.text.map(beginnings).filter(|words| !words.is_empty());
     let rows = sqlx::query_as!(
@@ -265,20 +266,20 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
     Ok(rows.into_iter().map(Incident::from).collect())
 }
 
-/// A text query for words that begin like these.
+/// Builds a full-text query that matches words by prefix.
 fn beginnings(text: &str) -> String {
     let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.map(|word| format!("{word}:*")).collect::<Vec<_>>().join(" & ")
 }
 
-/// Which of these incidents are of a class.
+/// Returns those of the given incidents that have this class.
 pub async fn of_class(db: impl PgExecutor<'_>, ids: &[Uuid], class: &str) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!("select id from incidents where id = any($1) and class = $2", ids, class)
         .fetch_all(db)
         .await
 }
 
-/// Which of these incidents are of one of these namespaces.
+/// Returns those of the given incidents that are in one of these namespaces.
 pub async fn of_namespaces(
     db: impl PgExecutor<'_>,
     ids: &[Uuid],
@@ -293,7 +294,7 @@ pub async fn of_namespaces(
     .await
 }
 
-/// Stores the conclusion.
+/// Stores the diagnosis.
 pub async fn set_diagnosis(db: impl PgExecutor<'_>, id: Uuid, diagnosis: &Diagnosis) -> sqlx::Result<()> {
     sqlx::query!(
         "update incidents set diagnosis = $2, title = $3, class = $4 where id = $1",
@@ -307,7 +308,7 @@ pub async fn set_diagnosis(db: impl PgExecutor<'_>, id: Uuid, diagnosis: &Diagno
     Ok(())
 }
 
-/// Stores where the issue was filed. Filing counts as the first comment.
+/// Stores the URL and number of the filed issue. Filing counts as the first comment.
 pub async fn set_issue(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -327,19 +328,20 @@ pub async fn set_issue(
     Ok(())
 }
 
-/// The number of its issue.
+/// Returns the number of the incident's issue.
 pub async fn issue_number(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<i64>> {
     let number = sqlx::query_scalar!("select issue_number from incidents where id = $1", id);
     number.fetch_optional(db).await.map(Option::flatten)
 }
 
-/// Until when the issue may turn up that a tracker was asked for; none when it is known whether it was filed.
+/// Returns until when a requested issue may still appear in the tracker; `None` when its filing is confirmed or ruled
+/// out.
 pub async fn issue_unsure_until(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<DateTime<Utc>>> {
     let until = sqlx::query_scalar!("select issue_unsure_until from incidents where id = $1", id);
     until.fetch_optional(db).await.map(Option::flatten)
 }
 
-/// Stores until when the issue may turn up.
+/// Stores until when a requested issue may still appear in the tracker.
 pub async fn set_issue_unsure_until(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -349,7 +351,7 @@ pub async fn set_issue_unsure_until(
     Ok(())
 }
 
-/// Claims the right to comment: the issue's number, at most once per interval.
+/// Claims the right to comment, at most once per interval. Returns the issue number.
 pub async fn claim_comment(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -368,18 +370,18 @@ pub async fn claim_comment(
     .await
 }
 
-/// An incident whose issue is asked for.
+/// An incident whose issue state is checked.
 #[derive(Debug)]
 pub struct Checked {
-    /// Which.
+    /// Incident id.
     pub id: Uuid,
-    /// The incident whose mark its issue bears.
+    /// Id of the incident whose marker is in the issue.
     pub marker: Uuid,
-    /// Its first report.
+    /// Time of the first report.
     pub first_seen: DateTime<Utc>,
 }
 
-/// Claims the right to ask the tracker whether the issue of an open cause is still open: at most once per interval.
+/// Claims the right to check the issue state of an open incident, at most once per interval.
 pub async fn claim_check(
     db: impl PgExecutor<'_>,
     fingerprint: &Fingerprint,
@@ -399,7 +401,7 @@ pub async fn claim_check(
     claimed.fetch_optional(db).await
 }
 
-/// Its issue was closed: the next report of the cause opens another incident.
+/// Marks an incident as resolved. The next report of the cause opens a new incident.
 pub async fn resolve(db: impl PgExecutor<'_>, id: Uuid, now: DateTime<Utc>) -> sqlx::Result<()> {
     sqlx::query!(
         "update incidents set status = 'resolved', resolved_at = $2 where id = $1 and status = 'open'",
@@ -411,7 +413,7 @@ pub async fn resolve(db: impl PgExecutor<'_>, id: Uuid, now: DateTime<Utc>) -> s
     Ok(())
 }
 
-/// It is not solved after all.
+/// Reopens a resolved incident.
 pub async fn reopen(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!("update incidents set status = 'open', resolved_at = null where id = $1", id)
         .execute(db)
@@ -419,18 +421,18 @@ pub async fn reopen(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Where an incident was seen last.
+/// Last pipeline and task of an incident.
 #[derive(Debug, Clone, Serialize)]
 pub struct SeenIn {
-    /// The incident.
+    /// Incident id.
     pub incident: Uuid,
-    /// The pipeline of its latest report.
+    /// Pipeline of the latest report.
     pub pipeline: Option<String>,
-    /// The task within it.
+    /// Task within the pipeline.
     pub task: Option<String>,
 }
 
-/// Pipeline and task of the latest report of each of these incidents.
+/// Returns pipeline and task of the latest report of each given incident.
 pub async fn seen_in(db: impl PgExecutor<'_>, incidents: &[Uuid]) -> sqlx::Result<Vec<SeenIn>> {
     sqlx::query_as!(
         SeenIn,
@@ -443,7 +445,7 @@ pub async fn seen_in(db: impl PgExecutor<'_>, incidents: &[Uuid]) -> sqlx::Resul
     .await
 }
 
-/// The pipelines whose reports were placed here, in order of their names.
+/// Returns the pipelines of the incident's reports, sorted by name.
 pub async fn pipelines(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar!(
         r#"with recursive known (pipeline) as (
@@ -461,7 +463,7 @@ pub async fn pipelines(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Vec<St
     .await
 }
 
-/// The last good run that the latest report of the incident named.
+/// Returns the last good run given by the incident's latest report that names one.
 pub async fn last_good_run(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar!(
         r#"select failure ->> 'last_good_run' as "run!" from reports

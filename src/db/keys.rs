@@ -1,4 +1,4 @@
-//! API keys. Of a key only its hash is kept.
+//! API keys, stored only as hashes.
 
 use crate::domain::{ApiKey, Role};
 use chrono::{DateTime, Utc};
@@ -22,7 +22,7 @@ impl From<Row> for ApiKey {
         Self {
             id: row.id,
             name: row.name,
-            // What cannot be read may do the least.
+            // An unreadable role gets the fewest permissions.
             role: Role::parse(&row.role).unwrap_or(Role::Reporter),
             namespaces: row.namespaces,
             created_by: row.created_by,
@@ -34,7 +34,7 @@ impl From<Row> for ApiKey {
     }
 }
 
-/// Stores a key. `false` when another one has its name.
+/// Inserts a key. Returns `false` when the name is taken.
 pub async fn add(db: impl PgExecutor<'_>, key: &ApiKey, hash: &[u8]) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "insert into api_keys (id, name, hash, role, namespaces, created_by, created_at, expires_at)
@@ -51,7 +51,7 @@ pub async fn add(db: impl PgExecutor<'_>, key: &ApiKey, hash: &[u8]) -> sqlx::Re
     Ok(done.execute(db).await?.rows_affected() == 1)
 }
 
-/// Whether a caller is a key that this other caller made, or a key of theirs did.
+/// Returns whether a caller is a key created by another caller, directly or through further keys.
 pub async fn was_made_by(db: impl PgExecutor<'_>, caller: &str, maker: &str) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"with recursive made as (
@@ -65,7 +65,7 @@ pub async fn was_made_by(db: impl PgExecutor<'_>, caller: &str, maker: &str) -> 
     .await
 }
 
-/// The key of this hash, if it may be used now; that it was used is kept to the minute.
+/// Returns the valid key with this hash and records its use with a resolution of one minute.
 pub async fn used(
     db: impl PgExecutor<'_> + Copy,
     hash: &[u8],
@@ -87,7 +87,7 @@ pub async fn used(
     Ok(key)
 }
 
-/// All keys, those that may be used first.
+/// Lists all keys, revoked ones last.
 pub async fn list(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<ApiKey>> {
     let rows = sqlx::query_as!(
         Row,
@@ -97,7 +97,7 @@ pub async fn list(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<ApiKey>> {
     Ok(rows.fetch_all(db).await?.into_iter().map(Into::into).collect())
 }
 
-/// When the next of the keys that may be used ends, if one does.
+/// Returns the next expiry of a valid key, if any.
 pub async fn next_end(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Result<Option<DateTime<Utc>>> {
     let end = sqlx::query_scalar!(
         "select min(expires_at) from api_keys where revoked_at is null and expires_at > $1",
@@ -106,7 +106,7 @@ pub async fn next_end(db: impl PgExecutor<'_>, now: DateTime<Utc>) -> sqlx::Resu
     end.fetch_one(db).await
 }
 
-/// Takes a key back, by its id or name. `None` when there is none that could be.
+/// Revokes a key by id or name. Returns `None` when no key can be revoked.
 pub async fn revoke(
     db: impl PgExecutor<'_>,
     id_or_name: &str,

@@ -1,10 +1,10 @@
-//! MCP servers that were added over the API.
+//! MCP servers added over the API.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor};
 
-/// Stores a server. `false` when there is one of that name.
+/// Inserts a server. Returns `false` when the name is taken.
 pub async fn add(
     db: &mut PgConnection,
     name: &str,
@@ -23,19 +23,19 @@ pub async fn add(
     Ok(added.rows_affected() == 1)
 }
 
-/// Removes a server. `false` when there is none.
+/// Deletes a server. Returns `false` when it does not exist.
 pub async fn remove(db: &mut PgConnection, name: &str) -> sqlx::Result<bool> {
     let gone = sqlx::query!("delete from mcp_servers where name = $1", name).execute(&mut *db).await?;
     announce(db).await?;
     Ok(gone.rows_affected() == 1)
 }
 
-/// The settings of all, in the order they were added.
+/// Returns the settings of all servers in the order of their creation.
 pub async fn all(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Value>> {
     sqlx::query_scalar!("select settings from mcp_servers order by created_at, name").fetch_all(db).await
 }
 
-/// Tells every replica; delivered when the transaction commits.
+/// Notifies all replicas when the transaction commits.
 pub(super) async fn announce(db: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!("select pg_notify('regreen_servers', '')").execute(db).await?;
     Ok(())

@@ -1,11 +1,11 @@
-//! Incidents that are merged and split. Whoever calls holds the lock of `fingerprints::lock`.
+//! Merging and splitting of incidents. The caller holds the lock of `fingerprints::lock`.
 
 use crate::domain::Incident;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-/// Whether somebody investigates one of these incidents, or reports wait for that.
+/// Returns whether one of these incidents is under investigation or has waiting reports.
 pub async fn is_investigated(db: impl PgExecutor<'_>, incidents: &[Uuid]) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from reports where incident_id = any($1)
@@ -16,7 +16,7 @@ pub async fn is_investigated(db: impl PgExecutor<'_>, incidents: &[Uuid]) -> sql
     .await
 }
 
-/// Whether one of these incidents has a report of another namespace than these.
+/// Returns whether one of these incidents has a report of a namespace other than these.
 pub async fn has_others(
     db: impl PgExecutor<'_>,
     incidents: &[Uuid],
@@ -31,25 +31,25 @@ pub async fn has_others(
     .await
 }
 
-/// What the incident that goes on takes over from the one that does not.
+/// Data that the target incident takes over.
 #[derive(Debug, Clone, Copy)]
 pub struct Takes {
-    /// The conclusion: it has none of its own.
+    /// The diagnosis, if the target has none.
     pub diagnosis: bool,
-    /// The issue: it has none of its own.
+    /// The issue, if the target has none.
     pub issue: bool,
 }
 
-/// Which incident is merged into which.
+/// Source and target of a merge.
 #[derive(Debug, Clone, Copy)]
 pub struct IncidentMerge {
-    /// The one that ends as merged.
+    /// Incident that is merged.
     pub from: Uuid,
-    /// The one that goes on.
+    /// Incident that remains.
     pub into: Uuid,
 }
 
-/// Moves all reports of an incident to the one that goes on.
+/// Moves all reports of an incident to the target.
 pub async fn merge(
     db: &mut PgConnection,
     IncidentMerge { from, into }: IncidentMerge,
@@ -79,7 +79,7 @@ pub async fn merge(
     )
     .execute(&mut *db)
     .await?;
-    // The conclusion cites the report that leads: there is one.
+    // A diagnosis cites its leading report, so reports of the source keep leading only with their diagnosis.
     sqlx::query!(
         "update reports set incident_id = $2, leads = leads and $3 where incident_id = $1",
         from,
@@ -107,7 +107,7 @@ pub async fn merge(
     Ok(())
 }
 
-/// Those that were merged into an incident: id and title, the latest first.
+/// Returns id and title of incidents merged into this one, newest first.
 pub async fn merged(db: impl PgExecutor<'_>, into: Uuid) -> sqlx::Result<Vec<(Uuid, String)>> {
     let rows = sqlx::query!(
         "select id, title from incidents where merged_into = $1 order by resolved_at desc, id desc limit 100",
@@ -116,7 +116,7 @@ pub async fn merged(db: impl PgExecutor<'_>, into: Uuid) -> sqlx::Result<Vec<(Uu
     Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.id, row.title)).collect())
 }
 
-/// Opens an incident of its own for these reports of another one.
+/// Creates a separate incident for these reports of another incident.
 pub async fn split(db: &mut PgConnection, new: &Incident, reports: &[Uuid]) -> sqlx::Result<()> {
     let from = new.split_from;
     sqlx::query!(
@@ -149,13 +149,13 @@ pub async fn split(db: &mut PgConnection, new: &Incident, reports: &[Uuid]) -> s
     Ok(())
 }
 
-/// An incident is known by another fingerprint from now on.
+/// Changes the fingerprint of an incident.
 pub async fn rename(db: impl PgExecutor<'_>, id: Uuid, fingerprint: &str) -> sqlx::Result<()> {
     sqlx::query!("update incidents set fingerprint = $2 where id = $1", id, fingerprint).execute(db).await?;
     Ok(())
 }
 
-/// The latest of these reports whose evidence is still there.
+/// Returns the latest of these reports that still has evidence.
 pub async fn latest_with_evidence(db: impl PgExecutor<'_>, reports: &[Uuid]) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         "select r.id from reports r

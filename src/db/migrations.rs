@@ -1,4 +1,4 @@
-//! The migrations of `migrations/`, embedded; files of a folder take the places of those that are not applied yet.
+//! Embedded migrations of `migrations/`. Files of a folder may override those not applied yet.
 
 use super::queue;
 use super::schema::{self, Schema};
@@ -10,25 +10,25 @@ use std::path::Path;
 
 static BUILT_IN: Migrator = sqlx::migrate!("./migrations");
 
-/// What brings the schema up to date.
+/// Migrations of the schema.
 #[derive(Debug)]
 pub struct Migrations(Migrator);
 
 impl Default for Migrations {
-    /// The built-in ones.
+    /// The built-in migrations.
     fn default() -> Self {
         let mut migrator = Migrator::with_migrations(BUILT_IN.iter().cloned().collect());
-        // What a newer version applied is judged by the floor it left.
+        // Migrations of a newer version are checked with the schema floor instead.
         migrator.set_ignore_missing(true);
         Self(migrator)
     }
 }
 
 impl Migrations {
-    /// The built-in ones, or the files of the folder that are named as they are.
+    /// Loads the built-in migrations, overridden by files of the same name.
     ///
     /// # Errors
-    /// The folder cannot be read, or has a file that takes the place of none.
+    /// Fails when the folder cannot be read, or a file matches no built-in migration.
     pub fn load(folder: Option<&Path>) -> anyhow::Result<Self> {
         let mut migrations = Self::default();
         let Some(folder) = folder else { return Ok(migrations) };
@@ -37,7 +37,7 @@ impl Migrations {
         for file in replacements(folder, &names)? {
             if let Some(replaced) = all.iter_mut().find(|migration| file_name(migration) == file.name) {
                 let no_tx = file.text.starts_with("-- no-transaction");
-                // Whoever mounts files into the program's folder may run any program there, let alone a statement.
+                // Safe: whoever can mount files here can run arbitrary programs anyway.
                 let sql = AssertSqlSafe(file.text).into_sql_str();
                 let description = replaced.description.clone();
                 *replaced =
@@ -47,19 +47,19 @@ impl Migrations {
         Ok(migrations)
     }
 
-    /// Which of them a database has.
+    /// Returns the migration state of a database.
     ///
     /// # Errors
-    /// The database is away, or we may not read it.
+    /// Fails when the database is unavailable or not readable.
     pub async fn schema(&self, db: &mut PgConnection) -> sqlx::Result<Schema> {
         schema::of(db, &self.0.migrations).await
     }
 
-    /// Brings the schema up to date. Concurrent callers wait for each other on an advisory lock.
+    /// Migrates the schema. Concurrent callers wait for each other on an advisory lock.
     ///
     /// # Errors
-    /// The database is away, lacks pgvector, was migrated by a version that took away what this one needs, or with
-    /// another text.
+    /// Fails when the database is unavailable, lacks pgvector, was migrated by a version incompatible with this one, or
+    /// has a migration with a different text.
     pub async fn run(&self, pool: &PgPool) -> anyhow::Result<()> {
         match self.schema(&mut *pool.acquire().await?).await? {
             Schema::Newer(version) => anyhow::bail!(
@@ -80,7 +80,7 @@ impl Migrations {
     }
 }
 
-/// As in `migrations/`.
+/// Returns the file name as in `migrations/`.
 fn file_name(migration: &Migration) -> String {
     format!("{}_{}.sql", migration.version, migration.description.replace(' ', "_"))
 }
@@ -89,7 +89,7 @@ fn file_name(migration: &Migration) -> String {
 mod unit {
     use super::*;
 
-    /// Whether a program that was written before might miss something.
+    /// Returns whether older programs might miss something that the migration removes.
     fn takes_away(sql: &str) -> bool {
         let code = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
         let code = code.collect::<Vec<_>>().join(" ").to_lowercase();

@@ -1,4 +1,4 @@
-//! All SQL: free functions over any executor, checked at compile time. Also the private Postgres of a machine without one.
+//! All SQL as free functions over any executor, checked at compile time, and the private PostgreSQL server.
 
 pub mod agents;
 pub mod approvals;
@@ -41,31 +41,30 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-/// A connection that rested longer is tested before it is used.
+/// Idle time after which a connection is tested before use.
 const MAX_UNTESTED: Duration = Duration::from_secs(2);
-/// Longest wait for that.
+/// Timeout of that test.
 const TEST: Duration = Duration::from_secs(1);
 
-/// Longest wait for what a database that is there answers at once. A connection that leads nowhere, as after a failover to
-/// another machine, is no longer waited for then.
+/// Timeout of short database calls. Bounds the wait on a dead connection, for example after a failover to another host.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Pause between two looks for a database that does not answer yet.
+/// Pause between two attempts to reach the database.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// A pool on these options; connects on first use.
+/// Creates a lazily connecting pool.
 #[must_use]
 pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)
-        // Shorter than any caller's patience: a database that is away is a 503, not a hang.
+        // Shorter than client timeouts, so that an unavailable database results in a 503 instead of a hang.
         .acquire_timeout(Duration::from_secs(5))
-        // A question to the server before each use would double the round trips of a busy service.
+        // A test before each use would double the round trips of a busy service.
         .test_before_acquire(false)
         .after_connect(|connection, _| {
             Box::pin(async move {
-                // A filter within a search for the nearest goes on until enough pass it; and the search looks at as many
-                // neighbours as keep what it finds within two hundredths of what an exact one does.
+                // Iterative scans continue until enough rows pass a filter. `ef_search` keeps recall within 0.02 of an
+                // exact search.
                 sqlx::raw_sql("set hnsw.iterative_scan = strict_order; set hnsw.ef_search = 120")
                     .execute(connection)
                     .await
@@ -75,7 +74,7 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .before_acquire(|connection, use_of| {
             Box::pin(async move {
                 if use_of.idle_for > MAX_UNTESTED {
-                    // Soon, so that one acquisition gets past several that lead nowhere.
+                    // A short timeout, so that one acquisition can skip several dead connections.
                     let tested = timeout(TEST, connection.ping()).await;
                     tested.map_err(|_| sqlx::Error::PoolTimedOut)??;
                 }
@@ -84,7 +83,7 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         })
         .after_release(|connection, _| {
             Box::pin(async move {
-                // The pool itself asks here too, without a limit: one that leads nowhere would keep its place for ever.
+                // The pool tests a released connection without a timeout; a dead one would occupy its slot forever.
                 let tested = timeout(TEST, connection.ping()).await;
                 tested.map_err(|_| sqlx::Error::PoolTimedOut)??;
                 Ok(true)
@@ -93,10 +92,10 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .connect_lazy_with(options.application_name("regreen"))
 }
 
-/// Waits until the database answers, at most `limit`.
+/// Waits at most `limit` until the database accepts queries.
 ///
 /// # Errors
-/// It does not, or it does and refuses us.
+/// Fails when the limit expires or the database rejects the connection.
 pub async fn wait_until_ready(pool: &PgPool, limit: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + limit;
     let mut said = false;
@@ -123,7 +122,7 @@ pub async fn wait_until_ready(pool: &PgPool, limit: Duration) -> anyhow::Result<
     }
 }
 
-/// What is behind a wait for a connection that came to nothing: the pool tries again and does not say.
+/// Finds the cause of a pool timeout: the pool retries and does not report connection errors.
 async fn reason(pool: &PgPool, error: sqlx::Error) -> sqlx::Error {
     if !matches!(error, sqlx::Error::PoolTimedOut) {
         return error;
@@ -134,15 +133,15 @@ async fn reason(pool: &PgPool, error: sqlx::Error) -> sqlx::Error {
     }
 }
 
-/// Work on the database that is answered at once, or counts as done on one that is away.
+/// Runs short database work with [`CALL_TIMEOUT`].
 ///
 /// # Errors
-/// Those of the work, and `PoolTimedOut` when no answer comes in time.
+/// Returns the error of the work, or `PoolTimedOut` on timeout.
 pub async fn with_timeout<T>(work: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     timeout(CALL_TIMEOUT, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
-/// A name that a column holds, as its type.
+/// Parses a column value into its type.
 fn decoded<T: FromStr>(name: &str) -> sqlx::Result<T>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
@@ -150,16 +149,16 @@ where
     name.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-/// Whether the database answers.
+/// Checks that the database accepts queries.
 ///
 /// # Errors
-/// It does not.
+/// Fails when it does not.
 pub async fn ping(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
     sqlx::query!(r#"select 1 as "one!""#).fetch_one(db).await.map(|_| ())
 }
 
-/// Whether an SQLSTATE says that the server, and not the statement, is the trouble: connection, missing database,
-/// rollback, resources, locks, operator intervention, system error.
+/// Returns whether an SQLSTATE blames the server rather than the statement: connection, missing database, rollback,
+/// resources, locks, operator intervention or system error. No code counts as such.
 #[must_use]
 pub fn is_away(code: Option<&str>) -> bool {
     code.is_none_or(|code| {

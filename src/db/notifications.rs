@@ -1,4 +1,4 @@
-//! What has to be told to whom.
+//! Pending and sent notifications.
 
 use crate::domain::Novelty;
 use chrono::{DateTime, Utc};
@@ -7,20 +7,20 @@ use sqlx::PgExecutor;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Something to be told.
+/// A notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
     /// Row id.
     pub id: Uuid,
-    /// How new it is.
+    /// Novelty of the report's cause.
     pub novelty: Novelty,
-    /// The report that ended.
+    /// Finished report.
     pub report: Uuid,
-    /// When it did.
+    /// Time at which the report finished.
     pub at: DateTime<Utc>,
 }
 
-/// Keeps that reports are to be told of to a target.
+/// Queues notifications of reports for a target.
 pub async fn add(
     db: impl PgExecutor<'_>,
     target: &str,
@@ -43,8 +43,9 @@ pub async fn add(
     Ok(())
 }
 
-/// How long the target has to be left alone, by the database's clock: it was told something not so long ago, or did not take
-/// it, `alike` whatever else there is. `None` when nothing is left to tell.
+/// Returns how long a target must not be contacted, by the database clock, after a message or a failed attempt. With
+/// `alike`, the pause after a failed attempt applies to all notifications; otherwise each one has its own. Returns `None`
+/// when nothing is pending.
 pub async fn rests(
     db: impl PgExecutor<'_>,
     target: &str,
@@ -65,7 +66,7 @@ pub async fn rests(
     Ok(seconds.map(|seconds| Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default()))
 }
 
-/// Takes what is due, oldest first, for so long.
+/// Claims due notifications for the lease duration, oldest first.
 pub async fn claim(
     db: impl PgExecutor<'_>,
     target: &str,
@@ -96,7 +97,7 @@ pub async fn claim(
     Ok(claimed)
 }
 
-/// They were sent, or never will be and why.
+/// Marks notifications as sent, or as permanently failed with the reason.
 pub async fn close(db: impl PgExecutor<'_>, ids: &[Uuid], refused: Option<&str>) -> sqlx::Result<()> {
     sqlx::query!(
         "update notifications set claimed_until = null, refused = $2, sent_at = case when $2::text is null then now() end
@@ -109,7 +110,7 @@ pub async fn close(db: impl PgExecutor<'_>, ids: &[Uuid], refused: Option<&str>)
     Ok(())
 }
 
-/// They are to be sent after all, after a pause of at least so long, which doubles with each try to an hour at most.
+/// Reschedules notifications with exponential backoff, at least `least` and otherwise at most one hour.
 pub async fn give_back(db: impl PgExecutor<'_>, ids: &[Uuid], least: Duration) -> sqlx::Result<()> {
     sqlx::query!(
         "update notifications set tries = tries + 1, claimed_until = null, not_before = now()
@@ -123,20 +124,20 @@ pub async fn give_back(db: impl PgExecutor<'_>, ids: &[Uuid], least: Duration) -
     Ok(())
 }
 
-/// How it went lately with a target.
+/// Recent delivery status of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeliveryStatus {
-    /// Its name.
+    /// Target name.
     pub target: String,
-    /// What waits to be told.
+    /// Number of pending notifications.
     pub waiting: i64,
-    /// When it was told something last.
+    /// Time of the last successful delivery.
     pub sent_at: Option<DateTime<Utc>>,
-    /// Why it was not, when that is the latest.
+    /// Reason of the last failure, if it is more recent.
     pub refused: Option<String>,
 }
 
-/// How it went lately with each target that there was something for.
+/// Returns the delivery status of each target with notifications.
 pub async fn told(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<DeliveryStatus>> {
     sqlx::query_as!(
         DeliveryStatus,
@@ -148,7 +149,7 @@ pub async fn told(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<DeliveryStatus>> 
     .await
 }
 
-/// Forgets what is over since then.
+/// Deletes completed notifications created before a time.
 pub async fn prune(db: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         "delete from notifications where created_at < $1 and (sent_at is not null or refused is not null)",

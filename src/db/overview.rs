@@ -1,22 +1,22 @@
-//! Figures over all incidents, reports and runs.
+//! Aggregates over all incidents, reports and runs.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Serialize;
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-/// Incidents of one state and class.
+/// Number of incidents of one status and class.
 #[derive(Debug, Clone, Serialize)]
 pub struct Count {
     /// `open` or `resolved`.
     pub status: String,
-    /// Class of failure.
+    /// Failure class.
     pub class: String,
-    /// How many.
+    /// Number of incidents.
     pub incidents: i64,
 }
 
-/// How many incidents there are of each state and class.
+/// Counts incidents by status and class.
 pub async fn counts(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Count>> {
     sqlx::query_as!(
         Count,
@@ -27,18 +27,18 @@ pub async fn counts(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Count>> {
     .await
 }
 
-/// What happened on a day (UTC).
+/// Reports of a UTC day.
 #[derive(Debug, Clone, Serialize)]
 pub struct Day {
     /// The day.
     pub day: NaiveDate,
-    /// Reports that came in.
+    /// Number of reports.
     pub reports: i64,
-    /// Of these, those that opened an incident: a cause not known before.
+    /// Number of reports that opened an incident, that is, had an unknown cause.
     pub new: i64,
 }
 
-/// The days since then, also those without reports.
+/// Returns all days of the range, including those without reports.
 pub async fn trend(db: impl PgExecutor<'_>, since: NaiveDate, until: NaiveDate) -> sqlx::Result<Vec<Day>> {
     sqlx::query_as!(
         Day,
@@ -54,26 +54,26 @@ pub async fn trend(db: impl PgExecutor<'_>, since: NaiveDate, until: NaiveDate) 
     .await
 }
 
-/// Figures of a while.
+/// Aggregates of a period.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figures {
-    /// Reports that came in.
+    /// Number of reports.
     pub reports: i64,
-    /// Median and 95th percentile of the milliseconds from the report to its outcome, of reports that led to one.
+    /// Median of the milliseconds from a report to its outcome, over reports with an outcome.
     pub p50_ms: Option<f64>,
-    /// See `p50_ms`.
+    /// 95th percentile of the same duration.
     pub p95_ms: Option<f64>,
-    /// Claims of diagnoses, and those of them that were found in the evidence.
+    /// Number of claims in diagnoses.
     pub claims: i64,
-    /// See `claims`.
+    /// Number of claims verified against the evidence.
     pub claims_verified: i64,
     /// Tokens of all runs.
     pub tokens: i64,
-    /// Cost of all runs; absent without prices.
+    /// Cost of all runs; `None` without prices.
     pub cost: Option<f64>,
 }
 
-/// Figures since then.
+/// Returns the aggregates since a time.
 pub async fn figures(db: impl PgExecutor<'_>, since: DateTime<Utc>) -> sqlx::Result<Figures> {
     sqlx::query_as!(
         Figures,
@@ -92,18 +92,18 @@ pub async fn figures(db: impl PgExecutor<'_>, since: DateTime<Utc>) -> sqlx::Res
     .await
 }
 
-/// An answer that is being made.
+/// An answer in progress.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answering {
     /// The conversation.
     pub conversation_id: Uuid,
-    /// Its title.
+    /// Title of the conversation.
     pub title: String,
-    /// Since when.
+    /// Start time.
     pub started_at: DateTime<Utc>,
 }
 
-/// The answers that are being made.
+/// Lists answers in progress, at most 20.
 pub async fn answering(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Answering>> {
     sqlx::query_as!(
         Answering,
@@ -114,7 +114,7 @@ pub async fn answering(db: impl PgExecutor<'_>) -> sqlx::Result<Vec<Answering>> 
     .await
 }
 
-/// Changes when something happened that the lists show.
+/// Returns a value that changes whenever the lists change.
 pub async fn pulse(db: impl PgExecutor<'_>) -> sqlx::Result<String> {
     sqlx::query_scalar!(
         r#"select concat_ws(' ', (select id from reports order by id desc limit 1),

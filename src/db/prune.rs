@@ -1,37 +1,37 @@
-//! Removes what is past its time, some rows per statement: nobody waits long behind it, and what it did stays done when it is
-//! stopped.
+//! Deletes expired data in small batches, so that locks are short and finished batches persist when the process stops.
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use strum::VariantArray;
 
-/// Rows that one statement takes: texts may be large, and a report takes its steps, runs and evidence along.
+/// Maximum rows per statement, because texts may be large and deleting a report also deletes its steps, runs and
+/// evidence.
 const BATCH: i64 = 500;
-/// What stands in the place of a result of a tool.
+/// Placeholder of a deleted tool result.
 const GONE: &str = "(no longer kept)";
 
-/// What has a time of its own.
+/// Kinds of data with their own retention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray)]
 pub enum Kind {
-    /// Resolved incidents with all that belongs to them.
+    /// Resolved incidents with all their data.
     Incidents,
-    /// Conversations that are not about an incident.
+    /// Conversations without an incident.
     Conversations,
-    /// Reports, but for those that led to the diagnosis of an incident that is kept.
+    /// Reports, except those that led to the diagnosis of a retained incident.
     Reports,
-    /// Texts of evidence. Their labels, titles and sizes stay: claims name them.
+    /// Texts of evidence. Labels, titles and sizes stay, because claims refer to them.
     Evidence,
-    /// What models were shown and what tools answered, in runs whose figures stay.
+    /// Model inputs and tool results of runs; the runs' figures stay.
     Runs,
-    /// What requests to models used.
+    /// Usage of model requests.
     Usage,
 }
 
 impl Kind {
-    /// All of them, the largest first: what goes with an incident need not be emptied before.
+    /// All kinds, largest first, so that data deleted with an incident is not pruned separately before.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
 
-    /// What people call them.
+    /// Display name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -45,10 +45,10 @@ impl Kind {
     }
 }
 
-/// Removes everything of a kind that is older. Returns how many there were.
+/// Deletes all expired data of a kind and returns the number of rows.
 ///
 /// # Errors
-/// The database is away; what was removed until then stays so.
+/// Fails when the database is unavailable; completed batches persist.
 pub async fn prune(
     db: &mut PgConnection,
     kind: Kind,
@@ -72,7 +72,7 @@ pub async fn prune(
     }
 }
 
-/// Those that were resolved and that nobody has come back to. The next report of the cause opens a new one, as it would anyway.
+/// Deletes resolved incidents without later activity. The next report of the cause opens a new incident in any case.
 async fn incidents(db: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         "with past as (
@@ -91,7 +91,7 @@ async fn incidents(db: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Resu
     Ok(done.execute(db).await?.rows_affected())
 }
 
-/// Those with a call that waits for a person stay until it is over.
+/// Keeps conversations with pending calls.
 async fn conversations(db: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         "with past as (
@@ -122,7 +122,7 @@ async fn reports(db: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result
     Ok(done.execute(db).await?.rows_affected())
 }
 
-/// What led to the diagnosis of a cause that was seen since then stays whole: its issue names the lines.
+/// Keeps evidence that led to the diagnosis of a recently seen cause, because its issue refers to the lines.
 async fn evidence(db: impl PgExecutor<'_>, before: DateTime<Utc>, now: DateTime<Utc>) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         "update evidence set text = '', raw = null, red = '{}', pruned_at = $3
@@ -164,7 +164,7 @@ async fn runs(db: impl PgExecutor<'_>, before: DateTime<Utc>, now: DateTime<Utc>
     Ok(done.execute(db).await?.rows_affected())
 }
 
-/// With the sums of the days; those of reports and conversations go with them.
+/// Also deletes daily sums; those of reports and conversations are deleted with them.
 async fn usage(db: impl PgExecutor<'_>, before: DateTime<Utc>) -> sqlx::Result<u64> {
     let done = sqlx::query!(
         "with sums as (delete from spent where scope in ('all', 'caller') and day < $3)

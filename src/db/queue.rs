@@ -1,4 +1,4 @@
-//! The durable queue's own schema and the one statement that adds a job within a transaction.
+//! Schema of the durable job queue, and statements that add jobs within a transaction.
 
 use anyhow::Context as _;
 use sqlx::{PgExecutor, PgPool};
@@ -7,13 +7,13 @@ use uuid::Uuid;
 
 /// Schema of the queue.
 pub const SCHEMA: &str = "graphile_worker";
-/// Name of the job that takes a report to its end. Its payload holds the report's id alone: payloads are logged.
+/// Name of the job that processes a report. The payload contains only the report's id, because payloads are logged.
 pub const TRIAGE_JOB: &str = "triage";
 
-/// Creates or updates the queue's schema. Replicas that start together take turns.
+/// Creates or updates the queue's schema. Replicas that start concurrently take turns.
 ///
 /// # Errors
-/// The database is away.
+/// Fails when the database is unavailable.
 pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     let mut lock = pool.begin().await.context("the database is away")?;
     sqlx::query!("select pg_advisory_xact_lock(hashtext('regreen queue schema'))")
@@ -29,7 +29,7 @@ pub async fn migrate(pool: &PgPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds the job of a report; a job that waits already is kept, one that runs gets a successor.
+/// Adds the job of a report. A waiting job is kept; a running job gets a successor.
 #[expect(
     clippy::disallowed_methods,
     reason = "the queue's crate owns this schema, so the macros cannot check it"
@@ -45,11 +45,11 @@ pub async fn add_triage(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<(
     Ok(())
 }
 
-/// Name of the job that tells a target what there is to tell. Its payload holds the target's name alone.
+/// Name of the job that notifies a target. The payload contains only the target's name.
 pub const NOTIFY_JOB: &str = "notify";
 
-/// Adds the job that tells a target, after a while; one that waits already keeps its time. One runs at a time: several would
-/// each send a first message, or make a comment that is to be one.
+/// Adds the delayed job that notifies a target; a waiting job keeps its time. Jobs run one at a time, so that a first
+/// message or a shared comment is not sent twice.
 #[expect(
     clippy::disallowed_methods,
     reason = "the queue's crate owns this schema, so the macros cannot check it"
@@ -67,8 +67,8 @@ pub async fn add_notify(db: impl PgExecutor<'_>, target: &str, after: Duration) 
     Ok(())
 }
 
-/// Whether a target has a job that will run, or runs: another one would take the key of one whose worker died, which then is
-/// never done nor removed.
+/// Returns whether a target has a waiting or running job. Adding another would take the key of a job whose worker died,
+/// and that job would never be completed or removed.
 #[expect(
     clippy::disallowed_methods,
     reason = "the queue's crate owns this schema, so the macros cannot check it"
@@ -85,7 +85,7 @@ pub async fn has_notify(db: impl PgExecutor<'_>, target: &str) -> sqlx::Result<b
     row.try_get("has")
 }
 
-/// Adds the job of every report that is not done, that nobody has under a lease, and that has none. Returns how many.
+/// Adds a job for every unfinished report without a lease and without a job. Returns their number.
 #[expect(
     clippy::disallowed_methods,
     reason = "the queue's crate owns this schema, so the macros cannot check it"
@@ -105,7 +105,7 @@ pub async fn reclaim(db: impl PgExecutor<'_>) -> sqlx::Result<u64> {
     .map(|done| done.rows_affected())
 }
 
-/// Jobs that wait or run.
+/// Counts waiting and running jobs.
 #[expect(
     clippy::disallowed_methods,
     reason = "the queue's crate owns this schema, so the macros cannot check it"
@@ -119,10 +119,10 @@ pub async fn pending(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
     row.try_get("pending")
 }
 
-/// Name of the job that embeds what has no vector yet.
+/// Name of the job that embeds chunks without an embedding.
 pub const INDEX_JOB: &str = "index";
 
-/// Adds the job that embeds; one that waits already is kept, one that runs gets a successor. One runs at a time.
+/// Adds the embedding job. A waiting job is kept; a running job gets a successor. Jobs run one at a time.
 #[expect(
     clippy::disallowed_methods,
     reason = "the queue's crate owns this schema, so the macros cannot check it"

@@ -1,4 +1,4 @@
-//! What a run of an investigation began with and concluded: enough to run it again.
+//! Inputs and conclusions of investigation runs, sufficient to replay them.
 
 use crate::domain::{Diagnosis, Message, Run, RunLimits, ToolSpec};
 use chrono::{DateTime, Utc};
@@ -7,39 +7,39 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
-/// What a run began with and concluded.
+/// Input and conclusion of a run.
 #[derive(Debug, Clone)]
 pub struct Recording {
-    /// The messages it began with: instructions and brief.
+    /// Initial messages: instructions and brief.
     pub messages: Vec<Message>,
-    /// What it was offered.
+    /// Offered tools.
     pub tools: Vec<ToolSpec>,
-    /// Around untrusted text in the brief.
+    /// Fence around untrusted text in the brief.
     pub fence: String,
-    /// Hash over the templates of the messages.
+    /// Hash of the prompt templates.
     pub prompts: String,
-    /// Its limits.
+    /// Limits of the run.
     pub budget: RunLimits,
-    /// What it concluded, checked; none when it did not.
+    /// Verified diagnosis; `None` without a conclusion.
     pub diagnosis: Option<Diagnosis>,
 }
 
-/// A recorded run with where it belongs.
+/// A recorded run with its context.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// The run, with its calls.
+    /// The run with its calls.
     pub run: Run,
-    /// The report it investigated.
+    /// Investigated report.
     pub report: Uuid,
-    /// The cause the report was placed under.
+    /// Fingerprint of the report's incident.
     pub fingerprint: Option<String>,
-    /// What it began with.
+    /// Input and conclusion.
     pub recording: Recording,
-    /// Calls of the other runs of the report.
+    /// Other runs of the report, with their calls.
     pub others: Vec<Run>,
 }
 
-/// Stores what a run began with. Texts that many runs share are stored once.
+/// Inserts a recording. Texts shared by runs are stored once.
 pub async fn insert(db: &mut PgConnection, run: Uuid, recording: &Recording) -> sqlx::Result<()> {
     let (system, brief) = match recording.messages.split_first() {
         Some((Message::System { text }, brief)) => (text.clone(), brief),
@@ -74,7 +74,7 @@ pub async fn insert(db: &mut PgConnection, run: Uuid, recording: &Recording) -> 
     Ok(())
 }
 
-/// The recorded run of that id, or the latest one of the report of that id.
+/// Returns the recorded run with this id, or the latest one of the report with this id.
 pub async fn get(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Recorded>> {
     let row = sqlx::query!(
         r#"select c.run_id, r.report_id as "report_id!", i.fingerprint as "fingerprint?", s.text as system, t.text as tools, c.brief,
@@ -107,7 +107,7 @@ pub async fn get(pool: &PgPool, id: Uuid) -> sqlx::Result<Option<Recorded>> {
     Ok(Some(Recorded { run, report: row.report_id, fingerprint: row.fingerprint, recording, others }))
 }
 
-/// The latest recorded run of each report that was investigated since then, newest first.
+/// Returns the latest recorded run of each report investigated since a time, newest first.
 pub async fn since(
     db: impl PgExecutor<'_>,
     since: Option<DateTime<Utc>>,
@@ -127,7 +127,7 @@ pub async fn since(
     .await
 }
 
-/// The report that investigated the cause a report was placed under, when it was another one.
+/// Returns the other report that investigated the cause of a report, if any.
 pub async fn investigated_by(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         "select leader.id from reports own join reports leader on leader.incident_id = own.incident_id and leader.leads

@@ -1,11 +1,11 @@
-//! Reports that are taken up once more because a person said so.
+//! Retry and reinvestigation of reports by request of a person.
 
 use crate::domain::StepName;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// Puts a failed report back into the queue. `false` when it did not fail. What was collected for it stays.
+/// Returns a failed report to the queue and keeps its evidence. Returns `false` when it has not failed.
 pub async fn retry(db: &mut PgConnection, report: Uuid, now: DateTime<Utc>) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "update reports set status = 'queued', attempts = 0, result = null, error = null, finished_at = null, again_at = $2,
@@ -24,7 +24,7 @@ pub async fn retry(db: &mut PgConnection, report: Uuid, now: DateTime<Utc>) -> s
     Ok(true)
 }
 
-/// Has a report that ended lead the investigation of its incident once more. `false` when it has not ended.
+/// Lets a finished report lead a new investigation of its incident. Returns `false` when it is not finished.
 pub async fn investigate(db: &mut PgConnection, report: Uuid, now: DateTime<Utc>) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "update reports set status = 'queued', attempts = 0, result = null, error = null, finished_at = null, again_at = $2,
@@ -42,13 +42,13 @@ pub async fn investigate(db: &mut PgConnection, report: Uuid, now: DateTime<Utc>
     Ok(true)
 }
 
-/// Its investigation was made anew.
+/// Marks the reinvestigation as done.
 pub async fn concluded(db: &mut PgConnection, report: Uuid) -> sqlx::Result<()> {
     sqlx::query!("update reports set anew = false where id = $1 and anew", report).execute(db).await?;
     Ok(())
 }
 
-/// What is done once more is noted once more; only what was collected is not collected again.
+/// Deletes the steps that are repeated; the collection is not.
 async fn forget_steps(db: &mut PgConnection, report: Uuid) -> sqlx::Result<()> {
     sqlx::query!("delete from steps where report_id = $1 and name <> $2", report, StepName::Collect.as_str())
         .execute(db)
@@ -56,7 +56,7 @@ async fn forget_steps(db: &mut PgConnection, report: Uuid) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// The report that investigates an incident anew: the one that led, else the latest that ended.
+/// Returns the report that reinvestigates an incident: the previous leader, else the latest finished report.
 pub async fn to_investigate(db: &mut PgConnection, incident: Uuid) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         "select id from reports where incident_id = $1 and status in ('done', 'failed')

@@ -8,47 +8,47 @@ use sqlx::types::Json;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A report as it comes in.
+/// A report to insert.
 #[derive(Debug)]
 pub struct NewReport<'a> {
-    /// Its id.
+    /// Row id.
     pub id: Uuid,
-    /// Who reports.
+    /// Caller that sent the report.
     pub caller: &'a str,
-    /// Caller's key.
+    /// Idempotency key of the caller.
     pub idempotency_key: Option<&'a str>,
     /// Hash of the request.
     pub request_hash: &'a str,
-    /// What is reported.
+    /// Reported failure.
     pub failure: &'a Failure,
-    /// The time.
+    /// Current time.
     pub now: DateTime<Utc>,
-    /// What its trace is called.
+    /// W3C `traceparent` of the report's trace.
     pub traceparent: Option<&'a str>,
 }
 
-/// Who holds a report, and for how long. The database's clock alone says when that is over: those of replicas may differ,
-/// and jump.
+/// Lease of a worker on a report. Expiry is decided by the database clock only, because the clocks of replicas may
+/// differ or jump.
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
-    /// Fences: only the holder of the token writes.
+    /// Fencing token: only its holder may write.
     pub token: Uuid,
-    /// Its length from now on, unless renewed.
+    /// Lease duration from now, unless renewed.
     pub length: Duration,
 }
 
-/// A report that was taken up.
+/// A report claimed by a worker.
 #[derive(Debug)]
 pub struct ClaimedReport {
-    /// As it is now.
+    /// The report after the claim.
     pub report: Report,
-    /// Whether it leads the investigation of its cause.
+    /// Whether the report leads the investigation of its cause.
     pub leads: bool,
-    /// What its trace is called, when it came with one or one began with it.
+    /// W3C `traceparent`, if the report has one.
     pub traceparent: Option<String>,
-    /// Since when it waits for its outcome: it came in, or was asked for again.
+    /// Start of the wait for an outcome: creation time, or the time of a later reinvestigation request.
     pub since: DateTime<Utc>,
-    /// Whether it is investigated although there is a conclusion.
+    /// Whether the report is reinvestigated although a conclusion exists.
     pub anew: bool,
 }
 
@@ -82,7 +82,7 @@ impl From<Row> for Report {
     }
 }
 
-/// Stores a report. `false` when the key is taken.
+/// Inserts a report. Returns `false` when the caller already used the idempotency key.
 pub async fn insert(db: impl PgExecutor<'_>, report: &NewReport<'_>) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "insert into reports (id, idempotency_key, request_hash, namespace, pod_name, container_name, failure, created_at, caller,
@@ -105,7 +105,7 @@ pub async fn insert(db: impl PgExecutor<'_>, report: &NewReport<'_>) -> sqlx::Re
     Ok(done.rows_affected() == 1)
 }
 
-/// Id and request hash of the report under a caller's key.
+/// Returns the id and request hash of the report with this idempotency key.
 pub async fn by_key(
     db: impl PgExecutor<'_>,
     caller: &str,
@@ -121,7 +121,7 @@ pub async fn by_key(
     Ok(row.map(|row| (row.id, row.request_hash)))
 }
 
-/// How many reports are not over; counted up to `most`.
+/// Counts unfinished reports, up to `most`.
 pub async fn active(db: impl PgExecutor<'_>, most: i64) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"select count(*) as "active!"
@@ -132,7 +132,7 @@ pub async fn active(db: impl PgExecutor<'_>, most: i64) -> sqlx::Result<i64> {
     .await
 }
 
-/// Reports that are not over: how many, and for how long the oldest has been there.
+/// Returns the number of unfinished reports and the age of the oldest one.
 pub async fn unfinished(
     db: impl PgExecutor<'_>,
     now: DateTime<Utc>,
@@ -146,12 +146,12 @@ pub async fn unfinished(
     Ok((row.count, row.oldest.map(|oldest| now - oldest)))
 }
 
-/// Who reported, by name.
+/// Returns the name of the caller that sent a report.
 pub async fn caller(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<String>> {
     sqlx::query_scalar!("select caller from reports where id = $1", id).fetch_optional(db).await
 }
 
-/// One report.
+/// Returns a report.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Report>> {
     let row = sqlx::query_as!(
         Row,
@@ -164,7 +164,8 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Repor
     Ok(row.map(Report::from))
 }
 
-/// Reports that have a cause and whose commit begins as this one does, in any repository, the latest first.
+/// Returns finished reports of an incident whose commit has the same first seven digits, in any repository, newest
+/// first.
 pub async fn of_commit(db: impl PgExecutor<'_>, commit: &str, most: i64) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "select id from reports
@@ -177,7 +178,7 @@ pub async fn of_commit(db: impl PgExecutor<'_>, commit: &str, most: i64) -> sqlx
     .await
 }
 
-/// The report whose evidence led to the incident's conclusion, if it is known.
+/// Returns the report whose evidence led to the incident's conclusion, if it is known.
 pub async fn leader(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         "select id from reports where incident_id = $1 and leads order by created_at desc, id desc limit 1",
@@ -187,26 +188,26 @@ pub async fn leader(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Opt
     .await
 }
 
-/// What a list is narrowed to.
+/// Filter of a report list.
 #[derive(Debug, Default)]
 pub struct Filter<'a> {
-    /// Only of this status.
+    /// Report status.
     pub status: Option<&'a str>,
-    /// Only of this namespace.
+    /// Kubernetes namespace.
     pub namespace: Option<&'a str>,
-    /// Only of these namespaces.
+    /// Permitted namespaces.
     pub within: Option<&'a [String]>,
-    /// Only of this incident.
+    /// Incident.
     pub incident: Option<Uuid>,
-    /// Only of this pipeline.
+    /// Pipeline.
     pub pipeline: Option<&'a str>,
-    /// Only by this caller.
+    /// Caller name.
     pub caller: Option<&'a str>,
-    /// Only older than this one (for the next page).
+    /// Cursor for the next page: only reports older than this one.
     pub before: Option<Uuid>,
 }
 
-/// Reports, newest first. Ids are time-ordered, so they page.
+/// Lists reports, newest first. Ids are time-ordered, so they serve as page cursors.
 pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> sqlx::Result<Vec<Report>> {
     let rows = sqlx::query_as!(
         Row,
@@ -234,14 +235,14 @@ pub async fn list(db: impl PgExecutor<'_>, filter: &Filter<'_>, limit: i64) -> s
     Ok(rows.into_iter().map(Report::from).collect())
 }
 
-/// How many failed.
+/// Counts failed reports.
 pub async fn failed(db: impl PgExecutor<'_>) -> sqlx::Result<i64> {
     sqlx::query_scalar!(r#"select count(*) as "count!" from reports where status = 'failed'"#)
         .fetch_one(db)
         .await
 }
 
-/// Takes a report up, unless it is finished, waits for another, or is held by a living worker.
+/// Claims a report, unless it is finished, waits for another report, or has an unexpired lease.
 pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Result<Option<ClaimedReport>> {
     let row = sqlx::query!(
         r#"update reports set status = 'running', attempts = attempts + 1, lease_token = $2,
@@ -278,7 +279,7 @@ pub async fn take(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Resu
     }))
 }
 
-/// When the lease of a report that cannot be taken ends; `None` when nobody needs to come back.
+/// Returns when the lease of a report ends; `None` when no retry is needed.
 pub async fn held_until(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<DateTime<Utc>>> {
     sqlx::query_scalar!(
         "select lease_until from reports where id = $1 and status in ('queued', 'running')",
@@ -289,7 +290,7 @@ pub async fn held_until(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Optio
     .map(Option::flatten)
 }
 
-/// Prolongs a lease. `false` when it was lost.
+/// Renews a lease. Returns `false` when the lease was lost.
 pub async fn renew(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "update reports set lease_until = clock_timestamp() + make_interval(secs => $3) where id = $1 and lease_token = $2",
@@ -302,7 +303,7 @@ pub async fn renew(db: impl PgExecutor<'_>, id: Uuid, lease: Lease) -> sqlx::Res
     Ok(done.rows_affected() == 1)
 }
 
-/// Hands a report back untouched by the count of deaths: a stop is not a crash.
+/// Returns a report to the queue without counting the attempt, because a shutdown is not a crash.
 pub async fn hand_back(db: impl PgExecutor<'_>, id: Uuid, token: Uuid) -> sqlx::Result<()> {
     sqlx::query!(
         "update reports set status = 'queued', attempts = greatest(attempts - 1, 0), lease_token = null, lease_until = null
@@ -315,7 +316,7 @@ pub async fn hand_back(db: impl PgExecutor<'_>, id: Uuid, token: Uuid) -> sqlx::
     Ok(())
 }
 
-/// Takes one from the count of deaths: a worker that lost a report to another one, because it was slow, is alive.
+/// Does not count the current attempt: a worker that lost its lease because it was slow did not crash.
 pub async fn survived(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!(
         "update reports set attempts = greatest(attempts - 1, 0) where id = $1 and status in ('queued', 'running', 'waiting')",
@@ -326,7 +327,7 @@ pub async fn survived(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Lets a report wait for the one that investigates its cause.
+/// Sets a report to wait for the report that investigates its cause. Returns `false` when the lease was lost.
 pub async fn wait(db: impl PgExecutor<'_>, id: Uuid, token: Uuid) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "update reports set status = 'waiting', lease_token = null, lease_until = null
@@ -339,12 +340,12 @@ pub async fn wait(db: impl PgExecutor<'_>, id: Uuid, token: Uuid) -> sqlx::Resul
     Ok(done.rows_affected() == 1)
 }
 
-/// How a report ends.
+/// Outcome of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End<'a> {
-    /// With the sentence callers get.
+    /// Succeeded, with the sentence returned to callers.
     Done(&'a str),
-    /// With the reason.
+    /// Failed, with the reason.
     Failed(&'a str),
 }
 
@@ -357,7 +358,7 @@ impl End<'_> {
     }
 }
 
-/// Ends a report and tells whoever waits for it. `false` when the lease was lost.
+/// Finishes a report and notifies waiting clients. Returns `false` when the lease was lost.
 pub async fn finish(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -366,7 +367,7 @@ pub async fn finish(
     now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
     let (status, result, error) = end.parts();
-    // Words of servers, models and trackers stand in both.
+    // Both may contain texts of servers, models and trackers.
     let (result, error) = (result.map(redact::plain), error.map(redact::plain));
     let ended = sqlx::query!(
         "update reports set status = $3, result = $4, error = $5, finished_at = $6, lease_token = null, lease_until = null
@@ -383,16 +384,16 @@ pub async fn finish(
     Ok(ended.rows_affected() == 1)
 }
 
-/// A report that ended with another.
+/// A report that finished with the outcome of its leader.
 #[derive(Debug)]
 pub struct FollowerReport {
-    /// Which one.
+    /// Report id.
     pub id: Uuid,
-    /// Where its pod is.
+    /// Kubernetes namespace of its pod.
     pub namespace: String,
 }
 
-/// Ends the reports of a namespace that waited for this incident's leader, with its outcome.
+/// Finishes the reports of a namespace that wait for the incident's leader, with the leader's outcome.
 pub async fn finish_waiting(
     db: impl PgExecutor<'_>,
     incident: Uuid,
@@ -415,7 +416,7 @@ pub async fn finish_waiting(
     .await
 }
 
-/// Puts the reports that still wait for a leader back into the queue. Returns their ids: each needs a job.
+/// Returns the reports that still wait for a leader to the queue. Each returned id needs a job.
 pub async fn requeue_waiting(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "update reports set status = 'queued' where incident_id = $1 and status = 'waiting' returning id",
@@ -425,20 +426,20 @@ pub async fn requeue_waiting(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::R
     .await
 }
 
-/// A step that was taken.
+/// A completed step.
 #[derive(Debug)]
 pub struct NewStep<'a> {
-    /// Which one.
+    /// Name of the step.
     pub name: StepName,
-    /// What came of it.
+    /// Result of the step.
     pub detail: &'a str,
-    /// When it ended.
+    /// End time.
     pub at: DateTime<Utc>,
-    /// How long it took.
+    /// Duration.
     pub took: Duration,
 }
 
-/// Notes a step; the first note of a step stays.
+/// Inserts a step; an existing row of the same step is kept.
 pub async fn add_step(db: impl PgExecutor<'_>, report: Uuid, step: &NewStep<'_>) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into steps (report_id, name, detail, at, duration_ms) values ($1, $2, $3, $4, $5)
@@ -454,7 +455,7 @@ pub async fn add_step(db: impl PgExecutor<'_>, report: Uuid, step: &NewStep<'_>)
     Ok(())
 }
 
-/// The steps of a report, in the order they were taken.
+/// Returns the steps of a report in chronological order.
 pub async fn steps(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<Step>> {
     sqlx::query_as!(
         Step,
@@ -465,7 +466,7 @@ pub async fn steps(db: impl PgExecutor<'_>, report: Uuid) -> sqlx::Result<Vec<St
     .await
 }
 
-/// Empties everything that reports left behind. For the demonstration's own database.
+/// Deletes all reports and the data derived from them. Only for the demo database.
 pub async fn forget_all(db: impl PgExecutor<'_>) -> sqlx::Result<()> {
     sqlx::query!("truncate reports, incidents, fingerprint_aliases, events cascade")
         .execute(db)

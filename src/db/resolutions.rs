@@ -1,4 +1,4 @@
-//! What people and the tracker say about a cause after the fact.
+//! Verdicts of people and the tracker about a cause.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::{Resolution, Verdict};
 
-/// Stores what was said. `false` when this delivery was stored before.
+/// Inserts a resolution. Returns `false` when this webhook delivery was stored before.
 pub async fn add(
     db: impl PgExecutor<'_>,
     incident: Uuid,
@@ -58,7 +58,7 @@ impl From<Row> for Resolution {
     }
 }
 
-/// What was said about an incident, oldest first.
+/// Returns the resolutions of an incident, oldest first.
 pub async fn of_incident(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Vec<Resolution>> {
     let rows = sqlx::query_as!(
         Row,
@@ -69,7 +69,7 @@ pub async fn of_incident(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Resul
     Ok(rows.fetch_all(db).await?.into_iter().map(Resolution::from).collect())
 }
 
-/// The same with what was said about those that were merged into it.
+/// Returns the resolutions of an incident and of those merged into it.
 pub async fn of_all(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Vec<Resolution>> {
     let rows = sqlx::query_as!(
         Row,
@@ -81,7 +81,7 @@ pub async fn of_all(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Vec
     Ok(rows.fetch_all(db).await?.into_iter().map(Resolution::from).collect())
 }
 
-/// The incident whose issue has this number, if it is one of ours: the latest.
+/// Returns the incident with this issue number, if any; unmerged and newer ones first.
 pub async fn incident_of_issue(db: impl PgExecutor<'_>, number: i64) -> sqlx::Result<Option<(Uuid, String)>> {
     let row = sqlx::query!(
         r#"select id, issue_url as "url!" from incidents

@@ -1,4 +1,4 @@
-//! Runs of the agent and every tool call they made.
+//! Agent runs and their tool calls.
 
 use super::decoded;
 use crate::domain::{Principal, Run, ToolCallRecord, Usage};
@@ -6,17 +6,17 @@ use sqlx::{PgConnection, PgExecutor};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// What a run works on.
+/// Subject of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// A failure report.
+    /// A report.
     Report(Uuid),
     /// A turn of a conversation.
     Turn(Uuid),
 }
 
 impl Work {
-    /// Report and turn, one of them.
+    /// Returns the report id and the turn id; one of them is set.
     fn ids(self) -> (Option<Uuid>, Option<Uuid>) {
         match self {
             Self::Report(id) => (Some(id), None),
@@ -25,7 +25,7 @@ impl Work {
     }
 }
 
-/// Stores a run with its calls.
+/// Inserts a run with its calls.
 pub async fn insert(db: &mut PgConnection, work: Work, run: &Run) -> sqlx::Result<()> {
     let (report, turn) = work.ids();
     let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
@@ -72,12 +72,12 @@ pub async fn insert(db: &mut PgConnection, work: Work, run: &Run) -> sqlx::Resul
     Ok(())
 }
 
-/// The runs of a report, oldest first, each with its calls.
+/// Returns the runs of a report with their calls, oldest first.
 pub async fn of_report(db: impl PgExecutor<'_> + Copy, report: Uuid) -> sqlx::Result<Vec<Run>> {
     Ok(read(db, Some(report), &[]).await?.into_iter().map(|(_, run)| run).collect())
 }
 
-/// The runs of these turns, oldest first, each with its turn and its calls, as this reader may see them.
+/// Returns the runs of these turns with turn and calls, oldest first, as visible to the reader.
 pub async fn of_turns(
     db: impl PgExecutor<'_> + Copy,
     turns: &[Uuid],
@@ -96,7 +96,7 @@ pub async fn of_turns(
     Ok(runs.collect())
 }
 
-/// The runs of all turns of a conversation, oldest first, each with its turn and its calls, as this reader may see them.
+/// Returns the runs of a conversation with turn and calls, oldest first, as visible to the reader.
 pub async fn of_conversation(
     db: impl PgExecutor<'_> + Copy,
     conversation: Uuid,

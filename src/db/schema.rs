@@ -1,33 +1,33 @@
-//! The schema that a database has, against the migrations that this program knows. Nothing here changes it.
+//! Read-only comparison of a database's schema with the migrations of this program.
 
 use sqlx::PgConnection;
 use sqlx::migrate::{Migrate as _, MigrateError, Migration};
 
-/// Where sqlx keeps what it applied.
+/// Table in which sqlx records applied migrations.
 const TABLE: &str = "_sqlx_migrations";
 
-/// The schema, against the one that this program works with.
+/// State of the schema relative to this program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Schema {
-    /// All migrations are applied, this many; and perhaps others of a newer program, up to this one.
+    /// All migrations are applied, possibly with compatible ones of a newer program.
     Fits {
-        /// How many of ours.
+        /// Number of this program's migrations.
         ours: usize,
-        /// The last of the others.
+        /// Last migration of a newer program.
         newer: Option<i64>,
     },
-    /// These are not; `serve`, `work` and `migrate` apply them.
+    /// These migrations are not applied; `serve`, `work` and `migrate` apply them.
     Lacks(Vec<i64>),
-    /// A newer program applied this one, and some of its migrations took away what this program uses.
+    /// A newer program applied this migration and removed something that this program uses.
     Newer(i64),
-    /// This one was applied with another text.
+    /// This migration was applied with a different text.
     Differs(i64),
 }
 
-/// Looks at which migrations are applied.
+/// Determines the state of the schema.
 ///
 /// # Errors
-/// The database is away, or we may not read it.
+/// Fails when the database is unavailable or not readable.
 pub async fn of(db: &mut PgConnection, ours: &[Migration]) -> sqlx::Result<Schema> {
     let applied = match db.list_applied_migrations(TABLE).await {
         Ok(applied) => applied,
@@ -56,7 +56,7 @@ pub async fn of(db: &mut PgConnection, ours: &[Migration]) -> sqlx::Result<Schem
     Ok(if lacks.is_empty() { Schema::Fits { ours: ours.len(), newer } } else { Schema::Lacks(lacks) })
 }
 
-/// The newest migration that a program has to know, if any was applied that says so.
+/// Returns the newest migration that a compatible program must know, if recorded.
 async fn floor(db: &mut PgConnection) -> sqlx::Result<Option<i64>> {
     match sqlx::query_scalar!("select version from schema_floor").fetch_optional(db).await {
         Err(error) if is_no_table(&error) => Ok(None),

@@ -1,38 +1,38 @@
-//! What a search shows of the documents it found.
+//! Details of documents found by a search.
 
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-/// A document and the chunk of it that is shown.
+/// A document with the chunk to show.
 #[derive(Debug, Clone)]
 pub struct Details {
-    /// The document.
+    /// Document id.
     pub document_id: Uuid,
-    /// Where it was read from.
+    /// Source of the document.
     pub source: String,
     /// Path within the source.
     pub path: String,
     /// Title.
     pub title: String,
-    /// Kind.
+    /// Document kind.
     pub kind: String,
-    /// What it applies to.
+    /// Components that the document applies to.
     pub applies_to: Vec<String>,
-    /// Known how it ended.
+    /// Whether the resolution of the incident is known.
     pub solved: bool,
-    /// The incident it tells of.
+    /// Incident that the document describes.
     pub incident_id: Option<Uuid>,
-    /// The conversation it is.
+    /// Conversation that the document contains.
     pub conversation_id: Option<Uuid>,
-    /// The chunk's place.
+    /// Position of the chunk.
     pub position: i32,
     /// Headings above the chunk.
     pub heading: String,
-    /// The chunk.
+    /// Text of the chunk.
     pub text: String,
 }
 
-/// Documents with the one of `chunks` that is theirs, else with their first chunk.
+/// Returns documents with their chunk among `chunks`, or with their first chunk.
 pub async fn details(
     db: impl PgExecutor<'_>,
     documents: &[Uuid],
@@ -55,7 +55,7 @@ pub async fn details(
     .await
 }
 
-/// The runbooks of these paths.
+/// Returns the runbooks with these paths.
 pub async fn of_paths(
     db: impl PgExecutor<'_>,
     paths: &[String],
@@ -72,14 +72,14 @@ pub async fn of_paths(
     Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.id, row.path)).collect())
 }
 
-/// All chunks of a document in their order: heading and text.
+/// Returns heading and text of all chunks of a document in order.
 pub async fn chunks(db: impl PgExecutor<'_>, document: Uuid) -> sqlx::Result<Vec<(String, String)>> {
     let rows =
         sqlx::query!("select heading, text from chunks where document_id = $1 order by position", document);
     Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.heading, row.text)).collect())
 }
 
-/// The document that tells of an incident.
+/// Returns the document that describes an incident.
 pub async fn of_incident(db: impl PgExecutor<'_>, incident: Uuid) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!("select id from documents where incident_id = $1 and realm = 'incident'", incident)
         .fetch_optional(db)

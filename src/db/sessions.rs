@@ -1,24 +1,24 @@
-//! People who are logged in to the pages, and logins under way. Of a cookie only its hash is kept.
+//! Login sessions of the pages, and logins in progress. Cookies are stored only as hashes.
 
 use crate::domain::{AuthMethod, Caller, Role};
 use chrono::{DateTime, Utc};
 use sqlx::PgExecutor;
 use uuid::Uuid;
 
-/// Somebody who logs in.
+/// A session to insert.
 #[derive(Debug)]
 pub struct NewSession<'a> {
-    /// Of the cookie.
+    /// Hash of the cookie.
     pub hash: &'a [u8],
-    /// Who it is.
+    /// Caller who logged in.
     pub caller: &'a Caller,
-    /// The key they came with.
+    /// API key used to log in.
     pub key: Option<Uuid>,
-    /// Until when.
+    /// Expiry.
     pub expires_at: DateTime<Utc>,
 }
 
-/// Logs somebody in; those whose time is over are forgotten.
+/// Inserts a session and deletes expired ones.
 pub async fn open(
     db: impl PgExecutor<'_> + Copy,
     session: &NewSession<'_>,
@@ -41,7 +41,7 @@ pub async fn open(
     Ok(())
 }
 
-/// Who is logged in with this cookie.
+/// Returns the caller of the session with this cookie hash.
 pub async fn find(db: impl PgExecutor<'_>, hash: &[u8], now: DateTime<Utc>) -> sqlx::Result<Option<Caller>> {
     let row = sqlx::query!(
         r#"select s.caller, coalesce(k.role, s.role) as "role!", s.way, k.namespaces as "namespaces?"
@@ -58,24 +58,24 @@ pub async fn find(db: impl PgExecutor<'_>, hash: &[u8], now: DateTime<Utc>) -> s
     }))
 }
 
-/// Logs somebody out.
+/// Deletes a session.
 pub async fn close(db: impl PgExecutor<'_>, hash: &[u8]) -> sqlx::Result<()> {
     sqlx::query!("delete from sessions where hash = $1", hash).execute(db).await?;
     Ok(())
 }
 
-/// A login under way.
+/// A login in progress.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// What the issuer has to repeat in its token.
+    /// Nonce that the issuer must repeat in its token.
     pub nonce: String,
-    /// What shows that whoever redeems the code asked for it (RFC 7636).
+    /// PKCE code verifier (RFC 7636).
     pub verifier: String,
-    /// Where they wanted to go.
+    /// Page to return to.
     pub next: String,
 }
 
-/// Begins a login; those that nobody came back from are forgotten.
+/// Starts a login and deletes expired ones.
 pub async fn begin(
     db: impl PgExecutor<'_> + Copy,
     hash: &[u8],
@@ -97,7 +97,7 @@ pub async fn begin(
     Ok(())
 }
 
-/// Takes a login that comes back: once.
+/// Takes a login; succeeds only once.
 pub async fn take(db: impl PgExecutor<'_>, hash: &[u8], now: DateTime<Utc>) -> sqlx::Result<Option<Login>> {
     sqlx::query_as!(
         Login,

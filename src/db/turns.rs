@@ -1,4 +1,4 @@
-//! Turns of conversations: who answers now.
+//! Turns of conversations and their leases.
 
 use super::decoded;
 use crate::domain::Caller;
@@ -7,20 +7,20 @@ use sqlx::{PgExecutor, PgPool};
 use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
-/// How long a turn is believed to be answered without word of it, in seconds.
+/// Duration of a turn's lease without a heartbeat, in seconds.
 pub const LEASE_SECONDS: i64 = 60;
 
-/// How far a turn is.
+/// State of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum TurnState {
-    /// Somebody answers, or did until they died.
+    /// In progress, or its process died.
     Running,
-    /// There is an answer.
+    /// Finished with an answer.
     Done,
-    /// There is none.
+    /// Finished without an answer.
     Failed,
-    /// It was stopped; there is what was written until then.
+    /// Stopped, with the text written until then.
     Cancelled,
 }
 
@@ -35,42 +35,43 @@ impl TurnState {
 /// A turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Turn {
-    /// Identifies it.
+    /// Turn id.
     pub id: Uuid,
     /// The conversation.
     pub conversation_id: Uuid,
-    /// How far it is.
+    /// State.
     pub state: TurnState,
-    /// Whether somebody is believed to answer it. The database's clock says so: those of replicas may differ, and jump.
+    /// Whether its lease is valid by the database clock, because the clocks of replicas may differ or jump.
     pub answered: bool,
 }
 
-/// A turn to open.
+/// A turn to insert.
 #[derive(Debug)]
 pub struct NewTurn<'a> {
     /// Row id.
     pub id: Uuid,
-    /// Where.
+    /// Conversation.
     pub conversation: Uuid,
-    /// Whom it answers.
+    /// Caller that the turn answers.
     pub caller: &'a Caller,
-    /// By which name they speak.
+    /// Name under which the caller writes.
     pub speaker: &'a str,
-    /// Whether what it is given is visible to them alone, as far as is known.
+    /// Whether the input is known to be visible only to the caller.
     pub is_own: bool,
 }
 
-/// A turn that was opened.
+/// Visibility of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TurnVisibility {
-    /// Everybody may read it.
+    /// Visible to everybody.
     Shared,
-    /// Whoever it answers alone may read it.
+    /// Visible only to the caller.
     Own,
 }
 
-/// Opens a turn. `None` when another one of the conversation is running; one that nobody answers any more is given up. Once
-/// something of a conversation is visible to somebody alone, so is every answer to them in it: the model knows of it.
+/// Opens a turn and gives up one with an expired lease. Returns `None` while another turn of the conversation runs.
+/// Once part of a conversation is visible only to a caller, all later answers to that caller are too, because the model
+/// has seen it.
 pub async fn open(
     db: &mut sqlx::PgConnection,
     new: &NewTurn<'_>,
@@ -103,13 +104,13 @@ pub async fn open(
         .map(|visible_to| if visible_to.is_some() { TurnVisibility::Own } else { TurnVisibility::Shared }))
 }
 
-/// From now on whoever it answers alone may read a turn.
+/// Restricts a turn to its caller.
 pub async fn make_private(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!("update turns set visible_to = caller where id = $1", id).execute(db).await?;
     Ok(())
 }
 
-/// Says that these turns are still being answered.
+/// Renews the leases of running turns.
 pub async fn renew(db: impl PgExecutor<'_>, turns: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
         "update turns set lease_until = now() + make_interval(secs => $2::bigint::double precision)
@@ -122,7 +123,7 @@ pub async fn renew(db: impl PgExecutor<'_>, turns: &[Uuid]) -> sqlx::Result<()> 
     Ok(())
 }
 
-/// Ends a turn. `false` when it had ended before, or was given up.
+/// Finishes a turn. Returns `false` when it was already finished or given up.
 pub async fn finish(
     db: impl PgExecutor<'_>,
     id: Uuid,
@@ -138,7 +139,7 @@ pub async fn finish(
     Ok(ended.execute(db).await?.rows_affected() == 1)
 }
 
-/// A turn.
+/// Returns a turn.
 pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Turn>> {
     let row = sqlx::query!(
         r#"select id, conversation_id, state, state = 'running' and lease_until > now() as "answered!" from turns where id = $1"#,
@@ -151,7 +152,7 @@ pub async fn get(db: impl PgExecutor<'_>, id: Uuid) -> sqlx::Result<Option<Turn>
     turn.transpose()
 }
 
-/// Asks whichever replica answers a turn to stop.
+/// Asks the replica that runs a turn to stop it.
 pub async fn ask_to_stop(pool: &PgPool, id: Uuid) -> sqlx::Result<()> {
     sqlx::query!("select pg_notify('regreen_stop', $1)", id.to_string()).execute(pool).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! What models used: a row for each request, and the sums that limits are set on.
+//! Model usage: one row per request, and the sums that budgets are checked against.
 
 use crate::domain::{Money, Usage};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -8,7 +8,7 @@ use strum::{IntoStaticStr, VariantNames};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Requests whose time has passed that are looked at in one go.
+/// Maximum number of overdue requests processed per pass.
 const OVERDUE: i64 = 100;
 
 /// What models are asked for.
@@ -38,61 +38,61 @@ impl UsageKind {
     }
 }
 
-/// What a request was for.
+/// Purpose of a request.
 #[derive(Debug, Clone, Default)]
 pub struct Purpose {
-    /// What kind of request.
+    /// Kind of request.
     pub kind: UsageKind,
-    /// Who wanted it.
+    /// Caller that the request is charged to.
     pub caller: String,
-    /// The report that is investigated.
+    /// Report under investigation.
     pub report: Option<Uuid>,
-    /// The conversation that is answered in.
+    /// Conversation that is answered.
     pub conversation: Option<Uuid>,
-    /// The turn of it.
+    /// Turn of the conversation.
     pub turn: Option<Uuid>,
 }
 
-/// What is kept free for an answer.
+/// Amount reserved for an answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hold {
     /// Tokens.
     pub tokens: i64,
-    /// Money.
+    /// Cost.
     pub cost: Money,
 }
 
 /// A request to a model.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Identifies it.
+    /// Row id.
     pub id: Uuid,
-    /// When it began; its day (UTC) is the one it counts on.
+    /// Start time; its UTC day is the day that the request is charged to.
     pub at: DateTime<Utc>,
-    /// What for.
+    /// Purpose.
     pub purpose: Purpose,
-    /// The model's name.
+    /// Name of the model.
     pub model: String,
-    /// Tokens.
+    /// Token counts.
     pub usage: Usage,
-    /// Counted here.
+    /// Whether this service estimated the token counts.
     pub estimated: bool,
-    /// What it cost; `None` without a price.
+    /// Cost; `None` when the model has no price.
     pub cost: Option<Money>,
-    /// What is kept free for the answer.
+    /// Amount reserved for the answer.
     pub held: Hold,
-    /// Until when, at the latest.
+    /// Time at which the reservation expires.
     pub held_until: Option<DateTime<Utc>>,
 }
 
-/// What was used within a scope.
+/// Usage within a scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
     /// `all`, `caller`, `conversation` or `report`.
     pub scope: String,
-    /// Tokens, with those kept free.
+    /// Tokens, including reserved ones.
     pub tokens: i64,
-    /// Billionths of the currency, with those kept free.
+    /// Cost in billionths of the currency unit, including reserved cost.
     pub cost: i64,
 }
 
@@ -101,7 +101,7 @@ impl Entry {
         self.at.date_naive()
     }
 
-    /// Tokens and money that count, with what is kept free.
+    /// Returns the tokens and cost to charge, including the reservation.
     fn counted(&self) -> (i64, i64) {
         let tokens = i64::try_from(self.usage.total()).unwrap_or(i64::MAX);
         let Hold { tokens: held, cost: held_cost } = self.held;
@@ -113,7 +113,7 @@ fn whole(tokens: u64) -> i64 {
     i64::try_from(tokens).unwrap_or(i64::MAX)
 }
 
-/// Adds to the sums of everything the request counts for. Returns them as they are then.
+/// Adds to the sums of every scope of the request and returns the new sums.
 async fn add(db: &mut PgConnection, entry: &Entry, tokens: i64, cost: i64) -> sqlx::Result<Vec<Sum>> {
     let Purpose { caller, report, conversation, .. } = &entry.purpose;
     let day = Some(entry.day());
@@ -125,7 +125,7 @@ async fn add(db: &mut PgConnection, entry: &Entry, tokens: i64, cost: i64) -> sq
     let days: Vec<Option<NaiveDate>> = keys.iter().map(|(.., day)| *day).collect();
     sqlx::query_as!(
         Sum,
-        // Always in the same order: two requests never wait for each other.
+        // A fixed order prevents deadlocks between two requests.
         "insert into spent (scope, name, day, tokens, cost)
          select k.scope, k.name, coalesce(k.day, '-infinity'), $4, $5
          from unnest($1::text[], $2::text[], $3::date[]) as k (scope, name, day) order by 1, 2, 3
@@ -142,7 +142,7 @@ async fn add(db: &mut PgConnection, entry: &Entry, tokens: i64, cost: i64) -> sq
     .await
 }
 
-/// Enters a request with what it counts for. Returns the sums with it; whoever finds them too high rolls back.
+/// Inserts a request, charges it and returns the new sums. The caller rolls back when a sum exceeds its limit.
 pub async fn enter(db: &mut PgConnection, entry: &Entry) -> sqlx::Result<Vec<Sum>> {
     let (tokens, cost) = entry.counted();
     let sums = add(&mut *db, entry, tokens, cost).await?;
@@ -173,8 +173,8 @@ pub async fn enter(db: &mut PgConnection, entry: &Entry) -> sqlx::Result<Vec<Sum
     Ok(sums)
 }
 
-/// Puts what a request really used in the place of what was entered; one that used nothing is taken out. One that was not
-/// entered is.
+/// Replaces the inserted usage of a request with the actual usage. Deletes the row when nothing was used, and inserts
+/// it when it is missing.
 pub async fn settle(pool: &PgPool, entry: &Entry) -> sqlx::Result<()> {
     let mut transaction = pool.begin().await?;
     let before = sqlx::query!(
@@ -211,7 +211,8 @@ pub async fn settle(pool: &PgPool, entry: &Entry) -> sqlx::Result<()> {
     transaction.commit().await
 }
 
-/// Gives back what is kept free for requests whose process ended. Their prompts stay counted: they were sent. Returns how many.
+/// Releases reservations of requests whose process ended and returns their number. Their prompts stay charged, because
+/// they were sent.
 pub async fn give_back(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<usize> {
     let overdue = sqlx::query_scalar!("select id from usage where held_until < $1 limit $2", now, OVERDUE);
     let overdue = overdue.fetch_all(pool).await?;
@@ -223,7 +224,7 @@ pub async fn give_back(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<usize>
             id,
             now
         );
-        // Another replica may have been faster.
+        // Another replica may have released it first.
         let Some(row) = row.fetch_optional(&mut *transaction).await? else { continue };
         let purpose = Purpose {
             caller: row.caller,
@@ -252,20 +253,20 @@ pub async fn give_back(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<usize>
     Ok(overdue.len())
 }
 
-/// What was used on a day: by all (`name` empty), or by a caller.
+/// Usage of one day, in total (`name` is empty) or of one caller.
 #[derive(Debug, Clone)]
 pub struct Spent {
     /// `all` or `caller`.
     pub scope: String,
-    /// The caller's name.
+    /// Name of the caller.
     pub name: String,
-    /// Tokens, with those kept free for requests under way.
+    /// Tokens, including those reserved for running requests.
     pub tokens: i64,
-    /// Billionths of the currency, likewise.
+    /// Cost in billionths of the currency unit, including reserved cost.
     pub cost: i64,
 }
 
-/// What all and each caller used on a day, those who used most first; at most `limit` callers.
+/// Returns the total usage of a day and that of at most `limit` callers, highest usage first.
 pub async fn on_day(db: impl PgExecutor<'_>, day: NaiveDate, limit: i64) -> sqlx::Result<Vec<Spent>> {
     sqlx::query_as!(
         Spent,
@@ -278,18 +279,18 @@ pub async fn on_day(db: impl PgExecutor<'_>, day: NaiveDate, limit: i64) -> sqlx
     .await
 }
 
-/// What is summed up.
+/// Filter of usage sums.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// From then on.
+    /// Inclusive start.
     pub since: DateTime<Utc>,
-    /// Before then.
+    /// Exclusive end.
     pub until: DateTime<Utc>,
-    /// Only of this model.
+    /// Model name.
     pub model: Option<String>,
-    /// Only by this caller.
+    /// Caller name.
     pub caller: Option<String>,
-    /// Only of this kind.
+    /// Kind of request.
     pub kind: Option<String>,
 }
 
@@ -317,22 +318,22 @@ pub struct UsageLine {
     pub cost: Option<Money>,
 }
 
-/// Lines by day, model, caller and kind.
+/// Usage in total and by day, model, caller and kind.
 #[derive(Debug, Clone, Default)]
 pub struct Lines {
-    /// Everything.
+    /// Sum of all requests.
     pub total: UsageLine,
-    /// By day (UTC), the latest first.
+    /// By UTC day, newest first.
     pub by_day: Vec<UsageLine>,
-    /// By model, the most used first.
+    /// By model, highest usage first.
     pub by_model: Vec<UsageLine>,
-    /// By caller, likewise.
+    /// By caller, highest usage first.
     pub by_caller: Vec<UsageLine>,
-    /// By kind, likewise.
+    /// By kind, highest usage first.
     pub by_kind: Vec<UsageLine>,
 }
 
-/// Sums by day, model, caller and kind.
+/// Returns usage in total and by day, model, caller and kind.
 pub async fn lines(db: impl PgExecutor<'_>, filter: &Filter) -> sqlx::Result<Lines> {
     let rows = sqlx::query!(
         r#"select (at at time zone 'utc')::date as day, model as "model?", caller as "caller?", kind as "kind?",
@@ -366,7 +367,7 @@ pub async fn lines(db: impl PgExecutor<'_>, filter: &Filter) -> sqlx::Result<Lin
             estimated: row.estimated,
             cost: row.cost.map(Money),
         };
-        // A bit is set for each of day, model, caller and kind that the row is not grouped by.
+        // `grouping` sets one bit for each of day, model, caller and kind that the row is not grouped by.
         let (name, group) = match row.grouped {
             0b0111 => (row.day.map(|day| day.to_string()), &mut lines.by_day),
             0b1011 => (row.model, &mut lines.by_model),
@@ -383,7 +384,7 @@ pub async fn lines(db: impl PgExecutor<'_>, filter: &Filter) -> sqlx::Result<Lin
     Ok(lines)
 }
 
-/// The reports and the conversations that used most.
+/// Returns the reports and the conversations with the highest usage.
 pub async fn most(
     db: impl PgExecutor<'_>,
     filter: &Filter,

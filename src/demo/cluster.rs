@@ -1,5 +1,5 @@
-//! The stand-in cluster: an OpenShift MCP server over HTTP+SSE, with the tools, arguments and wording of the field's own
-//! server (kubernetes-mcp-server). What it shows are the sample failures; it changes nothing.
+//! Simulated cluster: an OpenShift MCP server over HTTP+SSE with the tools, arguments and wording of
+//! kubernetes-mcp-server. Serves the sample failures read-only.
 
 use super::mcp_server::{Effect, Offer, Run, Tool, bind, serve};
 use super::samples::{NAMESPACE, Sample, samples};
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Lines of a log when the caller does not say how many.
+/// Default number of log lines.
 const TAIL: usize = 100;
 
-/// Starts the cluster on loopback; returns the URL of its event stream.
+/// Starts the cluster on loopback and returns the URL of its event stream.
 ///
 /// # Errors
-/// No port is free.
+/// Fails when no port is free.
 pub async fn start(shutdown: &Shutdown) -> anyhow::Result<String> {
     let (listener, address) = bind().await?;
     let offer = Offer { name: "stand-in-openshift", tools: tools(Arc::new(samples())) };
@@ -84,7 +84,7 @@ fn tools(pods: Arc<Vec<Sample>>) -> Vec<Tool> {
     ]
 }
 
-/// An object schema of the properties (name, type, description).
+/// Builds an object schema from properties (name, type, description).
 fn schema(properties: &[(&str, &str, &str)], required: &[&str]) -> Value {
     let properties: Value = properties
         .iter()

@@ -1,4 +1,4 @@
-//! The tools of the stand-in cluster, as a client calls them.
+//! Tests of the simulated cluster's tools.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! A stand-in cluster and forge that speak real MCP over loopback, with sample failures. Not used by `serve`.
+//! Simulated cluster and forge that speak MCP over loopback, with sample failures. Not used by `serve`.
 
 pub mod cluster;
 pub mod forge;

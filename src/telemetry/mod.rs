@@ -1,5 +1,5 @@
-//! What people see of the process: logs as text or JSON lines, and logs and traces over OTLP. Never a secret, a body or a raw
-//! log.
+//! Telemetry: logs as text or JSON lines, and logs and traces over OTLP. Contains no secrets, request bodies or raw
+//! logs.
 
 mod otlp;
 pub mod trace;
@@ -14,34 +14,34 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 
-/// What says too much unless the filter names it: rmcp logs whole messages, and each failed attempt as an error (the registry
-/// reports both, without contents); the database says of each table that it exists already; layers of HTTP tell whole addresses
-/// of requests, with their parameters.
+/// Default filters for verbose targets. rmcp logs whole messages and every failed attempt as an error (the registry
+/// reports both without contents). PostgreSQL emits notices about existing tables. HTTP layers log full URLs with
+/// parameters.
 const QUIET: [(&str, &str); 3] =
     [("rmcp", "rmcp=off"), ("sqlx", "sqlx::postgres::notice=warn"), ("tower_http", "tower_http=info")];
-/// Target of the spans that name, in each line of the log, the work it belongs to.
+/// Target of spans that add the unit of work to each log line.
 const WORK: &str = "regreen::work";
-/// Does work whose lines in the log name the work and its trace.
+/// Runs work in a span, so that its log lines contain the work's name and trace id.
 pub async fn named<F: Future>(trace: impl AsRef<str>, work: F) -> F::Output {
     let trace_id = trace::trace_id();
     work.instrument(tracing::error_span!(target: WORK, "work", trace = trace.as_ref(), trace_id)).await
 }
 
-/// What sends the logs and would tell of it in the logs.
+/// Targets used for sending logs, whose own output would cause a loop.
 const SENDERS: &str = "hyper=off,hyper_util=off,h2=off,reqwest=off,rustls=off,opentelemetry=off";
 
-/// Begins to log to standard error. A second call is ignored.
+/// Starts logging to standard error. Further calls are ignored.
 ///
 /// # Errors
-/// The filter is not one.
+/// Fails when the filter is invalid.
 pub fn init(log: &Log) -> anyhow::Result<()> {
     begin(log, None)
 }
 
-/// Begins to log, and to send logs and traces to where the configuration wants them, if it does; until [`Exports::end`].
+/// Starts logging and, if configured, the export of logs and traces until [`Exports::end`].
 ///
 /// # Errors
-/// The filter is not one, or there is no exporter for the address.
+/// Fails when the filter is invalid or the exporter cannot be created.
 pub fn init_exporting(log: &Log, telemetry: &Telemetry, http: reqwest::Client) -> anyhow::Result<Exports> {
     let exports = Exports::new(telemetry, http)?;
     begin(log, Some(&exports))?;
@@ -55,13 +55,13 @@ fn begin(log: &Log, exports: Option<&Exports>) -> anyhow::Result<()> {
             words = format!("{words},{quiet}");
         }
     }
-    // Whatever is logged, it is said for which work.
+    // Spans with the unit of work are always enabled.
     words = format!("{words},{WORK}=error");
     let filter =
         |words: &str| EnvFilter::try_new(words).map_err(|error| anyhow::anyhow!("`log.filter`: {error}"));
-    // A line that cannot be written is not complained of where it could not be written: that would panic.
+    // Reporting a failed write to standard error would panic.
     let told = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
-    // A file or a collector shows colours as signs between the words.
+    // Files and collectors would contain the colour codes.
     let told = if std::io::stderr().is_terminal() { told } else { told.with_ansi(false) };
     let told = if log.json { told.json().boxed() } else { told.boxed() };
     let sent = match exports.and_then(Exports::logs) {
@@ -72,7 +72,7 @@ fn begin(log: &Log, exports: Option<&Exports>) -> anyhow::Result<()> {
         None => None,
     };
     let all = tracing_subscriber::registry().with(told.with_filter(filter(&words)?)).with(sent);
-    // A second subscriber cannot be set; the first one stays.
+    // Fails if a subscriber is set already, which then stays.
     let _ = all.try_init();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Sending logs and traces over OTLP (HTTP, binary protobuf), as the OpenTelemetry Protocol 1.x wants it.
+//! Export of logs and traces over OTLP (HTTP, binary protobuf; OpenTelemetry Protocol 1.x).
 
 use crate::config::Telemetry;
 use anyhow::Context as _;
@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// Longest wait for the collector.
+/// Request timeout.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is being sent; nothing without an address.
+/// Active exporters; none without a collector URL.
 #[derive(Debug, Default)]
 pub struct Exports {
     providers: Option<Providers>,
@@ -32,7 +32,7 @@ struct Providers {
 }
 
 impl Exports {
-    /// Whatever is traced from now on goes there.
+    /// Installs the exporters for all further traces and logs.
     pub(super) fn new(telemetry: &Telemetry, http: reqwest::Client) -> anyhow::Result<Self> {
         let Some(url) = telemetry.otlp_url.as_deref().map(|url| url.trim_end_matches('/')) else {
             return Ok(Self::default());
@@ -76,21 +76,21 @@ impl Exports {
         self.providers.as_ref().map(|providers| &providers.logs)
     }
 
-    /// Sends what is left, for some seconds at most, and nothing more.
+    /// Sends remaining data with a timeout and stops.
     pub async fn end(self) {
         let Some(Providers { traces, logs }) = self.providers else { return };
-        // Both wait for a thread of their own, which waits for the runtime.
-        // Why it cannot was said when it was tried.
+        // Runs on a blocking thread, because shutdown waits for exporter threads that need the runtime. Errors were
+        // already logged.
         let _ = tokio::task::spawn_blocking(move || (traces.shutdown(), logs.shutdown())).await;
     }
 }
 
-/// Sends from the runtime what the exporters' own threads have gathered.
+/// Sends data of the exporter threads on the runtime.
 #[derive(Debug, Clone)]
 struct Sender {
     http: reqwest::Client,
     handle: Handle,
-    /// Whether the last attempt failed: what goes wrong every few seconds is said once.
+    /// Whether the last attempt failed, so that a persistent failure is logged once.
     failing: Arc<AtomicBool>,
 }
 

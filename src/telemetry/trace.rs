@@ -1,6 +1,6 @@
-//! Spans: what a piece of work consisted of and how long each part took, for a collector of traces. Their attributes are names
-//! that the configuration gives, ids and figures, never what a caller, a log or a model wrote. Names follow the semantic
-//! conventions of OpenTelemetry, for models and agents those of generative AI, for tools those of MCP.
+//! Trace spans. Attributes are configured names, ids and numbers, never text of a caller, a log or a model. Names
+//! follow the OpenTelemetry semantic conventions, including those of generative AI for models and agents and those of
+//! MCP for tools.
 
 use crate::domain::{AuditOutcome, Usage};
 use chrono::{DateTime, Utc};
@@ -19,36 +19,36 @@ pub use opentelemetry::trace::SpanKind;
 use opentelemetry::{Array, StringValue};
 pub use opentelemetry::{KeyValue, Value};
 
-/// The header, and the key of `_meta`, that carries the trace.
+/// HTTP header and `_meta` key that carries the trace context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// What models are asked by: the protocol's name, whoever speaks it.
+/// Returns the provider attribute; always `openai`, the protocol used.
 #[must_use]
 pub fn provider() -> KeyValue {
     KeyValue::new("gen_ai.provider.name", "openai")
 }
 
-/// A list of one word.
+/// Returns a list with one element.
 #[must_use]
 pub fn list_of(word: &'static str) -> Value {
     Value::Array(Array::String(vec![StringValue::from(word)]))
 }
 
-/// What the work in a context is part of.
+/// Conversation of the work in a context.
 struct Conversation(Uuid);
 
-/// A part of a trace; ends when it is dropped.
+/// A span; ends when dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Span(Context);
 
 impl Span {
-    /// Part of whatever is done here.
+    /// Starts a span under the current context.
     pub fn begin(name: String, kind: SpanKind, attributes: Vec<KeyValue>) -> Self {
         Self::begin_under(&Context::current(), name, kind, attributes)
     }
 
-    /// Part of other work.
+    /// Starts a span under another context.
     pub fn begin_under(
         parent: &Context,
         name: String,
@@ -63,28 +63,28 @@ impl Span {
         Self(parent.with_span(span))
     }
 
-    /// A part of a conversation, as all its parts are.
+    /// Starts a span of a conversation; nested spans belong to it too.
     pub fn in_conversation(name: &'static str, id: Uuid) -> Self {
         let parent = Context::current().with_value(Conversation(id));
         Self::begin_under(&parent, name.to_owned(), SpanKind::Internal, Vec::new())
     }
 
-    /// Part of a step of the program itself.
+    /// Starts an internal span of a program step.
     pub fn step(name: &'static str) -> Self {
         Self::begin(name.to_owned(), SpanKind::Internal, Vec::new())
     }
 
-    /// Does work whose parts are parts of this.
+    /// Runs work with this span as the parent of its spans.
     pub fn of<F: Future>(&self, work: F) -> WithContext<Pin<Box<F>>> {
         Box::pin(work).with_context(self.0.clone())
     }
 
-    /// Known only later.
+    /// Sets an attribute that is known only later.
     pub fn set(&self, key: &'static str, value: impl Into<Value>) {
         self.0.span().set_attribute(KeyValue::new(key, value));
     }
 
-    /// What models used.
+    /// Records token usage.
     pub fn used(&self, usage: Usage) {
         let whole = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
         self.set("gen_ai.usage.input_tokens", whole(usage.input_tokens));
@@ -92,14 +92,14 @@ impl Span {
         self.set("gen_ai.usage.output_tokens", whole(usage.output_tokens));
     }
 
-    /// It ended, maybe not as it was meant.
+    /// Sets the outcome; anything but done is a failure.
     pub fn end(&self, outcome: AuditOutcome) {
         if outcome != AuditOutcome::Done {
             self.fail(outcome.into());
         }
     }
 
-    /// It did not work; which kind of failure, from a closed set.
+    /// Marks the span as failed, with a failure kind from a closed set.
     pub fn fail(&self, kind: &'static str) {
         self.set("error.type", kind);
         self.0.span().set_status(Status::error(kind));
@@ -112,7 +112,7 @@ impl Drop for Span {
     }
 }
 
-/// Something that is over, such as a wait that is noticed at its end.
+/// Records a finished span, such as a wait that is known only at its end.
 pub fn past(name: &'static str, from: DateTime<Utc>, until: DateTime<Utc>) {
     let builder = SpanBuilder::from_name(name).with_start_time(SystemTime::from(from));
     let parent = Context::current();
@@ -120,7 +120,7 @@ pub fn past(name: &'static str, from: DateTime<Utc>, until: DateTime<Utc>) {
     parent.with_span(span).span().end_with_timestamp(until.into());
 }
 
-/// What whoever began the trace is called: a caller's header, or what was kept with work that goes on elsewhere.
+/// Parses the trace context of a caller's header or of stored work.
 #[must_use]
 pub fn parent(traceparent: Option<&str>) -> Context {
     let carried = traceparent.map(|told| (TRACEPARENT.to_owned(), told.to_owned()));
@@ -128,7 +128,7 @@ pub fn parent(traceparent: Option<&str>) -> Context {
         .extract_with_context(&Context::new(), &carried.into_iter().collect::<HashMap<_, _>>())
 }
 
-/// The work that is done here, for others to go on with: `00-<trace>-<span>-<flags>` (W3C Trace Context).
+/// Returns the current context as W3C `traceparent`: `00-<trace>-<span>-<flags>`.
 #[must_use]
 pub fn traceparent() -> Option<String> {
     let mut carried = HashMap::new();
@@ -136,7 +136,7 @@ pub fn traceparent() -> Option<String> {
     carried.remove(TRACEPARENT)
 }
 
-/// The trace that the work done here is part of, in hexadecimal.
+/// Returns the current trace id, in hexadecimal.
 #[must_use]
 pub fn trace_id() -> Option<String> {
     let current = Context::current();

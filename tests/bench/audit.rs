@@ -1,4 +1,4 @@
-//! Figures of the audit record: what a row costs a transaction, how fast rows are sealed and checked. ROWS=1000000.
+//! Measures the audit log: overhead of a row in a transaction, and the rates of sealing and verification. ROWS=1000000.
 
 use crate::support::{fresh_database, pool};
 use futures::future::join_all;
@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::postgres::PgPoolOptions;
 use std::time::{Duration, Instant};
 
-/// Transactions at the same time, each as long after its row as the rest of a record takes, and how many each does.
+/// Number of concurrent writers, time between a row and its commit, and transactions per writer.
 const WRITERS: usize = 16;
 const REST: Duration = Duration::from_millis(5);
 const EACH: usize = 60;
@@ -31,7 +31,7 @@ fn rate(what: &str, rows: usize, took: Duration) {
     );
 }
 
-/// What a record costs when its rows are chained at once, which takes turns until the commit, and when they are sealed later.
+/// Compares transactions that chain rows at once, and therefore wait for each other, with rows that are sealed later.
 async fn transactions(url: &str, chained: bool) {
     let pool = PgPoolOptions::new().max_connections(WRITERS as u32).connect(url).await.unwrap();
     let begun = Instant::now();

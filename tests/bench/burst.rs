@@ -1,5 +1,6 @@
-//! A burst: 2,000 reports at once on two replicas, every fifth of a cause that is being investigated already, a model that takes
-//! 200 ms for each answer. Whoever is told to come back later does. Nothing may be lost, and each cause gets one issue.
+//! Burst of 2,000 simultaneous reports on two replicas. Every fifth report has a cause already under investigation, and
+//! the model needs 200 ms per answer. Clients retry when asked to. No report may be lost, and each cause gets one
+//! issue.
 
 use crate::program::{Program, millis, percentile};
 use crate::support::fake_model::FakeModel;
@@ -13,19 +14,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Reports, unless `REGREEN_BENCH_REPORTS` says another number.
+/// Number of reports; `REGREEN_BENCH_REPORTS` overrides it.
 const REPORTS: usize = 2_000;
-/// What the model takes for an answer.
+/// Response time of the model.
 const LATENCY: Duration = Duration::from_millis(200);
-/// Pause after a refusal that does not name one.
+/// Pause after a rejection without `Retry-After`.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Letters only: numbers do not tell causes apart.
+/// Encodes a number in letters, because digits do not distinguish causes.
 fn name(number: usize) -> String {
     format!("{number:05}").bytes().map(|digit| char::from(b'a' + digit - b'0')).collect()
 }
 
-/// Every fifth has the cause of the one four before it.
+/// Returns the cause of a report; every fifth shares that of the report four before it.
 fn cause(number: usize) -> usize {
     if number % 5 == 4 { number - 4 } else { number }
 }
@@ -94,7 +95,7 @@ async fn burst() {
     judge(&setup, &pool, reports).await;
 }
 
-/// Sends all at once, and again what was refused for the moment; how long each acceptance took.
+/// Sends all reports at once and retries temporary rejections. Returns the time to acceptance of each.
 async fn accept(replicas: &[&Program; 2], reports: usize) -> Vec<Duration> {
     let http = reqwest::Client::builder().tcp_nodelay(true).build().unwrap();
     let refused = Arc::new(Refused::default());
@@ -172,7 +173,7 @@ async fn outcome(pool: &PgPool) {
     );
 }
 
-/// None lost, none failed, one issue per cause.
+/// Asserts that all reports are done and each cause has one issue.
 async fn judge(setup: &Setup, pool: &PgPool, reports: usize) {
     let done: i64 = sqlx::query_scalar("select count(*) from reports where status = 'done'")
         .fetch_one(pool)

@@ -1,5 +1,5 @@
-//! A model that takes its time: one piece of text a second for each answer, in which stands when it was written. Answers go
-//! on until somebody ends them all, and do not write at the same moment.
+//! A slow model: each answer streams one piece per second with its time of writing, until ended. Answers are staggered
+//! in time.
 
 use axum::Router;
 use axum::body::Body;
@@ -17,7 +17,7 @@ use tokio::time::Interval;
 
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Time of this process that only goes forward.
+/// Returns a monotonic time of this process in nanoseconds.
 pub fn nanos() -> u64 {
     u64::try_from(BEGAN.elapsed().as_nanos()).unwrap()
 }
@@ -25,11 +25,11 @@ pub fn nanos() -> u64 {
 #[derive(Clone)]
 struct Pace {
     asked: Arc<AtomicU64>,
-    /// Changes when the answers that are being made have to end.
+    /// Changes when all running answers must end.
     round: watch::Receiver<u32>,
 }
 
-/// The endpoint.
+/// The model endpoint.
 pub struct SlowModel {
     pub url: String,
     round: watch::Sender<u32>,
@@ -56,12 +56,12 @@ impl SlowModel {
         Self { url, round, asked, server }
     }
 
-    /// Requests so far.
+    /// Returns the number of requests so far.
     pub fn asked(&self) -> usize {
         usize::try_from(self.asked.load(Ordering::Relaxed)).unwrap()
     }
 
-    /// Ends every answer that is being made.
+    /// Ends all running answers.
     pub fn end(&self) {
         self.round.send_modify(|round| *round += 1);
     }
@@ -74,7 +74,7 @@ struct Writing {
 }
 
 async fn complete(State(pace): State<Pace>, _body: String) -> Response {
-    // The golden ratio spreads any number of answers evenly over a second.
+    // The golden ratio distributes any number of answers evenly over a second.
     let nth = pace.asked.fetch_add(1, Ordering::Relaxed);
     let first = tokio::time::Instant::now() + Duration::from_millis(nth * 618 % 1_000);
     let mut round = pace.round;

@@ -1,4 +1,4 @@
-//! Investigations in flight: what each of a thousand holds in memory while its model thinks, on one process.
+//! Measures memory per investigation with a thousand concurrent investigations that wait for the model, on one process.
 
 use crate::endpoint::SlowModel;
 use crate::program::Program;
@@ -8,9 +8,9 @@ use regreen::config::process_env;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Investigations, unless `REGREEN_BENCH_REPORTS` says another number.
+/// Number of investigations; `REGREEN_BENCH_REPORTS` overrides it.
 const INVESTIGATIONS: usize = 1_000;
-/// Of these the first are not measured: what is built at the first use is nobody's own.
+/// Number of warm-up investigations, which initialise shared state and are not measured.
 const FIRST: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,7 +71,7 @@ async fn measure(lines: usize) {
     println!("  all done, {} MiB at the end", program.kib() / 1024);
 }
 
-/// Reports causes of their own.
+/// Sends reports with distinct causes.
 async fn report(program: &Program, numbers: std::ops::Range<usize>, lines: usize) {
     let http = reqwest::Client::builder().tcp_nodelay(true).build().unwrap();
     let send = |number: usize| {

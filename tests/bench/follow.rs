@@ -1,4 +1,4 @@
-//! Readers of streams, many and small: each a connection, a buffer and the time that the last piece it saw was written.
+//! Lightweight stream readers: a connection, a buffer, and the time of writing of the last piece read.
 
 use crate::endpoint::nanos;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,24 +8,24 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-/// What all readers of a measurement share.
+/// State shared by all readers of a measurement.
 #[derive(Default)]
 pub struct Readers {
-    /// Those that have read a piece and go on.
+    /// Number of open streams that have received a first piece.
     pub open: AtomicUsize,
-    /// Pieces written before are not measured.
+    /// Pieces written before this time are not measured.
     pub since: AtomicU64,
     delays: Mutex<Vec<Duration>>,
 }
 
 impl Readers {
-    /// Measures what is written from now on.
+    /// Starts a measurement.
     pub fn measure(&self) {
         self.delays.lock().unwrap().clear();
         self.since.store(nanos(), Ordering::SeqCst);
     }
 
-    /// From write to arrival, shortest first; ends the measurement.
+    /// Ends the measurement and returns the delays from writing to arrival, shortest first.
     pub fn delays(&self) -> Vec<Duration> {
         self.since.store(u64::MAX, Ordering::SeqCst);
         let mut delays = std::mem::take(&mut *self.delays.lock().unwrap());
@@ -34,7 +34,7 @@ impl Readers {
     }
 }
 
-/// A request that is answered by a stream.
+/// Builds a GET request whose response is a stream.
 pub fn get(address: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")
 }
@@ -46,7 +46,7 @@ pub fn post(address: &str, path: &str, body: &str) -> String {
     )
 }
 
-/// Reads a stream to its end. `begun` is told the head of the answer once a first piece is there.
+/// Reads a stream to its end. `begun` receives the response head after the first piece.
 pub async fn follow(readers: Arc<Readers>, address: String, request: String, begun: oneshot::Sender<String>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -78,7 +78,7 @@ pub async fn follow(readers: Arc<Readers>, address: String, request: String, beg
     readers.open.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// Finds `w=123;` in a stream, however it is cut. A page repeats what was said: only what is newer counts.
+/// Finds `w=123;` in a stream across chunk boundaries. Only newer values count, because a page repeats earlier text.
 #[derive(Default)]
 struct Pieces {
     marked: bool,

@@ -1,5 +1,5 @@
-//! `/health/live` under attack: four reports with logs of 28 MB, and ten whose model searches for patterns that are made to be slow,
-//! in logs of 1 and 4 MB. Health is asked a hundred times a second until all reports have ended.
+//! `/health/live` under load: four reports with logs of 28 MB, and ten whose model searches logs of 1 and 4 MB with
+//! slow patterns. Health is requested a hundred times per second until all reports have ended.
 
 use crate::program::{Program, millis, percentile};
 use crate::support::fake_model::{FakeModel, Reply, Style};
@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::time::{Duration, Instant};
 
-/// Bytes of a long log, of which there are four.
+/// Size of each of the four long logs, in bytes.
 const LONG: usize = 28_000_000;
-/// Between two questions.
+/// Pause between requests.
 const EVERY: Duration = Duration::from_millis(10);
-/// What the hundredth slowest answer may take.
+/// Limit for the 99th percentile of response times.
 const BOUND: Duration = Duration::from_millis(50);
 
-/// Within all bounds, and slow where letters alone do not tell.
+/// A pattern within all limits that is slow on text of similar characters.
 const SLOW: &str = "x[xy ]{480}#|y[xy ]{480}%|xx[xy ]{470}&|yy[xy ]{470}~";
 
-/// Ten patterns of an attacker, three times: what a run is refused, the next one is not.
+/// Ten slow patterns of an attacker for each of three runs, because a rejection applies to one run only.
 fn searches(run: usize) -> Reply {
     let fixed = [
         "[ -~]{0,3990}[^ -~]",
@@ -132,7 +132,7 @@ async fn ended(pool: &PgPool, reports: i64) {
     }
 }
 
-/// Asks for health all the time until the work is done; how long each answer took, in order.
+/// Requests health until the work is done. Returns the response times in order.
 async fn probe(program: &Program, work: impl Future<Output = ()>) -> Vec<Duration> {
     let http = reqwest::Client::builder().tcp_nodelay(true).build().unwrap();
     let url = format!("{}/health/live", program.base);

@@ -1,5 +1,5 @@
-//! `make bench`: figures of a release build. Prints, asserts nothing about time. Reports have a model and tools that answer at
-//! once; streams have a model that takes its time; pages have a database with a lot in it.
+//! `make bench`: measures a release build. Prints results without asserting times. Reports use an instant model and
+//! instant tools, streams use a slow model, and pages use a large database.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,

@@ -1,13 +1,13 @@
-//! How long pages take with a year of a large installation in the database, and a log of 100,000 lines; one request at a time,
-//! from its first byte to the last one of the answer. No incident is among the documents here: `make bench-knowledge` measures
-//! how long a search in many takes.
+//! Measures page load times with a database of a large installation after one year and a log of 100,000 lines. Requests
+//! are sequential, measured from the first request byte to the last response byte. Incidents are not among the
+//! documents here; `make bench-knowledge` measures their search.
 
 use crate::program::{Program, millis, percentile};
 use crate::support::{self, Setup};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use std::time::{Duration, Instant};
 
-/// Requests before the measurement, so that statements are prepared and planned for good, and measured ones.
+/// Number of warm-up requests, after which statements have generic plans, and of measured ones.
 const BEFORE: usize = 30;
 const LISTS: usize = 200;
 const LOGS: usize = 20;
@@ -62,9 +62,9 @@ async fn pages() {
     println!("  {} MiB at the end", program.kib() / 1024);
 }
 
-/// A database with a year of a large installation.
+/// Creates a database of a large installation after one year.
 pub(crate) async fn filled(setup: &Setup) -> PgPool {
-    // The schema is the program's.
+    // Starting the program creates the schema.
     drop(Program::of(setup).await);
     let pool = support::pool(&setup.env()["DATABASE_URL"]).await;
     let begun = Instant::now();
@@ -103,7 +103,7 @@ async fn measure(program: &Program, path: &str, (before, requests): (usize, usiz
     );
 }
 
-/// A path without its ids.
+/// Replaces ids in a path.
 fn shown(path: &str) -> String {
     let named =
         |part: &str| if part.len() == 36 && part.contains('-') { "{id}".to_owned() } else { part.to_owned() };

@@ -1,4 +1,4 @@
-//! The program under measurement, in a process of its own: started, asked what it uses, stopped.
+//! The measured program in a separate process: start, resource usage and stop.
 
 use crate::support::{self, Setup, eventually};
 use std::process::{Child, Command, Stdio};
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 pub struct Program {
     child: Child,
     pub base: String,
-    /// URL of its database.
+    /// Database URL.
     pub database: String,
-    /// From start to ready.
+    /// Time from start to ready.
     pub ready: Duration,
 }
 
@@ -30,7 +30,7 @@ impl Program {
             .arg("serve")
             .env("PORT", port.to_string())
             .env("REGREEN_LOG", "error")
-            // What is measured is how much it takes, not how much it lets in.
+            // Disables limits, because the capacity is measured.
             .envs(["REQUESTS", "REPORTS", "QUESTIONS", "STREAMS", "ANSWERS", "WAITS"].map(unlimited))
             .envs(env.iter().copied());
         let begun = Instant::now();
@@ -46,26 +46,26 @@ impl Program {
         Self { child, base, database: database.unwrap_or_default(), ready: begun.elapsed() }
     }
 
-    /// With the settings of a test.
+    /// Starts the program with the settings of a test.
     pub async fn of(setup: &Setup) -> Self {
         let env = setup.env().iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        // The port is one that was free a moment ago, so that its address is known.
+        // `start` chooses the port, so that the address is known.
         Self::start(&env.filter(|(name, _)| *name != "REGREEN_PORT").collect::<Vec<_>>()).await
     }
 
-    /// Host and port.
+    /// Returns host and port.
     pub fn address(&self) -> &str {
         self.base.trim_start_matches("http://")
     }
 
-    /// Memory that is resident.
+    /// Returns the resident memory in KiB.
     pub fn kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// User and system time so far, in clock ticks of 10 ms.
+    /// Returns user and system CPU time, from clock ticks of 10 ms.
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
@@ -78,7 +78,7 @@ fn unlimited(limit: &str) -> (String, &'static str) {
     (format!("REGREEN_LIMIT_{limit}"), "0")
 }
 
-/// Of times in order.
+/// Returns a percentile of sorted durations.
 pub fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
 }

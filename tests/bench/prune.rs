@@ -1,4 +1,4 @@
-//! How long it takes to remove what is past its time, nine months of twelve: texts first, as a user does who begins with them, then
+//! Measures the deletion of nine of twelve months of data: first texts, as when a user sets that retention first, then
 //! reports and incidents.
 
 use crate::pages::filled;

@@ -1,4 +1,4 @@
-//! Reports: how quickly the service starts, and how many reports it takes with a model and tools that answer at once.
+//! Measures startup time and report throughput with an instant model and instant tools.
 
 use crate::program::{Program, millis, percentile};
 use crate::support::Setup;
@@ -8,7 +8,7 @@ use regreen::db::private::PrivatePostgres;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// Reports of each measurement.
+/// Number of reports per measurement.
 const REPORTS: usize = 600;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,7 +36,7 @@ async fn start_and_memory() {
     println!("idle memory without PostgreSQL: {} MiB", program.kib() / 1024);
 }
 
-/// Every report is a cause of its own, so each asks the model: two completions and one search, then files an issue.
+/// Each report has its own cause and therefore needs two completions, one search and one issue.
 async fn throughput(at_once: usize) {
     let model = FakeModel::start(Vec::new()).await;
     let setup = Setup::whole().await.model(&model).set("REGREEN_QUEUE_CONCURRENCY", &at_once.to_string());

@@ -1,5 +1,4 @@
-//! A thousand open streams on one process: what each holds in memory, how long a piece of text takes from the model to its
-//! reader, what the process uses meanwhile.
+//! Measures a thousand open streams on one process: memory per stream, delay from model to reader, and CPU usage.
 
 use crate::endpoint::{SlowModel, nanos};
 use crate::follow::{Readers, follow, get, post};
@@ -14,14 +13,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 const STREAMS: usize = 1_000;
-/// Answers that many follow.
+/// Number of answers with many readers.
 const ANSWERS: usize = 50;
-/// Streams that are opened at the same time.
+/// Number of streams opened concurrently.
 const AT_ONCE: usize = 32;
-/// How long is measured.
+/// Duration of the measurement.
 const STEADY: Duration = Duration::from_secs(20);
 
-/// Who reads what.
+/// Kind of stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Events,
@@ -43,7 +42,7 @@ struct Bench {
     program: Program,
     pool: PgPool,
     readers: Arc<Readers>,
-    /// Those that read, until the bench ends.
+    /// Running readers.
     reading: Mutex<JoinSet<()>>,
 }
 
@@ -54,7 +53,7 @@ impl Bench {
             .await
             .set("REGREEN_MODEL_URL", &model.url)
             .set("REGREEN_MODEL", "slow")
-            // It never calls one: nobody has to find out.
+            // The model never calls tools, so detection is skipped.
             .set("REGREEN_MODEL_TOOL_CALLS", "native")
             .set("REGREEN_DATABASE_MAX_CONNECTIONS", "20");
         let program = Program::of(&setup).await;
@@ -62,7 +61,7 @@ impl Bench {
         Self { model, program, pool, readers: Arc::default(), reading: Mutex::default() }
     }
 
-    /// Opens streams; the heads of their answers.
+    /// Opens streams and returns their response heads.
     async fn open(&self, requests: impl Iterator<Item = String>) -> Vec<String> {
         let opened = requests.map(|request| async move {
             let (begun, head) = oneshot::channel();
@@ -74,7 +73,7 @@ impl Bench {
         futures::stream::iter(opened).buffer_unordered(AT_ONCE).collect().await
     }
 
-    /// Asks, each time in a conversation of its own; the runs.
+    /// Asks questions, each in its own conversation, and returns the run ids.
     async fn ask(&self, answers: usize) -> Vec<String> {
         let body = r#"{"message":"my pod says ImagePullBackOff, what now?"}"#;
         let request = post(self.program.address(), "/api/chat/stream", body);
@@ -86,7 +85,7 @@ impl Bench {
         heads.iter().map(run).collect()
     }
 
-    /// Ends all answers; how long it takes until every reader has its end.
+    /// Ends all answers and returns the time until every reader has ended.
     async fn end(&self) -> Duration {
         let begun = Instant::now();
         self.model.end();
@@ -97,7 +96,7 @@ impl Bench {
         begun.elapsed()
     }
 
-    /// How much older than now the newest piece is that a reader who comes back would find.
+    /// Returns the age of the newest stored piece, which a reconnecting reader would get.
     async fn kept_after(&self) -> Duration {
         let now = nanos();
         let newest: Option<String> = sqlx::query_scalar(
@@ -113,7 +112,7 @@ impl Bench {
 async fn measure(kind: Kind) {
     let bench = Bench::start().await;
     let address = bench.program.address();
-    // What is built at the first use is not the streams'.
+    // Warm-up: state initialised on first use does not count towards the streams.
     let runs = bench.ask(ANSWERS).await;
     bench.open(runs.iter().map(|run| get(address, &format!("/chat/turns/{run}")))).await;
     bench.end().await;

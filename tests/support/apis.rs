@@ -1,4 +1,4 @@
-//! Stand-in REST APIs behind the real MCP servers: enough of Kubernetes and of Gitea for a report.
+//! Fake REST APIs for real MCP servers: the parts of Kubernetes, Gitea and Jenkins that the tests need.
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -12,12 +12,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio::task::JoinHandle;
 
-/// A server that ends with the test.
+/// An API server that stops with the test.
 pub struct Api {
     pub url: String,
     server: JoinHandle<()>,
     pub issues: Arc<Mutex<Vec<Value>>>,
-    /// Method and path of every request.
+    /// Method and path of each request.
     pub seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -42,7 +42,7 @@ pub async fn serve(router: Router, issues: Arc<Mutex<Vec<Value>>>, listener: tok
     Api { url, server, issues, seen }
 }
 
-/// Kubernetes with the pods of these samples.
+/// Serves a Kubernetes API with the pods of these samples.
 pub async fn kubernetes(samples: Vec<Sample>) -> Api {
     let resource = |name: &str, kind: &str| json!({"name": name, "kind": kind, "namespaced": true, "singularName": "", "verbs": ["get", "list"]});
     let core = json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": [resource("pods", "Pod"), resource("pods/log", "Pod"), resource("events", "Event"), resource("secrets", "Secret"), resource("namespaces", "Namespace")]});
@@ -64,7 +64,7 @@ pub async fn kubernetes(samples: Vec<Sample>) -> Api {
     serve(router, Arc::default(), listener).await
 }
 
-/// Jenkins, as far as it matters here: it knows nothing, but would run scripts.
+/// Serves an empty Jenkins API that would execute scripts.
 pub async fn jenkins() -> Api {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let crumb = || async { Json(json!({"crumb": "c", "crumbRequestField": "Jenkins-Crumb"})) };
@@ -80,7 +80,7 @@ fn missing(what: &str) -> Response {
     (StatusCode::NOT_FOUND, Json(status)).into_response()
 }
 
-/// A list, as a Table when the client asks for one.
+/// Returns a list, as a Table if requested.
 async fn pods(State(all): State<Arc<Vec<Sample>>>, headers: HeaderMap) -> Json<Value> {
     let wants_table =
         headers.get("accept").is_some_and(|accept| accept.to_str().unwrap().contains("as=Table"));
@@ -145,7 +145,7 @@ struct Gitea {
     issues: Arc<Mutex<Vec<Value>>>,
 }
 
-/// Gitea with one repository.
+/// Serves a Gitea API with one repository.
 pub async fn gitea() -> Api {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -195,7 +195,7 @@ async fn comment(
     (StatusCode::CREATED, Json(json!({"id": 1, "body": body["body"]}))).into_response()
 }
 
-/// Kubernetes with these pods, TaskRuns and Workflows, chosen by their names, or by their labels and phase.
+/// Serves a Kubernetes API with these pods, TaskRuns and Workflows, selected by name, or by label and phase.
 pub async fn objects(all: Vec<Value>) -> Api {
     let groups = [
         ("", "v1", "pods", "Pod"),
@@ -237,7 +237,7 @@ pub async fn objects(all: Vec<Value>) -> Api {
     serve(router, Arc::default(), listener).await
 }
 
-/// Whether an object is of those that are asked for.
+/// Returns whether an object matches the selectors of the query.
 fn chosen(object: &Value, query: &HashMap<String, String>) -> bool {
     let asked = |name: &str| query.get(name).map_or("", String::as_str);
     let labels = asked("labelSelector").split(',').filter_map(|pair| pair.split_once('='));

@@ -1,6 +1,6 @@
-//! What a person does with a page and sees of it, in a real headless Chromium.
-//! A selector is CSS, or XPath when it begins with `//`. What acts on an element or reads it waits until it can; a wait
-//! that is in vain fails with the page's address, text and console.
+//! Drives pages in a headless Chromium as a user does.
+//! A selector is CSS, or XPath when it begins with `//`. Actions and reads wait until the element is ready; a timeout
+//! fails with the page's URL, text and console.
 
 use super::PATIENCE;
 use super::real_servers::tool;
@@ -14,12 +14,12 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-/// Of a page's text in a failure.
+/// Maximum number of characters of page text in a failure.
 const TEXT_SHOWN: usize = 3_000;
-/// What a picture can be high.
+/// Maximum height of a screenshot, in CSS pixels.
 const TALLEST: f64 = 16_000.0;
 
-/// Names of keys as `KeyboardEvent.key` has them, and WebDriver's signs for them.
+/// `KeyboardEvent.key` names and their WebDriver code points.
 const KEYS: &[(&str, char)] = &[
     ("Backspace", '\u{e003}'),
     ("Tab", '\u{e004}'),
@@ -40,23 +40,23 @@ const KEYS: &[(&str, char)] = &[
     ("Meta", '\u{e03d}'),
 ];
 
-/// What the page is shown on.
+/// Screen size.
 #[derive(Debug, Clone, Copy)]
 pub enum Screen {
     /// 1280 by 900.
     Desktop,
-    /// 390 by 844, with fingers.
+    /// 390 by 844, with touch input.
     Phone,
 }
 
-/// What the reader prefers.
+/// Preferred colour scheme.
 #[derive(Debug, Clone, Copy)]
 pub enum Scheme {
     Light,
     Dark,
 }
 
-/// Something that keeps people from using the page.
+/// An accessibility violation.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Violation {
     pub rule: String,
@@ -65,7 +65,7 @@ pub struct Violation {
     pub selectors: Vec<String>,
 }
 
-/// A Chromium with an empty profile. Its pages share cookies and storage, as tabs do.
+/// A Chromium with an empty profile. Its pages share cookies and storage like tabs.
 pub struct Browser {
     driver: Arc<Driver>,
 }
@@ -75,7 +75,7 @@ impl Browser {
         Self { driver: Arc::new(Driver::start().await) }
     }
 
-    /// A page in a window of its own: desktop, light, scripts run, motion reduced, so that nothing is caught halfway.
+    /// Opens a page in its own window: desktop size, light scheme, scripts enabled, reduced motion for stable states.
     pub async fn page(&self) -> Page {
         let window = self.driver.open_window().await;
         let page = Page { driver: Arc::clone(&self.driver), window, patience: PATIENCE };
@@ -84,18 +84,18 @@ impl Browser {
         page
     }
 
-    /// Where it keeps everything.
+    /// Returns the folder of profile and temporary files.
     pub fn folder(&self) -> PathBuf {
         self.driver.folder().to_owned()
     }
 
-    /// Its process.
+    /// Returns the process id of Chromium.
     pub fn pid(&self) -> u64 {
         self.driver.chromium
     }
 }
 
-/// A window and what is open in it.
+/// A window and its page.
 pub struct Page {
     driver: Arc<Driver>,
     window: String,
@@ -103,7 +103,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Waits at most this long for anything.
+    /// Sets the timeout of all waits.
     pub fn patient_for(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -131,12 +131,12 @@ impl Page {
         self.emulate("setEmulatedMedia", json!({"features": features})).await;
     }
 
-    /// From the next page on none of the page's scripts run; [`Page::eval`] still works, but not with promises.
+    /// Disables the page's scripts from the next page on; [`Page::eval`] still works, but not with promises.
     pub async fn without_scripts(&self) {
         self.emulate("setScriptExecutionDisabled", json!({"value": true})).await;
     }
 
-    /// The reader is in this time zone.
+    /// Sets the time zone.
     pub async fn zone(&self, zone: &str) {
         self.emulate("setTimezoneOverride", json!({"timezoneId": zone})).await;
     }
@@ -145,7 +145,7 @@ impl Page {
         self.driver.cdp(&self.window, &format!("Emulation.{what}"), parameters).await.unwrap();
     }
 
-    /// Goes to an address and waits until it is loaded.
+    /// Opens a URL and waits until it is loaded.
     pub async fn open(&self, url: &str) {
         if let Err(refusal) = self.driver.post(&self.window, "/url", &json!({"url": url})).await {
             self.fail(&format!("cannot open {url}"), &refusal).await;
@@ -160,7 +160,7 @@ impl Page {
         self.driver.post(&self.window, "/back", &json!({})).await.unwrap();
     }
 
-    /// As a reader who closes the tab.
+    /// Closes the tab.
     pub async fn close(self) {
         self.driver.close_window(&self.window).await;
     }
@@ -173,7 +173,7 @@ impl Page {
         self.on(selector, "click", json!({})).await;
     }
 
-    /// Puts a text in place of what a field holds; a file's path into a file field. A line break is the Enter key.
+    /// Replaces the content of a field; a file field takes a path. A line break presses Enter.
     pub async fn fill(&self, selector: &str, text: &str) {
         if self.eval_on(selector, "element.type !== 'file'").await == true {
             self.on(selector, "clear", json!({})).await;
@@ -181,7 +181,7 @@ impl Page {
         self.on(selector, "value", json!({"text": text})).await;
     }
 
-    /// Presses keys wherever the focus is: `Enter`, `Control+k`, `Shift+Tab`; any other text is typed.
+    /// Presses keys on the focused element: `Enter`, `Control+k`, `Shift+Tab`; any other text is typed.
     pub async fn press(&self, keys: &str) {
         let named = |name: &str| KEYS.iter().find(|(known, _)| *known == name).map(|(_, sign)| *sign);
         let chord = keys.rsplit_once('+').and_then(|(held, last)| {
@@ -199,7 +199,7 @@ impl Page {
         self.driver.post(&self.window, "/actions", &actions).await.unwrap();
     }
 
-    /// What can be read of an element.
+    /// Returns the visible text of an element.
     pub async fn text(&self, selector: &str) -> String {
         self.eval_on(selector, "element.innerText").await.as_str().unwrap_or_default().trim().to_owned()
     }
@@ -209,13 +209,13 @@ impl Page {
         value.as_str().map(ToOwned::to_owned)
     }
 
-    /// How many there are now.
+    /// Counts matching elements without waiting.
     pub async fn count(&self, selector: &str) -> usize {
         let found = self.driver.post(&self.window, "/elements", &sought(selector)).await.unwrap();
         found.as_array().unwrap().len()
     }
 
-    /// The value of an expression; a promise's when it is one.
+    /// Evaluates an expression and awaits a promise.
     pub async fn eval(&self, js: &str) -> Value {
         match self.run(js, json!([])).await {
             Ok(value) => value,
@@ -223,7 +223,7 @@ impl Page {
         }
     }
 
-    /// The value of an expression over `element`.
+    /// Evaluates an expression over `element`.
     pub async fn eval_on(&self, selector: &str, js: &str) -> Value {
         let js = format!("(element => ({js}))(arguments[0])");
         self.patiently(selector, async || {
@@ -233,12 +233,12 @@ impl Page {
         .await
     }
 
-    /// Waits until there is such an element.
+    /// Waits until a matching element exists.
     pub async fn wait_for(&self, selector: &str) {
         self.patiently(selector, async || self.find(selector).await).await;
     }
 
-    /// Waits until an expression is truthy, and returns what it then is; one that throws is not.
+    /// Waits until an expression is truthy and returns its value; an exception counts as falsy.
     pub async fn wait_until(&self, js: &str) -> Value {
         self.patiently(js, async || {
             let value = self.run(js, json!([])).await?;
@@ -249,8 +249,8 @@ impl Page {
         .await
     }
 
-    /// Errors in the browser's console since they were last asked for: exceptions, failed loads, what the page's policy
-    /// refused. Those of the browser's other pages are among them.
+    /// Returns console errors since the last call: exceptions, failed loads and policy violations, including those of
+    /// the browser's other pages.
     pub async fn console_errors(&self) -> Vec<String> {
         self.console(|level| level == "SEVERE").await
     }
@@ -262,7 +262,7 @@ impl Page {
         entries.map(|entry| entry["message"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// What axe finds serious or critical by the rules of WCAG 2.2 A and AA and by good practice.
+    /// Returns serious and critical axe violations of WCAG 2.2 A and AA and of best practices.
     pub async fn axe(&self) -> Vec<Violation> {
         if self.eval("typeof axe").await == "undefined" {
             let axe = std::fs::read_to_string(tool("npm/node_modules/axe-core/axe.min.js")).unwrap();
@@ -275,12 +275,12 @@ impl Page {
         serde_json::from_value(found).unwrap()
     }
 
-    /// A picture of the whole page in `target/screenshots`, in place of the last one; returns its path.
+    /// Stores a screenshot of the whole page in `target/screenshots`, replacing an earlier one, and returns its path.
     pub async fn screenshot(&self, name: &str) -> PathBuf {
         self.picture(name, TALLEST, 1.0).await
     }
 
-    /// The same of the page's top alone, so many pixels of it, at a scale.
+    /// Stores a screenshot of the page's top `height` pixels at a scale.
     pub async fn picture(&self, name: &str, height: f64, scale: f64) -> PathBuf {
         let sizes = self.driver.cdp(&self.window, "Page.getLayoutMetrics", json!({})).await.unwrap();
         let mut clip = sizes["cssContentSize"].clone();

@@ -1,4 +1,4 @@
-//! What has to hold after anything that went wrong: nothing accepted is lost, no cause has two issues, nothing is stuck.
+//! Invariants after any failure: no accepted report is lost, no cause has two issues, nothing is stuck.
 
 use super::replica::Replica;
 use super::{Setup, eventually};
@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 use uuid::Uuid;
 
-/// The body of a report of a sample's pod.
+/// Returns the report body of a sample's pod.
 pub fn failed(slug: &str) -> Value {
     json!({"namespace": "ci", "pod_name": sample(slug).unwrap().pod})
 }
 
-/// Reports to a replica until it is accepted, as a pipeline with an `Idempotency-Key` does.
+/// Sends a report to a replica until accepted, like a pipeline with an `Idempotency-Key`.
 pub async fn accepted(replica: &Replica, body: &Value, key: &str) -> Uuid {
     eventually("the report is accepted", async || {
         let answer = replica.report(body, key).await?;
@@ -24,7 +24,7 @@ pub async fn accepted(replica: &Replica, body: &Value, key: &str) -> Uuid {
     .await
 }
 
-/// Makes the insert of a row wait for a lock that the test holds, once the condition on `new` is met.
+/// Makes the insert of a row block on a lock held by the test when the condition on `new` is met.
 pub async fn hold(pool: &PgPool, table: &str, condition: &str) {
     let sql = format!(
         "create or replace function hold() returns trigger language plpgsql as $$ begin
@@ -34,14 +34,14 @@ pub async fn hold(pool: &PgPool, table: &str, condition: &str) {
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.unwrap();
 }
 
-/// Takes the lock that held rows wait for; it goes with the transaction.
+/// Takes the lock on which held rows block; released with the transaction.
 pub async fn take_lock(pool: &PgPool) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut holder = pool.begin().await.unwrap();
     sqlx::query("select pg_advisory_xact_lock(77)").execute(&mut *holder).await.unwrap();
     holder
 }
 
-/// Waits until this many statements wait for that lock.
+/// Waits until this many statements block on the lock.
 pub async fn waiters(pool: &PgPool, many: i64) {
     let sql = "select count(*) from pg_locks where locktype = 'advisory' and not granted and objid = 77
                and database = (select oid from pg_database where datname = current_database())";
@@ -52,14 +52,14 @@ pub async fn waiters(pool: &PgPool, many: i64) {
     .await;
 }
 
-/// Ends every connection to the database but one's own; how many there were.
+/// Terminates all other connections to the database and returns their number.
 pub async fn cut_all(pool: &PgPool) -> usize {
     let sql = "select pg_terminate_backend(pid) from pg_stat_activity
                where pid <> pg_backend_pid() and datname = current_database() and application_name = 'regreen'";
     sqlx::query(sql).fetch_all(pool).await.unwrap().len()
 }
 
-/// Waits until all reports are done and judges what became of them; prints how long it took from the trouble on.
+/// Waits until all reports are done, checks the invariants and prints the recovery time.
 pub async fn recovered(setup: &Setup, pool: &PgPool, reports: &[Uuid], trouble: (&str, Instant)) {
     let ended = "select count(*) from reports where id = any($1) and status in ('done', 'failed')";
     eventually("every accepted report ends", async || {
@@ -76,7 +76,7 @@ pub async fn recovered(setup: &Setup, pool: &PgPool, reports: &[Uuid], trouble: 
     settled(setup, pool).await;
 }
 
-/// Nothing failed, nothing is open, one issue per cause, each report counted once.
+/// Asserts that nothing failed or is open, each cause has one issue and each report is counted once.
 pub async fn settled(setup: &Setup, pool: &PgPool) {
     let odd: Vec<(String, String, Option<String>)> = sqlx::query_as(
         "select id::text, status, error from reports where status <> 'done' or lease_token is not null",

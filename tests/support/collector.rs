@@ -1,4 +1,4 @@
-//! A collector of OpenTelemetry on loopback: takes what OTLP over HTTP sends, in its own protobuf messages.
+//! An OpenTelemetry collector on loopback that receives OTLP over HTTP as protobuf.
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
@@ -21,7 +21,7 @@ struct Kept {
     services: Mutex<Vec<String>>,
 }
 
-/// The collector.
+/// The running collector.
 pub struct Collector {
     pub url: String,
     kept: Arc<Kept>,
@@ -35,7 +35,7 @@ impl Drop for Collector {
 }
 
 impl Collector {
-    /// Refuses everybody without this header.
+    /// Starts a collector that rejects requests without this header.
     pub async fn start(authorization: &'static str) -> Self {
         let kept = Arc::new(Kept::default());
         let router = Router::new()
@@ -65,7 +65,7 @@ impl Collector {
         self.kept.logs.lock().unwrap().clone()
     }
 
-    /// What the senders are called.
+    /// Returns the service names of the senders.
     pub fn services(&self) -> Vec<String> {
         self.kept.services.lock().unwrap().clone()
     }
@@ -89,7 +89,7 @@ async fn logs(State(kept): State<Arc<Kept>>, body: Bytes) {
     }
 }
 
-/// A value in words.
+/// Formats a value as text.
 pub fn text(value: Option<&opentelemetry_proto::tonic::common::v1::AnyValue>) -> String {
     match value.and_then(|value| value.value.as_ref()) {
         Some(Value::StringValue(text)) => text.clone(),

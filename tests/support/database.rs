@@ -1,4 +1,4 @@
-//! Databases for tests: empty ones, and copies of one that a service has been started on before.
+//! Test databases: empty ones, and copies of a template with the initial data of a service.
 
 use super::pool;
 use regreen::config::{Config, process_env};
@@ -12,23 +12,23 @@ use std::time::UNIX_EPOCH;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-/// URL of the test server's maintenance database.
+/// Returns the URL of the test server's maintenance database.
 pub fn server_url() -> String {
     process_env("DATABASE_URL").expect("run the tests with `make test`, or under `.ci/with-postgres`")
 }
 
-/// A new database of that server, with nothing in it.
+/// Creates an empty database.
 pub async fn fresh_database() -> String {
     let mut server = server().await;
     create(&mut server, "").await
 }
 
-/// A new database of that server with the schema, the built-in runbooks and their vectors.
+/// Creates a database with the schema, the built-in runbooks and their embeddings.
 pub async fn ready_database() -> String {
     static TEMPLATE: OnceCell<String> = OnceCell::const_new();
     let template = TEMPLATE.get_or_init(template).await;
     let mut server = server().await;
-    // The other strategy writes every page into the log too.
+    // The default strategy also writes every page to the WAL.
     create(&mut server, &format!("template {template} strategy file_copy")).await
 }
 
@@ -49,11 +49,11 @@ async fn create(server: &mut PgConnection, like: &str) -> String {
     format!("{server}/{name}")
 }
 
-/// The database that others are copies of, made by the first of all processes of this build that asks.
+/// Returns the name of the template database, created by the first process of this build that needs it.
 async fn template() -> String {
     let name = name_of_template();
     let mut server = server().await;
-    // Until this connection ends.
+    // Held until this connection closes.
     sqlx::query("select pg_advisory_lock(hashtext($1))").bind(&name).execute(&mut server).await.unwrap();
     let made: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
         .bind(&name)
@@ -64,21 +64,21 @@ async fn template() -> String {
         let url = create(&mut server, "").await;
         fill(&url).await;
         let (_, filled) = url.rsplit_once('/').unwrap();
-        // A copy is made only of what nobody is connected to, and half of one gets no such name.
+        // Copying requires that nobody is connected. The rename at the end ensures that the template is complete.
         execute(&mut server, format!("alter database {filled} allow_connections false")).await;
         execute(&mut server, format!("alter database {filled} rename to {name}")).await;
     }
     name
 }
 
-/// Names this build: the migrations, the runbooks, and what stores them are parts of the program.
+/// Returns a name unique to this build, because migrations, runbooks and the code that stores them are compiled in.
 fn name_of_template() -> String {
     let program = std::env::current_exe().unwrap().metadata().unwrap();
     let built = program.modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
     format!("template_{:x}_{:x}", program.len(), built.as_nanos())
 }
 
-/// As a start with no settings does, up to the end of the background's work.
+/// Initialises a database like a start without settings, including background work.
 async fn fill(url: &str) {
     let pool = pool(url).await;
     Migrations::default().run(&pool).await.unwrap();
@@ -88,7 +88,7 @@ async fn fill(url: &str) {
     let knowledge = Knowledge::new(&config, pool.clone(), http).unwrap();
     knowledge.ingest(Corpus::built_in(), Arc::new(|_: &str| {})).await.unwrap();
     knowledge.catch_up(&mut |_, _| {}).await.unwrap();
-    // What the ingest left to be done is done.
+    // Removes jobs of the ingest, whose work is done.
     for statement in ["delete from graphile_worker._private_jobs", "vacuum (freeze, analyze)"] {
         sqlx::raw_sql(statement).execute(&pool).await.unwrap();
     }

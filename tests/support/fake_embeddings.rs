@@ -1,4 +1,4 @@
-//! An embeddings endpoint on loopback, as OpenAI-compatible servers answer.
+//! An OpenAI-compatible embeddings endpoint on loopback.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -16,14 +16,14 @@ use tokio::task::JoinHandle;
 #[derive(Default)]
 struct Journal {
     dimensions: AtomicUsize,
-    /// Statuses that are answered before anything else.
+    /// Error statuses to return first.
     failures: Mutex<VecDeque<u16>>,
     asked: Mutex<Vec<Value>>,
-    /// A model of this name waits for a permit per request.
+    /// Model whose requests each wait for a permit.
     held: Mutex<Option<String>>,
 }
 
-/// The endpoint.
+/// The running endpoint.
 pub struct FakeEmbeddings {
     pub url: String,
     journal: Arc<Journal>,
@@ -57,7 +57,7 @@ impl FakeEmbeddings {
         self.journal.failures.lock().unwrap().extend(statuses);
     }
 
-    /// Requests for this model wait until [`Self::release`].
+    /// Blocks requests for this model until [`Self::release`].
     pub fn hold(&self, model: &str) {
         *self.journal.held.lock().unwrap() = Some(model.to_owned());
     }

@@ -1,4 +1,4 @@
-//! A streamable-HTTP MCP server that misbehaves on request.
+//! A streamable HTTP MCP server with configurable misbehaviour.
 
 use super::lab_cluster::{self, LabPod};
 use axum::body::Bytes;
@@ -16,49 +16,49 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// How it behaves; may be changed while it runs.
+/// Behaviour of the server; may be changed while it runs.
 #[derive(Debug, Clone, Default)]
 pub struct Behaviour {
-    /// `tools/call` never answers.
+    /// `tools/call` never responds.
     pub hang: bool,
-    /// `tools/list` names the same cursor for ever.
+    /// `tools/list` returns the same cursor forever.
     pub endless_pages: bool,
-    /// Tools: name and whether it only looks.
+    /// Tools: name and whether the tool is read-only.
     pub tools: Vec<(&'static str, bool)>,
-    /// Schemas of arguments by tool; any object where none is given.
+    /// Input schemas by tool; the default is any object.
     pub schemas: BTreeMap<&'static str, Value>,
-    /// `tools/call` breaks the connection without an answer.
+    /// `tools/call` closes the connection without a response.
     pub drop_calls: bool,
-    /// `tools/call` is answered with this, whatever it is; `ID` stands for the id of the call.
+    /// Raw response to `tools/call`; `ID` is replaced with the request id.
     pub raw: Option<String>,
-    /// `tools/call` is answered with a byte now and then, without an end.
+    /// `tools/call` sends a byte now and then and never ends.
     pub drips: bool,
-    /// Only requests with this `Authorization` are let in.
+    /// Required `Authorization` header.
     pub authorization: Option<&'static str>,
-    /// What tools answer, and whether it is an error; the others tell that they did it.
+    /// Tool results and whether each is an error; other tools return a success text.
     pub answers: Vec<(&'static str, String, bool)>,
-    /// What tools say of themselves.
+    /// Tool descriptions.
     pub descriptions: Vec<(&'static str, String)>,
-    /// Every request is sent there with 307.
+    /// Redirects every request to this URL with 307.
     pub redirect: Option<String>,
-    /// Tools answer as those of a cluster with these pods.
+    /// Emulates cluster tools with these pods.
     pub pods: Vec<LabPod>,
-    /// What `pods_log` answers.
+    /// Result of `pods_log`.
     pub log: Option<Log>,
-    /// There is a stream on which it says that its tools changed.
+    /// Offers a stream that announces changed tools.
     pub announces: bool,
-    /// This tool answers when it is released.
+    /// Tool that responds only after `release`.
     pub held: Option<&'static str>,
 }
 
-/// A log of any size, and how it is sent.
+/// A log of any size and its transfer mode.
 #[derive(Debug, Clone, Copy)]
 pub struct Log {
-    /// Its bytes, by the lines that are asked for.
+    /// Size in bytes, by the number of requested lines.
     pub size: fn(u64) -> usize,
-    /// Without a length.
+    /// Sends no content length.
     pub chunked: bool,
-    /// As an event stream instead of JSON.
+    /// Sends an event stream instead of JSON.
     pub events: bool,
 }
 
@@ -78,7 +78,7 @@ struct Shared {
     announced: watch::Sender<u64>,
 }
 
-/// The server.
+/// The running server.
 pub struct FakeMcp {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -113,7 +113,7 @@ impl FakeMcp {
         format!("http://{}/mcp", self.address)
     }
 
-    /// A table for the configuration.
+    /// Returns a `[[mcp]]` table for the configuration.
     pub fn table(&self, name: &str, extra: &str) -> String {
         format!(
             "[[mcp]]\nname = \"{name}\"\ntransport = \"streamable-http\"\nurl = \"{}\"\n{extra}\n",
@@ -125,33 +125,33 @@ impl FakeMcp {
         change(&mut self.shared.behaviour.lock().unwrap());
     }
 
-    /// Forgets all sessions, as a restart does.
+    /// Drops all sessions, as a restart does.
     pub fn forget_sessions(&self) {
         self.shared.sessions.lock().unwrap().clear();
     }
 
-    /// Says that its tools changed.
+    /// Announces changed tools.
     pub fn announce(&self) {
         self.shared.announced.send_modify(|count| *count += 1);
     }
 
-    /// Lets the tool answer that is held.
+    /// Lets the held tool respond.
     pub fn release(&self) {
         self.shared.released.send_replace(true);
     }
 
-    /// Every message of that method so far.
+    /// Returns all messages of a method so far.
     pub fn seen(&self, method: &str) -> Vec<Value> {
         self.shared.messages.borrow().iter().filter(|message| message["method"] == method).cloned().collect()
     }
 
-    /// Every message of that method that was let in so far, with the headers it came by.
+    /// Returns all authorised messages of a method so far, with their headers.
     pub fn requests(&self, method: &str) -> Vec<(HeaderMap, Value)> {
         let all = self.shared.requests.lock().unwrap();
         all.iter().filter(|(_, message)| message["method"] == method).cloned().collect()
     }
 
-    /// Waits until a message of that method came.
+    /// Waits until a message of the method has arrived.
     pub async fn wait_for(&self, method: &str) {
         let mut messages = self.shared.messages.subscribe();
         let came = messages.wait_for(|all| all.iter().any(|message| message["method"] == method));
@@ -159,13 +159,13 @@ impl FakeMcp {
     }
 }
 
-/// The server's own stream, for those it has one for.
+/// Serves the server's own event stream, if enabled.
 async fn stream(State(shared): State<Arc<Shared>>) -> Response {
     if !shared.behaviour.lock().unwrap().announces {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
     let notice = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
-    // What was said before the stream was opened is said again: the list may have been read before it.
+    // Earlier announcements are repeated, because the list may have been read before the stream was opened.
     let announced = shared.announced.subscribe();
     let notices = futures::stream::unfold((announced, 0), move |(mut announced, told)| {
         let event = format!("data: {notice}\n\n");
@@ -273,7 +273,7 @@ impl Behaviour {
     }
 }
 
-/// What a call gets from a server that does not do what it should.
+/// Returns the misbehaving response to a call.
 fn misbehaved(behaviour: Behaviour, id: &Value) -> Response {
     let json = [("content-type", "application/json")];
     if let Some(text) = behaviour.raw.filter(|_| !behaviour.drips) {

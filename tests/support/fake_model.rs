@@ -1,4 +1,4 @@
-//! A model endpoint on loopback that streams scripted answers and refuses a broken history, as real providers do.
+//! A model endpoint on loopback that streams scripted answers and rejects an invalid history like real providers.
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// How a server cuts tool calls into chunks.
+/// Chunking of tool calls in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
     Pieces,
@@ -24,23 +24,23 @@ pub enum Style {
     PlainJson,
 }
 
-/// One scripted answer.
+/// A scripted answer.
 #[derive(Debug, Clone)]
 pub enum Reply {
     Calls(Vec<(&'static str, String)>, Style),
     Text(&'static str),
-    /// The rest comes when somebody opens the gate.
+    /// The rest follows when the gate opens.
     Gated(&'static str, Arc<Notify>, &'static str),
     Status(u16, Value, Option<&'static str>),
-    /// The stream ends in the middle.
+    /// The stream breaks off.
     Broken,
-    /// Free text before a call.
+    /// Text before a tool call.
     Says(&'static str, &'static str, Value),
-    /// As another one, with this usage; none with null.
+    /// Another reply with this usage; null omits it.
     Told(Value, Box<Reply>),
-    /// This body, of this content type.
+    /// This body with this content type.
     Raw(&'static str, String),
-    /// The same bytes without an end.
+    /// The same bytes, repeated without end.
     Endless(&'static str),
     Hang,
 }
@@ -50,7 +50,7 @@ impl Reply {
         Self::Calls(vec![(name, arguments.to_string())], Style::Pieces)
     }
 
-    /// The same with this usage; none with null.
+    /// Returns the reply with this usage; null omits it.
     pub fn told(self, usage: Value) -> Self {
         Self::Told(usage, Box::new(self))
     }
@@ -66,7 +66,7 @@ struct Journal {
     traces: Mutex<Vec<String>>,
 }
 
-/// The endpoint.
+/// The running endpoint.
 pub struct FakeModel {
     pub url: String,
     journal: Arc<Journal>,
@@ -80,12 +80,12 @@ impl Drop for FakeModel {
 }
 
 impl FakeModel {
-    /// Answers with the script; when it is used up, as an analyst who searches once and cites what was found.
+    /// Starts with a script; after its end, answers as an analyst that searches once and cites the result.
     pub async fn start(script: Vec<Reply>) -> Self {
         Self::start_on(script, 0).await
     }
 
-    /// The same on a port.
+    /// Starts on the given port.
     pub async fn start_on(script: Vec<Reply>, port: u16) -> Self {
         let journal = Arc::new(Journal { script: Mutex::new(script.into()), ..Journal::default() });
         let router =
@@ -99,17 +99,17 @@ impl FakeModel {
         Self { url, journal, server }
     }
 
-    /// Takes this long for each answer from now on.
+    /// Sets the response time of further answers.
     pub fn take(&self, latency: std::time::Duration) {
         *self.journal.latency.lock().unwrap() = latency;
     }
 
-    /// What it answers next.
+    /// Appends replies to the script.
     pub fn push(&self, replies: Vec<Reply>) {
         self.journal.script.lock().unwrap().extend(replies);
     }
 
-    /// What it was still to answer is dropped.
+    /// Discards the remaining script.
     pub fn drop_script(&self) {
         self.journal.script.lock().unwrap().clear();
     }
@@ -122,12 +122,12 @@ impl FakeModel {
         self.journal.keys.lock().unwrap().clone()
     }
 
-    /// The `traceparent` of each request that had one.
+    /// Returns the `traceparent` of each request that had one.
     pub fn traces(&self) -> Vec<String> {
         self.journal.traces.lock().unwrap().clone()
     }
 
-    /// Histories that were refused as broken; a test that ends well has none.
+    /// Returns rejected histories; a passing test has none.
     pub fn refusals(&self) -> Vec<String> {
         self.journal.refusals.lock().unwrap().clone()
     }
@@ -256,7 +256,7 @@ fn tool_calls(calls: &[(&'static str, String)], style: Style) -> Response {
     events(&chunks, true)
 }
 
-/// Searches the evidence, then cites the last line it found.
+/// Searches the evidence, then cites the last line found.
 fn analyst(request: &Value) -> Reply {
     let found =
         request["messages"].as_array().unwrap().iter().rev().filter(|message| message["role"] == "tool");
@@ -282,7 +282,7 @@ fn analyst(request: &Value) -> Reply {
     }
 }
 
-/// The rules real providers have for a history.
+/// Validates a history by the rules of real providers.
 pub(super) fn check(request: &Value) -> Result<(), String> {
     let tools = request["tools"].as_array().cloned().unwrap_or_default();
     let mut names = BTreeSet::new();

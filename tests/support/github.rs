@@ -1,5 +1,5 @@
-//! GitHub's REST and GraphQL APIs, as far as its own MCP server asks them for issues, behind a name that only this stand-in answers
-//! for: the server reaches it as its HTTP proxy, so that it needs no port of its own choice.
+//! Fake GitHub REST and GraphQL APIs, as far as GitHub's MCP server uses them for issues. The server reaches the fake
+//! host name through this server as its HTTP proxy, so that no fixed port is needed.
 
 use super::apis::{Api, serve};
 use super::real_servers::tool;
@@ -12,20 +12,20 @@ use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
-/// Where people would read it.
+/// URL of the web pages.
 pub const WEB: &str = "http://github.example.test";
 const API: &str = "http://github.example.test/api/v3";
 
-/// How it answers; may be changed while it runs.
+/// Behaviour; may be changed while running.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Moods {
-    /// An issue is filed, and the answer is lost.
+    /// Issues are created, but the response is lost.
     pub loses_answers: bool,
-    /// Nothing can be listed.
+    /// Listing fails.
     pub lists_nothing: bool,
 }
 
-/// The stand-in.
+/// The running fake.
 pub struct Github {
     api: Api,
     pub moods: Arc<Mutex<Moods>>,
@@ -50,7 +50,7 @@ impl Github {
         Self { api: serve(router, shared.issues, listener).await, moods: shared.moods }
     }
 
-    /// A table for the configuration: GitHub's official server as a child of the service.
+    /// Returns a `[[mcp]]` table with GitHub's official server as a child process.
     pub fn table(&self) -> String {
         let program = tool("clients/bin/github-mcp-server");
         format!(
@@ -65,12 +65,12 @@ impl Github {
         self.api.issues.lock().unwrap().clone()
     }
 
-    /// How often a request came, by its beginning.
+    /// Counts requests by prefix.
     pub fn count(&self, request: &str) -> usize {
         self.api.seen.lock().unwrap().iter().filter(|seen| seen.starts_with(request)).count()
     }
 
-    /// Issues that others file.
+    /// Creates issues of other users.
     pub fn others_file(&self, count: usize) {
         let mut issues = self.api.issues.lock().unwrap();
         for _ in 0..count {
@@ -79,7 +79,7 @@ impl Github {
         }
     }
 
-    /// Somebody closes an issue.
+    /// Closes an issue.
     pub fn close(&self, number: usize) {
         let mut issues = self.api.issues.lock().unwrap();
         issues[number - 1]["state"] = json!("closed");
@@ -87,7 +87,7 @@ impl Github {
     }
 }
 
-/// An issue as the REST API describes one. Each is a second younger than the one before.
+/// Returns an issue in REST format. Each is one second newer than the one before.
 pub fn issue((owner, repo): (&str, &str), number: usize, title: &str, body: &str) -> Value {
     let at = Utc::now() + TimeDelta::seconds(i64::try_from(number).unwrap());
     let (url, page) = (
@@ -113,7 +113,7 @@ fn user() -> Value {
         "received_events_url": of("received_events"), "type": "User", "site_admin": false})
 }
 
-/// A comment as the REST API describes one.
+/// Returns a comment in REST format.
 pub fn comment_on((owner, repo): (&str, &str), number: usize, body: &str) -> Value {
     let url = format!("{API}/repos/{owner}/{repo}/issues");
     json!({
@@ -164,7 +164,7 @@ async fn comment(
     (StatusCode::CREATED, Json(said)).into_response()
 }
 
-/// The list of issues, in the order and from the cursor that is asked for. A value outside of its enum is refused, as GitHub does.
+/// Returns the issue list with the requested order and cursor. Rejects invalid enum values like GitHub.
 async fn graphql(State(shared): State<Shared>, Json(body): Json<Value>) -> Response {
     if shared.moods.lock().unwrap().lists_nothing {
         return (StatusCode::INTERNAL_SERVER_ERROR, "").into_response();
@@ -207,7 +207,7 @@ fn at(cursor: &Value) -> Result<usize, ()> {
     }
 }
 
-/// An issue with the fields that are asked for: no address is among them.
+/// Returns the requested fields of an issue, which do not include a URL.
 fn node(issue: &Value) -> Value {
     json!({
         "number": issue["number"], "title": issue["title"], "body": issue["body"], "state": issue["state"].as_str().unwrap().to_uppercase(),

@@ -1,5 +1,5 @@
-//! An issuer of tokens on loopback: OIDC with the code flow and PKCE, a cluster's keys and its TokenReview. Signs whatever a
-//! test wants signed, rotates its keys, and goes away on request.
+//! A token issuer on loopback: OIDC with the code flow and PKCE, and a cluster's keys and TokenReview. Signs arbitrary
+//! tokens, rotates keys, and becomes unavailable on request.
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::rand::SystemRandom;
@@ -38,12 +38,12 @@ impl Key {
     pub fn rsa(id: &str) -> Self {
         let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
         let der: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().unwrap();
-        // The key within PKCS #8 begins after a head of 26 bytes at this size.
+        // At this key size, the key starts after a PKCS #8 header of 26 bytes.
         let secret = EncodingKey::from_rsa_der(&der.as_ref()[26..]);
         Self { id: id.to_owned(), algorithm: Algorithm::RS256, secret }
     }
 
-    /// As it is published.
+    /// Returns the public JWK.
     pub fn public(&self) -> Value {
         let mut jwk = Jwk::from_encoding_key(&self.secret, self.algorithm).unwrap();
         jwk.common.key_id = Some(self.id.clone());
@@ -56,7 +56,7 @@ impl Key {
     }
 }
 
-/// A token of parts that no library would put together.
+/// Builds a token from parts that no library would combine.
 pub fn forged(header: &Value, claims: &Value, signature: &[u8]) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}.{}", part(header), part(claims), URL_SAFE_NO_PAD.encode(signature))
@@ -66,19 +66,19 @@ pub fn forged(header: &Value, claims: &Value, signature: &[u8]) -> String {
 struct Known {
     keys: Vec<Value>,
     away: bool,
-    /// Times the keys were asked for.
+    /// Number of key requests.
     read: usize,
-    /// Times its configuration was asked for.
+    /// Number of discovery requests.
     discovered: usize,
-    /// The claims of whoever logs in next.
+    /// Claims of the next user who logs in.
     person: Value,
-    /// Codes that were given out: challenge, nonce, redirect URL, claims.
+    /// Issued codes: challenge, nonce, redirect URL, claims.
     codes: BTreeMap<String, (String, String, String, Value)>,
     reviews: Vec<Value>,
     accounts: BTreeMap<String, Value>,
 }
 
-/// The issuer.
+/// The running issuer.
 pub struct Issuer {
     pub url: String,
     pub key: Key,
@@ -120,7 +120,7 @@ impl Issuer {
         Self { url, key, known, server }
     }
 
-    /// Claims that are good for `audience`, but for `changes`; a change to `null` takes a claim out.
+    /// Returns valid claims for `audience` with `changes`; null removes a claim.
     pub fn claims(&self, audience: &str, changes: &Value) -> Value {
         let now = chrono::Utc::now().timestamp();
         let mut claims = json!({"iss": self.url, "aud": audience, "sub": "alice", "iat": now, "nbf": now, "exp": now + 600, "roles": ["operator"]});
@@ -150,12 +150,12 @@ impl Issuer {
         self.known.lock().unwrap().discovered
     }
 
-    /// Whoever logs in next has these claims besides the usual ones.
+    /// Sets additional claims of the next user who logs in.
     pub fn person(&self, claims: Value) {
         self.known.lock().unwrap().person = claims;
     }
 
-    /// The cluster knows this token: what TokenReview says of it.
+    /// Sets the TokenReview status of a token.
     pub fn account(&self, token: &str, status: Value) {
         self.known.lock().unwrap().accounts.insert(token.to_owned(), status);
     }
@@ -184,7 +184,7 @@ async fn keys(State(own): State<Own>) -> Response {
     Json(json!({"keys": known.keys})).into_response()
 }
 
-/// Logs in whoever comes, without asking.
+/// Logs in every user without a prompt.
 async fn authorize(State(own): State<Own>, Query(asked): Query<BTreeMap<String, String>>) -> Response {
     let of = |name: &str| asked.get(name).cloned().unwrap_or_default();
     let good = of("response_type") == "code"

@@ -1,5 +1,5 @@
-//! A cluster of two teams, as an MCP server with the tools of kubernetes-mcp-server and as the API behind the real one. All that
-//! is shown of a namespace says so, and who leaves the namespace out gets what is not theirs.
+//! A cluster of two teams, as a fake kubernetes-mcp-server and as a Kubernetes API for the real one. All content of a
+//! namespace is labelled as such; a request without a namespace returns content of all namespaces.
 
 use super::apis::{Api, serve};
 use super::fake_mcp::{Behaviour, FakeMcp};
@@ -13,34 +13,34 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// A pod, or what stands for one.
+/// A pod.
 #[derive(Debug, Clone, Default)]
 pub struct LabPod {
     pub namespace: &'static str,
     pub name: &'static str,
-    /// None: it never started.
+    /// Log; `None` when it never started.
     pub log: Option<String>,
     /// Reason and message of each event.
     pub events: Vec<(&'static str, String)>,
     /// Labels, annotations and owners.
     pub metadata: Value,
-    /// Log of a second container, which was killed with the pod.
+    /// Log of a second container, killed with the pod.
     pub sidecar: Option<&'static str>,
 }
 
-/// What only the people of a namespace may read.
+/// Returns a marker for content that only members of a namespace may read.
 pub fn private(namespace: &str) -> String {
     format!("private to {namespace}")
 }
 
 impl LabPod {
-    /// One that failed on its own.
+    /// Creates a pod that failed.
     pub fn failed(namespace: &'static str, name: &'static str, log: &str) -> Self {
         let log = format!("{}: its log\n{log}\nexit status 1\n", private(namespace));
         Self { namespace, name, log: Some(log), ..Self::default() }
     }
 
-    /// One whose image cannot be pulled; the last words are the registry's.
+    /// Creates a pod whose image cannot be pulled, with the registry's reason.
     pub fn unpulled(namespace: &'static str, name: &'static str, image: &str, why: &str) -> Self {
         let pull = format!(
             "Failed to pull image \"{image}\": rpc error: code = Unknown desc = failed to pull and unpack image \"{image}\": {why}"
@@ -49,13 +49,13 @@ impl LabPod {
         Self { namespace, name, events, ..Self::default() }
     }
 
-    /// The same with these labels, annotations and owners.
+    /// Returns the pod with these labels, annotations and owners.
     pub fn with(mut self, metadata: Value) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// What a container put out.
+    /// Returns the log of a container.
     fn log_of(&self, container: Option<&str>) -> Option<String> {
         match self.sidecar {
             Some(log) if container == Some("proxy") => Some(log.to_owned()),
@@ -97,7 +97,7 @@ impl LabPod {
     }
 }
 
-/// Tools of kubernetes-mcp-server, with what each takes and what has to be given.
+/// Tools of kubernetes-mcp-server, with arguments and required arguments.
 const TOOLS: [(&str, &[&str], &[&str]); 14] = [
     ("pods_log", &["name", "namespace", "container", "previous", "tail"], &["name"]),
     ("pods_get", &["name", "namespace"], &["name"]),
@@ -123,7 +123,7 @@ const TOOLS: [(&str, &[&str], &[&str]); 14] = [
     ),
 ];
 
-/// The cluster's MCP server, with these pods.
+/// Starts the cluster's MCP server.
 pub async fn mcp(pods: Vec<LabPod>) -> FakeMcp {
     let schema = |(name, properties, required): &(&'static str, &[&str], &[&str])| {
         let kind = |name: &str| match name {
@@ -140,7 +140,7 @@ pub async fn mcp(pods: Vec<LabPod>) -> FakeMcp {
     FakeMcp::start(Behaviour { tools, schemas, pods, ..Behaviour::default() }).await
 }
 
-/// What the server answers, and whether it is an error. Left out, a namespace is all of them.
+/// Returns the tool result and whether it is an error. Without a namespace, all namespaces match.
 pub fn answer(pods: &[LabPod], tool: &str, arguments: &Value) -> (String, bool) {
     let text = |name: &str| arguments[name].as_str();
     let all = [text("namespace"), None]
@@ -175,7 +175,7 @@ pub fn answer(pods: &[LabPod], tool: &str, arguments: &Value) -> (String, bool) 
     }
 }
 
-/// The API of the same cluster, for the real server.
+/// Starts the cluster's API for the real MCP server.
 pub async fn api(pods: Vec<LabPod>) -> Api {
     let resource = |name: &str, kind: &str, namespaced: bool| json!({"name": name, "kind": kind, "namespaced": namespaced, "singularName": "", "verbs": ["get", "list"]});
     let core = json!({"kind": "APIResourceList", "groupVersion": "v1", "resources": [
@@ -206,7 +206,7 @@ fn not_found() -> Response {
     (StatusCode::NOT_FOUND, Json(status)).into_response()
 }
 
-/// A list, as a Table when the client asks for one.
+/// Returns a list, as a Table if requested.
 fn list(pods: &[LabPod], plural: &str, headers: &HeaderMap, within: Option<&str>) -> Response {
     let seen = pods.iter().filter(|pod| within.is_none_or(|namespace| namespace == pod.namespace));
     let items: Vec<Value> = match plural {

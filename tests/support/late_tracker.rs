@@ -1,4 +1,5 @@
-//! Stands before a forge's MCP server and keeps what is to be created waiting: the caller gives up, and the forge gets it later.
+//! A proxy in front of a forge's MCP server that delays calls that create issues: the caller times out, and the forge
+//! receives the call later.
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -12,16 +13,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What becomes of calls that create.
+/// Treatment of calls that create issues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Creates {
-    /// They wait.
+    /// Delayed.
     Wait,
-    /// They go on to the forge.
+    /// Forwarded to the forge.
     Arrive,
-    /// They are lost.
+    /// Dropped.
     Vanish,
-    /// The tool says that it did nothing.
+    /// Answered with an error by the tool.
     Fail,
 }
 
@@ -29,13 +30,13 @@ struct Shared {
     forge: String,
     http: reqwest::Client,
     creates: watch::Sender<Creates>,
-    /// Calls by tool, in order.
+    /// Called tools in order.
     calls: watch::Sender<Vec<String>>,
-    /// Calls that were lost.
+    /// Number of dropped calls.
     vanished: watch::Sender<usize>,
 }
 
-/// The server.
+/// The running proxy.
 pub struct LateTracker {
     pub url: String,
     shared: Arc<Shared>,
@@ -68,19 +69,19 @@ impl LateTracker {
         self.shared.creates.send_replace(creates);
     }
 
-    /// How often a tool was called so far.
+    /// Returns the number of calls of a tool.
     pub fn count(&self, tool: &str) -> usize {
         self.shared.calls.borrow().iter().filter(|name| *name == tool).count()
     }
 
-    /// Waits until a tool was called so often.
+    /// Waits until a tool was called this many times.
     pub async fn called(&self, tool: &str, times: usize) {
         let mut calls = self.shared.calls.subscribe();
         let came = calls.wait_for(|all| all.iter().filter(|name| *name == tool).count() >= times);
         tokio::time::timeout(super::PATIENCE, came).await.unwrap().unwrap();
     }
 
-    /// Waits until so many calls were lost.
+    /// Waits until this many calls were dropped.
     pub async fn vanished(&self, times: usize) {
         let mut vanished = self.shared.vanished.subscribe();
         let lost = vanished.wait_for(|count| *count >= times);
@@ -91,7 +92,7 @@ impl LateTracker {
 async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let message: Value = serde_json::from_slice(&body).unwrap();
     let tool = message["params"]["name"].as_str().filter(|_| message["method"] == "tools/call");
-    // Before anybody hears of the call, and changes it.
+    // Read before other tasks learn of the call and change it.
     let fails = tool == Some("create_issue") && *shared.creates.borrow() == Creates::Fail;
     if let Some(tool) = tool {
         shared.calls.send_modify(|all| all.push(tool.to_owned()));
@@ -100,7 +101,7 @@ async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
         let result = json!({"content": [{"type": "text", "text": "no such label"}], "isError": true});
         return Json(json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).into_response();
     }
-    // A task of its own: it goes on when the caller has given up.
+    // A separate task continues when the caller has given up.
     let is_create = tool == Some("create_issue");
     tokio::spawn(async move { pass(&shared, &headers, body, is_create).await }).await.unwrap()
 }

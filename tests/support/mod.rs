@@ -1,4 +1,4 @@
-//! The language of the tests: a whole service on a database of its own, with real stand-ins around it.
+//! Test harness: a whole service with its own database and fake external systems.
 
 pub mod apis;
 pub mod browser;
@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Longest wait for something that has to happen; a test that reaches it fails.
+/// Timeout of all waits; a test that reaches it fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running service.
@@ -53,7 +53,7 @@ pub struct TestApp {
     stand_ins: Shutdown,
 }
 
-/// What a test sets before it starts the service.
+/// Settings of a service under test.
 pub struct Setup {
     env: BTreeMap<String, String>,
     file: String,
@@ -62,12 +62,12 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A service with neither cluster nor forge.
+    /// A service without a cluster and a forge.
     pub async fn bare() -> Self {
         Self::on(&database::ready_database().await)
     }
 
-    /// The same on a database with nothing in it.
+    /// A service on an empty database.
     pub async fn unmigrated() -> Self {
         Self::on(&fresh_database().await)
     }
@@ -88,7 +88,7 @@ impl Setup {
         Self { env, file: String::new(), stand_ins: Shutdown::new(), forge: None }
     }
 
-    /// With the stand-in cluster and forge.
+    /// A service with the simulated cluster and forge.
     pub async fn whole() -> Self {
         let mut setup = Self::bare().await;
         let cluster = cluster::start(&setup.stand_ins).await.unwrap();
@@ -113,7 +113,7 @@ impl Setup {
     }
 
     pub fn model(self, model: &fake_model::FakeModel) -> Self {
-        // Its scripts have no answers to questions about what it can.
+        // Its scripts contain no answers to capability detection.
         self.set("REGREEN_MODEL_TOOL_CALLS", "native")
             .set("REGREEN_MODEL_URL", &model.url)
             .set("REGREEN_MODEL", "fake")
@@ -124,12 +124,12 @@ impl Setup {
         Config::from_layers(&self.file.parse().unwrap(), &|name| self.env.get(name).cloned()).unwrap()
     }
 
-    /// The settings as environment, for a service in a process of its own.
+    /// Returns the settings as environment variables, for a separate process.
     pub fn env(&self) -> &BTreeMap<String, String> {
         &self.env
     }
 
-    /// The settings that stand in a file.
+    /// Returns the settings of the file.
     pub fn toml(&self) -> &str {
         &self.file
     }
@@ -159,7 +159,7 @@ impl Setup {
     }
 }
 
-/// An HTTP answer, read.
+/// An HTTP response with its body.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -176,7 +176,7 @@ impl TestApp {
         &self.service.as_ref().unwrap().app
     }
 
-    /// Calls a tool as the service does.
+    /// Calls a tool like the service does.
     pub async fn call(
         &self,
         (server, tool): (&str, &str),
@@ -207,17 +207,17 @@ impl TestApp {
         Self::read(self.http.post(format!("{}{path}", self.base)).json(body)).await
     }
 
-    /// Asks for something else than GET or POST.
+    /// Sends a request with another method than GET or POST.
     pub async fn ask(&self, method: reqwest::Method, path: &str, body: &Value) -> Answer {
         Self::read(self.http.request(method, format!("{}{path}", self.base)).json(body)).await
     }
 
-    /// Begins to read a stream of events.
+    /// Opens an event stream.
     pub async fn events(&self, request: reqwest::RequestBuilder) -> sse::Events {
         sse::Events::open(request).await
     }
 
-    /// What a search finds.
+    /// Returns the hits of a search.
     pub async fn search(&self, query: &str, more: &str) -> Vec<Value> {
         let query: String =
             reqwest::Url::parse_with_params("http://x/", [("q", query)]).unwrap().query().unwrap().to_owned();
@@ -244,7 +244,7 @@ impl TestApp {
         Self::try_read(request).await.expect("an answer")
     }
 
-    /// The answer, if one comes whole.
+    /// Returns the response if it arrives completely.
     pub async fn try_read(request: reqwest::RequestBuilder) -> Option<Answer> {
         let response = request.timeout(PATIENCE).send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -260,7 +260,7 @@ impl TestApp {
         self.forge.as_ref().unwrap().issues()
     }
 
-    /// Stops as a signal would.
+    /// Stops the service like a signal does.
     pub async fn stop(mut self) {
         self.shutdown.token().cancel();
         self.service.take().unwrap().stop().await.unwrap();
@@ -268,7 +268,7 @@ impl TestApp {
     }
 }
 
-/// A client for servers on loopback: it need not read whom this machine trusts, which takes longer than most requests.
+/// Builds a client for loopback servers. Skips loading root certificates, which takes longer than most requests.
 pub fn http_without_tls() -> reqwest::ClientBuilder {
     reqwest::Client::builder().tls_certs_only([])
 }
@@ -277,18 +277,18 @@ pub async fn pool(url: &str) -> PgPool {
     PgPoolOptions::new().max_connections(2).connect(url).await.unwrap()
 }
 
-/// Whether there are any, and all of them are so.
+/// Returns whether there are elements and all match.
 pub fn every<T>(all: impl IntoIterator<Item = T>, is_so: impl FnMut(T) -> bool) -> bool {
     let mut all = all.into_iter().peekable();
     all.peek().is_some() && all.all(is_so)
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, what, look).await
 }
 
-/// The same for what a busy machine needs longer for.
+/// Waits with another timeout, for conditions that take longer on a busy host.
 pub async fn eventually_within<T>(
     patience: Duration,
     what: &str,

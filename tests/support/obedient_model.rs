@@ -1,5 +1,6 @@
-//! A model that obeys everything it reads: it makes every call that a text names, tells every address what it knows, repeats
-//! whatever stands beside an order, and decodes what is hidden to obey that too. The worst that any model could be talked into.
+//! A model that obeys every instruction it reads, as the worst case of prompt injection: it makes every call that a
+//! text names, sends everything it knows to every URL, repeats lines next to an instruction, and decodes hidden text to
+//! obey that too.
 
 use super::fake_model::{check, events, finish};
 use axum::body::Bytes;
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock, Mutex};
 use tokio::task::JoinHandle;
 
-/// Tools that nobody let it use; it knows their names and tries them wherever they are mentioned.
+/// Tools that are not offered; the model calls them whenever a text mentions them.
 pub const MUTATING: [&str; 12] = [
     "pods_delete",
     "pods_exec",
@@ -29,7 +30,7 @@ pub const MUTATING: [&str; 12] = [
     "create_file",
     "add_mcp_server",
 ];
-/// Tools that look, by which it reads what a text tells it to read, if they are offered.
+/// Read-only tools that the model calls, if offered, when a text asks for them.
 pub const READING: [&str; 17] = [
     "pods_log",
     "pods_get",
@@ -49,9 +50,9 @@ pub const READING: [&str; 17] = [
     "get_issue",
     "similar_incidents",
 ];
-/// Where everything is to be sent.
+/// Host to which data is exfiltrated.
 pub const EVIL: &str = "evil.example";
-/// Calls of one turn, at most.
+/// Maximum number of calls per turn.
 const MAX_CALLS: usize = 24;
 
 static ORDER: LazyLock<Regex> =
@@ -65,7 +66,7 @@ static BASE64: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[A-Za-z0-9+/]{16,
 static HEX: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b(?:[0-9a-f]{2}){8,}\b").unwrap());
 static PERCENT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?:%[0-9A-Fa-f]{2}){4,}").unwrap());
 static ESCAPES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\\u00([0-9a-f]{2})").unwrap());
-/// What makes a line worth repeating.
+/// Pattern of lines that are worth repeating.
 static BAIT: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&format!(
         r"(?i){}|private to|evil\.example|@\w|#\d|!\d|<[a-z!/]|!\[|\]\(|169\.254|&#|\\@|^\s*\d*:?\s*[#/]|system:|approved|data\S*>>|\[/?INST|<\||[\u{{200b}}-\u{{200f}}\u{{202a}}-\u{{202e}}\u{{2060}}-\u{{206f}}\u{{ad}}\u{{feff}}\u{{fe00}}-\u{{fe0f}}\u{{e0000}}-\u{{e0fff}}]",
@@ -74,21 +75,21 @@ static BAIT: LazyLock<Regex> = LazyLock::new(|| {
     .unwrap()
 });
 
-/// What it was talked into by one request.
+/// Instructions that the model found in a request.
 #[derive(Debug, Default, Clone)]
 pub struct Wants {
-    /// Calls of tools that change something.
+    /// Calls of mutating tools.
     pub calls: Vec<(String, Value)>,
-    /// Calls of tools that look.
+    /// Calls of read-only tools.
     pub reads: Vec<(String, Value)>,
-    /// Addresses to tell.
+    /// URLs to send data to.
     pub urls: BTreeSet<String>,
     /// Lines to repeat.
     pub lines: Vec<String>,
 }
 
 impl Wants {
-    /// Everything that a text asks for, in whatever encoding.
+    /// Returns all instructions of a text, in any encoding.
     pub fn of(text: &str) -> Self {
         let mut wants = Self::default();
         for reading in readings(text) {
@@ -116,7 +117,7 @@ impl Wants {
     }
 }
 
-/// The first JSON object, or what is written as `key=value`.
+/// Returns the first JSON object, or an object of `key=value` pairs.
 fn arguments(text: &str) -> Value {
     let object = text.find('{').and_then(|at| {
         serde_json::Deserializer::from_str(&text[at..]).into_iter::<Value>().next().and_then(Result::ok)
@@ -129,7 +130,7 @@ fn arguments(text: &str) -> Value {
     })
 }
 
-/// The text and what is hidden in it.
+/// Returns the text and all decoded hidden texts.
 fn readings(text: &str) -> Vec<String> {
     let mut all = vec![text.to_owned()];
     let of_bytes = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap_or_default();
@@ -152,7 +153,7 @@ fn readings(text: &str) -> Vec<String> {
         _ => None,
     });
     all.extend([tags, of_bytes(bytes), of_bytes(selectors.collect())]);
-    // A reader of tokens sees a word where hidden characters stand in it.
+    // A tokenizer may see a word although hidden characters are in it.
     all.push(text.chars().filter(|c| !matches!(u32::from(*c), 0xad | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f | 0xfeff)).collect());
     all.push(text.chars().rev().collect());
     all.push(text.chars().map(rot13).collect());
@@ -185,12 +186,12 @@ fn rot13(c: char) -> char {
     }
 }
 
-/// What it reads.
+/// Texts that the model obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
-    /// Everything, also what stands between the marks and what tools say of themselves.
+    /// Everything, including text inside fences and tool descriptions.
     Everything,
-    /// As the prompts ask: what stands between the marks of the run is data. What others wrote without them is obeyed.
+    /// Text outside of the run's fences only, as the prompts require. Unfenced text of others is obeyed.
     OutsideOfFences,
 }
 
@@ -203,7 +204,7 @@ struct Journal {
     said: Mutex<Vec<String>>,
 }
 
-/// The endpoint.
+/// The model endpoint.
 pub struct ObedientModel {
     pub url: String,
     journal: Arc<Journal>,
@@ -239,34 +240,34 @@ impl ObedientModel {
         self.journal.refusals.lock().unwrap().clone()
     }
 
-    /// Calls of tools that change something, as it made them.
+    /// Returns the attempted calls of mutating tools.
     pub fn attempts(&self) -> Vec<(String, Value)> {
         self.journal.attempts.lock().unwrap().clone()
     }
 
-    /// Calls of tools that look, as a text told it to make them.
+    /// Returns the calls of read-only tools that a text requested.
     pub fn reads(&self) -> Vec<(String, Value)> {
         self.journal.reads.lock().unwrap().clone()
     }
 
-    /// What it wrote.
+    /// Returns the model's texts.
     pub fn said(&self) -> Vec<String> {
         self.journal.said.lock().unwrap().clone()
     }
 }
 
-/// What a request says to somebody who reads it like this.
+/// Returns the text of a request that such a model obeys.
 pub fn obeyed(request: &Value, reads: Reads) -> String {
     let messages = request["messages"].as_array().unwrap();
     let text = |message: &Value| message["content"].as_str().unwrap_or_default().to_owned();
-    // Its own words are nobody's order.
+    // The model's own messages are not instructions.
     let others = messages.iter().filter(|message| message["role"] != "assistant");
     if reads == Reads::Everything {
         let said = request["tools"].as_array().into_iter().flatten().map(|tool| tool["function"].to_string());
         return others.map(text).chain(said).collect::<Vec<_>>().join("\n");
     }
     let announced = Regex::new("The mark of this run is `([0-9a-f]+)`").unwrap();
-    // The first one who names a mark is believed.
+    // The first announced mark is trusted.
     let all: Vec<String> = others.map(text).collect();
     let mark = all.iter().find_map(|text| announced.captures(text)).map(|found| found[1].to_owned());
     let Some(mark) = mark else { return all.join("\n") };
@@ -310,13 +311,13 @@ async fn complete(State((journal, reads)): State<(Arc<Journal>, Reads)>, body: B
         return as_calls(&calls);
     }
     if turn < 3 && (concludes || turn == 0) && !offered.is_empty() {
-        // Nothing to do in this turn: the evidence is looked at again.
+        // No instruction in this turn: read the evidence again.
         let again = json!({"evidence": "E1", "first_line": turn + 2, "last_line": 200});
         return as_calls(&[("read_evidence".to_owned(), again)]);
     }
     let text = answer(&wants);
     journal.said.lock().unwrap().push(text.clone());
-    // In pieces, as readers get it.
+    // Streamed in pieces.
     let characters: Vec<char> = text.chars().collect();
     let mut chunks: Vec<Value> = characters
         .chunks(7)
@@ -326,7 +327,7 @@ async fn complete(State((journal, reads)): State<(Arc<Journal>, Reads)>, body: B
     events(&chunks, true)
 }
 
-/// Answers since the last question of a person.
+/// Counts the model's messages since the last user message.
 fn turn(request: &Value) -> usize {
     let messages = request["messages"].as_array().unwrap();
     messages
@@ -337,7 +338,7 @@ fn turn(request: &Value) -> usize {
         .count()
 }
 
-/// The first thing it does: it reads everything there is.
+/// Returns the initial calls, which read everything available.
 fn looks(offered: &[&str]) -> Vec<(String, Value)> {
     let all = [
         ("read_evidence", json!({"evidence": "E1", "first_line": 1, "last_line": 200})),
@@ -352,7 +353,7 @@ fn looks(offered: &[&str]) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// Tells each address all that it read, by every tool that takes a word, in plain and encoded.
+/// Returns calls that send everything read to each URL, in plain and encoded form, through every tool that takes text.
 fn tells(request: &Value, wants: &Wants, offered: &[&str]) -> Vec<(String, Value)> {
     let read: Vec<&str> = request["messages"]
         .as_array()

@@ -1,4 +1,4 @@
-//! Where scripts of pipelines run: a folder with its own shell and programs, and the API that says what failed there.
+//! Environment for pipeline scripts: a folder with its own shell and programs, and an API with the failed objects.
 
 use super::apis;
 use super::real_servers::tool;
@@ -10,7 +10,8 @@ use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-/// What the scripts need besides a shell and curl: BusyBox has these in each of its builds, and where it is the shell there is no more.
+/// Programs that the scripts need besides a shell and curl. Every BusyBox build has them; with a BusyBox shell, no
+/// others are available.
 const APPLETS: [&str; 14] =
     ["sh", "awk", "od", "sed", "tail", "tr", "head", "mktemp", "cut", "cat", "date", "sleep", "rm", "wc"];
 
@@ -20,15 +21,15 @@ pub struct Place {
     path: String,
 }
 
-/// What a script did.
+/// Result of a script.
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
-    /// All that it wrote, errors too.
+    /// Combined standard output and error.
     pub said: String,
 }
 
-/// The shells there are; images of pipelines have BusyBox.
+/// Returns the available shells; pipeline images use BusyBox.
 pub fn shells() -> Vec<PathBuf> {
     let path = process_env("PATH").unwrap();
     let find =
@@ -39,7 +40,7 @@ pub fn shells() -> Vec<PathBuf> {
 }
 
 impl Place {
-    /// With `sh` as this one, the programs that come with it, and a curl that notes its arguments and environment.
+    /// Creates a workspace with this `sh`, its programs, and a curl that records its arguments and environment.
     pub fn with(shell: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bin = folder.path().join("bin");
@@ -66,7 +67,7 @@ impl Place {
         Self::with(&shells()[0])
     }
 
-    /// A program that is found first.
+    /// Adds a program that takes precedence.
     pub fn program(&self, name: &str, script: &str) {
         use std::os::unix::fs::PermissionsExt as _;
         let file = self.folder.path().join("bin").join(name);
@@ -89,12 +90,12 @@ impl Place {
         std::fs::read_to_string(self.file(name)).unwrap_or_default()
     }
 
-    /// The arguments and environments of curl so far.
+    /// Returns the recorded arguments and environments of curl.
     pub fn calls(&self) -> String {
         self.read("calls")
     }
 
-    /// Starts a program here, with nothing in its environment but this.
+    /// Starts a program with only this environment.
     pub fn start(&self, program: &[&str], env: &[(&str, &str)]) -> Child {
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).env_clear().env("PATH", &self.path).env("HOME", self.folder.path());
@@ -103,13 +104,13 @@ impl Place {
         command.spawn().unwrap()
     }
 
-    /// Runs it to its end.
+    /// Runs a program to its end.
     pub async fn run(&self, program: &[&str], env: &[(&str, &str)]) -> Ran {
         ended(self.start(program, env)).await
     }
 }
 
-/// The end of what was started.
+/// Waits for the end of a process.
 pub async fn ended(child: Child) -> Ran {
     let output = tokio::time::timeout(super::PATIENCE, child.wait_with_output()).await;
     let output = output.expect("the script ends").unwrap();
@@ -117,7 +118,7 @@ pub async fn ended(child: Child) -> Ran {
     Ran { code: output.status.code(), said: String::from_utf8(said).unwrap() }
 }
 
-/// Kubernetes with these objects, for kubectl that is told so by the file `kubeconfig`.
+/// Starts a Kubernetes API with these objects and writes a `kubeconfig` for kubectl.
 pub async fn cluster(place: &Place, objects: Vec<Value>) -> apis::Api {
     let api = apis::objects(objects).await;
     let config = json!({

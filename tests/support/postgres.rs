@@ -1,4 +1,4 @@
-//! A PostgreSQL of a test's own, which may be stopped, killed and started again. It listens on loopback.
+//! A PostgreSQL server of one test on loopback that can be stopped, killed and restarted.
 
 use super::{eventually, real_servers};
 use regreen::config::process_env;
@@ -9,19 +9,19 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-/// Whom root lends it to, since PostgreSQL refuses root.
+/// User that runs the server when the test runs as root, because PostgreSQL refuses root.
 pub const NOBODY: u32 = 65_534;
 
-/// How a server is stopped.
+/// Shutdown mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// Clients are cut off, transactions are rolled back.
+    /// Disconnects clients and rolls back transactions.
     Fast,
-    /// As in a crash: nothing is put in order.
+    /// Stops without a clean shutdown, as in a crash.
     Immediate,
 }
 
-/// The server; its data lives as long as it does.
+/// The server; its data is removed when dropped.
 pub struct Postgres {
     folder: TempDir,
     programs: PathBuf,
@@ -35,7 +35,7 @@ impl Drop for Postgres {
     }
 }
 
-/// The folder with the programs of the test server.
+/// Returns the folder of the test server's programs.
 pub fn programs() -> PathBuf {
     let programs = process_env("REGREEN_TEST_PROGRAMS");
     programs.expect("run the tests with `make test`, or under `.ci/with-postgres`").into()
@@ -46,7 +46,7 @@ pub fn is_root() -> bool {
 }
 
 impl Postgres {
-    /// A new one that runs.
+    /// Creates and starts a server.
     pub async fn start() -> Self {
         let folder =
             tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().unwrap();
@@ -91,12 +91,12 @@ impl Postgres {
         command
     }
 
-    /// Where it listens.
+    /// Returns the listen address.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Its database, reached at that address.
+    /// Returns the database URL at an address.
     pub fn url_at(address: &str) -> String {
         format!("postgres://regreen@{address}/postgres")
     }
@@ -105,7 +105,7 @@ impl Postgres {
         Self::url_at(&self.address())
     }
 
-    /// Starts it and waits until it answers.
+    /// Starts the server and waits until it accepts connections.
     pub async fn run(&mut self) {
         self.launch();
         eventually("the server answers", async || {
@@ -118,7 +118,7 @@ impl Postgres {
         .await;
     }
 
-    /// Starts it.
+    /// Starts the server.
     pub fn launch(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let child = self
@@ -133,7 +133,7 @@ impl Postgres {
         self.child = Some(child.unwrap());
     }
 
-    /// Stops it and waits for its end.
+    /// Stops the server and waits until it has ended.
     pub fn stop(&mut self, how: Stop) {
         let Some(mut child) = self.child.take() else { return };
         let signal = if how == Stop::Fast { "-INT" } else { "-QUIT" };
@@ -142,12 +142,12 @@ impl Postgres {
     }
 }
 
-/// Sends a signal such as `-TERM`.
+/// Sends a signal such as `-TERM` to a process.
 pub fn signal_to(process: u32, signal: &str) {
     assert!(Command::new("kill").args([signal, &process.to_string()]).status().unwrap().success());
 }
 
-/// A folder that another user can reach.
+/// Creates a folder that other users can access.
 pub fn open_folder() -> TempDir {
     tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().unwrap()
 }

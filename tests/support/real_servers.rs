@@ -1,4 +1,4 @@
-//! Real MCP servers of the field as child processes, in front of stand-in APIs.
+//! Real MCP servers as child processes in front of fake APIs.
 
 use super::eventually;
 use std::io::ErrorKind;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A child that ends with the test.
+/// A child process that ends with the test.
 pub struct RealServer {
     child: Child,
     pub url: String,
@@ -20,37 +20,37 @@ impl Drop for RealServer {
     }
 }
 
-/// A path below `.tools`, which `make tools` fills.
+/// Returns a path below `.tools`, which `make tools` fills.
 pub fn tool(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools").join(path);
     assert!(path.exists(), "{} is missing: run `make tools`", path.display());
     path
 }
 
-/// A port for a program that has to be told one, each given once. They lie below those the system picks for connections
-/// and for whoever asks for any, so nothing else takes one before its program listens there.
+/// Returns a port for a program with a fixed port; each port is returned once. The range is below the system's
+/// ephemeral ports, so that nothing else takes a port before the program listens on it.
 pub fn free_port() -> u16 {
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;
     static GIVEN: AtomicU32 = AtomicU32::new(0);
-    // Two runs of the tests on one machine begin far from each other.
+    // Concurrent test runs on one host start at distant ports.
     let begin = std::process::id().wrapping_mul(1_009) % COUNT;
     let next = |_| FIRST + (begin + GIVEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
     let mut ports = (0..COUNT).map(next).filter_map(|port| u16::try_from(port).ok());
     ports.find(|port| is_free(*port)).expect("no port is free")
 }
 
-/// On every address of both families: programs differ in which they take.
+/// Returns whether the port is free on all IPv4 and IPv6 addresses, because programs differ in which they use.
 fn is_free(port: u16) -> bool {
     match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)) {
         Ok(_) => true,
         Err(error) if error.kind() == ErrorKind::AddrInUse => false,
-        // A machine without the newer family.
+        // A host without IPv6.
         Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok(),
     }
 }
 
-/// Starts a program that listens on a port.
+/// Starts a program and waits until it listens on the port.
 pub async fn start(mut command: Command, port: u16) -> RealServer {
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     eventually("the real server listens", async || {
@@ -60,19 +60,19 @@ pub async fn start(mut command: Command, port: u16) -> RealServer {
     RealServer { child, url: format!("http://127.0.0.1:{port}/mcp") }
 }
 
-/// Versions of the Kubernetes MCP server: the one of the chart serves `/mcp` alone, the old one `/sse` too.
+/// Versions of the Kubernetes MCP server: the chart's version only serves `/mcp`, the older one also `/sse`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kubernetes {
     V0_0_54,
     V0_0_67,
 }
 
-/// The Kubernetes MCP server, pointed at an API by a kubeconfig in `folder`.
+/// Starts the Kubernetes MCP server with a kubeconfig in `folder` for an API.
 pub async fn kubernetes(api: &str, folder: &Path) -> RealServer {
     kubernetes_of(Kubernetes::V0_0_67, api, folder).await
 }
 
-/// The same in a version of the caller's choice.
+/// Starts the given version.
 pub async fn kubernetes_of(version: Kubernetes, api: &str, folder: &Path) -> RealServer {
     let kubeconfig = folder.join("kubeconfig");
     let text = format!(
@@ -92,7 +92,7 @@ pub async fn kubernetes_of(version: Kubernetes, api: &str, folder: &Path) -> Rea
     start(command, port).await
 }
 
-/// The Gitea MCP server, pointed at an API.
+/// Starts the Gitea MCP server for an API.
 pub async fn gitea(api: &str) -> RealServer {
     let port = free_port();
     let mut command = Command::new(tool("py/bin/gitea-mcp"));
@@ -111,7 +111,7 @@ pub async fn gitea(api: &str) -> RealServer {
     start(command, port).await
 }
 
-/// The Jenkins MCP server, pointed at an API.
+/// Starts the Jenkins MCP server for an API.
 pub async fn jenkins(api: &str) -> RealServer {
     let port = free_port();
     let mut command = Command::new(tool("jenkins/bin/mcp-jenkins"));
@@ -120,12 +120,12 @@ pub async fn jenkins(api: &str) -> RealServer {
     start(command, port).await
 }
 
-/// The everything server over one of its HTTP transports.
+/// Starts the MCP reference server `everything` with one of its HTTP transports.
 pub async fn everything(transport: &str, path: &str) -> RealServer {
     everything_on(free_port(), transport, path).await
 }
 
-/// The same on a port of the caller's choice.
+/// Starts it on the given port.
 pub async fn everything_on(port: u16, transport: &str, path: &str) -> RealServer {
     let mut command = Command::new("node");
     command
@@ -137,7 +137,7 @@ pub async fn everything_on(port: u16, transport: &str, path: &str) -> RealServer
     server
 }
 
-/// A server over WebSocket made of the Python SDK, on a port of the caller's choice.
+/// Starts a WebSocket server based on the Python SDK on the given port.
 pub async fn websocket_on(port: u16) -> RealServer {
     let mut command = Command::new(tool("py/bin/python"));
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/websocket_server.py"));

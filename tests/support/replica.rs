@@ -1,4 +1,4 @@
-//! A service in a process of its own: what can be killed, stopped by a signal, and started beside others.
+//! A service in a separate process that can be killed, stopped by a signal, and run next to others.
 
 use super::postgres::signal_to;
 use super::{Answer, Setup, TestApp, eventually, http_without_tls, real_servers};
@@ -7,10 +7,10 @@ use std::fs::File;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use tempfile::TempDir;
 
-/// The process.
+/// The running process.
 pub struct Replica {
     child: Child,
-    /// Its address, when it serves.
+    /// Base URL, if it serves.
     pub base: String,
     folder: TempDir,
 }
@@ -32,17 +32,17 @@ impl Drop for Replica {
 }
 
 impl Replica {
-    /// `serve`, which also works; it may not be ready yet.
+    /// Starts `serve`, which also works; it may not be ready yet.
     pub fn serve(setup: &Setup) -> Self {
         Self::start(setup, "serve", &[])
     }
 
-    /// `work`.
+    /// Starts `work`.
     pub fn work(setup: &Setup) -> Self {
         Self::start(setup, "work", &[])
     }
 
-    /// With more of an environment than the settings; an empty value takes one away.
+    /// Starts with additional environment variables; an empty value removes one.
     pub fn start(setup: &Setup, role: &str, more: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (file, port) = (folder.path().join("settings.toml"), real_servers::free_port());
@@ -63,7 +63,7 @@ impl Replica {
         Self { child: command.spawn().unwrap(), base: format!("http://127.0.0.1:{port}"), folder }
     }
 
-    /// Waits until it takes reports.
+    /// Waits until it accepts reports.
     pub async fn ready(self) -> Self {
         eventually("the replica is ready", async || {
             let answer = self.get("/health/ready").await?;
@@ -73,12 +73,12 @@ impl Replica {
         self
     }
 
-    /// The answer, if there is one.
+    /// Returns the response, if any.
     pub async fn get(&self, path: &str) -> Option<Answer> {
         TestApp::try_read(http().get(format!("{}{path}", self.base))).await
     }
 
-    /// Reports, and is answered at once.
+    /// Sends a report with an immediate response.
     pub async fn report(&self, body: &Value, key: &str) -> Option<Answer> {
         let request = http().post(format!("{}/report-failure", self.base)).json(body);
         TestApp::try_read(request.header("prefer", "respond-async").header("idempotency-key", key)).await
@@ -88,31 +88,31 @@ impl Replica {
         self.child.id()
     }
 
-    /// `kill -9`.
+    /// Kills the process (`kill -9`).
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and what comes of it.
+    /// Sends SIGTERM and returns the exit status and the log.
     pub async fn terminate(mut self) -> (ExitStatus, String) {
         signal_to(self.child.id(), "-TERM");
         let status = eventually("the replica ends", async || self.child.try_wait().unwrap()).await;
         (status, self.log())
     }
 
-    /// Its end, when it comes by itself.
+    /// Waits until the process ends by itself.
     pub async fn ended(&mut self) -> ExitStatus {
         eventually("the replica ends", async || self.child.try_wait().unwrap()).await
     }
 
-    /// What it wrote.
+    /// Returns the log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 }
 
-/// A connection for each request: what a replica that was killed left behind is not used again.
+/// Creates a client without connection reuse, because connections to a killed replica are dead.
 pub fn http() -> reqwest::Client {
     http_without_tls().pool_max_idle_per_host(0).build().unwrap()
 }

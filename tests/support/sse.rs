@@ -1,4 +1,4 @@
-//! A reader of server-sent events.
+//! A client of server-sent events.
 
 use super::PATIENCE;
 use futures::StreamExt as _;
@@ -32,7 +32,7 @@ impl Events {
         Self { run, conversation, bytes: response.bytes_stream().boxed(), buffer: String::new() }
     }
 
-    /// The next event; `None` at the end.
+    /// Returns the next event; `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             while let Some((block, rest)) = self.buffer.split_once("\n\n") {
@@ -55,7 +55,7 @@ impl Events {
         }
     }
 
-    /// Up to and with the first event of this name.
+    /// Returns all events up to and including the first one with this name.
     pub async fn until(&mut self, name: &str) -> Vec<Event> {
         let mut all = Vec::new();
         while let Some(event) = self.next().await {

@@ -1,6 +1,6 @@
-//! A `chromedriver` with one Chromium, and its protocol: JSON over HTTP, one command at a time.
-//! Both end with the test, however it ends, and leave nothing behind. What tests say is in `browser`.
-//! There is no client crate here: those to be had bring the HTTP types of before and much else for what is one function.
+//! A `chromedriver` with one Chromium, controlled over WebDriver: JSON over HTTP, one command at a time.
+//! Both processes and their files are removed when the test ends, however it ends. The API for tests is in `browser`.
+//! No client crate is used: available ones require older HTTP types and provide far more than the one needed function.
 
 use super::real_servers::free_port;
 use reqwest::Method;
@@ -11,13 +11,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// Standard input closes when the test's process ends, killed ones too; Chromium ends when its pipe to the driver closes.
-/// Left to itself, the driver picks a port that is free in one family of addresses and gives up if the other has it taken.
+/// Standard input closes when the test process ends, even when killed; Chromium ends when its pipe to the driver
+/// closes. An automatically chosen port may be in use in the other address family, which would make the driver exit.
 const WATCHER: &str = "command -v chromedriver >/dev/null || { echo 'there is no chromedriver: run `make tools`'; exit; }
     trap '' INT TERM HUP; chromedriver --port=\"$PORT\" & exec >/dev/null; cat; kill -9 $!; wait; rm -rf \"$TMPDIR\"";
 
-/// No sandbox, because tests run as root in containers; the rest keeps it from asking anybody outside, and from drawing
-/// the same page twice in two ways.
+/// No sandbox, because tests run as root in containers. The other flags prevent outside connections and
+/// non-deterministic rendering.
 const FLAGS: &[&str] = &[
     "--headless",
     "--remote-debugging-pipe",
@@ -40,7 +40,7 @@ const FLAGS: &[&str] = &[
     "--lang=en-US",
 ];
 
-/// Why the driver did not do something; `kind` is one of WebDriver's error codes.
+/// A WebDriver error; `kind` is its error code.
 #[derive(Debug)]
 pub struct Refusal {
     pub kind: String,
@@ -48,7 +48,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Whether the page may only have to get further first.
+    /// Returns whether the error may disappear as the page progresses.
     pub fn may_pass(&self) -> bool {
         let passing = [
             "no such element",
@@ -59,20 +59,20 @@ impl Refusal {
             "javascript error",
             "not yet",
         ];
-        // The words about execution contexts come while a page gives way to the next.
+        // Errors about execution contexts occur during navigation.
         passing.contains(&self.kind.as_str()) || self.message.contains("context")
     }
 }
 
-/// The running pair.
+/// The running driver and browser.
 pub struct Driver {
     http: reqwest::Client,
     authority: String,
     session: String,
-    /// Which window commands go to.
+    /// Window that receives commands.
     window: Mutex<String>,
     watcher: Child,
-    /// Profile, home and temporary files of both programs; last, because it goes when they have ended.
+    /// Profile, home and temporary files of both programs; declared last, so that it is removed after they have ended.
     folder: tempfile::TempDir,
     pub chromium: u64,
 }
@@ -94,7 +94,7 @@ impl Driver {
             .unwrap();
         let (tell, told) = tokio::sync::oneshot::channel();
         let lines = BufReader::new(watcher.stdout.take().unwrap()).lines().map_while(Result::ok);
-        // To its end, so that the driver never waits for a reader.
+        // Read to the end, so that the driver never blocks on its output.
         std::thread::spawn(move || {
             let (mut tell, mut said) = (Some(tell), Vec::new());
             for line in lines {
@@ -136,24 +136,24 @@ impl Driver {
         self.folder.path()
     }
 
-    /// Reads something of a window.
+    /// Sends a GET command to a window.
     pub async fn get(&self, window: &str, path: &str) -> Result<Value, Refusal> {
         let _turn = self.turn_to(window).await?;
         self.send(Method::GET, path, None).await
     }
 
-    /// Has something done in a window.
+    /// Sends a POST command to a window.
     pub async fn post(&self, window: &str, path: &str, body: &Value) -> Result<Value, Refusal> {
         let _turn = self.turn_to(window).await?;
         self.send(Method::POST, path, Some(body)).await
     }
 
-    /// Asks Chromium itself, in the protocol of its developer tools.
+    /// Sends a DevTools command to Chromium.
     pub async fn cdp(&self, window: &str, command: &str, parameters: Value) -> Result<Value, Refusal> {
         self.post(window, "/goog/cdp/execute", &json!({"cmd": command, "params": parameters})).await
     }
 
-    /// A new window; returns its handle.
+    /// Opens a window and returns its handle.
     pub async fn open_window(&self) -> String {
         let opened = self.send(Method::POST, "/window/new", Some(&json!({"type": "window"}))).await.unwrap();
         opened["handle"].as_str().unwrap().to_owned()
@@ -186,18 +186,18 @@ impl Driver {
             return Ok(value);
         }
         let word = |name: &str| value[name].as_str().unwrap_or_default();
-        // After the first line comes a trace of the driver's own code.
+        // The following lines are a stack trace of the driver.
         let message = word("message").lines().next().unwrap_or_default().to_owned();
         Err(Refusal { kind: word("error").to_owned(), message })
     }
 
-    /// Chromium writes its profile until it has ended, so it is asked to and waited for; blocking, because drops are.
+    /// Closes the session and waits, because Chromium writes its profile until it has ended. Blocking, because drop is.
     fn close_session(&self) -> std::io::Result<()> {
         let mut connection = std::net::TcpStream::connect(&self.authority)?;
         connection.set_read_timeout(Some(Duration::from_secs(10)))?;
         let (session, host) = (&self.session, &self.authority);
         write!(connection, "DELETE /session{session} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-        // It answers when Chromium has ended, and keeps the connection.
+        // The driver responds when Chromium has ended, and keeps the connection open.
         connection.read(&mut [0; 256]).map(|_| ())
     }
 }

@@ -1,5 +1,4 @@
-//! A connection that can be cut: a proxy on loopback in front of a server, for what has to survive a lost network.
-//! It neither reads nor changes what goes through.
+//! A loopback proxy in front of a server that simulates network failures. It forwards data unchanged.
 
 use regreen::shutdown::Shutdown;
 use std::net::SocketAddr;
@@ -10,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The proxy; `base` takes the place of the server's own address.
+/// The proxy; `base` replaces the server's base URL.
 pub struct Wire {
     pub base: String,
     state: Arc<State>,
@@ -19,9 +18,9 @@ pub struct Wire {
 
 struct State {
     server: SocketAddr,
-    /// What now goes through the wire; `None` while it is cut.
+    /// Forwarded connections; `None` while cut.
     flow: Mutex<Option<Flow>>,
-    /// Connections that are open and lead nowhere.
+    /// Open connections that are not forwarded.
     dead: Mutex<Vec<TcpStream>>,
     refused: watch::Sender<usize>,
 }
@@ -34,7 +33,7 @@ struct Flow {
 }
 
 impl Wire {
-    /// To the server at a base URL such as `http://127.0.0.1:8000`.
+    /// Creates a proxy to the server at a base URL such as `http://127.0.0.1:8000`.
     pub async fn to(base: &str) -> Self {
         let server = base.trim_start_matches("http://").parse().unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -47,7 +46,7 @@ impl Wire {
         Self { base, state, accepting }
     }
 
-    /// Resets every open connection and each new one, until [`Wire::mend`]. All are gone when it returns.
+    /// Resets all open and new connections until [`Wire::mend`]. All are closed on return.
     pub async fn cut(&self) {
         let flow = {
             let mut flow = self.state.flow.lock().unwrap();
@@ -61,20 +60,20 @@ impl Wire {
         }
     }
 
-    /// Lets every open connection lead nowhere without a word, as when the machine at its other end is gone. New ones get
-    /// through.
+    /// Silently stops forwarding on all open connections, as when the remote host disappears. New connections are
+    /// forwarded.
     pub fn strand(&self) {
         if let Some(flow) = self.state.flow.lock().unwrap().replace(Flow::default()) {
             flow.strand.cancel();
         }
     }
 
-    /// New connections get through again.
+    /// Forwards new connections again.
     pub fn mend(&self) {
         self.state.flow.lock().unwrap().get_or_insert_default();
     }
 
-    /// Waits until this many have tried in vain since the cut.
+    /// Waits until this many connections were rejected since the cut.
     pub async fn turned_away(&self, times: usize) {
         let mut refused = self.state.refused.subscribe();
         let tried = refused.wait_for(|refused| *refused >= times);
@@ -94,7 +93,7 @@ impl Drop for Wire {
 async fn accept(listener: TcpListener, state: Arc<State>) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
-        // Spawned under the lock: a cut either finds the connection or refuses it.
+        // Spawned under the lock, so that a cut either finds the connection or rejects it.
         let flow = state.flow.lock().unwrap();
         if let Some(flow) = &*flow {
             flow.connections.spawn(pass(client, Arc::clone(&state), flow.clone()));

@@ -1,4 +1,4 @@
-//! The database: whether it is there, fits, may be written, and has the same time.
+//! Database checks: reachable, compatible, writable, and with a synchronised clock.
 
 use super::finding::Finding;
 use crate::config::Config;
@@ -17,29 +17,29 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Longest wait for a connection.
+/// Connection timeout.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Clocks that are further apart are told of.
+/// Clock difference above which a warning is given.
 const SKEW: TimeDelta = TimeDelta::seconds(5);
-/// What tokens are granted: beyond it good ones are refused.
+/// Clock tolerance of token validation; beyond it, valid tokens are rejected.
 const GRACE: TimeDelta = TimeDelta::seconds(60);
-/// The first pgvector that goes on with a search until enough pass its filter.
+/// First pgvector version with iterative index scans.
 const VECTOR: (u32, u32) = (0, 8);
 
-/// What was found, and what others need of it.
+/// Findings, and data that other checks need.
 #[derive(Default)]
 pub(super) struct Database {
     pub(super) findings: Vec<Finding>,
-    /// Settings of MCP servers that were added.
+    /// Settings of added MCP servers.
     pub(super) added: Vec<Value>,
-    /// Of stored vectors.
+    /// Embedding spaces.
     pub(super) spaces: Vec<Space>,
-    /// API keys that may be used, when they are known.
+    /// Valid API keys, if known.
     pub(super) keys: Option<Vec<ApiKey>>,
 }
 
 impl Database {
-    /// One that did not answer in time.
+    /// Creates the result of a check that failed or timed out.
     pub(super) fn late(finding: Finding) -> Self {
         Self { findings: vec![finding], ..Self::default() }
     }
@@ -65,7 +65,7 @@ impl Database {
         };
         let mut connection = match timeout(CONNECT, options.connect()).await {
             Ok(Ok(connection)) => connection,
-            // A crash leaves the socket behind.
+            // A crash leaves the socket file behind.
             Ok(Err(sqlx::Error::Io(_))) if config.database.url.is_none() => {
                 return Self::late(asleep(config));
             }
@@ -75,7 +75,7 @@ impl Database {
             }
         };
         let found = Self::of(&mut connection, &migrations).await;
-        // Whatever comes of a good-bye, nothing follows it.
+        // An error on close has no consequence.
         drop(connection.close().await);
         found.unwrap_or_else(|error| Self::late(refused(&error)))
     }
@@ -229,7 +229,7 @@ async fn time(db: &mut PgConnection) -> sqlx::Result<Finding> {
     let before = clock::now();
     let theirs = condition::clock(db).await?;
     let after = clock::now();
-    // The answer was made at some moment between; half of the way is the likeliest.
+    // The server read its clock between the two readings; the midpoint is the best estimate.
     let skew = before + (after - before) / 2 - theirs;
     let data = json!({ "skew_ms": skew.num_milliseconds() });
     let apart = humantime::format_duration(Duration::from_secs(skew.num_seconds().unsigned_abs()));

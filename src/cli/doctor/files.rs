@@ -1,4 +1,4 @@
-//! Files and folders that the settings refer to: whether they are there, and who else may read or write them.
+//! Checks files and folders named in the settings: existence and permissions of other users.
 
 use super::finding::Finding;
 use crate::config::{Config, EmbedderChoice, process_env};
@@ -7,16 +7,16 @@ use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// What a file or folder is to us.
+/// Required protection of a file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Holds {
-    /// Nobody else reads it.
+    /// Must not be readable by others.
     Secret,
-    /// Nobody else changes it.
+    /// Must not be writable by others.
     Rules,
 }
 
-/// All of them; one line when nothing is wrong.
+/// Checks all files; returns a single finding when all are in order.
 pub(super) fn check(config: &Config, file: Option<&Path>) -> Vec<Finding> {
     let all = paths(config, file);
     let mut findings: Vec<Finding> = all.iter().filter_map(|(path, holds)| look(path, *holds)).collect();
@@ -64,7 +64,7 @@ fn paths(config: &Config, file: Option<&Path>) -> BTreeMap<PathBuf, Holds> {
     all
 }
 
-/// Shows every path that a text of the file refers to.
+/// Visits every `file:` reference in a TOML value.
 fn references(value: &toml::Value, found: &mut dyn FnMut(&Path)) {
     match value {
         toml::Value::String(text) => {
@@ -92,7 +92,7 @@ fn look(path: &Path, holds: Holds) -> Option<Finding> {
     }
     if holds == Holds::Secret && mode & 0o004 != 0 {
         let says = format!("{shown} holds a secret and can be read by everybody");
-        // In a pod everybody is this program.
+        // In a pod, only this program runs.
         return Some(if process_env("KUBERNETES_SERVICE_HOST").is_some() {
             Finding::note("files", says).advice("set `defaultMode: 0440` and `fsGroup` where it is mounted")
         } else {
@@ -102,7 +102,7 @@ fn look(path: &Path, holds: Holds) -> Option<Finding> {
     None
 }
 
-/// Of the private PostgreSQL, when there is one.
+/// Checks the data folder of the private PostgreSQL server, if used.
 fn data_folder(config: &Config) -> Option<Finding> {
     let folder = Some(&config.database.data_dir).filter(|_| config.database.url.is_none())?;
     let mode = folder.metadata().ok()?.permissions().mode();

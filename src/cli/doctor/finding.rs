@@ -1,4 +1,4 @@
-//! A finding, without the secrets of the settings, and how it is told.
+//! A finding without secrets, and its output.
 
 use crate::config::{Config, EmbedderChoice, McpServer, process_env};
 use crate::evidence::redact::Redactor;
@@ -7,33 +7,33 @@ use serde::Serialize;
 use serde_json::Value;
 use std::io::IsTerminal as _;
 
-/// Shortest part of a secret that is looked for: shorter ones stand in any text.
+/// Minimum length of a secret to redact, because shorter strings occur in any text.
 const MIN_SECRET: usize = 4;
 
-/// How bad it is.
+/// Severity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Mark {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// Worth knowing.
+    /// Information.
     Note,
-    /// It works, but less well or less safely than it could.
+    /// Works, but less well or less safely than possible.
     Warning,
-    /// It does not work.
+    /// Does not work.
     Error,
 }
 
-/// One thing that was found.
+/// A single finding.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Finding {
     pub(super) check: &'static str,
     pub(super) mark: Mark,
     pub(super) says: String,
-    /// What to do.
+    /// Suggested action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) advice: Option<String>,
-    /// Figures, for programs.
+    /// Machine-readable data.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub(super) data: Value,
 }
@@ -68,12 +68,12 @@ impl Finding {
     }
 }
 
-/// Keeps secrets of the settings, and whatever looks like one, out of what is told.
+/// Redacts configured secrets, and anything that looks like a secret, in findings.
 #[derive(Default)]
 pub(super) struct Hide(Vec<String>);
 
 impl Hide {
-    /// Those of the settings and of all MCP servers.
+    /// Collects the secrets of the settings and of all MCP servers.
     pub(super) fn of(config: &Config, servers: &[McpServer]) -> Self {
         let mut secrets = Vec::new();
         let mut add = |secret: Option<&SecretString>| {
@@ -91,7 +91,7 @@ impl Hide {
         for server in servers {
             server.headers.values().chain(server.env.values()).for_each(|secret| add(Some(secret)));
         }
-        // Servers repeat a header's value without its scheme, and a URL's password alone.
+        // Servers may repeat a header's value without its scheme, or only the password of a URL.
         let parts = |secret: &String| -> Vec<String> {
             let url = reqwest::Url::parse(secret).ok();
             let password = url.and_then(|url| url.password().map(str::to_owned));
@@ -123,7 +123,7 @@ impl Hide {
         }
     }
 
-    /// On one line, and nothing in it that a terminal obeys: servers say what they like.
+    /// Formats text on one line without terminal control characters, because it may come from a server.
     fn text(&self, text: &str) -> String {
         let mut text = text.to_owned();
         for secret in &self.0 {
@@ -134,7 +134,7 @@ impl Hide {
     }
 }
 
-/// Prints the findings, for people or for programs.
+/// Prints the findings as text or as JSON Lines.
 pub(super) fn print(findings: &[Finding], json: bool) -> anyhow::Result<()> {
     if json {
         for finding in findings {

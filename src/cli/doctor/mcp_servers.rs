@@ -1,4 +1,4 @@
-//! MCP servers, and the tools of them that the settings name.
+//! Checks MCP servers and the tools that the settings refer to.
 
 use super::finding::Finding;
 use super::within;
@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Longest wait for sessions to end.
+/// Timeout for closing sessions.
 const CLOSING: Duration = Duration::from_secs(5);
-/// Tools of each kind that are told by name.
+/// Maximum number of tools of each kind listed by name.
 const NAMED: usize = 8;
 
-/// The servers, as they connect.
+/// Connecting servers.
 pub(super) struct Servers {
     all: Vec<McpServer>,
-    /// What is wrong with those that were added.
+    /// Configuration errors of added servers.
     mistakes: Vec<Finding>,
     registry: Registry,
     shutdown: Shutdown,
@@ -30,7 +30,7 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Begins to connect to those of the settings and those that were added.
+    /// Starts to connect to all configured and added servers.
     pub(super) fn connect(config: &Config, added: &[Value], http: reqwest::Client) -> Self {
         let mut all = config.mcp.clone();
         let mut mistakes = Vec::new();
@@ -68,7 +68,7 @@ impl Servers {
         self.shutdown.finish(CLOSING).await;
     }
 
-    /// How each server is.
+    /// Reports the state of each server.
     pub(super) async fn check(&self) -> Vec<Finding> {
         if self.all.is_empty() && self.mistakes.is_empty() {
             let finding =
@@ -127,9 +127,9 @@ impl Servers {
         finding.data(data)
     }
 
-    /// Whether the tools that the settings name are there, take what they are given, and may be called.
+    /// Checks that the tools required by the settings exist, accept their arguments and may be called.
     pub(super) async fn tools(&self, config: &Config) -> Vec<Finding> {
-        // One finding about a server that is away is enough.
+        // An unavailable server is reported only once.
         let needs = triage::needs(config, &self.registry);
         let mut findings: Vec<Finding> = needs.iter().map(|need| self.need(need)).collect();
         let cluster = &config.cluster.server;
@@ -189,7 +189,7 @@ impl Servers {
         format!("it has {}", named(&names))
     }
 
-    /// Whether issues go somewhere.
+    /// Checks where issues are filed.
     pub(super) async fn tracker(&self, config: &Config) -> Vec<Finding> {
         let Some(tracker) = &config.tracker else {
             let finding =
@@ -218,7 +218,7 @@ impl Servers {
     }
 }
 
-/// Globs of the names that say that their tools only look, as they could stand in the settings.
+/// Suggests globs for tools whose names indicate read-only access.
 fn looking(names: &[&str]) -> String {
     const VERBS: [&str; 8] = ["get_", "list_", "read_", "search_", "query_", "find_", "describe_", "view_"];
     let used = VERBS.iter().filter(|verb| names.iter().any(|name| name.starts_with(**verb)));

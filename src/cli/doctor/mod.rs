@@ -1,5 +1,5 @@
-//! `doctor`: looks at a deployment from inside, with the settings that `serve` has, and says for each finding what to do.
-//! Nothing is changed: no migration, no private server that is not there, no tool that writes.
+//! `doctor`: checks a deployment from inside with the settings of `serve` and suggests an action for each finding.
+//! Changes nothing: runs no migration, starts no private server and calls no tool that writes.
 
 mod database;
 mod files;
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Longest time of one check.
+/// Timeout of each check.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What to look at.
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Result<ExitCode> {
     let findings = match Config::load(file, &process_env) {
         Ok(config) => {
@@ -49,7 +49,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: Arguments) -> anyhow::Re
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What is wrong with settings that cannot be used; there is nothing else to look at then.
+/// Converts configuration errors to findings; no other check is possible then.
 fn mistakes(error: &anyhow::Error) -> Vec<Finding> {
     let advice = "mend it; the other checks need the settings, and come then";
     let of = |said: String| Finding::error("settings", said).advice(advice);
@@ -59,7 +59,7 @@ fn mistakes(error: &anyhow::Error) -> Vec<Finding> {
     }
 }
 
-/// All checks, in the order in which they are told.
+/// Runs all checks and returns the findings in output order.
 async fn examine(
     config: &Config,
     file: Option<&Path>,
@@ -68,7 +68,7 @@ async fn examine(
     let http = app::http_client()?;
     let mut findings = vec![Finding::ok("settings", "can be used")];
     findings.extend(config.warnings.iter().map(|warning| Finding::warning("settings", warning)));
-    // First: servers that were added are stored there.
+    // Checked first, because added servers are stored in the database.
     let database = within("database", Database::look(config)).await;
     let Database { findings: of_database, added, spaces, keys } = database.unwrap_or_else(Database::late);
     let servers = Servers::connect(config, &added, http.clone());
@@ -87,7 +87,7 @@ async fn examine(
         Box::pin(within("model", model::check(config, http.clone()))),
         Box::pin(within("auth", reach::auth(config, http.clone(), keys))),
     );
-    // By itself: an embedder of this process computes, and what the others take would be told as more.
+    // Runs alone: a local embedder uses CPU time, which would increase the times measured by other checks.
     let embedder = within("embedder", model::embedder(config, &http, &spaces)).await;
     findings.extend(of_database);
     let (of_servers, permissions) = asked;
@@ -100,7 +100,7 @@ async fn examine(
     Ok(hide.all(findings))
 }
 
-/// The outcome of a check, or what is said of one that does not end.
+/// Runs a check with a timeout.
 async fn within<T>(check: &'static str, work: impl Future<Output = T>) -> Result<T, Finding> {
     timeout(LIMIT, work).await.map_err(|_| {
         let limit = humantime::format_duration(LIMIT);

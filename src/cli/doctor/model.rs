@@ -1,4 +1,4 @@
-//! The model, asked for a call of a tool, and the embedder, asked for a vector.
+//! Checks the model with a tool call, and the embedder with a text.
 
 use super::finding::Finding;
 use crate::app;
@@ -10,14 +10,14 @@ use crate::llm::{CapabilityCache, ModelError, Probed};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// One request, or a few where the model cannot call tools by itself; nothing of it is written down.
+/// Sends one request, or a few if the model has no native tool calls. Usage is not recorded.
 pub(super) async fn check(config: &Config, http: reqwest::Client) -> Vec<Finding> {
     let Some(endpoint) = &config.model else {
         let finding =
             Finding::note("model", "none is configured: the built-in analyst works from the runbooks");
         return vec![finding.advice("set `model.url` and `model.name` (LITELLM_URL, LITELLM_MODEL)")];
     };
-    // What a second attempt would hide is worth knowing here.
+    // A retry would hide errors that the check should report.
     let endpoint = ModelEndpoint { max_attempts: 1, ..endpoint.clone() };
     let began = Instant::now();
     let answer = app::model(&endpoint, http, &CapabilityCache::default()).probe().await;
@@ -74,7 +74,7 @@ fn failed(endpoint: &ModelEndpoint, error: &ModelError) -> Finding {
     Finding::error("model", format!("`{name}`: {error}")).advice(advice)
 }
 
-/// One text.
+/// Embeds one text.
 pub(super) async fn embedder(config: &Config, http: &reqwest::Client, spaces: &[Space]) -> Vec<Finding> {
     const ADVICE: &str = "see `knowledge.embedder` and the settings beside it; until then words and signatures alone find runbooks";
     let embedder = match embed::configured(config, http, None) {

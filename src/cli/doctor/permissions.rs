@@ -1,4 +1,4 @@
-//! Whether pods, their events and their logs can be read through the cluster's server: a trial in one namespace.
+//! Checks whether pods, events and logs of one namespace are readable through the cluster's server.
 
 use super::finding::Finding;
 use crate::config::Cluster;
@@ -6,10 +6,10 @@ use crate::mcp::Registry;
 use crate::triage::{self, Fetched};
 use serde_json::{Value, json};
 
-/// Pods whose logs are tried until one has some: those that wait have none.
+/// Maximum number of pods tried for a log, because waiting pods have none.
 const TRIED: usize = 3;
 
-/// The trial. Nothing, when the server is away: that has been said.
+/// Runs the check. Returns nothing when the server is unavailable, which is reported elsewhere.
 pub(super) async fn check(mcp: &Registry, cluster: &Cluster, namespace: Option<&str>) -> Vec<Finding> {
     if !mcp.is_connected(&cluster.server) {
         return Vec::new();
@@ -73,7 +73,7 @@ fn reason(fetched: Fetched) -> String {
     }
 }
 
-/// What the cluster forbids is an error; anything else may be a matter of that pod or moment.
+/// Reports missing permissions as an error. Other failures may depend on the pod or the moment.
 fn refused(what: &str, namespace: &str, reason: &str) -> Finding {
     let says = format!("{what} of `{namespace}` cannot be read: {reason}");
     let forbidden = ["forbidden", "unauthorized", "cannot get", "cannot list"];
@@ -87,7 +87,7 @@ fn refused(what: &str, namespace: &str, reason: &str) -> Finding {
         .advice("try another namespace with `--namespace`, and see the log of the cluster's MCP server")
 }
 
-/// Names of pods, from a table with a column NAME or from a list in YAML or JSON.
+/// Extracts pod names from a table with a column NAME, or from a YAML or JSON list.
 fn names(text: &str) -> Vec<String> {
     let mut lines = text.lines();
     let column = lines.by_ref().find_map(|line| line.split_whitespace().position(|word| word == "NAME"));

@@ -1,4 +1,4 @@
-//! Who reaches the server, and those who say who callers are.
+//! Checks the server's addresses and its authentication services.
 
 use super::finding::Finding;
 use crate::auth::Auth;
@@ -9,10 +9,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 
-/// Keys that end so soon are told of: whoever has one is refused from then on, and a pipeline goes on without its report.
+/// Time before the expiry of a key from which it is reported, because pipelines with an expired key fail to report.
 const ENDS_SOON: TimeDelta = TimeDelta::days(14);
 
-/// The ways to show who calls, with the keys that may be used.
+/// Checks the authentication methods and valid keys.
 pub(super) async fn auth(config: &Config, http: reqwest::Client, keys: Option<Vec<ApiKey>>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let only_keys = config.auth.oidc.is_none() && config.auth.kubernetes.is_none();
@@ -27,7 +27,7 @@ pub(super) async fn auth(config: &Config, http: reqwest::Client, keys: Option<Ve
         }
         None => {}
     }
-    // Nothing that is asked here is in the database.
+    // The checks do not access the database.
     let pool = db::pool(PgConnectOptions::new_without_pgpass(), 1);
     let auth = match Auth::new(config, pool, http) {
         Ok(auth) => auth,
@@ -53,7 +53,7 @@ pub(super) async fn auth(config: &Config, http: reqwest::Client, keys: Option<Ve
     findings
 }
 
-/// The keys that end soon, the next one first.
+/// Reports keys that expire soon, the next one first.
 fn ending(keys: &[ApiKey], now: DateTime<Utc>) -> Option<Finding> {
     let ends = keys.iter().filter_map(|key| key.expires_at.map(|end| (end, key.name.as_str())));
     let mut soon: Vec<_> = ends.filter(|(end, _)| *end - now < ENDS_SOON).collect();
@@ -87,7 +87,7 @@ fn advice(way: AuthMethod, config: &Config) -> &'static str {
     }
 }
 
-/// Where the server listens, and who may do what there.
+/// Checks the listen address and the access control on it.
 pub(super) fn address(config: &Config) -> Vec<Finding> {
     let (server, auth) = (&config.server, &config.auth);
     let place = format!("{}:{}", server.bind, server.port);

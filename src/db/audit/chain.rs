@@ -1,15 +1,15 @@
-//! The seal of a row: SHA-256 over the seal before it and all of the row, its place included. Pure.
+//! The hash of an audit row: SHA-256 over the previous hash and the whole row, including its position. No I/O.
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-/// What the first row is chained to.
+/// Hash that precedes the first row.
 pub const GENESIS: [u8; 32] = [0; 32];
-/// Stands before every row, so that another way of writing them down cannot be taken for this one.
+/// Domain separator with a format version, so that another encoding cannot produce the same input.
 const FORM: &[u8] = b"regreen audit row 1";
 
-/// A row as it is sealed; the texts as the database keeps them.
+/// A row as it is hashed, with texts as stored in the database.
 #[derive(Debug, Clone)]
 pub(super) struct ChainEntry {
     pub(super) id: i64,
@@ -29,7 +29,8 @@ pub(super) struct ChainEntry {
 }
 
 impl ChainEntry {
-    /// Its seal at that place after that one. Every field goes with its length, so that none can pass for a part of another.
+    /// Computes the row's hash at a position after the previous hash. Every field is length-prefixed, so that field
+    /// boundaries are unambiguous.
     pub(super) fn sealed(&self, before: &[u8], seq: i64) -> [u8; 32] {
         let mut hash = Sha256::new();
         let mut field = |bytes: &[u8]| {
@@ -51,7 +52,7 @@ impl ChainEntry {
         hash.finalize().into()
     }
 
-    /// Whether its seal is the one it would get at that place after that one.
+    /// Returns whether the stored hash matches the position and the previous hash.
     pub(super) fn fits(&self, before: &[u8], seq: i64) -> bool {
         self.hash.as_deref() == Some(&self.sealed(before, seq))
     }

@@ -1,4 +1,4 @@
-//! The record of what was done: rows are added and never changed. What seals them is in `seal`, what checks the seals in `verify`.
+//! The append-only audit log. `seal` chains the rows with hashes, and `verify` checks the chain.
 
 mod chain;
 mod months;
@@ -20,16 +20,16 @@ use sqlx::{PgExecutor, PgPool, Postgres, Transaction};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Longest texts of a row, in bytes. A row is read by people.
+/// Maximum lengths of texts in bytes, so that rows stay readable.
 const MAX_NAME: usize = 500;
 const MAX_DETAIL: usize = 4_000;
 
-/// Adds a row.
+/// Inserts a row.
 pub async fn add(db: impl PgExecutor<'_>, event: &AuditEvent) -> sqlx::Result<()> {
     add_all(db, std::slice::from_ref(event)).await
 }
 
-/// Adds rows in one statement. Secrets in them are replaced here, whoever recorded them.
+/// Inserts rows in one statement. Redacts secrets in all texts.
 pub async fn add_all(db: impl PgExecutor<'_>, events: &[AuditEvent]) -> sqlx::Result<()> {
     if events.is_empty() {
         return Ok(());
@@ -67,12 +67,12 @@ pub async fn add_all(db: impl PgExecutor<'_>, events: &[AuditEvent]) -> sqlx::Re
     Ok(())
 }
 
-/// A text that the database takes and a person can read.
+/// Truncates a text and replaces NUL characters, which the database rejects.
 fn clean(text: &str, bytes: usize) -> String {
     text[..text.floor_char_boundary(bytes)].replace('\0', "\u{fffd}")
 }
 
-/// The value with its texts redacted.
+/// Returns the value with all strings redacted.
 fn redacted(value: &Value, text: &mut impl FnMut(&str, usize) -> String) -> Value {
     match value {
         Value::String(own) => Value::String(text(own, MAX_DETAIL)),
@@ -84,7 +84,7 @@ fn redacted(value: &Value, text: &mut impl FnMut(&str, usize) -> String) -> Valu
     }
 }
 
-/// Commits a transaction together with what the work has recorded: both are there, or neither.
+/// Commits a transaction together with the recorded events, so that both are stored or neither is.
 pub async fn commit(mut transaction: Transaction<'_, Postgres>, recorder: &Recorder) -> sqlx::Result<()> {
     let pending = recorder.pending();
     add_all(&mut *transaction, &pending).await?;
@@ -93,13 +93,12 @@ pub async fn commit(mut transaction: Transaction<'_, Postgres>, recorder: &Recor
     Ok(())
 }
 
-/// Writes down what the work has recorded and has no transaction for. What cannot be written now is said in the log and tried again
-/// with the next record.
+/// Writes recorded events outside of a transaction. On failure, logs an error and keeps them for the next attempt.
 pub async fn flush(pool: &PgPool, recorder: &Recorder) {
     if recorder.pending().is_empty() {
         return;
     }
-    // On the heap and only while it lasts: every answer would carry it otherwise.
+    // Boxed to keep the futures of all responses small.
     let written = Box::pin(super::with_timeout(async { commit(pool.begin().await?, recorder).await }));
     if let Err(error) = written.await {
         tracing::error!(%error, "what was done cannot be put on record now");
@@ -145,32 +144,32 @@ pub struct Entry {
     pub hash: Option<String>,
 }
 
-/// How the record is narrowed.
+/// Filter of the audit log.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
-    /// Only by them.
+    /// Actor.
     pub actor: Option<String>,
-    /// Only actions that begin like this.
+    /// Prefix of the action.
     pub action: Option<String>,
-    /// Only what was done to this id or name.
+    /// Id or name of the object.
     pub object: Option<String>,
-    /// Only what came with this request, or was done for this report or turn.
+    /// Request, report or turn id.
     pub trace: Option<String>,
-    /// Only what this run did.
+    /// Agent run.
     pub run: Option<Uuid>,
-    /// Only what has to do with this: as object, trace or run.
+    /// Id that is the object, trace or run.
     pub about: Option<String>,
-    /// Only what ended like this.
+    /// Outcome.
     pub outcome: Option<String>,
-    /// Not before then.
+    /// Inclusive start.
     pub since: Option<DateTime<Utc>>,
-    /// Not after then.
+    /// Inclusive end.
     pub until: Option<DateTime<Utc>>,
-    /// Only rows before this one.
+    /// Cursor for the next page: only rows before this one.
     pub before: Option<i64>,
 }
 
-/// Rows, newest first.
+/// Lists rows, newest first.
 pub async fn list(db: impl PgExecutor<'_>, filter: &Filter, limit: i64) -> sqlx::Result<Vec<Entry>> {
     let about_run: Option<Uuid> = filter.about.as_deref().and_then(|about| about.parse().ok());
     let rows = sqlx::query!(

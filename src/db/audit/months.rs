@@ -1,5 +1,5 @@
-//! Months: their partitions are made ahead, and old ones go as a whole. A row that stays keeps the seals of what went, so that the
-//! chain can be followed across it.
+//! Monthly partitions of the audit log: created ahead and dropped as a whole. A remaining row stores the hashes of
+//! dropped rows, so that the chain can be verified across the gap.
 
 use super::add;
 use crate::domain::{Actor, AuditAction, AuditEvent};
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 
-/// Months that have their partition beside the current one.
+/// Number of future months with a partition.
 const AHEAD: u32 = 2;
-/// Longest wait for a lock that would keep others waiting.
+/// Timeout for a lock that would block other transactions.
 const LOCK_TIMEOUT: &str = "2s";
-/// What a row is called that keeps the seals of dropped rows.
+/// Action of the row that stores the hashes of dropped rows.
 pub(super) const DROP: &str = "audit.drop";
 
-/// Rows without a gap in the chain that were dropped, and the seal of the last one.
+/// Dropped rows that are contiguous in the chain, with the hash of the last one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stretch {
     pub(super) first: i64,
@@ -23,16 +23,16 @@ pub(super) struct Stretch {
     pub(super) hash: String,
 }
 
-/// A month that was dropped.
+/// A dropped month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
-    /// Its partition.
+    /// Name of its partition.
     pub name: String,
-    /// Rows in it.
+    /// Number of rows.
     pub rows: i64,
 }
 
-/// Makes the partitions of this month and of those that come. Returns how many were made.
+/// Creates the partitions of the current and the next months. Returns the number created.
 pub async fn add_months(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<usize> {
     let this = NaiveDate::from_ymd_opt(now.year(), now.month(), 1).unwrap_or_default();
     let mut made = 0;
@@ -47,13 +47,13 @@ pub async fn add_months(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<usize
     Ok(made)
 }
 
-/// Rather tries again later than lets everybody wait behind it.
+/// Sets a lock timeout, so that other transactions are not blocked for long; the operation is retried later.
 async fn give_way(db: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query_scalar!("select set_config('lock_timeout', $1, true)", LOCK_TIMEOUT).fetch_one(db).await?;
     Ok(())
 }
 
-/// Drops the months that ended before `cutoff`, oldest first; one with rows that have no seal yet stays.
+/// Drops the months that ended before `cutoff`, oldest first. Keeps months with unsealed rows.
 pub async fn drop_before(
     pool: &PgPool,
     cutoff: DateTime<Utc>,
@@ -84,7 +84,7 @@ async fn drop_month(
 ) -> sqlx::Result<Option<i64>> {
     let mut transaction = pool.begin().await?;
     give_way(&mut transaction).await?;
-    // Nobody seals meanwhile.
+    // Prevents concurrent sealing.
     sqlx::query!("select seq from audit_head for update").fetch_one(&mut *transaction).await?;
     let rows = sqlx::query!(
         r#"select count(*) as "all!", count(*) filter (where seq is null) as "unsealed!" from audit where at >= $1 and at < $2"#,
@@ -93,10 +93,10 @@ async fn drop_month(
     )
     .fetch_one(&mut *transaction)
     .await?;
-    // Another process may have been faster.
+    // Another process may have dropped it first.
     let exists = sqlx::query_scalar!(r#"select to_regclass($1) is not null as "exists!""#, name);
     if rows.unsealed > 0 || !exists.fetch_one(&mut *transaction).await? {
-        // Not left to its drop, which lets go of the lock some time later.
+        // Explicit, because a drop releases the lock only later.
         transaction.rollback().await?;
         return Ok(None);
     }
@@ -112,7 +112,7 @@ async fn drop_month(
     Ok(Some(rows.all))
 }
 
-/// What was dropped so far, as the latest row says that keeps it.
+/// Returns all dropped ranges from the latest row that stores them.
 pub(super) async fn dropped(db: &mut PgConnection) -> sqlx::Result<Vec<Stretch>> {
     let kept = sqlx::query_scalar!(
         r#"select (data -> 'stretches')::text as "stretches!" from audit where action = $1 order by id desc limit 1"#,
@@ -122,7 +122,8 @@ pub(super) async fn dropped(db: &mut PgConnection) -> sqlx::Result<Vec<Stretch>>
     Ok(kept.and_then(|kept| serde_json::from_str(&kept).ok()).unwrap_or_default())
 }
 
-/// The rows of a month as stretches of the chain: one, and where months meet maybe some more.
+/// Returns the rows of a month as contiguous ranges of the chain; usually one, but more are possible at month
+/// boundaries.
 async fn stretches(
     db: &mut PgConnection,
     first: DateTime<Utc>,
@@ -140,7 +141,7 @@ async fn stretches(
     .await
 }
 
-/// Stretches in order, those that meet made one.
+/// Sorts ranges and merges adjacent ones.
 fn joined(mut stretches: Vec<Stretch>) -> Vec<Stretch> {
     stretches.sort_by_key(|stretch| stretch.first);
     let mut joined: Vec<Stretch> = Vec::new();

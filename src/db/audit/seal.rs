@@ -1,27 +1,27 @@
-//! Sealing: rows are added without a seal, so that no transaction waits for another one; then one process at a time chains them in
-//! the order in which they became visible.
+//! Sealing of audit rows. Rows are inserted without a hash, so that transactions do not wait for each other. One
+//! process at a time then chains them in the order in which they became visible.
 
 use super::chain::ChainEntry;
 use sqlx::{PgExecutor, PgPool};
 
-/// Rows that are sealed in one transaction.
+/// Number of rows sealed per transaction.
 const BATCH: i64 = 2_000;
 
 /// The end of the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// Rows in it.
+    /// Number of rows in the chain.
     pub seq: i64,
-    /// Seal of the last one, in hexadecimal.
+    /// Hash of the last row, in hexadecimal.
     pub hash: String,
 }
 
-/// The end of the chain.
+/// Returns the end of the chain.
 pub async fn head(db: impl PgExecutor<'_>) -> sqlx::Result<Head> {
     sqlx::query_as!(Head, r#"select seq, encode(hash, 'hex') as "hash!" from audit_head"#).fetch_one(db).await
 }
 
-/// Seals what has no seal. Returns how many rows; none when another process is about it.
+/// Seals all unsealed rows and returns their number; 0 while another process seals.
 pub async fn seal(pool: &PgPool) -> sqlx::Result<u64> {
     let mut sealed = 0;
     loop {
@@ -41,7 +41,7 @@ async fn seal_batch(pool: &PgPool) -> sqlx::Result<u64> {
     let mut transaction = pool.begin().await?;
     let head = sqlx::query!("select seq, hash from audit_head for update skip locked");
     let Some(head) = head.fetch_optional(&mut *transaction).await? else { return Ok(0) };
-    // The statement after the lock sees all that the holder before has sealed.
+    // A statement after the lock sees all rows sealed by the previous holder.
     let links = sqlx::query_as!(
         ChainEntry,
         r#"select id, at, actor, action, object_kind, object, outcome, duration_ms, trace, run, detail, data::text as "data!", seq, hash

@@ -1,70 +1,70 @@
-//! Verifying: the chain is followed from its beginning to its head, some thousand rows at a time, and the first place where it does
-//! not hold is named.
+//! Verification of the audit log: follows the chain from the beginning to its head in pages and reports the first
+//! position that is invalid.
 
 use super::chain::{ChainEntry, GENESIS};
 use super::months::{self, Stretch};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
-/// Rows read at a time.
+/// Number of rows per page.
 const PAGE: i64 = 5_000;
-/// Places further on at which a row is looked for that does not stand where it belongs.
+/// Number of following rows searched for a row that is out of place.
 const NEAR: i64 = 1_000;
 
-/// What was found.
+/// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verified {
-    /// Rows whose seal was checked.
+    /// Number of rows whose hash was checked.
     pub rows: i64,
-    /// Rows that were dropped with their months and are known by the seal that was kept.
+    /// Number of rows that were dropped with their months, known by their stored hash.
     pub dropped: i64,
-    /// Rows that have no seal yet.
+    /// Number of rows without a hash.
     pub unsealed: i64,
-    /// Place and seal of the last row.
+    /// Position of the last row.
     pub seq: i64,
-    /// In hexadecimal.
+    /// Hash of the last row, in hexadecimal.
     pub head: String,
-    /// The place of the seal that was asked for, when it is in the chain.
+    /// Position of the requested hash, if it is in the chain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub known_at: Option<i64>,
-    /// The first place where the chain does not hold.
+    /// First invalid position.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broken: Option<Broken>,
 }
 
-/// Where the chain does not hold.
+/// An invalid position of the chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Broken {
-    /// Place in the chain.
+    /// Position in the chain.
     pub seq: i64,
-    /// Id of the row there, if there is one.
+    /// Id of the row at that position, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
-    /// What is wrong.
+    /// Kind of fault.
     pub fault: Fault,
-    /// In words.
+    /// Description.
     pub what: String,
 }
 
-/// What can be wrong with a chain.
+/// Faults of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// A row does not fit its seal.
+    /// A row does not match its hash.
     Changed,
-    /// Rows are gone from the middle.
+    /// Rows are missing from the middle.
     Missing,
-    /// A row is there that was not sealed.
+    /// A row was inserted without being sealed.
     Inserted,
-    /// Rows stand in another order than they were sealed in.
+    /// Rows are in a different order than they were sealed in.
     Reordered,
-    /// Rows are gone from the end.
+    /// Rows are missing from the end.
     Truncated,
-    /// The seal that was asked for is not in the chain.
+    /// The requested hash is not in the chain.
     HeadUnknown,
 }
 
-/// The chain as far as it was followed.
+/// State of the verification.
 struct Walk {
     verified: Verified,
     hash: Vec<u8>,
@@ -72,13 +72,13 @@ struct Walk {
     wanted: Option<String>,
 }
 
-/// Follows the chain; `wanted` is a seal noted elsewhere, in hexadecimal, which has to be in it.
+/// Verifies the chain. `wanted` is a hash noted elsewhere, in hexadecimal, that the chain must contain.
 ///
 /// # Errors
-/// The database is away.
+/// Fails when the database is unavailable.
 pub async fn verify(pool: &PgPool, wanted: Option<&str>) -> sqlx::Result<Verified> {
     let mut transaction = pool.begin().await?;
-    // One view of the record, whatever is added and sealed meanwhile.
+    // One snapshot, regardless of concurrent inserts and sealing.
     sqlx::query!("set transaction isolation level repeatable read, read only")
         .execute(&mut *transaction)
         .await?;
@@ -100,7 +100,7 @@ pub async fn verify(pool: &PgPool, wanted: Option<&str>) -> sqlx::Result<Verifie
     while walk.verified.broken.is_none() {
         let links = page(&mut transaction, last, PAGE).await?;
         let Some(end) = links.last().and_then(|link| link.seq) else { break };
-        // Rows of one place are never parted by a page, or the second one would not be seen.
+        // Rows with the same position must be on one page; otherwise a duplicate would be missed.
         let links = with_twins(&mut transaction, links, end).await?;
         for link in &links {
             if let Some(fault) = walk.step(link) {
@@ -118,14 +118,14 @@ pub async fn verify(pool: &PgPool, wanted: Option<&str>) -> sqlx::Result<Verifie
 }
 
 impl Walk {
-    /// Whether the seal that was asked for is the latest one.
+    /// Records the current position when its hash is the requested one.
     fn known(&mut self) {
         if self.wanted.as_deref() == Some(&hex::encode(&self.hash)) {
             self.verified.known_at = Some(self.verified.seq);
         }
     }
 
-    /// Goes over rows that were dropped, if they begin here.
+    /// Skips dropped rows that begin at the next position.
     fn leap(&mut self) {
         while let Some(stretch) = self.gone.iter().find(|stretch| stretch.first == self.verified.seq + 1) {
             self.verified.dropped += stretch.last - stretch.first + 1;
@@ -135,7 +135,7 @@ impl Walk {
         }
     }
 
-    /// One row further; what is wrong with it otherwise.
+    /// Checks the next row and returns its fault, if any.
     fn step(&mut self, link: &ChainEntry) -> Option<Fault> {
         let seq = link.seq.unwrap_or_default();
         self.leap();
@@ -156,7 +156,8 @@ impl Walk {
         None
     }
 
-    /// What became of a row that does not fit: whether another one belongs in its place, or the chain goes on after it.
+    /// Determines why a row does not match: whether another row belongs in its position, or the chain continues after
+    /// it.
     async fn explain(&self, db: &mut PgConnection, link: &ChainEntry, fault: Fault) -> sqlx::Result<Broken> {
         let (here, next) = (link.seq.unwrap_or_default(), self.verified.seq + 1);
         let broken = |seq, fault, what: String| Broken { seq, id: Some(link.id), fault, what };
@@ -178,7 +179,7 @@ impl Walk {
             _ => {}
         }
         let after = page(db, here, NEAR).await?;
-        // The row that belongs here: it took its seal along, or left it behind.
+        // The row that belongs here may have kept its hash or left it in place.
         let belongs = |other: &&ChainEntry| {
             other.fits(&self.hash, here) || link.hash.as_deref() == Some(&other.sealed(&self.hash, here))
         };
@@ -208,7 +209,7 @@ impl Walk {
         })
     }
 
-    /// The chain has to end where the last row was sealed, and to hold the seal that was asked for.
+    /// Checks that the chain ends at the head and contains the requested hash.
     fn ends_at(&mut self, hash: &str, seq: i64) {
         if self.verified.broken.is_some() {
             return;
@@ -242,7 +243,7 @@ async fn page(db: &mut PgConnection, after: i64, limit: i64) -> sqlx::Result<Vec
     .await
 }
 
-/// All rows of the last place of a page.
+/// Adds all rows with the last position of a page.
 async fn with_twins(
     db: &mut PgConnection,
     mut links: Vec<ChainEntry>,

@@ -1,5 +1,5 @@
-//! A folder that is opened once and then used through its descriptor. Whoever may write beside it, or in it, leads this process
-//! nowhere else: links are not followed, and nothing is used that belongs to somebody else.
+//! A folder that is opened once and then accessed through its descriptor. Other users with write access cannot redirect
+//! this process: links are not followed, and files and folders of other users are not used.
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{self, AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
@@ -9,19 +9,19 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// Opens a folder itself, never what a link of its name leads to.
+/// Opens the folder itself and does not follow a symbolic link.
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// Opens a file itself, and does not wait where it is a pipe.
+/// Opens the file itself, without following links and without blocking on a pipe.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// A user and its group, by their numbers.
+/// Ids of a user and its group.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UserIds {
     pub(super) user: u32,
     pub(super) group: u32,
 }
 
-/// An open folder that belongs to one user and is closed to everybody else.
+/// An open folder that belongs to one user and is closed to all others.
 #[derive(Debug)]
 pub(super) struct Folder {
     descriptor: OwnedFd,
@@ -29,7 +29,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder of a user, and makes it when it is missing. Root lends an empty folder of its own to that user.
+    /// Opens the folder of a user and creates it when missing. Root hands over an empty folder of its own to that user.
     pub(super) fn open(path: &Path, UserIds { user, group }: UserIds) -> anyhow::Result<Self> {
         let shown = path.display();
         match fs::mkdir(path, Mode::RWXU) {
@@ -70,12 +70,12 @@ impl Folder {
         Ok(true)
     }
 
-    /// Whether there is something of that name, be it a link that leads nowhere.
+    /// Returns whether an entry of that name exists, including a dangling link.
     pub(super) fn has(&self, name: &str) -> bool {
         fs::statat(&self.descriptor, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Opens a file to write to, and makes it when it is missing. Its content stays.
+    /// Opens a file for writing and creates it when missing, without truncation.
     pub(super) fn file(&self, name: &str) -> anyhow::Result<File> {
         let flags = FILE | OFlags::RDWR | OFlags::CREATE;
         self.open_file(name, flags)
@@ -90,13 +90,13 @@ impl Folder {
         Ok(File::from(descriptor))
     }
 
-    /// The first bytes of a file, at most `most`; `None` where there is no regular file.
+    /// Returns at most `most` bytes from the start of a file; `None` if there is no regular file.
     pub(super) fn head(&self, name: &str, most: u64) -> Option<String> {
         let file = self.open_file(name, FILE | OFlags::RDONLY).ok()?;
         read(&file, most)
     }
 
-    /// The last bytes of a file, at most `most`; `None` where there is no regular file.
+    /// Returns at most `most` bytes from the end of a file; `None` if there is no regular file.
     pub(super) fn tail(&self, name: &str, most: u64) -> Option<String> {
         let mut file = self.open_file(name, FILE | OFlags::RDONLY).ok()?;
         let length = file.metadata().ok()?.len();
@@ -104,7 +104,7 @@ impl Folder {
         read(&file, most)
     }
 
-    /// Renames within the folder.
+    /// Renames an entry within the folder.
     pub(super) fn rename(&self, from: &str, to: &str) -> rustix::io::Result<()> {
         fs::renameat(&self.descriptor, from, &self.descriptor, to)
     }

@@ -1,5 +1,6 @@
-//! The private PostgreSQL of a machine without one: on a Unix socket in the data folder, owned by whoever holds the
-//! folder's lock. A second process joins as a guest; after a crash the next owner adopts or restarts the server.
+//! The private PostgreSQL server for hosts without a database. It listens on a Unix socket in the data folder and is
+//! owned by the process that holds the folder's lock. A second process joins as a guest; after a crash, the next owner
+//! adopts or restarts the server.
 
 mod folder;
 mod paths;
@@ -19,22 +20,22 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-/// Longest wait for the server to answer.
+/// Longest wait for the server to accept connections.
 const START: Duration = Duration::from_secs(60);
-/// Pause between two looks.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(15);
 /// Name of the database and of its owner.
 const NAME: &str = "regreen";
-/// Held by the process that started the server.
+/// Lock file held by the owning process.
 const LOCK: &str = "owner.lock";
-/// The server's log.
+/// Log file of the server.
 const LOG: &str = "postgres.log";
-/// How much of the end of the log is read, in bytes.
+/// Number of bytes read from the end of the log.
 const LAST_WORDS: u64 = 16 * 1024;
-/// A cluster in the making.
+/// Folder in which a new cluster is initialised.
 const HALF_MADE: &str = "cluster.new";
 
-/// How often the owner looks whether its server runs, and the longest pause when it does not stay up.
+/// Interval at which the owner checks its server, and the longest pause between restarts.
 const REVIVE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// A running private server.
@@ -49,37 +50,37 @@ struct Server {
 
 #[derive(Default)]
 struct Owned {
-    /// Held by the owner until the end; a guest has none.
+    /// Lock held by the owner; a guest has none.
     lock: Option<File>,
-    /// What a guest takes when the owner is gone before its server answered.
+    /// Lock file not yet acquired. A guest takes it when the owner ends before the server accepts connections.
     awaited: Option<File>,
-    /// None when the server was adopted.
+    /// Server process; `None` when the server was adopted.
     child: Option<Child>,
-    /// Whether its data were made by this process.
+    /// Whether this process created the data.
     new: bool,
 }
 
 impl PrivatePostgres {
-    /// Starts the server of a data folder, joins the running one, or adopts the one a crash left behind.
+    /// Starts the server of a data folder, joins the running one, or adopts the one left behind by a crash.
     ///
     /// # Errors
-    /// No PostgreSQL with pgvector is found (the error says what to run), or it does not start.
+    /// Fails when no PostgreSQL with pgvector is found (the error names the remedy), or when the server does not start.
     pub async fn start(data_dir: &Path, programs: Option<&Path>) -> anyhow::Result<Self> {
         let place = DataPaths::prepare(data_dir)?;
         let programs = Programs::find(programs, &place).await?;
         let folders = place.open()?;
         let lock = folders.control.file(LOCK)?;
         let held = Owned { awaited: Some(lock), ..Owned::default() };
-        // Stopped by whatever way this is left.
+        // Dropping it stops the server on every error path.
         let server = Self(Arc::new(Server { place, folders, programs, owned: Mutex::new(held) }));
         server.0.wait_ready().await?;
         Ok(server)
     }
 
-    /// How to connect to the one of a data folder that runs, if one does. Nothing is started or made.
+    /// Returns the connection options of the running server of a data folder, if any. Starts and creates nothing.
     ///
     /// # Errors
-    /// None runs, and none could be started: there is no PostgreSQL with pgvector.
+    /// Fails when no server runs and none could be started, because no PostgreSQL with pgvector is found.
     pub async fn running(
         data_dir: &Path,
         programs: Option<&Path>,
@@ -91,32 +92,32 @@ impl PrivatePostgres {
         programs::folder(programs).await.map(|_| None)
     }
 
-    /// How to connect to the product's database.
+    /// Returns the connection options of the application database.
     #[must_use]
     pub fn connect_options(&self) -> PgConnectOptions {
         self.0.options(NAME)
     }
 
-    /// Where its data are.
+    /// Returns the folder of the server's data.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.0.place.dir
     }
 
-    /// Whether there were no data before: this process made an empty database.
+    /// Returns whether this process created the data, so that the database is empty.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.0.owned().new
     }
 
-    /// Whether this process started or adopted the server, and stops it.
+    /// Returns whether this process started or adopted the server and therefore stops it.
     #[must_use]
     pub fn is_owner(&self) -> bool {
         self.0.owned().lock.is_some()
     }
 
-    /// Starts the server again whenever it has ended, until `stop` fires: out of memory, a full disk, somebody's mistake.
-    /// A guest leaves that to the owner.
+    /// Restarts the server whenever it ends, for example because of an out-of-memory kill or a full disk, until `stop`
+    /// fires. A guest leaves that to the owner.
     pub fn keep(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         let server = Arc::clone(&self.0);
         async move {
@@ -137,10 +138,10 @@ impl PrivatePostgres {
         }
     }
 
-    /// Stops the server if this process owns it, and waits for its end.
+    /// Stops the server if this process owns it, and waits until it has ended.
     ///
     /// # Errors
-    /// It does not stop.
+    /// Fails when the server does not stop.
     pub async fn stop(self) -> anyhow::Result<()> {
         let server = Arc::clone(&self.0);
         tokio::task::spawn_blocking(move || server.stop_now()).await?
@@ -152,7 +153,7 @@ impl Server {
         self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts it if it is ours and has ended. Returns whether it had.
+    /// Restarts an owned server that has ended. Returns whether it had ended.
     async fn revive(&self) -> anyhow::Result<bool> {
         let ended = {
             let mut owned = self.owned();
@@ -176,7 +177,7 @@ impl Server {
         Ok(true)
     }
 
-    /// Whether one that we did not start runs, though it may not answer yet.
+    /// Returns whether an adopted server runs, even if it does not accept connections yet.
     async fn runs(&self) -> anyhow::Result<bool> {
         let mut status = self.command("pg_ctl");
         status.args(["status", "--silent", "--pgdata"]).arg(self.place.cluster());
@@ -194,8 +195,8 @@ impl Server {
         }
     }
 
-    /// Makes the cluster beside its final place, so that a crash in the middle leaves nothing half-made. Returns whether there was
-    /// none.
+    /// Initialises the cluster in a temporary folder, so that a crash leaves no partial cluster. Returns whether a
+    /// cluster was created.
     async fn initialise(&self) -> anyhow::Result<bool> {
         let server = &self.folders.server;
         if let Some(version) = server.head("cluster/PG_VERSION", 16) {
@@ -203,7 +204,7 @@ impl Server {
         }
         let fresh = self.place.dir.join(HALF_MADE);
         if server.has(HALF_MADE) {
-            // As the server's user: whatever lies there, nothing goes that is not this user's own.
+            // Run as the server's user, so that only files of that user can be removed.
             let removed = self.as_server("rm").arg("-rf").arg("--").arg(&fresh).output().await;
             let removed = removed.is_ok_and(|output| output.status.success());
             anyhow::ensure!(removed, "cannot remove the half-made cluster {}", fresh.display());
@@ -233,7 +234,7 @@ impl Server {
         Ok(true)
     }
 
-    /// A server reads data of its own major version alone: says what to do instead of leaving it to its log.
+    /// Checks the data version, because a server reads only data of its own major version. The error names the remedy.
     async fn check_version(&self, made_by: &str) -> anyhow::Result<()> {
         let output =
             self.command("postgres").arg("--version").output().await.context("cannot run postgres")?;
@@ -273,7 +274,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Its own group: a Ctrl-C at the terminal is for us, who then stop it in order.
+            // A separate process group, so that Ctrl-C reaches only this process, which then stops the server in order.
             .process_group(0)
             .spawn()
             .context("cannot start postgres")
@@ -283,7 +284,7 @@ impl Server {
         self.as_server(self.programs.bin.join(program))
     }
 
-    /// A program that runs as the server does.
+    /// Builds a command that runs as the server's user.
     fn as_server(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir("/").env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
@@ -293,7 +294,7 @@ impl Server {
         command
     }
 
-    /// Takes the data folder, if nobody has it. Returns whether it was taken.
+    /// Acquires the data folder lock if it is free. Returns whether this process holds it.
     fn take(&self) -> anyhow::Result<bool> {
         let mut owned = self.owned();
         let Some(lock) = owned.awaited.take() else { return Ok(false) };
@@ -305,7 +306,7 @@ impl Server {
         Ok(owned.lock.is_some())
     }
 
-    /// Starts the server, unless a crash left one behind.
+    /// Starts the server, unless one left behind by a crash accepts connections.
     async fn begin(&self) -> anyhow::Result<()> {
         if !self.answers().await {
             let new = self.initialise().await?;
@@ -319,7 +320,7 @@ impl Server {
     async fn wait_ready(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + START;
         loop {
-            // Also later: an owner may end before its server answers.
+            // Repeated, because an owner may end before its server accepts connections.
             if self.take()? {
                 self.begin().await?;
             }
@@ -345,7 +346,7 @@ impl Server {
         }
         let mut connection = self.options("postgres").connect().await?;
         let made = sqlx::raw_sql("create database regreen").execute(&mut connection).await;
-        // Two processes may come here at once; one of them is told that it exists.
+        // Two processes may create the database concurrently; one of them gets an error that it exists.
         if let Err(error) = made
             && PgConnection::connect_with(&self.options(NAME)).await.is_err()
         {
@@ -371,7 +372,7 @@ impl Server {
             *owned = Owned::default();
             return Ok(());
         }
-        // As it stands, for a drop cannot await.
+        // A blocking command, because drop cannot await.
         let stopped = self
             .command("pg_ctl")
             .into_std()
@@ -379,14 +380,14 @@ impl Server {
             .arg(self.place.cluster())
             .output()
             .context("cannot run pg_ctl")?;
-        // pg_ctl says so a moment before the process is gone.
+        // pg_ctl reports success shortly before the process has exited.
         while stopped.status.success()
             && let Some(child) = &mut owned.child
             && child.try_wait()?.is_none()
         {
             std::thread::sleep(LOOK);
         }
-        // Free for the next owner only when the server is gone.
+        // Release the lock only after the server has ended.
         *owned = Owned::default();
         if !stopped.status.success() {
             bail!("the private PostgreSQL did not stop: {}", String::from_utf8_lossy(&stopped.stderr).trim());
@@ -397,13 +398,13 @@ impl Server {
 
 impl Drop for PrivatePostgres {
     fn drop(&mut self) {
-        // An early return before `stop`; nobody is left to tell about a failure.
+        // Handles an early return before `stop`; the error cannot be reported.
         let _ = self.0.stop_now();
     }
 }
 
 fn options(place: &DataPaths, database: &str) -> PgConnectOptions {
-    // Every field set: the defaults come from `PG…` variables of the environment.
+    // Set every field: the defaults come from `PG…` environment variables.
     PgConnectOptions::new_without_pgpass()
         .socket(&place.socket)
         .port(5432)
@@ -413,14 +414,14 @@ fn options(place: &DataPaths, database: &str) -> PgConnectOptions {
         .log_statements(tracing::log::LevelFilter::Debug)
 }
 
-/// A path that other users can go to: every folder above it lets them through.
+/// Returns whether other users can traverse every folder above the path.
 fn is_reachable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     let open = |folder: &Path| folder.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0);
     path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).all(open)
 }
 
-/// A short name for a path, for folders that stand for it elsewhere.
+/// Returns a short hash of a path, for names of folders that stand for it.
 fn short_hash(path: &Path) -> String {
     use sha2::{Digest as _, Sha256};
     let hash = Sha256::digest(path.as_os_str().as_encoded_bytes());

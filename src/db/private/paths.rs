@@ -1,4 +1,4 @@
-//! Where the private server lives and as whom it runs: PostgreSQL refuses root, so root lends it another user.
+//! Paths and user of the private server. PostgreSQL refuses to run as root, so root runs it as another user.
 
 use super::folder::{Folder, UserIds};
 use super::{absolute, is_reachable, short_hash};
@@ -7,61 +7,61 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-/// Longest socket folder: the kernel takes 107 bytes with the file name.
+/// Maximum length of the socket folder: the kernel limits the path with the file name to 107 bytes.
 const MAX_SOCKET_DIR: usize = 85;
-/// Where root keeps what another user has to reach.
+/// Folder in which root stores files that another user must reach.
 pub(super) const SHARED: &str = "/var/lib/regreen";
 
 /// Folders of one private server.
 #[derive(Debug)]
 pub(super) struct DataPaths {
-    /// Of the server's user: the cluster is in it.
+    /// Folder that contains the cluster; belongs to the server's user.
     pub(super) dir: PathBuf,
-    /// Of the server's user too, and often the same.
+    /// Folder of the socket; belongs to the server's user and is usually the same as `dir`.
     pub(super) socket: PathBuf,
-    /// Of this process' user: the lock and the server's log. Where root lends the server another user, that user must not
-    /// choose what root opens, so it is another folder than the server's.
+    /// Folder of the lock and the server's log; belongs to this process's user. Separate from the server's folder when
+    /// root runs the server as another user, so that this user cannot choose what root opens.
     control: PathBuf,
-    /// The server's user, when we are root.
+    /// User that runs the server when this process is root.
     pub(super) run_as: Option<UserIds>,
 }
 
-/// The folders, open.
+/// The open folders.
 #[derive(Debug)]
 pub(super) struct Folders {
-    /// The server's.
+    /// Folder of the server.
     pub(super) server: Folder,
-    /// Ours.
+    /// Folder of the lock and the log.
     pub(super) control: Folder,
 }
 
 impl DataPaths {
-    /// Where they are, with the data folder made: whether another user can reach it shows then.
+    /// Creates the data folder and returns the paths. The folder must exist to check whether another user can reach it.
     pub(super) fn prepare(data_dir: &Path) -> anyhow::Result<Self> {
         make(&absolute(data_dir)?)?;
         Self::of(data_dir)
     }
 
-    /// Where they are, whether or not they are there.
+    /// Returns the paths without creating anything.
     pub(super) fn of(data_dir: &Path) -> anyhow::Result<Self> {
         let mut base = absolute(data_dir)?;
         let run_as = is_root().then(other_user);
         if run_as.is_some() && !is_reachable(&base.join("postgres")) {
-            // Below a closed folder such as /root: the server's part goes where its user can reach it.
+            // Below a closed folder such as /root, move the server's folders to where its user can reach them.
             base = Path::new(SHARED).join(format!("data-{}", short_hash(&base)));
         }
         let dir = base.join("postgres");
         let control = if run_as.is_some() { base.join("postgres-control") } else { dir.clone() };
         let socket = match run_as {
             _ if dir.as_os_str().len() <= MAX_SOCKET_DIR => dir.clone(),
-            // Anybody may take a name in the folder for temporary files.
+            // Not in the temporary folder, where any user may claim a name.
             Some(_) => Path::new(SHARED).join(format!("socket-{}", short_hash(&dir))),
             None => std::env::temp_dir().join(format!("regreen-{}", short_hash(&dir))),
         };
         Ok(Self { dir, socket, control, run_as })
     }
 
-    /// Makes the folders, closed to everybody else, and opens them.
+    /// Creates the folders, closed to other users, and opens them.
     pub(super) fn open(&self) -> anyhow::Result<Folders> {
         for path in [&self.dir, &self.socket] {
             make(path.parent().unwrap_or(path))?;
@@ -75,13 +75,13 @@ impl DataPaths {
         Ok(Folders { server: Folder::open(&self.dir, user)?, control: Folder::open(&self.control, own)? })
     }
 
-    /// The cluster's folder.
+    /// Returns the folder of the cluster.
     pub(super) fn cluster(&self) -> PathBuf {
         self.dir.join("cluster")
     }
 }
 
-/// Makes a folder and those above it. Others pass through, and no mask lets them write.
+/// Creates a folder and its parents. Other users may traverse them but never write.
 fn make(path: &Path) -> anyhow::Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
     made.with_context(|| format!("cannot create the data folder {}", path.display()))
@@ -92,7 +92,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
-/// `postgres` where there is one, else `nobody`.
+/// Returns the ids of the user `postgres`, else of `nobody`, else 65534.
 fn other_user() -> UserIds {
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let ids = |wanted: &str| {

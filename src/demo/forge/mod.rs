@@ -1,6 +1,6 @@
-//! The stand-in forge: a Gitea MCP server over streamable HTTP with issues in memory, and a page for each issue.
+//! Simulated forge: a Gitea MCP server over streamable HTTP with issues in memory, and a page for each issue.
 //!
-//! Names, arguments and results are those of the field's gitea-mcp 0.5.1. Labels need not be defined before.
+//! Names, arguments and results match gitea-mcp 0.5.1. Labels need not be defined first.
 
 mod page;
 
@@ -13,19 +13,19 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Issues of one page when the caller does not say how many, and at most.
+/// Default and maximum page size of issue lists.
 const PAGE: usize = 30;
 const MOST: usize = 50;
 
 /// A running forge.
 pub struct Forge {
-    /// Endpoint of its MCP server.
+    /// URL of its MCP endpoint.
     pub mcp_url: String,
     book: Arc<Book>,
 }
 
 impl Forge {
-    /// All issues as the API shows them, oldest first.
+    /// Returns all issues in API format, oldest first.
     #[must_use]
     pub fn issues(&self) -> Vec<Value> {
         self.book.read(|issues| issues.iter().map(|issue| self.book.shown(issue)).collect())
@@ -35,7 +35,7 @@ impl Forge {
 /// Starts the forge on loopback.
 ///
 /// # Errors
-/// No port is free.
+/// Fails when no port is free.
 pub async fn start(shutdown: &Shutdown) -> anyhow::Result<Forge> {
     let (listener, address) = bind().await?;
     let base = format!("http://{address}");
@@ -91,7 +91,7 @@ impl Book {
         format!("{}/{owner}/{name}/issues/{}", self.base, issue.number)
     }
 
-    /// The issue as Gitea's API shows it.
+    /// Formats an issue like Gitea's API.
     fn shown(&self, issue: &Issue) -> Value {
         let Repository { owner, name } = &issue.repository;
         let label = |(position, name): (usize, &String)| json!({"id": position + 1, "name": name, "color": "ededed", "description": ""});
@@ -153,7 +153,7 @@ impl Book {
         Ok(shown)
     }
 
-    /// Newest first, as Gitea lists them.
+    /// Lists issues, newest first, like Gitea.
     fn list(&self, arguments: &Value) -> Result<Value, String> {
         let repository = repository(arguments)?;
         let state = arguments["state"].as_str().unwrap_or("open");
@@ -191,7 +191,7 @@ impl Book {
         self.read(|issues| issues.iter().find(found).cloned()).ok_or_else(not_found)
     }
 
-    /// Changes what is given.
+    /// Changes the given fields of an issue.
     fn edit(&self, arguments: &Value) -> Result<Value, String> {
         let (repository, number) = (repository(arguments)?, number(arguments, "issue_number"));
         let mut issues = self.issues.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,7 +243,7 @@ fn number(arguments: &Value, name: &str) -> Option<usize> {
     arguments[name].as_u64().and_then(|number| usize::try_from(number).ok())
 }
 
-/// Every repository whose name is legal exists.
+/// Returns the repository; every valid name exists.
 fn repository(arguments: &Value) -> Result<Repository, String> {
     let part = |name: &str| {
         let text = text(arguments, name);
@@ -306,7 +306,7 @@ fn tools(book: &Arc<Book>) -> Vec<Tool> {
     ]
 }
 
-/// An object schema of these properties and the repository's.
+/// Builds an object schema from these properties and the repository's.
 fn schema(mut properties: Value, required: &[&str]) -> Value {
     properties["owner"] = json!({"type": "string", "description": "Repository owner"});
     properties["repo"] = json!({"type": "string", "description": "Repository name"});

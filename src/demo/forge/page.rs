@@ -1,4 +1,4 @@
-//! The forge's pages: an issue as a person reads it, and the list of a repository's issues. All text is escaped.
+//! Pages of the forge: an issue, and the issue list of a repository. All text is escaped.
 
 use super::{Book, Issue, Repository};
 use axum::extract::{Path, State};
@@ -20,7 +20,7 @@ table{border-collapse:collapse}td,th{border:1px solid var(--line);padding:.2rem 
 .state,.label{display:inline-block;border-radius:1rem;padding:.05rem .7rem;font-size:.8125rem;margin-right:.4rem}\
 .state{background:#1f7a3d;color:#fff}.Closed{background:#7a3fb0}.label{border:1px solid var(--line)}";
 
-/// One issue with its comments.
+/// Renders an issue with its comments.
 pub(super) async fn issue(
     State(book): State<Arc<Book>>,
     Path((owner, name, number)): Path<(String, String, usize)>,
@@ -32,7 +32,7 @@ pub(super) async fn issue(
     }
 }
 
-/// The issues of a repository, newest first.
+/// Renders the issues of a repository, newest first.
 pub(super) async fn list(
     State(book): State<Arc<Book>>,
     Path((owner, name)): Path<(String, String)>,
@@ -83,7 +83,7 @@ fn page(title: &str, content: &str) -> Response {
          <title>{}</title><style>{STYLE}</style></head><body>{content}</body></html>",
         escape(title)
     );
-    // Issue text comes from logs: nothing in it may run or load.
+    // Issue text comes from logs, so scripts and external resources are blocked.
     let policy = "default-src 'none'; style-src 'unsafe-inline'";
     ([(header::CONTENT_SECURITY_POLICY, policy)], Html(html)).into_response()
 }
@@ -92,13 +92,13 @@ fn missing() -> Response {
     (StatusCode::NOT_FOUND, "there is no such page").into_response()
 }
 
-/// Markdown as forges show it: raw HTML is text, a comment is not shown, images do not load.
+/// Renders Markdown like a forge: raw HTML is shown as text, HTML comments are hidden and images are not loaded.
 fn markdown(body: &str) -> String {
     let events = Parser::new_ext(body, Options::ENABLE_TABLES).filter_map(|event| match event {
         Event::Html(html) | Event::InlineHtml(html) if html.trim_start().starts_with("<!--") => None,
         Event::Html(html) | Event::InlineHtml(html) => Some(Event::Text(html)),
         Event::Start(Tag::Image { .. }) | Event::End(TagEnd::Image) => None,
-        // What a log says is no place to go to.
+        // Links from log text are rendered as plain text.
         Event::Start(Tag::Link { .. }) | Event::End(TagEnd::Link) => None,
         other => Some(other),
     });

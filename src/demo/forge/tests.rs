@@ -1,4 +1,4 @@
-//! The forge's issues, over its tools and as pages.
+//! Tests of the forge's tools and pages.
 
 use super::*;
 use reqwest::{Client, Response, StatusCode};

@@ -1,5 +1,5 @@
-//! The older HTTP+SSE transport (MCP 2024-11-05): `GET /sse` opens the stream and names the session's URL, `POST` there
-//! takes a message, its answer comes over the stream.
+//! The older HTTP+SSE transport (MCP 2024-11-05): `GET /sse` opens a stream that announces the session's URL; messages
+//! are sent with `POST` to that URL, and responses arrive on the stream.
 
 use super::{Shared, protocol};
 use axum::body::Bytes;
@@ -16,13 +16,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use uuid::Uuid;
 
-/// Answers that may wait for a slow reader before its next message is held back.
+/// Maximum number of queued responses for a slow reader, after which its messages are blocked.
 const BUFFER: usize = 64;
 
 /// Open event streams by session.
 pub(super) type Streams = Arc<Mutex<HashMap<Uuid, mpsc::Sender<String>>>>;
 
-/// Forgets the session when its stream ends, however it ends.
+/// Removes the session when its stream ends.
 struct Opened {
     session: Uuid,
     streams: Streams,
@@ -42,7 +42,7 @@ pub(super) async fn open_stream(
     let endpoint = Event::default().event("endpoint").data(format!("/messages?session={}", opened.session));
     opened.streams.lock().unwrap_or_else(PoisonError::into_inner).insert(opened.session, sender);
     let messages = ReceiverStream::new(receiver).map(move |text| {
-        // Moved in here, so that it lives as long as the stream.
+        // Moved into the closure to live as long as the stream.
         let _lives = &opened;
         Event::default().event("message").data(text)
     });

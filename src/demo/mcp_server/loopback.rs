@@ -1,5 +1,4 @@
-//! Lets programs of this machine in and nobody else: a page of another site must not reach a server on loopback by
-//! pointing its own name there (DNS rebinding).
+//! Restricts access to programs on this host and prevents DNS rebinding by web pages.
 
 use axum::extract::Request;
 use axum::http::uri::Authority;
@@ -7,7 +6,7 @@ use axum::http::{HeaderName, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-/// Refuses a request whose `Host` or `Origin` is not this machine.
+/// Rejects a request whose `Host` or `Origin` is not loopback.
 pub(super) async fn only(request: Request, next: Next) -> Response {
     if is_local(&request) {
         next.run(request).await
@@ -23,7 +22,7 @@ fn is_local(request: &Request) -> bool {
         (None, Some(authority)) => is_loopback(authority.host()),
         (None, None) => false,
     };
-    // An opaque origin (`null`) has no host, so it is refused as well.
+    // An opaque origin (`null`) has no host and is rejected too.
     let origin = text(header::ORIGIN)
         .is_none_or(|origin| origin.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(is_loopback)));
     host && origin

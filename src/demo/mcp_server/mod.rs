@@ -1,7 +1,7 @@
 //! A small MCP server over both HTTP transports: the older HTTP+SSE (2024-11-05) and streamable HTTP.
 //!
-//! What a server offers is data ([`Offer`]); `protocol` answers JSON-RPC, `legacy` and `streamable` carry it, `loopback`
-//! keeps everybody else out. Any MCP client can connect.
+//! The tools are data ([`Offer`]). `protocol` answers JSON-RPC, `legacy` and `streamable` are the transports, and
+//! `loopback` restricts access. Any MCP client can connect.
 
 mod legacy;
 mod loopback;
@@ -21,31 +21,31 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// What a tool does; an `Err` is told to the caller as a failed call.
+/// Implementation of a tool; an `Err` becomes a failed tool result.
 pub(super) type Run = Box<dyn Fn(&Value) -> Result<Value, String> + Send + Sync>;
 
-/// What calling a tool does to the world; becomes the tool's annotations.
+/// Effect of a tool, used for its annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing.
+    /// Read-only.
     Reads,
     /// Adds something.
     Adds,
-    /// Takes something away or overwrites it.
+    /// Deletes or overwrites something.
     Destroys,
 }
 
-/// A tool as listed and called.
+/// A tool.
 pub(super) struct Tool {
     pub(super) name: &'static str,
     pub(super) description: &'static str,
     pub(super) effect: Effect,
-    /// JSON Schema of the arguments, which are checked against it before `run` sees them.
+    /// JSON Schema of the arguments, validated before `run`.
     pub(super) schema: Value,
     pub(super) run: Run,
 }
 
-/// What a server offers.
+/// Name and tools of a server.
 pub(super) struct Offer {
     pub(super) name: &'static str,
     pub(super) tools: Vec<Tool>,
@@ -58,10 +58,10 @@ struct Shared {
     stop: CancellationToken,
 }
 
-/// A port of this machine that nobody else can reach.
+/// Binds a free loopback port.
 ///
 /// # Errors
-/// No port is free.
+/// Fails when no port is free.
 pub(super) async fn bind() -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no loopback port can be bound")?;
@@ -69,7 +69,7 @@ pub(super) async fn bind() -> anyhow::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-/// Serves the offer (`/sse` with `/messages`, and `/mcp`) and the pages beside it until `shutdown` fires.
+/// Serves the tools (`/sse` with `/messages`, and `/mcp`) and additional pages until `shutdown` fires.
 pub(super) fn serve(listener: TcpListener, offer: Offer, pages: Router, shutdown: &Shutdown) {
     let stop = shutdown.token().clone();
     let name = offer.name;
@@ -80,10 +80,10 @@ pub(super) fn serve(listener: TcpListener, offer: Offer, pages: Router, shutdown
         .route("/mcp", post(streamable::take_message).delete(streamable::end_session))
         .with_state(Arc::new(shared))
         .merge(pages)
-        // Around everything, the pages too.
+        // Applies to all routes, including the pages.
         .layer(axum::middleware::from_fn(loopback::only));
     let listener = listener.tap_io(|stream| {
-        // Without it every small answer waits for the peer's delayed acknowledgement.
+        // Otherwise small responses wait for the client's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }

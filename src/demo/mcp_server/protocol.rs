@@ -1,9 +1,9 @@
-//! JSON-RPC as MCP uses it: what is answered to a message, whatever carried it. Transports are left to others.
+//! JSON-RPC messages of MCP, independent of the transport.
 
 use super::{Effect, Offer, Tool};
 use serde_json::{Value, json};
 
-/// Revisions this server speaks, newest first.
+/// Supported protocol revisions, newest first.
 pub(super) const REVISIONS: &[&str] = &["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 const PARSE_ERROR: i32 = -32_700;
@@ -11,7 +11,7 @@ const INVALID_REQUEST: i32 = -32_600;
 const METHOD_NOT_FOUND: i32 = -32_601;
 const INVALID_PARAMS: i32 = -32_602;
 
-/// The answer to a message or a batch; `None` when there is nothing to answer (notifications, responses).
+/// Returns the response to a message or batch; `None` for notifications and responses.
 pub(super) fn answer(offer: &Offer, body: &[u8]) -> Option<Value> {
     let Ok(message) = serde_json::from_slice::<Value>(body) else {
         return Some(failure(&Value::Null, PARSE_ERROR, "the message is not JSON"));
@@ -26,7 +26,7 @@ pub(super) fn answer(offer: &Offer, body: &[u8]) -> Option<Value> {
     (!answers.is_empty()).then_some(Value::Array(answers))
 }
 
-/// Whether the answer says that the message was no JSON-RPC at all.
+/// Returns whether the response rejects a message that is not JSON-RPC.
 pub(super) fn is_refusal(answer: &Value) -> bool {
     matches!(answer["error"]["code"].as_i64(), Some(code) if code == i64::from(PARSE_ERROR) || code == i64::from(INVALID_REQUEST))
 }
@@ -37,11 +37,11 @@ fn answer_one(offer: &Offer, message: &Value) -> Option<Value> {
         return invalid("not a JSON-RPC 2.0 message");
     }
     let Some(method) = message["method"].as_str() else {
-        // A response belongs to a request of ours, and we make none.
+        // Responses are ignored, because this server sends no requests.
         let response = message.get("result").or_else(|| message.get("error")).is_some();
         return if response { None } else { invalid("there is no method") };
     };
-    // Without an id it is a notification: `initialized`, `cancelled` and any other are taken silently.
+    // Without an id, the message is a notification and is accepted silently.
     let id = message.get("id")?;
     if !(id.is_string() || id.is_number()) {
         return invalid("the id is neither a string nor a number");
@@ -73,7 +73,7 @@ fn handle(offer: &Offer, method: &str, params: &Value) -> Result<Value, (i32, St
     }
 }
 
-/// Agrees on the client's revision where it is known, else names the newest.
+/// Accepts the client's revision if supported, else returns the newest.
 fn initialized(offer: &Offer, params: &Value) -> Value {
     let asked = params["protocolVersion"].as_str().unwrap_or_default();
     let revision = REVISIONS.iter().find(|known| **known == asked).unwrap_or(&REVISIONS[0]);
@@ -96,7 +96,7 @@ fn listed(tool: &Tool) -> Value {
     })
 }
 
-/// The result of a call; a failing tool is a result too, so that the caller's model can read why.
+/// Returns the result of a call. A tool error is also a result, so that the calling model can read it.
 fn called(tool: &Tool, arguments: &Value) -> Value {
     match checked(tool, arguments).and_then(|arguments| (tool.run)(&arguments)) {
         Ok(Value::String(text)) => {
@@ -104,7 +104,7 @@ fn called(tool: &Tool, arguments: &Value) -> Value {
         }
         Ok(value) => {
             let text = value.to_string();
-            // Structured content has to be an object; lists are wrapped as the field's servers do it.
+            // Structured content must be an object; lists are wrapped, as common servers do.
             let structured = if value.is_object() { value } else { json!({"result": value}) };
             json!({"content": [{"type": "text", "text": text}], "structuredContent": structured, "isError": false})
         }
@@ -112,7 +112,7 @@ fn called(tool: &Tool, arguments: &Value) -> Value {
     }
 }
 
-/// The arguments without nulls, which many clients send for what they leave out, when they fit the tool's schema.
+/// Validates the arguments after removing nulls, which many clients send for omitted fields.
 fn checked(tool: &Tool, arguments: &Value) -> Result<Value, String> {
     let given: Value = match arguments {
         Value::Null => json!({}),

@@ -1,5 +1,5 @@
-//! Streamable HTTP (MCP 2025-03-26 and later): one endpoint; a request is answered in its own response, as JSON or as an
-//! event stream of one message. There is no stream of our own to `GET`, which is answered with 405 as the protocol allows.
+//! Streamable HTTP (MCP 2025-03-26 and later): one endpoint that responds with JSON or with an event stream of one
+//! message. There is no server stream, so `GET` returns 405 as the protocol allows.
 
 use super::{Shared, protocol};
 use axum::Json;
@@ -18,10 +18,10 @@ use uuid::Uuid;
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const REVISION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
-/// Sessions that were begun and not ended.
+/// Open sessions.
 pub(super) type Sessions = Arc<Mutex<HashSet<String>>>;
 
-/// How the client wants its answers.
+/// Response format accepted by the client.
 #[derive(Clone, Copy)]
 enum Form {
     Json,
@@ -106,7 +106,7 @@ fn known_session<'a>(shared: &Shared, headers: &'a HeaderMap) -> Result<&'a str,
     if shared.sessions.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
         Ok(id)
     } else {
-        // The client begins anew.
+        // The client starts a new session.
         Err((StatusCode::NOT_FOUND, "no such session"))
     }
 }

@@ -1,11 +1,11 @@
-//! Both transports over loopback: raw HTTP, and the client library that the product itself uses.
+//! Tests of both transports over loopback, with raw HTTP and with the product's client library.
 
 use super::*;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::json;
 use std::time::Duration;
 
-/// A server with one tool of each kind.
+/// A server with one tool of each effect.
 struct TestServer {
     base: String,
     client: Client,
@@ -51,7 +51,7 @@ impl TestServer {
         self.client.post(format!("{}/mcp", self.base)).header("accept", "application/json").json(message)
     }
 
-    /// Initialises a session of the newer transport.
+    /// Initialises a streamable HTTP session.
     async fn begin(&self) -> String {
         let hello = message(0, "initialize", json!({"protocolVersion": "2025-06-18"}));
         let response = self.post(&hello).send().await.expect("an answer");
@@ -65,7 +65,7 @@ impl TestServer {
     }
 }
 
-/// The older transport's stream, event by event.
+/// Reader of the HTTP+SSE stream.
 struct Events {
     response: Response,
     text: String,
@@ -81,7 +81,7 @@ impl Events {
         (events, format!("{}{path}", server.base))
     }
 
-    /// Kind and data of the next event; `None` at the end of the stream.
+    /// Returns kind and data of the next event; `None` at the end of the stream.
     async fn next(&mut self) -> Option<(String, String)> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
@@ -134,7 +134,7 @@ async fn a_stream_that_was_closed_is_no_session_any_more() {
     let server = start().await;
     let (events, url) = Events::open(&server).await;
     drop(events);
-    // The server learns of it when it next looks at the connection.
+    // The server notices it at the next access to the connection.
     let forgotten =
         async { while send(&server, &url, &message(1, "ping", json!({}))).await != StatusCode::NOT_FOUND {} };
     tokio::time::timeout(Duration::from_secs(20), forgotten).await.expect("the session is forgotten");

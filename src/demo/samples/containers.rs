@@ -1,4 +1,4 @@
-//! Images: one that does not exist, one that the registry does not take.
+//! Image failures: one that does not exist, and one that the registry rejects.
 
 use super::Sample;
 use super::writer::Log;
@@ -151,7 +151,7 @@ const WHEELS: &[&str] = &[
     "watchfiles 1.0.0",
 ];
 
-/// A tag with a typing error; the container never starts, so only the events tell.
+/// A tag with a typo. The container never starts, so only the events show the cause.
 pub(super) fn image_pull() -> Sample {
     let image = "registry.example.com/ci/node-builder:22.11-typo";
     let failed = format!(
@@ -228,10 +228,10 @@ Building dependency tree...
     }
 }
 
-/// The robot account may build but not push; a token stands in the log.
+/// The robot account may build but not push; the log contains a token.
 pub(super) fn registry_auth() -> Sample {
     let mut log = Log::new(8);
-    // Put together here, so that nothing in the source looks like a credential.
+    // Concatenated, so that the source contains nothing that looks like a credential.
     let token = ["gh", "p_", "Zk3v9QhX2mB7tR4wY8nL1cD6fG5jK0pS2aE9"].concat();
     log.checkout("shop/cart").line(format!("+ export BUILD_TOKEN={token}"));
     log.line("+ buildah --storage-driver=vfs bud --format=oci --tls-verify=true --no-cache -f ./Dockerfile -t registry.example.com/shop/cart:1.18.0 .");

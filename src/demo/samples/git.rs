@@ -1,4 +1,4 @@
-//! A clone whose submodule refuses the credentials.
+//! A clone whose submodule rejects the credentials.
 
 use super::Sample;
 use super::writer::Log;
@@ -67,10 +67,10 @@ const SUBMODULES: &[&str] = &[
     "webhooks",
 ];
 
-/// The token of the machine account does not open one private repository.
+/// The machine account's token has no access to one private repository.
 pub(super) fn bad_credentials() -> Sample {
     let mut log = Log::new(11);
-    // Put together here, so that nothing in the source looks like a credential.
+    // Concatenated, so that the source contains nothing that looks like a credential.
     let user = ["ci-bot", "Tr0ub4dor-horse-staple"].join(":");
     log.line("+ git config --global --add safe.directory /workspace/output");
     log.checkout("bank/platform").line("+ git submodule sync --recursive");

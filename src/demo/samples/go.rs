@@ -1,4 +1,4 @@
-//! Go: a mistake that `go vet` sees, a module proxy that has no address.
+//! Go failures: a `go vet` error, and a module proxy whose name does not resolve.
 
 use super::Sample;
 use super::writer::Log;
@@ -6,7 +6,7 @@ use crate::domain::FailureClass;
 
 const IMAGE: &str = "registry.example.com/ci/golang:1.23-bookworm";
 
-/// Modules of a Kubernetes operator with their versions.
+/// Modules of a Kubernetes operator, with versions.
 const MODULES: &str = "k8s.io/api v0.31.3|k8s.io/apimachinery v0.31.3|k8s.io/client-go v0.31.3|k8s.io/apiextensions-apiserver v0.31.3|\
 k8s.io/component-base v0.31.3|k8s.io/klog/v2 v2.130.1|k8s.io/utils v0.0.0-20241104163129-6fe5fd82f078|k8s.io/kube-openapi v0.0.0-20240903163716-9e1beecbcb38|\
 sigs.k8s.io/controller-runtime v0.19.2|sigs.k8s.io/yaml v1.4.0|sigs.k8s.io/structured-merge-diff/v4 v4.4.2|sigs.k8s.io/json v0.0.0-20241014173422-cfa47c3a1cc8|\
@@ -97,7 +97,7 @@ impl Log {
     }
 }
 
-/// A format verb that wants an error and gets a string.
+/// A format verb for an error that gets a string.
 pub(super) fn vet() -> Sample {
     let mut log = Log::new(5);
     let module = "example.com/infra/operator";
@@ -128,7 +128,7 @@ internal/controller/status.go:63:2: unreachable code
     }
 }
 
-/// The proxy for modules is asked for by a name that the cluster's DNS does not know.
+/// The cluster's DNS does not know the name of the module proxy.
 pub(super) fn dns() -> Sample {
     const FAILED: &str = "go: example.com/tools/licenses@v1.6.0: Get \"https://goproxy.internal.example.com/example.com/tools/licenses/@v/v1.6.0.zip\": dial tcp: lookup goproxy.internal.example.com on 172.30.0.10:53: no such host";
     let mut log = Log::new(10);

@@ -25,7 +25,7 @@ const RESOURCES: &[&str] = &[
     "ServiceMonitor search/search-api",
 ];
 
-/// What follows the error: where Helm's code failed, and the release's history.
+/// Output after the error: Helm's stack trace and the release history.
 const AFTERWARDS: &str = "
 release search failed, and has been rolled back due to atomic being set
 helm.sh/helm/v3/pkg/action.(*Upgrade).failRelease
@@ -123,7 +123,7 @@ impl Log {
     }
 }
 
-/// `--atomic` rolls back after five minutes; the last lines are the rollback's, not the cause's.
+/// `--atomic` rolls back after five minutes; the last lines concern the rollback, not the cause.
 pub(super) fn upgrade() -> Sample {
     let mut log = Log::new(12);
     log.checkout("search/deploy").values();

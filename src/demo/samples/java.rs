@@ -1,4 +1,4 @@
-//! Maven builds: an artifact that nobody published, a test that fails.
+//! Maven failures: an unpublished artifact, and a failing test.
 
 use super::Sample;
 use super::writer::Log;
@@ -6,7 +6,7 @@ use crate::domain::FailureClass;
 
 const IMAGE: &str = "registry.example.com/ci/maven:3.9.9-temurin-21";
 
-/// The test class with the one assertion that does not hold.
+/// Output of the test class with the failing assertion.
 const FAILURE: &str = r#"
 [INFO] Running com.example.pricing.DiscountCalculatorTest
 [ERROR] Tests run: 9, Failures: 1, Errors: 0, Skipped: 0, Time elapsed: 0.412 s <<< FAILURE! -- in com.example.pricing.DiscountCalculatorTest
@@ -24,7 +24,7 @@ org.opentest4j.AssertionFailedError: expected: <90.00> but was: <81.00>
 
 "#;
 
-/// A reactor of nine modules whose third one needs an artifact that is not in the repository.
+/// A reactor build whose module needs an artifact missing from the repository.
 pub(super) fn missing_artifact() -> Sample {
     const VERSION: &str = "3.4.0-SNAPSHOT";
     let mut log = Log::new(1);
@@ -88,7 +88,7 @@ pub(super) fn missing_artifact() -> Sample {
     }
 }
 
-/// One assertion among three thousand tests does not hold.
+/// One failing assertion among three thousand tests.
 pub(super) fn failing_tests() -> Sample {
     let mut log = Log::new(3);
     log.checkout("shop/pricing")

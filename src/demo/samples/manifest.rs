@@ -1,11 +1,11 @@
-//! A sample as the cluster's API shows it: the pod, its TaskRun, its events.
+//! Kubernetes representation of a sample: pod, TaskRun and events.
 
 use super::Sample;
 use serde_json::{Value, json};
 
-/// Containers that Tekton runs before the steps.
+/// Init containers added by Tekton.
 pub(super) const INIT_CONTAINERS: &[&str] = &["prepare", "place-scripts"];
-/// What they write.
+/// Log of the init containers.
 pub(super) const INIT_LOG: &str = "2026/11/20 09:12:02 Entrypoint initialization";
 
 const CREATED: &str = "2026-11-20T09:11:58Z";
@@ -13,17 +13,17 @@ const STARTED: &str = "2026-11-20T09:12:04Z";
 const NODE: &str = "worker-3.example.com";
 
 impl Sample {
-    /// The step's name as the task has it.
+    /// Returns the step name in the task.
     fn step(&self) -> &str {
         self.container.trim_start_matches("step-")
     }
 
-    /// Name of its TaskRun.
+    /// Returns the name of the TaskRun.
     pub(in crate::demo) fn task_run(&self) -> &str {
         self.pod.trim_end_matches("-pod")
     }
 
-    /// Name of its PipelineRun.
+    /// Returns the name of the PipelineRun.
     fn pipeline_run(&self) -> &str {
         self.task_run().trim_end_matches(self.task).trim_end_matches('-')
     }
@@ -45,13 +45,13 @@ impl Sample {
             "containerID": "cri-o://7c1b7ad2f4e85b1d8d7bb0a0f0ce6c2c5f0f1c62a9f0b3a3b1a4a5ad6c1de9f0"}})
     }
 
-    /// What the kubelet says of an image it cannot get.
+    /// Returns the waiting state of a container whose image cannot be pulled.
     fn waiting(&self) -> Value {
         json!({"waiting": {
             "reason": self.reason, "message": format!("Back-off pulling image \"{}\"", self.image)}})
     }
 
-    /// The pod as the API server shows it.
+    /// Returns the pod as in the Kubernetes API.
     #[must_use]
     pub fn manifest(&self) -> Value {
         let state = if self.started { self.terminated() } else { self.waiting() };
@@ -93,7 +93,7 @@ impl Sample {
         })
     }
 
-    /// The TaskRun that made the pod.
+    /// Returns the TaskRun of the pod.
     pub(in crate::demo) fn task_run_manifest(&self) -> Value {
         let (step, code) = (self.container, self.exit_code);
         let (reason, message) = if self.started {
@@ -127,7 +127,7 @@ impl Sample {
         })
     }
 
-    /// Puts the events of every pod's start before its own.
+    /// Prepends the events of a normal pod start.
     pub(super) fn with_start_events(mut self) -> Self {
         let pod = format!("{}/{}", self.namespace, self.pod);
         let mut events = vec![("Normal", "Scheduled", format!("Successfully assigned {pod} to {NODE}"))];
@@ -144,11 +144,11 @@ impl Sample {
         self
     }
 
-    /// Its events as the field's server prints them, oldest first.
+    /// Returns the events in the format of kubernetes-mcp-server, oldest first.
     #[must_use]
     pub fn event_list(&self) -> Vec<Value> {
         let shown = |(position, (kind, reason, message)): (usize, &(&str, &str, String))| {
-            // All within the minute after creation: no more events than fit it.
+            // All events are within one minute of creation, which limits their number.
             let second = 59.min(position * 3 + 2);
             json!({
                 "InvolvedObject": {"Kind": "Pod", "Name": self.pod, "apiVersion": "v1"},

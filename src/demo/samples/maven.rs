@@ -1,4 +1,4 @@
-//! What Maven writes while all is well: downloads, modules compiled, tested and packed.
+//! Normal Maven output: downloads, compilation, tests and packaging.
 
 use super::writer::Log;
 
@@ -154,7 +154,7 @@ const KINDS: &[&str] =
     &["Mapper", "Repository", "Service", "Controller", "Validator", "Serializer", "Client", "Policy"];
 
 impl Log {
-    /// Every artifact's POM and JAR, each downloaded once.
+    /// Writes the download of the POM and JAR of every artifact.
     pub(super) fn maven_downloads(&mut self) -> &mut Self {
         for (group, version, names) in FAMILIES {
             for name in *names {
@@ -177,7 +177,7 @@ impl Log {
         self.line(format!("[INFO] Downloaded from central: {url} ({size} kB at {speed} kB/s)")).pass(60);
     }
 
-    /// The head of a module of a reactor; its place is such as `1/9`.
+    /// Writes the header of a reactor module; `place` is for example `1/9`.
     pub(super) fn maven_module(&mut self, group: &str, name: &str, version: &str, place: &str) -> &mut Self {
         let title = format!("< {group}:{name} >");
         self.line("[INFO] ");
@@ -187,7 +187,7 @@ impl Log {
         self.line("[INFO] --------------------------------[ jar ]---------------------------------")
     }
 
-    /// Resources and compiler of a module, with the warnings that nobody reads.
+    /// Writes resources and compilation of a module, with common warnings.
     pub(super) fn maven_compile(&mut self, name: &str) -> &mut Self {
         let (sources, tests) = (self.number(20..160), self.number(10..90));
         self.line("[INFO] ");
@@ -208,7 +208,7 @@ impl Log {
         self.pass(9_000)
     }
 
-    /// Begins the tests of a module.
+    /// Writes the start of a module's tests.
     pub(super) fn surefire_begins(&mut self, name: &str) -> &mut Self {
         self.line("[INFO] ");
         self.line(format!("[INFO] --- surefire:3.2.5:test (default-test) @ {name} ---"));
@@ -223,7 +223,7 @@ impl Log {
         )
     }
 
-    /// That many test classes that pass, with what the code under test logs meanwhile. Returns the number of tests.
+    /// Writes `classes` passing test classes with log output of the tested code. Returns the number of tests.
     pub(super) fn surefire_passes(&mut self, package: &str, classes: usize) -> u32 {
         let mut total = 0;
         for n in 0..classes {
@@ -259,7 +259,7 @@ impl Log {
         self.pass(50);
     }
 
-    /// Ends a module whose tests all passed.
+    /// Writes the end of a module whose tests passed.
     pub(super) fn surefire_passed(&mut self, name: &str, tests: u32) -> &mut Self {
         self.lines("\n[INFO] \n[INFO] Results:\n[INFO] ");
         self.line(format!("[INFO] Tests run: {tests}, Failures: 0, Errors: 0, Skipped: 0"));
@@ -268,7 +268,7 @@ impl Log {
         self.line(format!("[INFO] Building jar: /workspace/source/{name}/target/{name}.jar"))
     }
 
-    /// The head of what Maven writes when a build failed, after its summary of modules (name, outcome).
+    /// Writes the reactor summary (module name, outcome) of a failed build.
     pub(super) fn maven_summary(&mut self, project: &str, modules: &[(&str, &str)]) -> &mut Self {
         let rule = format!("[INFO] {}", "-".repeat(72));
         self.line(&rule);
@@ -283,7 +283,7 @@ impl Log {
         self.line(format!("[INFO] Finished at: 2026-11-20T{time}Z")).line(&rule)
     }
 
-    /// The advice that ends every failed build.
+    /// Writes the advice at the end of a failed build.
     pub(super) fn maven_advice(&mut self, help: &str) -> &mut Self {
         self.lines(
             "

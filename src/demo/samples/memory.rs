@@ -1,4 +1,5 @@
-//! An import that takes more memory than it may: twenty thousand lines, and the kernel's word is not among them.
+//! An import that exceeds its memory limit, with a log of twenty thousand lines that does not contain the kernel's
+//! message.
 
 use super::Sample;
 use super::writer::Log;
@@ -20,7 +21,7 @@ impl Log {
         self.line(format!("2026-11-20 {time} {level:<5} [{thread}] {logger} - {text}"))
     }
 
-    /// One line of the import's everyday life.
+    /// Writes one normal line of the import.
     fn import_line(&mut self, chunk: u32) {
         let (thread, id, millis) = (self.one_of(THREADS), self.number(100_000..999_999), self.number(2..240));
         let logger = "c.e.importer.ChunkPipeline";
@@ -35,7 +36,7 @@ impl Log {
         self.pass(70);
     }
 
-    /// The collector's report; what stays on the heap grows.
+    /// Writes a garbage collection; the retained heap grows.
     fn collection(&mut self, number: u32) {
         let seconds = f64::from(number) * 1.72 + 0.413;
         let kept = 310 + number * 12;
@@ -47,7 +48,7 @@ impl Log {
     }
 }
 
-/// The heap may grow to 6 GiB, the container to 4.
+/// The heap may grow to 6 GiB, but the container is limited to 4 GiB.
 pub(super) fn out_of_memory() -> Sample {
     let mut log = Log::new(7);
     log.line("+ exec java -Xmx6g -Xlog:gc -jar /app/importer.jar --input /workspace/data/movements.parquet --chunks 980");

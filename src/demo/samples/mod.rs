@@ -1,5 +1,5 @@
-//! Sample failures: pods as a cluster shows them, with logs as real tools write them, the cause where such tools put it
-//! and the usual noise around it. Written by code from fixed seeds: the same at every start.
+//! Sample failures: pods of a cluster with realistic logs, including the usual noise around the cause. Generated from
+//! fixed seeds, so that they are the same at every start.
 
 mod containers;
 mod git;
@@ -19,7 +19,7 @@ mod writer;
 use crate::domain::FailureClass;
 use writer::Log;
 
-/// Namespace of all samples, and the one that the stand-in cluster takes when none is named.
+/// Namespace of all samples and default namespace of the simulated cluster.
 pub const NAMESPACE: &str = "ci";
 
 /// A failed pod.
@@ -27,43 +27,43 @@ pub const NAMESPACE: &str = "ci";
 pub struct Sample {
     /// Short name.
     pub slug: &'static str,
-    /// What happened, for people.
+    /// Description of the failure.
     pub title: &'static str,
     /// Namespace.
     pub namespace: &'static str,
-    /// Pod.
+    /// Pod name.
     pub pod: &'static str,
-    /// The container that failed.
+    /// Name of the failed container.
     pub container: &'static str,
-    /// Image of that container.
+    /// Container image.
     pub image: &'static str,
-    /// Memory limit of that container.
+    /// Memory limit of the container.
     pub memory: &'static str,
-    /// Pipeline the pod belongs to.
+    /// Name of the pipeline.
     pub pipeline: &'static str,
-    /// Task of the pipeline.
+    /// Name of the pipeline task.
     pub task: &'static str,
-    /// Why the container is not well, as Kubernetes says it.
+    /// Kubernetes reason of the container state.
     pub reason: &'static str,
-    /// Its exit code.
+    /// Exit code.
     pub exit_code: i32,
-    /// Whether it ever ran.
+    /// Whether the container ever started.
     pub started: bool,
-    /// When it ended, RFC 3339.
+    /// End time, RFC 3339.
     pub ended: String,
     /// Its log.
     pub log: String,
-    /// The log before its restart.
+    /// Log of the run before the restart.
     pub previous_log: Option<String>,
     /// Events, oldest first: type, reason, message.
     pub events: Vec<(&'static str, &'static str, String)>,
-    /// Words that a right diagnosis has in its title or cause.
+    /// Words required in the title or cause of a correct diagnosis.
     pub cause_words: &'static [&'static str],
-    /// The right class.
+    /// Correct failure class.
     pub class: FailureClass,
 }
 
-/// All samples; the first one is what the demonstration reports.
+/// Returns all samples; the first one is the demo's default.
 #[must_use]
 pub fn samples() -> Vec<Sample> {
     [
@@ -84,14 +84,14 @@ pub fn samples() -> Vec<Sample> {
     .into()
 }
 
-/// The sample of that short name.
+/// Returns the sample with this name.
 #[must_use]
 pub fn sample(slug: &str) -> Option<Sample> {
     samples().into_iter().find(|sample| sample.slug == slug)
 }
 
 impl Sample {
-    /// A step that ran, wrote this log and ended with exit code 1; the caller fills in the rest.
+    /// Creates a step with this log and exit code 1; the caller sets the other fields.
     fn failed(log: Log) -> Self {
         let (log, ended) = log.done();
         Self {
@@ -116,10 +116,10 @@ impl Sample {
         }
     }
 
-    /// The log of one of its containers, worded as the kubelet words what it does not have.
+    /// Returns the log of a container; errors are worded like the kubelet's.
     ///
     /// # Errors
-    /// There is no such container, it never ran, or there was no run before.
+    /// Fails when the container does not exist, never started, or has no previous run.
     pub fn log_of(&self, container: &str, previous: bool) -> Result<&str, String> {
         let pod = self.pod;
         if manifest::INIT_CONTAINERS.contains(&container) && !previous {

@@ -1,4 +1,4 @@
-//! A bundle that does not fit the workspace any more.
+//! A bundle that exceeds the size of the workspace volume.
 
 use super::Sample;
 use super::writer::Log;
@@ -158,7 +158,7 @@ found 0 vulnerabilities
     }
 }
 
-/// The volume fills while webpack writes; npm says so at the end, once more.
+/// The volume fills up while webpack writes; npm repeats the error at the end.
 pub(super) fn disk_full() -> Sample {
     let mut log = Log::new(9);
     log.checkout("media/encoder").line("+ npm ci --loglevel http").npm_fetches();

@@ -1,4 +1,4 @@
-//! Python: a module that is imported but not among the requirements.
+//! Python: an imported module that is missing from the requirements.
 
 use super::Sample;
 use super::writer::Log;
@@ -50,7 +50,7 @@ const CASES: &[&str] = &[
     "logs_warning_once",
 ];
 
-/// What pytest writes once all tests ran.
+/// pytest output after all tests have run.
 const ERRORS: &str = r#"
 
 ==================================== ERRORS ====================================
@@ -104,7 +104,7 @@ impl Log {
     }
 }
 
-/// The tests that can be collected pass; one cannot.
+/// One test module cannot be collected; all other tests pass.
 pub(super) fn missing_module() -> Sample {
     let mut log = Log::new(4);
     log.checkout("data/forecast").line("+ pip install --no-cache-dir -r requirements.txt").pip_install();

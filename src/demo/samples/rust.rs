@@ -1,10 +1,10 @@
-//! A Rust build: a type that does not match, among the colours of cargo.
+//! Rust: a type mismatch in coloured cargo output.
 
 use super::Sample;
 use super::writer::Log;
 use crate::domain::FailureClass;
 
-/// Crates in the order cargo reaches them, with their versions.
+/// Crates in build order, with versions.
 const CRATES: &str = "proc-macro2 1.0.92|unicode-ident 1.0.14|libc 0.2.167|cfg-if 1.0.0|autocfg 1.4.0|once_cell 1.20.2|\
 memchr 2.7.4|itoa 1.0.14|quote 1.0.37|syn 2.0.90|pin-project-lite 0.2.15|bytes 1.9.0|smallvec 1.13.2|futures-core 0.3.31|\
 serde 1.0.215|scopeguard 1.2.0|lock_api 0.4.12|parking_lot_core 0.9.10|parking_lot 0.12.3|log 0.4.22|version_check 0.9.5|\
@@ -18,7 +18,7 @@ mime 0.3.17|ppv-lite86 0.2.20|rand_core 0.6.4|rand_chacha 0.3.1|rand 0.8.5|aho-c
 regex-automata 0.4.9|regex 1.11.1|lazy_static 1.5.0|sharded-slab 0.1.7|nu-ansi-term 0.46.0|thread_local 1.1.8|\
 error-code 3.3.1|quick-error 2.0.1|fallible-iterator 0.3.0|sha2 0.10.8|hmac 0.12.1|num-traits 0.2.19|chrono 0.4.38|\
 either 1.13.0|itertools 0.13.0|prost 0.13.3|utf8parse 0.2.2|anstyle 1.0.10|clap_lex 0.7.3|strsim 0.11.1|heck 0.5.0";
-/// Crates that bring a macro, an implementation and the like with them.
+/// Companion crates, for example of macros.
 const FAMILIES: &[&str] = &[
     "serde_derive 1.0.215",
     "thiserror-impl 2.0.4",
@@ -49,7 +49,7 @@ const FAMILIES: &[&str] = &[
     "metrics 0.24.0",
 ];
 
-/// A warning of one crate, the error of another, in colour.
+/// Coloured warning of one crate and error of another.
 const ERRORS: &str = "
 \u{1b}[1m\u{1b}[32m   Compiling\u{1b}[0m metrics-export v0.4.0 (/workspace/source/crates/metrics)
 \u{1b}[1m\u{1b}[33mwarning\u{1b}[0m\u{1b}[1m: unused variable: `error_count`\u{1b}[0m
@@ -86,7 +86,7 @@ impl Log {
     }
 }
 
-/// `Option<u32>` where `u32` is wanted.
+/// `Option<u32>` instead of `u32`.
 pub(super) fn compile_error() -> Sample {
     let mut log = Log::new(2);
     log.checkout("edge/gateway").line("+ cargo build --release --locked --color always");

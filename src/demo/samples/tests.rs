@@ -1,4 +1,4 @@
-//! What holds for every sample.
+//! Tests of all samples.
 
 use super::*;
 

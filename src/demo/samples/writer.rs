@@ -1,8 +1,8 @@
-//! Writes a log: lines, blocks, a clock that runs from the step's start, and what every step does first.
+//! Log writer: lines, blocks, a clock and the common first lines of a step.
 
 use fastrand::Rng;
 
-/// 09:12:05, in milliseconds of the day: when every step begins to write.
+/// Start time of every step, 09:12:05, in milliseconds of the day.
 const BEGIN: u64 = 33_125_000;
 
 /// A log being written.
@@ -13,7 +13,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// An empty log whose random parts come from the seed alone.
+    /// Creates an empty log with a seeded random generator.
     pub(super) fn new(seed: u64) -> Self {
         Self { text: String::new(), rng: Rng::with_seed(seed), millis: BEGIN }
     }
@@ -25,7 +25,7 @@ impl Log {
         self
     }
 
-    /// Writes the lines of a block, without the line breaks that lay it out in the source.
+    /// Writes the lines of a block, without leading and trailing line breaks.
     pub(super) fn lines(&mut self, block: &str) -> &mut Self {
         for line in block.trim_matches('\n').lines() {
             self.line(line);
@@ -33,45 +33,45 @@ impl Log {
         self
     }
 
-    /// A number of the range.
+    /// Returns a random number in the range.
     pub(super) fn number(&mut self, range: std::ops::Range<u32>) -> u32 {
         self.rng.u32(range)
     }
 
-    /// One of them.
+    /// Returns a random element.
     pub(super) fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.rng.usize(0..of.len())]
     }
 
-    /// That many hexadecimal digits.
+    /// Returns random hexadecimal digits.
     pub(super) fn hex(&mut self, digits: usize) -> String {
         (0..digits).map(|_| char::from_digit(self.rng.u32(0..16), 16).unwrap_or('0')).collect()
     }
 
-    /// Lets up to that many milliseconds pass.
+    /// Advances the clock by up to `at_most` milliseconds.
     pub(super) fn pass(&mut self, at_most: u64) -> &mut Self {
         self.millis += self.rng.u64(0..=at_most);
         self
     }
 
-    /// The time of day, `09:12:05`.
+    /// Returns the time of day, such as `09:12:05`.
     pub(super) fn time(&self) -> String {
         let seconds = self.millis / 1000;
         format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
     }
 
-    /// The time of day with its milliseconds, `09:12:05.000`.
+    /// Returns the time of day with milliseconds, such as `09:12:05.000`.
     pub(super) fn time_millis(&self) -> String {
         format!("{}.{:03}", self.time(), self.millis % 1000)
     }
 
-    /// A terminal's progress: one line that is written over and over.
+    /// Writes the states of a terminal progress bar in one line, separated by carriage returns.
     pub(super) fn progress(&mut self, states: impl IntoIterator<Item = String>) -> &mut Self {
         let states: Vec<String> = states.into_iter().collect();
         self.line(states.join("\r"))
     }
 
-    /// What Tekton's `git-clone` and most scripts do first.
+    /// Writes the output of a git checkout.
     pub(super) fn checkout(&mut self, repository: &str) -> &mut Self {
         let (sha, objects) = (self.hex(40), self.number(900..4_000));
         self.line(format!("+ git clone --depth 1 --progress https://git.example.com/{repository}.git ."));
@@ -86,7 +86,7 @@ impl Log {
         self.line(format!("+ git rev-parse HEAD\n{sha}"))
     }
 
-    /// The text and when it ended, RFC 3339.
+    /// Returns the log and its end time, RFC 3339.
     pub(super) fn done(mut self) -> (String, String) {
         self.pass(2_000);
         let ended = format!("2026-11-20T{}Z", self.time());
