@@ -1,4 +1,4 @@
-//! Holds the ladder of imports, that modules and files form no circle, and the limits on file length.
+//! Checks the layers of imports, that modules and files have no cycles, and the limits on file length.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod graph;
@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the top down; a module imports only from its own rung or a lower one.
-const LADDER: &[&[&str]] = &[
+/// From the top down; a module imports only from its own layer or a lower one.
+const LAYERS: &[&[&str]] = &[
     &["main", "cli"],
     &["server"],
     &["api", "web", "jobs", "demo"],
@@ -24,8 +24,8 @@ const LADDER: &[&[&str]] = &[
 ];
 const MAX_LINES: usize = 500;
 
-fn rung(module: &str) -> Option<usize> {
-    LADDER.iter().position(|rung| rung.contains(&module))
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -62,21 +62,21 @@ fn first(module: &Module) -> Option<&str> {
 }
 
 #[test]
-fn imports_go_down_the_ladder() {
+fn imports_go_down_the_layers() {
     let mut wrong = BTreeSet::new();
     for (from, names) in graph().edges() {
         let Some(module) = first(from) else { continue };
-        let own = rung(module).unwrap_or_else(|| panic!("{module} stands on no rung; add it to the ladder"));
+        let own = layer(module).unwrap_or_else(|| panic!("{module} is in no layer; add it to LAYERS"));
         for name in names.into_iter().filter_map(first) {
-            if rung(name).is_some_and(|rung| rung < own) {
+            if layer(name).is_some_and(|layer| layer < own) {
                 wrong.insert(format!("{}: {module} imports {name}", from.join("/")));
             }
         }
     }
-    assert!(wrong.is_empty(), "imports that go up the ladder:\n{wrong:#?}");
+    assert!(wrong.is_empty(), "imports of a higher layer:\n{wrong:#?}");
 }
 
-/// First-level modules reach themselves in no way, on whatever rung.
+/// First-level modules have no cycles, in whatever layer.
 #[test]
 fn modules_form_no_circle() {
     let graph = graph();
