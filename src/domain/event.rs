@@ -123,11 +123,11 @@ pub enum Event {
         /// Name of the step.
         name: StepName,
     },
-    /// A report is done.
+    /// A report is complete.
     #[serde(rename = "report.done")]
     #[strum(serialize = "report.done")]
     ReportDone,
-    /// A report was given up.
+    /// A report failed for good.
     #[serde(rename = "report.failed")]
     #[strum(serialize = "report.failed")]
     ReportFailed,
