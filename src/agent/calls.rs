@@ -53,15 +53,15 @@ pub(super) struct Calls<'a> {
 /// A single call outside of a run's turns, such as an approved one. It is executed, stored and reported like a call in the
 /// loop.
 pub struct Single<'a> {
-    /// What is called.
+    /// The tool.
     pub tool: Arc<dyn Tool>,
-    /// The call; its id names it to the watcher.
+    /// The call; events identify it by its id.
     pub call: ToolCall,
-    /// Its limits.
+    /// Limits of the call.
     pub budget: RunLimits,
-    /// Where its result is kept.
+    /// Stores the result.
     pub workspace: &'a Workspace,
-    /// Is told of it.
+    /// Receives the events.
     pub watcher: &'a Watcher,
 }
 

@@ -103,7 +103,7 @@ impl Ledger {
         Arc::new(Account { ledger: Arc::clone(self), purpose, used: Mutex::default() })
     }
 
-    /// Records a request without checking limits: one for embeddings, whose price is its own entry in the price table.
+    /// Records an embeddings request without checking limits. Only an entry of the price table sets its price.
     pub async fn note(&self, model: &str, usage: Usage, estimated: bool) {
         let purpose =
             Purpose { kind: UsageKind::Embedding, caller: "regreen".to_owned(), ..Purpose::default() };

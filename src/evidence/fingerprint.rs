@@ -93,8 +93,8 @@ const LAST: usize = 4_000;
 /// Returns up to `most` distinct failure lines, masked, most severe first. Different causes of one workload differ in some
 /// of them.
 ///
-/// The deadline is over.
-/// The deadline is over.
+/// # Errors
+/// The deadline has passed.
 pub fn failure_lines(text: &str, most: usize, deadline: &Deadline) -> Result<Vec<String>, DeadlinePassed> {
     let mut found: Vec<(u8, String)> = Vec::new();
     for (number, line) in text.lines().rev().take(LAST).enumerate() {

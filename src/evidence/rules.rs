@@ -96,7 +96,7 @@ struct Candidate<'a> {
 /// or tool results, which belong to another analyst.
 ///
 /// # Errors
-/// The deadline is over.
+/// The deadline has passed.
 pub fn analyze(
     pieces: &[&Evidence],
     signatures: &SignatureSet,

@@ -29,7 +29,7 @@ pub fn mask(line: &str) -> String {
     let mut masked = line.trim().to_owned();
     for (index, (pattern, by)) in MASKS.iter().enumerate() {
         if index == MASKS.len() - 1 {
-            // Hexadecimal words are hashes only when they hold a digit; `feedback` and `decade` are words.
+            // Hexadecimal words are hashes only if they contain a digit; `feedback` and `decade` are words.
             masked = HASH
                 .replace_all(&masked, |found: &regex::Captures<'_>| {
                     let word = &found[0];

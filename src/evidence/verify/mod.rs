@@ -67,7 +67,7 @@ pub struct Checked {
 /// Checks a diagnosis; see [`Checked`]. If a quotation occurs elsewhere in the same evidence, corrects the line numbers.
 ///
 /// # Errors
-/// The deadline is over.
+/// The deadline has passed.
 pub fn check_within(
     mut diagnosis: Diagnosis,
     sources: &impl Sources,
@@ -217,7 +217,7 @@ fn ended(statement: &str) -> String {
 /// the problems as messages for the analyst; empty when all claims are verified.
 ///
 /// # Errors
-/// The deadline is over.
+/// The deadline has passed.
 pub fn verify_within(
     diagnosis: &mut Diagnosis,
     sources: &impl Sources,
@@ -263,7 +263,7 @@ fn stated(
 /// Returns the names in an answer that do not occur in any source.
 ///
 /// # Errors
-/// The deadline is over.
+/// The deadline has passed.
 pub fn not_found(text: &str, sources: &[&str], deadline: &Deadline) -> Result<Vec<String>, DeadlinePassed> {
     Ok(names::unknown(text, sources, deadline)?.into_iter().take(MAX_NAMES).collect())
 }
