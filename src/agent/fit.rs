@@ -7,7 +7,7 @@ use crate::evidence::untrusted::fence;
 use crate::llm::{message_tokens as count, tool_tokens as count_tool};
 use std::sync::Arc;
 
-/// Length in bytes of a shortened tool result.
+/// Number of bytes kept of a shortened tool result.
 const STUB_BYTES: usize = 240;
 /// Additional tokens per message.
 const MESSAGE_OVERHEAD: usize = 8;

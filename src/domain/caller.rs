@@ -130,7 +130,7 @@ impl Caller {
         self.named(None)
     }
 
-    /// Like [`Self::actor`], with the name `said` if no authentication is configured.
+    /// Like [`Self::actor`], but uses the name `said`, if given, when no authentication is configured.
     #[must_use]
     pub fn named(&self, said: Option<String>) -> Actor {
         let said = said.filter(|_| self.way == AuthMethod::Open);

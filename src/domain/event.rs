@@ -127,7 +127,7 @@ pub enum Event {
     #[serde(rename = "report.done")]
     #[strum(serialize = "report.done")]
     ReportDone,
-    /// A report failed for good.
+    /// A report failed permanently.
     #[serde(rename = "report.failed")]
     #[strum(serialize = "report.failed")]
     ReportFailed,

@@ -47,7 +47,7 @@ impl EvidenceKind {
         name.parse().unwrap_or(Self::ToolResult)
     }
 
-    /// Whether the text is a program's log, which excerpts rank by log rules.
+    /// Whether the text is the log of a program and is ranked as a log.
     #[must_use]
     pub fn is_log(self) -> bool {
         matches!(self, Self::Log | Self::PreviousLog | Self::Attached)

@@ -19,7 +19,7 @@ pub enum Access {
 /// A tool offered to a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolSpec {
-    /// Name of letters, digits, `_` and `-`, at most 64 characters, unique within a request.
+    /// Name: letters, digits, `_` and `-`; at most 64 characters; unique within a request.
     pub name: String,
     /// One or more sentences that describe the tool to the model.
     pub description: String,

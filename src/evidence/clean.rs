@@ -9,7 +9,7 @@ use std::io::{self, BufRead};
 
 /// Maximum length in bytes of a cleaned line.
 const MAX_LINE: usize = 4_000;
-/// Maximum number of bytes read from a line; a progress bar that overwrites itself for hours is one line.
+/// Maximum number of bytes kept from a raw line; a progress bar that overwrites itself for hours is one line.
 const MAX_RAW_LINE: usize = 256 << 10;
 
 /// A cleaned log.

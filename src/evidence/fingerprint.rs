@@ -114,8 +114,8 @@ pub fn failure_lines(text: &str, most: usize, deadline: &Deadline) -> Result<Vec
     Ok(found.into_iter().map(|(_, line)| line).collect())
 }
 
-/// Whether the last lines of two logs are equal, which means that a reporter attached the log that the cluster also
-/// returns.
+/// Whether two logs end with the same lines, or one is the end of the other: the reporter attached the log that the
+/// cluster also returns.
 #[must_use]
 pub fn end_alike(one: &str, other: &str) -> bool {
     let mut pairs = last_lines(one).zip(last_lines(other)).peekable();

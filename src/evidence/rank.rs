@@ -24,7 +24,7 @@ const TAIL: usize = 300;
 
 /// Severity above which a line has a minimum probability, and the probability per tenth above it.
 const FLOOR: (u8, f32) = (30, 0.006);
-/// Maximum log length in lines that the forest was fitted on, and the probability per tenth in longer logs.
+/// Log length in lines up to which the forest is reliable, and the probability per tenth in longer logs.
 const LONG: (u32, f32) = (15_000, 0.03);
 /// Number of trees after which evaluation stops if the sum is below the given value.
 const GIVE_UP: (usize, f32) = (30, -3.5);

@@ -14,8 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Maximum number of documents in an answer.
 const LIMIT: usize = 4;
-/// Approximate maximum tokens of an answer. Below the size from which a result is stored as evidence, which a runbook is
-/// not.
+/// Approximate maximum tokens of an answer. A longer result would be stored as evidence, which a runbook is not.
 const MAX_TOKENS: usize = 1_800;
 
 /// Searches the runbooks.

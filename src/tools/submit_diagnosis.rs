@@ -28,7 +28,7 @@ const MAX_ITEMS: usize = 10;
 /// Accepts a diagnosis. Returns it once for revision if a part is not supported.
 pub struct SubmitDiagnosis {
     workspace: Arc<Workspace>,
-    /// `None` for the built-in analyst, of which only the cited lines are checked.
+    /// `None` for the built-in analyst, for which only the cited lines are checked.
     briefed: Option<Briefed>,
     given_back: AtomicBool,
 }

@@ -75,7 +75,7 @@ impl Permit {
         self.arguments
     }
 
-    /// Whether server, tool, arguments and tool definition equal those that a person approved.
+    /// Whether server, tool, arguments and tool definition equal those shown for approval.
     #[must_use]
     pub fn is_shown(&self, approval: &Approval) -> bool {
         call_hash(&self.server, &self.tool, &self.arguments) == approval.hash

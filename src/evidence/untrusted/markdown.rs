@@ -404,7 +404,7 @@ impl MarkdownSanitizer {
         let is_answer = self.place == RenderTarget::Answer;
         let found = if is_answer { WEB_ADDRESS.find(word) } else { ADDRESS.find(word) };
         if !is_whole && found.is_none() && (word.len() == rest.len() || rest[word.len()..] == *"\\") {
-            // Output text that cannot start an address immediately.
+            // Immediately output text that cannot start an address.
             let sure = if is_answer { word.len() - beginning(word) } else { 0 };
             return (sure > 0).then(|| (sure, self.numbered(&word[..sure])));
         }

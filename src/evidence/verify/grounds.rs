@@ -56,7 +56,7 @@ pub(super) struct Grounds<'a> {
     meaning: Meaning,
     /// All texts that the analyst received.
     sources: &'a [&'a str],
-    /// Whether a sentence may report a success that the lines report. True for claims; the cause of a failure is no success.
+    /// Whether a sentence may report a success that the lines report. True for claims; the cause of a failure cannot be a success.
     may_succeed: bool,
 }
 
