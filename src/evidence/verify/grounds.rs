@@ -56,7 +56,7 @@ pub(super) struct Grounds<'a> {
     meaning: Meaning,
     /// All texts that the analyst received.
     sources: &'a [&'a str],
-    /// Whether a sentence may report a success that the lines report. True for claims; the cause of a failure cannot be a success.
+    /// Whether a sentence may report a success that the lines report. True for claims; a cause of a failure is never a success.
     may_succeed: bool,
 }
 
