@@ -1,4 +1,4 @@
-//! Answers the tool calls of one turn: exactly one answer per call, in order, whatever happens.
+//! Executes the tool calls of one turn. Returns exactly one answer per call, in order, in every case.
 
 use super::egress_guard::{ArgumentScan, EgressGuard, NOT_SENT, scan_arguments};
 use super::event::{Event, Watcher};
@@ -21,51 +21,52 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Longest argument text kept on record.
+/// Maximum length of recorded arguments in bytes.
 const MAX_RECORDED_ARGUMENTS: usize = 4_000;
-/// Longest arguments that are read, in bytes.
+/// Maximum length of accepted arguments in bytes.
 const MAX_ARGUMENTS: usize = 256 << 10;
 
-/// A call that was answered.
+/// The answer to a call.
 pub(super) struct Answered {
-    /// What the model reads.
+    /// Text for the model.
     pub(super) text: String,
-    /// For the record.
+    /// Record of the call.
     pub(super) record: ToolCallRecord,
-    /// Arguments of the finishing tool, when this call ended the run.
+    /// Arguments of the finishing tool, if this call ended the run.
     pub(super) finish: Option<Value>,
-    /// What the run ends with when nothing better comes.
+    /// Result of the run if no better one follows.
     pub(super) draft: Option<Value>,
 }
 
-/// What the calls of a run share.
+/// State shared by the calls of a run.
 pub(super) struct Calls<'a> {
     pub(super) tools: &'a [Arc<dyn Tool>],
     pub(super) budget: RunLimits,
     pub(super) workspace: &'a Workspace,
     pub(super) watcher: Option<&'a Watcher>,
-    /// Tools with arguments that were answered.
+    /// Keys of the calls already answered.
     pub(super) seen: HashSet<String>,
-    /// What left so far.
+    /// Tracks content sent in arguments.
     pub(super) told: EgressGuard,
 }
 
-/// One call outside of a run's turns, such as one that a person allowed: made, kept, shown and told as in the loop.
+/// A single call outside of a run's turns, such as an approved one. It is executed, stored and reported like a call in the
+/// loop.
 pub struct Single<'a> {
-    /// What is called.
+    /// The tool.
     pub tool: Arc<dyn Tool>,
-    /// The call; its id names it to the watcher.
+    /// The call; events identify it by its id.
     pub call: ToolCall,
-    /// Its limits.
+    /// Limits of the call.
     pub budget: RunLimits,
-    /// Where its result is kept.
+    /// Stores the result.
     pub workspace: &'a Workspace,
-    /// Is told of it.
+    /// Receives the events.
     pub watcher: &'a Watcher,
 }
 
 impl Single<'_> {
-    /// Makes the call, as one of turn 0.
+    /// Executes the call as part of turn 0.
     pub async fn make(self, cancel: &CancellationToken) -> ToolCallRecord {
         let Self { tool, call, budget, workspace, watcher } = self;
         let tools = [tool];
@@ -78,8 +79,8 @@ impl Single<'_> {
 }
 
 impl Calls<'_> {
-    /// Answers all calls of a turn: several at a time when they only look, one after the other, in the model's order, when one
-    /// of them changes something.
+    /// Answers all calls of a turn. Read-only calls run concurrently; if one call changes something, all calls run one after
+    /// the other in the model's order.
     pub(super) async fn answer(
         &mut self,
         calls: &[ToolCall],
@@ -122,7 +123,7 @@ impl Calls<'_> {
         answers
     }
 
-    /// Tells the watcher of a call before and after.
+    /// Reports the start and the end of a call to the watcher.
     async fn watched(&self, id: String, call: &ToolCall, answer: BoxFuture<'_, Answered>) -> Answered {
         let arguments = self.recorded(call).await;
         let with = |answered: Answered| {
@@ -192,8 +193,8 @@ impl Calls<'_> {
         answered
     }
 
-    /// The arguments, and of what leaves with them what they hold, if they leave. Off the async threads: a server's schema may have
-    /// patterns of its own, and what is copied is looked for in all evidence.
+    /// Parses and validates the arguments. If the tool sends them to others, also scans them for secrets and copied evidence.
+    /// Runs on the blocking pool, because a server's schema may contain regular expressions and the scan searches all evidence.
     async fn read(&self, call: &ToolCall, tool: &dyn Tool) -> Result<(Value, Option<ArgumentScan>), String> {
         if call.arguments.len() > MAX_ARGUMENTS {
             let length = call.arguments.len();
@@ -233,7 +234,7 @@ impl Calls<'_> {
         answer
     }
 
-    /// An answer within the limit, or that there is none.
+    /// Waits for the answer until the time limit or a cancellation.
     async fn wait(
         &self,
         answer: impl Future<Output = ToolAnswer>,
@@ -253,7 +254,7 @@ impl Calls<'_> {
         }
     }
 
-    /// The result as the model sees it: whole when it is short, else an excerpt of what is kept whole.
+    /// Returns the result as shown to the model: in full if it is short, otherwise an excerpt of the stored result.
     async fn shown(&self, tool: &dyn Tool, call: &ToolCall, text: String) -> Result<String, BlockingError> {
         let limit = self.budget.result_tokens;
         if tool.reads_evidence() {
@@ -294,7 +295,7 @@ impl Calls<'_> {
         Ok(shown)
     }
 
-    /// The lines of a result that have room where the context is small.
+    /// Truncates a result to the lines that fit into half of the context.
     fn within_context(&self, mut text: String) -> String {
         let most = self.budget.context_tokens / 2;
         if text.len() > most {
@@ -305,13 +306,13 @@ impl Calls<'_> {
         text
     }
 
-    /// A result that could not be made harmless in time: nobody sees it.
+    /// Answer for a result that could not be cleaned and redacted in time; the result is discarded.
     fn not_shown(&self, call: &ToolCall, turn: u32, error: BlockingError) -> Answered {
         let problem = format!("the result could not be cleaned and redacted: {error}; ask for less at once");
         self.refused(call, turn, problem)
     }
 
-    /// Whether there is nothing among these that was not answered before.
+    /// Whether all calls were answered before.
     pub(super) fn all_repeated(&self, calls: &[ToolCall]) -> bool {
         calls.iter().all(|call| self.seen.contains(&key(call)))
     }
@@ -325,7 +326,7 @@ impl Calls<'_> {
         self.answered(call, turn, format!("failed: {problem}"), true)
     }
 
-    /// The arguments as people may see them.
+    /// Returns the redacted arguments for the record.
     async fn recorded(&self, call: &ToolCall) -> String {
         const LEFT_OUT: &str = "(left out: they hold what looks like an encoded secret)";
         if call.arguments.len() > MAX_ARGUMENTS {
@@ -340,7 +341,7 @@ impl Calls<'_> {
         recorded.await.unwrap_or_else(|error| format!("(left out: they could not be redacted, {error})"))
     }
 
-    /// The answer for the model; what is recorded of its arguments comes with the record.
+    /// Creates an answer; the arguments are added to the record later.
     fn answered(&self, call: &ToolCall, turn: u32, text: String, failed: bool) -> Answered {
         let record = ToolCallRecord {
             turn,
@@ -354,7 +355,7 @@ impl Calls<'_> {
     }
 }
 
-/// The texts among arguments that say something: three words and more.
+/// Returns the texts within arguments that have at least three words, in lower case.
 fn sentences(arguments: &str) -> Vec<String> {
     fn collect(value: &Value, found: &mut Vec<String>) {
         match value {
@@ -371,7 +372,7 @@ fn sentences(arguments: &str) -> Vec<String> {
     found
 }
 
-/// Tool and arguments with the keys of objects in order, so that spelling does not matter.
+/// Returns a key of tool and arguments with sorted object keys, so that formatting does not matter.
 fn key(call: &ToolCall) -> String {
     if call.arguments.len() > MAX_ARGUMENTS {
         return format!("{} {}", call.name, call.arguments);
@@ -381,7 +382,7 @@ fn key(call: &ToolCall) -> String {
     format!("{} {arguments}", call.name)
 }
 
-/// The arguments, if they are an object that fits the schema; else what is wrong, in words for the model.
+/// Parses the arguments and validates them against the schema. The error is a message for the model.
 fn arguments(call: &ToolCall, schema: &Value, schemas: &Schemas) -> Result<Value, String> {
     let text = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
     let value: Value = serde_json::from_str(text).map_err(|error| {
@@ -390,7 +391,7 @@ fn arguments(call: &ToolCall, schema: &Value, schemas: &Schemas) -> Result<Value
     if !value.is_object() {
         return Err(format!("the arguments have to be one JSON object that fits {schema}"));
     }
-    // A schema that does not compile is the server's fault; let the server judge the arguments then.
+    // A schema that does not compile is an error of the server, so the server has to validate the arguments.
     let Some(validator) = schemas.validator(schema) else {
         return Ok(value);
     };

@@ -1,4 +1,4 @@
-//! What a run's calls tell others: no secret, and of the evidence what an honest question needs.
+//! Guards what the tool calls of a run send to others: no secrets, and only limited parts of the evidence.
 
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Access, Evidence, ToolCallRecord, ToolSpec};
@@ -6,30 +6,30 @@ use crate::evidence::untrusted::leak::{self, MAX_APPROVED, MAX_OF_A_CALL, MAX_OF
 use serde_json::Value;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the answer to a call begins with that was not sent.
+/// Prefix of the answer to a call that was not sent.
 pub(super) const NOT_SENT: &str = "failed: not sent: ";
 
-/// Whether a call was kept back for what its arguments held.
+/// Whether a call was not sent because of the content of its arguments.
 #[must_use]
 pub fn was_kept_back(call: &ToolCallRecord) -> bool {
     call.failed && call.result.starts_with(NOT_SENT)
 }
 
-/// What left in the arguments of a run's calls.
+/// Tracks the evidence sent in the arguments of a run's calls.
 #[derive(Debug, Default)]
 pub(super) struct EgressGuard {
     copied: Mutex<usize>,
 }
 
-/// What the arguments of a call hold.
+/// Result of scanning the arguments of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ArgumentScan {
     secret: bool,
-    /// Letters that are copied from the evidence.
+    /// Number of letters and digits copied from the evidence.
     copied: usize,
 }
 
-/// Looks through the arguments and, for what is copied, through all evidence: long work.
+/// Scans the arguments for secrets, and all evidence for copied parts. Can take long.
 pub(super) fn scan_arguments(
     arguments: &Value,
     pieces: &[Arc<Evidence>],
@@ -43,7 +43,7 @@ pub(super) fn scan_arguments(
 }
 
 impl EgressGuard {
-    /// Whether a call may leave; if not, why, in words for the model and the log: without what it holds.
+    /// Checks whether a call may be sent. The error is a message for the model and the log, without the detected content.
     pub(super) fn check(&self, tool: &ToolSpec, held: ArgumentScan) -> Result<(), String> {
         let ArgumentScan { secret, copied } = held;
         if secret {
@@ -60,7 +60,7 @@ impl EgressGuard {
             ));
         }
         let mut all = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
-        // What a person sees before it leaves does not count.
+        // A call that a person approves first does not count towards the limit of the run.
         if !asks && *all + copied > MAX_OF_A_RUN {
             return Err(format!(
                 "this run has told other systems {all} letters of the evidence, and {MAX_OF_A_RUN} is the most; conclude from what there is"

@@ -1,53 +1,53 @@
-//! What happens in a run, for whoever watches it.
+//! Events of a run, for its watcher.
 
 use crate::domain::Usage;
 use futures::future::BoxFuture;
 
-/// One thing that happened. Texts are redacted.
+/// An event. Its texts are redacted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The model begins to write, maybe once more; what it wrote in this turn before does not count.
+    /// The model starts or restarts a turn; discard any text of the turn received before.
     Begun {
-        /// From 1.
+        /// Number of the turn, from 1.
         turn: u32,
     },
-    /// The next piece of free text.
+    /// Next piece of text.
     Text {
         /// The piece.
         text: String,
     },
-    /// A tool is called.
+    /// A tool call starts.
     ToolStarted {
-        /// Names the call within the run.
+        /// Id of the call, unique within the run.
         call: String,
         /// Name of the tool.
         name: String,
-        /// As the model wrote them.
+        /// Arguments as written by the model.
         arguments: String,
     },
-    /// A call was answered.
+    /// A tool call ended.
     ToolFinished {
-        /// Names the call within the run.
+        /// Id of the call, unique within the run.
         call: String,
         /// Name of the tool.
         name: String,
-        /// Whether it failed.
+        /// Whether the call failed.
         failed: bool,
-        /// Milliseconds it took.
+        /// Duration in milliseconds.
         duration_ms: i64,
-        /// What the model is shown.
+        /// Result as shown to the model.
         result: String,
     },
-    /// A turn is paid for.
+    /// Token usage after a turn.
     Used {
-        /// All tokens of the run so far.
+        /// Total usage of the run so far.
         usage: Usage,
     },
 }
 
-/// Watches a run. Called within the loop: it has to return at once.
+/// Receives the events of a run. Called within the loop, so it must return immediately.
 pub type Watcher = dyn Fn(Event) + Send + Sync;
 
-/// Looks at an answer in free text before it ends the run. `Some`: what is wrong with it, in words for the model, which may
-/// answer once more.
+/// Reviews an answer in text form before it ends the run. Returns a problem as a message for the model, which may then
+/// answer once more; `None` accepts the answer.
 pub type Review = dyn Fn(String) -> BoxFuture<'static, Option<String>> + Send + Sync;

@@ -1,4 +1,4 @@
-//! Keeps a history within the context: old tool results are shortened first, the brief never.
+//! Fits the history into the context: shortens old tool results first, and never the brief.
 
 use super::tool::Tool;
 use crate::domain::{Message, ToolSpec};
@@ -7,28 +7,28 @@ use crate::evidence::untrusted::fence;
 use crate::llm::{message_tokens as count, tool_tokens as count_tool};
 use std::sync::Arc;
 
-/// What is left of a shortened tool result, in bytes.
+/// Number of bytes kept of a shortened tool result.
 const STUB_BYTES: usize = 240;
-/// Tokens a message costs besides its text.
+/// Additional tokens per message.
 const MESSAGE_OVERHEAD: usize = 8;
 
-/// The history does not fit and nothing more may be shortened.
+/// The history does not fit and cannot be shortened further.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong {
-    /// Tokens it still has.
+    /// Number of remaining tokens.
     pub(super) tokens: usize,
 }
 
-/// Shortens `messages` in place until they and the tools fit into `limit` tokens.
+/// Shortens `messages` in place until messages and tools fit into `limit` tokens.
 pub(super) fn fit(messages: &mut [Message], tools: &[ToolSpec], limit: usize) -> Result<(), TooLong> {
-    // The estimate errs on the large side, so what fits by it needs no tokenizer.
+    // The estimate is high, so a history within the limit needs no exact count.
     let rough = messages.iter().map(estimate).sum::<usize>() + tools.iter().map(estimate_tool).sum::<usize>();
     if rough <= limit {
         return Ok(());
     }
     let mut total = messages.iter().map(count).sum::<usize>() + tools.iter().map(count_tool).sum::<usize>();
     let last_answers = messages.iter().rposition(|message| matches!(message, Message::Assistant { .. }));
-    // Oldest first; the answers to the latest turn only when nothing else is left.
+    // Oldest first; results of the latest turn only if nothing else is left.
     let older = 0..last_answers.unwrap_or(0);
     let newer = last_answers.unwrap_or(0)..messages.len();
     for index in older.chain(newer) {
@@ -43,7 +43,7 @@ pub(super) fn fit(messages: &mut [Message], tools: &[ToolSpec], limit: usize) ->
     if total <= limit { Ok(()) } else { Err(TooLong { tokens: total }) }
 }
 
-/// The tools that have room, and their tokens; the last ones of the list are given up first.
+/// Returns the tools that fit into `room` tokens, and their tokens. Drops tools from the end of the list.
 #[must_use]
 pub fn tools_that_fit(mut tools: Vec<Arc<dyn Tool>>, room: usize) -> (Vec<Arc<dyn Tool>>, usize) {
     let rough = tools.iter().map(|tool| estimate_tool(tool.spec())).sum::<usize>();
@@ -59,8 +59,8 @@ pub fn tools_that_fit(mut tools: Vec<Arc<dyn Tool>>, room: usize) -> (Vec<Arc<dy
     (tools, total)
 }
 
-/// The tools that have room beside the messages, with a quarter of the context for what is looked up, and half of it at most. Long work
-/// where that is not plain at once.
+/// Returns the tools that fit beside the messages. Tools take at most half of the context, and a quarter of the context
+/// stays free for results. Can take long if the estimate is not sufficient.
 #[must_use]
 pub fn tools_beside(messages: &[Message], tools: Vec<Arc<dyn Tool>>, context: usize) -> Vec<Arc<dyn Tool>> {
     let room = context / 4 * 3;
@@ -102,7 +102,7 @@ fn estimate(message: &Message) -> usize {
     MESSAGE_OVERHEAD + tokens::estimate(text) + calls.sum::<usize>()
 }
 
-/// Tokens of a tool's description, on the large side.
+/// Estimates the tokens of a tool's description; the estimate is high.
 #[must_use]
 pub fn estimate_tool(tool: &ToolSpec) -> usize {
     MESSAGE_OVERHEAD + tokens::estimate(&tool.description) + tokens::estimate(&tool.input_schema.to_string())

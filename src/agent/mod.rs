@@ -1,4 +1,4 @@
-//! The loop between a model and its tools, within a budget. Knows neither HTTP, SQL nor Kubernetes.
+//! The loop between a model and its tools, within limits. Independent of HTTP, SQL and Kubernetes.
 
 mod calls;
 mod egress_guard;

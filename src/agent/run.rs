@@ -1,4 +1,4 @@
-//! The loop itself: complete, answer the tool calls, again, until a named reason ends it.
+//! The agent loop: request a completion, answer its tool calls, and repeat until a defined reason to stop.
 
 use super::calls::Calls;
 use super::egress_guard::EgressGuard;
@@ -19,63 +19,63 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Times a provider may call the context too long before the run gives up.
+/// Maximum number of times the history is shortened after the provider rejects it as too long.
 const MAX_SHRINKS: u32 = 4;
-/// Turns that only repeat earlier calls, and are told so, before the model has to conclude.
+/// Number of turns with only repeated calls before the model has to conclude.
 const MAX_REPEATS: u32 = 1;
 
-/// What is said below the last result before a model without a finishing tool has to answer.
+/// Appended to the last result before a model without a finishing tool has to answer.
 const LAST_TURN: &str = "\n\n(No more calls can be made: answer now, from what there is.)";
 
-/// A model with tools and a budget.
+/// A model with tools and limits.
 pub struct Agent {
-    /// What it is called, for traces.
+    /// Name of the agent in traces.
     pub name: String,
-    /// Who thinks.
+    /// The model.
     pub model: Arc<dyn Model>,
-    /// What it may call.
+    /// Available tools.
     pub tools: Vec<Arc<dyn Tool>>,
-    /// The tool that ends a run; without one, free text does.
+    /// Tool that ends the run; without one, a text answer ends it.
     pub finishing_tool: Option<&'static str>,
-    /// Its limits.
+    /// Limits of the run.
     pub budget: RunLimits,
-    /// The run's evidence.
+    /// Evidence of the run.
     pub workspace: Arc<Workspace>,
-    /// Is told what happens.
+    /// Receives the events of the run.
     pub watcher: Option<Arc<Watcher>>,
-    /// Looks at the answer of a run without a finishing tool.
+    /// Reviews the answer of a run without a finishing tool.
     pub review: Option<Arc<Review>>,
-    /// What its requests are charged to.
+    /// Account charged for the requests.
     pub account: Option<Arc<Account>>,
-    /// Where its requests are recorded.
+    /// Records the requests.
     pub recorder: Recorder,
 }
 
-/// How a run ended and what it used.
+/// Result and usage of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Why it ended.
+    /// Why the run stopped.
     pub stop: StopReason,
-    /// More about the end, for people.
+    /// Details for people.
     pub detail: Option<String>,
-    /// Arguments of the finishing tool, when it was called.
+    /// Arguments of the finishing tool, if it was called.
     pub finish: Option<Value>,
-    /// The last free text.
+    /// Last text of the model.
     pub text: String,
-    /// Every call.
+    /// All tool calls.
     pub calls: Vec<ToolCallRecord>,
-    /// Tokens, with those of attempts that failed.
+    /// Token usage, including failed attempts.
     pub usage: Usage,
-    /// What they cost; absent without a price.
+    /// Cost of the requests; absent without a price.
     pub cost: Option<Money>,
-    /// Completions.
+    /// Number of completions.
     pub turns: u32,
-    /// Whether the last of them ended at the model's output limit.
+    /// Whether the last completion reached the model's output limit.
     pub cut_off: bool,
 }
 
 impl Outcome {
-    /// An answer that nobody had to think about.
+    /// An outcome with the reason `Answered` and no usage.
     #[must_use]
     pub fn answered() -> Self {
         Self {
@@ -97,14 +97,14 @@ struct State {
     outcome: Outcome,
     context_tokens: usize,
     nudged: bool,
-    /// Turns in which nothing was asked that was not answered before.
+    /// Number of turns with only repeated calls.
     repeats: u32,
-    /// What the finishing tool would have accepted, had it not asked for a better one.
+    /// Arguments that the finishing tool would accept, although it asked for a better version.
     draft: Option<Value>,
 }
 
 impl Agent {
-    /// Runs from a brief to an end. Never fails: the outcome says what happened.
+    /// Runs the loop from a brief to its end. Never fails; the outcome describes errors.
     pub async fn run(&self, brief: Vec<Message>, cancel: &CancellationToken) -> Outcome {
         let attributes = vec![
             KeyValue::new("gen_ai.operation.name", "invoke_agent"),
@@ -144,7 +144,7 @@ impl Agent {
         if let Some(used) = self.account.as_ref().map(|account| account.used()) {
             (state.outcome.usage, state.outcome.cost) = (used.usage, used.cost);
         }
-        // The better one did not come: what there is counts.
+        // No better version followed: use the draft.
         if state.outcome.stop != StopReason::Cancelled
             && state.outcome.finish.is_none()
             && let Some(draft) = state.draft.take()
@@ -181,7 +181,7 @@ impl Agent {
             self.tell(|| Event::Used { usage: state.outcome.usage });
             let Completion { text, mut tool_calls, truncated, .. } = completion;
             state.outcome.cut_off = truncated;
-            // An answer in words may well show such an object; only who has to conclude by a call is read so.
+            // A text answer may show such an object as an example, so only runs with a finishing tool parse it as a call.
             if tool_calls.is_empty() && self.finishing_tool.is_some() {
                 tool_calls = text_calls::calls(&text, &all, self.finishing_tool, state.messages.len()).calls;
             }
@@ -215,7 +215,7 @@ impl Agent {
         (StopReason::Turns, Some(format!("no conclusion within {turns} turns")))
     }
 
-    /// That the run used what it may.
+    /// Returns the stop reason if the run has used its tokens.
     fn spent(&self, state: &State) -> Option<(StopReason, Option<String>)> {
         let used = self.account.as_ref().map_or(state.outcome.usage, |account| account.used().usage);
         let limit = self.budget.total_tokens;
@@ -223,7 +223,7 @@ impl Agent {
         is_over.then(|| (StopReason::Tokens, Some(format!("the run used its {limit} tokens"))))
     }
 
-    /// Says below the last result that an answer is due, where no finishing tool can be forced.
+    /// Appends a notice to the last result that an answer is due, if no finishing tool can be required.
     fn warn_of_last(&self, state: &mut State, last: bool) {
         if last
             && self.finishing_tool.is_none()
@@ -233,7 +233,7 @@ impl Agent {
         }
     }
 
-    /// One completion; a context that the provider finds too long is shortened and tried again.
+    /// Requests one completion. Shortens the history and retries if the provider rejects it as too long.
     async fn complete(
         &self,
         state: &mut State,
@@ -246,7 +246,7 @@ impl Agent {
                 let detail = format!("{tokens} tokens are left when everything is shortened; {limit} fit");
                 return Err((StopReason::ContextTooLong, Some(detail)));
             }
-            // The list of tools stays the same over all turns, so that what a provider keeps of the prompt is of use.
+            // The list of tools is the same in all turns, so that the provider's prompt cache stays valid.
             let choice = match self.finishing_tool {
                 Some(_) if !last => ToolChoice::Call,
                 None if !last => ToolChoice::Any,
@@ -268,7 +268,7 @@ impl Agent {
             let listener = self.watcher.as_ref().map(|_| &heard as &Listener<'_>);
             match llm::ask(&*self.model, &request, &self.recorder, listener).await {
                 Ok(completion) => return Ok(completion),
-                // Without results there is nothing to shorten.
+                // Without tool results, nothing can be shortened.
                 Err(ModelError::ContextTooLong { .. })
                     if shrink < MAX_SHRINKS
                         && state.messages.iter().any(|message| matches!(message, Message::Tool { .. })) =>
@@ -293,8 +293,8 @@ impl Agent {
         }
     }
 
-    /// Free text ends a run without a finishing tool, unless the review asks once for a better one; with one, the model is
-    /// asked once to use it.
+    /// Handles a turn without tool calls. Without a finishing tool, the text ends the run, unless the review rejects it once;
+    /// with one, the model is reminded once to call it.
     async fn nudge(&self, state: &mut State, turn: u32) -> Option<(StopReason, Option<String>)> {
         let Some(name) = self.finishing_tool else {
             let last = state.nudged || turn == self.budget.turns;

@@ -1,18 +1,18 @@
-//! Compiled schemas of tools' arguments, shared by all runs: the same tools are called in every one.
+//! Compiled schemas of tool arguments, shared by all runs, because all runs use the same tools.
 
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Schemas that are kept compiled.
+/// Maximum number of compiled schemas in memory.
 const MAX_KEPT: usize = 1_000;
 
-/// Compiled schemas by their text. Cloning shares.
+/// Compiled schemas by their JSON text. Cloning shares the cache.
 #[derive(Debug, Clone, Default)]
 pub struct Schemas(Arc<Mutex<HashMap<String, Option<Arc<jsonschema::Validator>>>>>);
 
 impl Schemas {
-    /// The schema compiled; `None` for one that does not compile.
+    /// Returns the compiled schema; `None` if it does not compile.
     pub(super) fn validator(&self, schema: &Value) -> Option<Arc<jsonschema::Validator>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = schema.to_string();

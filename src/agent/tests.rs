@@ -1,4 +1,4 @@
-//! The loop against a scripted model: every ending, every way a call can go wrong.
+//! Tests of the loop with a scripted model: every stop reason, every failure of a call.
 
 use super::{Agent, Outcome, Tool, ToolAnswer, Workspace};
 use crate::audit::Recorder;
@@ -259,7 +259,7 @@ async fn a_context_the_provider_finds_too_long_is_shortened() {
     let never =
         case(std::iter::once(looks()).chain((0..9).map(|_| too_long())).collect(), RunLimits::default());
     assert_eq!(run(&never).await.stop, StopReason::ContextTooLong);
-    // Of a brief alone there is nothing to shorten: whoever made it makes a smaller one.
+    // A brief without results cannot be shortened; its creator has to make a smaller one.
     let brief = case((0..9).map(|_| too_long()).collect(), RunLimits::default());
     let outcome = run(&brief).await;
     assert_eq!((outcome.stop, outcome.turns), (StopReason::ContextTooLong, 0));

@@ -1,51 +1,53 @@
-//! What the loop can call: built-in tools and those of MCP servers.
+//! Interface of tools: built-in tools and tools of MCP servers.
 
 use crate::domain::ToolSpec;
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-/// What came of a call, in text for the model. Never fenced or capped here: the loop does that.
+/// Result of a call, as text for the model. Tools do not enclose or truncate the text; the loop does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToolAnswer {
-    /// The whole result.
+    /// The full result.
     Ok(String),
-    /// There is no result; the text says why, in the program's own words: shown as it stands, not kept.
+    /// No result. The text is the program's own explanation: shown unchanged and not stored.
     Note(String),
-    /// It failed; the text says what went wrong and what to try.
+    /// The call failed. The text describes the problem and what to try.
     Failed(String),
-    /// The finishing tool accepted its arguments: the run ends.
+    /// The finishing tool accepted its arguments, which ends the run.
     Finish(Value),
-    /// The finishing tool could end the run with this, but asks for a better one first; the text says what is wrong.
+    /// The finishing tool could end the run with these arguments, but first asks for a better version. The text describes the
+    /// problem.
     Revise(Value, String),
 }
 
-/// A tool of the agent.
+/// A tool that an agent can call.
 #[async_trait]
 pub trait Tool: Send + Sync {
     /// Name, description, schema and access.
     fn spec(&self) -> &ToolSpec;
 
-    /// Whether the result is our own cut of stored evidence, which is not stored again.
+    /// Whether the result is a part of stored evidence, which is not stored again.
     fn reads_evidence(&self) -> bool {
         false
     }
 
-    /// Whether the result is of runbooks or earlier incidents: it tells what is known, and nothing of what is looked at now.
+    /// Whether the result comes from runbooks or earlier incidents: general knowledge, not evidence of the current failure.
     fn is_knowledge(&self) -> bool {
         false
     }
 
-    /// Whether the arguments go to somebody else, who may be told neither secrets nor evidence by the page.
+    /// Whether the arguments are sent to another system, which must not receive secrets or large parts of the evidence.
     fn tells_others(&self) -> bool {
         false
     }
 
-    /// The MCP server, where calls go with the own token of whoever asks.
+    /// Returns the MCP server if calls use the caller's own token.
     fn passthrough(&self) -> Option<&str> {
         None
     }
 
-    /// Calls it with arguments that fit its schema. Ends soon after `cancel` fires; dropping the future cancels too.
+    /// Calls the tool with arguments that match its schema. Ends soon after `cancel` fires; dropping the future also cancels
+    /// the call.
     async fn call(&self, arguments: Value, cancel: CancellationToken) -> ToolAnswer;
 }

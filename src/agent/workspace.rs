@@ -1,4 +1,4 @@
-//! The evidence of one run: what the brief was made of and what tools returned since, whole and redacted.
+//! Evidence of one run: the pieces of the brief and later tool results, complete and redacted.
 
 use super::schemas::Schemas;
 use crate::blocking::{BlockingError, BlockingPool};
@@ -11,20 +11,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long one piece of work over texts may take, with the wait for a thread.
+/// Time limit for one operation on texts, including the wait for a thread.
 const WORK_LIMIT: Duration = Duration::from_mins(1);
-/// Bytes that are redacted where they are: a millisecond at most.
+/// Maximum bytes to redact on the async thread, which takes at most a millisecond.
 const SHORT: usize = 4 << 10;
 
-/// Shared by the loop and the tools that read evidence.
+/// Evidence shared by the loop and the tools.
 #[derive(Debug)]
 pub struct Workspace {
-    /// Marks around untrusted text; nobody outside the run can guess them.
+    /// Delimiters around untrusted text, with a random mark.
     fence: Fence,
     keeps_results: bool,
-    /// Held for moments only.
+    /// Locked only for short operations.
     inner: Mutex<Inner>,
-    /// The same secret has the same placeholder in all texts of a run: one text at a time. Whoever waits for it holds no thread.
+    /// One redactor for all texts of a run, so that equal secrets have equal placeholders. An async mutex, so that waiting
+    /// blocks no thread.
     redactor: Arc<tokio::sync::Mutex<Redactor>>,
     blocking: BlockingPool,
     schemas: Schemas,
@@ -34,21 +35,21 @@ pub struct Workspace {
 struct Inner {
     pieces: Vec<Arc<Evidence>>,
     given: usize,
-    /// Passages of runbooks that the analyst was given.
+    /// Runbook passages given to the analyst.
     guidance: Vec<Arc<str>>,
-    /// Labels of pieces that tell what is known, and nothing of what is looked at.
+    /// Labels of pieces that contain general knowledge instead of evidence of the failure.
     known: Vec<String>,
-    /// Labels of results, with what the model itself sent to get them.
+    /// Labels of tool results, with the texts that the model sent to get them.
     sent: Vec<(String, Vec<String>)>,
 }
 
 impl Workspace {
-    /// Begins with the pieces collected so far. What takes long is done on the pool.
+    /// Creates a workspace with the pieces collected so far. Long operations run on the pool.
     #[must_use]
     pub fn new(pieces: Vec<impl Into<Arc<Evidence>>>, redactor: Redactor, blocking: BlockingPool) -> Self {
         let given = pieces.len();
         let pieces = pieces.into_iter().map(Into::into).collect();
-        // Its first twelve digits are chance alone, the version comes after.
+        // The first twelve digits are random; the UUID version follows them.
         let fence = Fence::new(&Uuid::new_v4().simple().to_string()[..12]);
         let inner =
             Mutex::new(Inner { pieces, given, guidance: Vec::new(), known: Vec::new(), sent: Vec::new() });
@@ -56,7 +57,7 @@ impl Workspace {
         Self { fence, keeps_results: false, inner, redactor, blocking, schemas: Schemas::default() }
     }
 
-    /// Keeps every tool result under a label, not only the long ones: what is said of it can be looked up.
+    /// Stores every tool result as evidence, not only long ones, so that statements about it can be verified.
     #[must_use]
     pub fn keeping_results(mut self) -> Self {
         self.keeps_results = true;
@@ -74,7 +75,7 @@ impl Workspace {
         &self.schemas
     }
 
-    /// Keeps the mark of an earlier run, whose texts it goes on with.
+    /// Uses the mark of an earlier run, to continue with its texts.
     #[must_use]
     pub fn fenced_with(mut self, fence: &str) -> Self {
         if !fence.is_empty() {
@@ -88,20 +89,20 @@ impl Workspace {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic elsewhere leaves whole pieces behind; they stay readable.
+        // A panic in another thread leaves only complete pieces, so they stay readable.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pool for what takes long.
+    /// The pool for long operations.
     #[must_use]
     pub fn blocking(&self) -> &BlockingPool {
         &self.blocking
     }
 
-    /// Does work over texts on the pool.
+    /// Runs an operation on texts on the pool.
     ///
     /// # Errors
-    /// Those of [`BlockingError`].
+    /// See [`BlockingError`].
     pub async fn work<T, F>(&self, work: F) -> Result<T, BlockingError>
     where
         T: Send + 'static,
@@ -110,10 +111,10 @@ impl Workspace {
         self.blocking.run_checked(WORK_LIMIT, work).await
     }
 
-    /// The same for work that redacts.
+    /// Runs an operation with the redactor on the pool.
     ///
     /// # Errors
-    /// Those of [`BlockingError`].
+    /// See [`BlockingError`].
     pub async fn redacting<T, F>(&self, work: F) -> Result<T, BlockingError>
     where
         T: Send + 'static,
@@ -123,7 +124,7 @@ impl Workspace {
         self.work(move |deadline| work(&mut redactor, deadline)).await
     }
 
-    /// The text with its secrets replaced. One that cannot be redacted in time is left out: nobody sees what it may hold.
+    /// Replaces secrets in a text. Omits a text that cannot be redacted in time.
     #[must_use]
     pub async fn redact(&self, text: &str) -> String {
         if text.len() <= SHORT {
@@ -134,10 +135,10 @@ impl Workspace {
         redacted.await.unwrap_or_else(|error| format!("(left out: it could not be redacted, {error})"))
     }
 
-    /// A text of others, cleaned and redacted.
+    /// Cleans and redacts an untrusted text.
     ///
     /// # Errors
-    /// Those of [`BlockingError`].
+    /// See [`BlockingError`].
     pub async fn cleaned(&self, text: String) -> Result<Cleaned, BlockingError> {
         let cleaned = self.redacting(move |redactor, deadline| {
             let Cleaned { text, red } = clean_within(&text, deadline)?;
@@ -146,27 +147,27 @@ impl Workspace {
         cleaned.await
     }
 
-    /// The piece of that label, in any form in which it is cited.
+    /// Returns the piece with this label; accepts any form of citation.
     #[must_use]
     pub fn get(&self, label: &str) -> Option<Arc<Evidence>> {
         let (label, _) = citation(label);
         self.lock().pieces.iter().find(|piece| piece.label == label).cloned()
     }
 
-    /// All pieces, in order.
+    /// Returns all pieces, in order.
     #[must_use]
     pub fn pieces(&self) -> Vec<Arc<Evidence>> {
         self.lock().pieces.clone()
     }
 
-    /// The pieces added during the run.
+    /// Returns the pieces added during the run.
     #[must_use]
     pub fn added(&self) -> Vec<Arc<Evidence>> {
         let inner = self.lock();
         inner.pieces[inner.given..].to_vec()
     }
 
-    /// Keeps a cleaned and redacted text whole, with the numbers of its red lines; returns the piece.
+    /// Stores a cleaned and redacted text with the numbers of its red lines. Returns the new piece.
     pub fn add(&self, title: String, text: String, red: Vec<u32>) -> Arc<Evidence> {
         let mut inner = self.lock();
         let piece = Arc::new(Evidence {
@@ -181,46 +182,46 @@ impl Workspace {
         piece
     }
 
-    /// Keeps a passage of a runbook that the analyst is given: its steps may be told.
+    /// Stores a runbook passage given to the analyst; next steps may use it.
     pub fn guide(&self, passage: &str) {
         self.lock().guidance.push(Arc::from(passage));
     }
 
-    /// The passages of runbooks that the analyst was given.
+    /// Returns the runbook passages given to the analyst.
     #[must_use]
     pub fn guidance(&self) -> Vec<Arc<str>> {
         self.lock().guidance.clone()
     }
 
-    /// That a piece tells what is known, and so proves nothing of what is looked at.
+    /// Marks a piece as general knowledge, which proves nothing about the current failure.
     pub(super) fn mark_known(&self, label: &str) {
         self.lock().known.push(label.to_owned());
     }
 
-    /// The labels of such pieces.
+    /// Returns the labels of pieces with general knowledge.
     #[must_use]
     pub fn known(&self) -> Vec<String> {
         self.lock().known.clone()
     }
 
-    /// What a model sent to get a piece: where the result repeats it, it is the model's word and no evidence.
+    /// Stores the texts that a model sent to get a piece. Where the result repeats them, it is not evidence.
     pub(super) fn note_sent(&self, label: &str, sent: Vec<String>) {
         self.lock().sent.push((label.to_owned(), sent));
     }
 
-    /// The labels of such pieces, with what was sent.
+    /// Returns the labels of tool results, with the texts that the model sent.
     #[must_use]
     pub fn sent(&self) -> Vec<(String, Vec<String>)> {
         self.lock().sent.clone()
     }
 
-    /// The marks of this run.
+    /// Delimiters of this run.
     #[must_use]
     pub fn fence(&self) -> &Fence {
         &self.fence
     }
 
-    /// Untrusted text between marks that it cannot contain.
+    /// Encloses untrusted text in delimiters that it cannot contain.
     #[must_use]
     pub fn fenced(&self, text: &str) -> String {
         self.fence.around(text)

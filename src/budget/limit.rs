@@ -1,4 +1,4 @@
-//! Which limit is reached, and how it is said. No I/O.
+//! Detects and describes exceeded limits. No I/O.
 
 use crate::config::{Allowance, Budgets};
 use crate::db::usage::{Entry, Sum};
@@ -31,28 +31,28 @@ pub enum Unit {
     Cost,
 }
 
-/// A limit that is set.
+/// A configured limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// On what.
+    /// Scope of the limit.
     pub scope: Scope,
-    /// Of what.
+    /// Unit of the limit.
     pub unit: Unit,
     /// Tokens, or billionths of the currency.
     pub limit: i64,
-    /// The setting it comes from.
+    /// Name of the setting.
     pub setting: &'static str,
 }
 
-/// A limit that a request would pass.
+/// A limit that a request would exceed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reached {
     limit: Limit,
-    /// What is used with the request.
+    /// Usage including the request.
     with: i64,
 }
 
-/// Every limit that is set.
+/// Returns all configured limits.
 #[must_use]
 pub fn limits(budgets: &Budgets) -> Vec<Limit> {
     let all: [(Scope, Allowance, [&'static str; 2]); 4] = [
@@ -73,7 +73,7 @@ pub fn limits(budgets: &Budgets) -> Vec<Limit> {
     set
 }
 
-/// The first limit that these sums pass.
+/// Returns the first limit that the sums exceed.
 pub(super) fn reached(budgets: &Budgets, sums: &[Sum]) -> Option<Reached> {
     limits(budgets).into_iter().find_map(|limit| {
         let sum = sums.iter().find(|sum| sum.scope == limit.scope.stored())?;
@@ -94,7 +94,7 @@ impl Scope {
 }
 
 impl Unit {
-    /// Of tokens and money, the one it is about.
+    /// Returns the amount in this unit.
     #[must_use]
     pub fn of(self, tokens: i64, cost: i64) -> i64 {
         match self {
@@ -112,7 +112,7 @@ impl Unit {
 }
 
 impl Limit {
-    /// When what was used no longer counts, for a use at that time; never, for what has no day.
+    /// Returns when usage at the given time stops counting; `None` for scopes without a daily reset.
     #[must_use]
     pub fn resets(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if !matches!(self.scope, Scope::Day | Scope::CallerDay) {
@@ -124,7 +124,7 @@ impl Limit {
 }
 
 impl Reached {
-    /// Which limit, how much of it is used, what the request needs, when it starts anew, and which setting it is.
+    /// Describes the limit, its usage, the need of the request, the time of the reset, and the name of the setting.
     pub(super) fn in_words(&self, entry: &Entry, currency: &str) -> String {
         let Self { limit, with } = self;
         let tokens = i64::try_from(entry.usage.total()).unwrap_or(i64::MAX).saturating_add(entry.held.tokens);

@@ -1,9 +1,10 @@
-//! What requests to models may use, and what they used: each is entered before it is sent and settled when it is over,
-//! however it ends.
+//! Budgets for requests to models. Each request is entered before it is sent and settled at its end, regardless of its
+//! result.
 //!
-//! A request passes when everything used so far, all that requests under way hold, and its own prompt and answer are within
-//! every limit. The sums are rows of the database, so this holds across runs and replicas. What a request may exceed a limit by
-//! is what its answer exceeds the held part: nothing where `model.max_output_tokens` is set and the provider counts as we do.
+//! A request is admitted if the usage so far, the reservations of all running requests, and its own prompt and answer are
+//! within every limit. The sums are rows in the database, so limits apply across runs and replicas. A request can exceed a
+//! limit only by the part of its answer beyond the reservation: by nothing if `model.max_output_tokens` is set and the
+//! provider counts tokens as we do.
 
 mod limit;
 
@@ -22,18 +23,18 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-/// Tokens kept free for an answer whose length the configuration does not limit.
+/// Tokens reserved for an answer without a configured maximum length.
 const ANSWER: u64 = 1_024;
-/// Time beyond a request's own after which nobody will settle it any more.
+/// Time after a request's timeout from which its reservation is considered abandoned.
 const LATE: Duration = Duration::from_secs(60);
-/// How long a request that is over waits until that is written down; then it is written in the background.
+/// Maximum time that a finished request waits for its settlement; after that, the settlement continues in the background.
 const SETTLING: Duration = Duration::from_secs(2);
-/// Tries to write it down, about three minutes with the pauses between.
+/// Maximum attempts to settle a request: about two minutes including pauses.
 const TRIES: u32 = 9;
-/// Longest of these pauses.
+/// Maximum pause between attempts.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Keeps account of all requests.
+/// Records the usage of all requests.
 #[derive(Debug)]
 pub struct Ledger {
     pool: PgPool,
@@ -41,40 +42,40 @@ pub struct Ledger {
     tasks: Shutdown,
 }
 
-/// Why a request is not sent.
+/// Why a request is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BudgetError {
-    /// A limit is reached; in words for people.
+    /// A limit is reached; contains a message for people.
     #[error("{0}")]
     Over(String),
-    /// The limits cannot be looked at.
+    /// The limits cannot be read.
     #[error("the database is away, so what may be spent is not known")]
     Away,
 }
 
-/// A request that is about to be sent.
+/// Expected usage of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
-    /// The model's name.
+    /// Name of the model.
     pub model: &'a str,
     /// Tokens of the prompt.
     pub prompt: u64,
-    /// Most tokens of the answer, where that is limited.
+    /// Maximum tokens of the answer, if limited.
     pub answer: Option<u32>,
-    /// Longest time until it is over.
+    /// Maximum duration of the request.
     pub longest: Duration,
 }
 
-/// What was used under an account.
+/// Usage of an account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Used {
     /// Tokens.
     pub usage: Usage,
-    /// Money; `None` when a request had no price.
+    /// Cost; `None` if a request had no price.
     pub cost: Option<Money>,
 }
 
-/// The requests of one piece of work.
+/// Account for the requests of one job.
 #[derive(Debug)]
 pub struct Account {
     ledger: Arc<Ledger>,
@@ -82,7 +83,7 @@ pub struct Account {
     used: Mutex<Option<Used>>,
 }
 
-/// A request that was let through.
+/// An admitted request.
 #[derive(Debug)]
 pub struct Reservation {
     account: Arc<Account>,
@@ -90,19 +91,19 @@ pub struct Reservation {
 }
 
 impl Ledger {
-    /// Writes to the database on these tasks.
+    /// Creates a ledger that writes to the database in background tasks.
     #[must_use]
     pub fn new(pool: PgPool, budgets: Budgets, tasks: Shutdown) -> Arc<Self> {
         Arc::new(Self { pool, budgets, tasks })
     }
 
-    /// An account for a piece of work.
+    /// Opens an account for a job.
     #[must_use]
     pub fn account(self: &Arc<Self>, purpose: Purpose) -> Arc<Account> {
         Arc::new(Account { ledger: Arc::clone(self), purpose, used: Mutex::default() })
     }
 
-    /// Writes down a request that no limit is asked for: one for embeddings, whose price is that of its row in the table.
+    /// Records an embeddings request without checking limits. Only an entry of the price table sets its price.
     pub async fn note(&self, model: &str, usage: Usage, estimated: bool) {
         let purpose =
             Purpose { kind: UsageKind::Embedding, caller: "regreen".to_owned(), ..Purpose::default() };
@@ -116,7 +117,7 @@ impl Ledger {
     /// Enters a request, unless a limit is reached.
     async fn enter(&self, entry: &Entry) -> Result<(), BudgetError> {
         match self.try_enter(entry).await {
-            // What a process that ended held is given back first.
+            // Release expired reservations of terminated processes, then retry.
             Err(BudgetError::Over(_))
                 if usage::give_back(&self.pool, entry.at).await.is_ok_and(|n| n > 0) =>
             {
@@ -140,7 +141,7 @@ impl Ledger {
         transaction.commit().await.map_err(away)
     }
 
-    /// Settles a request; as often as it takes, within reason.
+    /// Settles a request, with retries.
     async fn settle(&self, entry: &Entry) {
         let mut pause = Duration::from_secs(1);
         for left in (0..TRIES).rev() {
@@ -178,16 +179,16 @@ fn entry(purpose: Purpose, model: &str) -> Entry {
 }
 
 impl Account {
-    /// Whether tokens have to be counted as exactly as we can before a request is sent.
+    /// Whether limits require an accurate token count before a request is sent.
     #[must_use]
     pub fn is_limited(&self) -> bool {
         self.ledger.budgets.any()
     }
 
-    /// Lets a request through, once: another attempt is another request.
+    /// Admits one request. Each further attempt needs its own admission.
     ///
     /// # Errors
-    /// A limit is reached, or the limits cannot be looked at.
+    /// A limit is reached, or the limits cannot be read.
     pub async fn enter(self: &Arc<Self>, expected: Expected<'_>) -> Result<Reservation, BudgetError> {
         let budgets = &self.ledger.budgets;
         let price = budgets.prices.of(expected.model);
@@ -211,14 +212,14 @@ impl Account {
             ..entry(self.purpose.clone(), expected.model)
         };
         match self.ledger.enter(&entry).await {
-            // Nothing is limited: it is written down when it is over.
+            // Without limits, record the usage only at the end.
             Err(BudgetError::Away) if !budgets.any() => {}
             other => other?,
         }
         Ok(Reservation { account: Arc::clone(self), entry })
     }
 
-    /// What was used so far.
+    /// Returns the usage so far.
     #[must_use]
     pub fn used(&self) -> Used {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or_default()
@@ -235,16 +236,17 @@ impl Account {
 }
 
 impl Reservation {
-    /// Settles the request: what it used, and whether that was counted here. Nothing: it was refused or never arrived.
+    /// Settles the request with its usage, and whether the usage was counted locally. Empty usage means that the request was
+    /// refused or did not arrive.
     pub async fn close(self, usage: Usage, estimated: bool) {
         let settling = self.begin_to_close(usage, estimated);
-        // The caller's next request should see it; a database that is away does not hold it up.
+        // The caller's next request should see this usage, but an unavailable database must not delay it.
         let _ = timeout(SETTLING, settling).await;
     }
 
-    /// The same for a request that nobody waits for any more.
+    /// Settles the request in the background, without waiting.
     pub fn close_unattended(self, usage: Usage, estimated: bool) {
-        // A runtime that has ended writes nothing down; what is held is given back then.
+        // After the end of the runtime nothing can be recorded; the reservation is released when it expires.
         if Handle::try_current().is_ok() {
             drop(self.begin_to_close(usage, estimated));
         }

@@ -1,4 +1,4 @@
-//! A call that changes something: who asked for it, what a person said, what came of it.
+//! Approval of a tool call that changes something: who requested it, what a person decided, and its result.
 
 use super::tool::sorted;
 use chrono::{DateTime, Utc};
@@ -39,7 +39,7 @@ impl ApprovalState {
         self.into()
     }
 
-    /// The state of that name; anything else is failed, so that nobody carries it out.
+    /// Parses a stored state. Returns `Failed` for an unknown name, so that the call is never executed.
     #[must_use]
     pub fn parse(name: &str) -> Self {
         name.parse().unwrap_or(Self::Failed)
@@ -97,14 +97,14 @@ pub struct Approval {
 }
 
 impl Approval {
-    /// Whether it was asked for with this definition of the tool. Programs before this one did not keep it.
+    /// Whether the approval was requested for this definition of the tool. True for old approvals, which stored no definition.
     #[must_use]
     pub fn is_of(&self, definition: &str) -> bool {
         self.definition.as_ref().is_none_or(|asked| asked == definition)
     }
 }
 
-/// What a call is known by: where it goes and what is sent, whatever the order of its keys. SHA-256, in hexadecimal.
+/// Hash that identifies a call by server, tool and arguments, independent of key order. SHA-256 in hexadecimal.
 #[must_use]
 pub fn call_hash(server: &str, server_tool: &str, arguments: &Value) -> String {
     let call = json!([server, server_tool, sorted(arguments.clone())]);

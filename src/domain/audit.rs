@@ -1,4 +1,4 @@
-//! What goes on the audit record: who did what to what, for which request or piece of work, and how it ended.
+//! Audit events: who did what to which object, for which request or job, and with what outcome.
 
 use super::Verdict;
 use chrono::{DateTime, Utc};
@@ -9,31 +9,31 @@ use strum::{Display, EnumString, IntoStaticStr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// The name by which the service itself is on record.
+/// Actor name of the service itself.
 pub const SERVICE: &str = "regreen";
 
-/// Who does something, and the request or piece of work it is done for.
+/// Who acts, and the request or job that the action belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Actor {
-    /// A caller's name; [`SERVICE`] for what the service does by itself.
+    /// Caller name, or [`SERVICE`] for actions of the service itself.
     pub name: String,
-    /// The request's id, or that of the report or turn; empty when there is none.
+    /// Id of the request, report or run; empty when there is none.
     pub trace: String,
 }
 
 impl Actor {
-    /// Somebody.
+    /// Creates an actor from a name and a trace id.
     pub fn new(name: impl Into<String>, trace: impl ToString) -> Self {
         Self { name: name.into(), trace: trace.to_string() }
     }
 
-    /// The service itself, for a request or piece of work.
+    /// Creates the actor of the service itself, with the id of a request or job.
     pub fn service(trace: impl ToString) -> Self {
         Self::new(SERVICE, trace)
     }
 }
 
-/// What is done.
+/// Audited action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumString, IntoStaticStr)]
 #[expect(missing_docs, reason = "the names are those of the table in docs/audit.md")]
 pub enum AuditAction {
@@ -83,7 +83,7 @@ pub enum AuditAction {
     IncidentSplit,
     #[strum(serialize = "issue.create")]
     IssueCreate,
-    /// More was done than one piece of work puts on record.
+    /// One request or job reached the limit of its audit events.
     #[strum(serialize = "journal.full")]
     RecordFull,
     #[strum(serialize = "key.create")]
@@ -149,26 +149,26 @@ pub enum AuditOutcome {
     Stopped,
 }
 
-/// Something that was done.
+/// An audited action.
 #[derive(Debug, Clone)]
 pub struct AuditEvent {
-    /// When it began.
+    /// Start time.
     pub at: DateTime<Utc>,
-    /// Who did it, and for what.
+    /// Who acted, and for which request or job.
     pub actor: Actor,
-    /// What.
+    /// What was done.
     pub action: AuditAction,
-    /// Kind of what it was done to: `report`, `tool`, …
+    /// Kind of the object: `report`, `tool`, …
     pub object_kind: &'static str,
-    /// Its id or name.
+    /// Id or name of the object.
     pub object: String,
-    /// How it ended.
+    /// Result of the action.
     pub outcome: AuditOutcome,
-    /// How long it took, in milliseconds.
+    /// Duration in milliseconds.
     pub duration_ms: Option<i64>,
-    /// The run that did it.
+    /// Run that performed the action.
     pub run: Option<Uuid>,
-    /// In words; without secrets and log contents.
+    /// Description without secrets and log contents.
     pub detail: String,
     /// Figures and hashes.
     pub data: Value,
@@ -187,7 +187,7 @@ impl From<Verdict> for AuditAction {
 }
 
 impl AuditEvent {
-    /// Done by somebody, at a time.
+    /// Creates an event with outcome `Done` and no object.
     #[must_use]
     pub fn new(actor: &Actor, action: AuditAction, at: DateTime<Utc>) -> Self {
         Self {
@@ -204,31 +204,31 @@ impl AuditEvent {
         }
     }
 
-    /// Done to this: its kind, and its id or name.
+    /// Sets the object: its kind, and its id or name.
     #[must_use]
     pub fn on(self, kind: &'static str, object: impl ToString) -> Self {
         Self { object_kind: kind, object: object.to_string(), ..self }
     }
 
-    /// Which ended like this.
+    /// Sets the outcome.
     #[must_use]
     pub fn outcome(self, outcome: AuditOutcome) -> Self {
         Self { outcome, ..self }
     }
 
-    /// With words.
+    /// Sets the description.
     #[must_use]
     pub fn detail(self, detail: impl Into<String>) -> Self {
         Self { detail: detail.into(), ..self }
     }
 
-    /// With figures.
+    /// Sets the figures.
     #[must_use]
     pub fn data(self, data: Value) -> Self {
         Self { data, ..self }
     }
 
-    /// Which took so long.
+    /// Sets the duration.
     #[must_use]
     pub fn took(self, time: Duration) -> Self {
         Self { duration_ms: Some(i64::try_from(time.as_millis()).unwrap_or(i64::MAX)), ..self }

@@ -1,4 +1,4 @@
-//! Who calls, and what they may do.
+//! Callers and their permissions.
 
 use super::Actor;
 use chrono::{DateTime, Utc};
@@ -41,9 +41,9 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them, from the least.
+    /// All roles, lowest first.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
-    /// Their names.
+    /// Names of all roles.
     pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name, as stored.
@@ -52,85 +52,85 @@ impl Role {
         self.into()
     }
 
-    /// The role of that name.
+    /// Parses a role name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         name.parse().ok()
     }
 }
 
-/// How somebody showed who they are.
+/// How a caller authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthMethod {
-    /// Not at all: no authentication is configured.
+    /// No authentication is configured.
     Open,
-    /// With an API key of this server.
+    /// API key of this server.
     Key,
-    /// With a token of the OIDC issuer.
+    /// Token of the OIDC issuer.
     Oidc,
-    /// With a Kubernetes service account's token.
+    /// Token of a Kubernetes service account.
     Kubernetes,
 }
 
-/// Who calls.
+/// An authenticated caller.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// By this name they are on record: `key:NAME`, `oidc:SUBJECT`, `kubernetes:NAMESPACE/ACCOUNT`; `user` when nobody has to
-    /// say who they are.
+    /// Name in the audit log: `key:NAME`, `oidc:SUBJECT` or `kubernetes:NAMESPACE/ACCOUNT`; `user` when no authentication is
+    /// configured.
     pub name: String,
-    /// What they may do.
+    /// Role of the caller.
     pub role: Role,
-    /// Namespaces they are bound to; all when absent.
+    /// Namespaces that the caller is restricted to; all when absent.
     pub namespaces: Option<Arc<[String]>>,
-    /// How they showed it.
+    /// Authentication method.
     pub way: AuthMethod,
-    /// Their own token, for MCP servers that want it; never stored.
+    /// The caller's own token, for MCP servers that require it; never stored.
     pub token: Option<SecretString>,
-    /// The id of their request; empty when there is none.
+    /// Request id; empty when there is none.
     pub request: String,
 }
 
 impl Caller {
-    /// Somebody who showed who they are, without a token of their own.
+    /// Creates an authenticated caller without a token and without a request id.
     #[must_use]
     pub fn known(name: String, role: Role, namespaces: Option<Arc<[String]>>, way: AuthMethod) -> Self {
         Self { name, role, namespaces, way, token: None, request: String::new() }
     }
 
-    /// Who calls where nobody has to say who they are: may do everything.
+    /// Creates the caller used when no authentication is configured: an admin without restrictions.
     #[must_use]
     pub fn anyone() -> Self {
         Self::known("user".to_owned(), Role::Admin, None, AuthMethod::Open)
     }
 
-    /// Somebody known from the record, without a token.
+    /// Creates a caller from a stored name and role, without a token.
     #[must_use]
     pub fn recorded(name: &str, role: &str) -> Self {
-        // What cannot be read may do the least.
+        // An unknown role becomes the lowest one.
         let role = Role::parse(role).unwrap_or(Role::Reporter);
         Self::known(name.to_owned(), role, None, AuthMethod::Open)
     }
 
-    /// Whether they may have to do with a namespace.
+    /// Whether the caller has access to a namespace.
     #[must_use]
     pub fn may_touch(&self, namespace: &str) -> bool {
         self.namespaces.as_ref().is_none_or(|bound| bound.iter().any(|known| known == namespace))
     }
 
-    /// Whether they may read what viewers read of all namespaces.
+    /// Whether the caller may read everything that viewers read, in all namespaces.
     #[must_use]
     pub fn reads_all(&self) -> bool {
         self.role >= Role::Viewer && self.namespaces.is_none()
     }
 
-    /// They, in this request.
+    /// Returns the audit actor for this caller and request.
     #[must_use]
     pub fn actor(&self) -> Actor {
         self.named(None)
     }
 
-    /// The same by a name: their own; what they say where nobody has to show who they are.
+    /// Like [`Self::actor`], but uses the name `said`, if given, when no authentication is configured.
     #[must_use]
     pub fn named(&self, said: Option<String>) -> Actor {
         let said = said.filter(|_| self.way == AuthMethod::Open);
@@ -172,7 +172,7 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// Whoever calls with it.
+    /// Returns the caller that authenticates with this key.
     #[must_use]
     pub fn caller(&self) -> Caller {
         let namespaces = self.namespaces.clone().map(Into::into);

@@ -1,4 +1,4 @@
-//! Conversations as people see them.
+//! Conversations, as shown to users.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};

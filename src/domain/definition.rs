@@ -1,4 +1,4 @@
-//! What a tool says of itself, and what a change of it means for what was judged before.
+//! Tool definitions, and how a changed definition affects earlier decisions.
 
 use super::tool::{Access, sorted};
 use serde::{Deserialize, Serialize};
@@ -22,27 +22,27 @@ pub struct Definition {
     pub access: Access,
 }
 
-/// A server by its name and its address: another address is another server.
+/// Identifies a server by name and address: the same name at another address is another server.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerKey<'a> {
-    /// Its name.
+    /// Server name.
     pub name: &'a str,
-    /// Its address.
+    /// Server address.
     pub address: &'a str,
 }
 
-/// What a change of a definition means.
+/// Effect of a changed definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// It is used at once, and noted.
+    /// The new definition applies immediately and is recorded.
     Noted,
-    /// It waits for an admin.
+    /// The new definition waits for confirmation by an admin.
     Waits,
 }
 
 impl Definition {
-    /// What it is known by: the server by name and address, and everything a policy or a person may have judged by. SHA-256, in
-    /// hexadecimal.
+    /// Hash of the server's name and address and of everything that a policy or a person may have judged the tool by. SHA-256
+    /// in hexadecimal.
     #[must_use]
     pub fn hash(&self, server: ServerKey<'_>, tool: &str) -> String {
         let Self { description, input_schema, reads, access } = self;
@@ -51,8 +51,8 @@ impl Definition {
         hex::encode(Sha256::digest(all.to_string().as_bytes()))
     }
 
-    /// What it means that this one became `new`; `is_ruled` when a rule of the policy speaks of the tool. What the configuration
-    /// changed is its owner's word and needs no other.
+    /// Returns the effect of a change from this definition to `new`; `is_ruled` means that a policy rule covers the tool.
+    /// Changes made by the configuration need no confirmation.
     #[must_use]
     pub fn change(&self, new: &Self, is_ruled: bool) -> Change {
         let became_reading =
@@ -66,13 +66,13 @@ impl Definition {
         sorted(Value::clone(&self.input_schema)) != sorted(Value::clone(&new.input_schema))
     }
 
-    /// The access that holds while a change waits: the stricter one.
+    /// Access that applies while a change waits for confirmation: the stricter of both.
     #[must_use]
     pub fn stricter(&self, new: &Self) -> Access {
         if self.access == Access::Write { Access::Write } else { new.access }
     }
 
-    /// What changed, in words; without the texts, which are the server's.
+    /// Describes the difference, without the server's own texts.
     #[must_use]
     pub fn difference(&self, new: &Self) -> String {
         let mut parts = Vec::new();

@@ -1,4 +1,4 @@
-//! What an investigation concludes, each claim tied to lines of evidence.
+//! Conclusion of an investigation; each claim cites lines of evidence.
 
 use super::evidence::LineSpan;
 use serde::{Deserialize, Serialize};
@@ -41,18 +41,18 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
-    /// All of them.
+    /// All failure classes.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
-    /// Their names.
+    /// Names of all failure classes.
     pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
-    /// Stable lower-case name, as stored and as sent over the wire.
+    /// Stable lower-case name, as stored and in API payloads.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// The class of that name; anything else is [`FailureClass::Unknown`].
+    /// Parses a class name. Returns [`FailureClass::Unknown`] for an unknown name.
     #[must_use]
     pub fn parse(name: &str) -> Self {
         name.parse().unwrap_or(Self::Unknown)
@@ -142,7 +142,7 @@ pub struct Diagnosis {
     pub runbooks: Vec<String>,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands a reference on.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference.
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }

@@ -1,4 +1,4 @@
-//! What happens in answers, reports and incidents, as it is kept and as those who watch are told.
+//! Events of answers, reports and incidents, as stored and as sent to subscribers.
 
 use super::{Approval, ConversationMessage, Principal, StepName, StopReason, Usage, withheld};
 use chrono::{DateTime, Utc};
@@ -8,11 +8,11 @@ use std::sync::Arc;
 use strum::{EnumString, IntoStaticStr};
 use uuid::Uuid;
 
-/// What a stream of events is about.
+/// Subject of an event stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum Subject {
-    /// An answer in a conversation; its stream is known by its turn.
+    /// An answer in a conversation, identified by its run.
     Turn,
     /// A report.
     Report,
@@ -20,192 +20,192 @@ pub enum Subject {
     Incident,
 }
 
-/// An event. Its kind and its payload are kept and sent apart: a server-sent event has the kind as its name, the payload as its data.
+/// An event. Kind and payload are stored and sent separately: in a server-sent event the kind is the name and the payload
+/// the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(tag = "kind", content = "payload")]
 pub enum Event {
-    /// A turn of an answer begins, or begins again: what it wrote before does not count.
+    /// A turn of an answer starts or restarts; discard any text of the turn received before.
     #[serde(rename = "message.start")]
     #[strum(serialize = "message.start")]
     MessageStart {
-        /// The answer's turn.
+        /// Run that produces the answer.
         run: Uuid,
-        /// Which request to the model, from 1.
+        /// Number of the request to the model, from 1.
         turn: u32,
-        /// Who answers.
+        /// Name of the model.
         model: String,
     },
-    /// The next piece of the text.
+    /// Next piece of text.
     #[serde(rename = "text.delta")]
     #[strum(serialize = "text.delta")]
     TextDelta {
         /// The piece.
         text: String,
     },
-    /// A tool is called.
+    /// A tool call starts.
     #[serde(rename = "tool.started")]
     #[strum(serialize = "tool.started")]
     ToolStarted {
-        /// Names the call within the answer.
+        /// Id of the call, unique within the answer.
         call: String,
         /// Name of the tool.
         tool: String,
-        /// As the model wrote them.
+        /// Arguments as written by the model.
         arguments: String,
     },
-    /// A call waits for a person.
+    /// A tool call waits for approval.
     #[serde(rename = "approval.required")]
     #[strum(serialize = "approval.required")]
     ApprovalRequired {
-        /// What is decided.
+        /// Id of the approval.
         approval: Uuid,
         /// Name of the tool.
         tool: String,
-        /// Its server.
+        /// MCP server of the tool.
         server: String,
-        /// What it would be called with.
+        /// Arguments of the call.
         arguments: Value,
-        /// Until when somebody may decide.
+        /// Deadline for the decision.
         expires_at: DateTime<Utc>,
     },
-    /// A call was answered.
+    /// A tool call ended.
     #[serde(rename = "tool.finished")]
     #[strum(serialize = "tool.finished")]
     ToolFinished {
-        /// Names the call within the answer.
+        /// Id of the call, unique within the answer.
         call: String,
         /// Name of the tool.
         tool: String,
-        /// Whether it failed.
+        /// Whether the call failed.
         failed: bool,
-        /// Milliseconds it took.
+        /// Duration in milliseconds.
         duration_ms: i64,
-        /// What the model is shown, shortened.
+        /// Result as shown to the model, shortened.
         result: String,
     },
-    /// A turn is paid for.
+    /// Token usage of a turn.
     #[serde(rename = "usage")]
     #[strum(serialize = "usage")]
     Used(Usage),
-    /// The answer is stored. Nothing comes after it.
+    /// The answer is stored. Last event of the stream.
     #[serde(rename = "done")]
     #[strum(serialize = "done")]
     Done(Box<Done>),
-    /// There is no answer. Nothing comes after it.
+    /// The answer failed. Last event of the stream.
     #[serde(rename = "failed")]
     #[strum(serialize = "failed")]
     Failed {
-        /// The answer's turn.
+        /// Run that failed.
         run: Uuid,
-        /// Why, in a sentence.
+        /// Reason, as one sentence.
         detail: String,
-        /// The turn that has begun since.
+        /// Run that started since then.
         #[serde(default)]
         next_run: Option<Uuid>,
     },
-    /// A report waits for a worker.
+    /// A report is queued.
     #[serde(rename = "report.queued")]
     #[strum(serialize = "report.queued")]
     ReportQueued,
-    /// A worker has a report.
+    /// A worker processes a report.
     #[serde(rename = "report.running")]
     #[strum(serialize = "report.running")]
     ReportRunning,
-    /// A report waits for another of the same cause.
+    /// A report waits for another report of the same cause.
     #[serde(rename = "report.waiting")]
     #[strum(serialize = "report.waiting")]
     ReportWaiting,
-    /// A step of a report was taken.
+    /// A step of a report is complete.
     #[serde(rename = "report.step")]
     #[strum(serialize = "report.step")]
     ReportStep {
-        /// Which.
+        /// Name of the step.
         name: StepName,
     },
-    /// A report is done.
+    /// A report is complete.
     #[serde(rename = "report.done")]
     #[strum(serialize = "report.done")]
     ReportDone,
-    /// A report was given up.
+    /// A report failed permanently.
     #[serde(rename = "report.failed")]
     #[strum(serialize = "report.failed")]
     ReportFailed,
-    /// An incident is there, or open again.
+    /// An incident was opened or reopened.
     #[serde(rename = "incident.open")]
     #[strum(serialize = "incident.open")]
     IncidentOpen,
-    /// An incident is resolved.
+    /// An incident was resolved.
     #[serde(rename = "incident.resolved")]
     #[strum(serialize = "incident.resolved")]
     IncidentResolved,
 }
 
-/// An answer, at its end.
+/// Payload of a completed answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Done {
-    /// The answer's turn.
+    /// Run that produced the answer.
     pub run: Uuid,
-    /// The conversation.
+    /// Conversation of the answer.
     pub conversation_id: Uuid,
-    /// Why it ended.
+    /// Why the run stopped.
     pub stop_reason: StopReason,
-    /// Whether the model came to its limit of output.
+    /// Whether the model reached its output limit.
     #[serde(default)]
     pub cut_off: bool,
-    /// The message that was stored.
+    /// Stored message.
     pub message: Option<ConversationMessage>,
-    /// The calls that wait for a person.
+    /// Calls that wait for approval.
     #[serde(default)]
     pub approvals: Vec<Approval>,
-    /// What it took.
+    /// Token usage.
     pub usage: Option<Usage>,
-    /// The turn that has begun since.
+    /// Run that started since then.
     #[serde(default)]
     pub next_run: Option<Uuid>,
 }
 
-/// An event at its place in a stream. Cloning shares: there may be many readers.
+/// An event at its position in a stream. Cloning shares the data, because a stream may have many readers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamEvent {
-    /// From 1, without gaps.
+    /// Position, from 1 without gaps.
     pub id: i32,
-    /// What happened.
+    /// The event.
     pub event: Arc<Event>,
-    /// Its payload.
+    /// Payload as JSON.
     pub data: Arc<str>,
-    /// Who alone may read it.
+    /// The only person who may read the event; everybody when absent.
     pub visible_to: Option<Arc<str>>,
 }
 
 impl Event {
-    /// Its name, as kept and as sent.
+    /// Name of the event, as stored and sent.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         self.into()
     }
 
-    /// Its fields as JSON, as kept and as sent.
+    /// Payload as JSON, as stored and sent.
     #[must_use]
     pub fn payload(&self) -> String {
         let mut whole = json!(self);
         whole["payload"].take().to_string()
     }
 
-    /// From its kept form; `None` for one that a newer program keeps.
+    /// Parses a stored event. Returns `None` for an unknown kind, stored by a newer version.
     #[must_use]
     pub fn read(kind: &str, payload: &str) -> Option<Self> {
         let payload: Value = serde_json::from_str(payload).ok()?;
         serde_json::from_value(json!({ "kind": kind, "payload": payload })).ok()
     }
 
-    /// Whether nothing comes after it in the stream of an answer.
+    /// Whether the event is the last one in the stream of an answer.
     #[must_use]
     pub fn ends(&self) -> bool {
         matches!(self, Self::Done(_) | Self::Failed { .. })
     }
 
-    /// What is told of it to others, where it is visible to this person alone; nothing when it says nothing without what is kept
-    /// from them.
+    /// Returns the event for readers other than `owner`, without private content; `None` when nothing else remains.
     fn withheld(self, owner: &str, reader: &Principal) -> Option<Self> {
         let hidden = withheld(owner);
         Some(match self {
@@ -222,27 +222,27 @@ impl Event {
                 Self::Done(Box::new(Done { message, approvals: Vec::new(), usage: None, ..*done }))
             }
             Self::MessageStart { .. } | Self::Failed { .. } => self,
-            // Text, what it cost, and whatever else there will be.
+            // Text, usage, and any future kind.
             _ => return None,
         })
     }
 }
 
 impl StreamEvent {
-    /// An event at this place, visible to this person alone or to everybody.
+    /// Creates an event, visible to one person or to everybody.
     #[must_use]
     pub fn new(id: i32, event: Event, visible_to: Option<Arc<str>>) -> Self {
         Self { id, data: event.payload().into(), event: Arc::new(event), visible_to }
     }
 
-    /// From its kept form; `None` for one that a newer program keeps.
+    /// Parses a stored event. Returns `None` for an unknown kind, stored by a newer version.
     #[must_use]
     pub fn read(id: i32, kind: &str, payload: String, visible_to: Option<Arc<str>>) -> Option<Self> {
         let event = Arc::new(Event::read(kind, &payload)?);
         Some(Self { id, event, data: payload.into(), visible_to })
     }
 
-    /// As this reader may see it; nothing when it says nothing without what is kept from them.
+    /// Returns the event without content that this reader may not see; `None` when nothing else remains.
     #[must_use]
     pub fn redacted_for(self, reader: &Principal) -> Option<Self> {
         match self.visible_to.clone().filter(|owner| !reader.may_read(Some(owner))) {

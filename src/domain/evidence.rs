@@ -1,4 +1,4 @@
-//! Text collected for a report, stored whole and redacted.
+//! Text collected for a report, redacted and stored in full.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use strum::{EnumString, IntoStaticStr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Lines of one citation that are looked at.
+/// Maximum number of lines returned for one citation.
 const MAX_CITED: usize = 20;
 
 /// Where a piece of evidence came from.
@@ -41,53 +41,53 @@ impl EvidenceKind {
         self.into()
     }
 
-    /// The kind of that name; anything else is a tool result.
+    /// Parses a kind. Returns `ToolResult` for an unknown name.
     #[must_use]
     pub fn parse(name: &str) -> Self {
         name.parse().unwrap_or(Self::ToolResult)
     }
 
-    /// Whether the text is a program's log, so that an excerpt ranks it as one.
+    /// Whether the text is the log of a program and is ranked as a log.
     #[must_use]
     pub fn is_log(self) -> bool {
         matches!(self, Self::Log | Self::PreviousLog | Self::Attached)
     }
 }
 
-/// Lines of a text, counted from 1.
+/// Range of lines, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineSpan {
-    /// The first.
+    /// First line.
     pub first: u32,
-    /// The last, inclusive.
+    /// Last line, inclusive.
     pub last: u32,
 }
 
-/// A piece of evidence with its whole, redacted text.
+/// A piece of evidence with its full, redacted text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     /// Row id.
     pub id: Uuid,
-    /// `E1`, `E2`, … within its report.
+    /// Label within the report: `E1`, `E2`, …
     pub label: String,
-    /// Where it came from.
+    /// Source of the text.
     pub kind: EvidenceKind,
-    /// Human name: "log of container build".
+    /// Title for people, such as "log of container build".
     pub title: String,
-    /// The whole text, redacted; line numbers refer to it.
+    /// Full text, redacted; line numbers refer to it.
     pub text: String,
-    /// Numbers of the lines of which a part was shown in red, ascending.
+    /// Numbers of the lines that were printed partly or fully in red, ascending.
     pub red: Vec<u32>,
 }
 
 impl Evidence {
-    /// The lines of a citation, from the first to the last; of the first few of them, however many are cited.
+    /// Returns the cited lines in order, at most the first 20.
     pub fn cited(&self, lines: LineSpan) -> impl Iterator<Item = &str> {
         cited(&self.text, lines)
     }
 }
 
-/// The lines of a text that are cited, as [`Evidence::cited`].
+/// Returns the cited lines of a text; see [`Evidence::cited`].
 pub fn cited(text: &str, lines: LineSpan) -> impl Iterator<Item = &str> {
     let count = (lines.last.saturating_sub(lines.first) as usize + 1).min(MAX_CITED);
     text.lines().skip(lines.first.saturating_sub(1) as usize).take(count)
@@ -120,8 +120,8 @@ pub struct EvidenceSummary {
     pub visible_to: Option<String>,
 }
 
-/// A citation in any form that is printed: `E1`, `e1`, `[E1]`, `E1:451`, `E1:451-460`, `E1-451-`, `` `E1:451: text` ``, `E1, lines 3 to 5`. The label as it
-/// is kept, and the lines when it names any. What is none comes back as it is, in capitals.
+/// Parses a citation in any common form: `E1`, `e1`, `[E1]`, `E1:451`, `E1:451-460`, `E1-451-`, `` `E1:451: text` ``, `E1,
+/// lines 3 to 5`. Returns the label as stored, and the line range if present. Returns other text unchanged, in upper case.
 #[must_use]
 pub fn citation(text: &str) -> (String, Option<LineSpan>) {
     let plain = text.trim().trim_start_matches(['[', '(', '`', '"', '\'']);

@@ -1,4 +1,4 @@
-//! A cause seen once or many times, and the issue that stands for it.
+//! Incidents: one cause, seen once or many times, and the issue filed for it.
 
 use super::{Diagnosis, FailureClass};
 use chrono::{DateTime, Utc};
@@ -30,7 +30,7 @@ impl IncidentStatus {
         self.into()
     }
 
-    /// The status of that name; anything else is open.
+    /// Parses a status. Returns `Open` for an unknown name.
     #[must_use]
     pub fn parse(name: &str) -> Self {
         name.parse().unwrap_or(Self::Open)
@@ -75,7 +75,8 @@ pub struct Incident {
 }
 
 impl Incident {
-    /// As reports of a namespace are told of it: where another namespace's evidence led to the conclusion, its words stay there.
+    /// Returns the incident as shown to reports of a namespace. Hides title and diagnosis if evidence of another namespace led
+    /// to the conclusion.
     #[must_use]
     pub fn told_in(self, namespace: &str) -> Self {
         if self.namespace == namespace {

@@ -1,9 +1,9 @@
-//! Messages of a conversation with a model, independent of any provider's wire format.
+//! Messages exchanged with a model, independent of any provider's wire format.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// One message of the history a model is given.
+/// One message of the history sent to a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
 pub enum Message {
@@ -12,31 +12,31 @@ pub enum Message {
         /// The text.
         text: String,
     },
-    /// What a person or the triage brief says.
+    /// Message of a person, or the triage brief.
     User {
         /// The text.
         text: String,
     },
-    /// What the model said, with the calls it asked for.
+    /// Answer of the model, with the tool calls it requested.
     Assistant {
         /// Free text; may be empty when there are tool calls.
         text: String,
-        /// In the order the model gave them.
+        /// Tool calls in the order of the model.
         tool_calls: Vec<ToolCall>,
     },
-    /// The answer to exactly one tool call of the assistant message before it.
+    /// Result of exactly one tool call of the preceding assistant message.
     Tool {
-        /// Id of the call this answers.
+        /// Id of the tool call.
         call_id: String,
         /// Name of the tool.
         name: String,
-        /// What the model reads.
+        /// Text shown to the model.
         text: String,
     },
 }
 
 impl Message {
-    /// Its text, without tool calls.
+    /// Text of the message, without tool calls.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
@@ -48,10 +48,10 @@ impl Message {
     }
 }
 
-/// A call the model asked for.
+/// A tool call requested by the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {
-    /// Unique within its assistant message; made up by us when the provider sends none.
+    /// Unique within its assistant message; generated when the provider sends none.
     pub id: String,
     /// Tool name as offered to the model.
     pub name: String,
@@ -77,7 +77,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Usage {
-    /// Both directions together.
+    /// Sum of input and output tokens.
     #[must_use]
     pub fn total(self) -> u64 {
         self.input_tokens + self.output_tokens

@@ -1,4 +1,4 @@
-//! The plain types everything else speaks in: no I/O, no foreign wire formats, no clock.
+//! Plain types shared by all modules: no I/O, no external wire formats, no clock.
 
 mod approval;
 mod audit;

@@ -1,14 +1,14 @@
-//! Money and prices, in whole billionths of one currency: sums of a million small amounts stay exact.
+//! Money and prices, as integer billionths of one currency, so that sums of many small amounts are exact.
 
 use super::Usage;
 use serde::{Serialize, Serializer};
 
-/// Billionths of the configured currency.
+/// Amount in billionths of the configured currency.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Money(pub i64);
 
 impl Money {
-    /// An amount as people write it; `None` when it is negative, no number, or more than nine billion.
+    /// Converts an amount in currency units. Returns `None` when it is negative, not a number, or above nine billion.
     #[must_use]
     pub fn of(amount: f64) -> Option<Self> {
         let nanos = (amount * 1e9).round();
@@ -16,7 +16,7 @@ impl Money {
         (0.0..=9e18).contains(&nanos).then_some(Self(nanos as i64))
     }
 
-    /// The amount as people write it.
+    /// Amount in currency units.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "for people; sums are made of the whole numbers")]
     pub fn amount(self) -> f64 {
@@ -25,7 +25,7 @@ impl Money {
 }
 
 impl std::fmt::Display for Money {
-    /// With two places; with as many as needed, up to six, below ten.
+    /// Formats two decimal places; amounts below ten have up to six, as needed.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.amount() >= 10.0 {
             return write!(f, "{:.2}", self.amount());
@@ -42,19 +42,19 @@ impl Serialize for Money {
     }
 }
 
-/// What a million tokens of a model cost.
+/// Price of one million tokens of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Price {
-    /// Of prompts.
+    /// Price of input tokens.
     pub input: Money,
-    /// Of answers.
+    /// Price of output tokens.
     pub output: Money,
-    /// Of those parts of prompts that the provider had in its cache.
+    /// Price of input tokens that the provider read from its cache.
     pub cached_input: Money,
 }
 
 impl Price {
-    /// What these tokens cost, rounded up.
+    /// Cost of the given usage, rounded up.
     #[must_use]
     pub fn cost(self, usage: Usage) -> Money {
         let cached = usage.cached_tokens.min(usage.input_tokens);

@@ -1,30 +1,30 @@
-//! What is told to people outside, and who wants to hear it.
+//! Notifications to external channels, and the filters that select them.
 
 use super::FailureClass;
 use globset::GlobSet;
 use std::time::Duration;
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 
-/// How new what happened is.
+/// Novelty of the reported cause.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, EnumString, VariantArray, VariantNames,
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum Novelty {
-    /// A cause that was never seen before.
+    /// A cause seen for the first time.
     New,
-    /// A cause that was solved and is back.
+    /// A resolved cause that occurred again.
     Returned,
-    /// A cause that is known and still open.
+    /// A known cause that is still open.
     Known,
-    /// A report that could not be worked on.
+    /// A report that could not be processed.
     Failed,
 }
 
 impl Novelty {
-    /// All of them.
+    /// All values.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
-    /// Their names.
+    /// Names of all values.
     pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name, as stored and sent.
@@ -33,34 +33,34 @@ impl Novelty {
         self.into()
     }
 
-    /// The one of that name.
+    /// Parses a name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         name.parse().ok()
     }
 }
 
-/// What somebody wants to hear.
+/// Selects the notifications of one channel.
 #[derive(Debug, Clone)]
 pub struct NotificationFilter {
-    /// Of these namespaces.
+    /// Namespaces to notify about.
     pub namespaces: GlobSet,
-    /// Of these classes; empty for all, those of failed reports, which have none, too.
+    /// Failure classes to notify about. Empty means all, including failed reports, which have no class.
     pub classes: Vec<FailureClass>,
-    /// Of this novelty.
+    /// Novelties to notify about.
     pub novelties: Vec<Novelty>,
-    /// Messages are at least so far apart; what happens meanwhile comes as one.
+    /// Minimum time between messages; events in between are combined into one message.
     pub every: Duration,
 }
 
 impl NotificationFilter {
-    /// Whether this is wanted.
+    /// Whether an event matches the filter.
     #[must_use]
     pub fn fits(&self, novelty: Novelty, namespace: &str, class: Option<FailureClass>) -> bool {
         self.novelties.contains(&novelty) && self.concerns(namespace, class)
     }
 
-    /// Whether it is of what is wanted, however new.
+    /// Whether namespace and class match, regardless of novelty.
     #[must_use]
     pub fn concerns(&self, namespace: &str, class: Option<FailureClass>) -> bool {
         self.namespaces.is_match(namespace)

@@ -1,4 +1,4 @@
-//! Agents as people configure them.
+//! Agent profiles, as configured by users.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -1,43 +1,44 @@
-//! Which cause a report is placed under, by the fingerprints that are known: a pure decision over what the database tells.
+//! Assigns a report to a cause by known fingerprints; a pure function of data read from the database.
 
 use super::Fingerprint;
 use std::collections::{HashMap, HashSet};
 use strum::{EnumString, IntoStaticStr};
 
-/// What a report can be recognised by.
+/// Fingerprints of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FingerprintSet {
-    /// By what Regreen found of the workload itself ([`AliasSource::Found`]); without a pod by the pipeline that a reporter names
-    /// ([`AliasSource::Named`]).
+    /// Fingerprint of the workload that Regreen found ([`AliasSource::Found`]); without a pod, that of the pipeline named by
+    /// the reporter ([`AliasSource::Named`]).
     pub certain: Option<LearnedFingerprint>,
-    /// By what reporters may say of it, the most exact first. Fills gaps, and finds what older versions placed.
+    /// Fingerprints from the reporter's data, most specific first. Used as a fallback, and to find reports assigned by older
+    /// versions.
     pub said: Vec<Fingerprint>,
-    /// By lines that tell two causes of one workload apart. Each counts only after a person split an incident by it.
+    /// Fingerprints of lines that distinguish causes of one workload. Each applies only after a person split an incident by it.
     pub fine: Vec<Fingerprint>,
 }
 
 impl FingerprintSet {
-    /// Those that place the report, the first of them alone when nothing was learned.
+    /// Fingerprints that assign the report, most reliable first.
     pub fn placing(&self) -> impl Iterator<Item = &Fingerprint> {
         self.certain.iter().map(|certain| &certain.fingerprint).chain(&self.said)
     }
 
-    /// What it is called when nothing was learned of it.
+    /// The default fingerprint, used when none is known.
     #[must_use]
     pub fn first(&self) -> Fingerprint {
         self.placing().next().cloned().unwrap_or_else(|| Fingerprint(String::new()))
     }
 }
 
-/// How it was learned what a fingerprint stands for.
+/// How an alias of a fingerprint was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum AliasSource {
-    /// A workload of the cluster has it.
+    /// Found from a workload of the cluster.
     Found,
-    /// A reporter named the pipeline, of a pod that was not there.
+    /// From the pipeline named by a reporter, when the pod did not exist.
     Named,
-    /// A report was known by others too.
+    /// From a report that had several fingerprints.
     Said,
     /// A person merged two incidents.
     Merge,
@@ -52,14 +53,14 @@ impl AliasSource {
         self.into()
     }
 
-    /// That of the name; anything else was said.
+    /// Parses a source. Returns `Said` for an unknown name.
     #[must_use]
     pub fn parse(name: &str) -> Self {
         name.parse().unwrap_or(Self::Said)
     }
 }
 
-/// A fingerprint, and how it was learned.
+/// A fingerprint and how it was learned.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LearnedFingerprint {
     /// The fingerprint.
@@ -68,28 +69,28 @@ pub struct LearnedFingerprint {
     pub how: AliasSource,
 }
 
-/// What is known of some fingerprints.
+/// Stored knowledge about a set of fingerprints.
 #[derive(Debug, Default)]
 pub struct KnownFingerprints {
-    /// What they stand for, and how that was learned.
+    /// Target of each alias, and how the alias was learned.
     pub aliases: HashMap<Fingerprint, LearnedFingerprint>,
-    /// Those that incidents were opened under.
+    /// Fingerprints under which incidents were opened.
     pub opened: HashSet<Fingerprint>,
-    /// Of these, those that a workload of the cluster or a named pipeline stands for already.
+    /// Opened fingerprints that already have an alias from a workload or a named pipeline.
     pub claimed: HashSet<LearnedFingerprint>,
 }
 
-/// What a report is placed under.
+/// Result of the recognition.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Recognition {
-    /// The fingerprint of its incident.
+    /// Fingerprint of the assigned incident.
     pub fingerprint: Fingerprint,
-    /// What else stands for it from now on.
+    /// Aliases of that fingerprint to store.
     pub learn: Vec<LearnedFingerprint>,
 }
 
-/// Decides. What people taught goes first, then what was found, then what was said; what was said leads to an incident that no other
-/// workload, and no other pipeline, stands for.
+/// Assigns a report to a fingerprint. Decisions of people take precedence over workloads found, and these over the
+/// reporter's data. The reporter's data leads only to an incident that no other workload or pipeline has claimed.
 #[must_use]
 pub fn recognise(names: &FingerprintSet, known: &KnownFingerprints) -> Recognition {
     let alias = |name: &Fingerprint| known.aliases.get(name).map(|target| target.fingerprint.clone());
@@ -124,7 +125,8 @@ pub fn recognise(names: &FingerprintSet, known: &KnownFingerprints) -> Recogniti
     Recognition { fingerprint, learn }
 }
 
-/// The incident that a reporter's words lead to, when nobody of the same certainty stands for it yet, or when a person taught them.
+/// Returns the incident for a reporter's fingerprint, if no other fingerprint of the same source has claimed it or a person
+/// created the alias.
 fn taken_over(name: &Fingerprint, how: AliasSource, known: &KnownFingerprints) -> Option<Fingerprint> {
     let (target, learned) =
         known.aliases.get(name).map_or((name, AliasSource::Said), |target| (&target.fingerprint, target.how));
@@ -155,7 +157,7 @@ mod tests {
         names(Some((name, AliasSource::Found)), said)
     }
 
-    /// What is known after these reports, one after the other, and where each was placed.
+    /// Processes reports in order. Returns the resulting knowledge and the fingerprint assigned to each report.
     fn after(reports: &[FingerprintSet]) -> (KnownFingerprints, Vec<String>) {
         let mut known = KnownFingerprints::default();
         let mut placed = Vec::new();

@@ -1,4 +1,4 @@
-//! A reported failure and the steps it goes through.
+//! Reported failures and their processing steps.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,7 @@ pub enum ReportStatus {
 }
 
 impl ReportStatus {
-    /// Their names.
+    /// Names of all statuses.
     pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name, as stored.
@@ -78,13 +78,13 @@ impl ReportStatus {
         self.into()
     }
 
-    /// The status of that name; anything else is failed, so that nobody waits for it.
+    /// Parses a status. Returns `Failed` for an unknown name, so that no client waits for it.
     #[must_use]
     pub fn parse(name: &str) -> Self {
         name.parse().unwrap_or(Self::Failed)
     }
 
-    /// Whether nothing more will happen.
+    /// Whether processing has ended.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Done | Self::Failed)

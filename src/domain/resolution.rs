@@ -1,4 +1,4 @@
-//! What is known of a cause after the fact: who says so, and what helped.
+//! Feedback on a cause: who gave it, and what helped.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -30,13 +30,13 @@ impl Verdict {
         self.into()
     }
 
-    /// The verdict of that name; anything else is a note.
+    /// Parses a verdict. Returns `Note` for an unknown name.
     #[must_use]
     pub fn parse(name: &str) -> Self {
         name.parse().unwrap_or(Self::Note)
     }
 
-    /// Whether it ends the incident.
+    /// Whether the verdict resolves the incident.
     #[must_use]
     pub fn resolves(self) -> bool {
         !matches!(self, Self::Note | Self::Reopened)

@@ -1,4 +1,4 @@
-//! One run of the agent: its budget, how it ended, and the calls it made.
+//! A run of an agent: its limits, its result, and its tool calls.
 
 use super::Usage;
 use chrono::{DateTime, Utc};
@@ -12,30 +12,30 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunLimits {
-    /// Completions asked of the model.
+    /// Maximum number of completions requested from the model.
     pub turns: u32,
-    /// Tokens of one request.
+    /// Maximum number of tokens in one request.
     pub context_tokens: usize,
-    /// Tokens of all requests and answers together.
+    /// Maximum number of tokens in all requests and answers together.
     pub total_tokens: u64,
-    /// Wall time of the whole run.
+    /// Maximum duration of the run.
     pub wall: Duration,
-    /// Wall time of one tool call.
+    /// Maximum duration of one tool call.
     pub tool_call: Duration,
-    /// Tool calls running at the same time.
+    /// Maximum number of concurrent tool calls.
     pub parallel_calls: usize,
-    /// Tokens of one tool result the model is shown.
+    /// Maximum number of tokens of one tool result shown to the model.
     pub result_tokens: usize,
 }
 
 impl RunLimits {
-    /// Tokens of one part of a request that was wished to have `tokens`: a fifth of the context at most.
+    /// Limits one part of a request to `tokens`, and to a fifth of the context.
     #[must_use]
     pub fn share(&self, tokens: usize) -> usize {
         tokens.min(self.context_tokens / 5)
     }
 
-    /// The same, where one tool result takes an eighth of the context at most.
+    /// Limits one tool result to an eighth of the context.
     #[must_use]
     pub fn with_results_that_fit(self) -> Self {
         Self { result_tokens: self.result_tokens.min(self.context_tokens / 8), ..self }

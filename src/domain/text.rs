@@ -1,4 +1,4 @@
-//! Texts and their digests.
+//! Helpers for hashing and truncating text.
 
 use sha2::{Digest as _, Sha256};
 
@@ -8,7 +8,7 @@ pub fn hash(text: impl AsRef<[u8]>) -> String {
     hex::encode(Sha256::digest(text.as_ref()))
 }
 
-/// The trimmed text, cut at a character before `bytes`; says how much was left out.
+/// Trims the text and cuts it at a character boundary, at most after `bytes` bytes. Notes how many bytes were left out.
 #[must_use]
 pub fn cut(text: &str, bytes: usize) -> String {
     let text = text.trim();

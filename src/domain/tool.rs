@@ -1,4 +1,4 @@
-//! What a model is told about a tool.
+//! Tools, as described to a model.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,16 +16,16 @@ pub enum Access {
     Write,
 }
 
-/// A tool as offered to a model.
+/// A tool offered to a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolSpec {
-    /// Letters, digits, `_` and `-`, at most 64 characters, unique within a request.
+    /// Name: letters, digits, `_` and `-`; at most 64 characters; unique within a request.
     pub name: String,
-    /// One or more sentences for the model.
+    /// One or more sentences that describe the tool to the model.
     pub description: String,
-    /// JSON Schema of the arguments; always an object schema. Shared by all runs.
+    /// JSON Schema of the arguments, always of type object. Shared by all runs.
     pub input_schema: Arc<Value>,
-    /// Read or write.
+    /// Whether the tool reads or writes.
     pub access: Access,
 }
 
@@ -35,21 +35,21 @@ pub struct ToolSpec {
 )]
 #[strum(serialize_all = "snake_case")]
 pub enum ToolCalls {
-    /// Natively, until an answer shows that it does not; then it is found out.
+    /// Native tool calls first. If an answer shows that the model does not support them, the method is detected.
     #[default]
     Auto,
-    /// By the calls of the chat completions API.
+    /// Tool calls of the chat completions API.
     Native,
-    /// By a JSON schema that its answer is held to (`response_format`).
+    /// An answer constrained by a JSON schema (`response_format`).
     Schema,
-    /// Written into its answer as JSON.
+    /// JSON within the text of the answer.
     Text,
 }
 
 impl ToolCalls {
-    /// All of them.
+    /// All methods.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
-    /// Their names.
+    /// Names of all methods.
     pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name, as in the settings.
@@ -59,7 +59,7 @@ impl ToolCalls {
     }
 }
 
-/// The value with the keys of its objects in order, so that spelling does not matter where calls are compared.
+/// Returns the value with sorted object keys, so that equal calls compare equal regardless of key order.
 #[must_use]
 pub fn sorted(value: Value) -> Value {
     match value {
@@ -73,7 +73,7 @@ pub fn sorted(value: Value) -> Value {
     }
 }
 
-/// Shows every text in the value, names of properties too.
+/// Calls `look` for every string in the value, including property names.
 pub fn each_text(value: &Value, look: &mut dyn FnMut(&str)) {
     match value {
         Value::String(text) => look(text),

@@ -1,34 +1,34 @@
-//! Who reads, and what is kept from them: what a tool told somebody with that person's own token is readable by nobody else,
-//! whatever their role. Others learn that it is there, and whose it is.
+//! Visibility of private content. A tool result obtained with a person's own token is readable only by that person,
+//! regardless of other readers' roles. Other readers see that the content exists and who owns it.
 
 use super::{Approval, Caller, ConversationMessage, Evidence, EvidenceSummary, Run};
 use serde_json::json;
 use std::sync::Arc;
 
-/// Somebody who reads.
+/// The reader of some content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal(Option<Arc<str>>);
 
 impl Principal {
-    /// Reads what everybody may read, and nothing more.
+    /// A reader who sees only public content.
     #[must_use]
     pub fn nobody() -> Self {
         Self(None)
     }
 
-    /// Whoever is known by this name.
+    /// The reader with this caller name.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Self(Some(name.into()))
     }
 
-    /// Whether they may read what is visible to one person alone; to everybody when there is none.
+    /// Whether the reader may read content of this owner. Content without an owner is public.
     #[must_use]
     pub fn may_read(&self, visible_to: Option<&str>) -> bool {
         visible_to.is_none_or(|owner| self.0.as_deref() == Some(owner))
     }
 
-    /// The owner, if it is somebody else.
+    /// Returns the owner if the reader may not read the owner's content.
     fn kept_by<'a>(&self, visible_to: Option<&'a str>) -> Option<&'a str> {
         visible_to.filter(|_| !self.may_read(visible_to))
     }
@@ -40,14 +40,14 @@ impl From<&Caller> for Principal {
     }
 }
 
-/// What stands in the place of what somebody else may not read.
+/// Placeholder for content that the reader may not see.
 #[must_use]
 pub fn withheld(owner: &str) -> String {
     format!("(visible to {owner} alone)")
 }
 
 impl ConversationMessage {
-    /// As this reader may see it.
+    /// Removes content that this reader may not see.
     #[must_use]
     pub fn redacted_for(mut self, reader: &Principal) -> Self {
         if let Some(owner) = reader.kept_by(self.visible_to.as_deref()) {
@@ -61,7 +61,7 @@ impl ConversationMessage {
 }
 
 impl EvidenceSummary {
-    /// As this reader may see it.
+    /// Removes content that this reader may not see.
     #[must_use]
     pub fn redacted_for(mut self, reader: &Principal) -> Self {
         if let Some(owner) = reader.kept_by(self.visible_to.as_deref()) {
@@ -73,7 +73,7 @@ impl EvidenceSummary {
 }
 
 impl Evidence {
-    /// As this reader may see it, if it is visible to one person alone. It keeps its place: those after it are known by their number.
+    /// Removes content that this reader may not see. Keeps the piece itself, because later pieces are numbered by position.
     #[must_use]
     pub fn redacted_for(mut self, visible_to: Option<&str>, reader: &Principal) -> Self {
         if let Some(owner) = reader.kept_by(visible_to) {
@@ -86,8 +86,8 @@ impl Evidence {
 }
 
 impl Run {
-    /// As this reader may see it, if its turn is visible to one person alone: which tools it called, and nothing of what went to
-    /// them or came from them.
+    /// Removes content that this reader may not see: arguments and results of tool calls, and details. Keeps the names of the
+    /// tools.
     #[must_use]
     pub fn redacted_for(mut self, visible_to: Option<&str>, reader: &Principal) -> Self {
         if let Some(owner) = reader.kept_by(visible_to) {
@@ -101,7 +101,7 @@ impl Run {
 }
 
 impl Approval {
-    /// As this reader may see it.
+    /// Removes content that this reader may not see.
     #[must_use]
     pub fn redacted_for(mut self, reader: &Principal) -> Self {
         if let Some(owner) = reader.kept_by(self.visible_to.as_deref()) {

@@ -1,4 +1,4 @@
-//! Takes out of a log what a terminal or a log collector put in. Line N of the result is line N of the log as received.
+//! Removes terminal sequences and log collector prefixes from logs. Line numbers do not change.
 
 use super::terminal::{self, Terminal};
 use super::untrusted::hidden;
@@ -7,30 +7,30 @@ use serde::Deserialize;
 use std::fmt::Write as _;
 use std::io::{self, BufRead};
 
-/// Longest line that is kept, in bytes.
+/// Maximum length in bytes of a cleaned line.
 const MAX_LINE: usize = 4_000;
-/// Bytes of a line that are looked at; a bar that overwrites itself for hours is one line.
+/// Maximum number of bytes kept from a raw line; a progress bar that overwrites itself for hours is one line.
 const MAX_RAW_LINE: usize = 256 << 10;
 
 /// A cleaned log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cleaned {
-    /// The text.
+    /// Cleaned text.
     pub text: String,
-    /// Numbers of the lines of which a part was shown in red, ascending.
+    /// Numbers of the lines that are partly or fully red, ascending.
     pub red: Vec<u32>,
 }
 
-/// The cleaned text, and which lines were red.
+/// Cleans a log. Returns the text and the numbers of red lines.
 #[must_use]
 pub fn clean(raw: &str) -> Cleaned {
     clean_within(raw, &Deadline::never()).unwrap_or_default()
 }
 
-/// The same; stops when the deadline is over.
+/// Like [`clean`], but stops when the deadline has passed.
 ///
 /// # Errors
-/// It is over.
+/// The deadline has passed.
 pub fn clean_within(raw: &str, deadline: &Deadline) -> Result<Cleaned, DeadlinePassed> {
     let mut cleaned = Cleaned { text: String::with_capacity(raw.len()), red: Vec::new() };
     let mut terminal = Terminal::default();
@@ -47,10 +47,10 @@ pub fn clean_within(raw: &str, deadline: &Deadline) -> Result<Cleaned, DeadlineP
     Ok(cleaned)
 }
 
-/// Cleans a log of any size line by line: number, cleaned line, whether a part of it was red.
+/// Cleans a log of any size line by line. Calls `take` with line number, cleaned line, and whether a part of it is red.
 ///
 /// # Errors
-/// The reader fails.
+/// Reading fails.
 pub fn each_line(mut reader: impl BufRead, mut take: impl FnMut(u32, &str, bool)) -> io::Result<()> {
     let (mut raw, mut line) = (Vec::new(), String::new());
     let mut terminal = Terminal::default();
@@ -75,7 +75,8 @@ pub fn each_line(mut reader: impl BufRead, mut take: impl FnMut(u32, &str, bool)
     }
 }
 
-/// Reads up to the next line feed, keeping a bounded part: bytes read, and whether the line feed was there.
+/// Reads up to the next line feed and keeps at most [`MAX_RAW_LINE`] bytes. Returns the bytes read and whether a line feed
+/// was found.
 fn read_line(reader: &mut impl BufRead, raw: &mut Vec<u8>) -> io::Result<(usize, bool)> {
     let mut read = 0;
     loop {
@@ -99,7 +100,7 @@ fn read_line(reader: &mut impl BufRead, raw: &mut Vec<u8>) -> io::Result<(usize,
     }
 }
 
-/// Cleans one line into `cleaned`; whether a part of it was red.
+/// Appends a cleaned line to `cleaned`. Returns whether a part of it is red.
 fn push_line(raw: &str, terminal: &mut Terminal, cleaned: &mut String) -> bool {
     let unwrapped = docker(raw);
     let line = without_prefix(unwrapped.as_deref().unwrap_or(raw).trim_end_matches(['\r', '\n']));
@@ -123,11 +124,12 @@ fn docker(line: &str) -> Option<String> {
         return None;
     }
     let text = serde_json::from_str::<DockerLine>(line).ok()?.log;
-    // A line stays one line.
+    // Replace embedded line feeds, so that the line stays one line.
     Some(text.trim_end_matches('\n').replace('\n', " "))
 }
 
-/// Adds a line, and says how much of it is left out: its own end, and so many bytes that are not there any more.
+/// Appends a line, truncated if necessary, with the number of bytes left out. `beyond` is the number of bytes already
+/// removed.
 fn push_capped(line: &str, beyond: usize, cleaned: &mut String) {
     if line.len() <= MAX_LINE && beyond == 0 {
         cleaned.push_str(&hidden::noted(line));
@@ -138,7 +140,7 @@ fn push_capped(line: &str, beyond: usize, cleaned: &mut String) {
     let _ = write!(cleaned, " … ({} bytes left out)", line.len() - end + beyond);
 }
 
-/// Without what log collectors put before every line: the times and streams of container runtimes and CI systems.
+/// Removes the prefix of log collectors: times and stream names of container runtimes and CI systems.
 fn without_prefix(line: &str) -> &str {
     let bytes = line.as_bytes();
     match bytes.first() {
@@ -150,7 +152,7 @@ fn without_prefix(line: &str) -> &str {
             Some("") => "",
             Some(rest) => {
                 let Some(rest) = rest.strip_prefix(' ') else { return line };
-                // CRI: stream and whether the line is whole.
+                // CRI: stream name, and `F` for a full or `P` for a partial line.
                 ["stdout F ", "stderr F ", "stdout P ", "stderr P "]
                     .iter()
                     .find_map(|stream| rest.strip_prefix(stream))
@@ -163,7 +165,8 @@ fn without_prefix(line: &str) -> &str {
     }
 }
 
-/// What follows an RFC 3339 time with fractions of a second and a zone, as collectors write and programs rarely do.
+/// Returns the text after an RFC 3339 time with fractional seconds and a zone. Collectors write this form; programs rarely
+/// do.
 fn stamp(text: &str) -> Option<&str> {
     let bytes = text.as_bytes();
     let digits = |range: std::ops::Range<usize>| {
@@ -206,13 +209,13 @@ mod tests {
         let cleaned = clean("\u{1b}[31merror\u{1b}[0m: x\r\n 10%\r 50%\r100% done\nlast");
         assert_eq!(cleaned.text, "error: x\n100% done\nlast");
         assert_eq!(cleaned.red, [1]);
-        // A line that erased itself leaves nothing, and no colour either.
+        // An erased line leaves neither text nor color.
         let erased =
             clean("fold:start:x\r\u{1b}[0K$ make\n\u{1b}[31mold\u{1b}[0m\r\u{1b}[0Knew\nabc\u{8}d\n");
         assert_eq!((erased.text.as_str(), erased.red.as_slice()), ("$ make\nnew\nabd\n", [].as_slice()));
         assert_eq!(text("\u{9b}31mé\u{9b}0m ©\u{85}"), "é ©");
         assert_eq!(text("\u{1b}]0;title\u{7}shown\u{1b}(B"), "shown");
-        // What nobody sees goes too, and the line says so.
+        // Hidden characters are removed, and the line reports it.
         assert_eq!(text("a: b\nkey\u{200b}: 1"), "a: b\nkey: 1 [1 hidden character left out: U+200B]");
     }
 

@@ -1,5 +1,5 @@
-//! What the cluster itself says of a pod: the kubelet's and the scheduler's own words on images, nodes, volumes and places. A
-//! log, the output of a probe or a command, and all that stands in a manifest are written by the workload's people.
+//! Facts that the cluster itself reports about a pod: messages of the kubelet and the scheduler about images, nodes,
+//! volumes and scheduling. Logs, outputs of probes and commands, and manifests are written by the workload's owners.
 
 use super::pod::yaml;
 use super::template::mask;
@@ -7,11 +7,11 @@ use crate::domain::{Diagnosis, Evidence, EvidenceKind};
 use serde_json::Value;
 use std::borrow::Borrow;
 
-/// Longest text that is taken apart, in bytes.
+/// Maximum length in bytes of a text to parse.
 const MAX_TEXT: usize = 1 << 20;
-/// Letters that a quote has besides what changes from run to run, at least; fewer prove nothing.
+/// Minimum number of letters in a quotation outside of masked parts; shorter quotations prove nothing.
 const MIN_LETTERS: usize = 8;
-/// Reasons of events whose message the kubelet or the scheduler words by itself.
+/// Reasons of events whose message the kubelet or the scheduler generates.
 const REASONS: [&str; 15] = [
     "BackOff",
     "ErrImagePull",
@@ -29,10 +29,10 @@ const REASONS: [&str; 15] = [
     "FreeDiskSpaceFailed",
     "SystemOOM",
 ];
-/// Reasons for which a container waits that the kubelet gives for its image.
+/// Waiting reasons of containers that the kubelet sets for image problems.
 const WAITS: [&str; 4] = ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ImageInspectError"];
 
-/// The messages, one a line.
+/// Returns the messages, one per line.
 #[must_use]
 pub fn warning_messages(pieces: &[impl Borrow<Evidence>]) -> String {
     let mut lines = Vec::new();
@@ -59,7 +59,7 @@ fn of_events(events: &Value) -> Vec<String> {
 fn of_event(event: &Value) -> Option<String> {
     let text = |upper: &str, lower: &str| event[upper].as_str().or_else(|| event[lower].as_str());
     let (reason, message) = (text("Reason", "reason")?, text("Message", "message")?);
-    // Under `Failed` stand commands of the workload too.
+    // Events with reason `Failed` also contain commands of the workload.
     let is_own =
         REASONS.contains(&reason) || (reason == "Failed" && message.starts_with("Failed to pull image "));
     is_own.then(|| line(message))
@@ -72,16 +72,16 @@ fn of_pod(pod: &Value) -> Vec<String> {
     own.filter_map(|waits| waits["message"].as_str()).map(line).collect()
 }
 
-/// On one line, so that no message passes for two.
+/// Joins a message into one line, so that it cannot be read as two messages.
 fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What events and the pod of a report say, to be compared with what was concluded of another.
+/// Events and pod status of a report, to compare with the conclusion of another report.
 pub struct ClusterFacts(String);
 
 impl ClusterFacts {
-    /// Of these pieces.
+    /// Collects the facts from pieces of evidence.
     #[must_use]
     pub fn of(pieces: &[impl Borrow<Evidence>]) -> Self {
         let is_told = |piece: &&Evidence| matches!(piece.kind, EvidenceKind::Events | EvidenceKind::Pod);
@@ -91,7 +91,8 @@ impl ClusterFacts {
         Self(lines.collect::<Vec<_>>().join(" "))
     }
 
-    /// Whether each quotation that proves the conclusion stands here too, but for what changes from run to run, and there is one.
+    /// Whether the facts contain every verified quotation of the diagnosis, after masking. False when no quotation is long
+    /// enough.
     #[must_use]
     pub fn bears_out(&self, diagnosis: &Diagnosis) -> bool {
         let proven = diagnosis.claims.iter().filter(|claim| claim.verified);
@@ -104,7 +105,7 @@ impl ClusterFacts {
     }
 }
 
-/// Letters outside of what is masked.
+/// Counts letters outside of masked parts.
 fn letters(masked: &str) -> usize {
     let mut inside = false;
     masked

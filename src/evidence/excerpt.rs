@@ -1,4 +1,4 @@
-//! Keeps the lines that tell why, within a token budget, with line numbers and marks for what was left out.
+//! Selects the lines that explain a failure, within a token budget, with line numbers and marks for omitted lines.
 
 use super::lexicon::kind;
 use super::line_features::{LineFeatures, mark};
@@ -9,55 +9,55 @@ use crate::clock::{Deadline, DeadlinePassed};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
-/// Characters of a line that an excerpt shows.
+/// Maximum length in bytes of a line in an excerpt.
 const MAX_LINE: usize = 260;
-/// Every so many lines the number is shown; it is shown at each beginning too.
+/// Interval of printed line numbers; the first line of each block also has its number.
 const NUMBER_EVERY: u32 = 10;
-/// What is near a likely line is likely as well: decay per line, and how far.
+/// Decay per line and maximum distance of a likely line's influence on lines near it.
 const NEARNESS: (f32, usize) = (0.88, 8);
-/// Tokens of a mark for left-out lines, and of the number at a beginning.
+/// Estimated tokens of a mark for omitted lines, and of the line number at the start of a block.
 const MARK: usize = 10;
-/// Longest gap that is shown rather than marked, in lines.
+/// Maximum length in lines of a gap that is shown instead of marked.
 const SMALL_GAP: usize = 3;
-/// Logs with more tokens than this by estimate are never shown whole.
+/// Maximum bytes per token for which a complete rendering is attempted.
 const ESTIMATE: usize = 4;
 
-/// A log and what is known about it.
+/// A log and its metadata.
 #[derive(Debug, Clone, Copy)]
 pub struct Log<'a> {
     /// Cleaned text.
     pub text: &'a str,
-    /// Numbers of its red lines, ascending.
+    /// Numbers of red lines, ascending.
     pub red: &'a [u32],
-    /// What the last good run of the same job said.
+    /// Line templates of the last successful run of the same job.
     pub good: Option<&'a Templates>,
 }
 
 impl<'a> Log<'a> {
-    /// A text about which nothing else is known.
+    /// Creates a log without metadata.
     #[must_use]
     pub fn plain(text: &'a str) -> Self {
         Self { text, red: &[], good: None }
     }
 }
 
-/// What was kept.
+/// A selected part of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Excerpt {
-    /// Numbers of the lines shown, from 1, and the lines as they are shown.
+    /// Number, from 1, and displayed text of each line.
     pub lines: Vec<(u32, String)>,
-    /// Numbers of lines that are word for word the same as a line shown before them.
+    /// Numbers of omitted lines that are identical to a line shown before.
     pub repeats: Vec<u32>,
-    /// Lines of the whole log.
+    /// Number of lines in the whole log.
     pub total_lines: u32,
-    /// Tokens of [`Excerpt::text`].
+    /// Number of tokens in [`Excerpt::text`].
     pub tokens: usize,
-    /// What a model or a person reads: `4207: text`, following lines indented by one, `… 1,204 lines …` where something is missing.
+    /// Rendered text: `4207: text`, subsequent lines indented by one space, and `… 1,204 lines …` for omitted lines.
     pub text: String,
 }
 
 impl Excerpt {
-    /// First and last line of each run of kept lines, repeated ones included.
+    /// Returns the first and last line of each contiguous block, including repeated lines.
     #[must_use]
     pub fn spans(&self) -> Vec<(u32, u32)> {
         let mut numbers: Vec<u32> = self.lines.iter().map(|(number, _)| *number).collect();
@@ -73,13 +73,13 @@ impl Excerpt {
         spans
     }
 
-    /// [`Excerpt::text`] with the number of every line, for readers who do not count: `4207: text`.
+    /// Returns [`Excerpt::text`] with a number on every line: `4207: text`.
     #[must_use]
     pub fn numbered(&self) -> String {
         let mut shown = self.lines.iter();
         let mut text = String::with_capacity(self.text.len() + self.lines.len() * 6);
         for line in self.text.lines() {
-            // A line that is shown begins with its number or a blank.
+            // A displayed line starts with its number or a space.
             match shown.as_slice().first() {
                 Some((number, line_shown)) if !line.starts_with('…') => {
                     let _ = writeln!(text, "{number}: {line_shown}");
@@ -100,10 +100,10 @@ pub fn excerpt(log: &Log<'_>, max_tokens: usize) -> Excerpt {
     of_lines(&Lines::of(log.text, log.red, log.good), max_tokens)
 }
 
-/// The same; stops when the deadline is over.
+/// Like [`excerpt`], but stops when the deadline has passed.
 ///
 /// # Errors
-/// It is over.
+/// The deadline has passed.
 pub fn excerpt_within(
     log: &Log<'_>,
     max_tokens: usize,
@@ -114,7 +114,7 @@ pub fn excerpt_within(
     Ok(of_lines(&lines, max_tokens))
 }
 
-/// The same of lines that were read already.
+/// Like [`excerpt`], for lines that are already parsed.
 #[must_use]
 pub fn of_lines(lines: &Lines, max_tokens: usize) -> Excerpt {
     let bytes: usize = (0..lines.len()).map(|index| lines.text(index).len().min(MAX_LINE) + 1).sum();
@@ -128,13 +128,13 @@ pub fn of_lines(lines: &Lines, max_tokens: usize) -> Excerpt {
     let mut chosen = Chooser { lines, picked: Vec::new() };
     chosen.choose(&order, max_tokens);
     let mut excerpt = render(lines, &chosen.kept());
-    // Costs are estimated on the large side: what is left over is used once more.
+    // Cost estimates are high, so spend the remaining budget in a second pass.
     if excerpt.tokens * 33 < max_tokens * 32 {
         chosen.choose(&order, max_tokens + (max_tokens - excerpt.tokens));
         excerpt = render(lines, &chosen.kept());
     }
     while excerpt.tokens > max_tokens && !chosen.picked.is_empty() {
-        // Give up what was chosen last.
+        // Drop the lines chosen last.
         let over = (excerpt.tokens - max_tokens) * chosen.picked.len() / excerpt.tokens;
         chosen.picked.truncate(chosen.picked.len() - (over + 1).min(chosen.picked.len()));
         excerpt = render(lines, &chosen.kept());
@@ -142,8 +142,7 @@ pub fn of_lines(lines: &Lines, max_tokens: usize) -> Excerpt {
     excerpt
 }
 
-/// Lines in the order they are worth keeping. A part of the reason is of use with the rest of it, so each line shares
-/// in the chances of those near it.
+/// Orders lines by value. Each line gains from likely lines near it, because an explanation often spans several lines.
 fn order(chances: &[f32]) -> Vec<usize> {
     let mut near = chances.to_vec();
     for distance in 1..=NEARNESS.1.min(chances.len().saturating_sub(1)) {
@@ -155,12 +154,12 @@ fn order(chances: &[f32]) -> Vec<usize> {
     }
     let worth: Vec<f32> = chances.iter().zip(&near).map(|(own, near)| own + near).collect();
     let mut order: Vec<usize> = (0..chances.len()).collect();
-    // Among equals the later line: the end of a log says what a run ended in.
+    // Prefer the later of equal lines, because the end of a log shows how the run ended.
     order.sort_by(|&a, &b| worth[b].total_cmp(&worth[a]).then(b.cmp(&a)));
     order
 }
 
-/// Which lines are shown, and which only counted because they repeat a shown one.
+/// Lines to show, and lines to count as repetitions of a line shown before.
 struct Kept {
     shown: Vec<bool>,
     repeat: Vec<bool>,
@@ -185,16 +184,16 @@ impl Chooser<'_> {
             if text.trim().is_empty() {
                 continue;
             }
-            // A repetition is counted in a mark that it shares with its neighbours.
+            // A repetition costs nothing: it shares a mark with its neighbors.
             let own = if seen.contains(text.trim()) { 0 } else { cost(text) };
             let before = index > 0 && taken[index - 1];
             let after = index + 1 < count && taken[index + 1];
             let joins = usize::from(before) + usize::from(after);
-            // It opens a gap of its own, or closes one.
+            // A line without chosen neighbors starts a new block.
             let marks = if joins == 0 { MARK } else { 0 };
             if used + own + marks > max_tokens {
                 misses += 1;
-                // The next ones may be shorter, but what comes after many misses is worth little.
+                // Later lines may be shorter, but after many misses their value is low.
                 if misses > 40 {
                     break;
                 }
@@ -226,7 +225,7 @@ impl Chooser<'_> {
             }
             repeat[index] = *first.entry(text).or_insert(index) != index;
         }
-        // A single repetition is shorter than the mark that would stand for it.
+        // A single short repetition costs less than a mark.
         for index in 0..count {
             let alone = |at: usize| at >= count || !repeat[at];
             let lonely = repeat[index] && alone(index + 1) && (index == 0 || alone(index - 1));
@@ -234,7 +233,7 @@ impl Chooser<'_> {
                 repeat[index] = false;
             }
         }
-        // Blank lines between repetitions go with them.
+        // Blank lines between repetitions count as repetitions.
         for index in 1..count {
             let blank = |at: usize| self.lines.text(at).trim().is_empty();
             if shown[index] && repeat[index - 1] && blank(index) {
@@ -247,7 +246,7 @@ impl Chooser<'_> {
         Kept { shown, repeat }
     }
 
-    /// Gaps that are cheaper to show than to mark.
+    /// Shows gaps that cost less than a mark.
     fn fill(&self, shown: &mut [bool]) {
         let kept: Vec<usize> = (0..shown.len()).filter(|&index| shown[index]).collect();
         for pair in kept.windows(2) {
@@ -261,7 +260,7 @@ impl Chooser<'_> {
     }
 }
 
-/// Tokens of a line as it is shown, without its number.
+/// Estimates the tokens of a displayed line without its number.
 fn cost(text: &str) -> usize {
     tokens::count(shorten(text)) + 1
 }
@@ -274,7 +273,7 @@ fn render(lines: &Lines, kept: &Kept) -> Excerpt {
     let mut text = String::new();
     let mut shown = Vec::new();
     let mut repeats = Vec::new();
-    // The first line that is not accounted for, its index, and whether the line before was shown.
+    // First line number not yet rendered, its index, and whether the previous line was shown.
     let (mut next, mut from, mut running) = (1, 0, false);
     let mut index = 0;
     while index < lines.len() {
@@ -338,7 +337,7 @@ fn gap(text: &mut String, lines: &Lines, left_out: std::ops::Range<usize>, count
     let _ = writeln!(text, "… {}{what} …", plural(count as usize));
 }
 
-/// What most of the lines are, if that can be told.
+/// Describes the majority of the omitted lines, if possible.
 fn about(lines: &Lines, range: std::ops::Range<usize>) -> Option<&'static str> {
     let looks = lines.looks().get(range)?;
     let texts = looks.iter().filter(|look| !look.is(mark::BLANK));

@@ -1,4 +1,4 @@
-//! Recognises a cause again: by the signatures that match and what they capture, else by the masked line that tells most.
+//! Fingerprints of causes, from matching signatures and their captures, or from the most significant masked line.
 
 use super::excerpt::Log;
 use super::line_features::severity;
@@ -10,29 +10,29 @@ use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::Fingerprint;
 use sha2::{Digest as _, Sha256};
 
-/// The evidence a fingerprint is made of.
+/// Evidence used to compute a fingerprint.
 #[derive(Debug, Clone, Copy)]
 pub struct FingerprintInput<'a> {
     /// Log of the failing container.
     pub log: Option<Log<'a>>,
     /// Events of the pod.
     pub events: Option<&'a str>,
-    /// The pod.
+    /// Description of the pod.
     pub pod: Option<&'a str>,
-    /// Known failures.
+    /// Known failure signatures.
     pub signatures: &'a SignatureSet,
 }
 
-/// The cause's fingerprint: stable across runs, pods and shifted lines.
+/// Computes the fingerprint of a cause. The result is stable across runs, pods and shifted lines.
 #[must_use]
 pub fn fingerprint(input: &FingerprintInput<'_>) -> Fingerprint {
     fingerprint_within(input, &Deadline::never()).expect("no deadline")
 }
 
-/// The same; stops when the deadline is over.
+/// Like [`fingerprint`], but stops when the deadline has passed.
 ///
 /// # Errors
-/// It is over.
+/// The deadline has passed.
 pub fn fingerprint_within(
     input: &FingerprintInput<'_>,
     deadline: &Deadline,
@@ -42,7 +42,7 @@ pub fn fingerprint_within(
     Ok(Fingerprint(hex::encode(&hash[..12])))
 }
 
-/// What is hashed.
+/// Returns the text to hash.
 fn material(input: &FingerprintInput<'_>, deadline: &Deadline) -> Result<Option<String>, DeadlinePassed> {
     let texts = [input.log.map(|log| log.text), input.events, input.pod];
     for text in texts.into_iter().flatten() {
@@ -58,8 +58,8 @@ fn material(input: &FingerprintInput<'_>, deadline: &Deadline) -> Result<Option<
     Ok(None)
 }
 
-/// The signature nearest to the root, with what it captured on its first match. An echo is met by many causes and tells
-/// none of them.
+/// Returns the signature with the highest priority and the captures of its first match. Ignores low-priority signatures,
+/// which match many causes.
 fn by_signature(
     text: &str,
     signatures: &SignatureSet,
@@ -78,22 +78,23 @@ fn by_hit(text: &str, signatures: &SignatureSet, line: u32, best: &SignatureHit)
         best.captures.iter().map(|(name, value)| format!("{name}={}", mask(value))).collect();
     let id = &signatures.signatures()[best.index].id;
     if captures.is_empty() {
-        // A signature that captures nothing is met by many causes: its line tells them apart.
+        // A signature without captures matches many causes; its line distinguishes them.
         let line = text.lines().nth(line as usize - 1).unwrap_or_default();
         return format!("{id} {}", mask(line));
     }
     format!("{id} {}", captures.join(" "))
 }
 
-/// How much a line speaks of failure that says more than the end of a step.
+/// Minimum severity of a line that indicates a specific failure rather than the end of a step.
 const SPEAKS: u8 = 11;
-/// Last lines of a log that are looked through for lines of failure.
+/// Number of lines at the end of a log that are searched for failures.
 const LAST: usize = 4_000;
 
-/// Lines of failure, masked, each once: the heaviest first, so many at most. Two causes of one workload differ in some.
+/// Returns up to `most` distinct failure lines, masked, most severe first. Different causes of one workload differ in some
+/// of them.
 ///
 /// # Errors
-/// The deadline is over.
+/// The deadline has passed.
 pub fn failure_lines(text: &str, most: usize, deadline: &Deadline) -> Result<Vec<String>, DeadlinePassed> {
     let mut found: Vec<(u8, String)> = Vec::new();
     for (number, line) in text.lines().rev().take(LAST).enumerate() {
@@ -113,7 +114,8 @@ pub fn failure_lines(text: &str, most: usize, deadline: &Deadline) -> Result<Vec
     Ok(found.into_iter().map(|(_, line)| line).collect())
 }
 
-/// Whether one log is the end of the other, or both end the same: then somebody attached what the cluster hands out too.
+/// Whether two logs end with the same lines, or one is the end of the other: the reporter attached the log that the
+/// cluster also returns.
 #[must_use]
 pub fn end_alike(one: &str, other: &str) -> bool {
     let mut pairs = last_lines(one).zip(last_lines(other)).peekable();
@@ -124,9 +126,9 @@ fn last_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().rev().map(str::trim).filter(|line| !line.is_empty()).take(20)
 }
 
-/// The line likeliest to tell why, masked. Chances are taken in steps and the first of equals counts, so that a log that
-/// shifts a little from run to run keeps its line. Place alone makes a line likely too, and shifts: unless it is all but
-/// certain, a line that speaks of failure goes before one that does not.
+/// Returns the most probable failure line, masked. Probabilities are rounded and the first of equal lines wins, so that
+/// small shifts between runs do not change the result. Because a line's position also affects its probability, a line that
+/// names a failure takes precedence over one that does not, unless the latter is almost certain.
 fn by_line(log: &Log<'_>, deadline: &Deadline) -> Result<Option<String>, DeadlinePassed> {
     const POSSIBLE: f32 = 0.1;
     const CERTAIN: f32 = 0.9;
@@ -150,7 +152,7 @@ fn by_line(log: &Log<'_>, deadline: &Deadline) -> Result<Option<String>, Deadlin
     Ok(found.map(|index| mask(lines.text(index))))
 }
 
-/// The first of those that are worth most; `None` when none is worth anything.
+/// Returns the first index with the highest positive value; `None` when no value is positive.
 fn first_of_most(indices: impl Iterator<Item = usize>, worth: impl Fn(usize) -> f32) -> Option<usize> {
     let mut best: Option<(f32, usize)> = None;
     for index in indices {
@@ -183,7 +185,7 @@ mod tests {
         assert_eq!(of(one), of(two));
     }
 
-    /// A log of a failed run; what changes from run to run follows from `run`.
+    /// Generates the log of a failed run; details that change from run to run derive from `run`.
     fn drifted(run: u64, cause: &str) -> String {
         let mut random = fastrand::Rng::with_seed(run);
         let mut log = String::new();

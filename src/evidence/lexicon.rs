@@ -1,10 +1,10 @@
-//! Words that speak of failure, in general: none of any project, language or tool is meant.
+//! General vocabulary of failures, independent of projects, languages and tools.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
 
-/// Kinds of words, one bit each.
+/// Categories of words, one bit each.
 pub(super) mod kind {
     pub(in crate::evidence) const ERROR: u32 = 1;
     pub(in crate::evidence) const FAIL: u32 = 1 << 1;
@@ -24,13 +24,13 @@ pub(super) mod kind {
     pub(in crate::evidence) const LINE: u32 = 1 << 15;
     pub(in crate::evidence) const EXPECTED: u32 = 1 << 16;
     pub(in crate::evidence) const CAUSE: u32 = 1 << 17;
-    /// Failure only after a negation: `not found`, `no such`.
+    /// Failure only after a negation, such as `not found` or `no such`.
     pub(in crate::evidence) const LACKED: u32 = 1 << 18;
     pub(in crate::evidence) const SUMMARY: u32 = 1 << 19;
     pub(in crate::evidence) const AUXILIARY: u32 = 1 << 20;
     pub(in crate::evidence) const TRACE: u32 = 1 << 21;
     pub(in crate::evidence) const MODAL: u32 = 1 << 22;
-    /// Number of kinds.
+    /// Number of categories.
     pub(in crate::evidence) const COUNT: u32 = 23;
 }
 use kind::*;
@@ -73,7 +73,7 @@ const WORDS: &[(u32, &str)] = &[
     (AUXILIARY, "can could does do did is are was has been be"),
 ];
 
-/// The keys are hashes already.
+/// Hasher that returns the key, because keys are already hashes.
 #[derive(Default)]
 struct Keep(u64);
 
@@ -99,7 +99,7 @@ static TABLE: LazyLock<HashMap<u64, u32, BuildHasherDefault<Keep>>> = LazyLock::
     table
 });
 
-/// Start of a hash (FNV-1a).
+/// Initial value of FNV-1a.
 pub(super) const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// One step of FNV-1a.
@@ -107,17 +107,17 @@ pub(super) const fn mix(hash: u64, value: u64) -> u64 {
     (hash ^ value).wrapping_mul(0x0100_0000_01b3)
 }
 
-/// A word's hash; case does not matter.
+/// Hashes a word, ignoring ASCII case.
 pub(super) fn hash(word: &[u8]) -> u64 {
     word.iter().fold(SEED, |hash, byte| mix(hash, u64::from(byte.to_ascii_lowercase())))
 }
 
-/// The table's buckets are taken from the high bits too.
+/// Mixes high bits into the low bits, because the table selects buckets from both.
 const fn spread(hash: u64) -> u64 {
     hash ^ (hash >> 29)
 }
 
-/// The kinds of a word by its hash.
+/// Returns the categories of a word by its hash.
 pub(super) fn kinds(hash: u64) -> u32 {
     TABLE.get(&spread(hash)).copied().unwrap_or(0)
 }

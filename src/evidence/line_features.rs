@@ -1,4 +1,4 @@
-//! What one line looks like: kinds of words, shapes and a template, found in one pass over its bytes.
+//! Features of one line: categories of words, shapes and a template, computed in one pass.
 
 use super::lexicon::{self, SEED, kind::*, mix};
 
@@ -11,7 +11,7 @@ pub(super) mod mark {
             marks!(@ $bit + 1; $($rest)*);
         };
         (@ $bit:expr;) => {
-            /// Number of marks.
+            /// Number of shapes.
             pub(in crate::evidence) const COUNT: u32 = $bit;
         };
     }
@@ -22,28 +22,28 @@ pub(super) mod mark {
 }
 use mark::*;
 
-/// What a line looks like.
+/// Features of a line.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LineFeatures {
-    /// Kinds of its words.
+    /// Categories of the line's words.
     pub(super) kinds: u32,
-    /// Its shapes.
+    /// Shapes of the line.
     pub(super) marks: u64,
-    /// The same for lines that differ in numbers only.
+    /// Template hash; equal for lines that differ only in numbers.
     pub(super) template: u64,
-    /// Bytes without the white space around.
+    /// Length in bytes without surrounding white space.
     pub(super) length: u16,
-    /// Words.
+    /// Number of words.
     pub(super) words: u16,
-    /// White space before, tabs count 4.
+    /// Leading white space; a tab counts as 4.
     pub(super) indent: u8,
-    /// Share of digits, in percent.
+    /// Percentage of digits.
     pub(super) digits: u8,
-    /// Share of punctuation, in percent.
+    /// Percentage of punctuation.
     pub(super) punctuation: u8,
-    /// Share of capital letters, in percent.
+    /// Percentage of capital letters.
     pub(super) upper: u8,
-    /// How much it speaks of failure by itself, in tenths.
+    /// Severity of the line by itself, in tenths.
     pub(super) weight: u8,
 }
 
@@ -57,7 +57,7 @@ impl LineFeatures {
     }
 }
 
-/// Looks at a cleaned line; `red` if a part of it was shown in red.
+/// Computes the features of a cleaned line; `red` means that a part of it is red.
 pub(super) fn line_features(line: &str, red: bool) -> LineFeatures {
     let mut look = LineFeatures::default();
     let start = line.bytes().take_while(|byte| matches!(byte, b' ' | b'\t'));
@@ -78,13 +78,13 @@ pub(super) fn line_features(line: &str, red: bool) -> LineFeatures {
     look
 }
 
-/// How much a line speaks of failure by itself: 0 for nothing, 15 for a word of it, 30 and more where it says what failed.
+/// Severity of a line by itself: 0 for none, 15 for one failure word, 30 and more for a line that says what failed.
 #[must_use]
 pub fn severity(line: &str) -> u8 {
     line_features(line, false).weight
 }
 
-/// `[task : step] text` and `[container] text` of tools that interleave logs.
+/// Removes the prefix of tools that interleave logs: `[task : step] text` or `[container] text`.
 fn without_container(text: &str) -> &str {
     let Some((name, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once("] ")) else {
         return text;
@@ -99,7 +99,7 @@ fn without_container(text: &str) -> &str {
     }
 }
 
-/// A time at the front says nothing about the line.
+/// Removes a leading time, which carries no information about the failure.
 fn without_time(text: &str) -> &str {
     let inner = text.strip_prefix('[').unwrap_or(text);
     let bytes = inner.as_bytes();
@@ -120,17 +120,17 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }
 
-/// State while going from word to word.
+/// State while iterating over words.
 #[derive(Default)]
 struct Words {
     count: usize,
-    /// Kinds of the word before and of the one before that.
+    /// Categories of the two previous words, latest first.
     before: [u32; 2],
-    /// The last number: which word it was, whether it was zero.
+    /// Index of the last number, and whether it was zero.
     number: Option<(usize, bool)>,
-    /// The last word that speaks of an exit.
+    /// Index of the last word about an exit.
     exit: Option<usize>,
-    /// The last word that speaks of failure.
+    /// Index of the last word about a failure.
     failure: Option<usize>,
 }
 
@@ -160,7 +160,7 @@ fn words(text: &[u8], look: &mut LineFeatures) {
         digits += figures;
         upper += capitals;
         state.count += 1;
-        // Words with digits are ids more often than not.
+        // Words with digits are usually ids.
         template = mix(template, if figures > 0 { 7 } else { hash });
         if figures == at - from {
             number(text, from, at, &mut state, look);
@@ -176,7 +176,7 @@ fn words(text: &[u8], look: &mut LineFeatures) {
     look.template = template;
 }
 
-/// The apostrophe within `can't`.
+/// Whether the character is an apostrophe within a word such as `can't`.
 fn apostrophe(text: &[u8], at: usize) -> bool {
     text[at] == b'\''
         && at > 0
@@ -207,11 +207,11 @@ fn number(text: &[u8], from: usize, at: usize, state: &mut Words, look: &mut Lin
     state.before = [0, state.before[0]];
 }
 
-/// A word and where it stands.
+/// A word and its position.
 struct Word {
     from: usize,
     at: usize,
-    /// All in capitals.
+    /// Whether all characters are capital letters.
     shouted: bool,
     kinds: u32,
 }
@@ -222,7 +222,7 @@ impl Word {
         let word = &text[from..at];
         let next = text.get(at).copied().unwrap_or(b' ');
         let previous = if from > 0 { text[from - 1] } else { b' ' };
-        // Within an identifier, a path or a flag it names something: `error-chain`, `--fail-fast`, `error.rs`.
+        // Within an identifier, path or flag, the word is part of a name: `error-chain`, `--fail-fast`, `error.rs`.
         let file = next == b'.' && text.get(at + 1).is_some_and(u8::is_ascii_alphanumeric);
         let joined = b"-/_.@\\".contains(&previous) || b"-/_@\\(".contains(&next) || file;
         const LOUD: u32 = ERROR | FAIL | FATAL | EXCEPTION | DEATH | REFUSED | MISSING | ASSERT | WARNING;
@@ -323,7 +323,7 @@ fn shapes(text: &str, look: &mut LineFeatures) {
     set(TIME, figures > 0 && count(b":") >= 2 && look.digits > 20);
 }
 
-/// `[ERROR] …`
+/// Whether the line starts with a level such as `[ERROR]`.
 fn level(text: &str) -> bool {
     let Some(rest) = text.strip_prefix('[') else { return false };
     let word = rest.split([']', ' ']).next().unwrap_or_default();
@@ -332,7 +332,7 @@ fn level(text: &str) -> bool {
         .any(|level| word.eq_ignore_ascii_case(level))
 }
 
-/// A frame of a stack trace, in the forms most languages print.
+/// Whether the line is a stack frame, in the formats of most languages.
 fn frame(text: &str) -> bool {
     let second_is_digit = || text.as_bytes().get(1).is_some_and(u8::is_ascii_digit);
     match text.as_bytes()[0] {
@@ -348,7 +348,7 @@ fn frame(text: &str) -> bool {
     text.contains(":in `") || text.contains(": in `") || text.contains("in function ") || text.contains("+0x")
 }
 
-/// `file.ext:12`, `file.ext(12,3)`, `path/file:12`.
+/// Whether the line contains a source location: `file.ext:12`, `file.ext(12,3)` or `path/file:12`.
 fn location(text: &[u8]) -> bool {
     let candidates = (3..text.len().saturating_sub(1))
         .filter(|&at| matches!(text[at], b':' | b'(') && text[at + 1].is_ascii_digit());
@@ -371,7 +371,7 @@ fn location(text: &[u8]) -> bool {
     false
 }
 
-/// A first guess, in tenths; the ranking builds on it.
+/// Estimates the severity in tenths; the ranking uses it as a feature.
 fn weight(look: &LineFeatures) -> u8 {
     let kinds = [
         (ERROR, 15),
@@ -409,7 +409,7 @@ fn weight(look: &LineFeatures) -> u8 {
     if look.has(WARNING) {
         weight /= 2;
     }
-    // The last good run said the same.
+    // The last successful run printed the same line.
     if look.is(GOOD_LOG) {
         weight /= 4;
     }

@@ -1,4 +1,4 @@
-//! The lines of a log that are ranked: all of a common log, the promising ones of a huge one, in bounded memory.
+//! Lines of a log to rank: all lines of an ordinary log, the most promising lines of a huge one, in bounded memory.
 
 use super::clean;
 use super::line_features::{self, LineFeatures, mark};
@@ -7,34 +7,34 @@ use crate::clock::{Deadline, DeadlinePassed};
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead};
 
-/// Text that is held, in bytes; beyond it the least promising half goes.
+/// Maximum bytes of text in memory; above it, the least promising lines are dropped until at most half is used.
 const MAX_BYTES: usize = 8 << 20;
-/// Lines that are held.
+/// Maximum number of lines in memory.
 const MAX_LINES: usize = 80_000;
-/// Always held: lines at the beginning and at the end.
+/// Number of lines at the beginning and at the end that are always kept.
 const ENDS: (usize, usize) = (1_000, 5_000);
-/// Held around a promising line.
+/// Number of lines kept on each side of a promising line.
 const AROUND: usize = 30;
-/// A template this frequent is noise, whatever it says.
+/// A template that occurs more often than this is noise.
 const FREQUENT: u32 = 64;
-/// Templates that are counted.
+/// Maximum number of templates to count.
 const MAX_TEMPLATES: usize = 80_000;
 
-/// Templates of a log, to tell what the last good run said as well.
+/// Line templates of a log, used to detect lines that the last successful run also printed.
 #[derive(Debug, Clone, Default)]
 pub struct Templates(HashSet<u64>);
 
 impl Templates {
-    /// Those of a cleaned log.
+    /// Collects the templates of a cleaned log.
     #[must_use]
     pub fn of(text: &str) -> Self {
         Self::within(text, &Deadline::never()).unwrap_or_default()
     }
 
-    /// The same; stops when the deadline is over.
+    /// Like [`Templates::of`], but stops when the deadline has passed.
     ///
     /// # Errors
-    /// It is over.
+    /// The deadline has passed.
     pub fn within(text: &str, deadline: &Deadline) -> Result<Self, DeadlinePassed> {
         let mut templates = Self::default();
         for line in text.lines().take(MAX_TEMPLATES) {
@@ -44,10 +44,10 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Those of a log of any size, cleaned on the way.
+    /// Collects the templates of a log of any size and cleans it while reading.
     ///
     /// # Errors
-    /// The reader fails.
+    /// Reading fails.
     pub fn read(reader: impl BufRead) -> io::Result<Self> {
         let mut templates = Self::default();
         clean::each_line(reader, |_, line, _| {
@@ -59,7 +59,7 @@ impl Templates {
     }
 }
 
-/// Where a line's text stands.
+/// Position of a line's text in the buffer.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     number: u32,
@@ -67,7 +67,7 @@ struct Place {
     to: u32,
 }
 
-/// Lines with their numbers in the log as received.
+/// Lines with their numbers in the original log.
 #[derive(Debug, Default)]
 pub struct Lines {
     text: String,
@@ -75,21 +75,21 @@ pub struct Lines {
     looks: Vec<LineFeatures>,
     templates: HashMap<u64, u32>,
     total: u32,
-    /// Something was let go.
+    /// Whether lines were dropped.
     thinned: bool,
 }
 
 impl Lines {
-    /// Of a cleaned text; `red` are the numbers of its red lines, ascending.
+    /// Parses a cleaned text; `red` contains the numbers of its red lines, ascending.
     #[must_use]
     pub fn of(text: &str, red: &[u32], good: Option<&Templates>) -> Self {
         Self::within(text, red, good, &Deadline::never()).unwrap_or_default()
     }
 
-    /// The same; stops when the deadline is over.
+    /// Like [`Lines::of`], but stops when the deadline has passed.
     ///
     /// # Errors
-    /// It is over.
+    /// The deadline has passed.
     pub fn within(
         text: &str,
         red: &[u32],
@@ -106,10 +106,10 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Of a log of any size, cleaned and redacted on the way.
+    /// Parses a log of any size; cleans and redacts it while reading.
     ///
     /// # Errors
-    /// The reader fails.
+    /// Reading fails.
     pub fn read(reader: impl BufRead, good: Option<&Templates>, redactor: &mut Redactor) -> io::Result<Self> {
         let mut lines = Self::default();
         let mut position = Position::default();
@@ -140,7 +140,7 @@ impl Lines {
         self.total = number;
     }
 
-    /// Lets the least promising lines go, until at most half of the room is used.
+    /// Drops the least promising lines until at most half of the capacity is used.
     fn thin(&mut self) {
         self.thinned = true;
         let count = self.places.len();
@@ -161,7 +161,7 @@ impl Lines {
                 return;
             }
         }
-        // Ends of very long lines: the newest that fit.
+        // The first and last lines alone are too long: keep the newest lines that fit.
         let mut room = MAX_BYTES / 2;
         let mut keep = vec![false; count];
         for index in (0..count).rev() {
@@ -192,44 +192,44 @@ impl Lines {
         (self.text, self.places, self.looks) = (text, places, looks);
     }
 
-    /// Lines held.
+    /// Number of lines in memory.
     #[must_use]
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Whether the log has no line.
+    /// Whether no line is in memory.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// Lines of the whole log.
+    /// Number of lines in the whole log.
     #[must_use]
     pub fn total(&self) -> u32 {
         self.total
     }
 
-    /// Whether all lines are held.
+    /// Whether all lines of the log are in memory.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         !self.thinned
     }
 
-    /// The text of a held line.
+    /// Text of a line in memory.
     #[must_use]
     pub fn text(&self, index: usize) -> &str {
         let place = self.places[index];
         &self.text[place.from as usize..place.to as usize]
     }
 
-    /// The number of a held line in the log as received, from 1.
+    /// Number of a line in the original log, from 1.
     #[must_use]
     pub fn number(&self, index: usize) -> u32 {
         self.places[index].number
     }
 
-    /// Whether the line says something by itself: no frame of a stack, no piece of source or of a comparison.
+    /// Whether the line is meaningful by itself, unlike stack frames, source code and parts of a diff.
     #[must_use]
     pub fn is_telling(&self, index: usize) -> bool {
         let look = &self.looks[index];
@@ -241,7 +241,7 @@ impl Lines {
             | mark::RULE
             | mark::BRACES;
         let names = mark::ERROR_COLON | mark::TYPE_ERROR | mark::LACKING;
-        // That a step ended badly is no reason.
+        // The failed exit of a step does not explain the failure.
         let end = look.is(mark::EXIT_BAD) && look.weight <= 10;
         look.words >= 3 && !end && (look.is(names) || !look.is(part))
     }
@@ -250,7 +250,7 @@ impl Lines {
         &self.looks
     }
 
-    /// How often the line's template was met.
+    /// Number of occurrences of the line's template.
     pub(super) fn count(&self, index: usize) -> u32 {
         self.templates.get(&self.looks[index].template).copied().unwrap_or(1)
     }

@@ -1,14 +1,15 @@
-//! Literals that a regular expression cannot match without, so that hundreds of expressions are looked at only where one of
-//! theirs stands. As in Russ Cox, "Regular Expression Matching with a Trigram Index" (2012), with whole literals for trigrams.
+//! Literals that every match of a regular expression contains. They allow running hundreds of expressions only where one of
+//! their literals occurs. Based on Russ Cox, "Regular Expression Matching with a Trigram Index" (2012), with whole literals
+//! instead of trigrams.
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// Shorter ones stand everywhere.
+/// Minimum length in bytes; shorter literals occur too often.
 const MIN: usize = 3;
-/// More of them than this are as good as none.
+/// Maximum number of alternatives; longer lists filter too little.
 const MAX_ALTERNATIVES: usize = 64;
 
-/// Literals in lower case, one of which stands in every match; `None` when there are no such.
+/// Returns lower-case literals of which every match contains at least one; `None` when there are none.
 pub(super) fn required(hir: &Hir) -> Option<Vec<String>> {
     let found = of(hir)?;
     (shortest(&found) >= MIN && found.len() <= MAX_ALTERNATIVES).then_some(found)
@@ -39,7 +40,7 @@ fn of(hir: &Hir) -> Option<Vec<String>> {
     }
 }
 
-/// The part of a sequence that says most: long literals, few of them.
+/// Returns the most selective literals of a sequence: long ones, few alternatives.
 fn best(parts: &[Hir]) -> Option<Vec<String>> {
     let mut candidates: Vec<Vec<String>> = Vec::new();
     let mut run = String::new();
@@ -48,7 +49,7 @@ fn best(parts: &[Hir]) -> Option<Vec<String>> {
             run.push_str(&text);
             continue;
         }
-        // A look at the text around consumes nothing.
+        // Assertions about surrounding text consume no characters.
         if matches!(part.kind(), HirKind::Look(_)) {
             continue;
         }
@@ -62,7 +63,7 @@ fn best(parts: &[Hir]) -> Option<Vec<String>> {
         .max_by_key(|literals| (shortest(literals).min(12), std::cmp::Reverse(literals.len())))
 }
 
-/// The one text that an expression matches, in lower case.
+/// Returns the only text that an expression matches, in lower case.
 fn exact(hir: &Hir) -> Option<String> {
     match hir.kind() {
         HirKind::Empty => Some(String::new()),
@@ -74,12 +75,12 @@ fn exact(hir: &Hir) -> Option<String> {
     }
 }
 
-/// A class of one letter in both cases.
+/// Returns the letter of a class that contains one letter in both cases.
 fn letter(class: &Class) -> Option<char> {
     let mut found = None;
     let mut add = |c: char| {
         let c = c.to_ascii_lowercase();
-        // `(?i)` in Unicode adds the long s and the Kelvin sign.
+        // In Unicode mode, `(?i)` adds the long s and the Kelvin sign.
         let c = match c {
             'ſ' => 's',
             'K' => 'k',

@@ -1,5 +1,4 @@
-//! Pure functions between the raw log and the model: clean, redact, excerpt, recognise, verify; and what keeps untrusted text
-//! harmless.
+//! Pure functions that process evidence: clean, redact, excerpt, fingerprint, verify, and neutralize untrusted text.
 
 pub mod clean;
 pub mod cluster_facts;

@@ -1,31 +1,32 @@
-//! Regular expressions that others write: a model, a runbook, a policy. They are compiled within bounds, so that no pattern makes
-//! a line take long: an engine without backtracking still steps through every state for every byte.
+//! Regular expressions from models, runbooks and policies, compiled within limits. The limits bound the time per line,
+//! because even an engine without backtracking visits every state for every byte.
 
 use regex_syntax::hir::{Hir, HirKind};
 
-/// Longest pattern, in bytes.
+/// Maximum length of a pattern in bytes.
 const MAX_LENGTH: usize = 4_000;
-/// Elements of a pattern when its counted repetitions are written out: `[a-z]{0,50}` is 50 of them, `(?:ab{10}){3}` is 33.
+/// Maximum number of elements with counted repetitions expanded: `[a-z]{0,50}` has 50, `(?:ab{10}){3}` has 33.
 const MAX_ELEMENTS: u64 = 2_000;
-/// How often one element may be repeated by counts, nested ones multiplied.
+/// Maximum number of repetitions of one element by counts; nested counts multiply.
 const MAX_REPEATS: u64 = 500;
-/// Elements of a pattern whose compiled size needs no look: hundreds of them are loaded at a start.
+/// Number of elements up to which the compiled size is not checked on load, because hundreds of patterns are loaded at
+/// startup.
 const SMALL: u64 = 40;
-/// Bytes of the compiled program, and of the cache of the lazy automaton.
+/// Maximum bytes of the compiled program, and of the cache of the lazy DFA.
 pub const SIZE_LIMIT: usize = 1 << 20;
 
-/// Why a pattern is not taken; in words that say how to write it instead.
+/// Why a pattern is rejected. The messages say how to rewrite it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// It is not one.
+    /// Invalid or unsupported syntax.
     #[error("it is not a regular expression that is understood here: {0}")]
     Syntax(String),
-    /// It would be slow.
+    /// The pattern would be slow.
     #[error(
         "it is too large: {reason}; use `*` or `+` instead of a large count such as `{{0,1000}}`, and fewer alternatives"
     )]
     TooLarge {
-        /// What is too large.
+        /// Which limit is exceeded.
         reason: String,
     },
 }
@@ -41,10 +42,10 @@ impl From<regex::Error> for PatternError {
     }
 }
 
-/// A pattern over text, within the bounds.
+/// Compiles a pattern for text, within the limits.
 ///
 /// # Errors
-/// Those of [`PatternError`].
+/// See [`PatternError`].
 pub fn text(pattern: &str, case_insensitive: Case) -> Result<regex::Regex, PatternError> {
     check(pattern, regex_syntax::ParserBuilder::new().build())?;
     let mut builder = regex::RegexBuilder::new(pattern);
@@ -52,33 +53,33 @@ pub fn text(pattern: &str, case_insensitive: Case) -> Result<regex::Regex, Patte
     Ok(builder.size_limit(SIZE_LIMIT).dfa_size_limit(SIZE_LIMIT).build()?)
 }
 
-/// Whether capitals make a difference.
+/// Case sensitivity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Case {
-    /// They do.
+    /// Case-sensitive.
     Heeded,
-    /// They do not.
+    /// Case-insensitive.
     Ignored,
 }
 
-/// A pattern over bytes: its classes are those of ASCII unless it says `(?u)`. Returns how it was read, too.
+/// Checks a pattern for bytes and returns its parsed form. Classes are ASCII unless the pattern contains `(?u)`.
 ///
 /// # Errors
-/// Those of [`PatternError`].
+/// See [`PatternError`].
 pub fn bytes(pattern: &str) -> Result<Hir, PatternError> {
     let parser = regex_syntax::ParserBuilder::new().unicode(false).utf8(false).build();
     let parsed = check(pattern, parser)?;
-    // Most are small and compiled when they are first needed; only these may turn out too large then.
+    // Most patterns are small and compiled on first use. Only these could exceed the size limit then.
     if pattern.contains("(?") && elements(&parsed) > SMALL {
         compiled_bytes(pattern)?;
     }
     Ok(parsed)
 }
 
-/// Compiles what [`bytes`] accepted.
+/// Compiles a pattern accepted by [`bytes`].
 ///
 /// # Errors
-/// Those of [`PatternError`].
+/// See [`PatternError`].
 pub fn compiled_bytes(pattern: &str) -> Result<regex::bytes::Regex, PatternError> {
     let mut builder = regex::bytes::RegexBuilder::new(pattern);
     Ok(builder.unicode(false).size_limit(SIZE_LIMIT).dfa_size_limit(SIZE_LIMIT).build()?)
@@ -104,12 +105,12 @@ fn check(pattern: &str, mut parser: regex_syntax::Parser) -> Result<Hir, Pattern
     Ok(parsed)
 }
 
-/// How often counts write a part out.
+/// Number of copies that a counted repetition expands to.
 fn count(repetition: &regex_syntax::hir::Repetition) -> u64 {
     u64::from(repetition.max.unwrap_or(repetition.min).max(1))
 }
 
-/// The largest product of nested counts. Depth is bounded by the parser.
+/// Returns the largest product of nested counts. The parser limits the depth.
 fn repeats(hir: &Hir) -> u64 {
     match hir.kind() {
         HirKind::Repetition(repetition) => count(repetition).saturating_mul(repeats(&repetition.sub)),
@@ -119,7 +120,7 @@ fn repeats(hir: &Hir) -> u64 {
     }
 }
 
-/// Characters and classes when all counts are written out.
+/// Number of characters and classes with all counts expanded.
 fn elements(hir: &Hir) -> u64 {
     match hir.kind() {
         HirKind::Empty => 0,
@@ -154,7 +155,7 @@ mod tests {
             assert!(error.to_string().contains("instead of a large count"), "{error}");
             assert!(bytes(pattern).is_err(), "{pattern}");
         }
-        // Small in its elements, large when it is compiled.
+        // Few elements, but a large compiled program.
         let classes = r"\w{100}\p{L}{100}\w{100}\p{L}{100}";
         assert!(matches!(text(classes, Case::Ignored), Err(PatternError::TooLarge { .. })));
     }

@@ -1,29 +1,29 @@
-//! What a pod's own status tells: which of its containers failed. Text that is no manifest tells nothing.
+//! Finds the failed container in a pod's status. Text that is not a manifest yields no container.
 
 use serde_json::Value;
 
-/// Longest text of a server that is read as YAML: an object of a cluster has 1.5 MB at most, and a parser knows no deadline.
+/// Maximum length in bytes of YAML from a server. Objects of a cluster have at most 1.5 MB, and the parser has no deadline.
 const MAX_YAML: usize = 4 << 20;
 
-/// A text as YAML or JSON, when it is any and not too long.
+/// Parses YAML or JSON; `None` when the text is invalid or too long.
 #[must_use]
 pub fn yaml(text: &str) -> Option<Value> {
     if text.len() > MAX_YAML { None } else { serde_norway::from_str(text).ok() }
 }
 
-/// The container whose log is worth reading.
+/// The container whose log is relevant.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FailedContainer {
-    /// Its name.
+    /// Name of the container.
     pub name: Option<String>,
-    /// It ran before, and that run has a log of its own.
+    /// The container ran before, and that run has its own log.
     pub restarted: bool,
-    /// It has no log.
+    /// The container has no log.
     pub never_started: bool,
 }
 
-/// Which container failed; init containers count. The first to fail on its own is the one: others are killed with the pod a moment
-/// later. Where none failed and the pod has one alone, it is that one.
+/// Returns the failed container, including init containers. Chooses the container that failed first, because others are
+/// killed with the pod a moment later. If none failed and the pod has only one container, returns that container.
 #[must_use]
 pub fn failed_container(pod: &Value) -> FailedContainer {
     let status = &pod["status"];
@@ -45,7 +45,7 @@ pub fn failed_container(pod: &Value) -> FailedContainer {
         .iter()
         .filter(failed)
         .min_by_key(|container| ended(container, "state").unwrap_or_else(|| "~".to_owned()))
-        // A sidecar that died once long ago is not what crashes now.
+        // A sidecar that failed once long ago is not the current crash.
         .or_else(|| containers.iter().filter(died_before).find(|container| waits(container)))
         .or_else(|| latest(containers.iter().filter(died_before), |container| ended(container, "lastState")))
         .or_else(|| containers.iter().find(waits));
@@ -61,7 +61,7 @@ pub fn failed_container(pod: &Value) -> FailedContainer {
     }
 }
 
-/// The last of a time; of equals, and of those without one, the first.
+/// Returns the container with the latest time. The first wins among equal or missing times.
 fn latest<'a>(
     containers: impl Iterator<Item = &'a Value>,
     time: impl Fn(&Value) -> Option<String>,

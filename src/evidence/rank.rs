@@ -1,36 +1,36 @@
-//! How likely each line is a part of what tells why the run failed.
+//! Estimates the probability that each line helps to explain why the run failed.
 //!
-//! A forest of small regression trees over what the line looks like, how rare it is in its log, where it stands
-//! and what stands around it. It was fitted by gradient boosting (Friedman, "Greedy Function Approximation", 2001) on
-//! failed CI logs with the failing part labelled by people (Brandt et al., "LogChunks", MSR 2020), each also cut off after
-//! the failure, so that what follows it is not needed. Nothing in it is a word of a project: it sees kinds of words and
-//! shapes only.
+//! Uses a forest of small regression trees over the features of the line, its rarity in the log, its position and its
+//! neighbors. The forest was fitted by gradient boosting (Friedman, "Greedy Function Approximation", 2001) on failed CI
+//! logs in which people labeled the failing part (Brandt et al., "LogChunks", MSR 2020). Each log was also used cut off
+//! after the failure, so that the text after it is not required. The features contain no project-specific words, only
+//! categories of words and shapes.
 
 use super::lexicon::kind;
 use super::line_features::{LineFeatures, mark};
 use super::lines::Lines;
 use std::sync::LazyLock;
 
-/// What the forest sees of a line.
+/// Number of features per line.
 pub const FEATURES: usize = kind::COUNT as usize + (mark::COUNT - 1) as usize + NUMBERS;
-/// Features that are numbers, after the bits.
+/// Number of numeric features, after the bit features.
 const NUMBERS: usize = 60;
-/// Stands for "there is none" among distances.
+/// Distance that represents "none".
 const FAR: u32 = 4_000;
-/// A line whose neighbours say nothing of failure is not looked at.
+/// Number of lines on each side that are searched for signs of failure.
 const NEAR: usize = 30;
-/// Nor is one that is not near the end or before the end of a step.
+/// Number of lines at the end of a log that are always ranked.
 const TAIL: usize = 300;
 
-/// Weight above which a line cannot be out of the question, and what each tenth above it is worth.
+/// Severity above which a line has a minimum probability, and the probability per tenth above it.
 const FLOOR: (u8, f32) = (30, 0.006);
-/// Lines of the longest logs the forest knows well, and the worth of a tenth in longer ones.
+/// Log length in lines up to which the forest is reliable, and the probability per tenth in longer logs.
 const LONG: (u32, f32) = (15_000, 0.03);
-/// Trees after which a line that is out of the question is given up, and the sum below which it is.
+/// Number of trees after which evaluation stops if the sum is below the given value.
 const GIVE_UP: (usize, f32) = (30, -3.5);
 
-/// The fitted trees, a line each: `feature:threshold:left:right` for a branch (at most the threshold goes left), `=value`
-/// for a leaf.
+/// The fitted trees, one per line: `feature:threshold:left:right` for a branch (values up to the threshold go left),
+/// `=value` for a leaf.
 static FOREST: LazyLock<Forest> = LazyLock::new(|| {
     let mut forest = Forest { nodes: Vec::new(), roots: Vec::new() };
     for tree in include_str!("forest.txt").lines() {
@@ -48,11 +48,11 @@ struct Forest {
 
 #[derive(Debug, Clone, Copy)]
 struct Node {
-    /// `u32::MAX` for a leaf.
+    /// Feature index; `u32::MAX` for a leaf.
     feature: u32,
-    /// Threshold or, in a leaf, what it adds.
+    /// Threshold of a branch, or score of a leaf.
     value: f32,
-    /// Where it goes on: at most the threshold, above it.
+    /// Next nodes: for values up to the threshold, and above it.
     next: [u32; 2],
 }
 
@@ -90,7 +90,7 @@ impl Forest {
     }
 }
 
-/// For each line held, the chance that it tells why, in 0..1.
+/// Returns, for each line in memory, the probability in 0..1 that it explains the failure.
 #[must_use]
 pub fn rank(lines: &Lines) -> Vec<f32> {
     let context = Context::of(lines);
@@ -104,14 +104,14 @@ pub fn rank(lines: &Lines) -> Vec<f32> {
             lines.count(index),
             lines.total(),
         ));
-        // The last good run said it too, so it is hardly the cause.
+        // The last successful run printed the same line, so it is unlikely to be the cause.
         if looks[index].is(mark::GOOD_LOG) { chance * 0.1 } else { chance }
     };
     (0..lines.len()).map(chance).collect()
 }
 
-/// The least chance of a line that says outright what failed and says it once or twice, wherever it stands: the forest was
-/// fitted on logs of thousands of lines, and a place it never saw makes it doubt.
+/// Minimum probability of a line that names a failure and occurs at most twice, independent of its position. The forest was
+/// fitted on logs of thousands of lines and underestimates positions it has not seen.
 fn floor(look: &LineFeatures, count: u32, total: u32) -> f32 {
     if count > 2 || look.is(mark::IN_NAME | mark::ZERO_FAIL) || look.has(kind::WARNING) {
         return 0.0;
@@ -120,7 +120,7 @@ fn floor(look: &LineFeatures, count: u32, total: u32) -> f32 {
     (f32::from(look.weight.saturating_sub(FLOOR.0)) * tenth).min(0.95)
 }
 
-/// What the forest sees of each line that it is asked about, for fitting it: index and features.
+/// Returns index and features of each candidate line, for fitting the forest.
 #[must_use]
 pub fn features(lines: &Lines) -> Vec<(usize, [f32; FEATURES])> {
     let context = Context::of(lines);
@@ -131,40 +131,40 @@ pub fn features(lines: &Lines) -> Vec<(usize, [f32; FEATURES])> {
 /// Lines between blank lines.
 struct Paragraph {
     first: usize,
-    /// Behind the last.
+    /// Index after the last line.
     end: usize,
-    /// Weight of the heaviest line.
+    /// Highest severity of a line.
     heaviest: f32,
-    /// Mean weight.
+    /// Mean severity.
     mean: f32,
 }
 
-/// What is known of the whole log before a line is looked at.
+/// Properties of the whole log, computed before its lines are ranked.
 struct Context<'a> {
     lines: &'a Lines,
     looks: &'a [LineFeatures],
-    /// Sums over all lines before: weight, red lines.
+    /// Prefix sums of severities and of red lines.
     weights: Vec<u32>,
     reds: Vec<u32>,
-    /// Lines heavier than a weight.
+    /// Number of lines with a severity above the index.
     heavier: [u32; 256],
-    /// Distances in lines: to the next end of a step that failed and since the last one, to the next that went well, since the
-    /// last command, since the last two blank lines.
+    /// Distances in lines: to the next and from the previous failed exit, to the next successful exit, from the last command,
+    /// and from the last two consecutive blank lines.
     to_exit: Vec<u32>,
     from_exit: Vec<u32>,
     to_good: Vec<u32>,
     from_shell: Vec<u32>,
     from_gap: Vec<u32>,
-    /// Lines with text up to the next end of a step that failed.
+    /// Number of non-blank lines until the next failed exit.
     texts_to_exit: Vec<u32>,
     exits: usize,
     last_exit: Option<usize>,
-    /// The paragraphs, and which of them each line is in.
+    /// The paragraphs, and the paragraph of each line.
     paragraphs: Vec<Paragraph>,
     paragraph: Vec<u32>,
-    /// Which occurrence of its template a line is.
+    /// Number of occurrences of a line's template up to the line.
     nth: Vec<u32>,
-    /// Lines of one template in a row: how many, and which of them.
+    /// Consecutive lines of one template: length of the run, and position within it.
     runs: Vec<(u32, u32)>,
 }
 
@@ -177,7 +177,7 @@ impl<'a> Context<'a> {
         for look in looks {
             heavier[usize::from(look.weight)] += 1;
         }
-        // From counts of each weight to counts of all that weigh more.
+        // Convert counts per severity to counts of higher severities.
         let mut above = 0;
         for slot in heavier.iter_mut().rev() {
             above += std::mem::replace(slot, above);
@@ -213,13 +213,13 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether something near the line speaks of failure, or its place does.
+    /// Whether the line's neighbors or its position suggest a failure.
     fn candidate(&self, index: usize) -> bool {
         if self.looks[index].is(mark::BLANK) {
             return false;
         }
         let (from, to) = self.window(index, NEAR, NEAR);
-        // At least one line of some weight, or a few that hint.
+        // At least one line of some severity, or several with hints.
         self.weights[to] - self.weights[from] >= 10
             || index + TAIL >= self.looks.len()
             || self.to_exit[index] < 100
@@ -322,7 +322,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// Fills features in their order.
+/// Writes features in order.
 struct Filling {
     values: [f32; FEATURES],
     at: usize,
@@ -338,7 +338,8 @@ impl Filling {
         self.number(if holds { 1.0 } else { 0.0 });
     }
 
-    /// The whole part of the binary logarithm and half steps: finer makes no difference, and it needs no floating point.
+    /// Binary logarithm, rounded down to half steps: finer steps make no difference, and this needs no floating-point
+    /// logarithm.
     fn log(&mut self, value: u32) {
         let value = value + 1;
         let whole = value.ilog2();
@@ -361,7 +362,7 @@ impl Filling {
     }
 }
 
-/// Sums over all lines before each; one more than there are lines.
+/// Returns prefix sums; one element longer than `looks`.
 fn sums(looks: &[LineFeatures], of: impl Fn(&LineFeatures) -> u32) -> Vec<u32> {
     let mut sum = 0u32;
     let mut sums = Vec::with_capacity(looks.len() + 1);
@@ -373,7 +374,7 @@ fn sums(looks: &[LineFeatures], of: impl Fn(&LineFeatures) -> u32) -> Vec<u32> {
     sums
 }
 
-/// Lines since the last that `is`, in the order of `indices`.
+/// Distance in lines from the last line that matches `is`, in the order of `indices`.
 fn distances(
     indices: impl ExactSizeIterator<Item = usize>,
     is: impl Fn(usize) -> bool,
@@ -401,7 +402,7 @@ fn texts_to_exit(looks: &[LineFeatures]) -> Vec<u32> {
     texts
 }
 
-/// The paragraphs, and which of them each line is in.
+/// Returns the paragraphs, and the paragraph of each line.
 fn paragraphs(looks: &[LineFeatures]) -> (Vec<Paragraph>, Vec<u32>) {
     let mut paragraphs = Vec::new();
     let mut of_line = Vec::with_capacity(looks.len());
@@ -417,14 +418,14 @@ fn paragraphs(looks: &[LineFeatures]) -> (Vec<Paragraph>, Vec<u32>) {
             paragraphs.push(Paragraph { first, end, heaviest, mean });
             of_line.resize(end, number);
         }
-        // The blank line itself is never asked for.
+        // Blank lines are never looked up.
         of_line.resize((end + 1).min(looks.len()), number);
         first = end + 1;
     }
     (paragraphs, of_line)
 }
 
-/// For each line: lines of its template in a row around it, and which of them it is.
+/// Returns, for each line, the length of its run of equal templates and its position in the run.
 fn runs(looks: &[LineFeatures]) -> Vec<(u32, u32)> {
     let mut runs = Vec::with_capacity(looks.len());
     for run in looks.chunk_by(|one, other| one.template == other.template) {

@@ -1,5 +1,5 @@
-//! The rules analyst: concludes what the signatures of the runbooks recognise, else cites the lines that look most like the reason.
-//! A pure function of evidence and signatures, so the same evidence gives the same conclusion, whatever a prompt shows a model.
+//! The rules analyst: derives a diagnosis from runbook signatures, or else cites the most probable lines. A pure function
+//! of evidence and signatures, so that equal evidence yields equal diagnoses, independent of prompts.
 
 use super::excerpt::{Log, excerpt_within};
 use super::lines::Templates;
@@ -12,42 +12,42 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// What it is called in records.
+/// Name of the analyst in records.
 pub const NAME: &str = "rules";
-/// Words of failure in general, for what no signature recognises; capitals make no difference.
+/// General words of failure, for evidence that no signature matches; matched case-insensitively.
 pub const GENERIC: &str = r"\b(?:error|fatal|panic|exception|failed|failure|denied|refused|cannot|could not|unable to|no such|not found|killed|timed out)\b";
-/// Lines with such words that are looked at in a piece: the first and the last ones.
+/// Maximum number of lines with such words per piece, from the beginning and the end.
 pub const MAX_FOUND: usize = 30;
 
-/// Longest piece of evidence in a title or statement.
+/// Maximum number of characters of evidence in a title or statement.
 const MAX_QUOTE: usize = 200;
-/// Most claims about what signatures recognise.
+/// Maximum number of claims based on signatures.
 const MAX_CLAIMS: usize = 3;
-/// Lines before and after the decisive one that are read.
+/// Number of lines read before and after the decisive line.
 const AROUND: (u32, u32) = (5, 10);
-/// Tokens of the likeliest lines that are looked at where nothing is recognised: of a log, and of another piece.
+/// Token budget for probable lines if no signature matches: for a log, and for another piece.
 const LIKELY_TOKENS: (usize, usize) = (3_600, 900);
 
 static WORDS: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(&format!("(?i){GENERIC}")).expect("a fixed pattern"));
 
-/// A conclusion, and what was looked at for it.
+/// A diagnosis and the evidence examined for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Analysis {
-    /// Labels of the pieces that were searched for [`GENERIC`] words; none when a signature recognised a line.
+    /// Labels of the pieces searched for [`GENERIC`] words; empty when a signature matched.
     pub searched: Vec<String>,
-    /// The decisive line with those around it; none when no line speaks of a failure.
+    /// The decisive line and its surroundings; `None` when no line indicates a failure.
     pub read: Option<Passage>,
-    /// The conclusion; its claims are not verified yet.
+    /// The diagnosis; its claims are not verified yet.
     pub diagnosis: Diagnosis,
 }
 
-/// Lines of a piece of evidence.
+/// A range of lines in a piece of evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passage {
     /// Label of the piece.
     pub evidence: String,
-    /// First line, counted from 1.
+    /// First line, from 1.
     pub first_line: u32,
     /// Last line, inclusive.
     pub last_line: u32,
@@ -62,7 +62,7 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// The line with those around it.
+    /// Returns the line with its surroundings.
     fn passage(&self) -> Passage {
         let (before, after) = AROUND;
         Passage {
@@ -85,18 +85,18 @@ impl Line<'_> {
     }
 }
 
-/// A line that a signature recognises.
+/// A line matched by a signature.
 struct Candidate<'a> {
     line: Line<'a>,
     hit: SignatureHit,
     signature: &'a Signature,
 }
 
-/// Concludes from the evidence. The log of the last good run only says what is usual, and results of tools are those of another
-/// analyst: neither is cited.
+/// Derives a diagnosis from the evidence. Never cites the log of the last successful run, which only shows normal output,
+/// or tool results, which belong to another analyst.
 ///
 /// # Errors
-/// The deadline is over.
+/// The deadline has passed.
 pub fn analyze(
     pieces: &[&Evidence],
     signatures: &SignatureSet,
@@ -120,8 +120,8 @@ pub fn analyze(
     })
 }
 
-/// The first line of each piece that a signature recognises. Nearest to the root first; then the log before what the cluster says
-/// of it; then the first of its kind.
+/// Returns the first matching line per signature and piece. Sorted by signature priority, then log before cluster data,
+/// then line number.
 fn candidates<'a>(
     pieces: &[&'a Evidence],
     set: &'a SignatureSet,
@@ -147,7 +147,7 @@ fn candidates<'a>(
     Ok(candidates)
 }
 
-/// What the runbook of the best candidate says; the others as further claims.
+/// Builds the diagnosis from the best candidate's signature; other candidates become additional claims.
 fn recognised(best: &Candidate<'_>, others: &[Candidate<'_>]) -> Diagnosis {
     let Candidate { line, hit, signature } = best;
     let names_cause = signature.priority >= NAMES_CAUSE;
@@ -155,7 +155,7 @@ fn recognised(best: &Candidate<'_>, others: &[Candidate<'_>]) -> Diagnosis {
     let mut claims = vec![line.claim(&title)];
     let mut told = vec![hit.index];
     for other in others {
-        // An echo, such as "build failed", adds nothing to a cause.
+        // A consequence such as "build failed" adds nothing to a cause.
         let echo = names_cause && other.signature.priority < NAMES_CAUSE;
         if claims.len() == MAX_CLAIMS || told.contains(&other.hit.index) || echo {
             continue;
@@ -174,8 +174,8 @@ fn recognised(best: &Candidate<'_>, others: &[Candidate<'_>]) -> Diagnosis {
     }
 }
 
-/// The lines that speak of a failure, the worst first, among the likeliest ones, those with words of failure and those around the
-/// worst.
+/// Returns lines that indicate a failure, most severe first: the most probable lines, lines with words of failure, and the
+/// lines around the most severe one.
 fn likely<'a>(
     pieces: &[&'a Evidence],
     good: Option<&Templates>,
@@ -208,7 +208,7 @@ fn likely<'a>(
     Ok(found.into_iter().map(|(_, line)| line).collect())
 }
 
-/// A line that speaks of a failure, with how much it does.
+/// Returns a line with its severity if it indicates a failure.
 fn weighed<'a>(piece: &'a Evidence, lines: &[&'a str], number: u32) -> Option<(u8, Line<'a>)> {
     let text = *lines.get(number as usize - 1)?;
     let severity = severity(text);
@@ -219,7 +219,7 @@ fn sort(found: &mut [(u8, Line<'_>)]) {
     found.sort_by_key(|(severity, line)| (Reverse(*severity), rank(line.piece.kind), line.number));
 }
 
-/// Numbers of the lines with [`GENERIC`] words, the first and the last ones.
+/// Returns the numbers of lines with [`GENERIC`] words, limited to the first and last ones.
 fn with_words(lines: &[&str], deadline: &Deadline) -> Result<Vec<u32>, DeadlinePassed> {
     let mut found = Vec::new();
     for (number, line) in (1..).zip(lines) {
@@ -235,7 +235,7 @@ fn with_words(lines: &[&str], deadline: &Deadline) -> Result<Vec<u32>, DeadlineP
     Ok(found)
 }
 
-/// Where the output ends: the last line of the log with text.
+/// Returns the last non-blank line of the log.
 fn last_line<'a>(pieces: &[&'a Evidence]) -> Option<Line<'a>> {
     let logs = pieces.iter().filter(|piece| rank(piece.kind) == 0);
     let last = logs.filter_map(|piece| {
@@ -249,7 +249,7 @@ fn last_line<'a>(pieces: &[&'a Evidence]) -> Option<Line<'a>> {
     last.max_by_key(|line| line.number)
 }
 
-/// Nothing matched: the likeliest lines, and no claim to know.
+/// Builds a diagnosis without a known cause that cites the most probable lines.
 fn unknown(likely: &[Line<'_>], last: Option<Line<'_>>) -> Diagnosis {
     let mut claims: Vec<Claim> =
         likely.iter().take(2).map(|line| line.claim("This line looks most like the reason")).collect();
@@ -266,7 +266,7 @@ fn unknown(likely: &[Line<'_>], last: Option<Line<'_>>) -> Diagnosis {
     Diagnosis { claims, next_steps: steps.map(str::to_owned).into(), ..concluded(&title, cause.to_owned()) }
 }
 
-/// A conclusion that says so much, and claims nothing yet.
+/// Builds a diagnosis with title and cause, without claims.
 fn concluded(title: &str, cause: String) -> Diagnosis {
     Diagnosis {
         title: shorten(title),
@@ -283,7 +283,7 @@ fn concluded(title: &str, cause: String) -> Diagnosis {
     }
 }
 
-/// 0 for the log, more for what others say about it.
+/// Sort order of evidence kinds: 0 for the log, higher for other sources.
 fn rank(kind: EvidenceKind) -> u8 {
     match kind {
         EvidenceKind::Log | EvidenceKind::Attached => 0,

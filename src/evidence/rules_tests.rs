@@ -1,4 +1,4 @@
-//! The rules analyst on small pieces of evidence.
+//! Tests of the rules analyst with small pieces of evidence.
 
 use super::*;
 
@@ -36,7 +36,7 @@ fn analysis(pieces: &[Evidence]) -> Analysis {
     analyze(&pieces.iter().collect::<Vec<_>>(), &signatures(), &Deadline::never()).unwrap()
 }
 
-/// A log of 900 lines with these among them.
+/// Creates a log of 900 lines that contains the given lines.
 fn log(lines: &[(usize, &str)]) -> String {
     let line = |number: usize| {
         let told = lines.iter().find(|(at, _)| *at == number);

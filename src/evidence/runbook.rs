@@ -1,4 +1,4 @@
-//! A runbook: Markdown under YAML front matter that says what it is about and how to recognise it.
+//! Runbooks: Markdown with YAML front matter that describes the topic and the failure signatures.
 
 use super::signature::Signature;
 use crate::domain::FailureClass;
@@ -6,23 +6,23 @@ use anyhow::{Context as _, ensure};
 use include_dir::{Dir, include_dir};
 use serde::Deserialize;
 
-/// The runbooks that ship with the program.
+/// Built-in runbooks.
 pub static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/docs-corpus");
 
-/// A runbook as read.
+/// A parsed runbook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runbook {
     /// Title.
     pub title: String,
     /// `runbook`, `k8s_doc` or `alert`.
     pub kind: String,
-    /// What it applies to: `kubernetes`, `tekton`, `maven`, ….
+    /// Technologies it applies to: `kubernetes`, `tekton`, `maven`, …
     pub applies_to: Vec<String>,
-    /// Kind of cause.
+    /// Failure class.
     pub class: FailureClass,
-    /// How its failures look in a log.
+    /// Signatures that recognize its failures.
     pub signatures: Vec<Signature>,
-    /// Where its facts come from.
+    /// Source of its facts.
     pub source: Option<String>,
     /// The Markdown after the front matter.
     pub body: String,
@@ -62,10 +62,10 @@ fn runbook_kind() -> String {
     "runbook".to_owned()
 }
 
-/// Reads a runbook.
+/// Parses a runbook.
 ///
 /// # Errors
-/// There is no front matter, or a field of it is missing, wrong or unknown.
+/// The front matter is missing, or one of its fields is missing, invalid or unknown.
 pub fn parse(text: &str) -> anyhow::Result<Runbook> {
     let rest =
         text.strip_prefix("---\n").context("there is no front matter: the first line has to be `---`")?;

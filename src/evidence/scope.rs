@@ -1,5 +1,5 @@
-//! Whose failure it is: what stays the same from run to run of a workload, as its pod shows it. Owner references and labels are the
-//! workload's own word, so a scope counts within its namespace alone.
+//! Identifies the workload of a failed pod by properties that are stable across runs. Owner references and labels are set
+//! by the workload itself, so a scope is valid only within its namespace.
 
 use super::pod::failed_container;
 use super::template::mask;
@@ -7,35 +7,35 @@ use regex::Regex;
 use serde_json::Value;
 use std::sync::LazyLock;
 
-/// Longest name that is taken from a pod.
+/// Maximum length of a name read from a pod, in characters.
 const MAX_NAME: usize = 300;
 
-/// A number of a build, with what is random behind it: `_12-x7f2k`, `-12-x7f2k`.
+/// Build number with an optional random suffix: `_12-x7f2k`, `-12-x7f2k`.
 static BUILD: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"[_-]\d+(?:-[a-z0-9]{5})?$").expect("a fixed pattern"));
-/// A ReplicaSet's hash, of a pod without the label that tells it.
+/// Hash of a ReplicaSet, for pods without the label that contains it.
 static HASH: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"-[bcdfghjklmnpqrstvwxz2456789]{8,10}$").expect("a fixed pattern"));
-/// A CronJob's time: minutes since 1970.
+/// Time in the name of a CronJob's Job: minutes since 1970.
 static SCHEDULED: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"-\d{7,10}$").expect("a fixed pattern"));
-/// A try of Argo's: `build(1)`.
+/// Retry number of Argo: `build(1)`.
 static TRY: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\(\d+\)$").expect("a fixed pattern"));
 
-/// What a pod belongs to.
+/// The workload that a pod belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
-    /// `tekton`, `jenkins`, `deployment`, …
+    /// Kind of workload: `tekton`, `jenkins`, `deployment`, …
     pub kind: &'static str,
-    /// The pipeline, the deployment, the job.
+    /// Name of the pipeline, deployment or job.
     pub name: String,
-    /// The task or stage within it.
+    /// Task or stage within the pipeline.
     pub task: Option<String>,
     /// The container that failed.
     pub container: Option<String>,
 }
 
 impl Workload {
-    /// Of a pod; `None` when this is none.
+    /// Returns the workload of a pod; `None` when the value is not a pod.
     #[must_use]
     pub fn of(pod: &Value) -> Option<Self> {
         let name = text(&pod["metadata"]["name"])?;
@@ -44,14 +44,14 @@ impl Workload {
         Some(Self { kind, name, task, container: failed_container(pod).name })
     }
 
-    /// The pipeline and its task, where the workload is one that a reporter would name so.
+    /// Returns pipeline and task if the workload is a pipeline that a reporter would name.
     #[must_use]
     pub fn pipeline(&self) -> Option<(&str, Option<&str>)> {
         let is_pipeline = matches!(self.kind, "tekton" | "argo" | "jenkins");
         is_pipeline.then_some((self.name.as_str(), self.task.as_deref()))
     }
 
-    /// As one text; no two workloads have the same.
+    /// Returns a unique text for the workload.
     #[must_use]
     pub fn key(&self) -> String {
         serde_json::json!([self.kind, self.name, self.task, self.container]).to_string()
@@ -73,7 +73,7 @@ fn annotation(pod: &Value, name: &str) -> Option<String> {
     text(&pod["metadata"]["annotations"][name])
 }
 
-/// Agents of Jenkins' Kubernetes plugin: the job's path without the build's number, else the label of the template.
+/// Agents of the Jenkins Kubernetes plugin: the job path without the build number, or else the label of the pod template.
 fn jenkins(pod: &Value) -> Option<Known> {
     let label_of_template = label(pod, "jenkins/label");
     label_of_template.as_ref().or(label(pod, "jenkins").as_ref())?;
@@ -86,12 +86,13 @@ fn jenkins(pod: &Value) -> Option<Known> {
     Some(("jenkins", name, None))
 }
 
-/// A task of a Tekton pipeline, or a task that runs alone. A pipeline that stands in its run is labelled with the run's name.
+/// A task of a Tekton pipeline, or a standalone task. For a pipeline embedded in its run, the label contains the name of
+/// the run.
 fn tekton(pod: &Value) -> Option<Known> {
     let task = ["tekton.dev/pipelineTask", "tekton.dev/task", "tekton.dev/clusterTask"];
     let task = task.iter().find_map(|name| label(pod, name));
     let run = label(pod, "tekton.dev/pipelineRun");
-    // Pipelines as Code names the pipeline that the run was made of.
+    // Pipelines as Code sets the name of the original pipeline.
     let pipeline = label(pod, "pipelinesascode.tekton.dev/original-prname").or_else(|| {
         let pipeline = label(pod, "tekton.dev/pipeline")?;
         Some(if run.as_ref() == Some(&pipeline) { mask(&pipeline) } else { pipeline })
@@ -117,7 +118,7 @@ fn argo(pod: &Value) -> Option<Known> {
     Some(("argo", name, node.filter(|node| !node.is_empty())))
 }
 
-/// What made the pod.
+/// The owner of the pod.
 fn owner(pod: &Value) -> Option<Known> {
     let owners = pod["metadata"]["ownerReferences"].as_array();
     let owners = owners.map(Vec::as_slice).unwrap_or_default();
@@ -146,7 +147,7 @@ fn owner(pod: &Value) -> Option<Known> {
         }
         "StatefulSet" => ("statefulset", name),
         "DaemonSet" => ("daemonset", name),
-        // A static pod: its name ends with the node's.
+        // The name of a static pod ends with the name of its node.
         "Node" => {
             let own = text(&pod["metadata"]["name"])?;
             ("static", own.strip_suffix(&format!("-{name}")).unwrap_or(&own).to_owned())
@@ -156,7 +157,7 @@ fn owner(pod: &Value) -> Option<Known> {
     Some((known.0, known.1, None))
 }
 
-/// A Job by its CronJob's name, else by its own without what changes from run to run.
+/// Returns the CronJob's name, or else the Job's name without parts that change from run to run.
 fn job(pod: &Value, name: &str) -> String {
     let cron = ["batch.kubernetes.io/cronjob-name", "cronjob-name", "cronjob"];
     let cron = cron.iter().find_map(|label_name| label(pod, label_name));
@@ -166,7 +167,7 @@ fn job(pod: &Value, name: &str) -> String {
     })
 }
 
-/// A Deployment's name, from its ReplicaSet's.
+/// Derives a Deployment's name from its ReplicaSet.
 fn without_hash(pod: &Value, name: &str) -> String {
     let hashes = ["pod-template-hash", "rollouts-pod-template-hash"];
     let told = hashes.iter().find_map(|hash| label(pod, hash));
@@ -174,7 +175,7 @@ fn without_hash(pod: &Value, name: &str) -> String {
     stripped.unwrap_or_else(|| HASH.replace(name, "").into_owned())
 }
 
-/// A pod that nothing owns, by the labels of its application.
+/// A pod without an owner, identified by its application labels.
 fn application(pod: &Value) -> Option<Known> {
     let name = label(pod, "app.kubernetes.io/name");
     let instance = label(pod, "app.kubernetes.io/instance");
@@ -189,7 +190,7 @@ fn application(pod: &Value) -> Option<Known> {
     Some(("app", name, component))
 }
 
-/// A name that somebody gives a pipeline or a task: how it is written does not count.
+/// Normalizes white space and case in the name of a pipeline or task.
 #[must_use]
 pub fn plain_name(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()

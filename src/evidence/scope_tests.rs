@@ -1,4 +1,4 @@
-//! Workloads of the kinds of pods that there are.
+//! Tests of workload detection for all supported kinds of pods.
 
 use super::*;
 use serde_json::json;
@@ -50,7 +50,7 @@ fn pipelines_are_told_by_their_labels() {
     let task = |name: &str| Some(name.to_owned());
     let of_pipeline = json!({"tekton.dev/pipeline": "ci", "tekton.dev/pipelineRun": "ci-x2kqz", "tekton.dev/pipelineTask": "build", "tekton.dev/task": "maven"});
     assert_eq!(tekton(of_pipeline), ("tekton:ci".into(), task("build")));
-    // A pipeline that stands in its run.
+    // A pipeline embedded in its run.
     let embedded = |run: &str| {
         tekton(
             json!({"tekton.dev/pipeline": run, "tekton.dev/pipelineRun": run, "tekton.dev/pipelineTask": "build"}),

@@ -1,4 +1,4 @@
-//! Signatures of known failures, written in the runbooks and compiled once.
+//! Signatures of known failures, defined in runbooks and compiled once.
 
 use super::{literals, pattern};
 use crate::clock::{Deadline, DeadlinePassed};
@@ -11,32 +11,32 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-/// A signature of at least this priority names a cause; one of less an echo, such as "build failed".
+/// Minimum priority of a signature that names a cause; others match consequences such as "build failed".
 pub const NAMES_CAUSE: i32 = 50;
 
-/// What a runbook recognises a failure by.
+/// A failure signature of a runbook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// Unique name.
+    /// Unique id.
     pub id: String,
-    /// Regular expression over one line; named groups capture.
+    /// Regular expression for one line; named groups are captured.
     pub pattern: String,
-    /// Kind of cause.
+    /// Failure class.
     pub class: FailureClass,
     /// Title with `{group}` placeholders.
     pub title: String,
     /// Cause with the same placeholders.
     pub cause: String,
-    /// What to do, with the same placeholders.
+    /// Recommended steps, with the same placeholders.
     pub next_steps: Vec<String>,
-    /// Higher is nearer to the root cause.
+    /// Higher values are closer to the root cause.
     pub priority: i32,
     /// Path of the runbook.
     pub runbook: String,
 }
 
 impl Signature {
-    /// With `clean` applied to what is shown of it. Its pattern stays: the names of secrets that it looks for are none.
+    /// Applies `clean` to the displayed texts. The pattern is unchanged, because names of secrets in it are not secrets.
     #[must_use]
     pub fn redacted(self, clean: &mut impl FnMut(&str) -> String) -> Self {
         Self {
@@ -47,27 +47,27 @@ impl Signature {
         }
     }
 
-    /// Its pattern, within the bounds of [`pattern`].
+    /// Parses the pattern within the limits of [`pattern`].
     ///
     /// # Errors
-    /// It is not a regular expression, or so large that it would be slow; the error names signature and runbook.
+    /// The pattern is invalid, or so large that it would be slow; the error names signature and runbook.
     pub fn parsed(&self) -> anyhow::Result<Hir> {
         let parsed = pattern::bytes(&written(&self.pattern));
         parsed.with_context(|| format!("signature `{}` of {}", self.id, self.runbook))
     }
 }
 
-/// A signature that matched, and what it captured.
+/// A matching signature and its captures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignatureHit {
     /// Index into [`SignatureSet::signatures`].
     pub index: usize,
-    /// Named groups.
+    /// Values of the named groups.
     pub captures: BTreeMap<String, String>,
 }
 
 impl SignatureHit {
-    /// A text with its `{group}` placeholders filled; a group that did not match leaves nothing.
+    /// Replaces `{group}` placeholders in a text; a group that did not match yields an empty text.
     #[must_use]
     pub fn fill(&self, text: &str) -> String {
         let mut filled = text.to_owned();
@@ -78,38 +78,38 @@ impl SignatureHit {
     }
 }
 
-/// The signatures of now; exchanged as a whole when runbooks change.
+/// The current signatures; replaced as a whole when runbooks change.
 #[derive(Debug, Default)]
 pub struct Signatures(RwLock<Arc<SignatureSet>>);
 
 impl Signatures {
-    /// Beginning with these.
+    /// Creates the store with an initial set.
     #[must_use]
     pub fn new(set: SignatureSet) -> Self {
         Self(RwLock::new(Arc::new(set)))
     }
 
-    /// Those of now; whoever holds them keeps them.
+    /// Returns the current set. It stays valid after a replacement.
     #[must_use]
     pub fn current(&self) -> Arc<SignatureSet> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts others in their place.
+    /// Replaces the current set.
     pub fn replace(&self, set: SignatureSet) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
     }
 }
 
-/// All signatures. A pattern is looked at only in lines that hold one of its literals, and compiled when it is first looked at.
+/// A set of signatures. A pattern runs only on lines that contain one of its literals, and is compiled on first use.
 ///
-/// A pattern in ASCII sees bytes: its `\w` is a letter of ASCII. With the classes of Unicode the hundreds of patterns would
-/// take ten times the memory.
+/// ASCII patterns match bytes: `\w` matches only ASCII letters. With Unicode classes, hundreds of patterns would need ten
+/// times the memory.
 #[derive(Debug, Default)]
 pub struct SignatureSet {
     signatures: Vec<Signature>,
     patterns: Vec<OnceLock<Option<Regex>>>,
-    /// Finds the literals, and the signatures that each one stands for.
+    /// Automaton for the literals, and the signatures that each literal belongs to.
     literals: Option<AhoCorasick>,
     meant: Vec<Vec<usize>>,
     /// Signatures without literals.
@@ -117,24 +117,24 @@ pub struct SignatureSet {
 }
 
 impl SignatureSet {
-    /// What runbooks say of those lines that they recognise.
+    /// Returns title and cause of every signature that matches the lines.
     #[must_use]
     pub fn said_of<'a>(&self, lines: impl Iterator<Item = &'a str>) -> String {
         let hits = lines.flat_map(|line| self.matches(line));
         hits.map(|hit| self.meaning(&hit)).collect::<Vec<_>>().join("\n")
     }
 
-    /// What the runbook of a hit says: title and cause.
+    /// Returns title and cause of a match.
     #[must_use]
     pub fn meaning(&self, hit: &SignatureHit) -> String {
         let signature = &self.signatures()[hit.index];
         format!("{}. {}", hit.fill(&signature.title), hit.fill(&signature.cause))
     }
 
-    /// Makes the set.
+    /// Builds the set.
     ///
     /// # Errors
-    /// A pattern is not a regular expression, or so large that it would be slow; the error names signature and runbook.
+    /// A pattern is invalid, or so large that it would be slow; the error names signature and runbook.
     pub fn compile(signatures: Vec<Signature>) -> anyhow::Result<Self> {
         let mut by_literal: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         let mut always = Vec::new();
@@ -160,7 +160,7 @@ impl SignatureSet {
         &self.signatures
     }
 
-    /// All that match a line.
+    /// Returns all matches in a line.
     #[must_use]
     pub fn matches(&self, line: &str) -> Vec<SignatureHit> {
         let mut candidates = self.always.clone();
@@ -188,16 +188,16 @@ impl SignatureSet {
         Some(SignatureHit { index, captures: captures.collect() })
     }
 
-    /// All matches of a text, with line numbers from 1.
+    /// Returns all matches in a text, with line numbers from 1.
     #[must_use]
     pub fn scan(&self, text: &str) -> Vec<(u32, SignatureHit)> {
         self.scan_within(text, &Deadline::never()).unwrap_or_default()
     }
 
-    /// The same; stops when the deadline is over.
+    /// Like [`Self::scan`], but stops when the deadline has passed.
     ///
     /// # Errors
-    /// It is over.
+    /// The deadline has passed.
     pub fn scan_within(
         &self,
         text: &str,
@@ -212,7 +212,7 @@ impl SignatureSet {
     }
 }
 
-/// A pattern with letters beyond ASCII means them.
+/// Enables Unicode for patterns with characters outside of ASCII.
 fn written(pattern: &str) -> String {
     if pattern.is_ascii() { pattern.to_owned() } else { format!("(?u:{pattern})") }
 }
@@ -233,7 +233,7 @@ mod tests {
             priority: 50,
             runbook: "book.md".into(),
         };
-        // The second one is small in its elements, and large in Unicode.
+        // The second pattern has few elements, but a large compiled program in Unicode mode.
         for pattern in ["[ -~]{0,3990}[^ -~]", r"größe: \w{200}\pL{200}\w{90}"] {
             let error = format!("{:#}", SignatureSet::compile(vec![signature(pattern)]).unwrap_err());
             assert!(error.contains("`one` of book.md") && error.contains("too large"), "{error}");

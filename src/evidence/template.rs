@@ -1,4 +1,4 @@
-//! Masks what changes from run to run, so that lines of the same template compare equal.
+//! Masks parts of lines that change from run to run, so that lines of the same template compare equal.
 
 use regex::Regex;
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ static MASKS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         mask(r"(?i)\bsha256:[0-9a-f]{12,64}\b", "<hash>"),
         mask(r"\b0x[0-9a-fA-F]+\b", "<hex>"),
         mask(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b", "<address>"),
-        // A pod of a deployment or a task run: name, hash, five random characters.
+        // Pod name of a deployment or task run: name, hash, five random characters.
         mask(r"-[bcdfghjklmnpqrstvwxz2456789]{8,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\b", "-<pod>"),
         mask(r"-[bcdfghjklmnpqrstvwxz2456789]{5}(?:-pod)?\b", "-<pod>"),
         mask(r"/(?:tmp|var/tmp)/[^\s:'\x22]+", "<tmp>"),
@@ -23,13 +23,13 @@ static MASKS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
 
 static HASH: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b[0-9a-f]{7,64}\b").expect("a fixed pattern"));
 
-/// The line with its changing parts replaced by marks.
+/// Replaces the variable parts of a line with placeholders.
 #[must_use]
 pub fn mask(line: &str) -> String {
     let mut masked = line.trim().to_owned();
     for (index, (pattern, by)) in MASKS.iter().enumerate() {
         if index == MASKS.len() - 1 {
-            // Hexadecimal words are hashes only when they hold a digit; `feedback` and `decade` are words.
+            // Hexadecimal words are hashes only if they contain a digit; `feedback` and `decade` are words.
             masked = HASH
                 .replace_all(&masked, |found: &regex::Captures<'_>| {
                     let word = &found[0];

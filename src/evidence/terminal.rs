@@ -1,23 +1,24 @@
-//! What a terminal shows of one line: `vte` reads the escape sequences, this keeps the cells of the line.
+//! Renders one line as a terminal would: `vte` parses the escape sequences, this module keeps the cells of the line.
 //!
-//! Escape characters that were written as text, as `^[[31m` or `\x1b[31m`, count where a whole sequence follows. A string, such as
-//! that of an operating system command, ends within its line: one that does not is shown, so that it hides nothing.
+//! Escape characters written as text, such as `^[[31m` or `\x1b[31m`, count if a complete sequence follows. A control
+//! string, such as an operating system command, has to end within its line; otherwise its content is shown, so that it
+//! cannot hide text.
 
 use std::borrow::Cow;
 use vte::{Params, Parser, Perform};
 
-/// Cells of a line; what is written beyond them is only counted. More than is kept of a line.
+/// Maximum number of cells in a line, more than is kept of a line; further output is only counted.
 const WIDTH: usize = 4_096;
-/// Columns that a movement leads to, at most, where nothing is written yet.
+/// Maximum column that cursor movements can reach beyond the written cells.
 const MAX_COLUMN: usize = 1_000;
-/// Longest parameters of a sequence that was written as text.
+/// Maximum length of the parameters of a sequence written as text.
 const MAX_PARAMETERS: usize = 32;
-/// The escape character as programs and people write it.
+/// Textual forms of the escape character.
 const WRITTEN: [&str; 12] = [
     "^[", r"\x1b", r"\x1B", r"\u001b", r"\u001B", "&#x1b;", "&#x1B;", "#x1b", "#x1B", r"\033", r"\e", "&#27;",
 ];
 
-/// A terminal of one line.
+/// A terminal with one line.
 #[derive(Default)]
 pub(super) struct Terminal {
     parser: Parser,
@@ -25,34 +26,34 @@ pub(super) struct Terminal {
     text: String,
 }
 
-/// What is shown of a line.
+/// The rendered line.
 pub(super) struct Shown<'a> {
-    /// The text, without white space at its end.
+    /// Text without trailing white space.
     pub(super) text: &'a str,
-    /// Bytes after it that are not kept.
+    /// Number of bytes omitted after the text.
     pub(super) beyond: usize,
     /// Whether a part of it is red.
     pub(super) red: bool,
 }
 
-/// Whether a line is shown as anything but its own text.
+/// Whether the line contains no control characters and no escape sequences.
 pub(super) fn is_plain(line: &str) -> bool {
-    // C1 controls are 0xC2 and a byte in UTF-8; what else begins with 0xC2 only takes the longer way. Without an early end, sixteen
-    // bytes are looked at at a time.
+    // C1 controls are encoded in UTF-8 as 0xC2 and one more byte; other characters with 0xC2 only take the slow path. Without
+    // an early exit, the loop processes sixteen bytes at a time.
     let controls =
         line.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == 0x7f) | (byte == 0xc2));
     !controls && next_written(line, 0).is_none()
 }
 
 impl Terminal {
-    /// Shows a line.
+    /// Renders a line.
     pub(super) fn show(&mut self, line: &str) -> Shown<'_> {
         let written = escaped(line);
         let whole = ended(&written);
         let Self { parser, screen, text } = self;
         screen.clear();
         parser.advance(screen, whole.as_bytes());
-        // Cancels a sequence that does not end: the next line begins anew.
+        // Cancels an incomplete sequence, so that the next line starts in a clean state.
         parser.advance(screen, b"\x18");
         let end =
             screen.cells.iter().rposition(|cell| !cell.shown.is_whitespace()).map_or(0, |last| last + 1);
@@ -64,7 +65,7 @@ impl Terminal {
     }
 }
 
-/// Where the next escape character is written as text, and where the `[` of its sequence stands.
+/// Returns the position of the next escape character written as text, and of the `[` of its sequence.
 fn next_written(line: &str, from: usize) -> Option<(usize, usize)> {
     let rest = &line[from..];
     memchr::memchr_iter(b'[', rest.as_bytes()).find_map(|at| {
@@ -76,7 +77,7 @@ fn next_written(line: &str, from: usize) -> Option<(usize, usize)> {
     })
 }
 
-/// Whether a control sequence goes on so after its `[`. Text such as `^[[A-Z]` or `^[[:space:]]` is none.
+/// Whether the text after `[` continues a control sequence. Text such as `^[[A-Z]` or `^[[:space:]]` does not.
 fn is_sequence(rest: &[u8]) -> bool {
     let (private, rest) = match rest.strip_prefix(b"?") {
         Some(rest) => (true, rest),
@@ -95,7 +96,7 @@ fn is_sequence(rest: &[u8]) -> bool {
     }
 }
 
-/// The line with escape characters in the place of those that were written as text.
+/// Replaces escape characters written as text with real ones.
 fn escaped(line: &str) -> Cow<'_, str> {
     let (mut escaped, mut from) = (String::new(), 0);
     while let Some((start, bracket)) = next_written(line, from) {
@@ -110,7 +111,7 @@ fn escaped(line: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The line with its controls in seven bits, as the parser reads them, and without the beginnings of strings that do not end.
+/// Converts C1 controls to their 7-bit form for the parser, and removes the introducers of unterminated strings.
 fn ended(line: &str) -> Cow<'_, str> {
     let bytes = line.as_bytes();
     let begins_string = |at: usize| bytes.get(at + 1).is_some_and(|byte| b"]PX^_".contains(byte));
@@ -122,7 +123,7 @@ fn ended(line: &str) -> Cow<'_, str> {
         match shown {
             '\u{80}'..='\u{9f}' => {
                 seven.push('\u{1b}');
-                // ESC and a letter are the same control.
+                // ESC and a letter are the 7-bit form of the control.
                 seven.push(char::from(u8::try_from(u32::from(shown) - 0x40).unwrap_or_default()));
             }
             other => seven.push(other),
@@ -131,7 +132,7 @@ fn ended(line: &str) -> Cow<'_, str> {
     Cow::Owned(without_open_strings(&seven))
 }
 
-/// Without the beginnings of strings that have no end in this line.
+/// Removes the introducers of control strings that do not end in this line.
 fn without_open_strings(line: &str) -> String {
     let mut kept = String::with_capacity(line.len());
     let mut rest = line;
@@ -154,7 +155,7 @@ fn without_open_strings(line: &str) -> String {
     kept
 }
 
-/// Bytes of a string with its end: the string terminator, or a bell after an operating system command.
+/// Length in bytes of a string including its end: the string terminator, or BEL for an operating system command.
 fn string_length(rest: &str, introducer: u8) -> Option<usize> {
     let end = rest.find(|byte| byte == '\u{1b}' || (byte == '\u{7}' && introducer == b']'))?;
     match &rest.as_bytes()[end..] {
@@ -164,7 +165,7 @@ fn string_length(rest: &str, introducer: u8) -> Option<usize> {
     }
 }
 
-/// A column of the line.
+/// One column of the line.
 #[derive(Clone, Copy)]
 struct Cell {
     shown: char,
@@ -173,17 +174,17 @@ struct Cell {
 
 const BLANK: Cell = Cell { shown: ' ', red: false };
 
-/// The cells of the line. A progress bar overwrites itself: what stands at the end is what a person saw. Where a terminal would show the
-/// end of a longer text behind a shorter one, as `Doneloading 50%`, the shorter one alone is shown: nobody wrote the mixture.
+/// The cells of the line. A progress bar overwrites itself, so the final state is what a person saw. Where a terminal would
+/// show the rest of a longer text after a shorter one, as in `Doneloading 50%`, only the shorter one is kept.
 #[derive(Default)]
 struct Screen {
     cells: Vec<Cell>,
     cursor: usize,
-    /// The cursor went back to the first column, and nothing but blanks was written since.
+    /// Whether the cursor returned to the first column and only spaces were written since.
     returned: bool,
     saved: usize,
     red: bool,
-    /// Bytes beyond the last cell, and whether a part of them was red.
+    /// Number of bytes after the last cell, and whether a part of them is red.
     beyond: usize,
     red_beyond: bool,
 }
@@ -197,7 +198,7 @@ impl Screen {
 
     fn put(&mut self, shown: char) {
         if self.returned {
-            // Blanks do not overwrite: bars are often padded.
+            // Spaces do not overwrite text, because progress bars are often padded.
             if shown.is_whitespace() {
                 self.cursor += 1;
                 return;
@@ -233,7 +234,7 @@ impl Screen {
         self.cursor = column.min(self.cells.len().max(MAX_COLUMN));
     }
 
-    /// Erases from the cursor, up to the cursor, or all.
+    /// Erases to the end of the line, to its beginning, or completely.
     fn erase(&mut self, which: u16) {
         match which {
             0 => {
@@ -268,13 +269,13 @@ impl Screen {
         for param in params {
             match param.first().copied().unwrap_or_default() {
                 31 | 91 | 41 | 101 => self.red = true,
-                // A colour of the palette comes with numbers of its own. It decorates source code.
+                // An extended color has its own parameters. Programs use it to highlight source code.
                 38 => {
                     self.red = false;
                     break;
                 }
                 48 => break,
-                // Another colour, or none.
+                // Another color, or the default.
                 0 | 30..=39 | 90..=97 => self.red = false,
                 _ => {}
             }
@@ -309,7 +310,7 @@ impl Perform for Screen {
         }
         self.returned = matches!((action, count), ('G' | '`', 1));
         match action {
-            // What is below is another line.
+            // Content below the cursor belongs to other lines.
             'K' | 'J' => self.erase(first),
             'G' | '`' => self.go_to(count - 1),
             'C' | 'a' => self.go_to(self.cursor + count),
@@ -318,7 +319,7 @@ impl Perform for Screen {
             'X' => self.blank(self.cursor..self.cursor.saturating_add(count)),
             's' => self.saved = self.cursor,
             'u' => self.cursor = self.saved,
-            // A line that shows nothing begins where it is put. Others are not written over: they are another line.
+            // Positioning on an empty line moves to its start. On other lines it is ignored, because it addresses another line.
             'H' | 'f' if self.cells.is_empty() => self.cursor = 0,
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! Asks a model as part of a piece of work: the request is traced, counted and put on the work's record, however it ends.
+//! Sends a request to a model with tracing, metrics and an audit event, regardless of the result.
 
 use super::{Completion, Listener, Model, ModelError, Request};
 use crate::audit::{OpenEvent, Recorder};
@@ -8,10 +8,10 @@ use crate::telemetry::trace::{self, KeyValue, Span, SpanKind};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Completes the history of a request. `listener` hears the text as it comes.
+/// Completes the history of a request. `listener` receives the text as it arrives.
 ///
 /// # Errors
-/// Those of the model.
+/// See [`ModelError`].
 pub async fn ask(
     model: &dyn Model,
     request: &Request,
@@ -27,14 +27,14 @@ pub async fn ask(
     answer
 }
 
-/// A request under way; stopped when it is dropped before its end.
+/// A request in progress; recorded as stopped if dropped before its end.
 pub struct RecordedRequest {
     event: OpenEvent,
     span: Arc<Span>,
 }
 
 impl RecordedRequest {
-    /// A model is asked, or another analyst takes a turn like one.
+    /// Starts recording a request to a model, or a similar turn of another analyst.
     pub fn begin(name: &str, request: &Request, recorder: &Recorder) -> Self {
         let attributes = vec![
             KeyValue::new("gen_ai.operation.name", "chat"),
@@ -52,7 +52,7 @@ impl RecordedRequest {
         Self { event, span }
     }
 
-    /// It answered, or why it did not.
+    /// Records the completion or the error.
     pub fn answered(self, answer: Result<&Completion, &ModelError>) {
         match answer {
             Ok(completion) => {
@@ -87,7 +87,7 @@ fn facts(Completion { text, tool_calls, usage, .. }: &Completion) -> Value {
     })
 }
 
-/// Over all that a model is asked: messages, tools and the one it has to call.
+/// Hash of everything sent to a model: messages, tools and the required tool.
 #[must_use]
 pub fn request_hash(request: &Request) -> String {
     let tools: &[_] = &request.tools;

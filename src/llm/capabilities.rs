@@ -1,4 +1,4 @@
-//! What an endpoint turned out to be like, kept while the process lives.
+//! Detected capabilities of an endpoint, cached for the lifetime of the process.
 
 use super::{Completion, Request, ToolChoice};
 use crate::budget::Account;
@@ -8,18 +8,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The tool that a model has to call to show that it can, and the word it is given.
+/// Tool and argument of the request that tests whether a model can call tools.
 const TOOL: &str = "report_ready";
 const WORD: &str = "green";
 
-/// What is known of a model behind an endpoint.
+/// Detected capabilities of a model at an endpoint.
 #[derive(Debug, Default)]
 pub struct Capabilities {
-    /// Optional parameters it turned out not to take: bits of [`super::wire::Optional`].
+    /// Optional parameters that the endpoint rejects: bits of [`super::wire::Optional`].
     refused: AtomicU8,
-    /// 1 and the place in [`ToolCalls::ALL`]; 0 while nothing is known.
+    /// Index in [`ToolCalls::ALL`] plus 1; 0 if unknown.
     calls: AtomicU8,
-    /// Held by whoever finds out.
+    /// Locked during detection.
     pub(super) finding: tokio::sync::Mutex<()>,
 }
 
@@ -28,7 +28,7 @@ impl Capabilities {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// `true` when this is news.
+    /// Stores that a parameter is rejected. Returns `true` if this was not known.
     pub(super) fn refuses(&self, bit: u8) -> bool {
         self.refused.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
@@ -44,15 +44,15 @@ impl Capabilities {
     }
 }
 
-/// What is known of the models of one endpoint, by name.
+/// Capabilities of the models of one endpoint, by model name.
 #[derive(Debug, Default)]
 pub struct CapabilityCache(Mutex<HashMap<String, Arc<Capabilities>>>);
 
 impl CapabilityCache {
-    /// Models in it at most: agents may name any.
+    /// Maximum number of cached models, because agents may specify any name.
     const MAX: usize = 1_000;
 
-    /// Of a model.
+    /// Returns the capabilities of a model.
     #[must_use]
     pub fn of(&self, model: &str) -> Arc<Capabilities> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,7 +63,7 @@ impl CapabilityCache {
     }
 }
 
-/// A request that shows whether calls work.
+/// Creates a request that tests whether tool calls work.
 pub(super) fn question(account: Option<Arc<Account>>) -> Request {
     let word = json!({"type": "string", "description": "the word you were given"});
     let schema = json!({"type": "object", "properties": {"word": word}, "required": ["word"]});
@@ -82,13 +82,14 @@ pub(super) fn question(account: Option<Arc<Account>>) -> Request {
     }
 }
 
-/// Whether the tool was called, and with arguments that fit it; `None` when it was not.
+/// Whether the model called the tool with valid arguments; `None` if it did not call it.
 pub(super) fn shows(completion: &Completion) -> Option<bool> {
     let call = completion.tool_calls.iter().find(|call| call.name == TOOL)?;
     Some(serde_json::from_str::<Value>(&call.arguments).is_ok_and(|arguments| arguments["word"].is_string()))
 }
 
-/// The wordings of Ollama, vLLM, llama.cpp, LiteLLM, OpenRouter and OpenAI for a model or server without tools.
+/// Whether a message says that the model or server does not support tools. Covers Ollama, vLLM, llama.cpp, LiteLLM,
+/// OpenRouter and OpenAI.
 pub(super) fn refuses_tools(message: &str) -> bool {
     let message = message.to_lowercase();
     [

@@ -1,13 +1,13 @@
-//! Tokens of a request, as far as they can be counted without the provider.
+//! Token counts of requests, computed without the provider.
 
 use super::Request;
 use crate::domain::{Message, ToolSpec};
 use crate::evidence::tokens;
 
-/// Tokens a message or a tool costs besides its text.
+/// Additional tokens per message or tool.
 pub(crate) const OVERHEAD: usize = 8;
 
-/// Tokens of a message.
+/// Number of tokens of a message.
 pub(crate) fn message_tokens(message: &Message) -> usize {
     let calls: usize = match message {
         Message::Assistant { tool_calls, .. } => {
@@ -18,12 +18,12 @@ pub(crate) fn message_tokens(message: &Message) -> usize {
     OVERHEAD + tokens::count(message.text()) + calls
 }
 
-/// Tokens of the description of a tool.
+/// Number of tokens of a tool's description.
 pub(crate) fn tool_tokens(tool: &ToolSpec) -> usize {
     OVERHEAD + tokens::count(&tool.description) + tokens::count(&tool.input_schema.to_string())
 }
 
-/// Tokens of a request.
+/// Number of tokens of a request.
 pub(super) fn request_tokens(request: &Request) -> u64 {
     let messages: usize = request.messages.iter().map(message_tokens).sum();
     let tools: usize = request.tools.iter().map(tool_tokens).sum();

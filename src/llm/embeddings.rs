@@ -1,5 +1,4 @@
-//! The embeddings of an OpenAI-compatible endpoint, retried where another attempt may help. What the vectors are for is
-//! left to the caller.
+//! Embeddings of an OpenAI-compatible endpoint, with retries. Callers decide how to use the vectors.
 
 use super::ModelError;
 use super::failure::{Attempt, attempt_error};
@@ -16,12 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Longest time for one request.
+/// Timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// First pause between attempts.
+/// Base of the pause between attempts.
 const BACKOFF: Duration = Duration::from_millis(500);
 
-/// Asks for embeddings.
+/// Client for embeddings.
 pub struct EmbeddingClient {
     client: Client<OpenAIConfig>,
     model: String,
@@ -29,7 +28,7 @@ pub struct EmbeddingClient {
 }
 
 impl EmbeddingClient {
-    /// Nothing is sent yet.
+    /// Creates the client without sending a request.
     #[must_use]
     pub fn new(url: &str, key: Option<&SecretString>, model: &str, http: reqwest::Client) -> Self {
         let service = tower::service_fn(move |factory: HttpRequestFactory| dispatch(http.clone(), factory));
@@ -37,16 +36,16 @@ impl EmbeddingClient {
         Self { client, model: model.to_owned(), ledger: None }
     }
 
-    /// Writes down what is used.
+    /// Sets the ledger that records the usage.
     #[must_use]
     pub fn noted(self, ledger: Option<Arc<Ledger>>) -> Self {
         Self { ledger, ..self }
     }
 
-    /// One vector per text, in order.
+    /// Returns one vector per text, in order.
     ///
     /// # Errors
-    /// The endpoint is away after `attempts`, refuses, or answers something else than vectors.
+    /// The endpoint is unavailable after `attempts`, rejects the request, or returns something other than vectors.
     pub async fn embed(&self, texts: Vec<String>, attempts: u32) -> Result<Vec<Vec<f32>>, ModelError> {
         let body = json!({ "model": self.model, "input": texts, "encoding_format": "float" });
         let mut made = 0;
@@ -85,7 +84,7 @@ impl EmbeddingClient {
     }
 }
 
-/// Tokens as the endpoint counted them; as we do where it does not say.
+/// Returns the usage reported by the endpoint, or else a local count, and whether it was counted locally.
 fn used(answer: &Value, body: &Value) -> (Usage, bool) {
     let usage = |input_tokens| Usage { input_tokens, ..Usage::default() };
     let told = ["prompt_tokens", "total_tokens"].iter().find_map(|name| answer["usage"][name].as_u64());
@@ -97,7 +96,7 @@ fn used(answer: &Value, body: &Value) -> (Usage, bool) {
     (usage(u64::try_from(counted).unwrap_or(u64::MAX)), true)
 }
 
-/// `data[].embedding` in order of `data[].index`.
+/// Returns `data[].embedding`, ordered by `data[].index`.
 fn vectors(answer: &Value) -> Result<Vec<Vec<f32>>, Attempt> {
     let wrong = || {
         let message = "the endpoint answered something else than embeddings".to_owned();

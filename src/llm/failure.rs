@@ -1,24 +1,24 @@
-//! Sorts what an endpoint answers into: ask again, too long, never.
+//! Classifies errors of an endpoint: retry, context too long, or final.
 
 use super::ModelError;
 use async_openai::error::OpenAIError;
 use serde_json::Value;
 use std::time::Duration;
 
-/// Longest message of an endpoint that is passed on.
+/// Maximum length of an endpoint's message in characters.
 const MAX_MESSAGE: usize = 300;
-/// Most of an error body that is read.
+/// Maximum bytes read from an error body.
 const MAX_BODY: usize = 64 * 1024;
 
-/// What is said of an answer that is larger than is read.
+/// Message for an answer above the size limit.
 pub(super) const TOO_LARGE: &str = "the answer is larger than 8 MiB";
 
-/// How one attempt failed.
+/// Result of a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Attempt {
-    /// Another one may work, after a pause the endpoint asked for.
+    /// A retry may succeed, after the pause requested by the endpoint.
     Retry { message: String, after: Option<Duration> },
-    /// No other one will.
+    /// A retry will not succeed.
     Final(ModelError),
 }
 
@@ -28,7 +28,7 @@ impl Attempt {
     }
 }
 
-/// A response that is no success, read before anybody else does.
+/// An unsuccessful response, read before the client library processes it.
 #[derive(Debug, thiserror::Error)]
 #[error("HTTP {status}")]
 pub(super) struct HttpFailure {
@@ -38,7 +38,7 @@ pub(super) struct HttpFailure {
 }
 
 impl HttpFailure {
-    /// Reads status, `Retry-After` and the body up to a limit.
+    /// Reads status, `Retry-After` and the body up to the limit.
     pub(super) async fn read(mut response: reqwest::Response) -> Self {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let after =
@@ -56,7 +56,7 @@ impl HttpFailure {
     }
 }
 
-/// Seconds or an HTTP date (RFC 9110, 10.2.3).
+/// Parses `Retry-After`: seconds or an HTTP date (RFC 9110, 10.2.3).
 fn retry_after(value: &str) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
@@ -65,7 +65,7 @@ fn retry_after(value: &str) -> Option<Duration> {
     (date.with_timezone(&chrono::Utc) - crate::clock::now()).to_std().ok()
 }
 
-/// What the client library's error means.
+/// Classifies an error of the client library.
 pub(super) fn attempt_error(error: &OpenAIError) -> Attempt {
     if says(error, TOO_LARGE) {
         return Attempt::Final(ModelError::Refused { status: None, message: TOO_LARGE.to_owned() });
@@ -100,7 +100,7 @@ pub(super) fn attempt_error(error: &OpenAIError) -> Attempt {
     }
 }
 
-/// Whether an error or one behind it says this.
+/// Whether the message of an error or of one of its sources contains the words.
 fn says(error: &(dyn std::error::Error + 'static), words: &str) -> bool {
     error.to_string().contains(words) || error.source().is_some_and(|source| says(source, words))
 }
@@ -118,7 +118,8 @@ fn http_failure(failure: &HttpFailure) -> Attempt {
     }
 }
 
-/// An error object: `{"error": {"message", "code"}}`, `{"error": "text"}`, `{"message"}` or `{"detail"}`; codes are texts or numbers.
+/// Classifies an error object: `{"error": {"message", "code"}}`, `{"error": "text"}`, `{"message"}` or `{"detail"}`; codes
+/// are strings or numbers.
 pub(super) fn api_error(status: Option<u16>, value: &Value) -> Attempt {
     let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
     let text = |value: &Value| match value {
@@ -145,13 +146,14 @@ fn refused(status: Option<u16>, message: &str, code: Option<&str>) -> Attempt {
             let status = status.unwrap_or_default();
             Attempt::Retry { message: format!("HTTP {status}: {shown}"), after: None }
         }
-        // An error in the middle of a stream has no status: the server was willing at first.
+        // An error within a stream has no status; the server had accepted the request.
         None => Attempt::Retry { message: shown, after: None },
         Some(_) => Attempt::Final(ModelError::Refused { status, message: shown }),
     }
 }
 
-/// The wordings of OpenAI, vLLM, LiteLLM, Ollama, llama.cpp and Anthropic behind a proxy.
+/// Whether the error means that the context is too long. Covers OpenAI, vLLM, LiteLLM, Ollama, llama.cpp and Anthropic
+/// behind a proxy.
 fn too_long(message: &str, code: Option<&str>) -> bool {
     let message = message.to_lowercase();
     code == Some("context_length_exceeded")
@@ -172,7 +174,7 @@ fn too_long(message: &str, code: Option<&str>) -> bool {
         .any(|words| message.contains(words))
 }
 
-/// The endpoint's words without secrets, on one line, capped.
+/// Redacts a message, joins it into one line and truncates it.
 fn redacted(message: &str) -> String {
     let text = crate::evidence::redact::Redactor::new().redact(message);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! One request under way: what has come of it, and what it is charged when it is over, however it ends.
+//! One request in progress: the answer received so far, and the usage charged at its end.
 
 use super::Request;
 use super::count::request_tokens;
@@ -11,17 +11,17 @@ use crate::domain::Usage;
 use crate::evidence::tokens;
 use serde_json::Value;
 
-/// A request that was let through, until it is over. Dropped before, it is charged its prompt and what was received.
+/// An admitted request in progress. If dropped before its end, charges the prompt and the received part of the answer.
 pub(super) struct Meter<'a> {
     request: &'a Request,
     ticket: Option<Reservation>,
     assembly: Assembly,
-    /// Refused, or never arrived: nothing is charged.
+    /// Whether nothing is charged, because the request was refused or did not arrive.
     free: bool,
 }
 
 impl<'a> Meter<'a> {
-    /// Asks whether the request may be sent. `body` is what is sent.
+    /// Admits a request if the budgets permit it. `body` is the request body.
     pub(super) async fn enter(
         settings: &ModelEndpoint,
         request: &'a Request,
@@ -30,7 +30,7 @@ impl<'a> Meter<'a> {
         let ticket = match &request.account {
             None => None,
             Some(account) => {
-                // Counting takes as long as a hundred estimates, and only limits need it.
+                // An exact count takes as long as a hundred estimates, and only limits need it.
                 let prompt = if account.is_limited() { request_tokens(request) } else { estimated(body) };
                 let expected = Expected {
                     model: &settings.name,
@@ -47,17 +47,17 @@ impl<'a> Meter<'a> {
         Ok(Self { request, ticket, assembly: Assembly::default(), free: false })
     }
 
-    /// The request was refused or never arrived.
+    /// Marks the request as refused or not delivered.
     pub(super) fn refused(&mut self) {
         self.free = true;
     }
 
-    /// The free text so far.
+    /// Text received so far.
     pub(super) fn text(&self) -> &str {
         self.assembly.text()
     }
 
-    /// Takes a chunk.
+    /// Processes a chunk.
     pub(super) fn take(&mut self, chunk: &Value) -> Result<(), Attempt> {
         let taken = self.assembly.take(chunk);
         if taken.is_err() && self.assembly.is_empty() {
@@ -66,7 +66,7 @@ impl<'a> Meter<'a> {
         taken
     }
 
-    /// What the request used, and whether that was counted here.
+    /// Returns the usage, and whether it was counted locally.
     fn used(&self) -> (Usage, bool) {
         if self.free {
             return (Usage::default(), false);
@@ -79,7 +79,7 @@ impl<'a> Meter<'a> {
         self.assembly.usage().map_or_else(|| (counted(), true), |usage| (usage, false))
     }
 
-    /// The completion, once the stream has ended.
+    /// Charges the usage and returns the completion at the end of the stream.
     pub(super) async fn finish(mut self) -> Result<Completion, Attempt> {
         let (usage, estimated) = self.used();
         if let Some(ticket) = self.ticket.take() {
@@ -98,7 +98,7 @@ impl Drop for Meter<'_> {
     }
 }
 
-/// Tokens of a text of this kind, roughly.
+/// Estimates the tokens of a request body.
 fn estimated(body: &Value) -> u64 {
     u64::try_from(body.to_string().len() * 10 / 35 + 1).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
-//! Models: what any OpenAI-compatible endpoint completes; beside it the endpoint's embeddings.
-//! Prompts are left to the use cases; retries and wire tolerance are dealt with here.
+//! Clients for models: completions and embeddings of any OpenAI-compatible endpoint. Handles retries and differences
+//! between servers; callers provide the prompts.
 
 mod ask;
 mod capabilities;
@@ -25,35 +25,36 @@ use crate::domain::{Message, ToolCall, ToolSpec, Usage};
 use async_trait::async_trait;
 use std::sync::Arc;
 
-/// What a model is asked.
+/// A request to a model.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// History, oldest first; every tool call is answered before the next assistant message.
+    /// Messages, oldest first; every tool call is answered before the next assistant message.
     pub messages: Vec<Message>,
-    /// Tools it may call.
+    /// Available tools.
     pub tools: Arc<[ToolSpec]>,
-    /// Which of them.
+    /// Which tools may be called.
     pub choice: ToolChoice,
-    /// What it is charged to, if anybody keeps account.
+    /// Account to charge, if any.
     pub account: Option<Arc<Account>>,
 }
 
-/// Which tools a model may call now. The list it is told stays the same: a provider keeps what it read of it.
+/// Which tools a model may call. The list of tools in the request stays the same, so that the provider's prompt cache stays
+/// valid.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// Any, or none: an answer in words ends the run.
+    /// Any tool or none; a text answer ends the run.
     #[default]
     Any,
-    /// Any; a call ends the run.
+    /// Any tool; only a call ends the run.
     Call,
-    /// It has to call this one.
+    /// The model has to call this tool.
     Only(String),
-    /// None: it has to answer.
+    /// No tool; the model has to answer in text form.
     None,
 }
 
 impl ToolChoice {
-    /// The name of the one tool that has to be called.
+    /// Returns the tool that has to be called, if any.
     #[must_use]
     pub fn only(&self) -> Option<&str> {
         match self {
@@ -62,81 +63,81 @@ impl ToolChoice {
         }
     }
 
-    /// Whether a call ends the run, and not an answer in words.
+    /// Whether a tool call ends the run instead of a text answer.
     #[must_use]
     pub fn ends_by_call(&self) -> bool {
         matches!(self, Self::Call | Self::Only(_))
     }
 }
 
-/// What a model answered.
+/// Answer of a model.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Completion {
-    /// Free text, maybe empty.
+    /// Text of the answer; may be empty.
     pub text: String,
-    /// Calls it wants made, each with a non-empty id unique in this completion.
+    /// Requested tool calls, each with a non-empty id unique within the completion.
     pub tool_calls: Vec<ToolCall>,
-    /// Tokens used; estimated when the provider says nothing.
+    /// Token usage; counted locally if the provider reports none.
     pub usage: Usage,
-    /// Cut off by the output limit.
+    /// Whether the output limit was reached.
     pub truncated: bool,
 }
 
-/// Why a completion failed, in the arms a caller chooses by. Messages carry no secrets and no prompt text.
+/// Why a completion failed, by required reaction of the caller. Messages contain no secrets and no prompt text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
-    /// Every retry was used up; another moment it may work.
+    /// All retries failed; a later request may succeed.
     #[error("the model did not answer after {attempts} attempts: {message}")]
     Unavailable {
-        /// Attempts made.
+        /// Number of attempts.
         attempts: u32,
-        /// Last failure in words.
+        /// Message of the last failure.
         message: String,
     },
     /// The request does not fit the model's context.
     #[error("the request is too long for the model: {message}")]
     ContextTooLong {
-        /// What the provider said.
+        /// Message of the provider.
         message: String,
     },
-    /// The request was not sent: a limit of what may be spent is reached.
+    /// The request was not sent, because a budget is used up.
     #[error("{message}")]
     OverBudget {
-        /// Which one, in words for people.
+        /// Which budget, as a message for people.
         message: String,
     },
-    /// Asking again will not help: bad key, unknown model, refused request.
+    /// A retry will not succeed: invalid key, unknown model, or rejected request.
     #[error("the model refused the request: {message}")]
     Refused {
-        /// HTTP status, when there was one.
+        /// HTTP status, if any.
         status: Option<u16>,
-        /// What the provider said.
+        /// Message of the provider.
         message: String,
     },
 }
 
-/// What is heard of an answer while it comes.
+/// Part of an answer, as it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompletionDelta<'a> {
-    /// An attempt begins; what was heard of the attempt before does not count.
+    /// An attempt starts; discard the text of the previous attempt.
     Begun,
-    /// The next piece of free text.
+    /// Next piece of text.
     Text(&'a str),
 }
 
-/// Who listens.
+/// Receives the parts of an answer.
 pub type Listener<'a> = dyn Fn(CompletionDelta<'_>) + Send + Sync + 'a;
 
-/// Something that completes a conversation.
+/// A model that completes conversations.
 #[async_trait]
 pub trait Model: Send + Sync {
-    /// Name for records: the provider's model name.
+    /// Model name of the provider, for records.
     fn name(&self) -> &str;
 
-    /// Completes the history. Retries by itself what is worth retrying.
+    /// Completes the history. Retries temporary failures.
     async fn complete(&self, request: &Request) -> Result<Completion, ModelError>;
 
-    /// Completes the history and lets `listener` hear the text as it comes; whole at the end, where nothing is streamed.
+    /// Completes the history and passes the text to `listener` as it arrives; all at once if the model does not stream.
     async fn complete_streaming(
         &self,
         request: &Request,

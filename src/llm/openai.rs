@@ -1,4 +1,4 @@
-//! Any OpenAI-compatible endpoint: streaming chat completions, retried where another attempt may help.
+//! Client for OpenAI-compatible endpoints: streaming chat completions with retries.
 
 use super::capabilities::{self, Capabilities};
 use super::failure::{Attempt, HttpFailure, TOO_LARGE, attempt_error};
@@ -24,13 +24,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Most of an answer that is read, in bytes.
+/// Maximum bytes read from an answer.
 const MAX_ANSWER: usize = 8 << 20;
 
-/// Longest pause between attempts, also when the endpoint asks for more.
+/// Maximum pause between attempts, even if the endpoint requests more.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// The endpoint as a model.
+/// A model at an OpenAI-compatible endpoint.
 pub struct OpenAi {
     settings: ModelEndpoint,
     client: Client<OpenAIConfig>,
@@ -38,7 +38,7 @@ pub struct OpenAi {
 }
 
 impl OpenAi {
-    /// Builds the client; nothing is sent yet. `learned` is what is known of this model.
+    /// Creates the client without sending a request. `learned` contains the detected capabilities of the model.
     #[must_use]
     pub fn new(settings: ModelEndpoint, http: reqwest::Client, learned: Arc<Capabilities>) -> Self {
         let config = endpoint(&settings.url, settings.api_key.as_ref());
@@ -99,12 +99,12 @@ impl OpenAi {
             .unwrap_or_else(|_| Err(Attempt::retry("the endpoint took longer than `model.request_timeout`")))
     }
 
-    /// Remembers an optional parameter that a 400 complains about. `true` when there is one less to send.
+    /// Stores an optional parameter that an error response names. Returns `true` if a retry will omit it.
     fn learn(&self, message: &str) -> bool {
         wire::Optional::complained_about(message).is_some_and(|bit| self.learned.refuses(bit))
     }
 
-    /// How this model calls tools, as far as that is known or said.
+    /// Returns how the model calls tools, as configured or detected.
     #[must_use]
     pub fn tool_calls(&self) -> ToolCalls {
         match self.settings.tool_calls {
@@ -113,8 +113,8 @@ impl OpenAi {
         }
     }
 
-    /// Finds out how the model calls tools, once: natively if it may be asked so, else by schema, else in its text. `None` when the
-    /// endpoint cannot be asked.
+    /// Detects once how the model calls tools: natively if permitted, else by schema, else within text. Returns `None` if the
+    /// endpoint is not available.
     async fn find_out(&self, request: &Request, natively: bool) -> Option<ToolCalls> {
         let _one = self.learned.finding.lock().await;
         if let Some(known) = self.learned.calls() {
@@ -145,17 +145,17 @@ impl OpenAi {
         Some(found)
     }
 
-    /// Asks for a call of a tool, as a check.
+    /// Tests the endpoint by requesting a tool call.
     ///
     /// # Errors
-    /// The endpoint does not answer, or refuses.
+    /// The endpoint does not respond, or rejects the request.
     pub async fn probe(&self) -> Result<Probed, ModelError> {
         let completion = self.complete(&capabilities::question(None)).await?;
         let called = capabilities::shows(&completion);
         Ok(Probed { completion, way: self.tool_calls(), called })
     }
 
-    /// One completion, by native calls or another way; retried.
+    /// Requests one completion with the given method of tool calls, with retries.
     async fn complete_with_retries(
         &self,
         way: ToolCalls,
@@ -192,30 +192,31 @@ impl OpenAi {
     }
 }
 
-/// What came of asking for a call.
+/// Result of a test request.
 #[derive(Debug, Clone)]
 pub struct Probed {
-    /// The answer.
+    /// Answer of the model.
     pub completion: Completion,
     /// How the model calls tools.
     pub way: ToolCalls,
-    /// Whether the arguments of its call fit; `None` when it made none.
+    /// Whether the arguments of the call are valid; `None` if the model made no call.
     pub called: Option<bool>,
 }
 
-/// The pause before another attempt: doubles, with full jitter; at least what the endpoint asks for, within reason.
+/// Returns the pause before the next attempt: exponential backoff with full jitter, and at least the pause requested by the
+/// endpoint, up to the maximum.
 pub(super) fn pause(base: Duration, attempt: u32, asked: Option<Duration>) -> Duration {
     let ceiling = base.saturating_mul(2u32.saturating_pow(attempt.min(16))).min(MAX_PAUSE);
     let jittered = ceiling.mul_f64(fastrand::f64());
     asked.map_or(jittered, |asked| asked.min(MAX_PAUSE).max(jittered))
 }
 
-/// Address and key as the client library wants them.
+/// Configures address and key for the client library.
 pub(super) fn endpoint(url: &str, key: Option<&SecretString>) -> OpenAIConfig {
     let base = url.trim_end_matches('/');
     let base = if base.ends_with("/v1") { base.to_owned() } else { format!("{base}/v1") };
     let key = key.map_or("", |key| key.expose_secret());
-    // Every field set: the crate's defaults come from other people's environment variables.
+    // Set every field, because the library reads its defaults from unrelated environment variables.
     OpenAIConfig::new().with_api_base(base).with_api_key(key).with_org_id("").with_project_id("")
 }
 
@@ -247,7 +248,7 @@ impl Model for OpenAi {
                 self.learned.calls_by(ToolCalls::Native);
                 return first;
             }
-            // One that was cut off shows nothing.
+            // A truncated answer does not show whether the model supports tool calls.
             Ok(completion) if completion.truncated => return first,
             Ok(_) => true,
             Err(ModelError::Refused { message, .. }) if capabilities::refuses_tools(message) => false,
@@ -262,7 +263,8 @@ impl Model for OpenAi {
     }
 }
 
-/// Sends one request; anything but success becomes our own error before the crate logs or mis-reads its body.
+/// Sends one request. Converts unsuccessful responses to [`HttpFailure`] before the library logs or misinterprets their
+/// bodies.
 pub(super) async fn dispatch(
     http: reqwest::Client,
     factory: HttpRequestFactory,
@@ -270,7 +272,7 @@ pub(super) async fn dispatch(
     let mut request = factory.build().await?;
     if let Some(key) = request.headers_mut().get_mut(reqwest::header::AUTHORIZATION) {
         key.set_sensitive(true);
-        // An endpoint without a key gets no empty one.
+        // Do not send an empty key.
         if key.as_bytes() == b"Bearer " || key.as_bytes() == b"Bearer" {
             request.headers_mut().remove(reqwest::header::AUTHORIZATION);
         }
@@ -285,8 +287,8 @@ pub(super) async fn dispatch(
     Ok(bounded(response))
 }
 
-/// The response, which breaks off where it gets larger than any answer is: an endpoint that writes without an end would fill
-/// the memory before its time is over.
+/// Limits the size of the response, because an endpoint that sends data without end would exhaust the memory before the
+/// timeout.
 fn bounded(response: reqwest::Response) -> reqwest::Response {
     let (status, headers) = (response.status(), response.headers().clone());
     let mut left = MAX_ANSWER;
@@ -300,7 +302,7 @@ fn bounded(response: reqwest::Response) -> reqwest::Response {
     bounded.into()
 }
 
-/// Sends a request for a stream; a plain JSON answer becomes a stream of one event.
+/// Sends a streaming request. Converts a plain JSON answer to a stream of one event.
 async fn send(http: reqwest::Client, factory: HttpRequestFactory) -> Result<reqwest::Response, OpenAIError> {
     let response = dispatch(http, factory).await?;
     let kind = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());

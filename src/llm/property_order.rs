@@ -1,15 +1,15 @@
-//! JSON schemas as a model is told them. Models write arguments in the order of the schema, and a grammar made from it takes no other:
-//! what is concluded from comes before what is concluded. And models leave out what they may leave out.
+//! Order of properties in JSON schemas sent to models. Models write arguments in schema order, and a grammar made from the
+//! schema permits no other order, so premises come before conclusions. Models also tend to omit optional properties.
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value};
 
-/// The order of a schema's properties, as Google's models know it. Models are told that they are all required; whether an answer without
-/// some of them is good enough, `required` says. It is not sent itself.
+/// Schema keyword for the order of properties, as supported by Google's models. Models are told that all listed properties
+/// are required; validation uses `required`. The keyword itself is not sent.
 const ORDER: &str = "propertyOrdering";
 
-/// A value that is written with the properties of each schema in it in the order of `propertyOrdering`, all of them required, or of
-/// `required`; the others follow.
+/// Serializes a value with the properties of each schema ordered by `propertyOrdering`, all of them required, or by
+/// `required`; other properties follow.
 pub(super) struct InOrder<'a>(pub(super) &'a Value);
 
 impl Serialize for InOrder<'_> {
@@ -45,13 +45,13 @@ impl Serialize for Properties<'_> {
     }
 }
 
-/// The names of the properties that a model is asked for, in order.
+/// Returns the names of the properties to request from a model, in order.
 pub(super) fn asked(schema: &Map<String, Value>) -> Vec<&str> {
     let named = schema.get(ORDER).or_else(|| schema.get("required"));
     named.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// The properties of a schema in their order.
+/// Returns the properties of a schema in order.
 pub(super) fn ordered<'a>(
     schema: &'a Map<String, Value>,
     properties: &'a Map<String, Value>,

@@ -1,4 +1,4 @@
-//! Puts a completion together from its chunks, however a server cuts them.
+//! Assembles a completion from its chunks, independent of how a server splits them.
 
 use super::Completion;
 use super::failure::{Attempt, api_error};
@@ -13,7 +13,7 @@ struct Partial {
     arguments: String,
 }
 
-/// What has arrived of an answer.
+/// The part of an answer received so far.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     text: String,
@@ -23,28 +23,28 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    /// The free text so far.
+    /// Text received so far.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether nothing has arrived.
+    /// Whether nothing was received.
     pub(super) fn is_empty(&self) -> bool {
         self.text.is_empty() && self.calls.is_empty() && self.usage.is_none()
     }
 
-    /// Usage as the provider told it.
+    /// Usage reported by the provider.
     pub(super) fn usage(&self) -> Option<Usage> {
         self.usage
     }
 
-    /// Everything that was written: text, and calls with their arguments.
+    /// Returns everything the model wrote: text, and names and arguments of calls.
     pub(super) fn written(&self) -> String {
         let calls = self.calls.iter().flat_map(|call| [call.name.as_str(), call.arguments.as_str()]);
         std::iter::once(self.text.as_str()).chain(calls).collect::<Vec<_>>().join(" ").trim().to_owned()
     }
 
-    /// Takes a chunk, or a whole answer from a server that does not stream.
+    /// Processes a chunk, or a complete answer of a server that does not stream.
     pub(super) fn take(&mut self, chunk: &Value) -> Result<(), Attempt> {
         if chunk.get("error").is_some_and(|error| !error.is_null()) {
             return Err(api_error(None, chunk));
@@ -84,11 +84,11 @@ impl Assembly {
             Value::Null => String::new(),
             object => object.to_string(),
         };
-        // A fragment belongs to the call of its index; without one, to the last call, unless it names itself.
+        // A fragment belongs to the call with its index; without an index, to the last call, unless it has its own name.
         let known = match index {
             Some(_) => {
                 let same = self.calls.iter_mut().rev().find(|known| known.index == index);
-                // Some servers number every call 0; another id with another name is another call.
+                // Some servers set the index of every call to 0; a different id and name indicate another call.
                 same.filter(|known| {
                     name.is_empty()
                         || known.name.is_empty()
@@ -121,14 +121,14 @@ impl Assembly {
         if known.id.is_empty() {
             id.clone_into(&mut known.id);
         }
-        // Names come whole or in pieces; a repeated whole name is not a piece.
+        // Names arrive complete or in pieces; a repeated complete name is not a piece.
         if known.name != name {
             known.name.push_str(name);
         }
         known.arguments.push_str(&arguments);
     }
 
-    /// The completion, once the stream has ended.
+    /// Returns the completion at the end of the stream.
     pub(super) fn finish(self, usage: Usage) -> Result<Completion, Attempt> {
         if self.finish.is_none() {
             return Err(Attempt::retry("the answer broke off in the middle"));

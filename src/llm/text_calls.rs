@@ -1,33 +1,34 @@
-//! Calls that a model writes into its answer: as a block of JSON, or between marks such as `<tool_call>`. Models are asked to where they
-//! cannot make calls, and do so unasked where their server has no template for tools.
+//! Tool calls within the text of an answer: a block of JSON, or between marks such as `<tool_call>`. Models are instructed
+//! to write them if they do not support tool calls, and also write them if their server has no template for tools.
 
 use crate::domain::{ToolCall, ToolSpec};
 use serde_json::Value;
 
-/// Longest answer that is read for calls, in bytes.
+/// Maximum length in bytes of an answer to search for calls.
 const MAX_TEXT: usize = 256 << 10;
-/// Calls of one answer.
+/// Maximum number of calls in one answer.
 const MAX_CALLS: usize = 8;
-/// Places at which an object may begin.
+/// Maximum number of positions to try as the start of an object.
 const MAX_STARTS: usize = 64;
 
-/// Marks around calls, which are no words.
+/// Marks around calls, which are not part of the text.
 const MARKS: [&str; 7] =
     ["```json", "```", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|tool_call|>", "<|python_tag|>"];
 
-/// The calls in a text.
+/// The calls found in a text.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// In order.
+    /// Calls in order.
     pub(crate) calls: Vec<ToolCall>,
-    /// Bytes of the text before them.
+    /// Length in bytes of the text before the calls.
     pub(crate) before: usize,
-    /// The text has nothing else.
+    /// Whether the text contains nothing else.
     pub(crate) alone: bool,
 }
 
-/// Reads a text for calls. An object with `tool` or `name`, and `arguments`, calls that tool; one that has what the finishing tool needs,
-/// and names none, is its arguments. `number` makes their ids unique in a history.
+/// Finds calls in a text. An object with `tool` or `name`, and `arguments`, is a call of that tool. An object without a
+/// name that has the required properties of the finishing tool is a call of that tool. `number` makes the ids unique within
+/// a history.
 pub(crate) fn calls(text: &str, tools: &[ToolSpec], finishing: Option<&str>, number: usize) -> Found {
     if text.len() > MAX_TEXT || !text.contains('{') {
         return Found::default();
@@ -59,7 +60,7 @@ pub(crate) fn calls(text: &str, tools: &[ToolSpec], finishing: Option<&str>, num
     found
 }
 
-/// The objects and lists of JSON in a text, the outermost ones, with the bytes where they begin and end.
+/// Returns the outermost JSON objects and lists in a text, with their start and end in bytes.
 fn objects(text: &str) -> Vec<(usize, usize, Value)> {
     let mut found = Vec::new();
     let (mut from, mut starts) = (0, 0);
@@ -81,7 +82,7 @@ fn objects(text: &str) -> Vec<(usize, usize, Value)> {
     found
 }
 
-/// A list of calls, or a single one; OpenAI's own form has them in `tool_calls`.
+/// Returns the calls of a list, of a single object, or of `tool_calls` in the format of OpenAI.
 fn listed(value: Value) -> Vec<Value> {
     match value {
         Value::Array(list) => list,

@@ -1,5 +1,6 @@
-//! Tools for models that cannot call them, or whose server cannot: they are told in the system prompt, called by a JSON object in the
-//! answer, and answered by the next message. Where the server can, the answer is held to a schema of these calls.
+//! Tool calls for models or servers without native support: the system prompt describes the tools, the answer contains a
+//! call as a JSON object, and the next message contains the result. If the server supports it, a schema constrains the
+//! answer to these calls.
 
 use super::property_order::{asked, ordered};
 use super::text_calls;
@@ -8,15 +9,16 @@ use crate::domain::{Message, ToolCall, ToolCalls, ToolSpec};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// Characters of a text and items of a list that an answer may have, where a schema sets no limit.
+/// Maximum characters of a text and items of a list in a constrained answer, if the tool's schema sets no limit.
 const MAX_LENGTH: u32 = 400;
 const MAX_ITEMS: u32 = 4;
-/// How deep a schema is told.
+/// Maximum depth of described schemas.
 const MAX_DEPTH: usize = 5;
-/// What a model calls to say something, where every answer is held to a schema.
+/// Name of the call for a text answer, if a schema constrains every answer.
 const ANSWER: &str = "answer";
 
-/// The history in plain messages. Neighbours of one role become one: many templates want them in turn.
+/// Converts the history to plain messages. Joins adjacent messages of one role, because many templates require alternating
+/// roles.
 pub(super) fn messages(request: &Request, way: ToolCalls) -> Vec<Value> {
     let mut told: Vec<(&str, String)> = Vec::new();
     if !request.tools.is_empty() {
@@ -57,7 +59,8 @@ fn plain(message: &Message) -> (&'static str, String) {
     }
 }
 
-/// What the system prompt says of the tools. The same over all turns: a server keeps what it has read.
+/// Describes the tools for the system prompt. The text is the same in all turns, so that the server's prompt cache stays
+/// valid.
 fn manual(request: &Request, way: ToolCalls) -> String {
     let mut text = String::from(
         "You have tools. To call one, answer with one JSON object and nothing else:\n{\"tool\": NAME, \"arguments\": {…}}\n\
@@ -82,7 +85,7 @@ fn manual(request: &Request, way: ToolCalls) -> String {
     text
 }
 
-/// A schema in the short form that people write: `{"lines": integer (from 1), "quote"?: string}`.
+/// Describes a schema in a short form: `{"lines": integer (from 1), "quote"?: string}`.
 fn shape(schema: &Value, depth: usize) -> String {
     if let Some(values) = schema["enum"].as_array() {
         return values.iter().map(Value::to_string).collect::<Vec<_>>().join(" | ");
@@ -111,7 +114,7 @@ fn shape(schema: &Value, depth: usize) -> String {
     }
 }
 
-/// What the answer is held to: one call, or the answer in words where that ends the run. `None` when nothing is to be called.
+/// Returns the schema of the answer: one call, or also a text answer if that ends the run. `None` if no tool may be called.
 pub(super) fn response_format(request: &Request) -> Option<Value> {
     let tools: Vec<&ToolSpec> = match &request.choice {
         ToolChoice::None => Vec::new(),
@@ -136,8 +139,8 @@ pub(super) fn response_format(request: &Request) -> Option<Value> {
     Some(json!({"type": "json_schema", "json_schema": {"name": "turn", "schema": schema}}))
 }
 
-/// A tool's schema, unless it points to parts of itself: within another schema these would lead elsewhere. What has no length has one
-/// here: held to a grammar, a small model repeats itself until it is cut off.
+/// Returns a tool's schema, or a general object schema if it contains references, which would be invalid within another
+/// schema. Adds missing length limits, because with a grammar a small model may repeat itself until its output limit.
 fn arguments(schema: &Value) -> Value {
     let mut points = false;
     crate::domain::each_text(schema, &mut |text| points |= text == "$ref");
@@ -168,7 +171,7 @@ fn bound(schema: &mut Value) {
     }
 }
 
-/// What was written, read for calls.
+/// Parses calls or a text answer from a completion.
 pub(super) fn read(completion: Completion, request: &Request) -> Completion {
     if request.tools.is_empty() {
         return completion;
@@ -181,7 +184,7 @@ pub(super) fn read(completion: Completion, request: &Request) -> Completion {
     }
     let number = request.messages.len();
     let found = text_calls::calls(&completion.text, &request.tools, None, number);
-    // An answer in words may show an object that looks like a call.
+    // A text answer may show an object that looks like a call.
     if found.calls.is_empty() || !(request.choice.ends_by_call() || found.alone) {
         return completion;
     }
@@ -189,14 +192,14 @@ pub(super) fn read(completion: Completion, request: &Request) -> Completion {
     Completion { text: completion.text[..found.before].trim_end().to_owned(), tool_calls, ..completion }
 }
 
-/// The text of an answer that is held to a schema.
+/// Returns the text of an answer constrained by a schema.
 fn answered(text: &str) -> Option<String> {
     let object: Value = serde_json::from_str(text.trim()).ok()?;
     let is_answer = object["tool"] == ANSWER;
     object["arguments"]["text"].as_str().filter(|_| is_answer).map(str::to_owned)
 }
 
-/// How many bytes of an answer under way can be told already: what may be a call waits for its end.
+/// Returns how many bytes of a partial answer can be shown; text that may be a call is held back.
 pub(super) fn open(text: &str) -> usize {
     let begins = [text.find('{'), text.find("```"), text.find("<tool")].into_iter().flatten().min();
     let ends = text.trim_end_matches(['`', '<']).len();

@@ -1,11 +1,11 @@
-//! The request body in the wire format of chat completions.
+//! Request bodies in the format of the chat completions API.
 
 use super::{Request, ToolChoice, text_protocol};
 use crate::config::ModelEndpoint;
 use crate::domain::{Message, ToolCalls};
 use serde_json::{Value, json};
 
-/// Parameters that some endpoints refuse; they are dropped once one does.
+/// Parameters that some endpoints reject; omitted after a rejection.
 pub(super) struct Optional;
 
 impl Optional {
@@ -16,7 +16,7 @@ impl Optional {
     const MAX_TOKENS: u8 = 16;
     pub(super) const RESPONSE_FORMAT: u8 = 32;
 
-    /// The parameter a refusal names.
+    /// Returns the parameter that an error message names.
     pub(super) fn complained_about(message: &str) -> Option<u8> {
         let names = [
             ("stream_options", Self::STREAM_OPTIONS),
@@ -31,7 +31,7 @@ impl Optional {
     }
 }
 
-/// The body of a streaming request, without the parameters in `refused`; tools as `way` has them.
+/// Creates the body of a streaming request without the parameters in `refused`; `way` determines the format of tools.
 pub(super) fn body(settings: &ModelEndpoint, request: &Request, way: ToolCalls, refused: u8) -> Value {
     let takes = |bit: u8| refused & bit == 0;
     let plain = matches!(way, ToolCalls::Schema | ToolCalls::Text);
@@ -48,7 +48,7 @@ pub(super) fn body(settings: &ModelEndpoint, request: &Request, way: ToolCalls, 
         body["temperature"] = json!(temperature);
     }
     if let Some(limit) = settings.max_output_tokens {
-        // Newer models of OpenAI take only the new name, most others only the old one.
+        // Newer models of OpenAI accept only the new name, most others only the old one.
         let name = if takes(Optional::MAX_TOKENS) { "max_tokens" } else { "max_completion_tokens" };
         body[name] = json!(limit);
     }
@@ -93,7 +93,7 @@ fn message(message: &Message) -> Value {
         }
         Message::Assistant { text, tool_calls } => {
             let calls = tool_calls.iter().map(|call| {
-                // Some servers parse the arguments of old calls and fail on what a model once wrote wrongly.
+                // Some servers parse the arguments of earlier calls and reject invalid ones.
                 let valid = serde_json::from_str::<Value>(&call.arguments).is_ok_and(|value| value.is_object());
                 let arguments = if valid { call.arguments.as_str() } else { "{}" };
                 json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})

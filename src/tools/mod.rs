@@ -1,4 +1,4 @@
-//! The agent's own tools, one file each.
+//! Built-in tools of agents, one file each.
 
 mod read_evidence;
 mod search_evidence;
@@ -20,8 +20,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The tools of a run: its own, and of every server those that the policy lets those who ask call at
-/// once.
+/// Returns the tools of a run: the built-in ones, and all tools of MCP servers that the policy lets the caller call without
+/// approval.
 #[must_use]
 pub fn permitted(
     knowledge: &Arc<Knowledge>,
@@ -42,7 +42,7 @@ pub fn permitted(
     tools
 }
 
-/// The specification of a tool that only looks.
+/// Creates the specification of a read-only tool.
 fn spec(name: &str, description: &str, input_schema: Value) -> ToolSpec {
     ToolSpec {
         name: name.to_owned(),
@@ -52,12 +52,12 @@ fn spec(name: &str, description: &str, input_schema: Value) -> ToolSpec {
     }
 }
 
-/// Arguments as their type. The loop has checked them against the schema.
+/// Parses arguments, which the loop has already validated against the schema.
 fn parse<T: DeserializeOwned>(arguments: Value) -> Result<T, ToolAnswer> {
     serde_json::from_value(arguments).map_err(|error| ToolAnswer::Failed(format!("bad arguments: {error}")))
 }
 
-/// What to say when a label is not known.
+/// Answer for an unknown label.
 fn no_such_evidence(workspace: &Workspace, label: &str) -> ToolAnswer {
     let known: Vec<String> = workspace.pieces().iter().map(|piece| piece.label.clone()).collect();
     ToolAnswer::Failed(format!("there is no evidence `{label}`; there is {}", known.join(", ")))

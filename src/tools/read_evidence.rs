@@ -1,4 +1,4 @@
-//! `read_evidence`: a range of lines of a stored piece.
+//! `read_evidence`: shows a range of lines of a piece of evidence.
 
 use super::{no_such_evidence, parse, spec};
 use crate::agent::{Tool, ToolAnswer, Workspace};
@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 use tokio_util::sync::CancellationToken;
 
-/// Lines shown at once.
+/// Maximum number of lines per answer.
 const MAX_LINES: u32 = 200;
-/// Characters shown at once.
+/// Approximate maximum length of an answer in bytes.
 const MAX_CHARS: usize = 12_000;
 
 /// Reads lines of the workspace's evidence.
@@ -43,7 +43,7 @@ struct Arguments {
 }
 
 impl ReadEvidence {
-    /// Over this workspace.
+    /// Creates the tool for a workspace.
     #[must_use]
     pub fn new(workspace: Arc<Workspace>) -> Self {
         Self { workspace }
@@ -76,7 +76,7 @@ impl Tool for ReadEvidence {
     }
 }
 
-/// The lines of a piece, as many as are shown at once.
+/// Returns the requested lines of a piece, within the limits.
 fn lines(piece: &Evidence, first: u32, last: u32) -> ToolAnswer {
     let total = u32::try_from(piece.text.lines().count()).unwrap_or(u32::MAX);
     let first = first.max(1);

@@ -1,8 +1,8 @@
-//! `search_evidence`: a regular expression over stored pieces, with context, grep style.
+//! `search_evidence`: searches evidence with a regular expression and shows matches with context, like grep.
 //!
-//! The pattern is a model's, and a model writes what a log tells it to. It is compiled within bounds and searched for on the blocking
-//! pool, with a limit that is looked at between lines and between the parts of a long one. Searches that overrun are answered in
-//! words, and after a few of them the run's others are refused.
+//! The pattern comes from a model, which a log may influence. It is compiled within limits, and the search runs on the
+//! blocking pool with a time limit, checked between lines and between parts of long lines. A search that exceeds the limit
+//! returns an error message; after a few of them, further searches of the run are refused.
 
 use super::{no_such_evidence, parse, spec};
 use crate::agent::{Tool, ToolAnswer, Workspace};
@@ -19,19 +19,19 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// Matches shown when the model does not say.
+/// Default number of matches shown.
 const DEFAULT_MATCHES: usize = 20;
-/// Characters of one line that are shown.
+/// Maximum characters shown per line.
 const MAX_LINE: usize = 500;
-/// Characters shown at once.
+/// Approximate maximum length of an answer in bytes.
 const MAX_CHARS: usize = 12_000;
-/// How long a search may run, and how long it may wait for a thread before.
+/// Time limit of a search, and of its wait for a thread before.
 const LIMIT: Duration = Duration::from_secs(3);
 const WAIT: Duration = Duration::from_mins(1);
-/// Searches of a run that may overrun; then there are no others.
+/// Number of searches per run that may exceed the limit; after that, searches are refused.
 const MAX_OVERRUNS: u32 = 2;
-/// Bytes of a line that are searched at once, and how much two such parts have in common: a longer match across their border is
-/// missed.
+/// Bytes of a long line searched at a time, and overlap of adjacent parts. A match across parts that is longer than the
+/// overlap is missed.
 const PART: usize = 8 << 10;
 const OVERLAP: usize = 1 << 10;
 
@@ -39,7 +39,7 @@ const OVERLAP: usize = 1 << 10;
 pub struct SearchEvidence {
     workspace: Arc<Workspace>,
     limit: Duration,
-    /// Searches of this run that overran. Held while one runs: a run takes one thread at most.
+    /// Number of searches of this run that exceeded the limit. Locked during a search, so that a run uses at most one thread.
     overruns: Mutex<u32>,
 }
 
@@ -69,13 +69,13 @@ struct Arguments {
 }
 
 impl SearchEvidence {
-    /// Over this workspace.
+    /// Creates the tool for a workspace.
     #[must_use]
     pub fn new(workspace: Arc<Workspace>) -> Self {
         Self { workspace, limit: LIMIT, overruns: Mutex::default() }
     }
 
-    /// Searches on the pool. The limit begins with the work: what it waits for others is not the pattern's fault.
+    /// Runs the search on the pool. The limit starts with the search and excludes the wait for a thread.
     async fn search(&self, wanted: SearchArguments) -> ToolAnswer {
         let mut overruns = self.overruns.lock().await;
         if *overruns >= MAX_OVERRUNS {
@@ -104,7 +104,7 @@ impl SearchEvidence {
     }
 }
 
-/// A search.
+/// Parameters of a search.
 struct SearchArguments {
     pattern: String,
     pieces: Vec<Arc<Evidence>>,
@@ -121,7 +121,7 @@ impl SearchArguments {
             },
             Err(error) => (String::new(), Some(error)),
         };
-        // Whoever copies a line, `error[E0308]: …`, means its characters.
+        // A copied line such as `error[E0308]: …` is meant literally.
         if let Ok(literal) = pattern::text(&regex::escape(&self.pattern), Case::Ignored)
             && let (found, true) = self.found(&literal, deadline)?
         {
@@ -135,7 +135,7 @@ impl SearchArguments {
         })
     }
 
-    /// The lines that match, and whether there are any.
+    /// Returns the matching lines as text, and whether there are any.
     fn found(&self, pattern: &Regex, deadline: &Deadline) -> Result<(String, bool), DeadlinePassed> {
         let (mut text, mut any) = (String::new(), false);
         for piece in &self.pieces {
@@ -174,7 +174,7 @@ impl Tool for SearchEvidence {
     }
 }
 
-/// The lines that match, by index.
+/// Returns the indices of matching lines.
 fn matching(text: &str, pattern: &Regex, deadline: &Deadline) -> Result<Vec<usize>, DeadlinePassed> {
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -185,13 +185,14 @@ fn matching(text: &str, pattern: &Regex, deadline: &Deadline) -> Result<Vec<usiz
     Ok(found)
 }
 
-/// Whether a line matches; a long one is looked at in parts.
+/// Whether a line matches; a long line is searched in parts.
 fn matches(line: &str, pattern: &Regex, deadline: &Deadline) -> Result<bool, DeadlinePassed> {
     let mut from = 0;
     loop {
         deadline.check()?;
         let end = line.ceil_char_boundary((from + PART).min(line.len()));
-        // What stands before is seen, for `^` and `\b`. What ends with a part may need what follows, and is found in the next one.
+        // The text before a part is visible to `^` and `\b`. A match at the end of a part may depend on the text after it, and
+        // is found in the next part.
         let hit = pattern.shortest_match_at(&line[..end], from);
         if hit.is_some_and(|hit| end == line.len() || hit < end) {
             return Ok(true);
@@ -203,12 +204,12 @@ fn matches(line: &str, pattern: &Regex, deadline: &Deadline) -> Result<bool, Dea
     }
 }
 
-/// Appends a header and the lines of one piece that were found.
+/// Appends a header and the matching lines of one piece.
 fn show(text: &mut String, piece: &Evidence, found: &[usize], context: usize, limit: usize) {
     let lines: Vec<&str> = piece.text.lines().collect();
     let _ =
         writeln!(text, "[{}] {}: {} of {} lines match", piece.label, piece.title, found.len(), lines.len());
-    // The first occurrences name the cause, the last ones what it ended in.
+    // The first matches often show the cause, and the last ones the result.
     let shown: Vec<usize> = if found.len() <= limit {
         found.to_vec()
     } else {

@@ -1,4 +1,4 @@
-//! `search_runbooks`: what the team wrote down about failures like this one.
+//! `search_runbooks`: finds documentation of the team about similar failures.
 
 use super::{parse, spec};
 use crate::agent::{Tool, ToolAnswer};
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 use tokio_util::sync::CancellationToken;
 
-/// Documents shown.
+/// Maximum number of documents in an answer.
 const LIMIT: usize = 4;
-/// Tokens shown, about: less than makes a result a piece of evidence, which a runbook is not.
+/// Approximate maximum tokens of an answer. A longer result would be stored as evidence, which a runbook is not.
 const MAX_TOKENS: usize = 1_800;
 
 /// Searches the runbooks.
@@ -45,7 +45,7 @@ struct Arguments {
 }
 
 impl SearchRunbooks {
-    /// Over these documents.
+    /// Creates the tool for the documents.
     #[must_use]
     pub fn new(knowledge: Arc<Knowledge>) -> Self {
         Self { knowledge }
@@ -80,7 +80,7 @@ impl Tool for SearchRunbooks {
     }
 }
 
-/// The hits as text, as many as there is room for.
+/// Returns the hits as text, as many as fit.
 pub(super) async fn answer(knowledge: &Knowledge, query: &Query<'_>, none: &str) -> ToolAnswer {
     match knowledge.search(query).await {
         Ok(found) if found.hits.is_empty() => ToolAnswer::Ok(none.to_owned()),

@@ -1,4 +1,4 @@
-//! `similar_incidents`: what failed like this before, and how it ended.
+//! `similar_incidents`: finds similar past incidents and their resolutions.
 
 use super::search_runbooks::answer;
 use super::{parse, spec};
@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 use tokio_util::sync::CancellationToken;
 
-/// Incidents shown.
+/// Maximum number of incidents in an answer.
 const LIMIT: usize = 4;
 
 /// Searches the incidents.
 pub struct SimilarIncidents {
     knowledge: Arc<Knowledge>,
-    /// Whose; all when absent.
+    /// Namespaces to search; all when absent.
     namespaces: Option<Arc<[String]>>,
 }
 
@@ -38,7 +38,7 @@ struct Arguments {
 }
 
 impl SimilarIncidents {
-    /// Over the incidents of these namespaces; over all without.
+    /// Creates the tool for the incidents of these namespaces; all when absent.
     #[must_use]
     pub fn new(knowledge: Arc<Knowledge>, namespaces: Option<Arc<[String]>>) -> Self {
         Self { knowledge, namespaces }

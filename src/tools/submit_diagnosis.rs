@@ -1,4 +1,4 @@
-//! `submit_diagnosis`: ends an investigation with a conclusion whose claims cite lines.
+//! `submit_diagnosis`: ends an investigation with a diagnosis whose claims cite lines.
 
 use super::spec;
 use crate::agent::{Tool, ToolAnswer, Workspace, estimate_tool};
@@ -20,31 +20,31 @@ use tokio_util::sync::CancellationToken;
 
 /// Name of the tool.
 pub const NAME: &str = "submit_diagnosis";
-/// Longest title.
+/// Maximum length of a title in characters.
 const MAX_TITLE: usize = 120;
-/// Most claims and steps that are kept.
+/// Maximum number of claims and of steps.
 const MAX_ITEMS: usize = 10;
 
-/// Accepts a diagnosis; one that does not hold is given back once.
+/// Accepts a diagnosis. Returns it once for revision if a part is not supported.
 pub struct SubmitDiagnosis {
     workspace: Arc<Workspace>,
-    /// Without it, as of the built-in analyst, only the cited lines are checked.
+    /// `None` for the built-in analyst, for which only the cited lines are checked.
     briefed: Option<Briefed>,
     given_back: AtomicBool,
 }
 
-/// What an analyst was told besides the evidence.
+/// Information that an analyst received in addition to the evidence.
 #[derive(Debug, Clone)]
 pub struct Briefed {
-    /// What was reported of the failure: names may come from it.
+    /// Report of the failure; names may come from it.
     pub told: Arc<str>,
-    /// What it has to do: no finding.
+    /// Instructions, which are not findings.
     pub orders: Arc<str>,
-    /// By which runbooks recognise lines.
+    /// Signatures that link lines to runbooks.
     pub signatures: Arc<SignatureSet>,
 }
 
-/// The evidence of a run, with what else the analyst was told.
+/// Evidence of a run and other information that the analyst received.
 struct VerificationSources {
     pieces: Vec<Arc<Evidence>>,
     known: Vec<String>,
@@ -53,10 +53,10 @@ struct VerificationSources {
 }
 
 impl VerificationSources {
-    /// Empties the lines of a piece that repeat what the analyst sent: a tool that echoes makes nothing true.
+    /// Clears lines of a piece that repeat texts sent by the analyst, because an echo proves nothing.
     fn forget(&mut self, label: &str, sent: &[String]) {
         let Some(piece) = self.pieces.iter_mut().find(|piece| piece.label == label) else { return };
-        // Also a text that the tool broke into lines.
+        // Also matches a text that the tool split into lines.
         let repeats = |line: &str| {
             let line = line.trim().to_lowercase();
             let words = line.split_whitespace().count() >= 3;
@@ -81,7 +81,7 @@ impl Sources for VerificationSources {
 
     fn all(&self) -> Option<Vec<&str>> {
         let told = &*self.briefed.as_ref()?.told;
-        // What a runbook or an earlier incident says happened elsewhere.
+        // Runbooks and earlier incidents describe events elsewhere.
         let is_known = |piece: &&Arc<Evidence>| !self.known.contains(&piece.label);
         Some(self.pieces.iter().filter(is_known).map(|piece| piece.text.as_str()).chain([told]).collect())
     }
@@ -106,7 +106,7 @@ impl Sources for VerificationSources {
     }
 }
 
-/// Every description in the tool's own schema.
+/// All descriptions in the tool's own schema.
 static DESCRIPTIONS: LazyLock<Vec<String>> = LazyLock::new(|| {
     fn collect(schema: &Value, found: &mut Vec<String>) {
         match schema {
@@ -166,7 +166,7 @@ struct Arguments {
     next_steps: Vec<String>,
 }
 
-/// A claim as it was written.
+/// A claim as submitted.
 #[derive(Deserialize)]
 struct Claimed {
     statement: String,
@@ -177,23 +177,24 @@ struct Claimed {
 }
 
 impl SubmitDiagnosis {
-    /// Over this workspace. Without what the analyst was told, only the cited lines are checked.
+    /// Creates the tool for a workspace. Without `briefed`, only the cited lines are checked.
     #[must_use]
     pub fn new(workspace: Arc<Workspace>, briefed: Option<Briefed>) -> Self {
         Self { workspace, briefed, given_back: AtomicBool::new(false) }
     }
 
-    /// Tokens of its description.
+    /// Number of tokens of the tool's description.
     #[must_use]
     pub fn tokens() -> usize {
         estimate_tool(&SPEC)
     }
 }
 
-/// Checks a diagnosis against what is in the workspace now, on its pool; `briefed` as above.
+/// Checks a diagnosis against the current evidence of the workspace, on its pool. Without `briefed`, only the cited lines
+/// are checked.
 ///
 /// # Errors
-/// Those of [`BlockingError`].
+/// See [`BlockingError`].
 pub async fn checked(
     diagnosis: Diagnosis,
     workspace: &Workspace,
@@ -254,10 +255,10 @@ impl Tool for SubmitDiagnosis {
     }
 }
 
-/// The accepted arguments as a diagnosis, redacted and capped. `None` when they are none.
+/// Converts accepted arguments to a diagnosis, redacted and truncated. Returns `None` for invalid arguments.
 ///
 /// # Errors
-/// Those of [`BlockingError`].
+/// See [`BlockingError`].
 pub async fn diagnosis(
     arguments: Option<Value>,
     analyst: &str,
@@ -288,7 +289,7 @@ fn redacted(
     let one_line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut claims = Vec::new();
     for claim in arguments.claims.into_iter().take(MAX_ITEMS) {
-        // Lines may be told beside the label, or with it as a search prints them.
+        // Line numbers may be separate or part of the label, as search results show them.
         let (evidence, lines) = citation(&claim.evidence);
         let first_line = claim.first_line.or(lines.map(|lines| lines.first)).unwrap_or_default();
         claims.push(Claim {

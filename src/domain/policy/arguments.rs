@@ -1,5 +1,5 @@
-//! What a rule does to arguments: what is pinned is set whatever stood there, what is checked has to hold. Neither is passed
-//! by under another spelling of its name.
+//! Applies a rule to arguments: pinned arguments are overwritten, checked arguments are validated. Other spellings of an
+//! argument name cannot bypass the rule.
 
 use super::rule::Rule;
 use serde_json::{Map, Value, json};
@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Nested schemas that are looked into.
+/// Maximum depth of nested schemas.
 pub(super) const MAX_DEPTH: usize = 8;
 
 pub(super) type Properties<'a> = BTreeMap<&'a str, &'a Value>;
 
-/// The arguments as they are sent.
+/// Returns the arguments to send.
 ///
 /// # Errors
-/// What does not hold, in words for the model.
+/// Which condition fails, as a message for the model.
 pub(super) fn settle(rule: Option<&Rule>, schema: Option<&Value>, arguments: Value) -> Result<Value, String> {
     let mut arguments = match arguments {
         Value::Object(map) => map,
@@ -37,7 +37,7 @@ pub(super) fn settle(rule: Option<&Rule>, schema: Option<&Value>, arguments: Val
         let value = given.or_else(|| schema.and_then(|root| default_of(root, path)));
         match value {
             Some(value) if check.holds(value) => {
-                // A default is the server's; said aloud, it cannot be another one.
+                // The server's default passed the check; send it explicitly, so that the server cannot use another value.
                 let value = value.clone();
                 set(&mut arguments, path, value);
             }
@@ -51,7 +51,7 @@ pub(super) fn settle(rule: Option<&Rule>, schema: Option<&Value>, arguments: Val
     Ok(Value::Object(arguments))
 }
 
-/// Why what a rule says of arguments cannot hold for a tool of this schema, if it cannot: it does not take them.
+/// Explains why a rule cannot apply to a tool of this schema: the tool does not accept a pinned or required argument.
 pub(super) fn cannot_hold(rule: &Rule, schema: Option<&Value>) -> Option<String> {
     let root = schema?;
     let wanted = rule.checks.iter().filter(|(_, check)| check.required).map(|(path, _)| path);
@@ -63,7 +63,7 @@ pub(super) fn cannot_hold(rule: &Rule, schema: Option<&Value>) -> Option<String>
     ))
 }
 
-/// Whether a schema knows an argument. What is within an object that it does not describe may be there.
+/// Whether a schema accepts an argument. Objects that the schema does not describe accept any content.
 fn takes(root: &Value, path: &[String]) -> bool {
     let mut schema = root;
     for (depth, name) in path.iter().enumerate() {
@@ -86,22 +86,22 @@ fn default_of<'a>(root: &'a Value, path: &[String]) -> Option<&'a Value> {
     resolved(schema, root).get("default").filter(|value| !value.is_null())
 }
 
-/// What the schema says of one object among the arguments.
+/// Schema of one object within the arguments.
 pub(super) struct Level<'a> {
     root: &'a Value,
-    /// None when it does not describe the object.
+    /// Properties of the object; `None` when the schema does not describe them.
     known: Option<Properties<'a>>,
 }
 
 impl<'a> Level<'a> {
-    /// The arguments as a whole.
+    /// Top level of the arguments.
     pub(super) fn of(root: &'a Value) -> Self {
         Self { root, known: Some(properties(root, root, MAX_DEPTH).unwrap_or_default()) }
     }
 }
 
-/// Refuses what could be another name of an argument that the rule speaks of: what the schema does not know, and, where it
-/// says nothing, other spellings.
+/// Rejects arguments that could be another name of an argument covered by the rule: unknown names, and alternative
+/// spellings where the schema describes nothing.
 pub(super) fn strangers(
     given: &Map<String, Value>,
     level: Option<&Level<'_>>,
@@ -134,7 +134,7 @@ pub(super) fn strangers(
     Ok(())
 }
 
-/// A name as lenient servers read it: without case, `_`, `-` and what cannot be seen.
+/// Normalizes a name as lenient servers do: ignores case, `_`, `-` and invisible characters.
 pub(super) fn folded(name: &str) -> String {
     let plain = name.chars().filter(|c| c.is_alphanumeric());
     plain.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
@@ -155,7 +155,7 @@ pub(super) fn set(arguments: &mut Map<String, Value>, path: &[String], value: Va
     }
 }
 
-/// Takes an argument out, if it is there.
+/// Removes an argument if present.
 pub(super) fn remove(arguments: &mut Map<String, Value>, path: &[String]) {
     let Some((name, rest)) = path.split_first() else { return };
     if rest.is_empty() {
@@ -171,7 +171,7 @@ pub(super) fn at<'a>(arguments: &'a Map<String, Value>, path: &[String]) -> Opti
     if rest.is_empty() { Some(value) } else { at(value.as_object()?, rest) }
 }
 
-/// The schema that a reference leads to.
+/// Follows `$ref` references within the schema.
 pub(super) fn resolved<'a>(mut schema: &'a Value, root: &'a Value) -> &'a Value {
     for _ in 0..MAX_DEPTH {
         let target = schema.get("$ref").and_then(Value::as_str).and_then(|to| to.strip_prefix('#'));
@@ -183,7 +183,7 @@ pub(super) fn resolved<'a>(mut schema: &'a Value, root: &'a Value) -> &'a Value 
     schema
 }
 
-/// The properties that a schema describes, in its branches too; none when it describes none.
+/// Properties described by a schema and its branches; `None` when it describes none.
 pub(super) fn properties<'a>(schema: &'a Value, root: &'a Value, depth: usize) -> Option<Properties<'a>> {
     let schema = resolved(schema, root);
     let own = schema.get("properties").and_then(Value::as_object);
@@ -201,7 +201,7 @@ pub(super) fn properties<'a>(schema: &'a Value, root: &'a Value, depth: usize) -
     found
 }
 
-/// The schema without what is pinned, and what the rule says of arguments in words.
+/// Returns the schema without pinned arguments, and a description of the rule's conditions.
 pub(super) fn offered(rule: &Rule, schema: &Arc<Value>) -> (Arc<Value>, String) {
     let mut schema = Arc::clone(schema);
     let mut words = String::new();
@@ -215,7 +215,8 @@ pub(super) fn offered(rule: &Rule, schema: &Arc<Value>) -> (Arc<Value>, String) 
     (schema, words)
 }
 
-/// Takes a property out. What a model sends of it all the same is no mistake: it is overwritten.
+/// Removes a property from the schema. Allows additional properties, because a pinned argument sent anyway is overwritten
+/// and not an error.
 pub(super) fn without(schema: &mut Value, path: &[String]) {
     let (Some((name, rest)), Some(map)) = (path.split_first(), schema.as_object_mut()) else { return };
     if map.get("additionalProperties") == Some(&Value::Bool(false)) {

@@ -1,13 +1,13 @@
-//! Tools that need a rule that names them, whatever their server says of them: they run code, destroy, put anything in
-//! place of anything, or give away secrets.
+//! Tools that need a rule with their name, regardless of the server's description: they run code, destroy or replace
+//! resources, or reveal secrets.
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use std::sync::LazyLock;
 
-/// Over names in lower case with `_` between words. Taken from the tools of the servers for Kubernetes, Jenkins, Gitea and
-/// GitHub, and meant for their like.
+/// Patterns for lower-case names with `_` between words. Derived from the tools of MCP servers for Kubernetes, Jenkins,
+/// Gitea and GitHub; they also match similar tools of other servers.
 const PATTERNS: [&str; 39] = [
-    // Code and commands.
+    // Run code or commands.
     "*groovy*",
     "*exec*",
     "*run*script*",
@@ -19,7 +19,7 @@ const PATTERNS: [&str; 39] = [
     "*pod*run*",
     "*run*pod*",
     "*debug_container*",
-    // Destroys.
+    // Delete or disrupt resources.
     "*delete*",
     "*destroy*",
     "*remove*",
@@ -30,7 +30,7 @@ const PATTERNS: [&str; 39] = [
     "*uninstall*",
     "*drain*",
     "*evict*",
-    // Puts anything in place of anything.
+    // Replace arbitrary content.
     "*create_or_update*",
     "*apply*",
     "patch_*",
@@ -44,10 +44,10 @@ const PATTERNS: [&str; 39] = [
     "*force_push*",
     "push_files",
     "*manage*config",
-    // Secrets.
+    // Reveal secrets or create tokens.
     "*secret*",
     "*create*token*",
-    // How the server logs in.
+    // Reveal the server's own credentials.
     "configuration_view",
     "*kube*config*",
     "*config_view*",
@@ -61,19 +61,19 @@ static SET: LazyLock<GlobSet> = LazyLock::new(|| {
     set.build().expect("a test builds the set")
 });
 
-/// The pattern a name falls under, if any.
+/// Returns the pattern that matches a tool name, if any.
 pub(super) fn pattern(name: &str) -> Option<&'static str> {
     let name = in_words(name);
     SET.matches(&name).first().map(|index| PATTERNS[*index])
 }
 
-/// Whether the text of a glob falls under a pattern that a name falls under too.
+/// Whether the text of a glob matches a pattern that also matches the tool name.
 pub(super) fn names(text: &str, name: &str) -> bool {
     let (said, meant) = (SET.matches(in_words(text)), SET.matches(in_words(name)));
     meant.iter().any(|pattern| said.contains(pattern))
 }
 
-/// `podsDelete`, `Pods-Delete` and `pods.delete` as `pods_delete`.
+/// Converts `podsDelete`, `Pods-Delete` and `pods.delete` to `pods_delete`.
 fn in_words(name: &str) -> String {
     let mut words = String::with_capacity(name.len() + 4);
     let mut after_lower = false;

@@ -1,11 +1,12 @@
-//! Kinds of resources by what a call names: those of one namespace that a diagnosis needs, and those that hold credentials. The
-//! first is a list of what is allowed: what is not known may be of the whole cluster, and then a namespace beside it says nothing.
+//! Resource kinds in tool arguments: namespaced kinds that a diagnosis needs, and kinds that hold credentials. The first
+//! list is an allowlist, because an unknown kind may be cluster-scoped, and a namespace argument does not restrict such a
+//! kind.
 
 use super::arguments::folded;
 use super::rule::Rule;
 use serde_json::Value;
 
-/// Singular, in lower case. No secrets, nothing of the whole cluster.
+/// Allowed kinds, singular and lower case. No secrets and no cluster-scoped kinds.
 const PLAIN: [&str; 44] = [
     "pod",
     "event",
@@ -56,7 +57,7 @@ const SHORT: [&str; 18] = [
     "po", "ev", "cj", "deploy", "rs", "sts", "ds", "rc", "svc", "ep", "ing", "netpol", "cm", "pvc", "quota",
     "limits", "hpa", "pdb",
 ];
-/// What a word may not be, wherever it stands.
+/// Kinds that are rejected in any argument whose name ends in `type`.
 const CLOSED: [&str; 12] = [
     "all",
     "secret",
@@ -72,7 +73,7 @@ const CLOSED: [&str; 12] = [
     "certificatesigningrequest",
 ];
 
-/// Part of the name of each kind that holds credentials, or hands them on: letters and digits in lower case.
+/// Substrings of the names of kinds that hold or distribute credentials, in lower case without punctuation.
 const CREDENTIALS: [&str; 11] = [
     "secret",
     "token",
@@ -86,9 +87,9 @@ const CREDENTIALS: [&str; 11] = [
     "machineconfig",
     "controllerconfig",
 ];
-/// Short names of such kinds.
+/// Short names of kinds that hold or distribute credentials.
 const SHORT_CREDENTIALS: [&str; 6] = ["es", "ces", "ss", "css", "mc", "kubeadmconfigs"];
-/// Names under which the kind of a resource is given.
+/// Names of arguments that specify a resource kind.
 pub(super) const NAMES: [&str; 9] = [
     "kind",
     "kinds",
@@ -100,7 +101,7 @@ pub(super) const NAMES: [&str; 9] = [
     "objectkind",
     "objecttype",
 ];
-/// Names of arguments in whose text a kind can stand: an address, or a command.
+/// Names of arguments whose text may contain a kind, such as an address or a command.
 const TEXTS: [&str; 17] = [
     "command",
     "commands",
@@ -121,8 +122,8 @@ const TEXTS: [&str; 17] = [
     "resourceurl",
 ];
 
-/// A kind that holds credentials, by what a call names: the way to the argument, and the word. Wherever it stands, however it is
-/// spelled: its case, plural, short name, group, characters that nobody sees.
+/// Finds a kind that holds credentials. Returns the path of the argument and the matching word. Detects any spelling: case,
+/// plural, short name, group, invisible characters.
 pub(super) fn credential(arguments: &Value) -> Option<(Vec<String>, String)> {
     look(arguments, &mut Vec::new(), false)
 }
@@ -132,7 +133,7 @@ fn look(value: &Value, path: &mut Vec<String>, is_named: bool) -> Option<(Vec<St
         Value::Object(map) => map.iter().find_map(|(key, inner)| {
             let name = folded(key);
             let is_kind = NAMES.contains(&name.as_str());
-            // What is to be written may speak of them: a Pod that uses one.
+            // A manifest to write may mention such kinds, for example a Pod that uses a Secret.
             let is_manifest =
                 is_kind && inner.as_str().is_some_and(|text| text.contains('\n') && text.contains(':'));
             let is_named = !is_manifest && (is_kind || TEXTS.contains(&name.as_str()));
@@ -147,7 +148,8 @@ fn look(value: &Value, path: &mut Vec<String>, is_named: bool) -> Option<(Vec<St
     }
 }
 
-/// The word of a text that names such a kind. The text as a whole too: letters may be parted by what nobody sees.
+/// Returns the word that names such a kind. Also checks the text as a whole, because invisible characters may separate the
+/// letters.
 fn holding(text: &str) -> Option<String> {
     let holds =
         |word: &str| CREDENTIALS.iter().any(|part| word.contains(part)) || SHORT_CREDENTIALS.contains(&word);
@@ -155,7 +157,7 @@ fn holding(text: &str) -> Option<String> {
     words.chain([folded(text)]).find(|word| holds(word))
 }
 
-/// Whether a rule names the word for that argument: it pins it, lists it, or its regular expression spells it.
+/// Whether a rule names the word for this argument: in a pin, in a list of values, or in a regular expression.
 pub(super) fn is_named_by(rule: &Rule, path: &[String], word: &str) -> bool {
     let same = |value: &Value| {
         let texts = value.as_array().map_or_else(|| vec![value], |all| all.iter().collect());
@@ -176,12 +178,12 @@ pub(super) fn is_named_by(rule: &Rule, path: &[String], word: &str) -> bool {
     pinned || checked
 }
 
-/// Whether two words are forms of one.
+/// Whether two words are forms of the same word.
 fn alike(one: &str, other: &str) -> bool {
     forms(one).any(|form| forms(other).any(|of_other| of_other == form))
 }
 
-/// Whether a value names nothing but kinds of one namespace.
+/// Whether a value names only allowed namespaced kinds.
 pub(super) fn are_plain(value: &Value) -> bool {
     match value {
         Value::String(kind) => is_plain(kind),
@@ -197,13 +199,13 @@ fn is_plain(kind: &str) -> bool {
     SHORT.contains(&kind.as_str()) || forms(&kind).any(|form| PLAIN.contains(&form.as_str()))
 }
 
-/// Whether a word names a kind that nothing here may read.
+/// Whether a word names a rejected kind.
 pub(super) fn is_closed(word: &str) -> bool {
     let word = word.to_ascii_lowercase();
     forms(&word).any(|form| CLOSED.contains(&form.as_str()))
 }
 
-/// As it is, and as the singular that it may be the plural of.
+/// Returns the word and its possible singular forms.
 fn forms(word: &str) -> impl Iterator<Item = String> {
     let cut = |end: &str, more: &str| word.strip_suffix(end).map(|stem| format!("{stem}{more}"));
     let all = [Some(word.to_owned()), cut("s", ""), cut("es", ""), cut("ies", "y")];

@@ -1,4 +1,4 @@
-//! Kinds that hold credentials, however they are spelled, and the rules that let them be read.
+//! Tests for kinds that hold credentials: spellings, and rules that allow access.
 
 use super::*;
 use crate::domain::policy::{
@@ -101,7 +101,7 @@ fn check(one_of: Option<&[&str]>, regex: Option<&str>) -> Check {
     }
 }
 
-/// What becomes of a call of the cluster's server.
+/// Returns the decision for a call to the cluster's server.
 fn ruled(policy: &Policy, place: Origin, kind: &str) -> Result<(), String> {
     let schema =
         json!({"type": "object", "properties": {"apiVersion": {}, "kind": {}, "name": {}, "namespace": {}}});

@@ -1,5 +1,5 @@
-//! The tool policy: who may call which tool with which arguments. Rules in order, the first that fits decides; behind them
-//! stand built-in defaults. Nothing is asked or called here: `mcp::Registry` takes only what [`Policy::authorize`] permits.
+//! The tool policy: who may call which tool with which arguments. The first matching rule decides; without a match,
+//! built-in defaults apply. This module makes no calls: `mcp::Registry` executes only what [`Policy::authorize`] permits.
 
 mod arguments;
 mod dangerous;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use strum::{EnumString, IntoStaticStr, VariantArray, VariantNames};
 use utoipa::ToSchema;
 
-/// Where a call is asked for.
+/// Where a call originates.
 #[derive(
     Debug,
     Clone,
@@ -38,22 +38,22 @@ use utoipa::ToSchema;
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// A model, in an investigation.
+    /// A model in an investigation.
     Triage,
-    /// A model, in a conversation.
+    /// A model in a conversation.
     Chat,
-    /// A person, on the page that tries a tool.
+    /// A person on the page for trying a tool.
     Page,
-    /// A client of this server's own MCP endpoint, which offers its own tools as those of the server `regreen`.
+    /// A client of this server's own MCP endpoint, which offers its tools under the server name `regreen`.
     Mcp,
-    /// The service itself: collecting evidence, filing issues. No model has a say in it.
+    /// The service itself, which collects evidence and files issues without a model.
     Service,
 }
 
 impl Origin {
-    /// All of them.
+    /// All origins.
     pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
-    /// Their names.
+    /// Names of all origins.
     pub const NAMES: &[&str] = <Self as VariantNames>::VARIANTS;
 
     /// Stable name, as in the rules.
@@ -62,7 +62,7 @@ impl Origin {
         self.into()
     }
 
-    /// The place of that name.
+    /// Parses an origin name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         name.parse().ok()
@@ -89,53 +89,53 @@ impl Decision {
         self.into()
     }
 
-    /// The decision of that name.
+    /// Parses a decision name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         name.parse().ok()
     }
 }
 
-/// Stands for the namespace of a report where there is none; no namespace bears this name.
+/// Placeholder for the namespace of a report in hypothetical calls; not a valid namespace name.
 const A_REPORTS: &str = "(the report's)";
 
-/// For whom a call is made, and where.
+/// Context of a call: origin, caller, agent and namespaces.
 #[derive(Debug, Clone)]
 pub struct CallContext {
     origin: Origin,
     caller: Option<Caller>,
     agent: Option<String>,
-    /// The namespaces that tools of a cluster are kept within; all when absent.
+    /// Namespaces that cluster tools are restricted to; all when absent.
     within: Option<Arc<[String]>>,
 }
 
 impl CallContext {
-    /// The service itself.
+    /// Context of the service itself.
     #[must_use]
     pub fn service() -> Self {
         Self { origin: Origin::Service, caller: None, agent: None, within: None }
     }
 
-    /// The model of an investigation, which asks for nobody in particular, about a report of this namespace.
+    /// Context of an investigation's model, without a caller, restricted to the namespace of its report.
     #[must_use]
     pub fn triage(namespace: &str) -> Self {
         let within = Some([namespace.to_owned()].into());
         Self { origin: Origin::Triage, caller: None, agent: None, within }
     }
 
-    /// An agent that answers somebody in a conversation.
+    /// Context of an agent that answers a caller in a conversation.
     #[must_use]
     pub fn chat(caller: Caller, agent: &str) -> Self {
         Self { agent: Some(agent.to_owned()), ..Self::person(Origin::Chat, caller) }
     }
 
-    /// Somebody who tries a tool on its page.
+    /// Context of a caller who tries a tool on its page.
     #[must_use]
     pub fn page(caller: Caller) -> Self {
         Self::person(Origin::Page, caller)
     }
 
-    /// A client of the own MCP endpoint.
+    /// Context of a client of the server's own MCP endpoint.
     #[must_use]
     pub fn mcp_client(caller: Caller) -> Self {
         Self::person(Origin::Mcp, caller)
@@ -146,7 +146,7 @@ impl CallContext {
         Self { origin, caller: Some(caller), agent: None, within }
     }
 
-    /// Somebody made up, to see what the policy says.
+    /// Context of a hypothetical caller, to test the policy.
     #[must_use]
     pub fn supposed(origin: Origin, role: Option<Role>, agent: Option<String>) -> Self {
         let caller = role.map(|role| Caller { role, ..Caller::anyone() });
@@ -154,25 +154,26 @@ impl CallContext {
         Self { origin, caller, agent, within }
     }
 
-    /// The same within one namespace.
+    /// Restricts the context to one namespace.
     #[must_use]
     pub fn within(self, namespace: &str) -> Self {
         Self { within: Some([namespace.to_owned()].into()), ..self }
     }
 
-    /// Where.
+    /// Origin of the call.
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
-    /// The namespaces that are read for whoever asks; all when absent.
+    /// Namespaces that the call is restricted to; all when absent.
     #[must_use]
     pub fn namespaces(&self) -> Option<&Arc<[String]>> {
         self.within.as_ref()
     }
 
-    /// The service's own calls are its settings' matter, the own tools guard themselves.
+    /// Whether namespaces are enforced. The settings control the service's own calls, and the server's own MCP tools check
+    /// access themselves.
     fn is_kept_within(&self) -> bool {
         !matches!(self.origin, Origin::Service | Origin::Mcp)
     }
@@ -182,71 +183,71 @@ impl CallContext {
     }
 }
 
-/// The tool that is to be called.
+/// The tool to call.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// The MCP server.
+    /// Name of the MCP server.
     pub server: &'a str,
-    /// The tool, as its server knows it.
+    /// Name of the tool on its server.
     pub tool: &'a str,
-    /// Whether it changes something.
+    /// Whether the tool changes something.
     pub access: Access,
-    /// JSON Schema of its arguments; `None` when nobody knows it, which only a trial of the rules may say.
+    /// JSON Schema of the arguments; `None` only when the policy is tested without a known schema.
     pub schema: Option<&'a Value>,
-    /// What its server reads.
+    /// What the server reads.
     pub reads: ServerContent,
-    /// Hash of its definition; empty when nobody knows it.
+    /// Hash of the tool's definition; empty when unknown.
     pub definition: &'a str,
-    /// A rule speaks of it, and its definition changed since it was judged.
+    /// Whether a rule covers the tool and its definition changed since then.
     pub is_held: bool,
 }
 
 impl<'a> Target<'a> {
-    /// A tool whose definition nobody compared with another.
+    /// Creates a target without a definition hash.
     #[must_use]
     pub fn new(server: &'a str, tool: &'a str, access: Access, schema: Option<&'a Value>) -> Self {
         Self { server, tool, access, schema, reads: ServerContent::Elsewhere, definition: "", is_held: false }
     }
 }
 
-/// What a server reads, by the arguments of its tools.
+/// What a server reads, derived from the arguments of its tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerContent {
-    /// A cluster: one of its tools is told a namespace.
+    /// A cluster: at least one of its tools takes a namespace.
     Cluster,
-    /// Something else.
+    /// Anything else.
     Elsewhere,
 }
 
 impl ServerContent {
-    /// By the schemas of a server's tools.
+    /// Derives the content from the schemas of a server's tools.
     #[must_use]
     pub fn of<'a>(mut schemas: impl Iterator<Item = &'a Value>) -> Self {
         if schemas.any(namespaces::told_one) { Self::Cluster } else { Self::Elsewhere }
     }
 }
 
-/// What the policy says of a tool before its arguments are known.
+/// Result of the policy for a tool before its arguments are known.
 #[derive(Debug, Clone)]
 pub struct PolicyEvaluation<'a> {
-    /// What happens with a call whose arguments hold.
+    /// Decision for a call with valid arguments.
     pub decision: Decision,
-    /// The rule behind it; none when a default decides.
+    /// The rule that decided; `None` for a default.
     pub rule: Option<&'a Rule>,
-    /// Why, for people and models.
+    /// Reason, for people and models.
     pub reason: String,
-    /// What keeps a call within the namespaces of whoever asks.
+    /// Restricts the call to the context's namespaces.
     bounds: Option<Bounds>,
 }
 
 impl PolicyEvaluation<'_> {
-    /// The rule by its number, or that it is a default.
+    /// Returns `rule N`, or `default`.
     #[must_use]
     pub fn rule_name(&self) -> String {
         self.rule.map_or_else(|| "default".to_owned(), |rule| format!("rule {}", rule.number))
     }
 
-    /// The schema a model is offered: without what is pinned, and in words what is pinned and constrained.
+    /// Returns the schema offered to the model, without pinned arguments, and a description of pins and checks.
     #[must_use]
     pub fn offered(&self, schema: &Arc<Value>) -> (Arc<Value>, String) {
         let (schema, bounded) = match &self.bounds {
@@ -263,51 +264,51 @@ impl PolicyEvaluation<'_> {
     }
 }
 
-/// The rules of the file before the built-in defaults.
+/// The configured rules, followed by the built-in defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// In order, numbered from 1.
+    /// Rules in order, numbered from 1.
     rules: Vec<Rule>,
-    /// The server of the cluster that evidence comes from.
+    /// Server that reads the cluster from which evidence is collected.
     cluster: String,
-    /// The server of the tracker, in which the issues of all namespaces stand.
+    /// Server of the tracker, which stores the issues of all namespaces.
     tracker: Option<String>,
 }
 
 impl Policy {
-    /// With these rules.
+    /// Creates a policy from rules.
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
         Self { rules, ..Self::default() }
     }
 
-    /// The same where one server reads the cluster, whatever its tools take, and another one the tracker.
+    /// Sets the server that reads the cluster, whatever arguments its tools take, and the server of the tracker.
     #[must_use]
     pub fn with_servers(self, cluster: &str, tracker: Option<&str>) -> Self {
         Self { cluster: cluster.to_owned(), tracker: tracker.map(str::to_owned), ..self }
     }
 
-    /// Number of rules before the defaults.
+    /// Number of configured rules.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rules.len()
     }
 
-    /// Whether the defaults stand alone.
+    /// Whether only the defaults apply.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// Whether a rule names the tool to let it be called, or says something of its arguments: such a rule judged the tool as it
-    /// was defined.
+    /// Whether a rule covers the tool: it permits the tool by name or constrains its arguments. Such a rule was written for a
+    /// specific definition of the tool.
     #[must_use]
     pub fn has_rule_for(&self, server: &str, tool: &str) -> bool {
         self.rules.iter().any(|rule| rule.has_rule_for(server, tool))
     }
 
-    /// What is said of a tool before its arguments are known. One whose definition changed since a rule judged it is not called
-    /// without a person; the service's own calls are its settings' matter.
+    /// Evaluates a tool before its arguments are known. A tool whose definition changed since a rule covered it needs a person;
+    /// the service's own calls and the server's own MCP tools are exempt.
     #[must_use]
     pub fn evaluate(&self, asker: &CallContext, target: &Target<'_>) -> PolicyEvaluation<'_> {
         let standing = self.by_rules(asker, target);
@@ -326,7 +327,7 @@ impl Policy {
         PolicyEvaluation { decision, reason, ..standing }
     }
 
-    /// What keeps a tool within the namespaces of whoever asks.
+    /// Returns the namespace restrictions for the call.
     fn bounds(
         &self,
         asker: &CallContext,
@@ -347,7 +348,7 @@ impl Policy {
         Ok(None)
     }
 
-    /// The kind with credentials that a model or a person asks a cluster for.
+    /// Returns a kind that holds credentials, if a model or a person requests one from a cluster.
     fn credential(
         &self,
         asker: &CallContext,
@@ -373,7 +374,7 @@ impl Policy {
             return denied(problem);
         }
         let decision = match (asker.origin, rule.decision) {
-            // Nobody can be asked about the service's own calls; what the rule says of arguments holds for them too.
+            // The service's own calls have nobody to approve them; the rule's argument conditions still apply.
             (Origin::Service, Decision::Approve) => Decision::Allow,
             (Origin::Chat, decision) => decision,
             (origin, Decision::Approve) => {
@@ -395,7 +396,7 @@ impl Policy {
         PolicyEvaluation { decision, rule: Some(rule), reason, bounds: None }
     }
 
-    /// Decides about a call: with which arguments it may be made, whether it waits for a person, or why it may not be made.
+    /// Decides about a call: allowed with these arguments, waiting for approval, or denied with a reason.
     #[must_use]
     pub fn authorize(&self, asker: &CallContext, target: &Target<'_>, arguments: Value) -> AccessDecision {
         let standing = self.evaluate(asker, target);
@@ -424,7 +425,8 @@ impl Policy {
     }
 }
 
-/// The arguments as they are sent: within the namespaces, then as the rule has them, and still within.
+/// Returns the arguments to send: restricted to the namespaces, then settled by the rule, then checked against the
+/// namespaces again.
 fn settled(
     standing: &PolicyEvaluation<'_>,
     schema: Option<&Value>,
@@ -437,7 +439,7 @@ fn settled(
     Ok(arguments)
 }
 
-/// What holds where no rule says anything.
+/// Default decision when no rule matches.
 fn without_rule(origin: Origin, target: &Target<'_>) -> (Decision, String) {
     let said = |decision, reason: &str| (decision, reason.to_owned());
     match (origin, target.access) {

@@ -1,5 +1,5 @@
-//! The namespaces a call may read: an investigation those of its report, a caller who is bound to namespaces their own. What
-//! names a namespace is set, what leads elsewhere is refused, and a tool that cannot be kept within is denied.
+//! Restricts calls to namespaces: an investigation to the namespace of its report, a restricted caller to their own. Sets
+//! namespace arguments, rejects arguments that could reach other namespaces, and denies tools that cannot be restricted.
 
 use super::arguments::{self, Level, MAX_DEPTH, folded};
 use super::kinds;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Names under which other clusters are chosen.
+/// Names of arguments that select another cluster.
 const ELSEWHERE: [&str; 12] = [
     "context",
     "contexts",
@@ -23,7 +23,7 @@ const ELSEWHERE: [&str; 12] = [
     "host",
     "hostname",
 ];
-/// Names of arguments that say in a language of their own what is read.
+/// Names of arguments that contain free-form queries, commands or paths.
 const FREE: [&str; 39] = [
     "command",
     "commands",
@@ -69,33 +69,33 @@ const VERSIONS: [&str; 5] = ["apiversion", "groupversion", "version", "group", "
 
 type Path = Vec<String>;
 
-/// What an argument is for, by its name and schema.
+/// Purpose of an argument, derived from its name and schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
     /// Names a namespace.
     Namespace,
-    /// Asks for all namespaces.
+    /// Selects all namespaces.
     Everywhere,
-    /// Names the kind of a resource.
+    /// Names a resource kind.
     Kind,
-    /// Part of the name of an API.
+    /// Part of an API version or group.
     Version,
-    /// Chooses among what is in the namespace.
+    /// Selects resources within the namespace.
     Selector,
-    /// Could lead out of the namespace: another cluster, a language of its own, namespaces in a form that is not known.
+    /// Could reach other namespaces: another cluster, free-form text, or namespaces in an unknown form.
     Closed,
-    /// Any other.
+    /// Any other argument.
     Plain,
 }
 
-/// How the namespace is given.
+/// Form of a namespace argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     Text,
     List,
 }
 
-/// What holds a call within its namespaces.
+/// Restrictions that keep a call within its namespaces.
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
     namespaces: Arc<[String]>,
@@ -105,16 +105,16 @@ pub(super) struct Bounds {
     versions: Vec<Path>,
     selectors: Vec<Path>,
     closed: Vec<Path>,
-    /// What a rule says of, under a name that is spelled out.
+    /// Arguments covered by a rule that contains the tool's full name.
     freed: Vec<Path>,
 }
 
-/// Whether a tool of this schema is told a namespace, so that its server reads a cluster.
+/// Whether a tool of this schema takes a namespace, which means that its server reads a cluster.
 pub(super) fn told_one(schema: &Value) -> bool {
     let mut found = false;
     walk(schema, &mut |path, using, _| {
         let name = path.last().map(|name| folded(name)).unwrap_or_default();
-        // On their own these say nothing of a cluster.
+        // These names alone do not indicate a cluster.
         let sure = !matches!(name.as_str(), "project" | "projects" | "all");
         found |= sure && matches!(using, Use::Namespace | Use::Everywhere);
     });
@@ -122,10 +122,10 @@ pub(super) fn told_one(schema: &Value) -> bool {
 }
 
 impl Bounds {
-    /// What holds a tool within these namespaces; none when a rule that spells its name lets it through as it is.
+    /// Builds the restrictions. Returns `None` when the tool takes no namespace and a rule with its full name permits it.
     ///
     /// # Errors
-    /// Why it cannot be held.
+    /// Why the tool cannot be restricted.
     pub(super) fn new(
         namespaces: &Arc<[String]>,
         schema: Option<&Value>,
@@ -145,7 +145,7 @@ impl Bounds {
             freed,
         };
         let Some(schema) = schema else {
-            // A trial of the rules, in which a tool takes what it is given.
+            // Without a schema, the policy is being tested: assume that the tool takes a namespace.
             bounds.named.push((vec!["namespace".to_owned()], Shape::Text));
             return Ok(Some(bounds));
         };
@@ -191,10 +191,10 @@ impl Bounds {
         self.freed.iter().any(|freed| freed == path)
     }
 
-    /// The arguments within the namespaces.
+    /// Restricts the arguments to the namespaces.
     ///
     /// # Errors
-    /// What would lead out, in words for the model.
+    /// Which argument could reach other namespaces, as a message for the model.
     pub(super) fn hold(&self, schema: Option<&Value>, arguments: Value) -> Result<Value, String> {
         let mut given = match arguments {
             Value::Object(map) => map,
@@ -230,7 +230,7 @@ impl Bounds {
         Ok(Value::Object(given))
     }
 
-    /// Sets the namespace, and that it is not all.
+    /// Sets the namespace arguments and disables the flags for all namespaces.
     fn place(&self, given: &mut Map<String, Value>) -> Result<(), String> {
         for (path, is_flag) in &self.everywhere {
             if *is_flag {
@@ -268,7 +268,7 @@ impl Bounds {
         names.join(" or ")
     }
 
-    /// Refuses values that could lead out of the namespace by what a server makes of them.
+    /// Rejects values that a server could interpret as a reference to other namespaces.
     fn look(&self, given: &Map<String, Value>, path: &mut Path) -> Result<(), String> {
         for (key, value) in given {
             path.push(key.clone());
@@ -300,17 +300,17 @@ impl Bounds {
         Ok(())
     }
 
-    /// Whether something is known of what is within an object; what is in others is anything.
+    /// Whether the schema describes arguments of known purpose inside the object. Other objects may contain anything.
     fn describes(&self, path: &[String]) -> bool {
         let named = self.named.iter().map(|(known, _)| known);
         let mut all = named.chain(&self.kinds).chain(&self.versions).chain(&self.selectors);
         all.any(|known| known.len() > path.len() && known.starts_with(path))
     }
 
-    /// Whether what a rule set of it is within too.
+    /// Checks that values set by a rule are within the namespaces.
     ///
     /// # Errors
-    /// Which argument is not.
+    /// Which argument is outside of the namespaces.
     pub(super) fn kept(&self, arguments: &Value) -> Result<(), String> {
         let Value::Object(given) = arguments else { return Ok(()) };
         for (path, _) in self.named.iter().filter(|(path, _)| !self.is_freed(path)) {
@@ -322,7 +322,8 @@ impl Bounds {
         Ok(())
     }
 
-    /// The schema a model is offered: without what is set and what may not be given, and in words what holds.
+    /// Returns the schema offered to the model, without arguments that are set or rejected, and a description of the
+    /// restrictions.
     pub(super) fn offered(&self, schema: &Arc<Value>) -> (Arc<Value>, String) {
         let mut schema = Arc::clone(schema);
         let mut words = String::new();
@@ -344,7 +345,7 @@ impl Bounds {
     }
 }
 
-/// Whether a value is, or holds, nothing but what passes.
+/// Whether a value is a scalar, or a list of scalars, whose strings all pass the check.
 fn scalars(value: &Value, passes: fn(&str) -> bool) -> bool {
     match value {
         Value::String(text) => passes(text),
@@ -354,7 +355,7 @@ fn scalars(value: &Value, passes: fn(&str) -> bool) -> bool {
     }
 }
 
-/// A name, a time, a word: no way, no option of a command, nothing a shell reads.
+/// Accepts names, times and words. Rejects paths, command options and characters with a meaning for shells or URLs.
 fn is_plain(text: &str) -> bool {
     let text = text.trim();
     !text.starts_with('-')
@@ -369,9 +370,9 @@ fn is_version(text: &str) -> bool {
         part.starts_with(|c: char| c.is_ascii_alphanumeric())
             && part.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
     };
-    // OpenShift's own settings bear names of kinds that are of a namespace elsewhere.
+    // The configuration group of OpenShift reuses names of kinds that are namespaced in other groups.
     let is_own = !text.contains("config.openshift.io");
-    // `group/version`, as the API has it: any other name after a slash could be one of a way, like `namespace/pod`.
+    // Requires an API version after the slash; other text could be a path such as `namespace/pod`.
     let is_api = |version: &str| {
         version.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
@@ -387,7 +388,7 @@ fn is_selector(text: &str) -> bool {
     text.chars().all(is_own) && !text.trim().starts_with('-') && !folded(text).contains("namespace")
 }
 
-/// What is known of an argument.
+/// Schema of one argument.
 struct Property<'a> {
     schema: &'a Value,
     root: &'a Value,
@@ -395,13 +396,13 @@ struct Property<'a> {
 }
 
 impl Property<'_> {
-    /// Whether it may be of that type.
+    /// Whether the schema permits this type.
     fn is(&self, kind: &str) -> bool {
         types(self.schema, self.root, MAX_DEPTH).iter().any(|known| known == kind)
     }
 }
 
-/// The types that a schema lets through, in its branches too.
+/// Types that a schema and its branches permit.
 fn types(schema: &Value, root: &Value, depth: usize) -> Vec<String> {
     let schema = arguments::resolved(schema, root);
     let mut found: Vec<String> = match &schema["type"] {
@@ -416,7 +417,7 @@ fn types(schema: &Value, root: &Value, depth: usize) -> Vec<String> {
     found
 }
 
-/// Looks at each argument of a schema, also within objects that it describes.
+/// Visits each argument of a schema, including arguments within described objects.
 fn walk(root: &Value, look: &mut dyn FnMut(&[String], Use, &Property<'_>)) {
     within(root, root, &mut Vec::new(), look);
 }
@@ -444,7 +445,7 @@ fn within(
     }
 }
 
-/// What an argument is for.
+/// Returns the purpose of an argument.
 fn usage(name: &str, property: &Property<'_>) -> Use {
     let name = folded(name);
     let name = name.as_str();
@@ -472,7 +473,7 @@ fn usage(name: &str, property: &Property<'_>) -> Use {
     if name.ends_with("selector") || name.ends_with("selectors") || matches!(name, "labels" | "label") {
         return if property.is("object") { Use::Closed } else { Use::Selector };
     }
-    // What is in an object that nobody describes, or in a list of such, can be anything.
+    // Objects without a described schema, and lists of objects or lists, may contain anything.
     let items = arguments::resolved(&property.schema["items"], property.root);
     let listed = types(items, property.root, MAX_DEPTH);
     let nested = listed.iter().any(|kind| kind == "object" || kind == "array")

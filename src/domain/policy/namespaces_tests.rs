@@ -1,4 +1,4 @@
-//! What an investigation may read of a cluster: its report's namespace, whatever is asked.
+//! Tests that an investigation reads only the namespace of its report, whatever the model requests.
 
 use super::*;
 use crate::domain::policy::tests::{rule, way};
@@ -7,7 +7,7 @@ use crate::domain::{Access, Caller, Role};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// Tools of kubernetes-mcp-server 0.0.67 that look, as it describes them: name, arguments, and those that have to be given.
+/// Read-only tools as described by kubernetes-mcp-server 0.0.67: name, arguments and required arguments.
 fn field() -> Vec<(&'static str, Value)> {
     let schema = |properties: &[(&str, &str)], required: &[&str]| {
         let properties: Value =
@@ -73,7 +73,7 @@ fn asked(
     }
 }
 
-/// What is sent of a call that an investigation of `team-b` asks for.
+/// Returns the arguments sent for a call by an investigation in `team-b`.
 fn sent(tool: &str, arguments: Value) -> Result<Value, String> {
     asked(&Policy::default(), &CallContext::triage("team-b"), (tool, &schema_of(tool)), arguments)
 }
@@ -151,7 +151,7 @@ fn the_cluster_is_known_by_its_setting_and_by_what_its_tools_take() {
     assert_eq!(decided("jenkins", ServerContent::of([&free].into_iter())), Decision::Allow);
     let service = policy.evaluate(&CallContext::service(), &target("openshift", ServerContent::Cluster));
     assert_eq!(service.decision, Decision::Allow);
-    // In the tracker stand the diagnoses of all.
+    // The tracker stores the diagnoses of all namespaces.
     let issues = |server, tool| {
         let target = Target { tool, ..target(server, ServerContent::Elsewhere) };
         policy.evaluate(&CallContext::triage("ci"), &target).decision
@@ -419,7 +419,7 @@ proptest! {
         let rest = sent.iter().filter(|(key, _)| !key.starts_with("namespace"));
         for (key, value) in rest {
             let text = value.to_string();
-            // A label may be called `team-a/p`: no server reads it as a way.
+            // A label may contain `team-a/p`; no server interprets a label as a path.
             let is_way = text.contains("team-a/") && !key.ends_with("elector");
             prop_assert!(!is_way && !text.contains("metadata.namespace") && !text.contains("\"-"), "{key}: {text}");
         }

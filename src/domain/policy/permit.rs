@@ -1,21 +1,21 @@
-//! What the policy decided about one call. Only the policy makes a [`Permit`], and a call is made with nothing else.
+//! Decision about one call. Only the policy creates a [`Permit`], and every call requires one.
 
 use super::Target;
 use crate::domain::{Access, Approval, ApprovalState, Caller, call_hash};
 use serde_json::Value;
 
-/// What may be done.
+/// Decision of the policy.
 #[derive(Debug)]
 pub enum AccessDecision {
     /// The call may be made.
     Allowed(Permit),
-    /// It may be made when a person has approved it.
+    /// The call may be made after a person approves it.
     NeedsApproval(UnapprovedCall),
-    /// It may not be made.
+    /// The call may not be made.
     Denied(Denied),
 }
 
-/// A call that may be made, once: where it goes, what is sent, for whom.
+/// Permission for one call: server, tool, arguments and caller.
 #[derive(Debug)]
 pub struct Permit {
     server: String,
@@ -33,49 +33,49 @@ impl Permit {
         Self { server, tool, access: target.access, definition, arguments, caller }
     }
 
-    /// The MCP server.
+    /// Name of the MCP server.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
     }
 
-    /// The tool, as its server knows it.
+    /// Name of the tool on its server.
     #[must_use]
     pub fn tool(&self) -> &str {
         &self.tool
     }
 
-    /// What the tool was taken for.
+    /// Access that the policy assumed for the tool.
     #[must_use]
     pub fn access(&self) -> Access {
         self.access
     }
 
-    /// Hash of the tool's definition that was looked at.
+    /// Hash of the tool's definition that the policy evaluated.
     #[must_use]
     pub fn definition(&self) -> &str {
         &self.definition
     }
 
-    /// The arguments as they are sent.
+    /// The arguments to send.
     #[must_use]
     pub fn arguments(&self) -> &Value {
         &self.arguments
     }
 
-    /// For whom it is made; nobody in particular when the service itself or an investigation asks.
+    /// The caller; `None` for calls of the service itself or of an investigation.
     #[must_use]
     pub fn caller(&self) -> Option<&Caller> {
         self.caller.as_ref()
     }
 
-    /// The arguments, to be sent.
+    /// Consumes the permit and returns the arguments to send.
     #[must_use]
     pub fn into_arguments(self) -> Value {
         self.arguments
     }
 
-    /// Whether it is the call that somebody was shown, to the last argument, of the tool as it was then.
+    /// Whether server, tool, arguments and tool definition equal those shown for approval.
     #[must_use]
     pub fn is_shown(&self, approval: &Approval) -> bool {
         call_hash(&self.server, &self.tool, &self.arguments) == approval.hash
@@ -83,7 +83,7 @@ impl Permit {
     }
 }
 
-/// A call that waits for a person.
+/// A call that waits for approval.
 #[derive(Debug)]
 pub struct UnapprovedCall(Permit);
 
@@ -92,30 +92,30 @@ impl UnapprovedCall {
         Self(permit)
     }
 
-    /// The arguments as they are to be shown, and sent when they are approved.
+    /// The arguments to show, and to send after approval.
     #[must_use]
     pub fn arguments(&self) -> &Value {
         self.0.arguments()
     }
 
-    /// Hash of the tool's definition that was looked at.
+    /// Hash of the tool's definition that the policy evaluated.
     #[must_use]
     pub fn definition(&self) -> &str {
         self.0.definition()
     }
 
-    /// The permit, if this very call was approved and is now its turn's to carry out.
+    /// Returns the permit if this call was approved and its state is `Running`.
     #[must_use]
     pub fn approved(self, approval: &Approval) -> Option<Permit> {
         (approval.state == ApprovalState::Running && self.0.is_shown(approval)).then_some(self.0)
     }
 }
 
-/// A call that may not be made.
+/// A denied call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the tool policy does not allow this call: {reason} ({rule})")]
 pub struct Denied {
-    /// Why.
+    /// Reason for the denial.
     pub reason: String,
     /// `rule N`, or `default`.
     pub rule: String,

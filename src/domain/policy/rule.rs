@@ -1,4 +1,4 @@
-//! One rule: whom and which tools it fits, what it says of arguments, and what it decides.
+//! A policy rule: which callers and tools it matches, its conditions on arguments, and its decision.
 
 use super::{CallContext, Decision, Origin, Target, dangerous};
 use crate::domain::{Access, Role};
@@ -6,30 +6,30 @@ use globset::{GlobBuilder, GlobMatcher};
 use regex::Regex;
 use serde_json::Value;
 
-/// A rule of the file.
+/// A configured rule.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Its place in the file, from 1.
+    /// Position in the file, from 1.
     pub number: usize,
-    /// Roles it is for; without any, for everybody and for what nobody asked for.
+    /// Roles that match; `None` also matches calls without a caller.
     pub roles: Option<Vec<Role>>,
-    /// Agents it is for.
+    /// Agents that match; `None` matches all.
     pub agents: Option<Patterns>,
-    /// Places it is for; all when left out.
+    /// Origins that match. `None` matches all, except the service's own calls if the rule denies.
     pub places: Option<Vec<Origin>>,
-    /// Servers it is for.
+    /// Servers that match; `None` matches all.
     pub servers: Option<Patterns>,
-    /// Tools it is for.
+    /// Tools that match; `None` matches all.
     pub tools: Option<Patterns>,
-    /// Only tools that look, or that change something.
+    /// Access that matches; `None` matches both.
     pub access: Option<Access>,
-    /// Arguments that are set, whatever was asked for: the way to each, and its value.
+    /// Arguments that are always overwritten: path and value of each.
     pub pins: Vec<(Vec<String>, Value)>,
-    /// Arguments that have to hold: the way to each.
+    /// Arguments that are validated: path and condition of each.
     pub checks: Vec<(Vec<String>, Check)>,
-    /// What it decides.
+    /// Decision for matching calls.
     pub decision: Decision,
-    /// Why, for people.
+    /// Reason, for people.
     pub reason: Option<String>,
 }
 
@@ -51,15 +51,15 @@ impl Rule {
             && self.reaches(asker.origin, target.tool)
     }
 
-    /// Whether it names the tool, and lets it be called or says something of its arguments.
+    /// Whether the rule names the tool, and either permits it or constrains its arguments.
     pub(super) fn has_rule_for(&self, server: &str, tool: &str) -> bool {
         let is_named = self.tools.as_ref().is_some_and(|tools| tools.is_match(tool))
             && self.servers.as_ref().is_none_or(|servers| servers.is_match(server));
         is_named && (self.decision != Decision::Deny || self.paths().next().is_some())
     }
 
-    /// The service's own calls are its settings' matter: a rule that forbids is for them only when it says so, what it pins and
-    /// checks is for them too.
+    /// Whether the rule applies to an origin. The settings control the service's own calls: a denying rule applies to them only
+    /// if it lists that origin, while pins and checks always apply.
     fn is_of(&self, place: Origin) -> bool {
         match &self.places {
             Some(places) => places.contains(&place),
@@ -67,7 +67,7 @@ impl Rule {
         }
     }
 
-    /// A dangerous tool is let through only by a rule that names it or its like, not by `*`.
+    /// Whether the rule may apply to a dangerous tool: a permitting rule must name the tool or its kind; `*` is not enough.
     fn reaches(&self, place: Origin, tool: &str) -> bool {
         if self.decision == Decision::Deny || matches!(place, Origin::Service | Origin::Mcp) {
             return true;
@@ -75,27 +75,27 @@ impl Rule {
         dangerous::pattern(tool).is_none() || self.tools.as_ref().is_some_and(|tools| tools.name(tool))
     }
 
-    /// Whether it names a tool by its whole name, without any wildcard.
+    /// Whether a permitting rule contains the tool's full name, without a wildcard.
     pub(super) fn spells(&self, tool: &str) -> bool {
         self.decision != Decision::Deny && self.tools.as_ref().is_some_and(|tools| tools.spell(tool))
     }
 
-    /// The ways to all arguments it says something of.
+    /// Paths of all arguments that the rule pins or checks.
     pub(super) fn paths(&self) -> impl Iterator<Item = &[String]> {
         let pinned = self.pins.iter().map(|(path, _)| path.as_slice());
         pinned.chain(self.checks.iter().map(|(path, _)| path.as_slice()))
     }
 }
 
-/// Globs over names; upper and lower case are one.
+/// Case-insensitive globs for names.
 #[derive(Debug, Clone)]
 pub struct Patterns(Vec<GlobMatcher>);
 
 impl Patterns {
-    /// The globs.
+    /// Parses globs.
     ///
     /// # Errors
-    /// What is wrong with the first that is none, in words.
+    /// Describes the first invalid glob.
     pub fn parse(texts: &[String]) -> Result<Self, String> {
         let glob = |text: &String| {
             let built = GlobBuilder::new(text).case_insensitive(true).build();
@@ -110,45 +110,45 @@ impl Patterns {
         self.0.iter().any(|glob| glob.is_match(name))
     }
 
-    /// Whether one of them is the name itself.
+    /// Whether one of the globs equals the name.
     fn spell(&self, tool: &str) -> bool {
         self.0.iter().any(|glob| glob.glob().glob().eq_ignore_ascii_case(tool))
     }
 
-    /// Whether a glob that matches says by its own text that it means a dangerous tool: `pods_delete` and `*_delete` do,
-    /// `pods_*` does not.
+    /// Whether the text of a matching glob indicates a dangerous tool: `pods_delete` and `*_delete` do, `pods_*` does not.
     fn name(&self, tool: &str) -> bool {
         self.0.iter().any(|glob| glob.is_match(tool) && dangerous::names(glob.glob().glob(), tool))
     }
 }
 
-/// Longest text that a regular expression is asked about; a longer one does not hold. Policies are asked on the async threads.
+/// Maximum length in bytes of a text that a regular expression is matched against; longer texts fail the check. The limit
+/// bounds the time on async threads.
 const MAX_MATCHED: usize = 16 << 10;
 
-/// What has to hold of an argument.
+/// Condition on an argument.
 #[derive(Debug, Clone)]
 pub struct Check {
-    /// One of these.
+    /// Permitted values.
     pub one_of: Option<Vec<Value>>,
-    /// A text that this matches as a whole.
+    /// Regular expression that has to match the whole text.
     pub regex: Option<Regex>,
-    /// A number that is not smaller.
+    /// Minimum of a number.
     pub min: Option<f64>,
-    /// A number that is not larger.
+    /// Maximum of a number.
     pub max: Option<f64>,
-    /// A text of at most so many characters, or a list of at most so many items.
+    /// Maximum number of characters of a text, or of items in a list.
     pub max_length: Option<usize>,
-    /// It has to be there. What is left out is otherwise the server's choice.
+    /// Whether the argument is required. Otherwise the server chooses the value of a missing argument.
     pub required: bool,
 }
 
 impl Check {
-    /// Whether a value holds.
+    /// Whether a value meets the condition.
     pub(super) fn holds(&self, value: &Value) -> bool {
         if let Value::Array(items) = value
             && (self.one_of.is_some() || self.regex.is_some())
         {
-            // An empty list is often taken for everything.
+            // Many servers interpret an empty list as all values.
             let few = self.max_length.is_none_or(|max| items.len() <= max);
             let each = Self { max_length: None, ..self.clone() };
             return few && !items.is_empty() && items.iter().all(|item| !item.is_array() && each.holds(item));
@@ -168,7 +168,7 @@ impl Check {
             && self.max_length.is_none_or(|max| length.is_some_and(|length| length <= max))
     }
 
-    /// In words, after “has to be”.
+    /// Describes the condition, to follow “has to be”.
     pub(super) fn words(&self) -> String {
         let mut parts = Vec::new();
         if let Some(all) = &self.one_of {

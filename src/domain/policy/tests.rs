@@ -1,4 +1,4 @@
-//! What the rules decide.
+//! Tests of the policy's decisions.
 
 use super::*;
 use crate::domain::AuthMethod;
@@ -55,7 +55,7 @@ fn decided(policy: &Policy, place: Origin, tool: &str, access: Access) -> (Decis
     (standing.decision, standing.rule_name())
 }
 
-/// The arguments as they would be sent; or why not.
+/// Returns the arguments to send, or the reason for a denial.
 fn sent(policy: &Policy, schema: &Value, arguments: Value) -> Result<Value, String> {
     let target = Target { schema: Some(schema), ..of("look", Access::Read) };
     match policy.authorize(&asker(Origin::Chat), &target, arguments) {
@@ -153,7 +153,7 @@ fn what_is_dangerous_needs_a_rule_that_names_it() {
             "nobody is asked"
         );
     }
-    // A glob that names another dangerous tool does not name this one.
+    // A glob that names one dangerous tool does not cover another one.
     let other = Policy::new(vec![rule(1, &["*", "pods_delete"], Decision::Allow)]);
     assert_eq!(decided(&other, Origin::Chat, "pods_exec", Access::Write).0, Decision::Deny);
 }
@@ -176,7 +176,7 @@ fn roles_and_agents_are_those_of_whoever_asks() {
     assert_eq!(decide(Role::Admin, "troubleshooter"), Decision::Approve);
     assert_eq!(decide(Role::Operator, "ops-helper"), Decision::Approve);
     assert_eq!(decide(Role::Viewer, "ops-helper"), Decision::Deny);
-    // In an investigation nobody asks, so no rule for roles fits.
+    // An investigation has no caller, so rules with roles do not match.
     let target = of("look", Access::Read);
     assert_eq!(policy.evaluate(&CallContext::triage("ci"), &target).rule_name(), "default");
 }
@@ -213,7 +213,7 @@ fn what_is_pinned_is_set_whatever_was_asked_for() {
         json!({"owner": "evil"}),
         json!({"owner": {"platform": 1}, "meta": "x"}),
         json!({"owner": null, "meta": {"namespace": ["ci", "prod"]}}),
-        // Of keys that come twice, JSON's reader keeps one, and it is overwritten like any other.
+        // The JSON parser keeps one of two equal keys, and the pin overwrites it.
         serde_json::from_str(r#"{"owner": "evil", "\u006fwner": "worse"}"#).unwrap(),
     ] {
         assert_eq!(sent(&policy, &schema, asked.clone()), Ok(set.clone()), "{asked}");
@@ -261,7 +261,7 @@ fn other_spellings_are_refused_where_the_schema_says_nothing() {
         let problem = sent(&policy, &schema, json!({"labels": {key: "evil"}})).unwrap_err();
         assert!(problem.contains("another spelling"), "{key}: {problem}");
     }
-    // As the readers of some languages fold letters.
+    // Letters that some languages fold to ASCII letters.
     let kelvin = pinned(&[("labels.kiss", json!("ci"))]);
     assert!(sent(&kelvin, &schema, json!({"labels": {"\u{212a}is\u{17f}": "evil"}})).is_err());
     let other = sent(&policy, &schema, json!({"labels": {"app": "x"}}));

@@ -1,52 +1,52 @@
-//! Secrets in JSON and flow YAML of one line, however deep, and within strings that hold JSON themselves: values that a `name`
-//! beside them calls secret, arguments after an option that takes a secret, the data of a Secret.
+//! Secrets in single-line JSON and flow YAML, at any depth and in strings that contain JSON: values whose sibling `name`
+//! denotes a secret, arguments after an option that takes a secret, and the data of a Kubernetes Secret.
 
 use super::names;
 use memchr::memchr2;
 use std::ops::Range;
 
-/// Depth that is followed; what is deeper is passed over.
+/// Maximum depth; deeper content is not searched.
 const MAX_DEPTH: usize = 64;
-/// Longest variable, in bytes.
+/// Maximum length of a variable in bytes.
 const MAX_VARIABLE: usize = 128;
-/// Most scalars of one object that are kept until its kind is known.
+/// Maximum number of scalars stored per object until its kind is known.
 const MAX_SCALARS: usize = 4_096;
 
-/// A secret: where it stands, and what kind it is.
+/// Range and kind of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) range: Range<usize>,
     pub(super) kind: &'static str,
-    /// Its name alone says so, and names stand in programs too.
+    /// Whether only the key denotes a secret; keys also occur in program code.
     pub(super) by_key: bool,
 }
 
-/// What is open where the scanner stands.
+/// An open structure.
 #[derive(Debug)]
 enum Frame {
     Map(Map),
-    /// A list, and whether its last item takes the next one as its secret.
+    /// A list; true if the next item is the secret of an option.
     List(bool),
-    /// A string opened with so many backslashes that holds JSON.
+    /// A string that contains JSON; the number of backslashes before its opening quote.
     Embedded(usize),
 }
 
 #[derive(Debug, Default)]
 struct Map {
     key: Option<Range<usize>>,
-    /// Whether its `name` calls its `value` secret.
+    /// Whether the object's `name` denotes a secret.
     named: bool,
     values: Vec<Range<usize>>,
     scalars: Vec<Range<usize>>,
-    /// The values of its `data`.
+    /// Values of the object's `data`.
     data: Vec<Range<usize>>,
-    /// `kind: Secret`.
+    /// Whether the object has `kind: Secret`.
     secret: bool,
     kind: bool,
     object: bool,
 }
 
-/// All secrets of a line, in order.
+/// Returns all secrets of a line, in order.
 pub(super) fn secrets(line: &str) -> Vec<Found> {
     let mut scanner = Scanner { line, bytes: line.as_bytes(), stack: Vec::new(), found: Vec::new() };
     scanner.scan();
@@ -55,7 +55,7 @@ pub(super) fn secrets(line: &str) -> Vec<Found> {
     }
     let mut found = scanner.found;
     found.sort_by_key(|one| (one.range.start, one.range.end));
-    // A value may be found by its name and as data.
+    // A value may be found both by its name and as data.
     let mut end = 0;
     found.retain(|one| {
         let apart = one.range.start >= end && !one.range.is_empty();
@@ -88,7 +88,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Takes what stands here; returns where it goes on.
+    /// Processes the token at a position and returns the next position.
     fn token(&mut self, at: usize) -> usize {
         match self.bytes[at] {
             b'{' => self.open(Frame::Map(Map::default())),
@@ -120,7 +120,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// An object has ended, or the line within it.
+    /// Handles the end of an object; `cut` means that the line ended within it.
     fn closed(&mut self, frame: Frame, cut: bool) {
         let Frame::Map(map) = frame else { return };
         if map.named {
@@ -129,7 +129,7 @@ impl Scanner<'_> {
         if map.secret {
             self.take(map.data, "secret-data");
         } else if cut && map.object && !map.kind {
-            // The kind comes after the data, and was cut off.
+            // The kind follows the data and was cut off.
             let line = self.line;
             let encoded = map.data.into_iter().filter(|value| super::base64(&line[value.clone()]));
             let encoded = encoded.collect();
@@ -148,14 +148,14 @@ impl Scanner<'_> {
         self.found.extend(ranges.into_iter().map(|range| Found { range, kind, by_key: false }));
     }
 
-    /// A key, a value or an item, quoted or not.
+    /// Reads a key, a value or an item, quoted or not.
     fn scalar(&mut self, at: usize) -> usize {
         let slashes = self.bytes[at..].iter().take_while(|byte| **byte == b'\\').count();
         let quote = self.bytes.get(at + slashes).copied().filter(|byte| matches!(byte, b'"' | b'\''));
         let embedded = matches!(self.stack.last(), Some(Frame::Embedded(_)));
         let Some(quote) = quote else {
             if slashes > 0 || embedded {
-                // A line break of a string that holds JSON, or what stands around it.
+                // An escaped line break in a string that contains JSON, or text around it.
                 return at + slashes.max(1);
             }
             let end = self.plain_end(at);
@@ -176,7 +176,7 @@ impl Scanner<'_> {
         (end + slashes + 1).min(self.bytes.len())
     }
 
-    /// Whether a string that begins here is JSON with its quotes escaped.
+    /// Whether a string that starts here contains JSON with escaped quotes.
     fn holds_json(&self, from: usize, slashes: usize) -> bool {
         let rest = &self.bytes[from..];
         let opened = rest.first().is_some_and(|byte| matches!(byte, b'{' | b'['));
@@ -186,7 +186,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Where a string ends that was opened with so many backslashes: at its quote with as many.
+    /// Returns the end of a string whose opening quote has `slashes` backslashes: the next quote with the same number.
     fn string_end(&self, from: usize, quote: u8, slashes: usize) -> usize {
         let mut at = from;
         let mut run = 0;
@@ -201,13 +201,13 @@ impl Scanner<'_> {
         at
     }
 
-    /// Where what is not quoted ends.
+    /// Returns the end of an unquoted scalar.
     fn plain_end(&self, from: usize) -> usize {
         let is_key = matches!(self.stack.last(), Some(Frame::Map(Map { key: None, .. })));
         let mut at = from;
         while at < self.bytes.len() {
             match self.bytes[at] {
-                // A variable: `${NAME}`.
+                // A variable such as `${NAME}`.
                 b'$' if self.bytes.get(at + 1) == Some(&b'{') => {
                     let near = &self.bytes[at..self.bytes.len().min(at + MAX_VARIABLE)];
                     at += memchr::memchr(b'}', near).unwrap_or(1);
@@ -222,7 +222,7 @@ impl Scanner<'_> {
         at
     }
 
-    /// A scalar was read.
+    /// Handles a scalar.
     fn said(&mut self, range: Range<usize>, quoted: bool) {
         let text = &self.line[range.clone()];
         match self.stack.last_mut() {
@@ -247,7 +247,7 @@ impl Scanner<'_> {
 }
 
 impl Map {
-    /// A value of a key; a secret if the key alone says so.
+    /// Handles the value of a key. Returns a secret if the key alone denotes one.
     fn value(&mut self, key: &str, text: &str, range: Range<usize>, quoted: bool) -> Option<Found> {
         let is = |name: &str| key.eq_ignore_ascii_case(name);
         if is("name") || is("key") {

@@ -1,25 +1,25 @@
-//! Secrets of manifests that take more than a line: a `name` and its `value`, an option of a list and the item after it, a block
-//! of text below a secret's name. Looks at one line at a time and remembers where in its item it stands; YAML, JSON over many
-//! lines and HCL look the same to it, as does a diff of them.
+//! Secrets that span several lines of a manifest: a `name` and its `value`, a list option and the item after it, and a
+//! block of text below a secret's name. Processes one line at a time and tracks its position within the item. Supports
+//! YAML, multi-line JSON, HCL, and diffs of them.
 
 use super::names;
 use std::ops::Range;
 
-/// Lines within which a value follows its name: a few others, comments, what was logged between.
+/// Maximum number of lines between a name and its value, including comments and interleaved log lines.
 const NEAR: u8 = 12;
-/// Lines that are looked at for a name that follows its value.
+/// Number of lines searched for a name that follows its value.
 const AHEAD: usize = 6;
-/// Bytes of these that are looked at.
+/// Maximum number of bytes searched per line for such a name.
 const MAX_AHEAD: usize = 512;
 
-/// Where in a manifest a line stands.
+/// Position of a line within a manifest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Manifest {
-    /// The name that was read last.
+    /// The last name read.
     name: Option<Name>,
-    /// The column of an option whose secret is the next item.
+    /// Column of an option whose secret is the next item.
     option: Option<usize>,
-    /// A secret text goes on while lines are indented deeper than this.
+    /// Column of a secret text block, which continues while lines are indented more than this.
     text: Option<usize>,
 }
 
@@ -27,12 +27,12 @@ pub(super) struct Manifest {
 struct Name {
     column: usize,
     secret: bool,
-    /// Lines for which it is remembered.
+    /// Number of lines for which the name remains valid.
     left: u8,
 }
 
 impl Name {
-    /// Whether it still counts: not for long, and not for another object.
+    /// Returns the name if it is still valid: not too old, and not of another object.
     fn after(self, line: &str, column: usize) -> Option<Self> {
         let outside =
             line.trim_start().starts_with(['{', '}']) && line.len() - line.trim_start().len() < self.column;
@@ -41,18 +41,18 @@ impl Name {
     }
 }
 
-/// `key: value` at the beginning of a line.
+/// A `key: value` pair at the beginning of a line.
 pub(super) struct Entry<'a> {
     column: usize,
     key: &'a str,
-    /// A list's item begins here.
+    /// Whether a list item starts here.
     first: bool,
-    /// What stands after the colon.
+    /// Range of the text after the separator.
     pub(super) value: Range<usize>,
 }
 
 impl Manifest {
-    /// The secret of the next line, if it has one. `rest` is what follows the line, as far as it is known.
+    /// Returns the secret in the next line, if any. `rest` is the known text after the line.
     pub(super) fn secret(&mut self, line: &str, rest: &str) -> Option<Range<usize>> {
         if let Some(outer) = self.text {
             let indent = line.len() - line.trim_start().len();
@@ -94,7 +94,7 @@ impl Manifest {
         }
     }
 
-    /// The value of a name that calls it secret.
+    /// Returns the value that belongs to a secret name.
     fn value(&mut self, line: &str, entry: &Entry<'_>) -> Option<Range<usize>> {
         let text = line[entry.value.clone()].trim();
         if text.is_empty() || opens_text(text) {
@@ -111,10 +111,10 @@ impl Manifest {
         Some(range).filter(|range| !range.is_empty())
     }
 
-    /// The item after an option that takes a secret; whether this line is such an option is remembered.
+    /// Returns the item after an option that takes a secret. Remembers whether this line is such an option.
     fn after_option(&mut self, line: &str, column: usize) -> Option<Range<usize>> {
         let text = line[column..].trim_end();
-        // Between them may be comments.
+        // Comments may be between the option and its item.
         if text.is_empty() || line.trim_start().starts_with('#') {
             return None;
         }
@@ -140,7 +140,7 @@ impl Manifest {
     }
 }
 
-/// Where the text of a line begins, after marks of lists, diffs and comments; and whether a list's mark stands right before it.
+/// Returns the column after list, diff and comment marks, and whether a list mark directly precedes it.
 pub(super) fn lead(line: &str) -> (usize, bool) {
     let bytes = line.as_bytes();
     let (mut at, mut first) = (0, false);
@@ -150,7 +150,7 @@ pub(super) fn lead(line: &str) -> (usize, bool) {
             Some(mark @ (b'-' | b'+' | b'>' | b'#' | b'|'))
                 if bytes.get(at + 1).is_some_and(|next| matches!(next, b' ' | b'\t')) =>
             {
-                // A removed line of a diff is no item.
+                // A removed line of a diff is not a list item.
                 first = *mark == b'-' && (at > 0 || bytes.get(at + 2) != Some(&b' '));
                 at += 1;
             }
@@ -160,7 +160,7 @@ pub(super) fn lead(line: &str) -> (usize, bool) {
     }
 }
 
-/// The key and the value that a line begins with.
+/// Parses the key and the value at the beginning of a line.
 pub(super) fn entry(line: &str, column: usize, first: bool) -> Option<Entry<'_>> {
     let rest = &line.as_bytes()[column..];
     let quotes = rest.iter().take_while(|byte| matches!(byte, b'\\' | b'"' | b'\'')).count();
@@ -179,7 +179,7 @@ pub(super) fn entry(line: &str, column: usize, first: bool) -> Option<Entry<'_>>
         return None;
     }
     at += 1;
-    // `a:b` is no entry in YAML, and `a==b` none anywhere.
+    // `a:b` is not a pair in YAML, and `a==b` is not a pair in any format.
     if rest.get(at).is_some_and(|byte| !matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b'\\')) {
         return None;
     }
@@ -187,7 +187,7 @@ pub(super) fn entry(line: &str, column: usize, first: bool) -> Option<Entry<'_>>
     Some(Entry { column, key, first, value: column + at..line.len() })
 }
 
-/// The scalar in a part of a line, without its quotes; and whether it ends there.
+/// Returns the scalar within a part of a line, without quotes, and whether it ends there.
 pub(super) fn scalar(line: &str, part: Range<usize>) -> (Range<usize>, bool) {
     let text = &line[part.clone()];
     let from = part.start + (text.len() - text.trim_start().len());
@@ -216,14 +216,14 @@ pub(super) fn scalar(line: &str, part: Range<usize>) -> (Range<usize>, bool) {
     }
 }
 
-/// Whether a name that stands here is one of a secret.
+/// Whether the name in this range denotes a secret.
 fn calls_secret(line: &str, part: Range<usize>) -> bool {
     let name = &line[scalar(line, part).0];
-    // `{name: A,` goes on with what follows.
+    // In `{name: A,`, the name ends at the comma.
     names::is_secret(name.split(',').next().unwrap_or(name))
 }
 
-/// Whether a value is the mark of a block of text: `|-`, `>`.
+/// Whether a value starts a block of text, such as `|-` or `>`.
 pub(super) fn opens_text(value: &str) -> bool {
     let value = value.trim();
     let value = value.split_once(" #").map_or(value, |(value, _)| value.trim_end());
@@ -231,7 +231,7 @@ pub(super) fn opens_text(value: &str) -> bool {
     mark.is_some_and(|rest| rest.len() <= 2 && rest.bytes().all(|b| matches!(b, b'-' | b'+' | b'1'..=b'9')))
 }
 
-/// Whether an item's name follows its value, and calls it secret.
+/// Whether the item's name follows its value and denotes a secret.
 fn named_ahead(rest: &str, column: usize) -> bool {
     let mut rest = rest.strip_prefix('\n').unwrap_or(rest);
     for _ in 0..AHEAD {
@@ -259,7 +259,7 @@ fn named_ahead(rest: &str, column: usize) -> bool {
 mod tests {
     use super::*;
 
-    /// The secrets of a text, line by line.
+    /// Returns the secrets of a text, line by line.
     fn secrets(text: &str) -> Vec<&str> {
         let mut manifest = Manifest::default();
         let mut rest = text;

@@ -1,4 +1,4 @@
-//! Replaces secrets by stable placeholders: the same secret gets the same one within a report.
+//! Replaces secrets with stable placeholders: equal secrets have equal placeholders within a report.
 
 mod flow;
 mod manifest;
@@ -17,10 +17,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// Names in one line that turn out to be none of a secret, and are not taken with their values.
+/// Maximum number of matches per line that are rejected and then searched again from the end of the name.
 const MAX_REFUSED: usize = 64;
 
-/// Opens an object's data, as YAML or as JSON over many lines.
+/// Matches the line that opens an object's data, in YAML or in multi-line JSON.
 static DATA: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"^\s*"?(?:data|stringData)"?:\s*\{?\s*$"#).expect("a fixed pattern"));
 static SECRET: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("Secret"));
@@ -33,13 +33,13 @@ static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
 });
 static BEGIN: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("-----BEGIN "));
 
-/// A text by itself with its secrets replaced: for what comes from outside and is neither log nor part of a run.
+/// Redacts a text from an external source that is neither a log nor part of a run.
 #[must_use]
 pub fn plain(text: &str) -> String {
     Redactor::new().redact(text)
 }
 
-/// JSON with the secrets in its texts replaced; its names stay.
+/// Redacts the strings in a JSON value; property names are unchanged.
 #[must_use]
 pub fn json(value: &Value) -> Value {
     match value {
@@ -52,42 +52,43 @@ pub fn json(value: &Value) -> Value {
     }
 }
 
-/// An identifier that a caller chose, as it is stored: one that holds a secret by its SHA-256, which finds it again as well.
+/// Returns the stored form of a caller's identifier. An identifier that contains a secret becomes its SHA-256, so that
+/// lookups still find it.
 #[must_use]
 pub fn identifier(text: &str) -> String {
     if plain(text) == text { text.to_owned() } else { hex::encode(Sha256::digest(text)) }
 }
 
-/// What a line is part of: carried from each line of a text to the next.
+/// Parser state, carried from each line of a text to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Position {
     block: Block,
     manifest: Manifest,
 }
 
-/// A part of a text that is more than a line.
+/// A part of a text that spans several lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Block {
-    /// None.
+    /// No block.
     #[default]
     None,
-    /// The data of a Kubernetes object.
+    /// Data of a Kubernetes object.
     Data(Data),
-    /// A PEM block.
+    /// A private key in PEM format.
     Pem,
 }
 
-/// The data of a Kubernetes object. Secrets hide all, others what is base64.
+/// Data of a Kubernetes object. All data of a Secret is redacted, but only Base64 in other objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Data {
-    /// They are indented deeper than this.
+    /// Data lines are indented more than this.
     outer: usize,
     secret: bool,
-    /// A text of many lines goes on while they are indented deeper than this.
+    /// A multi-line text continues while lines are indented more than this.
     text: Option<usize>,
 }
 
-/// Replaces secrets within one report.
+/// Redacts the texts of one report.
 #[derive(Debug, Default)]
 pub struct Redactor {
     placeholders: HashMap<String, String>,
@@ -97,35 +98,35 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Has seen no secret yet.
+    /// Creates a redactor without known secrets.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Replaces e-mail addresses too.
+    /// Sets whether e-mail addresses are replaced.
     #[must_use]
     pub fn and_emails(mut self, emails: bool) -> Self {
         self.emails = emails;
         self
     }
 
-    /// Secrets replaced so far, each occurrence counted.
+    /// Number of replacements so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The text with its secrets replaced. Its number of lines does not change.
+    /// Replaces secrets in a text. The number of lines does not change.
     #[must_use]
     pub fn redact(&mut self, text: &str) -> String {
         self.redact_within(text, &Deadline::never()).unwrap_or_default()
     }
 
-    /// The same; stops when the deadline is over.
+    /// Like [`Redactor::redact`], but stops when the deadline has passed.
     ///
     /// # Errors
-    /// It is over.
+    /// The deadline has passed.
     pub fn redact_within(&mut self, text: &str, deadline: &Deadline) -> Result<String, DeadlinePassed> {
         let secret = SECRET.find(text.as_bytes()).is_some() && IS_SECRET.is_match(text);
         let mut redacted = String::with_capacity(text.len());
@@ -145,8 +146,8 @@ impl Redactor {
         Ok(redacted)
     }
 
-    /// The same line by line; `position` is carried from one to the next. A name that follows its value is not seen, nor what
-    /// kind of object data belong to.
+    /// Redacts one line; `position` is carried from line to line. Does not detect a name that follows its value, or the kind of
+    /// the object that data belongs to.
     pub fn line<'a>(&mut self, line: &'a str, position: &mut Position) -> Cow<'a, str> {
         self.of_line(line, "", position, false)
     }
@@ -182,7 +183,7 @@ impl Redactor {
         text
     }
 
-    /// What stands in a manifest as a value, and is no reference.
+    /// Replaces a value in a manifest unless it is a reference.
     fn replaced<'a>(&mut self, line: Cow<'a, str>, range: Range<usize>, kind: &'static str) -> Cow<'a, str> {
         let value = &line[range.clone()];
         if names::is_reference(value) || value.contains("[redacted:") {
@@ -192,7 +193,7 @@ impl Redactor {
         Cow::Owned(format!("{}{placeholder}{}", &line[..range.start], &line[range.end..]))
     }
 
-    /// Objects and lists in one line.
+    /// Replaces secrets in single-line objects and lists.
     fn flow<'a>(&mut self, line: Cow<'a, str>) -> Cow<'a, str> {
         let mut replaced = String::new();
         let mut from = 0;
@@ -213,7 +214,7 @@ impl Redactor {
         Cow::Owned(replaced)
     }
 
-    /// A line that begins, continues or ends a PEM block; keys go, certificates and public keys stay.
+    /// Processes a line that starts, continues or ends a PEM block. Removes private keys; keeps certificates and public keys.
     fn pem<'a>(&mut self, line: &'a str, after: &str, position: &mut Position) -> Cow<'a, str> {
         const END: &str = "-----END ";
         let inside = position.block == Block::Pem;
@@ -222,7 +223,7 @@ impl Redactor {
             if !label.ends_with("PRIVATE KEY") && !label.ends_with("PRIVATE KEY BLOCK") {
                 return Cow::Borrowed(line);
             }
-            // All in one line, as in JSON: what follows the block may be a secret too.
+            // The whole key is in one line, as in JSON; the text after it may contain another secret.
             if let Some((key, tail)) = body.split_once(END) {
                 let placeholder = self.placeholder("private-key", key);
                 return Cow::Owned(format!("{head}-----BEGIN {label}-----{placeholder}{END}{tail}"));
@@ -235,7 +236,7 @@ impl Redactor {
             position.block = Block::None;
             return Cow::Owned(format!("{END}{tail}"));
         }
-        // A log that was cut within the key goes on with something else.
+        // If the log was cut within the key, other text follows.
         let body = line.trim().trim_start_matches(['>', '|', '#', '+', '-', ' ']);
         let header =
             ["Proc-Type: ", "DEK-Info: ", "Version: ", "Comment: "].iter().any(|name| body.starts_with(name));
@@ -259,7 +260,7 @@ impl Redactor {
                     applied.push_str(&self.placeholder(kind, &text[range.clone()]));
                     from = range.end;
                 }
-                // What looked like its value may be a name with a value of its own.
+                // The rejected value may itself be a name with a value.
                 None if refused < MAX_REFUSED => {
                     refused += 1;
                     at = found.name("name").map_or(at, |name| name.end().max(whole.start() + 1));
@@ -289,7 +290,7 @@ impl Redactor {
 }
 
 impl Block {
-    /// What is secret in a line of an object's data; `secret` when some of the text is of a Secret.
+    /// Returns the secret in a line of an object's data; `secret` means that the text contains a Secret.
     fn secret(&mut self, line: &str, secret: bool) -> Option<Range<usize>> {
         let text = line.trim_start();
         let indent = line.len() - text.len();
@@ -325,7 +326,7 @@ impl Block {
     }
 }
 
-/// Base64 that is more than a word.
+/// Whether a value is Base64 and not an ordinary word.
 fn base64(value: &str) -> bool {
     let body = value.trim_end_matches('=');
     value.len() >= 8
@@ -337,7 +338,7 @@ fn base64(value: &str) -> bool {
                 && body.bytes().any(|byte| byte.is_ascii_lowercase()))
 }
 
-/// What of a match is to be replaced, if it is a secret.
+/// Returns the range of a match to replace, if it is a secret.
 fn secret(kind: &str, found: &Captures<'_>) -> Option<Range<usize>> {
     let (group, literal) = found
         .name("secret")
@@ -356,14 +357,14 @@ fn secret(kind: &str, found: &Captures<'_>) -> Option<Range<usize>> {
         matches!(kind, "password" | "connection-string" | "api-key-header" | "cookie" | "url-parameter");
     if let Some(name) = found.name("name") {
         let between = &found.get(0)?.as_str()[name.end() - found.get(0)?.start()..];
-        // `PASS: TestLogin` is a test that passed.
+        // `PASS: TestLogin` reports a passed test.
         let pass = name.as_str() == "pass" && (between.starts_with(['=', '"', '\'']));
         if !pass && !names::is_secret(name.as_str()) {
             return None;
         }
     }
     let short = if quoted { 4 } else { 6 };
-    // The end of a sentence, or of what it quotes.
+    // Ignore punctuation at the end of a sentence or quotation.
     let said = value.trim_end_matches(['`', '\'', '"', '.', ',', ';', ')']);
     let harmless = match (named, literal) {
         (_, true) => names::is_path(value) || names::is_reference(said),

@@ -1,14 +1,15 @@
-//! What a name tells of its value (`DB_PASSWORD`, `keyStorePassword`, `redis.auth-token`), and values that only stand for a secret.
+//! Detects names of secrets (`DB_PASSWORD`, `keyStorePassword`, `redis.auth-token`) and values that only represent a
+//! secret.
 
 use regex::Regex;
 use std::sync::LazyLock;
 
-/// Longest name that is looked at, in bytes.
+/// Maximum length of a name in bytes.
 const MAX_NAME: usize = 128;
-/// Most words of a name.
+/// Maximum number of words in a name.
 const MAX_WORDS: usize = 16;
 
-/// Ends of the last word that name a secret by themselves: `PGPASSWORD`, `clientsecret`.
+/// Endings of the last word that denote a secret: `PGPASSWORD`, `clientsecret`.
 const ENDINGS: [&str; 10] = [
     "password",
     "passwd",
@@ -21,7 +22,7 @@ const ENDINGS: [&str; 10] = [
     "secretkey",
     "privatekey",
 ];
-/// `pass` written together with whose it is.
+/// Words that end with `pass` and denote a secret.
 const JOINED: [&str; 12] = [
     "dbpass",
     "userpass",
@@ -36,7 +37,7 @@ const JOINED: [&str; 12] = [
     "keypass",
     "storepass",
 ];
-/// Whose key is secret.
+/// Words before `key` that denote a secret.
 const OF_KEYS: [&str; 28] = [
     "api",
     "access",
@@ -67,15 +68,15 @@ const OF_KEYS: [&str; 28] = [
     "gpg",
     "pgp",
 ];
-/// Whose `auth` is a password.
+/// Words before `auth` that denote a password.
 const OF_AUTH: [&str; 9] =
     ["rediscli", "redis", "basic", "http", "proxy", "registry", "npm", "docker", "smtp"];
-/// Whose pass is none that opens anything.
+/// Words before `pass` that do not denote a password.
 const PASSES: [&str; 16] = [
     "by", "first", "second", "third", "single", "multi", "two", "one", "render", "opt", "last", "test",
     "tests", "did", "all", "must",
 ];
-/// Tokens that are no secrets: of parsers, models, lists in pages.
+/// Words before `token` that do not denote a secret: tokens of parsers, models and paginated lists.
 const PLAIN_TOKENS: [&str; 19] = [
     "next",
     "page",
@@ -97,7 +98,7 @@ const PLAIN_TOKENS: [&str; 19] = [
     "pagination",
     "cursor",
 ];
-/// Words after the one that counts: `SECRET_KEY_BASE`, `TOKEN_PROD`.
+/// Words that may follow the significant word: `SECRET_KEY_BASE`, `TOKEN_PROD`.
 const TRAILING: [&str; 19] = [
     "base",
     "prod",
@@ -120,18 +121,19 @@ const TRAILING: [&str; 19] = [
     "plain",
 ];
 
-/// Values that stand for a secret without being one, wherever they stand.
+/// Values that represent a secret without being one, in any text.
 static REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)^(?:\*+|\*[a-z]\w*|&[a-z]\w*(?:\.\w+)?|x{3,}|\.{3,}|<[^>]*>|\$\{?[\w.:()]+\}?|\$\{[\w.]+:?[-?+=]\}?|\$\(.*|\$\{\{.*|\{\{.*|%\w+%?|null|none|nil|true|false|undefined|\[?masked\]?|\[redacted.*|redacted|ENC\(.*|!\w+|[|>][-+0-9]*)$")
         .expect("a fixed pattern")
 });
-/// The same, and words of sentences and of programs.
+/// Additional words of sentences and of program code that are not secrets.
 static HARMLESS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)^(?:password|passwd|pass|pwd|secret|token|empty|required|missing|invalid|changeme|example|not[ _-].*|was|is|has|(?:must|should|is|was|has|cannot|please|enter|your|the|an?|no|too|does|may|could|failed|unable)\s.*|expired|read|write|file:.*|env:.*|vault:.*|(?:id|type|src|source|env)=.*|secretKeyRef.*|valueFrom.*|/[\w./-]+|[0-9]{1,6})$")
         .expect("a fixed pattern")
 });
 
-/// Whether a value of this name is a secret. Only what the name ends with counts: `TOKEN_EXPIRY` and `secretName` are none.
+/// Whether a value of this name is a secret. Only the end of the name counts: `TOKEN_EXPIRY` and `secretName` are not
+/// secrets.
 pub(super) fn is_secret(name: &str) -> bool {
     if name.len() > MAX_NAME {
         return false;
@@ -149,7 +151,7 @@ pub(super) fn is_secret(name: &str) -> bool {
     }
     match last.len() {
         3 if last.eq_ignore_ascii_case("key") => of(&OF_KEYS, before),
-        // The working directory is called `PWD`.
+        // `PWD` is the working directory.
         3 if last.eq_ignore_ascii_case("pwd") => {
             !before.is_empty() && !of(&["old"], before) || *last == "pwd"
         }
@@ -163,7 +165,7 @@ pub(super) fn is_secret(name: &str) -> bool {
     }
 }
 
-/// Whether an option without a value, such as `--db-password`, has the next argument as its secret.
+/// Whether an option without a value, such as `--db-password`, takes the next argument as its secret.
 pub(super) fn is_secret_option(option: &str) -> bool {
     let name = option.trim_start_matches('-');
     name.len() < option.len()
@@ -182,7 +184,7 @@ fn ends_with(word: &str, ending: &str) -> bool {
     word.len() >= ending.len() && word[word.len() - ending.len()..].eq_ignore_ascii_case(ending)
 }
 
-/// The words of a name, by its signs and its capitals: how many there are.
+/// Splits a name into words at punctuation and capital letters. Returns the number of words.
 fn split<'a>(name: &'a str, words: &mut [&'a str; MAX_WORDS]) -> usize {
     let bytes = name.as_bytes();
     let (mut count, mut from) = (0, 0);
@@ -197,7 +199,7 @@ fn split<'a>(name: &'a str, words: &mut [&'a str; MAX_WORDS]) -> usize {
         if !sign && !hump {
             continue;
         }
-        // A name's end counts, so what is too long loses its beginning.
+        // The end of the name is significant, so drop the first word of a long name.
         if at > from && name.is_char_boundary(from) && name.is_char_boundary(at) {
             if count == MAX_WORDS {
                 words.rotate_left(1);
@@ -211,12 +213,12 @@ fn split<'a>(name: &'a str, words: &mut [&'a str; MAX_WORDS]) -> usize {
     count
 }
 
-/// Whether a value is a mark, a reference or a variable in the place of a secret.
+/// Whether a value is a mask, a reference or a variable instead of a secret.
 pub(super) fn is_reference(value: &str) -> bool {
     REFERENCE.is_match(value)
 }
 
-/// Whether a value is where a secret is kept, not the secret.
+/// Whether a value is the path of a secret and not the secret itself.
 pub(super) fn is_path(value: &str) -> bool {
     value.strip_prefix('/').is_some_and(|rest| {
         rest.split('/').next().is_some_and(|first| {
@@ -225,12 +227,13 @@ pub(super) fn is_path(value: &str) -> bool {
     })
 }
 
-/// Whether a value in a text that people or programs wrote is no secret.
+/// Whether a value in free text or program code is not a secret.
 pub(super) fn is_harmless(value: &str) -> bool {
     HARMLESS.is_match(value) || is_reference(value)
 }
 
-/// `token: string` of a type, `password = getPassword()` of a program, `token: EOF` of a parser: code, not a value.
+/// Whether a value is code: the type in `token: string`, the call in `password = getPassword()`, the constant in `token:
+/// EOF`.
 pub(super) fn is_code(value: &str) -> bool {
     // `[--password PASSWORD]`
     let value = value.trim_end_matches([']', ')']);
@@ -247,7 +250,7 @@ pub(super) fn is_code(value: &str) -> bool {
     lower_word || type_or_constant || path
 }
 
-/// `SecretKeySelector`: words with a capital each, and no more capitals than words have.
+/// Whether a value is in camel case, such as `SecretKeySelector`, with one capital letter per word.
 fn camel(value: &str) -> bool {
     let capitals = value.bytes().filter(u8::is_ascii_uppercase).count();
     let humps = value
@@ -265,7 +268,7 @@ fn identifier(part: &str) -> bool {
         .windows(2)
         .filter(|pair| pair[0].is_ascii_uppercase() && pair[1].is_ascii_lowercase());
     part.len() <= 24
-        // `accessToken`, `TOKEN`; what was made by chance mixes its letters otherwise.
+        // `accessToken`, `TOKEN`; random values mix upper and lower case differently.
         && (humps.count() == capitals || part.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'))
         && part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && part.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_')

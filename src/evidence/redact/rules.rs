@@ -1,23 +1,23 @@
-//! What secrets look like. One row per kind: its name, words one of which has to stand in the line, and the expression whose
-//! group `secret` is replaced. The formats are those their issuers document.
+//! Formats of secrets. One row per kind: name, trigger words of which a line must contain one, and an expression whose
+//! group `secret` is replaced. The formats are documented by their issuers.
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder};
 use regex::Regex;
 use std::sync::{LazyLock, OnceLock};
 
-/// What rules by name are called.
+/// Kind of the rules that detect secrets by name.
 const NAMED: &str = "password";
-/// Each name of a secret has one of these.
+/// Trigger words for names of secrets.
 const NAMES: &str = "pass pwd secret token key cred _auth _pat _jwt cookie";
 
-/// A value in quotes, in escaped quotes, or up to the end of a line that was cut.
+/// A value in quotes or escaped quotes, which may be cut at the end of the line.
 macro_rules! quoted {
     () => {
         r#"\\"(?:[^"\\]|\\\\\\?.)*(?:\\"|$)|"(?:[^"\\]|\\.)*(?:"|$)|'[^']*(?:'|$)"#
     };
 }
 
-/// Name, triggers in lower case separated by blanks, expression.
+/// Kind, lower-case trigger words separated by spaces, and expression.
 #[rustfmt::skip]
 const RULES: &[(&str, &str, &str)] = &[
     // Forges.
@@ -25,7 +25,7 @@ const RULES: &[(&str, &str, &str)] = &[
     ("gitlab-token", "glpat- gldt- glrt- glcbt- glptt- glft- glsoat- glagent- gloas- glimt- glffct-", r"\b(?P<secret>gl(?:pat|dt|rt|cbt|ptt|ft|soat|agent|oas|imt|ffct)-[A-Za-z0-9_.-]{20,})"),
     ("bitbucket-token", "atbb atct", r"\b(?P<secret>AT(?:BB|CT)[A-Za-z0-9_=-]{24,})"),
     ("atlassian-token", "atatt3", r"\b(?P<secret>ATATT3[A-Za-z0-9_=-]{20,})"),
-    // Clouds.
+    // Cloud providers.
     ("aws-key", "akia asia abia acca a3t", r"\b(?P<secret>(?:A3T[A-Z0-9]|AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16})\b"),
     ("google-key", "aiza", r"\b(?P<secret>AIza[A-Za-z0-9_-]{35})"),
     ("google-token", "ya29. gocspx-", r"\b(?P<secret>ya29\.[A-Za-z0-9_-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,})"),
@@ -38,7 +38,7 @@ const RULES: &[(&str, &str, &str)] = &[
     ("heroku-key", "hrku-", r"\b(?P<secret>HRKU-[A-Za-z0-9_-]{30,})"),
     ("fly-token", "fo1_ fm1r_ fm2_", r"\b(?P<secret>(?:fo1_|fm1r_|fm2_)[A-Za-z0-9+/=_-]{20,})"),
     ("cloudflare-key", "v1.0-", r"\b(?P<secret>v1\.0-[a-f0-9]{24}-[a-f0-9]{146})"),
-    // Registries of packages and images.
+    // Package and image registries.
     ("npm-token", "npm_", r"\b(?P<secret>npm_[A-Za-z0-9]{36})\b"),
     ("npm-auth", "_auth _password", r"(?i)(?::|\b)_(?:auth(?:Token)?|password)\s*=\s*(?P<secret>[A-Za-z0-9+/=._-]{8,})"),
     ("pypi-token", "pypi-", r"\b(?P<secret>pypi-[A-Za-z0-9_-]{50,})"),
@@ -48,7 +48,7 @@ const RULES: &[(&str, &str, &str)] = &[
     ("docker-token", "dckr_pat_ dckr_oat_", r"\b(?P<secret>dckr_[po]at_[A-Za-z0-9_-]{20,})"),
     ("docker-auth", "auth identitytoken registrytoken", r#""(?:auth|identitytoken|registrytoken)"\s*:\s*"(?P<secret>[^"\s]{8,})""#),
     ("artifactory-key", "akcp cmvmd", r"\b(?P<secret>AKCp[A-Za-z0-9]{60,}|cmVmd[A-Za-z0-9]{50,})"),
-    // Clusters and their tools.
+    // Clusters and related tools.
     ("openshift-token", "sha256~", r"\b(?P<secret>sha256~[A-Za-z0-9_-]{30,})"),
     ("jwt", "eyj", r"\b(?P<secret>eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)"),
     ("vault-token", "hvs. hvb. hvr. s.", r"\b(?P<secret>hv[sbr]\.[A-Za-z0-9_-]{20,}|s\.[A-Za-z0-9]{24})\b"),
@@ -84,7 +84,7 @@ const RULES: &[(&str, &str, &str)] = &[
     ("postman-key", "pmak-", r"\b(?P<secret>PMAK-[a-f0-9]{24}-[a-f0-9]{34})"),
     ("planetscale-token", "pscale_", r"\b(?P<secret>pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_=.-]{32,})"),
     ("launchdarkly-key", "sdk- api-", r"\b(?P<secret>(?:sdk|api)-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\b"),
-    // Ways of handing a secret over.
+    // Headers, URLs, options and other ways to pass a secret.
     ("authorization", "authorization", r#"(?i)\bauthorization\\?["']?\s*[:=]\s*\\?["']?(?:(?:bearer|basic|token|negotiate|digest)\s+)?(?P<secret>[A-Za-z0-9+/=._~-]{8,})"#),
     ("cookie", "cookie", r"(?i)\b(?:set-)?cookie:\s*(?P<secret>\S.{7,})"),
     ("api-key-header", "x-api-key x-auth-token x-vault-token private-token job-token x-gitlab-token x-goog-api-key apikey", r#"(?i)\b(?:x-api-key|x-auth-token|x-vault-token|private-token|job-token|x-gitlab-token|x-goog-api-key|apikey)["']?\s*[:=]\s*["']?(?P<secret>[^\s"',;]{8,})"#),
@@ -93,7 +93,7 @@ const RULES: &[(&str, &str, &str)] = &[
     ("url-parameter", "key= code=", r"(?i)[?&](?:key|code)=(?P<secret>[A-Za-z0-9_-]{16,})(?:[&#\s\x22')>]|$)"),
     ("url-password", "://", r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@'\x22]*:(?P<secret>[^\s/'\x22]{2,})@"),
     ("url-token", "://", r"\b[a-zA-Z][a-zA-Z0-9+.-]*://(?P<secret>[A-Za-z0-9_~.-]{20,})@"),
-    // `&` parts parameters only where another one follows; else it is of the password.
+    // `&` separates parameters only if another parameter follows; otherwise it is part of the password.
     ("connection-string", "password= pwd=", r"(?i)\b(?:password|pwd)=(?P<secret>[^\s;,'\x22&]{3,}(?:&[^\s;,'\x22&=]+)*)(?:[\s;,'\x22&]|$)"),
     ("netrc-password", "machine", r"(?i)\bmachine\s+\S+\s+login\s+\S+\s+password\s+(?P<secret>\S+)"),
     ("login-option", "curl wget docker podman skopeo buildah mysql psql sshpass svn http helm", r#"(?i)\b(?:curl|wget|http)\b.*?\s(?:-u|--user|--proxy-user)[ =]["']?[^\s:"']+:(?P<secret>[^\s"'@]{3,})"#),
@@ -118,19 +118,19 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    /// Compiled when a line first has one of its triggers.
+    /// Compiled when a line first contains one of the rule's triggers.
     pub(super) fn pattern(&self) -> &Regex {
         self.compiled.get_or_init(|| Regex::new(self.expression).expect("a fixed expression"))
     }
 }
 
-/// All rules and the automaton that finds their triggers.
+/// All rules, and the automaton that finds their triggers.
 pub(super) struct Rules {
     rules: Vec<Rule>,
     triggers: AhoCorasick,
-    /// The rules of each trigger, as bits.
+    /// Bit set of rules for each trigger.
     of_trigger: Vec<u128>,
-    /// Those that go by the name of a value.
+    /// Bit set of the rules that detect secrets by name.
     named: u128,
 }
 
@@ -138,7 +138,7 @@ pub(super) static ALL: LazyLock<Rules> = LazyLock::new(|| {
     let (mut words, mut of_trigger, mut named): (Vec<&str>, Vec<u128>, u128) = (Vec::new(), Vec::new(), 0);
     for (index, (_, triggers, _)) in RULES.iter().enumerate() {
         for word in triggers.split(' ') {
-            // Many rules share their words; each is looked for once.
+            // Rules may share triggers; each trigger is added once.
             match words.iter().position(|known| *known == word) {
                 Some(known) => of_trigger[known] |= 1 << index,
                 None => {
@@ -157,7 +157,7 @@ pub(super) static ALL: LazyLock<Rules> = LazyLock::new(|| {
     Rules { rules: rules.collect(), triggers, of_trigger, named }
 });
 
-/// The rules worth trying on a line.
+/// The rules to apply to a line.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
     rules: u128,
@@ -165,14 +165,14 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Whether the line has a word that names of secrets have.
+    /// Whether the line contains a trigger for names of secrets.
     pub(super) fn names(self) -> bool {
         self.rules & self.named != 0
     }
 }
 
 impl Rules {
-    /// The rules one of whose triggers stands in a line.
+    /// Returns the rules with a trigger in the line.
     pub(super) fn wanted(&self, line: &str) -> Wanted {
         let mut rules = 0u128;
         for found in self.triggers.find_overlapping_iter(line) {
@@ -181,7 +181,7 @@ impl Rules {
         Wanted { rules, named: self.named }
     }
 
-    /// These, in order.
+    /// Returns the wanted rules in order.
     pub(super) fn of(&self, wanted: Wanted) -> impl Iterator<Item = &Rule> {
         let mut left = wanted.rules;
         std::iter::from_fn(move || {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn every_expression_compiles_and_names_its_secret() {
-        // The rules of a line are kept in one word of bits.
+        // The rules of a line are stored in the bits of one integer.
         assert!(RULES.len() < 128);
         for rule in &ALL.rules {
             assert!(

@@ -1,4 +1,4 @@
-//! Marks around untrusted text that nobody outside a run can guess, so that nothing in it can end it.
+//! Delimiters around untrusted text with a random mark, so that the text cannot close them.
 
 use super::hidden;
 use aho_corasick::AhoCorasick;
@@ -6,26 +6,27 @@ use regex::{Captures, Regex};
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-/// What looks like an opening or a closing mark.
+/// Text that resembles an opening or closing delimiter.
 static LOOK_ALIKE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)<(<\s*/?\s*data\s+[\w-]{3,64})|(\bdata\s+[\w-]{3,64}\s*>)>").expect("a fixed pattern")
 });
-/// What chat templates of models put between messages. A server that reads it in a text as its own lets a log speak as system.
+/// Control tokens of chat templates. If a server interprets them in a text, a log could speak as the system.
 static TEMPLATE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)<[|｜][^|｜<>\n]{1,40}[|｜]>|</?(?:start_of_turn|end_of_turn|bos|eos|s)>|<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]")
         .expect("a fixed pattern")
 });
 
-/// The marks of one run.
+/// The delimiters of one run.
 #[derive(Debug, Clone)]
 pub struct Fence {
     mark: String,
-    /// The mark in whatever case. Each run keeps one: the caches of an expression are fifty times as large.
+    /// Finds the mark case-insensitively. Each run keeps its own automaton, because the caches of a regular expression are
+    /// fifty times as large.
     forged: AhoCorasick,
 }
 
 impl Fence {
-    /// With a mark of letters and digits that was drawn by chance.
+    /// Creates delimiters with a random mark of letters and digits.
     #[must_use]
     pub fn new(mark: &str) -> Self {
         let forged =
@@ -33,18 +34,18 @@ impl Fence {
         Self { mark: mark.to_owned(), forged }
     }
 
-    /// The mark.
+    /// The random mark.
     #[must_use]
     pub fn mark(&self) -> &str {
         &self.mark
     }
 
-    /// The text between the marks, without hidden characters. What looks like a mark is broken up in it.
+    /// Encloses a text in delimiters. Removes hidden characters and breaks up text that resembles a delimiter.
     #[must_use]
     pub fn around(&self, text: &str) -> String {
         let mark = &self.mark;
         let text = hidden::removed(text.trim_end());
-        // Something has to stand for it: what is left could close up to another one.
+        // Insert a placeholder, because the text around a removed mark could join to a new mark.
         let text = if self.forged.is_match(&*text) {
             Cow::Owned(self.forged.replace_all(&text, &["(mark)"]))
         } else {
@@ -71,7 +72,7 @@ fn replace<'a>(pattern: &Regex, text: Cow<'a, str>, with: impl Fn(&Captures<'_>)
     Cow::Owned(pattern.replace_all(&text, with).into_owned())
 }
 
-/// A closing mark for what is kept of a text whose end is cut off; empty when nothing is open there.
+/// Returns the closing delimiter if a truncated text ends within delimiters; empty otherwise.
 #[must_use]
 pub fn closing(whole: &str, kept: usize) -> String {
     let opened = whole.lines().find_map(|line| line.strip_prefix("<<data "));

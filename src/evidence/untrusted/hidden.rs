@@ -1,13 +1,13 @@
-//! Characters without a shape of their own: tags, marks of direction, zero width, fillers, selectors. A person does not see
-//! them, a model reads them, so they carry what nobody should obey.
+//! Invisible characters: tags, direction marks, zero-width characters, fillers, variation selectors. People do not see
+//! them, but models read them, so they can contain hidden instructions.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Code points named in a note.
+/// Maximum number of code points named in a note.
 const NAMED: usize = 3;
 
-/// Whether a character has no shape: the default-ignorable ones of Unicode 16 and those that set the direction.
+/// Whether a character is invisible: default-ignorable in Unicode 16, or a direction control.
 #[must_use]
 pub fn is_hidden(character: char) -> bool {
     matches!(character,
@@ -17,13 +17,13 @@ pub fn is_hidden(character: char) -> bool {
         | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A control character that no text needs.
+/// Whether a character is a control character other than line feed and tab.
 fn is_control(character: char) -> bool {
     character.is_control() && !matches!(character, '\n' | '\t')
 }
 
-/// The text without hidden and control characters. Selectors and joiners that make an emoji or a word of a script that
-/// needs them stay.
+/// Removes invisible and control characters. Keeps selectors and joiners that are part of an emoji or of a script that
+/// requires them.
 #[must_use]
 pub fn removed(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t')) {
@@ -34,7 +34,7 @@ pub fn removed(text: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// A line without hidden characters, which says at its end what it is without: an honest one may have broken a build.
+/// Removes invisible characters from a line and appends a note about them, because they may be the cause of a failure.
 #[must_use]
 pub fn noted(line: &str) -> Cow<'_, str> {
     if line.is_ascii() || !line.chars().any(is_hidden) {
@@ -56,7 +56,7 @@ pub fn noted(line: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// The text with hidden characters spelled out, for people who judge what is sent as it stands.
+/// Shows invisible characters as escapes, for people who review what is sent.
 #[must_use]
 pub fn spelled_out(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -67,16 +67,16 @@ pub fn spelled_out(text: &str) -> String {
     shown
 }
 
-/// Removes hidden characters from a text that comes in pieces.
+/// Removes invisible characters from a stream of text.
 #[derive(Debug, Default)]
 pub struct Remover {
     before: Option<char>,
-    /// Waits for what follows it.
+    /// A joiner that waits for the next character.
     joiner: Option<char>,
 }
 
 impl Remover {
-    /// Appends what is left of a piece; returns the hidden characters that were left out. A joiner at the end of a piece waits.
+    /// Appends the visible part of a piece and returns the removed characters. A joiner at the end of a piece is held back.
     pub fn push(&mut self, piece: &str, kept: &mut String) -> Vec<char> {
         let mut left_out = Vec::new();
         for character in piece.chars() {
@@ -90,7 +90,7 @@ impl Remover {
             match character {
                 '\u{200c}' | '\u{200d}' => self.joiner = Some(character),
                 '\u{fe0e}' | '\u{fe0f}' if self.before.is_some_and(selects) => self.keep(character, kept),
-                // Ends a line for some readers and not for others.
+                // Some programs interpret these characters as line breaks.
                 '\u{2028}' | '\u{2029}' => self.keep(' ', kept),
                 _ if is_hidden(character) => left_out.push(character),
                 _ if is_control(character) => {}
@@ -106,12 +106,13 @@ impl Remover {
     }
 }
 
-/// Whether a selector after this character chooses between text and picture.
+/// Whether a variation selector after this character chooses between text and emoji style.
 fn selects(before: char) -> bool {
     pictograph(before) || matches!(before, '0'..='9' | '#' | '*')
 }
 
-/// Whether a joiner between these is honest: between pictures, or letters of a script that joins.
+/// Whether a joiner between these characters is legitimate: between emojis, or between letters of a script that uses
+/// joiners.
 fn joins(before: char, joiner: char, after: char) -> bool {
     let picture = pictograph(before) || before == '\u{fe0f}';
     joiner == '\u{200d}' && picture && pictograph(after) || joining_script(before) && joining_script(after)
@@ -122,7 +123,7 @@ fn pictograph(character: char) -> bool {
         | '\u{a9}' | '\u{ae}' | '\u{203c}' | '\u{2049}' | '\u{2122}' | '\u{2139}')
 }
 
-/// Arabic and its neighbours, and the scripts of India, in which joiners decide how a word looks.
+/// Arabic and related scripts, and the scripts of India, in which joiners change the shape of a word.
 fn joining_script(character: char) -> bool {
     matches!(character, '\u{620}'..='\u{8ff}' | '\u{900}'..='\u{dff}') && !is_hidden(character)
 }

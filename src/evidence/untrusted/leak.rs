@@ -1,5 +1,5 @@
-//! What must not leave in the arguments of a call: secrets, in plain or in a common encoding, and evidence by the page.
-//! Whoever encrypts or rewrites gets past; what a model copies at somebody's word does not.
+//! Detects content that must not leave in the arguments of a call: secrets, in plain text or a common encoding, and large
+//! parts of the evidence. Does not detect encrypted or rewritten content, only what a model copies when a text tells it to.
 
 use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::each_text;
@@ -12,15 +12,16 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// Letters and digits in a row that count as copied. Names of pods, images and packages are mostly shorter.
+/// Minimum number of consecutive letters and digits that count as copied. Names of pods, images and packages are mostly
+/// shorter.
 const WINDOW: usize = 32;
-/// Copied letters and digits that one call may carry: two long lines of an error, as an honest search asks with.
+/// Maximum copied letters and digits in one call: two long error lines, as a legitimate search would contain.
 pub const MAX_OF_A_CALL: usize = 400;
-/// That all calls of a run may carry: a leak in small pieces ends here.
+/// Maximum copied letters and digits in all calls of a run, to stop a leak in small pieces.
 pub const MAX_OF_A_RUN: usize = 4_000;
-/// That a call may carry which a person sees and approves: a comment with an excerpt of a log.
+/// Maximum copied letters and digits in a call that a person approves, such as a comment with a log excerpt.
 pub const MAX_APPROVED: usize = 4_000;
-/// Encodings within encodings that are looked into.
+/// Maximum depth of nested encodings to decode.
 const DEPTH: usize = 2;
 
 static BASE64: LazyLock<Regex> =
@@ -31,20 +32,21 @@ static ESCAPED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"%([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|\\u00([0-9A-Fa-f]{2})").expect("a fixed pattern")
 });
 
-/// Servers leave padding out, and cut.
+/// Accepts missing padding and trailing bits, as servers do.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);
 const ENGINES: [GeneralPurpose; 2] =
     [GeneralPurpose::new(&STANDARD, LENIENT), GeneralPurpose::new(&URL_SAFE, LENIENT)];
 
-/// Whether a text holds what looks like a secret, as it is or encoded.
+/// Whether a text contains an apparent secret, in plain text or encoded.
 #[must_use]
 pub fn holds_secret(text: &str) -> bool {
     readings(text).iter().any(|reading| is_secret(reading))
 }
 
-/// Whether arguments do, as one text and each by itself: a manifest within a string has lines of its own.
+/// Whether arguments contain a secret. Checks the JSON as a whole and each string, because a manifest in a string has its
+/// own lines.
 #[must_use]
 pub fn hold_secret(arguments: &Value) -> bool {
     let mut held = is_secret(&serde_json::to_string_pretty(arguments).unwrap_or_default());
@@ -58,16 +60,16 @@ fn is_secret(text: &str) -> bool {
     redactor.count() > 0
 }
 
-/// Letters and digits of the arguments that stand in the evidence too, in runs too long to be a name.
+/// Counts letters and digits of the arguments that also occur in the evidence, in runs too long to be a name.
 #[must_use]
 pub fn copied<'a>(arguments: &Value, evidence: impl Iterator<Item = &'a str>) -> usize {
     copied_within(arguments, evidence, &Deadline::never()).unwrap_or(usize::MAX)
 }
 
-/// The same; stops when the deadline is over.
+/// Like [`copied`], but stops when the deadline has passed.
 ///
 /// # Errors
-/// It is over.
+/// The deadline has passed.
 pub fn copied_within<'a>(
     arguments: &Value,
     evidence: impl Iterator<Item = &'a str>,
@@ -75,7 +77,7 @@ pub fn copied_within<'a>(
 ) -> Result<usize, DeadlinePassed> {
     let mut texts: Vec<Vec<String>> = Vec::new();
     each_text(arguments, &mut |text| texts.push(readings(text)));
-    // By hash: text, reading, and where in it the window ends.
+    // Window hashes with their text, reading and end position.
     let mut windows: HashMap<u64, Vec<(usize, usize, usize)>> = HashMap::new();
     let mut covered: Vec<Vec<Vec<bool>>> = Vec::new();
     for (text, readings) in texts.iter().enumerate() {
@@ -96,7 +98,7 @@ pub fn copied_within<'a>(
     for content in evidence {
         deadline.check()?;
         each_window(content, &mut |_, hash| {
-            // Found once is enough: its places are marked for good.
+            // One occurrence is enough: its positions stay marked.
             for (text, reading, end) in windows.remove(&hash).unwrap_or_default() {
                 covered[text][reading][end - WINDOW..end].fill(true);
             }
@@ -106,8 +108,8 @@ pub fn copied_within<'a>(
     Ok(covered.iter().map(|readings| readings.iter().map(count).max().unwrap_or(0)).sum())
 }
 
-/// Tells where each window of letters and digits ends, counted in these, and its hash: of the text without its form, so that
-/// other breaks, quotes and capitals make no difference.
+/// Calls `take` with end position, counted in letters and digits, and hash of each window. Line breaks, punctuation and
+/// case do not affect the hash.
 fn each_window(text: &str, take: &mut dyn FnMut(usize, u64)) {
     const BASE: u64 = 0x9E37_79B9_7F4A_7C15;
     let mut power = 1u64;
@@ -126,7 +128,7 @@ fn each_window(text: &str, take: &mut dyn FnMut(usize, u64)) {
     }
 }
 
-/// The text, and what it says when it is decoded.
+/// Returns the text and its decoded forms.
 fn readings(text: &str) -> Vec<String> {
     let mut all = vec![text.to_owned()];
     let mut from = 0;
@@ -152,7 +154,7 @@ fn base64_of(text: &str) -> String {
     let mut plain = String::new();
     for found in BASE64.find_iter(text) {
         let token = found.as_str();
-        // A slash is a digit of it, or the end of a path's part.
+        // A slash is a Base64 digit or a path separator.
         let parts = token.split('/').filter(|part| part.len() >= 12 && part.len() < token.len());
         for token in std::iter::once(token).chain(parts) {
             let bytes = ENGINES.iter().find_map(|engine| engine.decode(token).ok());
@@ -173,7 +175,7 @@ fn hex_of(text: &str) -> String {
     plain
 }
 
-/// Only what is text counts: most words are legal base64 of nothing.
+/// Appends the bytes if they are text, because most words are valid Base64 without a meaning.
 fn push_text(bytes: Option<&[u8]>, plain: &mut String) {
     let text = bytes.and_then(|bytes| std::str::from_utf8(bytes).ok());
     if let Some(text) = text.filter(|text| !text.chars().any(|c| c.is_control() && !c.is_whitespace())) {
@@ -182,7 +184,7 @@ fn push_text(bytes: Option<&[u8]>, plain: &mut String) {
     }
 }
 
-/// With `%41`, `\x41` and `\u0041` as what they stand for.
+/// Decodes `%41`, `\x41` and `\u0041`.
 fn unescaped(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut at = 0;

@@ -1,22 +1,22 @@
-//! Which hosts a text of unknown origin may link to.
+//! Hosts that text of unknown origin may link to.
 
 use globset::{GlobSet, GlobSetBuilder};
 use reqwest::Url;
 
-/// Hosts that may be linked to. What leads elsewhere is shown as text: a reader's browser would carry what stands in it out.
+/// Permitted link hosts. Links to other hosts are shown as text, because a browser would send data in the URL to the host.
 #[derive(Debug, Clone, Default)]
 pub struct LinkPolicy {
     hosts: GlobSet,
 }
 
 impl LinkPolicy {
-    /// Globs over host names, with this server's own.
+    /// Creates the policy from globs for host names; adds this server's own host.
     #[must_use]
     pub fn new(globs: &[String], public_url: Option<&str>) -> Self {
         let own = public_url.and_then(host);
         let mut hosts = GlobSetBuilder::new();
         let globs = globs.iter().map(|glob| glob.to_lowercase());
-        // A glob that is none was found when the configuration was read.
+        // Invalid globs are rejected when the configuration is loaded.
         let globs = globs.chain(own).filter_map(|glob| globset::Glob::new(&glob).ok());
         globs.for_each(|glob| {
             hosts.add(glob);
@@ -24,7 +24,8 @@ impl LinkPolicy {
         Self { hosts: hosts.build().unwrap_or_default() }
     }
 
-    /// The URL as it was understood, if it may be linked to: a browser may read what was written in another way.
+    /// Returns the normalized URL if a link to it is permitted. Normalization ensures that a browser interprets the URL in the
+    /// same way.
     #[must_use]
     pub fn allowed(&self, url: &str) -> Option<String> {
         let parsed = Url::parse(url).ok()?;
@@ -32,7 +33,7 @@ impl LinkPolicy {
             && parsed.username().is_empty()
             && parsed.password().is_none();
         let is_known = parsed.host_str().is_some_and(|host| self.hosts.is_match(host));
-        // What Markdown could read as its own never stands in a URL that was understood, but for these.
+        // A normalized URL contains no Markdown syntax other than these characters.
         let is_safe = !parsed.as_str().contains(['(', ')', '`', '<', '>', '\\', '*', '|']);
         (is_plain && is_known && is_safe).then(|| parsed.into())
     }
@@ -40,7 +41,7 @@ impl LinkPolicy {
 
 fn host(url: &str) -> Option<String> {
     let host = Url::parse(url).ok()?.host_str()?.to_owned();
-    // An IPv6 address is in brackets, which a glob would read as a choice.
+    // An IPv6 address is in brackets, which a glob would interpret as a character class.
     Some(globset::escape(&host))
 }
 

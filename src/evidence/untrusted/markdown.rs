@@ -1,5 +1,5 @@
-//! Markdown of models and strangers that is still read as Markdown, but loads nothing, leads nowhere unknown, and calls nobody.
-//! It may come in pieces: what a piece cannot decide yet waits for the next one.
+//! Sanitizes Markdown of models and untrusted authors: it remains Markdown, but loads nothing, links only to known hosts,
+//! and mentions nobody. Input may arrive in pieces; undecided text waits for the next piece.
 
 use super::hidden::Remover;
 use super::link_policy::LinkPolicy;
@@ -7,16 +7,16 @@ use pulldown_cmark::{Event, Options, Parser, Tag};
 use regex::Regex;
 use std::sync::LazyLock;
 
-/// Who reads the text.
+/// Destination of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenderTarget {
-    /// A page or a chat client.
+    /// A web page or a chat client.
     Answer,
-    /// A tracker, which also reads mentions, numbers of issues and commands, and where headings would forge the issue's own.
+    /// A tracker, which also interprets mentions, issue numbers and commands. Headings there could imitate those of the issue.
     Tracker,
 }
 
-/// Most of a line that waits for its end, in bytes.
+/// Maximum bytes of an incomplete line to hold back.
 const MAX_HELD: usize = 16 << 10;
 
 macro_rules! pattern {
@@ -25,10 +25,10 @@ macro_rules! pattern {
     };
 }
 
-// Pairs of a backslash and a colon or slash belong to a word: a renderer shows them without the backslash.
+// A backslash before a colon or slash belongs to the word: renderers show the character without the backslash.
 pattern!(WORD, r"^(?:[^\s`\\\[\]<&@#!]|\\[:/])+");
 pattern!(ADDRESS, r"(?i)[a-z][a-z0-9+.-]*\\?:(?:\\?/){2}|www\.");
-// What renderers make links of by themselves; a page or a chat client does for no other scheme.
+// Addresses that renderers turn into links automatically; pages and chat clients do so only for these schemes.
 pattern!(WEB_ADDRESS, r"(?i)(?:https?|ftps?)\\?:(?:\\?/){2}|www\.");
 pattern!(URL, r#"^(?:[^\s`<>"'\\]|\\[:/])+"#);
 pattern!(ENTITY, r"^&#?[A-Za-z0-9]{1,40};");
@@ -37,11 +37,11 @@ pattern!(MENTION, r"^@[\p{Alphabetic}\d][\w-]*(?:[/.@][\w-]+)*");
 pattern!(NUMBER, r"^[#!]\d+");
 pattern!(GITHUB_NUMBER, r"(?i)(^|[^a-z0-9])((?:gh-\d+)+)");
 pattern!(DEFINITION, r#"^\]:\s*(?:\S+\s*(?:["'(].*)?)?$"#);
-// What would be a heading, a rule, a quotation or a table of the issue.
+// Syntax that would become a heading, a rule, a quotation or a table of the issue.
 pattern!(FORM, r"^(?:#{1,6}(?:\s|$)|>|(?:=+|-+|(?:[-*_]\s*){3,}|[|:\s-]*-[|:\s-]*)\s*$)");
 pattern!(COMMAND, r"^/[A-Za-z_-]+");
 
-/// The text made harmless. What a second look still finds alive is shown as code.
+/// Sanitizes a text. If a second check still finds unsafe elements, shows the text as a code block.
 #[must_use]
 pub fn sanitize(text: &str, links: &LinkPolicy, place: RenderTarget) -> String {
     let mut defuser = MarkdownSanitizer::new(links.clone(), place);
@@ -50,7 +50,7 @@ pub fn sanitize(text: &str, links: &LinkPolicy, place: RenderTarget) -> String {
     if is_inert(&shown, links) { shown } else { block("text", &shown) }
 }
 
-/// The same for what has to stay on one line, such as a title or a step.
+/// Like [`sanitize`], for text that has to stay on one line, such as a title or a step.
 #[must_use]
 pub fn sanitize_line(text: &str, links: &LinkPolicy) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -61,7 +61,7 @@ pub fn sanitize_line(text: &str, links: &LinkPolicy) -> String {
     if is_inert(&shown, links) { shown } else { format!("`{}`", shown.replace('`', "'")) }
 }
 
-/// The same for the title of an issue, of which a tracker reads code spans and nothing else of Markdown.
+/// Like [`sanitize_line`], for the title of an issue, in which trackers interpret only code spans.
 #[must_use]
 pub fn sanitize_title(text: &str, links: &LinkPolicy) -> String {
     let escapes = [("\\<", "< "), ("\\&", "& "), ("\\`", "'"), ("]\\:", "]:"), ("\\\\", "\\")];
@@ -70,7 +70,7 @@ pub fn sanitize_title(text: &str, links: &LinkPolicy) -> String {
         .fold(sanitize_line(text, links), |title, (escaped, plain)| title.replace(escaped, plain))
 }
 
-/// A code block with a fence longer than any run of backticks inside.
+/// Creates a code block with a fence longer than any run of backticks in the text.
 #[must_use]
 pub fn block(language: &str, text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
@@ -79,7 +79,7 @@ pub fn block(language: &str, text: &str) -> String {
     format!("{fence}{language}\n{text}{end}{fence}")
 }
 
-/// Whether a renderer finds nothing that loads or leads elsewhere.
+/// Whether the rendered text contains no HTML, and images and links only to permitted hosts.
 fn is_inert(text: &str, links: &LinkPolicy) -> bool {
     Parser::new_ext(text, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH).all(|event| match event {
         Event::Html(_) | Event::InlineHtml(_) => false,
@@ -90,7 +90,7 @@ fn is_inert(text: &str, links: &LinkPolicy) -> bool {
     })
 }
 
-/// What opens a code block, and ends it.
+/// The fence of a code block.
 #[derive(Debug, Clone, Copy)]
 struct CodeFence {
     character: char,
@@ -104,32 +104,32 @@ impl CodeFence {
     }
 }
 
-/// Makes a text harmless as it comes.
+/// Sanitizes a stream of text.
 #[derive(Debug)]
 pub struct MarkdownSanitizer {
     links: LinkPolicy,
     place: RenderTarget,
     remover: Remover,
-    /// What waits for more of its line.
+    /// Text that waits for more of its line.
     pending: String,
-    /// At the beginning of a line.
+    /// Whether the position is at the beginning of a line.
     begins: bool,
-    /// The fence of the code block that is open.
+    /// Fence of the open code block.
     code: Option<CodeFence>,
-    /// The last character read, and the last one shown.
+    /// Last character read, and last character written.
     before: char,
     shown: char,
 }
 
 impl MarkdownSanitizer {
-    /// Has read nothing yet.
+    /// Creates a sanitizer at the beginning of a text.
     #[must_use]
     pub fn new(links: LinkPolicy, place: RenderTarget) -> Self {
         let (remover, pending) = (Remover::default(), String::new());
         Self { links, place, remover, pending, begins: true, code: None, before: '\n', shown: '\n' }
     }
 
-    /// What can be shown after this piece.
+    /// Processes a piece and returns the text that can be shown.
     pub fn push(&mut self, piece: &str) -> String {
         self.remover.push(piece, &mut self.pending);
         let mut pending = std::mem::take(&mut self.pending);
@@ -140,18 +140,18 @@ impl MarkdownSanitizer {
             self.begins = true;
             pending = rest;
         }
-        // A line is not read again and again for ever: what is decided without its end is decided for text.
+        // Do not scan a long line repeatedly: above the limit, treat the line as complete.
         let read = self.read(&pending, pending.len() > MAX_HELD, &mut shown);
         self.pending = pending.split_off(read);
         shown
     }
 
-    /// What is left at the end.
+    /// Returns the remaining text at the end of the input.
     pub fn finish(&mut self) -> String {
         let mut shown = String::new();
         let pending = std::mem::take(&mut self.pending);
         self.read(&pending, true, &mut shown);
-        // What comes after the text is no code.
+        // Close an open code block, so that text after it is not code.
         if let Some(fence) = self.code.take() {
             let end = if self.shown == '\n' { "" } else { "\n" };
             shown.push_str(&format!("{end}{}", fence.end()));
@@ -159,7 +159,7 @@ impl MarkdownSanitizer {
         shown
     }
 
-    /// Reads a line, or what there is of it; returns how much of it was decided.
+    /// Processes a line or a part of it. Returns the number of bytes processed.
     fn read(&mut self, line: &str, is_whole: bool, shown: &mut String) -> usize {
         let mut at = 0;
         if self.begins && !line.is_empty() {
@@ -182,7 +182,7 @@ impl MarkdownSanitizer {
         shown.push_str(&text);
     }
 
-    /// The fences of code blocks, and what only counts at the beginning of a line.
+    /// Handles fences of code blocks and syntax that counts only at the beginning of a line.
     fn line_begins(&mut self, line: &str, is_whole: bool) -> Option<(usize, String)> {
         let indent = line.len() - line.trim_start_matches(' ').len();
         let rest = &line[indent..];
@@ -198,7 +198,7 @@ impl MarkdownSanitizer {
             if indent >= fence.indent || rest.trim().is_empty() {
                 return Some((line.len(), line.to_owned()));
             }
-            // The list that it stood in may end here, and the block with it: made sure of.
+            // A list that contains the block may end here, so close the block explicitly.
             self.code = None;
             let (used, text) = self.line_begins(line, is_whole)?;
             return Some((used, format!("{}\n{text}", fence.end())));
@@ -233,7 +233,7 @@ impl MarkdownSanitizer {
         Some((indent, text))
     }
 
-    /// The line that opens a code block. What follows its fence may make a diagram with links of it, so only names stay.
+    /// Opens a code block. Keeps only simple language names, because others can render diagrams with links.
     fn code_begins(&mut self, rest: &str, indent: usize) -> Option<String> {
         let fence = rest.chars().next().filter(|first| matches!(first, '`' | '~'))?;
         let length = run(rest, fence);
@@ -250,7 +250,7 @@ impl MarkdownSanitizer {
         Some(format!("{}{}{info}{end}", " ".repeat(indent), &rest[..length]))
     }
 
-    /// The next piece of a line: how much was read, and what is shown for it. `None`: more of the line has to be known.
+    /// Processes the next token. Returns the number of bytes read and the output; `None` when more of the line is needed.
     fn token(&self, rest: &str, is_whole: bool) -> Option<(usize, String)> {
         let mut characters = rest.chars();
         let first = characters.next()?;
@@ -288,21 +288,21 @@ impl MarkdownSanitizer {
         }
     }
 
-    /// Whether what comes next is no part of a word, as in an address of mail.
+    /// Whether the next text is not part of a word, as it would be in an e-mail address.
     fn stands_alone(&self) -> bool {
         self.shown == '`' || !self.before.is_alphanumeric()
     }
 
-    /// A name that a tracker would act on, as code.
+    /// Shows a name that a tracker would act on as code.
     fn named(&self, name: &str, rest: &str, is_whole: bool) -> Option<(usize, String)> {
-        // These may go on with the name.
+        // The name may continue after these characters.
         if matches!(&rest[name.len()..], "" | "." | "/" | "@") && !is_whole {
             return None;
         }
         Some((name.len(), self.code(name, &rest[name.len()..])))
     }
 
-    /// As a code span that neither what stands before nor what comes after runs into.
+    /// Creates a code span that does not join with backticks before or after it.
     fn code(&self, text: &str, after: &str) -> String {
         let text = text.replace('`', "'");
         let before = if self.shown == '`' { " " } else { "" };
@@ -310,7 +310,7 @@ impl MarkdownSanitizer {
         format!("{before}`{text}`{after}")
     }
 
-    /// A code span that ends on its line stays; other backticks are none, or they would pair with ones further down.
+    /// Keeps a code span that ends on its line. Escapes other backticks, which could pair with later ones.
     fn span(&self, rest: &str, is_whole: bool) -> Option<(usize, String)> {
         let length = run(rest, '`');
         if length == rest.len() && !is_whole {
@@ -325,7 +325,7 @@ impl MarkdownSanitizer {
             }
             if end - start == length {
                 let content = &rest[length..start];
-                // A table cuts its cells first, through code spans too.
+                // Tables split cells first, even within code spans.
                 let is_whole_anywhere = !content.contains('|') || self.alone(content) == content;
                 if !is_whole_anywhere {
                     break;
@@ -341,7 +341,7 @@ impl MarkdownSanitizer {
         Some((length, "\\`".repeat(length)))
     }
 
-    /// What a text would become outside of code.
+    /// Returns the sanitized form of a text outside of code.
     fn alone(&self, text: &str) -> String {
         let mut defuser =
             Self { begins: false, before: ' ', shown: ' ', ..Self::new(self.links.clone(), self.place) };
@@ -350,7 +350,7 @@ impl MarkdownSanitizer {
         shown
     }
 
-    /// A backslash and what it escapes. Where the tracker would still act on what is shown, it goes.
+    /// Handles a backslash escape. Removes the backslash where a tracker would still interpret the escaped character.
     fn escape(&self, rest: &str, second: char, is_whole: bool) -> Option<(usize, String)> {
         if matches!(second, ':' | '/') {
             return self.word(rest, is_whole);
@@ -365,14 +365,14 @@ impl MarkdownSanitizer {
             }
         }
         if second.is_alphanumeric() && self.place == RenderTarget::Tracker {
-            // It escapes nothing, and what follows may have to become code.
+            // The backslash escapes nothing, and the following text may have to become code.
             return Some((1, "\\\\".to_owned()));
         }
         let used = (1 + second.len_utf8()).min(rest.len());
         Some((used, rest[..used].to_owned()))
     }
 
-    /// `](…)`: stays a link only to a known host.
+    /// Handles `](…)`: keeps the link only if the host is permitted.
     fn destination(&self, rest: &str, is_whole: bool) -> Option<(usize, String)> {
         let mut depth = 0usize;
         let end = rest.char_indices().skip(1).find_map(|(at, character)| {
@@ -398,13 +398,13 @@ impl MarkdownSanitizer {
         Some((end + 1, format!("] (`{}`)", target.replace('`', "'"))))
     }
 
-    /// A word; an address in it is a link only to a known host.
+    /// Handles a word; an address in it stays a link only if the host is permitted.
     fn word(&self, rest: &str, is_whole: bool) -> Option<(usize, String)> {
         let word = WORD.find(rest)?.as_str();
         let is_answer = self.place == RenderTarget::Answer;
         let found = if is_answer { WEB_ADDRESS.find(word) } else { ADDRESS.find(word) };
         if !is_whole && found.is_none() && (word.len() == rest.len() || rest[word.len()..] == *"\\") {
-            // Readers get what cannot begin an address at once.
+            // Immediately output text that cannot start an address.
             let sure = if is_answer { word.len() - beginning(word) } else { 0 };
             return (sure > 0).then(|| (sure, self.numbered(&word[..sure])));
         }
@@ -426,7 +426,7 @@ impl MarkdownSanitizer {
         Some((url.len(), shown))
     }
 
-    /// A word without an address; its `GH-12` is code.
+    /// Returns a word without an address; shows references such as `GH-12` as code for trackers.
     fn numbered(&self, word: &str) -> String {
         let plain = word.replace("\\:", ":").replace("\\/", "/");
         if self.place == RenderTarget::Answer || !GITHUB_NUMBER.is_match(&plain) {
@@ -437,7 +437,7 @@ impl MarkdownSanitizer {
     }
 }
 
-/// How much of a word's end may be the beginning of an address.
+/// Length of the end of a word that may start an address.
 fn beginning(word: &str) -> usize {
     let may_begin = |end: &str| {
         let end = end.replace('\\', "").to_ascii_lowercase();
@@ -446,7 +446,7 @@ fn beginning(word: &str) -> usize {
     word.char_indices().map(|(at, _)| &word[at..]).find(|end| may_begin(end)).map_or(0, str::len)
 }
 
-/// How often a character stands at the beginning of a text.
+/// Number of times a character is repeated at the beginning of a text.
 fn run(text: &str, character: char) -> usize {
     text.len() - text.trim_start_matches(character).len()
 }

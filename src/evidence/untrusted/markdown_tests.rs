@@ -1,4 +1,4 @@
-//! Hostile Markdown against a renderer: nothing loads, nothing leads elsewhere, nobody is called.
+//! Tests hostile Markdown with a renderer: nothing loads, no foreign links, no mentions.
 
 use super::*;
 use proptest::prelude::*;
@@ -84,7 +84,7 @@ fn a_tracker_calls_nobody_and_closes_nothing() {
     assert_eq!(sanitize_line("# a\n```\n@bob\u{200b} `npm`", &links()), "# a \\`\\`\\` `@bob` `npm`");
 }
 
-/// What a forge does with the text of a rendered page: mentions, numbers and addresses outside of code.
+/// Whether a forge would act on the text of a rendered page: mentions, numbers and addresses outside of code.
 fn is_called(text: &str) -> bool {
     let acts = Regex::new(r"(?i)(?:^|[^\w`])@\w|(?:^|[^&])#\d|https?://|ftp://|\bwww\.|\bgh-\d").unwrap();
     let mut is_code = false;
@@ -121,7 +121,7 @@ proptest! {
 
     #[test]
     fn pieces_make_the_same_as_the_whole(text in HOSTILE, cuts in proptest::collection::vec(0usize..60, 0..6)) {
-        // Answers alone are told in pieces; what goes to a tracker is whole, and any scheme counts there.
+        // Only answers are sanitized in pieces; text for a tracker is complete, and any scheme counts there.
         let place = RenderTarget::Answer;
         let mut whole = MarkdownSanitizer::new(links(), place);
         let mut wanted = whole.push(&text);

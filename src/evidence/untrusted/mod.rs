@@ -1,5 +1,4 @@
-//! What machines and strangers wrote, on its way to a model, to people and out of the house: hidden characters, fences,
-//! links, and what must not leave.
+//! Handling of untrusted text for models, people and external systems: hidden characters, delimiters, links, and leaks.
 
 pub mod fence;
 pub mod hidden;

@@ -1,11 +1,11 @@
-//! Recognises what an analyst was told to do, handed back as what it found.
+//! Detects instructions that the analyst returns as a finding.
 
 use std::collections::HashSet;
 
-/// Words of one piece that is looked for.
+/// Number of words per compared sequence.
 const WORDS: usize = 4;
 
-/// Whether at least half of the text is copied from what the analyst was told to do: its prompt, the descriptions of its tools.
+/// Whether at least half of the text is copied from the analyst's instructions: its prompt and its tool descriptions.
 pub(super) fn is_echo(text: &str, told: &[&str]) -> bool {
     let words = plain(text);
     if words.is_empty() || told.is_empty() {
@@ -13,7 +13,7 @@ pub(super) fn is_echo(text: &str, told: &[&str]) -> bool {
     }
     let told: Vec<Vec<String>> = told.iter().map(|told| plain(told)).collect();
     if words.len() < WORDS {
-        // Too short to be cut: all of it, as one whole text that was told.
+        // A short text has to equal a complete instruction.
         return told.contains(&words);
     }
     let known: HashSet<&[String]> = told.iter().flat_map(|told| told.windows(WORDS)).collect();

@@ -1,5 +1,5 @@
-//! Whether a sentence says what the lines say that it rests on: what it names stands in the evidence, what it is about stands in
-//! the lines, and little of it comes from nowhere.
+//! Checks a sentence against the lines it is based on: its names have to occur in the evidence, its subject in the lines,
+//! and only few of its words may be without a source.
 
 use super::words::{self, Meaning};
 use super::{MAX_NAMES, names};
@@ -8,28 +8,28 @@ use regex::Regex;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-/// Letters of a part of a word that is put together.
+/// Minimum length in bytes of each part of a compound word.
 const MIN_PART: usize = 3;
-/// Share of what a sentence is about that has to stand in the lines, rare words counting most. With it and [`MIN_SHARED`] .98 of 95 true causes
-/// pass over the lines they were found in, and .02 of those of other failures.
+/// Minimum share of a sentence's subject that has to occur in the lines; rare words have more weight. Together with
+/// [`MIN_SHARED`], 98 % of 95 true causes pass with the lines they were found in, and 2 % with the lines of other failures.
 const MIN_SHARE: f64 = 0.25;
-/// What has to be shared at least: about as much as one rare word, of two things.
+/// Minimum shared weight: about that of one rare word, in at least two words or ideas.
 const MIN_SHARED: f64 = 0.9;
-/// From here on a sentence stands without a phrase that names what the evidence does not have.
+/// Minimum values for keeping a sentence after removing a phrase with an unknown name.
 const STRONG_SHARE: f64 = 0.4;
 const STRONG_SHARED: f64 = 2.5;
-/// Share at which nearly all that a short sentence says stands in the lines.
+/// Share from which a short sentence is supported without the minimum shared weight.
 const FULL_SHARE: f64 = 0.75;
-/// Things that a clause is about, at least, before it needs one in the lines.
+/// Minimum number of words and ideas in a clause before one of them has to occur in the lines.
 const MIN_CLAUSE: usize = 2;
-/// Lines around the cited ones that count as them.
+/// Number of lines on each side of the cited ones that count as cited.
 pub(super) const AROUND: usize = 2;
-/// What is said of names that nobody has.
+/// Message for unknown names.
 const NAMED: &str = "it names what the evidence does not have";
-/// What is said beside a name to tell what it is the name of.
+/// Nouns that precede or follow a name to describe it.
 const THINGS: &str = "(?:certificate|class|command|container|file|folder|function|host|image|job|library|line|method|module|namespace|node|package|pod|port|project|registry|repository|script|server|service|step|task|test|version)";
 
-/// What joins two clauses.
+/// Conjunctions and punctuation between clauses.
 static CLAUSES: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)\s*[,;]\s+(?:and|but|so|because|while|which|as)\s+|\s+and\s+|;\s+")
         .expect("a fixed pattern")
@@ -49,25 +49,25 @@ static TROUBLE: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a fixed pattern")
 });
 
-/// What a sentence is held against.
+/// The basis that sentences are checked against.
 pub(super) struct Grounds<'a> {
-    /// The lines it rests on.
+    /// The lines, in lower case.
     lines: String,
     meaning: Meaning,
-    /// All that the analyst was told.
+    /// All texts that the analyst received.
     sources: &'a [&'a str],
-    /// Whether a sentence may tell of a success that the lines tell of: a claim may, a cause of a failure does not.
+    /// Whether a sentence may report a success that the lines report. True for claims; a cause of a failure is never a success.
     may_succeed: bool,
 }
 
-/// What came of it.
+/// Result of the check of a sentence.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum SentenceCheck {
-    /// It holds.
+    /// The sentence is supported.
     Whole,
-    /// It holds without what it names and the evidence does not have.
+    /// The sentence is supported after removing the unsupported parts; contains the shorter sentence.
     Without(String),
-    /// It does not, with the reason in words for the analyst.
+    /// The sentence is not supported; contains the reason for the analyst.
     Not(String),
 }
 
@@ -77,14 +77,14 @@ impl<'a> Grounds<'a> {
         Self { lines: lines.to_lowercase(), meaning, sources, may_succeed: false }
     }
 
-    /// For a claim, see `may_succeed`.
+    /// Configures the checks for a claim; see `may_succeed`.
     pub(super) fn of_a_claim(mut self) -> Self {
         self.may_succeed = true;
         self
     }
 
-    /// Holds a sentence against the lines, without the clauses that these do not speak of; if it does not hold, without what it says in
-    /// brackets and the evidence does not have.
+    /// Checks a sentence after removing clauses that the lines do not support. If it fails, retries without unknown content in
+    /// brackets, and without phrases with unknown names.
     pub(super) fn hold(&self, sentence: &str, deadline: &Deadline) -> Result<SentenceCheck, DeadlinePassed> {
         let supported = self.supported(sentence);
         let held = self.hold_whole_or_less(&supported, deadline)?;
@@ -94,7 +94,7 @@ impl<'a> Grounds<'a> {
         })
     }
 
-    /// A sentence without those of its clauses that share nothing with the lines: a true half proves nothing of the other one.
+    /// Removes clauses that share nothing with the lines, because one supported clause does not prove another.
     fn supported(&self, sentence: &str) -> String {
         let ends: Vec<(usize, usize)> =
             CLAUSES.find_iter(sentence).map(|found| (found.start(), found.end())).collect();
@@ -103,7 +103,7 @@ impl<'a> Grounds<'a> {
         let (mut kept, mut before) = (String::new(), true);
         for ((joint, start), stop) in starts.zip(stops) {
             let clause = sentence.get(start..stop).unwrap_or_default();
-            // What a bare "and" adds goes with what it is added to.
+            // A clause after a plain "and" depends on the clause before it.
             let added = start > 0 && !sentence[joint..start].trim_start().starts_with([',', ';']);
             before = self.supports(clause) && (before || !added);
             if before {
@@ -123,7 +123,7 @@ impl<'a> Grounds<'a> {
         format!("{kept}{}{after}", if ends_so { "." } else { "" })
     }
 
-    /// Whether the lines speak of a clause, as far as it is long enough to tell.
+    /// Whether the lines support a clause; true for clauses too short to tell.
     fn supports(&self, clause: &str) -> bool {
         if names::states(clause)
             .any(|state| !names::stands(state, self.sources) && !self.lines.contains(&state.to_lowercase()))
@@ -153,7 +153,7 @@ impl<'a> Grounds<'a> {
         Ok(if holds { SentenceCheck::Without(rest) } else { SentenceCheck::Not(fault.why) })
     }
 
-    /// Why a sentence does not hold, if it does not.
+    /// Returns the reason why a sentence is not supported, if any.
     fn fault(&self, sentence: &str, deadline: &Deadline) -> Result<Option<Fault>, DeadlinePassed> {
         let names = names::unknown_near(sentence, self.sources, &self.lines, deadline)?;
         let Measure { share, shared, things, strangers, all } = self.measure(sentence, deadline)?;
@@ -174,13 +174,13 @@ impl<'a> Grounds<'a> {
         Ok((!why.is_empty()).then(|| Fault { why: why.join("; "), names, strangers }))
     }
 
-    /// Whether the lines say so much of a sentence that it stands without a part of it.
+    /// Whether the lines support a sentence strongly enough to keep it after removing a part.
     fn is_strong(&self, sentence: &str, deadline: &Deadline) -> Result<bool, DeadlinePassed> {
         let Measure { share, shared, .. } = self.measure(sentence, deadline)?;
         Ok(share >= STRONG_SHARE && shared >= STRONG_SHARED)
     }
 
-    /// A success in a sentence that tells of no failure.
+    /// Whether a sentence reports a success and no failure.
     fn says_success(&self, sentence: &str) -> bool {
         let tells =
             |word: regex::Match<'_>| self.may_succeed && self.lines.contains(&word.as_str().to_lowercase());
@@ -188,7 +188,7 @@ impl<'a> Grounds<'a> {
             && !TROUBLE.is_match(&SUCCESS.replace_all(sentence, " "))
     }
 
-    /// Whether a word is put together from one of the evidence and one of the trade, such as `tcltest` where `all.tcl` ran.
+    /// Whether a word combines a word of the evidence and a technical word, such as `tcltest` where `all.tcl` ran.
     fn is_compound(&self, word: &str) -> bool {
         let ends = word.char_indices().map(|(at, _)| word.split_at(at));
         let long = ends.filter(|(first, second)| first.len() >= MIN_PART && second.len() >= MIN_PART);
@@ -199,7 +199,7 @@ impl<'a> Grounds<'a> {
     fn measure(&self, sentence: &str, deadline: &Deadline) -> Result<Measure, DeadlinePassed> {
         let meaning = Meaning::of(sentence);
         let shared: BTreeSet<&str> = meaning.all().into_iter().filter(|one| self.meaning.has(one)).collect();
-        // Parts of a name that the evidence has elsewhere neither speak for the sentence nor against it.
+        // Parts of a name that occurs elsewhere in the evidence count neither for nor against the sentence.
         let known: Vec<&str> =
             names::all(sentence).filter(|name| names::stands(name, self.sources)).collect();
         let neutral = Meaning::of(&known.join(" "));
@@ -231,13 +231,13 @@ impl<'a> Grounds<'a> {
     }
 }
 
-/// What is wrong with a sentence.
+/// The reasons why a sentence is not supported.
 struct Fault {
-    /// In words for the analyst.
+    /// Message for the analyst.
     why: String,
-    /// What it names and nobody told.
+    /// Names that do not occur in any source.
     names: BTreeSet<String>,
-    /// Words of it that are neither of the trade nor of the evidence.
+    /// Words that are neither technical terms nor in the evidence.
     strangers: BTreeSet<String>,
 }
 
@@ -249,7 +249,7 @@ struct Measure {
     all: usize,
 }
 
-/// The sentences of a text, each with the white space that follows it.
+/// Splits a text into sentences, each with its trailing white space.
 pub(super) fn sentences(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut start = 0;
@@ -275,7 +275,7 @@ pub(super) fn sentences(text: &str) -> Vec<&str> {
     found
 }
 
-/// Whether a full stop after this is one of "e.g." and its like.
+/// Whether a full stop after this text belongs to an abbreviation such as "e.g.".
 fn is_short(before: &str) -> bool {
     let last = before.rsplit(char::is_whitespace).next().unwrap_or_default();
     let last = last.trim_start_matches(['(', '"', '\'']);
@@ -288,7 +288,7 @@ fn quoted(names: &BTreeSet<String>) -> String {
     quoted.join(", ")
 }
 
-/// A sentence without what it says in brackets of things that nobody told.
+/// Removes brackets that contain unknown names or words.
 fn without_brackets(sentence: &str, fault: &Fault) -> String {
     let unknown = || fault.names.iter().chain(&fault.strangers);
     let shorter = BRACKETS.replace_all(sentence, |found: &regex::Captures<'_>| {
@@ -302,8 +302,8 @@ fn without_brackets(sentence: &str, fault: &Fault) -> String {
     shorter.into_owned()
 }
 
-/// A sentence without the phrases that add these names to it, such as "of example.com" or "in the package `x`": it says less, and no
-/// gap shows.
+/// Removes prepositional phrases that contain these names, such as "of example.com" or "in the package `x`". The result
+/// says less and remains a sentence.
 fn without_phrases(sentence: &str, names: &BTreeSet<String>) -> String {
     names.iter().fold(sentence.to_owned(), |text, name| {
         let name = regex::escape(name);

@@ -1,5 +1,5 @@
-//! Holds what an analyst concludes against the evidence. A claim has to quote a line and to say what the line says; title, cause and
-//! next steps have to speak of the lines that claims were verified by. What does not hold is given back, and then left out.
+//! Verifies a diagnosis against the evidence. A claim has to quote a line and to agree with it; title, cause and next steps
+//! have to agree with the lines of verified claims. Unsupported parts are first reported to the analyst, and then removed.
 
 mod echo;
 mod grounds;
@@ -11,62 +11,63 @@ use crate::clock::{Deadline, DeadlinePassed};
 use crate::domain::{Claim, Confidence, Diagnosis, LineSpan};
 use grounds::{AROUND, Grounds, SentenceCheck};
 
-/// Lines one claim may cite; more proves nothing.
+/// Maximum number of lines cited by a claim.
 const MAX_SPAN: u32 = 200;
-/// Lines a claim may cite that quotes none of them.
+/// Maximum number of lines cited by a claim without a quotation.
 const MAX_UNQUOTED: u32 = 20;
-/// Shortest quote that proves something, in characters.
+/// Minimum length of a quotation in characters.
 const MIN_QUOTE: usize = 4;
-/// Names that are told.
+/// Maximum number of names in a message.
 const MAX_NAMES: usize = 10;
-/// Longest title, in characters.
+/// Maximum length of a title in characters.
 const MAX_TITLE: usize = 120;
 
-/// What a diagnosis is checked against.
+/// The sources that a diagnosis is checked against.
 pub trait Sources {
-    /// The text of a piece of evidence.
+    /// Text of a piece of evidence.
     fn text(&self, label: &str) -> Option<&str>;
 
-    /// All texts, and whatever else the analyst was told, where names may come from. `None`: the words are people's, and only the
-    /// cited lines are checked.
+    /// All texts that names may come from, including everything else the analyst received. `None` for text written by people,
+    /// of which only the cited lines are checked.
     fn all(&self) -> Option<Vec<&str>>;
 
-    /// Whether a piece tells of the failure itself: the log of a good run, a runbook or an earlier incident prove nothing of it.
+    /// Whether a piece describes the failure itself. The log of a good run, a runbook or an earlier incident proves nothing
+    /// about it.
     fn proves(&self, label: &str) -> bool {
         self.text(label).is_some()
     }
 
-    /// Runbooks that the analyst was given: their steps and addresses may be told.
+    /// Runbooks given to the analyst; next steps may use their steps and addresses.
     fn guidance(&self) -> Vec<&str> {
         Vec::new()
     }
 
-    /// What runbooks say of lines that they recognise, from the first to the last: people wrote it, so it may be told of them.
+    /// Text of the runbooks whose signatures match the given lines; statements about these lines may use it.
     fn meaning(&self, _label: &str, _lines: LineSpan) -> String {
         String::new()
     }
 
-    /// What the analyst was told to do, which is no finding.
+    /// Instructions of the analyst, which are not findings.
     fn orders(&self) -> Vec<&str> {
         Vec::new()
     }
 }
 
-/// What came of a check.
+/// Result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
-    /// What does not hold, in words for the analyst; empty when all does.
+    /// Unsupported parts, as messages for the analyst; empty when everything is supported.
     pub problems: Vec<String>,
-    /// What may be told: the diagnosis without what does not hold. `None` when no claim holds, so that nothing of it may be.
+    /// The diagnosis without unsupported parts. `None` when no claim about the failure is verified.
     pub held: Option<Diagnosis>,
-    /// How many of the claims hold.
+    /// Number of verified claims.
     pub verified: usize,
 }
 
-/// Checks a diagnosis, see [`Checked`]. A quote that stands elsewhere in the same evidence corrects the lines.
+/// Checks a diagnosis; see [`Checked`]. If a quotation occurs elsewhere in the same evidence, corrects the line numbers.
 ///
 /// # Errors
-/// The deadline is over.
+/// The deadline has passed.
 pub fn check_within(
     mut diagnosis: Diagnosis,
     sources: &impl Sources,
@@ -86,7 +87,7 @@ pub fn check_within(
                 "no claim quotes a line that tells of this failure; nothing is told without one".to_owned(),
             );
         }
-        // What else does not hold is told at once.
+        // Report all other problems in the same response.
         told(&diagnosis, &against(lines_of(&diagnosis.claims)), &mut problems, deadline)?;
         return Ok(Checked { problems, held: None, verified });
     }
@@ -101,10 +102,10 @@ pub fn check_within(
     let cause = cause.unwrap_or_else(stated);
     let title = title.unwrap_or_else(|| diagnosis.claims[0].statement.chars().take(MAX_TITLE).collect());
     let found = format!("{title}\n{cause}\n{lines}");
-    // A step may name what a runbook names.
+    // Steps may use names from runbooks.
     let known: Vec<&str> = all.iter().copied().chain(sources.guidance()).collect();
     let (steps, wrong) = steps::checked(&diagnosis.next_steps, sources, &known, &found, deadline)?;
-    // A step that is left out is not worth another turn, unless none is left.
+    // A removed step is not worth another turn, unless no step is left.
     if steps.is_empty() || !problems.is_empty() {
         problems.extend(wrong);
     }
@@ -129,7 +130,7 @@ impl Check<'_> {
     }
 }
 
-/// Title and cause as far as they hold.
+/// Returns the supported parts of title and cause.
 fn told(
     diagnosis: &Diagnosis,
     check: &Check<'_>,
@@ -150,7 +151,7 @@ fn told(
     let mut cause = String::new();
     let mut said: Vec<String> = Vec::new();
     for sentence in grounds::sentences(&diagnosis.cause) {
-        // A small model says the same until it is cut off.
+        // Skip repetitions, which small models produce until their output limit.
         let words = sentence.trim().to_lowercase();
         if said.iter().any(|before| before.starts_with(&words)) {
             continue;
@@ -177,7 +178,7 @@ fn told(
     Ok((title, (!cause.is_empty()).then(|| cause.to_owned())))
 }
 
-/// The lines of a claim, with those around.
+/// Returns the lines of a claim with their surroundings.
 fn cited(claim: &Claim, sources: &impl Sources) -> String {
     let Some(text) = sources.text(&claim.evidence) else { return String::new() };
     let first = (claim.first_line as usize).saturating_sub(1 + AROUND);
@@ -185,13 +186,13 @@ fn cited(claim: &Claim, sources: &impl Sources) -> String {
     text.lines().skip(first).take(count).collect::<Vec<_>>().join("\n")
 }
 
-/// What the statement of a claim rests on: its lines, and what runbooks say of them.
+/// Returns the basis of a claim: its lines, and the text of runbooks about them.
 fn grounds(claim: &Claim, sources: &impl Sources) -> String {
     let meaning = sources.meaning(&claim.evidence, claim.lines());
     format!("{}\n{meaning}", cited(claim, sources))
 }
 
-/// No surer than what was verified.
+/// Limits the confidence according to the verified claims.
 fn capped(diagnosis: &Diagnosis, claimed: usize, whole: bool) -> Confidence {
     let quoted = diagnosis.claims.iter().any(|claim| !claim.paraphrased);
     let cap = match diagnosis.claims.len() {
@@ -206,17 +207,17 @@ fn capped(diagnosis: &Diagnosis, claimed: usize, whole: bool) -> Confidence {
     }
 }
 
-/// A statement as a sentence.
+/// Ends a statement with punctuation.
 fn ended(statement: &str) -> String {
     let statement = statement.trim();
     if statement.ends_with(['.', '!', '?']) { statement.to_owned() } else { format!("{statement}.") }
 }
 
-/// Marks each claim verified or not. A quote that stands elsewhere in the same evidence corrects the lines. Returns what is wrong,
-/// in words for the analyst; empty when all holds.
+/// Sets `verified` of each claim. If a quotation occurs elsewhere in the same evidence, corrects the line numbers. Returns
+/// the problems as messages for the analyst; empty when all claims are verified.
 ///
 /// # Errors
-/// The deadline is over.
+/// The deadline has passed.
 pub fn verify_within(
     diagnosis: &mut Diagnosis,
     sources: &impl Sources,
@@ -240,7 +241,7 @@ pub fn verify_within(
     Ok(problems)
 }
 
-/// What is wrong with a statement, next to its lines.
+/// Checks the statement of a claim against its lines. Returns the problem, if any.
 fn stated(
     claim: &mut Claim,
     sources: &impl Sources,
@@ -259,15 +260,15 @@ fn stated(
     })
 }
 
-/// The names in an answer that no source has.
+/// Returns the names in an answer that do not occur in any source.
 ///
 /// # Errors
-/// The deadline is over.
+/// The deadline has passed.
 pub fn not_found(text: &str, sources: &[&str], deadline: &Deadline) -> Result<Vec<String>, DeadlinePassed> {
     Ok(names::unknown(text, sources, deadline)?.into_iter().take(MAX_NAMES).collect())
 }
 
-/// Checks one claim against its evidence; corrects its lines when its quote stands elsewhere.
+/// Checks one claim against its evidence. Corrects its lines if the quotation occurs elsewhere.
 fn check(claim: &mut Claim, text: &str, deadline: &Deadline) -> Result<Result<(), String>, DeadlinePassed> {
     deadline.check()?;
     let lines: Vec<&str> = text.lines().collect();
@@ -311,12 +312,12 @@ fn check(claim: &mut Claim, text: &str, deadline: &Deadline) -> Result<Result<()
             )
         }));
     }
-    // What the lines speak of is compared with the statement next.
+    // The statement is compared with the lines afterwards.
     (claim.verified, claim.paraphrased) = (true, true);
     Ok(Ok(()))
 }
 
-/// The first line that has the quoted words, by index.
+/// Returns the index of the first line that contains the quotation.
 fn quoted(lines: &[&str], quote: &str, deadline: &Deadline) -> Result<Option<usize>, DeadlinePassed> {
     for (index, line) in lines.iter().enumerate() {
         deadline.check()?;
@@ -327,7 +328,7 @@ fn quoted(lines: &[&str], quote: &str, deadline: &Deadline) -> Result<Option<usi
     Ok(None)
 }
 
-/// A quote without the number that lines are shown with: `451: error`, `E1:451: error`.
+/// Removes displayed line numbers from a quotation: `451: error`, `E1:451: error`.
 fn unnumbered(quote: &str) -> String {
     let bare = |line: &str| {
         let line = line.trim_start();
@@ -344,7 +345,7 @@ fn unnumbered(quote: &str) -> String {
     quote.lines().map(bare).collect::<Vec<_>>().join("\n")
 }
 
-/// One space for any white space; models re-wrap what they quote, and leave the ellipsis of a shortened line in.
+/// Collapses white space, because models re-wrap quotations, and removes the ellipsis of a shortened line.
 fn squeeze(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('…').to_owned()
 }

@@ -1,4 +1,4 @@
-//! Names in a text that can be looked up: files, tests, images, hosts, exit codes. An analyst who invents one is found out.
+//! Finds verifiable names in a text, such as files, tests, images, hosts and exit codes, to detect invented ones.
 
 use crate::clock::{Deadline, DeadlinePassed};
 use regex::Regex;
@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 static NAMES: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     let pattern = |pattern: &str| Regex::new(pattern).expect("a fixed pattern");
     vec![
-        // What the analyst set in code and is one word.
+        // Single words in code formatting.
         pattern(r"`([^`\s]{3,160})`"),
-        // Files, hosts, images: words joined by dots, slashes or colons.
+        // Files, hosts and images: words joined by dots, slashes or colons.
         pattern(
             r"(?:^|[\s(\x22'])([\w@+-]+(?:[./][\w@+-]+)*\.[a-z][a-z0-9]{0,9}\b(?::[\w.-]+)*(?:/[\w.@+-]+)*(?::[\w.-]+)?)",
         ),
@@ -18,10 +18,10 @@ static NAMES: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         pattern(r"\b(\w+(?:::\w+)+|\w+(?:Test|Tests|Spec|IT)[#.]\w+|[Tt]est_\w{3,}|Test[A-Z]\w{3,})"),
     ]
 });
-/// Reasons and types as programs write them: `FailedMount`, `KeyError`.
+/// Reasons and types in camel case: `FailedMount`, `KeyError`.
 static STATES: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\b[A-Z][a-z0-9]+(?:[A-Z][a-z0-9]+)+\b").expect("a fixed pattern"));
-/// What is written so and is no finding: kinds of objects, and products.
+/// Camel-case words that are not findings: kinds of objects, and products.
 const KINDS: &str = " ConfigMap ServiceAccount StatefulSet DaemonSet ReplicaSet CronJob NetworkPolicy StorageClass ClusterRole RoleBinding \
     ClusterRoleBinding PersistentVolume PersistentVolumeClaim ResourceQuota LimitRange PipelineRun TaskRun BuildConfig DeploymentConfig \
     ImageStream HorizontalPodAutoscaler GitHub GitLab JavaScript TypeScript OpenShift DockerHub BitBucket CircleCi TeamCity ";
@@ -29,7 +29,7 @@ static EXIT: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)\bexit(?:ed|s)?(?:\s+with)?(?:\s+(?:code|status))*[\s:=]+(\d{1,3})\b")
         .expect("a fixed pattern")
 });
-/// Names that everybody knows and no log has to tell.
+/// Well-known names that need no source.
 const COMMON: [&str; 14] = [
     "node.js",
     "vue.js",
@@ -47,7 +47,7 @@ const COMMON: [&str; 14] = [
     "crates.io",
 ];
 
-/// Files that a tool always has.
+/// Standard files of tools.
 const USUAL_FILES: [&str; 22] = [
     "package.json",
     "package-lock.json",
@@ -73,22 +73,22 @@ const USUAL_FILES: [&str; 22] = [
     ".gitmodules",
 ];
 
-/// Names of one text that are looked up; each is looked for in all evidence.
+/// Maximum number of names per text to look up; each lookup searches all evidence.
 const MAX_LOOKED_UP: usize = 200;
 
-/// The names in a text.
+/// Returns the names in a text.
 pub(super) fn all(text: &str) -> impl Iterator<Item = &str> {
     let found = NAMES.iter().flat_map(|pattern| pattern.captures_iter(text)).filter_map(|found| found.get(1));
     found.map(|name| name.as_str().trim_end_matches(['.', ':', ',']))
 }
 
-/// The reasons and types in a text.
+/// Returns the reasons and types in a text.
 pub(super) fn states(text: &str) -> impl Iterator<Item = &str> {
     let found = STATES.find_iter(text).map(|found| found.as_str());
     found.filter(|state| !KINDS.contains(&format!(" {state} ")))
 }
 
-/// The names in `text` that `sources` do not have.
+/// Returns the names in `text` that do not occur in `sources`.
 pub(super) fn unknown(
     text: &str,
     sources: &[&str],
@@ -97,7 +97,7 @@ pub(super) fn unknown(
     unknown_near(text, sources, "", deadline)
 }
 
-/// The same; names whose parts all stand in `lines`, in lower case, are known too.
+/// Like [`unknown`], but also accepts names whose parts all occur in `lines`, which is in lower case.
 pub(super) fn unknown_near(
     text: &str,
     sources: &[&str],
@@ -131,7 +131,7 @@ pub(super) fn unknown_near(
     Ok(unknown)
 }
 
-/// Numbers of two digits and more that stand alone.
+/// Returns separate numbers with at least two digits.
 fn numbers(text: &str) -> impl Iterator<Item = &str> {
     let tokens = text.split(|c: char| c.is_whitespace() || "()[]{};\"'`=/<>~%".contains(c));
     let tokens = tokens.map(|token| token.trim_matches(['.', ',', '-', '+', '!', '?', ':']));
@@ -141,7 +141,7 @@ fn numbers(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether each part of a name, such as `module.function`, is a word of these lines.
+/// Whether each part of a name, such as `module.function`, is a word in the lines.
 fn in_parts(name: &str, lines: &str) -> bool {
     let name = name.to_lowercase();
     let parts: Vec<&str> =
@@ -149,16 +149,16 @@ fn in_parts(name: &str, lines: &str) -> bool {
     parts.len() > 1 && parts.iter().all(|part| has_word(part, &[lines]))
 }
 
-/// Whether a source has this as a whole word, whatever its case.
+/// Whether a source contains this as a whole word, ignoring case.
 pub(super) fn has_word(word: &str, sources: &[&str]) -> bool {
     apart(word, sources, u8::is_ascii_alphanumeric)
 }
 
-/// Whether a word of a source begins so; a library is called `mosquitto` and `libmosquitto`.
+/// Whether a word in a source starts with the stem; ignores the prefix of libraries, as in `mosquitto` and `libmosquitto`.
 pub(super) fn has_start(stem: &str, sources: &[&str]) -> bool {
     let stem = stem.to_lowercase();
     let stem = stem.strip_prefix("lib").filter(|rest| rest.len() >= 3).unwrap_or(&stem);
-    // Numbers are looked up as such.
+    // Numbers are looked up separately.
     if stem.bytes().all(|byte| byte.is_ascii_digit()) {
         return true;
     }
@@ -171,12 +171,12 @@ pub(super) fn has_start(stem: &str, sources: &[&str]) -> bool {
     })
 }
 
-/// Whether a source has this number, and not as a part of another one.
+/// Whether a source contains this number, not as part of another number.
 fn has_number(number: &str, sources: &[&str]) -> bool {
     apart(number, sources, u8::is_ascii_digit)
 }
 
-/// Whether a source has this with nothing of that kind beside it.
+/// Whether a source contains this word without adjacent characters of the given kind.
 fn apart(word: &str, sources: &[&str], kind: fn(&u8) -> bool) -> bool {
     let word = word.to_lowercase();
     sources.iter().any(|source| {
@@ -190,7 +190,7 @@ fn apart(word: &str, sources: &[&str], kind: fn(&u8) -> bool) -> bool {
 
 fn harmless(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    // Labels of evidence, numbers and versions, flags, placeholders.
+    // Evidence labels, numbers and versions, flags, placeholders.
     let label = lower.strip_prefix('e').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
     let number = name.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'v' | b'-'));
     label
@@ -200,20 +200,20 @@ fn harmless(name: &str) -> bool {
         || COMMON.contains(&lower.as_str())
 }
 
-/// Whether the sources have the name as it is.
+/// Whether a source contains the name literally, ignoring case.
 pub(super) fn stands(name: &str, sources: &[&str]) -> bool {
     let name = name.trim_start_matches("./").to_lowercase();
     !name.is_empty() && sources.iter().any(|source| positions(source, &name).next().is_some())
 }
 
-/// Whether the sources have the name, or the file of a line or a path that is told another way.
+/// Whether the sources contain the name, or its file without a line number or with a different path.
 pub(super) fn is_known(name: &str, sources: &[&str]) -> bool {
     let has = |name: &str| stands(name, sources);
     if has(name) || USUAL_FILES.contains(&name.to_ascii_lowercase().as_str()) {
         return true;
     }
     let file = match name.split_once(':') {
-        // `file.rs:12` is known when the file is.
+        // `file.rs:12` is known if the file is known.
         Some((file, line)) if line.starts_with(|c: char| c.is_ascii_digit()) => file,
         Some(_) => return false,
         None => name,
@@ -221,20 +221,20 @@ pub(super) fn is_known(name: &str, sources: &[&str]) -> bool {
     if file != name && has(file) {
         return true;
     }
-    // A log may name the file without its folders, or with others.
+    // A log may contain the file without its folders, or with other folders.
     let Some((folder, last)) = file.rsplit_once('/') else { return false };
     let is_host = folder.split('/').next().is_some_and(|first| first.contains('.') && first.len() > 2);
     let is_file = last.rsplit_once('.').is_some_and(|(stem, _)| !stem.is_empty());
     !is_host && is_file && (has(last) || USUAL_FILES.contains(&last.to_ascii_lowercase().as_str()))
 }
 
-/// Letters from the most common one on; what is none of them is rarer.
+/// Letters from most to least frequent; other characters are rarer.
 const COMMON_FIRST: &[u8] = b"etaoinsrhldcumfpgwybvkxjqz";
 
-/// Where `text` has the lower-case `name`, whatever its case. An empty one stands nowhere.
+/// Returns the positions of the lower-case `name` in `text`, ignoring case; none for an empty name.
 fn positions<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
     let (text, name) = (text.as_bytes(), name.as_bytes());
-    // Its rarest letter is looked for: a log is long, and has an `e` everywhere.
+    // Searches for the rarest letter, because frequent letters occur everywhere in a long log.
     let rarity =
         |byte: &u8| COMMON_FIRST.iter().position(|common| common == byte).unwrap_or(COMMON_FIRST.len());
     let at = (0..name.len()).max_by_key(|&at| rarity(&name[at])).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Which next steps may be told: what they name and run comes from the evidence or a runbook or only looks, nothing is destroyed,
-//! and nobody is sent to a foreign address.
+//! Checks next steps: names and commands have to come from the evidence or a runbook, or be read-only; steps must not
+//! destroy anything or lead to foreign addresses.
 
 use super::words::{self, Meaning};
 use super::{Sources, names};
@@ -7,7 +7,7 @@ use crate::clock::{Deadline, DeadlinePassed};
 use regex::Regex;
 use std::sync::LazyLock;
 
-/// What destroys, gives away or loads and runs. Only a runbook may say so.
+/// Actions that destroy or reveal something, disable protection, or run downloaded code. Only a runbook may recommend them.
 static DESTRUCTIVE: LazyLock<Regex> = LazyLock::new(|| {
     let patterns = [
         r"\brm\s+-|\brmdir\b|\bunlink\b|\bshred\b|\bmkfs|\bdd\s+(?:if|of)=|\bwipefs\b|\bfdisk\b|\bdel\s+/",
@@ -26,13 +26,13 @@ static DESTRUCTIVE: LazyLock<Regex> = LazyLock::new(|| {
 static URL: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r#"(?i)\b[a-z][a-z0-9+.-]*://[^\s`'"<>)\]]+|\bwww\.[^\s`'"<>)\]]+"#).expect("a fixed pattern")
 });
-/// What fetches, installs or runs what stands elsewhere.
+/// Commands that download, install or run content from elsewhere.
 static FETCHES: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)\b(?:curl|wget|fetch|download|clone|install|pip3?|npm|npx|apply|docker|podman|run|bash|sh|python3?|add|pull|load)\b")
         .expect("a fixed pattern")
 });
 static CODE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"`([^`]{1,400})`").expect("a fixed pattern"));
-/// How commands begin that may be told although nobody named them: they look, or build and test what is there.
+/// Commands permitted without a source: they are read-only, or build and test the existing code.
 const COMMANDS: &str = " kubectl:get,describe,logs,top,explain,events,auth,version,config oc:get,describe,logs,status,explain,whoami,adm \
     git:status,log,diff,show,blame,fetch,branch,submodule,remote,merge-base,ls-files,config npm:ls,view,outdated,audit,ci,install,run,test,config \
     pnpm:install,why,list yarn:install,why,list cargo:build,check,test,fmt,clippy,update,tree,doc go:build,test,vet,mod,list,env \
@@ -43,14 +43,14 @@ const COMMANDS: &str = " kubectl:get,describe,logs,top,explain,events,auth,versi
     openssl:s_client,x509,verify ss:* lsof:* journalctl:* shellcheck:* hadolint:* black:* ruff:* eslint:* prettier:* gofmt:* bundle:install,update \
     composer:install,update,validate nginx:-t ansible-playbook:--check,--syntax-check tsc:* ";
 
-/// What a step is held against.
+/// The basis that steps are checked against.
 pub(super) struct Steps<'a> {
-    /// All that the analyst was told.
+    /// All texts that the analyst received.
     sources: &'a [&'a str],
-    /// The runbooks among it, and what they say: as one line in lower case, and what it is about.
+    /// The runbooks among the sources, and for each its text in one lower-case line and its meaning.
     guidance: &'a [&'a str],
     said: Vec<(String, Meaning)>,
-    /// What was found: the lines, the title and the cause.
+    /// Meaning of the cited lines, the title and the cause.
     found: Meaning,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Steps<'a> {
         Self { sources, guidance, said, found: Meaning::of(found) }
     }
 
-    /// Why a step may not be told.
+    /// Returns the reason why a step is rejected, if any.
     pub(super) fn problem(&self, step: &str, deadline: &Deadline) -> Result<Option<String>, DeadlinePassed> {
         deadline.check()?;
         let said = squeeze(step);
@@ -91,7 +91,7 @@ impl<'a> Steps<'a> {
         Ok(self.subject(step))
     }
 
-    /// Why a command may not be told.
+    /// Returns the reason why a command is rejected, if any.
     fn command(&self, command: &str) -> Option<String> {
         let mut words = command.trim_start_matches(['$', ' ']).split_whitespace();
         let (program, first) = (words.next()?, words.next());
@@ -105,7 +105,7 @@ impl<'a> Steps<'a> {
         if !may || command.contains(['|', ';', '&', '>', '<', '$']) {
             return Some(format!("neither the evidence nor a runbook has the command `{command}`"));
         }
-        // What it is told to work on has to be known too.
+        // The objects of the command have to be known too.
         let objects = first.into_iter().chain(words).skip(1);
         let stranger = objects
             .filter(|word| !word.starts_with('-') && word.chars().any(char::is_alphabetic))
@@ -113,7 +113,7 @@ impl<'a> Steps<'a> {
         stranger.map(|word| format!("`{word}` in a command comes from neither the evidence nor a runbook"))
     }
 
-    /// A step has to be about what was found, in words that somebody used.
+    /// Rejects a step that is unrelated to the finding, or uses words without a source.
     fn subject(&self, step: &str) -> Option<String> {
         let plain = words::besides_ideas(step);
         let foreign: Vec<&String> = plain
@@ -167,7 +167,7 @@ fn squeeze(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
-/// The steps that may be told, and what is wrong with the others.
+/// Returns the accepted steps, and the problems of the others.
 pub(super) fn checked(
     steps: &[String],
     sources: &impl Sources,

@@ -1,4 +1,4 @@
-//! What is told, and what is left out.
+//! Tests of accepted and removed parts of a diagnosis.
 
 use super::*;
 use crate::domain::FailureClass;
@@ -119,7 +119,7 @@ fn nothing_is_told_when_no_claim_holds() {
         "{:?}",
         checked.problems
     );
-    // The built-in analyst's words are the runbooks': people wrote them.
+    // The built-in analyst uses texts of runbooks, which people wrote.
     assert!(check_of(invented, true).held.is_some());
 }
 
@@ -138,7 +138,7 @@ fn what_is_said_twice_is_told_once() {
     assert_eq!(told.cause.trim(), "The disk is full.");
 }
 
-/// A line that a runbook recognises.
+/// Evidence with a line that a runbook recognizes.
 struct Recognised;
 
 impl Sources for Recognised {

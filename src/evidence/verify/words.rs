@@ -1,12 +1,12 @@
-//! What a sentence is about, so that it can be held against lines of a log: its words by their stems, and what the trade says in
-//! many ways ("no such file", "not found", "undefined") as one idea.
+//! Extracts the meaning of a sentence to compare it with lines of a log: stems of words, and ideas that are expressed in
+//! many ways, such as "no such file", "not found" and "undefined".
 
 use crate::evidence::runbook::BUILT_IN;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::LazyLock;
 
-/// Words that carry no meaning of their own, and those that every text about a pipeline has.
+/// Words without meaning of their own, and words that occur in every text about a pipeline.
 const STOP: &str = " a an the of in on at to for from by with and or but is are was were be been being it its this that these those as \
     into no nor so than then there here which who whose what when where while if has have had do does did can could may might must \
     shall should will would very more most less least any all each every some only also just still yet one two after before over \
@@ -14,9 +14,9 @@ const STOP: &str = " a an the of in on at to for from by with and or but is are 
     hence via per within without line lines log logs shows show says say said see seen job step run runs ran pipeline build ci you \
     your we our they them their he she i me my not cause caused causes reason why how claim claims evidence cited ";
 
-/// Parts of letters and of digits that one word may have.
+/// Maximum number of parts of letters and digits into which a word is split.
 const MAX_PARTS: usize = 3;
-/// Words of the trade that the runbooks do not happen to use.
+/// Technical words that do not occur in the runbooks.
 const MORE: &str = "semicolon comma brace bracket quote parenthesis colon indentation whitespace tab skew posix utf unicode ascii locale encoding \
     containerfile agree disagree contradict undeclared twice misspelled typo spelling syntax mismatched violate violation insert duplicate \
     rounding decimal equal differ zero negative positive null none nil empty blank lower upper deadlock race flaky sleep slow hang stall \
@@ -24,11 +24,11 @@ const MORE: &str = "semicolon comma brace bracket quote parenthesis colon indent
     parser lexer preprocessor caller callee argument parameter function method class module symbol variable constant type field member \
     attribute property key value index array list map set string integer float boolean number character byte word sentence paragraph";
 
-/// An idea, and how it is said.
+/// An idea and its expressions.
 struct Idea {
     name: &'static str,
     said: Regex,
-    /// How much it tells, next to a rare word.
+    /// Weight of the idea; a rare word has weight 1.
     weight: f64,
 }
 
@@ -84,7 +84,7 @@ static WORDS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{L}\d]+").expec
 static PARTS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\d+|\p{L}+").expect("a fixed pattern"));
 static CAMEL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(\p{Ll})(\p{Lu})").expect("a fixed pattern"));
 
-/// In how many of the runbooks that ship a stem stands: words of the trade, which nobody has to find in a log.
+/// Number of built-in runbooks that contain a stem. These stems are technical words, which do not have to occur in a log.
 static TRADE: LazyLock<HashMap<String, u16>> = LazyLock::new(|| {
     let mut known: HashMap<String, u16> = stems(MORE).into_keys().map(|stem| (stem, 0)).collect();
     for text in BUILT_IN.files().filter_map(include_dir::File::contents_utf8) {
@@ -95,12 +95,12 @@ static TRADE: LazyLock<HashMap<String, u16>> = LazyLock::new(|| {
     known
 });
 
-/// What a text is about.
+/// Meaning of a text.
 #[derive(Debug, Default)]
 pub(super) struct Meaning {
-    /// Stems of its words, with the word as it stands.
+    /// Stems of the words, with the original words.
     pub(super) words: BTreeMap<String, String>,
-    /// Its ideas.
+    /// Ideas in the text.
     pub(super) ideas: BTreeSet<&'static str>,
 }
 
@@ -114,20 +114,20 @@ impl Meaning {
         self.words.contains_key(name) || self.ideas.contains(name)
     }
 
-    /// All it is about, by stem or name of the idea.
+    /// Returns all stems and names of ideas.
     pub(super) fn all(&self) -> BTreeSet<&str> {
         self.words.keys().map(String::as_str).chain(self.ideas.iter().copied()).collect()
     }
 }
 
-/// The stems of what an expression of an idea does not say already.
+/// Returns the stems of words that are not part of an idea's expression.
 pub(super) fn besides_ideas(text: &str) -> BTreeMap<String, String> {
     let rest =
         IDEAS.iter().fold(text.to_owned(), |text, idea| idea.said.replace_all(&text, " ").into_owned());
     stems(&rest)
 }
 
-/// How much it tells that two texts share this: one for a rare word, less for those of the trade.
+/// Weight of a shared stem or idea: 1 for a rare word, less for technical words.
 pub(super) fn weight(name: &str) -> f64 {
     if let Some(idea) = IDEAS.iter().find(|idea| idea.name == name) {
         return idea.weight;
@@ -136,7 +136,7 @@ pub(super) fn weight(name: &str) -> f64 {
     1.0 / (1.0 + 0.45 * (1.0 + runbooks).log2())
 }
 
-/// Whether it is a word of the trade.
+/// Whether a stem is a technical word.
 pub(super) fn is_of_the_trade(stem: &str) -> bool {
     TRADE.contains_key(stem)
 }
@@ -144,7 +144,7 @@ pub(super) fn is_of_the_trade(stem: &str) -> bool {
 fn stems(text: &str) -> BTreeMap<String, String> {
     let text = CAMEL.replace_all(text, "$1 $2");
     let mut found = BTreeMap::new();
-    // `log4j` is two words, a digest is one.
+    // `log4j` is split into two words, a digest is not split.
     let words = WORDS.find_iter(&text).flat_map(|word| {
         let parts: Vec<&str> = PARTS.find_iter(word.as_str()).map(|part| part.as_str()).collect();
         if parts.len() > MAX_PARTS { vec![word.as_str()] } else { parts }
@@ -158,7 +158,7 @@ fn stems(text: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// A word without its ending, so that "resolution", "resolved" and "resolve" are one.
+/// Removes the ending of a word, so that "resolution", "resolved" and "resolve" are equal.
 fn stem(word: &str) -> &str {
     const ENDINGS: [&str; 42] = [
         "ations", "ation", "ingly", "ings", "ing", "ised", "ized", "ises", "izes", "ise", "ize", "ies",
