@@ -87,16 +87,16 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
         .layer(from_fn_with_state((Arc::clone(&app), rules), authenticate::authenticate))
         .layer(from_fn(without_nul))
         .layer(from_fn_with_state(Arc::clone(&app), by_own_name))
-        // A page of somebody else's cannot make a reader's browser do anything here.
+        // A page of another origin must not trigger actions with the user's browser.
         .layer(CsrfLayer::new().with_rejection_response(foreign))
-        // Each route has its own.
+        // Each route has its own limit.
         .layer(DefaultBodyLimit::disable())
-        // Before anything is looked up for it.
+        // Runs before any lookup for the request.
         .layer(from_fn_with_state(gate, limits::by_address))
         .layer(from_fn(negotiate))
-        // Around everything that may refuse a request before its body came.
+        // Outside every layer that may refuse a request before its body arrives.
         .layer(from_fn_with_state(bodies, bodies::bound))
-        // Outermost last: a request gets its id first, and a panic inside is still answered, traced and marked.
+        // The last layer is the outermost: a request first gets its id, and a panic is still answered, traced and marked.
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CONTENT_SECURITY_POLICY,
