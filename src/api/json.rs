@@ -91,7 +91,7 @@ fn whole<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> serde_json::
     Ok(read)
 }
 
-/// Counts values and stores none. Has the depth limit of a tree, as `IgnoredAny` has.
+/// Counts values and stores none. Keeps the depth limit of a tree, which `IgnoredAny` exceeds.
 pub(super) struct Counted<'a>(pub(super) &'a mut usize);
 
 impl<'de> DeserializeSeed<'de> for Counted<'_> {

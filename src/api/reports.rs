@@ -126,7 +126,7 @@ pub(crate) async fn detail(app: &App, caller: &Caller, id: Uuid) -> Result<Repor
     Ok(ReportDetail { report, steps, evidence, runs })
 }
 
-/// Removes what reporters may not read: runs, tool results, reasons of failures and collection details.
+/// Removes what reporters may not read: runs, tool results, the reason of a failure and why evidence is missing.
 fn own(report: Report, mut steps: Vec<Step>, mut evidence: Vec<EvidenceSummary>) -> ReportDetail {
     evidence.retain(|piece| piece.kind != EvidenceKind::ToolResult);
     for step in steps.iter_mut().filter(|step| step.name == StepName::Collect.as_str()) {

@@ -134,7 +134,7 @@ impl DefinitionVerifier {
 
     fn unread(&self, server: &str, tool: &ListedTool) -> ListedTool {
         let Hashed { hash, definition } = tool.hashed();
-        // Ignores the server's own claim to only read; read access granted by the configuration remains.
+        // Read access counts only if the configuration alone grants it, since the server's claim is unverified.
         let access = if definition.reads { Access::Write } else { tool.access };
         let unconfirmed = Arc::new(Unconfirmed { hash, since: None, before: None, now: definition });
         let is_held = self.policy.has_rule_for(server, &tool.name);

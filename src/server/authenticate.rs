@@ -21,7 +21,7 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    // Public routes are requested often and need no authentication.
+    // Uncounted routes are public and requested often, so they are not authenticated.
     let open = rules.rate(&request).is_none();
     let entered = match credentials(request.headers()) {
         _ if open => Err(AuthError::Silent("say who you are")),

@@ -205,7 +205,7 @@ impl Gate {
     }
 }
 
-/// Returns the client's address: the peer, or the last address in `X-Forwarded-For` that no trusted proxy has.
+/// Returns the client's address: the peer, or behind trusted proxies the last untrusted address in `X-Forwarded-For`.
 fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let mut client = peer.to_canonical();

@@ -176,8 +176,7 @@ fn listed_runbook(listed: &documents::DocumentSummary) -> Resource {
         .with_mime_type(MARKDOWN)
 }
 
-/// Formats an incident as Markdown: title, relevant lines and resolutions. Text from logs and models contains no active
-/// links or images.
+/// Formats an incident as Markdown: title, relevant lines and resolutions. Text from logs and models is sanitized.
 fn told(incident: &Incident, said: &[Resolution], harmless: &dyn Fn(&str) -> String) -> String {
     let Incident { namespace, status, class, occurrences, .. } = incident;
     let mut text = format!(
