@@ -1,4 +1,4 @@
-//! `/api/agents`: who answers in conversations.
+//! `/api/agents`: the agents that answer in conversations.
 
 use super::audit::record;
 use super::fields::{Fields, Shape};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Settings of an agent.
+/// Fields of an agent's settings.
 const FIELDS: FieldFilter = FieldFilter::Of(&[
     "name",
     "description",
@@ -34,9 +34,9 @@ const FIELDS: FieldFilter = FieldFilter::Of(&[
     "turns",
     "total_tokens",
 ]);
-/// Most tool globs of an agent.
+/// Maximum number of tool globs per agent.
 const MAX_GLOBS: usize = 100;
-/// Longest prompt, in bytes.
+/// Maximum length of a prompt, in bytes.
 const MAX_PROMPT: usize = 50_000;
 
 /// All agents.
@@ -184,7 +184,7 @@ async fn put(app: &App, caller: &Caller, profile: Profile) -> Result<Profile, Pr
     Ok(profile)
 }
 
-/// The settings of the body over those that are known.
+/// Applies the settings in the body to an existing profile.
 fn read(app: &App, known: Profile, mut fields: Fields) -> Result<Profile, Problem> {
     let mut profile = known;
     if profile.name.is_empty() || fields.has("name") {

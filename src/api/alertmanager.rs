@@ -1,4 +1,4 @@
-//! `POST /webhooks/alertmanager`: firing alerts about pods become reports. What is no pod's trouble is left alone.
+//! `POST /webhooks/alertmanager`: turns firing alerts about pods into reports. Other alerts are ignored.
 
 use super::body_limit::BodyLimit;
 use super::fields::{Fields, Shape};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Largest notification; thousands of alerts fit.
+/// Maximum size of a notification; fits thousands of alerts.
 pub(super) const LIMIT: BodyLimit =
     BodyLimit::kib(1024).remedy("set `max_alerts` of the receiver's `webhook_configs`");
 
@@ -115,11 +115,12 @@ pub async fn receive(
         });
         let fingerprint = alert.fingerprint;
         match submission {
-            // What was taken before a refusal for want of room is known when the notification is sent again.
+            // If the queue fills up here, Alertmanager sends the notification again, and the alerts accepted so far are
+            // repetitions.
             Ok(submission) => {
                 let (report_id, outcome) = match take(&app, submission).await? {
                     Intake::Accepted(id) => (id, "accepted"),
-                    // Annotations may change while it fires.
+                    // Annotations may change while an alert fires.
                     Intake::Repeated(id) | Intake::KeyReused(id) => (id, "repeated"),
                 };
                 metrics().alert(outcome);
@@ -132,7 +133,7 @@ pub async fn receive(
         }
     }
     match foreign {
-        // Alertmanager tells its log of a refusal, and nobody of an answer.
+        // Alertmanager logs an error response but not the body of a success.
         Some(refused) if alerted.accepted.is_empty() => Err(Problem::new(StatusCode::FORBIDDEN, refused)),
         _ => {
             truncated(notification.truncated_alerts, &caller);
@@ -141,7 +142,7 @@ pub async fn receive(
     }
 }
 
-/// Alerts that never came: nobody else tells of them.
+/// Counts and logs alerts that Alertmanager truncated: nothing else reports them.
 fn truncated(alerts: u32, caller: &Caller) {
     if alerts > 0 {
         metrics().alerts_truncated(alerts);
@@ -165,7 +166,7 @@ fn notification(body: &[u8]) -> Result<Notification, Problem> {
     })
 }
 
-/// The report of an alert, or why there is none.
+/// Returns the report of an alert, or the reason why there is none.
 fn submission(alert: &Alert) -> Result<Submission, String> {
     if alert.status != "firing" {
         return Err("it is not firing".to_owned());
@@ -183,7 +184,7 @@ fn submission(alert: &Alert) -> Result<Submission, String> {
         namespace: labels.required("namespace", Shape::Label),
         pod_name: labels.required("pod", Shape::Subdomain),
         container_name: labels.optional("container", Shape::Label),
-        // `job` is what Prometheus scraped.
+        // `job` is the Prometheus scrape job.
         task: labels.optional("job_name", Shape::Line(253)),
         ..Failure::default()
     };
@@ -197,11 +198,11 @@ fn submission(alert: &Alert) -> Result<Submission, String> {
     })
 }
 
-/// The alert as evidence, a line for each label and annotation.
+/// Formats the alert as evidence, one line per label and annotation.
 fn text(alert: &Alert, since: &str) -> String {
     let mut lines = vec![format!("firing since {since}")];
     for (what, pairs) in [("label", &alert.labels), ("annotation", &alert.annotations)] {
-        // Later lines of a value cannot be taken for another label.
+        // Indent later lines of a value, so that they cannot pass for another label.
         let line = |(name, value): (&String, &String)| {
             format!("{what} {name}: {}", value.replace(['\n', '\r'], "\n    "))
         };

@@ -1,4 +1,4 @@
-//! `/api/approvals`: calls that change something, which a person allows or not.
+//! `/api/approvals`: tool calls that change something and need approval by a person.
 
 use super::fields::{Fields, Shape};
 use super::json::FieldFilter;
@@ -22,9 +22,9 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 const FIELDS: FieldFilter = FieldFilter::Of(&["decision", "note", "author"]);
-/// Longest note, in bytes.
+/// Maximum length of a note, in bytes.
 const MAX_NOTE: usize = 4_000;
-/// Longest name that a link is made for, in characters.
+/// Maximum length of a name for which a link is made, in characters.
 const MAX_NAME: usize = 100;
 
 /// How a list is narrowed and paged.
@@ -135,7 +135,7 @@ pub async fn decide(
     }
 }
 
-/// Why a call was not decided.
+/// Maps the reason why a decision was refused to a problem.
 pub(crate) fn not_decided(refused: DecisionError) -> Problem {
     match refused {
         DecisionError::Missing => missing("approval"),
@@ -210,7 +210,7 @@ pub async fn links(
 fn decision(caller: &Caller, mut fields: Fields) -> Result<Decision, Problem> {
     let choice = match fields.required("decision", Shape::Line(20)).as_str() {
         "approve" => ApprovalChoice::Approve,
-        // A missing one is complained about already.
+        // A missing decision was already reported as an error.
         "deny" | "" => ApprovalChoice::Deny,
         _ => {
             fields.error("decision", "has to be approve or deny");

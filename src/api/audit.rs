@@ -1,4 +1,4 @@
-//! `/api/audit`: what was done, by whom.
+//! `/api/audit`: the audit log.
 
 use super::fields::time;
 use super::problem::Problem;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// Rows of an export that are read at once.
+/// Number of rows that an export reads at a time.
 const EXPORTED: i64 = 1_000;
 
 /// How the record is narrowed and paged.
@@ -70,8 +70,7 @@ pub struct AuditPage {
     next: Option<i64>,
 }
 
-/// Puts on record what somebody did to something of this kind and name. What was done stays done when it cannot be written down; the
-/// log says so then.
+/// Records an action on an object in the audit log. If this fails, the action still stands and the failure is logged.
 pub(crate) async fn record(app: &App, caller: &Caller, action: AuditAction, kind: &'static str, name: &str) {
     let event = AuditEvent::new(&caller.actor(), action, clock::now()).on(kind, name);
     if let Err(error) = audit::add(&app.pool, &event).await {
@@ -94,7 +93,7 @@ pub async fn list(
     Ok(Json(AuditPage { entries, next }))
 }
 
-/// Whether plain text is all that is accepted: clients made of a description know no other text.
+/// Returns whether the client accepts only plain text: generated clients support no other text type.
 fn takes_text_alone(headers: &HeaderMap) -> bool {
     let accepted =
         headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
@@ -113,7 +112,7 @@ pub async fn export(
     query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query.map_err(|error| bad_query(&error.body_text()))?;
-    // A page at a time: a reader that is slow holds no connection of the database meanwhile.
+    // Reads one page at a time, so that a slow client holds no database connection.
     let pages = futures::stream::try_unfold(Some((app, query.filter())), async |state| {
         let Some((app, filter)) = state else { return Ok::<_, sqlx::Error>(None) };
         let mut entries = audit::list(&app.pool, &filter, EXPORTED + 1).await?;

@@ -1,5 +1,5 @@
-//! Bodies of requests: how slowly one may come, how large it may get at its route, and that it is read there in whole, within
-//! the memory that there is for bodies, once it is known that the caller may be there.
+//! Request bodies: minimum transfer rate, maximum size per route, and buffering within the memory for bodies after the
+//! caller is authorized.
 
 use super::body_memory::{Memory, Room, Senders};
 use super::client::Key;
@@ -20,18 +20,18 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// A body that gets this many bytes further may take a second longer.
+/// Number of bytes for which a body gets another second.
 const PACE: u32 = 64 * 1024;
-/// How long the rest of a body is read that nobody wants.
+/// How long an unread body is drained.
 const LINGER: Duration = Duration::from_secs(10);
-/// How many times the largest body is read of it at most.
+/// Maximum number of bytes drained, in multiples of the largest body.
 const MOST_UNWANTED: usize = 16;
-/// Seconds after which a body that had no place may be sent again.
+/// Seconds after which a body that found no memory may be sent again.
 const AGAIN: u32 = 5;
-/// First piece of memory for a body, in bytes.
+/// Initial buffer for a body, in bytes.
 const FIRST: usize = 8 * 1024;
 
-/// What bodies may take.
+/// Limits on request bodies.
 #[derive(Clone)]
 pub(crate) struct Bodies {
     timeout: Duration,
@@ -46,19 +46,19 @@ impl Bodies {
         Self { timeout: server.body_timeout, most: server.body_limit, memory, shutdown: shutdown.clone() }
     }
 
-    /// Reads what nobody wants, for a while: a client that is still sending would find its connection closed instead of the
-    /// answer.
+    /// Drains an unread body for a limited time: otherwise a client that is still sending would see a closed connection
+    /// instead of the response.
     fn drain(&self, mut unwanted: Paced) {
         let (most, stop) = (self.most.saturating_mul(MOST_UNWANTED), self.shutdown.token().clone());
         let rest = async move { while unwanted.read <= most && unwanted.next().await.is_some() {} };
         self.shutdown.spawn(async move {
-            // Whoever takes longer has had the time to read the answer.
+            // A slower client has had enough time to read the response.
             let _ = tokio::time::timeout(LINGER, stop.run_until_cancelled_owned(rest)).await;
         });
     }
 }
 
-/// The memory that the body of a request holds, for a handler that goes on for long without it.
+/// Guard of the memory that a request body holds, for handlers that continue without it.
 #[derive(Debug, Clone)]
 pub(crate) struct BodyMemoryGuard(Arc<std::sync::Mutex<Option<Room>>>);
 
@@ -67,13 +67,13 @@ impl BodyMemoryGuard {
         Self(Arc::new(std::sync::Mutex::new(Some(room))))
     }
 
-    /// Nothing is left of the body.
+    /// Releases the memory; nothing of the body may be held any more.
     pub(super) fn release(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
-/// Gives up on a body that does not come, and reads the rest of one that nobody wanted.
+/// Aborts bodies that arrive too slowly, and drains unread ones.
 pub(crate) async fn bound(State(bodies): State<Bodies>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(bodies.clone());
@@ -97,7 +97,7 @@ pub(crate) async fn bound(State(bodies): State<Bodies>, request: Request, next: 
     response
 }
 
-/// Reads the body of a request that was let in, and holds its memory until the request is answered.
+/// Reads the body of an authorized request. The memory is reserved until the response is ready.
 pub(crate) async fn read(terms: RouteTerms, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let Some(bodies) = parts.extensions.get::<Bodies>().cloned() else {
@@ -119,7 +119,7 @@ pub(crate) async fn read(terms: RouteTerms, request: Request, next: Next) -> Res
     let whole = whole(body.into_data_stream(), told, most, &mut room).await;
     let refused = match whole {
         Ok(whole) => {
-            // What is parsed of it lives as long as the request, as a rule.
+            // Parsed values usually live as long as the request.
             let held = BodyMemoryGuard::new(room);
             parts.extensions.insert(held.clone());
             let response = next.run(Request::from_parts(parts, Body::from(whole))).await;
@@ -139,12 +139,12 @@ pub(crate) async fn read(terms: RouteTerms, request: Request, next: Next) -> Res
     problem.into_response()
 }
 
-/// The length that a request tells.
+/// Returns the `Content-Length` of a request.
 fn length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
 }
 
-/// Why a body was not read to its end.
+/// Reason why a body was not read completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyError {
     TooLarge,
@@ -152,7 +152,7 @@ enum BodyError {
     Broken,
 }
 
-/// The whole body. Memory is taken for what has arrived, never for what is announced; at most twice as much.
+/// Reads the whole body. Reserves memory for received bytes, not for the announced length; at most twice as much.
 async fn whole(
     mut pieces: BodyDataStream,
     told: Option<usize>,
@@ -178,16 +178,16 @@ async fn whole(
     Ok(Bytes::from(whole))
 }
 
-/// A body that has to keep its pace.
+/// A body with a minimum transfer rate.
 struct Paced {
     body: BodyDataStream,
     begun: Instant,
     timeout: Duration,
-    /// Bytes so far.
+    /// Bytes read so far.
     read: usize,
-    /// Nothing more comes.
+    /// The body has ended.
     over: bool,
-    /// It fell behind.
+    /// The body was too slow.
     late: bool,
 }
 
@@ -197,7 +197,7 @@ impl Paced {
         Self { body, begun: Instant::now(), timeout, read: 0, over: false, late: false }
     }
 
-    /// The next piece, or an error where the body breaks off or falls behind.
+    /// Returns the next chunk, or an error if the body breaks off or is too slow.
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
         if self.over {
             return None;

@@ -1,46 +1,46 @@
-//! The largest body that a route takes: declared with the route, told in its description and in every refusal.
+//! Maximum body size of a route: declared with the route, documented in the API description and stated in every refusal.
 
 use super::problem::Problem;
 use axum::http::StatusCode;
 use serde::Serialize;
 use std::fmt;
 
-/// The largest body that a route takes; never more than `server.body_limit`.
+/// Maximum body size of a route; never more than `server.body_limit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct BodyLimit {
-    /// In KiB; as much as `server.body_limit` when absent.
+    /// In KiB; `server.body_limit` if absent.
     kib: Option<usize>,
-    /// What helps whoever sent more.
+    /// Advice for a client whose body is too large.
     #[serde(skip)]
     remedy: Option<&'static str>,
 }
 
 impl BodyLimit {
-    /// Of every route that declares no other: a form, a signed event, a few short fields.
+    /// Default of routes that declare no limit: forms, signed events, short fields.
     pub const SMALL: Self = Self::kib(64);
-    /// As much as `server.body_limit`: where logs come in.
+    /// `server.body_limit`, for routes that receive logs.
     pub const CONFIGURED: Self = Self { kib: None, remedy: None };
 
-    /// So many KiB.
+    /// Returns a limit in KiB.
     #[must_use]
     pub const fn kib(kib: usize) -> Self {
         Self { kib: Some(kib), remedy: None }
     }
 
-    /// Told to whoever sends more.
+    /// Sets the advice for a client whose body is too large.
     #[must_use]
     pub const fn remedy(mut self, remedy: &'static str) -> Self {
         self.remedy = Some(remedy);
         self
     }
 
-    /// In bytes.
+    /// Returns the limit in bytes.
     #[must_use]
     pub fn bytes(self, configured: usize) -> usize {
         self.kib.map_or(configured, |kib| (kib * 1024).min(configured))
     }
 
-    /// 413, with the limit in words.
+    /// Returns a 413 problem that states the limit.
     pub(super) fn refusal(self, configured: usize) -> Problem {
         let bytes = self.bytes(configured);
         let mut detail = if bytes < configured {

@@ -1,31 +1,30 @@
-//! How much of requests' bodies is held in memory: counted as bytes arrive, by the address they come from, and apart for
-//! routes that anybody may call.
+//! Memory held by request bodies: counted as bytes arrive, per client address, and separately for public routes.
 //!
-//! Whoever asks for more may hold at most as much as is left free after that (dynamic thresholds, Choudhury and Hahne 1998). So
-//! one address gets a half, two get a third each, and there is always room for a new one.
+//! An address may hold at most as much as remains free afterwards (dynamic thresholds, Choudhury and Hahne 1998). One
+//! address thus gets a half, two get a third each, and there is always room for another one.
 
 use super::client::Key;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What bodies of callers who may be there hold together, in bytes.
+/// Memory for all bodies of authorized callers, in bytes.
 const GUARDED: usize = 512 << 20;
-/// Each of those up to this size is not counted: as many as there are connections fit.
+/// Bodies of authorized callers up to this size are not counted: one per connection fits.
 const GUARDED_UNCOUNTED: usize = 64 << 10;
-/// What bodies that anybody may send hold together. A login or a usual event is not counted, so that nobody can keep it out.
+/// Memory for all bodies on public routes. Logins and usual events are small enough not to be counted, so that nobody can
+/// block them.
 const OPEN: usize = 16 << 20;
 const OPEN_UNCOUNTED: usize = 16 << 10;
 
-/// Who may send a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Senders {
-    /// Anybody.
+    /// Anyone, on a public route.
     Open,
-    /// Callers of a role.
+    /// Callers with a role.
     Guarded,
 }
 
-/// The memory for bodies; cloning shares it.
+/// Memory for request bodies; clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     open: Arc<Pool>,
@@ -33,14 +32,14 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    /// Room for several bodies of this size.
+    /// Creates memory for several bodies of the given maximum size.
     pub(super) fn new(largest: usize) -> Self {
-        // One alone gets a half.
+        // A single address gets a half.
         let guarded = Pool::new(GUARDED.max(largest.saturating_mul(2)), GUARDED_UNCOUNTED);
         Self { open: Pool::new(OPEN, OPEN_UNCOUNTED), guarded }
     }
 
-    /// Room for a body, empty at first.
+    /// Returns an empty reservation for a body.
     pub(super) fn room(&self, senders: Senders, address: Key) -> Room {
         let pool = match senders {
             Senders::Open => &self.open,
@@ -73,7 +72,7 @@ impl Pool {
     }
 }
 
-/// What one body holds, until this is dropped.
+/// Memory reserved for one body, released on drop.
 #[derive(Debug)]
 pub(super) struct Room {
     pool: Arc<Pool>,
@@ -82,7 +81,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Makes it as large as that, if there is room.
+    /// Grows the reservation to this size. Returns `false` if there is not enough memory.
     pub(super) fn grow_to(&mut self, bytes: usize) -> bool {
         let wanted = if bytes <= self.pool.uncounted { 0 } else { bytes };
         let Some(more) = wanted.checked_sub(self.counted).filter(|more| *more > 0) else { return true };
@@ -128,7 +127,7 @@ mod tests {
         Room { pool: Arc::clone(pool), address: address(last), counted: 0 }
     }
 
-    /// As many rooms of this size as the address gets.
+    /// Reserves as many bodies of this size as the address may hold.
     fn fill(pool: &Arc<Pool>, last: u32, size: usize) -> Vec<Room> {
         let mut rooms = Vec::new();
         loop {

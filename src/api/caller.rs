@@ -1,4 +1,4 @@
-//! Who calls: found out once for a request, judged at its route, and handed to its handler.
+//! Caller of a request: authenticated once per request, authorized at the route and passed to the handler.
 
 use super::client::ClientAddress;
 use super::problem::Problem;
@@ -12,30 +12,29 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
 
-/// The pages' cookie: the prefix has browsers keep it to this host, and to encrypted connections.
+/// Session cookie of the pages: the prefix restricts it to this host and to encrypted connections.
 pub(crate) const COOKIE: &str = "__Host-regreen";
 
-/// Longest id of a request that goes on record.
+/// Maximum length of a request id that is recorded.
 const MAX_REQUEST_ID: usize = 128;
 
-/// The id of a request; empty where a client's does not look like one.
+/// Id of a request; empty if the header is missing or invalid.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) String);
 
 impl RequestId {
-    /// As the request's headers name it.
+    /// Reads the id from the headers.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let id = headers.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
         Self(if id.len() <= MAX_REQUEST_ID { id.to_owned() } else { String::new() })
     }
 }
 
-/// Which request, and where it comes from.
+/// Id and client address of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestOrigin {
-    /// Its id.
     pub(crate) id: String,
-    /// The address, as far as it is known.
+    /// Client address, if known.
     pub(crate) address: Option<IpAddr>,
 }
 
@@ -57,23 +56,23 @@ impl<S: Sync> FromRequestParts<S> for RequestId {
     }
 }
 
-/// What was found out about who calls.
+/// Result of the authentication.
 #[derive(Clone)]
 pub(crate) struct Authenticated(pub(crate) Result<Caller, AuthError>);
 
-/// Marks the answer to somebody who did not say who they are.
+/// Marks the response to a request without credentials.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LoginRequired;
 
-/// Of what viewers may read, what is narrowed to the namespaces that a caller is bound to. Everything else is about all of them.
+/// Viewer routes that limit their result to the namespaces of the caller. All other viewer routes cover all namespaces.
 const NARROWED: [&str; 3] = ["/api/incidents", "/api/incidents/{id}", "/api/search"];
 
-/// Whether what a route tells is kept to the namespaces of a caller who is bound to some.
+/// Returns whether a route limits its result to the namespaces of the caller.
 fn is_narrowed(role: Role, path: Option<&str>) -> bool {
     role == Role::Reporter || path.is_some_and(|path| NARROWED.contains(&path))
 }
 
-/// Lets a request to its handler when whoever calls may do what it does.
+/// Passes a request to its handler if the caller has the required role.
 pub(crate) async fn authorize(role: Role, request: Request, next: Next) -> Response {
     let entered = request.extensions().get::<Authenticated>().cloned();
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
@@ -108,7 +107,7 @@ fn article(role: Role) -> &'static str {
     if matches!(role, Role::Operator | Role::Admin) { "An" } else { "A" }
 }
 
-/// What somebody is told who did not show who they are.
+/// Maps an authentication error to a problem.
 pub(crate) fn problem(unknown: &AuthError) -> Problem {
     let status = match unknown {
         AuthError::Silent(_) | AuthError::Refused(_) => StatusCode::UNAUTHORIZED,

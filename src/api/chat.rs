@@ -1,4 +1,4 @@
-//! `/api/chat`: questions, answered whole or as they come.
+//! `/api/chat`: questions, answered as a whole or as a stream.
 
 use super::fields::{Fields, Shape};
 use super::json::FieldFilter;
@@ -33,11 +33,11 @@ use uuid::Uuid;
 
 const FIELDS: FieldFilter =
     FieldFilter::Of(&["message", "conversation_id", "agent_id", "incident_id", "author"]);
-/// Longest question, in bytes.
+/// Maximum length of a question, in bytes.
 const MAX_QUESTION: usize = 100_000;
-/// How often an answer that another replica makes is looked at when nothing is heard of it.
+/// Polling interval for the events of another replica, if no notification arrives.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked for the end of an answer that has ended.
+/// Number of further polls for the final event after a turn has ended.
 const LAST_LOOKS: u32 = 3;
 const RUN: HeaderName = HeaderName::from_static("regreen-run");
 const CONVERSATION: HeaderName = HeaderName::from_static("regreen-conversation");
@@ -89,7 +89,7 @@ pub struct ChatAnswer {
     usage: Usage,
 }
 
-/// Begins to answer what is asked.
+/// Starts an answer to a question.
 pub(crate) async fn begin(
     app: &Arc<App>,
     caller: Caller,
@@ -99,7 +99,7 @@ pub(crate) async fn begin(
     chat::begin(app, question).await.map_err(refused)
 }
 
-/// What is asked.
+/// Parses the question.
 fn question(caller: Caller, mut fields: Fields) -> Result<Ask, Problem> {
     let message = fields.required("message", Shape::Text);
     if message.len() > MAX_QUESTION {
@@ -112,7 +112,7 @@ fn question(caller: Caller, mut fields: Fields) -> Result<Ask, Problem> {
     Ok(Ask { message, conversation, agent, incident, caller, author, ..Ask::default() })
 }
 
-/// Why a question is not answered.
+/// Maps the reason why a question is not answered to a problem.
 fn refused(refusal: AskError) -> Problem {
     match refusal {
         AskError::Missing(_) => Problem::new(StatusCode::NOT_FOUND, refusal.to_string()),
@@ -197,12 +197,12 @@ pub async fn events(
     Ok(respond(events, run, turn.conversation_id))
 }
 
-/// The `Last-Event-ID` of a reader that comes back; 0 of one that is new.
+/// Returns the `Last-Event-ID` of a reader that reconnects, or 0.
 pub(crate) fn last_event(headers: &HeaderMap) -> i32 {
     headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// The events of a run after this one, wherever it is made or was, as this reader may see them.
+/// Returns the events of a run after `after`, from this replica, another one or the database, redacted for the reader.
 pub(crate) fn read(
     app: &Arc<App>,
     run: Uuid,
@@ -230,7 +230,7 @@ pub async fn stop(State(app): State<Arc<App>>, Path(run): Path<String>) -> Resul
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Stops an answer that this replica makes, or asks the one that does.
+/// Stops an answer of this replica, or requests the stop from the replica that runs it.
 pub(super) async fn stop_now(app: &App, run: Uuid) -> sqlx::Result<()> {
     match app.live.get(run) {
         Some(answer) => answer.stop.cancel(),
@@ -239,7 +239,7 @@ pub(super) async fn stop_now(app: &App, run: Uuid) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// What the last reader's leave does.
+/// Returns the action for the departure of the last reader.
 pub(super) fn abandoned(app: &App) -> impl FnOnce(&AnswerStream) + Send + 'static {
     let stops = app.config.chat.stop_on_disconnect;
     move |answer| {
@@ -249,9 +249,9 @@ pub(super) fn abandoned(app: &App) -> impl FnOnce(&AnswerStream) + Send + 'stati
     }
 }
 
-/// Events that another replica makes, or that were kept.
+/// Returns the events of another replica, or stored events.
 fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = StreamEvent> + Send {
-    // From before the first look on: nothing that is appended after it is missed.
+    // Subscribe before the first read, so that no event is missed.
     let subscription = app.notifier.subscribe(run);
     futures::stream::unfold(
         (app, subscription, after, false),
@@ -268,7 +268,7 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = StreamE
                     return Some((futures::stream::iter(fresh), (app, subscription, last, over)));
                 }
                 let running = turn.as_ref().is_some_and(|turn| turn.answered);
-                // The end of a turn is stored before its last events are kept.
+                // The end of a turn is stored before its last events.
                 looks = if running { 0 } else { looks + 1 };
                 let ends = turn.as_ref().is_some_and(|turn| turn.state != TurnState::Running);
                 if !running && has_ended(&app, run, after).await {
@@ -288,7 +288,7 @@ fn elsewhere(app: Arc<App>, run: Uuid, after: i32) -> impl Stream<Item = StreamE
     .flatten()
 }
 
-/// Whether a reader who has this event has the end.
+/// Returns whether this event of a reader is the final one.
 async fn has_ended(app: &App, run: Uuid, after: i32) -> bool {
     let known = events::after(&app.pool, run, after.saturating_sub(1)).await.map(|found| found.events);
     known.is_ok_and(|known| known.first().is_some_and(|event| event.id == after && event.event.ends()))
@@ -313,7 +313,7 @@ fn respond(
     unbuffered(response)
 }
 
-/// An event stream that proxies do not gather before they pass it on.
+/// Returns an event stream that proxies do not buffer.
 pub(crate) fn unbuffered(stream: impl IntoResponse) -> Response {
     let mut response = stream.into_response();
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));

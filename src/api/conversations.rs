@@ -1,4 +1,4 @@
-//! `/api/conversations`: what was said, about incidents and otherwise.
+//! `/api/conversations`: conversations about incidents and other questions.
 
 use super::fields::{Fields, Shape, time};
 use super::json::FieldFilter;
@@ -31,7 +31,7 @@ use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// Latest approvals shown with a conversation.
+/// Maximum number of approvals shown with a conversation, latest first.
 const MAX_APPROVALS: i64 = 1_000;
 
 /// What is looked for.
@@ -176,12 +176,12 @@ pub struct NewTitle {
     title: String,
 }
 
-/// Whether somebody may rename and delete a conversation: whoever began it, and administrators.
+/// Returns whether a caller may rename and delete a conversation: its creator and administrators.
 pub(crate) fn may_change(caller: &Caller, conversation: &Conversation) -> bool {
     caller.role >= Role::Admin || conversation.opened_by.as_ref() == Some(&caller.name)
 }
 
-/// The conversation, if whoever calls may change it.
+/// Returns the conversation if the caller may change it.
 async fn changeable(app: &App, caller: &Caller, id: Uuid) -> Result<Conversation, Problem> {
     let known = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
     if may_change(caller, &known) {

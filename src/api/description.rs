@@ -1,4 +1,4 @@
-//! The description of the API as `/openapi.json` gives it: what every operation has in common is added here, once.
+//! API description in `/openapi.json`: adds here what all operations share.
 
 use super::route_terms::Rule;
 use utoipa::openapi::path::{HttpMethod, Operation};
@@ -8,7 +8,7 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Server};
 
-/// What a response means whose route says no more.
+/// Default descriptions of responses by status.
 const MEANINGS: [(&str, &str); 15] = [
     ("200", "What was asked for"),
     ("201", "It was stored"),
@@ -26,13 +26,13 @@ const MEANINGS: [(&str, &str); 15] = [
     ("500", "An internal error; the request id leads to it in the log"),
     ("503", "The database is away, or there is no room; try again in a moment"),
 ];
-/// The scheme of callers, and that of a tracker's events.
+/// Security schemes of callers and of tracker events.
 const BEARER: &str = "bearer";
 const SIGNATURE: &str = "signature";
-/// The one operation that shows who calls by a signature.
+/// The only operation authenticated by a signature.
 const SIGNED: &str = "/api/webhooks/tracker";
 
-/// Adds to the described routes what all have in common, and where the service is.
+/// Adds shared parts and the server URL to the described routes.
 pub(super) fn complete(api: &mut OpenApi, rules: &[Rule], public_url: Option<&str>) {
     let url = public_url.map_or("/", |url| url.trim_end_matches('/'));
     api.servers = Some(vec![Server::new(url)]);
@@ -63,7 +63,7 @@ pub(super) fn complete(api: &mut OpenApi, rules: &[Rule], public_url: Option<&st
     }
 }
 
-/// Says of each operation that takes a body how large it may be.
+/// Documents the maximum body size of each operation.
 fn body_limits(api: &mut OpenApi, rules: &[Rule]) {
     for rule in rules {
         let Some(item) = api.paths.paths.get_mut(&rule.path) else { continue };
@@ -83,7 +83,7 @@ fn body_limits(api: &mut OpenApi, rules: &[Rule]) {
     }
 }
 
-/// Every operation with its path and method.
+/// Returns every operation with its path and method.
 fn operations(api: &mut OpenApi) -> impl Iterator<Item = (&String, HttpMethod, &mut Operation)> {
     api.paths.paths.iter_mut().flat_map(|(path, item)| {
         let all = [
@@ -99,7 +99,7 @@ fn operations(api: &mut OpenApi) -> impl Iterator<Item = (&String, HttpMethod, &
     })
 }
 
-/// Says of each operation who may call it, and how they show who they are.
+/// Documents the required role and the authentication of each operation.
 fn security(api: &mut OpenApi, rules: &[Rule]) {
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
         "An API key, a token of the OIDC issuer, or a Kubernetes service account's token; nothing where `auth.methods` is not set.",
@@ -140,14 +140,14 @@ fn name(method: &HttpMethod) -> &'static str {
     }
 }
 
-/// A refusal in the form of the route; what it means is added with the others.
+/// Returns an error response in the route's format; its description is added later.
 fn refusal(path: &str) -> Response {
     let schema = if path.starts_with("/v1/") { "OpenAiError" } else { "Problem" };
     let content = Content::new(Some(Ref::from_schema_name(schema)));
     ResponseBuilder::new().content("application/json", content).build()
 }
 
-/// What a response means, where its route does not say.
+/// Sets the default description of a response that has none.
 fn meaning(status: &str, response: &mut Response) {
     if response.description.trim().is_empty() {
         let known = MEANINGS.iter().find(|(known, _)| *known == status);
@@ -155,7 +155,8 @@ fn meaning(status: &str, response: &mut Response) {
     }
 }
 
-/// A problem is `application/problem+json`, which a route's description cannot say in few words; one without a body is one too.
+/// Sets `application/problem+json` for problems, which the route macros cannot express briefly, and adds it to errors
+/// without a body.
 fn as_problem(path: &str, response: &mut Response) {
     if response.content.is_empty() {
         response.content = refusal(path).content;
@@ -171,7 +172,7 @@ fn as_problem(path: &str, response: &mut Response) {
     }
 }
 
-/// A summary is a sentence; the rest of what the route says of itself goes into its description.
+/// Limits the summary to one sentence and moves the rest to the description.
 fn in_one_sentence(operation: &mut Operation) {
     let Some(summary) = operation.summary.take() else { return };
     let whole = summary.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,4 +1,4 @@
-//! `/api/documents`: runbooks, notes and alerts, and new ones.
+//! `/api/documents`: runbooks, notes and alerts.
 
 use super::audit::record;
 use super::fields::{Fields, Shape};
@@ -23,7 +23,7 @@ use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// How long a document may be read, with the wait for a thread.
+/// Time limit for reading a document, including the wait for a thread.
 const READING: Duration = Duration::from_secs(30);
 
 /// Kinds of documents.
@@ -212,7 +212,7 @@ pub async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The one thing an ingest can fail by.
+/// Maps the error of a failed ingest to a problem.
 fn away(error: anyhow::Error) -> Problem {
     match error.downcast::<sqlx::Error>() {
         Ok(error) => error.into(),

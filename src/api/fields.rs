@@ -1,4 +1,4 @@
-//! Reads fields of a JSON body and query strings, naming each one that is wrong. Unknown fields are ignored.
+//! Reads fields of a JSON body and of query strings, and reports each invalid one. Ignores unknown fields.
 
 use super::json::{self, FieldFilter, MAX_VALUES};
 use super::parse::parsed;
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// A time of a query string (RFC 3339), if there is one.
+/// Reads an optional time of a query string (RFC 3339).
 pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
     let time: Option<DateTime<Utc>> = Option::deserialize(from)?;
     match time {
@@ -24,23 +24,23 @@ pub(super) fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime
     }
 }
 
-/// The fields of one request.
+/// Fields of a request.
 #[derive(Default)]
 pub(super) struct Fields {
     values: Map<String, Value>,
-    /// Those that hold more values than any field may.
+    /// Fields that hold more than `MAX_VALUES` values.
     too_many: BTreeSet<String>,
     errors: Vec<FieldError>,
 }
 
-/// What a text has to look like.
+/// Format of a text.
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
     /// RFC 1123 label: namespaces and containers.
     Label,
     /// RFC 1123 subdomain: pods.
     Subdomain,
-    /// Any single line of at most this many bytes.
+    /// A single line of at most this many bytes.
     Line(usize),
     /// An http or https URL.
     Url,
@@ -49,7 +49,7 @@ pub(super) enum Shape {
 }
 
 impl Fields {
-    /// These fields of the body, a JSON object; a large one is parsed on a blocking thread.
+    /// Reads these fields of a JSON body; parses a large body on a blocking thread.
     pub(super) async fn of_body(
         app: &App,
         body: Result<Bytes, BytesRejection>,
@@ -69,12 +69,12 @@ impl Fields {
         Ok(Self { values: object.values, too_many: object.too_many, errors: Vec::new() })
     }
 
-    /// Values that were read already.
+    /// Creates fields from parsed values.
     pub(super) fn of(values: Map<String, Value>) -> Self {
         Self { values, ..Self::default() }
     }
 
-    /// All of them, as they came.
+    /// Returns all fields unchanged.
     pub(super) fn into_value(mut self) -> Result<Value, Problem> {
         for field in std::mem::take(&mut self.too_many) {
             self.error(&field, too_many());
@@ -83,7 +83,7 @@ impl Fields {
         self.finish().map(|()| Value::Object(values))
     }
 
-    /// The value of a field, if it is there and not `null`.
+    /// Takes the value of a field, unless it is missing or `null`.
     fn take(&mut self, field: &str) -> Option<Value> {
         if self.too_many.contains(field) {
             self.error(field, too_many());
@@ -95,7 +95,7 @@ impl Fields {
         self.errors.push(FieldError { field: field.to_owned(), problem: problem.into() });
     }
 
-    /// A text that may be missing, null or empty.
+    /// Takes a text that may be missing, null or empty.
     pub(super) fn optional(&mut self, field: &str, shape: Shape) -> Option<String> {
         let text = match self.take(field)? {
             Value::String(text) => text,
@@ -116,7 +116,7 @@ impl Fields {
         }
     }
 
-    /// A text that has to be there.
+    /// Takes a required text.
     pub(super) fn required(&mut self, field: &str, shape: Shape) -> String {
         let before = self.errors.len();
         let text = self.optional(field, shape);
@@ -126,7 +126,7 @@ impl Fields {
         text.unwrap_or_default()
     }
 
-    /// An id that may be missing or null.
+    /// Takes an id that may be missing or null.
     pub(super) fn id(&mut self, field: &str) -> Option<Uuid> {
         let text = self.optional(field, Shape::Line(100))?;
         let id = text.parse().ok();
@@ -136,7 +136,7 @@ impl Fields {
         id
     }
 
-    /// A number within bounds that may be missing; `null` counts as missing.
+    /// Takes a number within bounds that may be missing or `null`.
     pub(super) fn number(&mut self, field: &str, least: f64, most: f64) -> Option<f64> {
         let value = self.take(field)?;
         let number = value.as_f64().filter(|number| (least..=most).contains(number));
@@ -146,7 +146,7 @@ impl Fields {
         number
     }
 
-    /// A list of lines that may be missing.
+    /// Takes a list of single-line strings that may be missing.
     pub(super) fn lines(&mut self, field: &str, most: usize) -> Option<Vec<String>> {
         let value = self.take(field)?;
         let lines: Option<Vec<String>> = value
@@ -160,12 +160,12 @@ impl Fields {
         lines
     }
 
-    /// Whether a field is there, be it `null`.
+    /// Returns whether a field is present, even if it is `null`.
     pub(super) fn has(&self, field: &str) -> bool {
         self.values.contains_key(field)
     }
 
-    /// 422 if anything was wrong.
+    /// Returns a 422 problem if any field is invalid.
     pub(super) fn finish(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::fields(self.errors)) }
     }

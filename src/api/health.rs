@@ -1,4 +1,4 @@
-//! Health: alive, ready, and what is wrong when it is not.
+//! Health endpoints: liveness, readiness and details.
 
 use crate::app::App;
 use crate::mcp::ServerStatus;
@@ -64,7 +64,7 @@ pub async fn live() -> &'static str {
 /// Whether reports can be taken: the database answers and no stop is under way.
 #[utoipa::path(get, operation_id = "get_readiness", path = "/health/ready", tag = "health", responses((status = 200, body = Ready), (status = 503, body = Ready)))]
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
-    // Asked by anybody: what this server is connected to is not everybody's business.
+    // Public, so it does not reveal which systems this server is connected to.
     let Health { status, database, .. } = state(&app).await;
     (code(status), Json(Ready { status, database })).into_response()
 }

@@ -1,4 +1,4 @@
-//! What a person does to an incident: resolve it, open it again, have it investigated once more; and resolve many at once.
+//! Actions on incidents: resolve, reopen, investigate again, and resolve many at once.
 
 use super::fields::Fields;
 use super::json::FieldFilter;
@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 const FIELDS: FieldFilter = FieldFilter::Of(&["ids"]);
-/// Incidents that are resolved by one request.
+/// Maximum number of incidents resolved in one request.
 pub(crate) const MAX_RESOLVED: usize = 200;
 
 /// Which incidents are solved.
@@ -41,7 +41,7 @@ pub struct ResolvedMany {
     pub skipped: Vec<Uuid>,
 }
 
-/// The incident, if the caller may see it.
+/// Returns the incident if the caller may access it.
 async fn known(app: &App, caller: &Caller, id: Uuid) -> Result<Incident, Problem> {
     let incident = incidents::get(&app.pool, id).await?;
     incident.filter(|incident| caller.may_touch(&incident.namespace)).ok_or_else(|| missing("incident"))
@@ -144,7 +144,7 @@ pub async fn resolve_all(
     resolve_these(&app, &caller, &ids).await.map(Json)
 }
 
-/// Resolves those of them that are open.
+/// Resolves the open incidents among these; reports the others as skipped.
 pub(crate) async fn resolve_these(app: &App, caller: &Caller, ids: &[Uuid]) -> Result<ResolvedMany, Problem> {
     let mut all = ResolvedMany::default();
     for id in ids {

@@ -1,4 +1,4 @@
-//! `/api/incidents`: causes, and what is known of them.
+//! `/api/incidents`: incidents with their causes and history.
 
 use super::fields::time;
 use super::problem::{FieldError, Problem};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-/// Reports shown with an incident.
+/// Maximum number of reports shown with an incident.
 const REPORTS: i64 = 50;
 
 /// How a list is narrowed and paged.
@@ -114,7 +114,7 @@ pub async fn list(
     Ok(Json(IncidentPage { incidents, next }))
 }
 
-/// The order of that name.
+/// Parses a sort order.
 fn sort(name: Option<&str>) -> Result<Sort, Problem> {
     let Some(name) = name else { return Ok(Sort::default()) };
     Sort::parse(name).ok_or_else(|| {
@@ -139,7 +139,7 @@ pub async fn get(
     let within = caller.namespaces.as_deref();
     let filter = ReportFilter { incident: Some(id), within, ..ReportFilter::default() };
     let reports = db::reports::list(&app.pool, &filter, REPORTS).await?;
-    // They may be of any namespace that the cause was seen in.
+    // These may belong to any namespace of the incident.
     let (pipelines, last_good_run) = match within {
         Some(_) => (Vec::new(), None),
         None => {

@@ -1,5 +1,5 @@
-//! Reads JSON within bounds: of an object the fields that somebody asks for, each of few values, and nothing of the rest. A tree
-//! of everything that was sent takes twenty to forty times its size.
+//! Reads JSON within limits: only the requested fields of an object, each with few values. A tree of the whole input would
+//! take twenty to forty times its size.
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -7,42 +7,42 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Values that one field may hold.
+/// Maximum number of values in one field.
 pub(super) const MAX_VALUES: usize = 1_000;
 
-/// The fields of an object that are kept.
+/// Selects the fields of an object that are kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FieldFilter {
-    /// These.
+    /// Only these fields.
     Of(&'static [&'static str]),
-    /// All: for small bodies, whose unknown fields are told.
+    /// All fields: for small bodies whose unknown fields are reported.
     All,
 }
 
-/// What was read of an object.
+/// Fields that were read from an object.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Object {
-    /// The known fields. Texts have no NUL, which the database cannot hold, and those of blanks alone are empty.
+    /// The known fields. NUL characters, which PostgreSQL cannot store, are replaced; blank texts become empty.
     pub(super) values: Map<String, Value>,
-    /// Those that hold more values than may be; `null` stands in their place.
+    /// Fields that hold too many values; their value is `null`.
     pub(super) too_many: BTreeSet<String>,
 }
 
-/// The known fields of an object; `None` of JSON that is none.
+/// Reads the known fields of an object. Returns `None` if the JSON value is not an object.
 ///
 /// # Errors
-/// It is no JSON, or nested deeper than 128.
+/// The text is not valid JSON, or is nested deeper than 128 levels.
 pub(super) fn object(text: &[u8], known: FieldFilter) -> serde_json::Result<Option<Object>> {
     if text.trim_ascii_start().first() != Some(&b'{') {
         return count(text).1.map(|()| None);
     }
-    // First what is there is counted, then what is wanted of it is read: nothing large is built to be thrown away.
+    // Count first, then read the known fields, so that nothing large is built and discarded.
     let too_many = whole(text, Sizes(known))?;
     let values = whole(text, Fields { known, too_many: &too_many })?;
     Ok(Some(Object { values, too_many }))
 }
 
-/// The first field of an object that is not known and not `null`; only its name is read.
+/// Returns the first unknown field that is not `null`; stores nothing but its name.
 pub(super) fn unknown(text: &[u8], is_known: impl Fn(&str) -> bool) -> serde_json::Result<Option<String>> {
     whole(text, Strange(is_known))
 }
@@ -77,7 +77,7 @@ impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Strange<F> {
     }
 }
 
-/// How many values a text of JSON holds, as far as it is one: to its end, if it is, and nested no deeper than 128.
+/// Counts the values in a JSON text up to the first error, including nesting deeper than 128 levels.
 pub(super) fn count(text: &[u8]) -> (usize, serde_json::Result<()>) {
     let mut values = 0;
     let read = whole(text, Counted(&mut values));
@@ -91,7 +91,7 @@ fn whole<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> serde_json::
     Ok(read)
 }
 
-/// Counts values and keeps none. Goes no deeper than a tree would, which `IgnoredAny` does.
+/// Counts values and stores none. Keeps the depth limit of a tree, which `IgnoredAny` exceeds.
 pub(super) struct Counted<'a>(pub(super) &'a mut usize);
 
 impl<'de> DeserializeSeed<'de> for Counted<'_> {
@@ -145,7 +145,7 @@ impl<'de> Visitor<'de> for Counted<'_> {
         Ok(())
     }
 
-    // Numbers too: they come as a field with their digits.
+    // Also numbers: they arrive as a map with their digits.
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
         *self.0 += 1;
         while fields.next_key::<IgnoredAny>()?.is_some() {
@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for Counted<'_> {
     }
 }
 
-/// A field's name, if it is known.
+/// Name of a field, if it is known.
 struct Name(FieldFilter);
 
 impl<'de> DeserializeSeed<'de> for Name {
@@ -182,7 +182,7 @@ impl Visitor<'_> for Name {
     }
 }
 
-/// The known fields of an object that hold too many values.
+/// Names of the known fields that hold too many values.
 struct Sizes(FieldFilter);
 
 impl<'de> DeserializeSeed<'de> for Sizes {
@@ -213,7 +213,7 @@ impl<'de> Visitor<'de> for Sizes {
     }
 }
 
-/// The known fields of an object; of one that is there twice the last.
+/// Known fields of an object; the last of duplicate fields counts.
 struct Fields<'a> {
     known: FieldFilter,
     too_many: &'a BTreeSet<String>,
@@ -241,7 +241,7 @@ impl<'de> Visitor<'de> for Fields<'_> {
                 fields.next_value_seed(Counted(&mut 0))?;
                 continue;
             };
-            // The one before goes first: there is never more than one of a text.
+            // Remove the earlier duplicate first, so that no two texts are held at once.
             values.remove(&name);
             let value = if self.too_many.contains(&name) {
                 fields.next_value_seed(Counted(&mut 0))?;
@@ -255,17 +255,17 @@ impl<'de> Visitor<'de> for Fields<'_> {
     }
 }
 
-/// A value whose text the database can hold.
+/// Converts a value to one that the database can store.
 fn storable(value: Value) -> Value {
     match value {
         Value::String(text) if text.trim().is_empty() => Value::String(String::new()),
-        // The database's texts cannot hold a NUL.
+        // PostgreSQL cannot store a NUL in text.
         Value::String(text) if text.contains('\0') => Value::String(text.replace('\0', "\u{fffd}")),
         other => other,
     }
 }
 
-/// What is said as a text, or as the text parts of a list; anything else says nothing.
+/// Content of a message: a text, or the text parts of a list; anything else counts as empty.
 #[derive(Debug, Default)]
 pub(super) struct Words(pub(super) String);
 
@@ -277,7 +277,7 @@ impl<'de> serde::Deserialize<'de> for Words {
     }
 }
 
-/// Where a text stands that may be said.
+/// Position of a text within the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Whole,

@@ -20,7 +20,7 @@ use std::time::Duration;
 use utoipa::ToSchema;
 
 const FIELDS: FieldFilter = FieldFilter::Of(&["name", "role", "namespaces", "expires_in"]);
-/// Namespaces of one key, at most.
+/// Maximum number of namespaces per key.
 const MAX_NAMESPACES: usize = 100;
 
 /// All keys, without the keys.

@@ -1,4 +1,4 @@
-//! `/api/mcp-servers`: which servers there are, how they are, what they offer.
+//! `/api/mcp-servers`: MCP servers, their status and their tools.
 
 use super::audit::record;
 use super::fields::{Fields, Shape};
@@ -206,7 +206,7 @@ pub async fn tools(
 ) -> Result<Json<ServerTools>, Problem> {
     let tools = app.mcp.tools_of(&name).ok_or_else(|| missing("MCP server"))?;
     let shown = |tool: ToolListed| {
-        // One that is gone meanwhile is left out.
+        // Omit a tool that no longer exists.
         let policy = policies(&app, &caller, &name, &tool.name)?;
         Some(ServerTool { policy, tool })
     };
@@ -273,7 +273,7 @@ pub async fn reconnect(
     detail(&app, &name).map(|detail| (StatusCode::ACCEPTED, Json(detail)))
 }
 
-/// The field of the body that a mistake is about; the configuration names the server too.
+/// Returns the field of the body that a configuration error concerns, without the server name in it.
 fn wrong(settings: &Value, ConfigError { setting, problem }: ConfigError) -> FieldError {
     let server = format!("`mcp` server `{}` ", settings["name"].as_str().unwrap_or_default());
     let field = setting.strip_prefix(&server).unwrap_or(&setting);
@@ -282,7 +282,7 @@ fn wrong(settings: &Value, ConfigError { setting, problem }: ConfigError) -> Fie
     FieldError { field: field.to_owned(), problem }
 }
 
-/// `null` means left out.
+/// Removes `null` fields, which count as absent.
 fn without_nulls(mut settings: Value) -> Value {
     if let Some(fields) = settings.as_object_mut() {
         fields.retain(|_, value| !value.is_null());

@@ -1,4 +1,4 @@
-//! `POST /api/incidents/{id}/merge` and `/split`: what people teach about causes.
+//! `POST /api/incidents/{id}/merge` and `/split`: corrections of incidents by people.
 
 use super::fields::{Fields, Shape};
 use super::json::FieldFilter;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Reports that are moved at once.
+/// Maximum number of reports moved at once.
 const MAX_REPORTS: usize = 100;
 
 /// Where an incident goes on.

@@ -1,5 +1,4 @@
-//! `/metrics`: counts requests, and tells what was counted; on an address of its own, with the health of the process, for those
-//! who measure and probe.
+//! `/metrics`: request metrics and gauges for Prometheus, also on a separate address together with the health endpoints.
 
 use crate::app::App;
 use crate::clock;
@@ -10,11 +9,11 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The text format of Prometheus.
+/// Text format of Prometheus.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Held from the first figure that is set to the end of the text: some are taken out and put in again, and another reader would
-/// miss them in between.
+/// Held from the first gauge update to the end of the output: some series are removed and added again, and a concurrent
+/// scrape would miss them.
 static WRITING: Mutex<()> = Mutex::new(());
 
 /// What was counted, and how things are right now.
@@ -26,10 +25,10 @@ pub async fn scrape(State(app): State<Arc<App>>) -> Response {
     ([(header::CONTENT_TYPE, FORMAT)], look(&app).await).into_response()
 }
 
-/// The text, after a look at what is not counted but is: the queue, connections.
+/// Updates the gauges (queue, keys, servers, connections) and returns the metrics as text.
 async fn look(app: &App) -> String {
     let metrics = metrics();
-    // A database that is away is told by what is missing, not by an old figure.
+    // If the database is unavailable, values are missing or NaN instead of outdated.
     let now = clock::now();
     let (waiting, end) = tokio::join!(
         db::with_timeout(reports::unfinished(&app.pool, now)),
@@ -47,7 +46,7 @@ async fn look(app: &App) -> String {
     {
         metrics.key_expires.with_label_values::<&str>(&[]).set((end - now).as_seconds_f64());
     }
-    // Servers that were taken out are not told of any more.
+    // Removed servers are no longer reported.
     metrics.server_up.reset();
     for server in app.mcp.status() {
         metrics.server_up.with_label_values(&[&server.name]).set(f64::from(u8::from(server.is_connected())));

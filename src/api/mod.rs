@@ -1,4 +1,4 @@
-//! The API: every route on this screen, with who may call it and how much it takes; a file for each group of handlers.
+//! HTTP API: all routes with their required role and body limit; one file per group of handlers.
 
 pub(crate) mod agents;
 mod alertmanager;
@@ -61,13 +61,13 @@ use utoipa_axum::routes;
 #[openapi(components(schemas(Problem, openai::OpenAiError)))]
 struct Api;
 
-/// The description of the API, of a service whose own name nobody set.
+/// Returns the API description without a public URL.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
     described(None)
 }
 
-/// The description of the API of a service that is reached there.
+/// Returns the API description with this public URL.
 pub(crate) fn described(public_url: Option<&str>) -> utoipa::openapi::OpenApi {
     let RouteTable { router, rules } = routes();
     let mut api = router.into_openapi();
@@ -75,7 +75,8 @@ pub(crate) fn described(public_url: Option<&str>) -> utoipa::openapi::OpenApi {
     api
 }
 
-/// Every route with its description, and what it asks of a request: a role, at most 64 KiB, one of the caller's requests, where nothing else is said.
+/// Returns every route with its description and terms. Defaults: a body of at most 64 KiB, counted as one request of the
+/// caller.
 pub(crate) fn routes() -> RouteTable {
     use Role::{Admin, Operator, Reporter, Viewer};
     of_chat(of_incidents(RouteTable::new(OpenApiRouter::with_openapi(Api::openapi()))))
@@ -91,7 +92,7 @@ pub(crate) fn routes() -> RouteTable {
         .to(Reporter, routes!(reports::get))
         .to(Reporter, routes!(reports::evidence))
         .to(Operator, routes!(retry::retry))
-        // Signed by the tracker.
+        // Authenticated by the signature of the tracker.
         .to(RouteTerms::OPEN, routes!(webhook::receive))
         .to(Viewer, routes!(search::search))
         .to(Viewer, routes!(agents::list))
@@ -121,7 +122,7 @@ pub(crate) fn routes() -> RouteTable {
         .to(RouteTerms::OPEN.uncounted(), routes!(health::ready))
 }
 
-/// Those of the chat.
+/// Adds the routes of the chat.
 fn of_chat(table: RouteTable) -> RouteTable {
     use Role::{Operator, Viewer};
     table
@@ -156,7 +157,7 @@ fn of_chat(table: RouteTable) -> RouteTable {
         .to(Viewer, routes!(conversations::evidence))
 }
 
-/// Those of incidents.
+/// Adds the routes of incidents.
 fn of_incidents(table: RouteTable) -> RouteTable {
     use Role::{Operator, Viewer};
     table

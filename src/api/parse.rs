@@ -1,4 +1,4 @@
-//! Parsing of bodies: large ones are no work for the threads that everybody waits for.
+//! Parsing of bodies; large ones on blocking threads, so that they do not block async threads.
 
 use super::problem::Problem;
 use crate::blocking::BlockingPool;
@@ -6,14 +6,14 @@ use axum::body::Bytes;
 use axum::http::StatusCode;
 use std::time::Duration;
 
-/// Bodies up to this size take a millisecond to parse.
+/// Bodies up to this size, in bytes, take about a millisecond to parse.
 const PARSED_AT_ONCE: usize = 64 * 1024;
-/// How long a larger one may wait for a thread and be parsed.
+/// Time limit for a larger body, including the wait for a thread.
 const PARSE_LIMIT: Duration = Duration::from_secs(30);
-/// Seconds after which it may be sent again.
+/// Seconds after which the body may be sent again.
 const AGAIN: u32 = 5;
 
-/// Parses a body: a large one on a blocking thread.
+/// Parses a body; a large one on a blocking thread.
 pub(crate) async fn parsed<T: Send + 'static>(
     threads: &BlockingPool,
     body: Bytes,

@@ -1,4 +1,4 @@
-//! Errors as problem details (RFC 9457). Inner text never leaves; what a caller can act on does.
+//! Errors as problem details (RFC 9457). Internal error texts are not exposed; details that a caller can act on are.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Seconds after which a question that found no room may be asked again.
+/// Seconds after which a question may be asked again when there was no capacity.
 pub(super) const RETRY_AFTER: u32 = 5;
 
 /// A field of the request and what is wrong with it.
@@ -42,7 +42,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of that status.
+    /// Returns a problem with this status.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
@@ -55,7 +55,7 @@ impl Problem {
         }
     }
 
-    /// 422 with the fields that are wrong.
+    /// Returns a 422 problem with the invalid fields.
     #[must_use]
     pub fn fields(errors: Vec<FieldError>) -> Self {
         let detail =
@@ -63,33 +63,33 @@ impl Problem {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail.join("; ")) }
     }
 
-    /// 422 with one field that is wrong.
+    /// Returns a 422 problem with one invalid field.
     #[must_use]
     pub fn field(field: &str, problem: &str) -> Self {
         Self::fields(vec![FieldError { field: field.to_owned(), problem: problem.to_owned() }])
     }
 
-    /// Its status.
+    /// Returns the status.
     #[must_use]
     pub fn code(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// Worth another try after so many seconds.
+    /// Sets the seconds after which a retry is useful.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
     }
 
-    /// An answer in the form that whoever asked takes: whoever tells the problem knows no route.
+    /// Returns a response whose format is negotiated later, for errors that occur outside a route.
     pub(crate) fn negotiable(self) -> Response {
         let mut response = self.into_response();
         response.extensions_mut().insert(Negotiable);
         response
     }
 
-    /// About this report.
+    /// Sets the report that the problem concerns.
     #[must_use]
     pub fn about(mut self, report: Uuid) -> Self {
         self.report_id = Some(report);
@@ -129,17 +129,17 @@ impl IntoResponse for Problem {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        // For the layers that tell it in another form.
+        // Used by layers that convert the problem to another format.
         response.extensions_mut().insert(self);
         response
     }
 }
 
-/// Marks an answer whose problem is told in the form that whoever asked takes.
+/// Marks a problem response whose format depends on the client.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Negotiable;
 
-/// The answer with the body of another one, and what that says of the body. Its status and its other headers stay.
+/// Replaces the body of a response and the headers that describe it. The status and other headers stay.
 pub(crate) fn with_body(response: Response, other: Response) -> Response {
     let (mut head, _) = response.into_parts();
     let (other, body) = other.into_parts();

@@ -1,5 +1,5 @@
-//! The query parameters that an operation takes, as `/openapi.json` describes them. Any other one, and any value that is not
-//! among those described, is refused and named with the known ones.
+//! Query parameters of an operation, as described in `/openapi.json`. Refuses unknown parameters and values, and lists the
+//! known ones.
 
 use super::problem::{FieldError, Problem};
 use axum::extract::Request;
@@ -11,24 +11,24 @@ use std::collections::BTreeSet;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::{RefOr, Schema};
 
-/// Longest part of a name or value that is said again, in characters.
+/// Maximum length of a name or value that is quoted, in characters.
 const MAX_SAID: usize = 60;
-/// Most wrong parameters that are named.
+/// Maximum number of invalid parameters that are reported.
 const MAX_NAMED: usize = 20;
 
-/// A parameter with the values it may have; any where none are described.
+/// A parameter with its permitted values; any value if none are described.
 #[derive(Debug)]
 struct Parameter {
     name: String,
     values: Vec<String>,
 }
 
-/// What the operations of a path take, by their methods.
+/// Parameters of the operations of a path, by method.
 #[derive(Debug, Default)]
 pub(super) struct Parameters(Vec<(Method, Vec<Parameter>)>);
 
 impl Parameters {
-    /// As the path is described.
+    /// Reads the parameters from the description of a path.
     pub(super) fn of(item: &PathItem) -> Self {
         let all = [
             (Method::GET, &item.get),
@@ -47,7 +47,7 @@ impl Parameters {
         self.0.iter().find(|(of, _)| of == method).map_or(&[], |(_, known)| known)
     }
 
-    /// The query without what was left empty of the parameters with described values, as forms do; `None` where nothing was.
+    /// Removes parameters with fixed values that are empty, as forms send them; `None` if there are none.
     fn asked(&self, method: &Method, query: &str) -> Option<String> {
         let closed = self.of_method(method).iter().filter(|parameter| !parameter.values.is_empty());
         let closed: Vec<&str> = closed.map(|parameter| parameter.name.as_str()).collect();
@@ -59,7 +59,7 @@ impl Parameters {
         })
     }
 
-    /// What is wrong with a query, each parameter once.
+    /// Returns the errors of a query, one per parameter.
     fn errors(&self, method: &Method, query: &str) -> Vec<FieldError> {
         if !self.0.iter().any(|(of, _)| of == method || (*of == Method::GET && *method == Method::HEAD)) {
             return Vec::new();
@@ -111,7 +111,7 @@ fn problem(known: &[Parameter], name: &str, value: &str) -> Option<String> {
     (!fits).then(|| format!("has to be one of {}, not `{}`", values(), said(value)))
 }
 
-/// A text of the caller's, so that it can be said again.
+/// Escapes and truncates a text of the caller for quoting.
 fn said(text: &str) -> String {
     let mut said: String = text.chars().take(MAX_SAID).flat_map(char::escape_debug).collect();
     if text.chars().nth(MAX_SAID).is_some() {
@@ -120,7 +120,7 @@ fn said(text: &str) -> String {
     said
 }
 
-/// Lets a request on whose query the operation understands.
+/// Passes a request on if the operation accepts its query.
 pub(super) async fn validate_query(parameters: &Parameters, mut request: Request, next: Next) -> Response {
     if let Some(query) = request.uri().query() {
         let errors = parameters.errors(request.method(), query);

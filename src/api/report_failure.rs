@@ -1,4 +1,4 @@
-//! `POST /report-failure`: the door of pipelines. Answers as the agent it replaces did.
+//! `POST /report-failure`: receives reports of pipelines. Responses are compatible with the agent that it replaces.
 
 use super::bodies::BodyMemoryGuard;
 use super::fields::{Fields, Shape};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// Seconds after which a report that found no room may be sent again.
+/// Seconds after which a report may be sent again when the queue was full.
 const RETRY_AFTER: u32 = 30;
 
 /// Fields of a report.
@@ -102,14 +102,14 @@ pub async fn report_failure(
             return Err(Problem::new(StatusCode::CONFLICT, detail).about(id));
         }
     };
-    // Nothing of the body is held any more while somebody waits for the outcome.
+    // Release the body's memory before waiting for the outcome.
     if let Some(Extension(held)) = held {
         held.release();
     }
     if prefers_async(&headers) {
         return Ok(accepted(id, true));
     }
-    // A connection that is held costs memory: when there are too many, the others learn the outcome at the URL.
+    // A waiting connection uses memory; beyond the limit, clients get the outcome at the URL.
     let Some(_place) = app.admission.wait() else { return Ok(accepted(id, false)) };
     let mut wait = ReportWait::begin(&app, id);
     loop {
@@ -126,7 +126,7 @@ pub async fn report_failure(
     }
 }
 
-/// Stores what was filled in on a page: the same fields, judged by the same rules. The same key is the same form, sent again.
+/// Stores a report from a form, with the same fields and rules. The same key identifies the same form, sent again.
 pub(crate) async fn of_form(
     app: &App,
     caller: Caller,
@@ -139,7 +139,7 @@ pub(crate) async fn of_form(
     take_from(app, caller, submission).await
 }
 
-/// Stores it, when it is of a namespace that the caller may report of.
+/// Stores a report if the caller may report failures of its namespace.
 async fn take_from(app: &App, caller: Caller, submission: Submission) -> Result<Intake, Problem> {
     let namespace = &submission.failure.namespace;
     if !caller.may_touch(namespace) {
@@ -149,7 +149,7 @@ async fn take_from(app: &App, caller: Caller, submission: Submission) -> Result<
     take(app, Submission { caller: caller.actor(), ..submission }).await
 }
 
-/// Stores it, when there is room.
+/// Stores a report if the queue has room.
 pub(super) async fn take(app: &App, submission: Submission) -> Result<Intake, Problem> {
     let incoming = room(app, &submission).await?;
     let taken = intake(&app.pool, &app.blocking, submission, app.config.privacy.clone()).await?;
@@ -173,7 +173,8 @@ impl From<IntakeError> for Problem {
     }
 }
 
-/// Room in the queue; none is needed for what was accepted before under the same key. Refuses what would make it longer than it may be.
+/// Reserves a place in the queue, or refuses if it is full. Returns `None` for a report that was already accepted with this
+/// key.
 async fn room<'a>(app: &'a App, submission: &Submission) -> Result<Option<Incoming<'a>>, Problem> {
     if let Some(incoming) = app.admission.report(&app.pool).await? {
         return Ok(Some(incoming));
@@ -217,7 +218,7 @@ fn submission(headers: &HeaderMap, mut fields: Fields) -> Result<Submission, Pro
     Ok(Submission { failure, log, good_log, idempotency_key, ..Submission::default() })
 }
 
-/// `Prefer: respond-async` (RFC 7240).
+/// Returns whether the client sent `Prefer: respond-async` (RFC 7240).
 fn prefers_async(headers: &HeaderMap) -> bool {
     let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     values

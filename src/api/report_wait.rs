@@ -1,4 +1,4 @@
-//! Waits for a report's end, for whoever holds a connection or a call open.
+//! Waits for the end of a report while a connection or call is open.
 
 use crate::app::App;
 use crate::events::Subscription;
@@ -7,10 +7,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How often a waiter looks by itself, should an announcement be lost.
+/// Polling interval in case a notification is lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// A wait for one report, for as long as the server lets its clients wait.
+/// A wait for one report, up to the server's wait limit.
 pub(super) struct ReportWait {
     deadline: Instant,
     subscription: Subscription,
@@ -18,7 +18,7 @@ pub(super) struct ReportWait {
 }
 
 impl ReportWait {
-    /// From before the first look on: the report's end cannot be missed.
+    /// Starts the wait. Subscribes before the first read, so that the end cannot be missed.
     pub(super) fn begin(app: &App, report: Uuid) -> Self {
         Self {
             deadline: Instant::now() + app.config.server.wait,
@@ -27,7 +27,7 @@ impl ReportWait {
         }
     }
 
-    /// Waits until something may have happened to the report: true then, false when it takes too long or the server stops.
+    /// Waits until the report may have changed. Returns `false` after the time limit or when the server stops.
     pub(super) async fn next(&mut self) -> bool {
         let look = Instant::now() + LOOK_AGAIN;
         tokio::select! {

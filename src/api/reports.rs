@@ -1,4 +1,4 @@
-//! `/api/reports`: how reports went.
+//! `/api/reports`: reports and their results.
 
 use super::problem::{FieldError, Problem};
 use crate::app::App;
@@ -85,7 +85,7 @@ pub async fn list(
     Ok(Json(ReportPage { reports, next }))
 }
 
-/// A page of the reports that whoever asks may read, as they may read them, and where the next page begins.
+/// Returns a page of the reports that the caller may read, redacted for the caller, and the start of the next page.
 pub(crate) async fn readable_list(
     app: &App,
     caller: &Caller,
@@ -114,7 +114,7 @@ pub async fn get(
     detail(&app, &caller, known_id(&id)?).await.map(Json)
 }
 
-/// What whoever asks may know of a report.
+/// Returns the details of a report that the caller may read.
 pub(crate) async fn detail(app: &App, caller: &Caller, id: Uuid) -> Result<ReportDetail, Problem> {
     let report = readable(app, caller, id).await?;
     let steps = db::reports::steps(&app.pool, id).await?;
@@ -126,7 +126,7 @@ pub(crate) async fn detail(app: &App, caller: &Caller, id: Uuid) -> Result<Repor
     Ok(ReportDetail { report, steps, evidence, runs })
 }
 
-/// What reporters read of their report: neither what the analyst did nor what tools told it, nor why something was not to be had.
+/// Removes what reporters may not read: runs, tool results, the reason of a failure and why evidence is missing.
 fn own(report: Report, mut steps: Vec<Step>, mut evidence: Vec<EvidenceSummary>) -> ReportDetail {
     evidence.retain(|piece| piece.kind != EvidenceKind::ToolResult);
     for step in steps.iter_mut().filter(|step| step.name == StepName::Collect.as_str()) {
@@ -137,20 +137,20 @@ fn own(report: Report, mut steps: Vec<Step>, mut evidence: Vec<EvidenceSummary>)
     ReportDetail { report: for_reporters(report), steps, evidence, runs: Vec::new() }
 }
 
-/// A report without the reason of its failure, which repeats what the servers of tools say.
+/// Replaces the reason of a failure, which may repeat messages of tool servers.
 fn for_reporters(report: Report) -> Report {
     let error = report.error.as_ref().map(|_| failed_for_reporters(report.id));
     Report { error, ..report }
 }
 
-/// What reporters are told in place of the reason of a failure.
+/// Returns the text that reporters see instead of the reason of a failure.
 pub(super) fn failed_for_reporters(id: Uuid) -> String {
     format!(
         "it could not be investigated; a viewer can read why at /reports/{id}. If the pod may be gone, send its log with the report"
     )
 }
 
-/// The report, if whoever calls may read it: reporters read their own. What they may not read is not there for them.
+/// Returns the report if the caller may read it: reporters only read their own. Otherwise the report counts as not found.
 async fn readable(app: &App, caller: &Caller, id: Uuid) -> Result<Report, Problem> {
     let report = db::reports::get(&app.pool, id).await?;
     let readable = |report: &Report| {
@@ -185,7 +185,7 @@ pub async fn evidence(
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text))
 }
 
-/// The text of a piece of evidence, while it is kept, for whom may read it.
+/// Returns the text of a piece of evidence, if it is still stored and the reader may see it.
 pub(crate) async fn kept_text(
     app: &App,
     owner: Owner,
@@ -204,24 +204,24 @@ pub(crate) async fn kept_text(
     }
 }
 
-/// Somebody else's alone.
+/// Returns the problem for content that is visible to its owner alone.
 pub(crate) fn withheld(owner: &str) -> Problem {
     let detail = format!("this is visible to {owner} alone: a tool told it to their own access");
     Problem::new(StatusCode::FORBIDDEN, detail)
 }
 
-/// An id that is none is not found, like one that nobody has.
+/// Parses an id. An invalid id is not found, like an unknown one.
 pub(crate) fn known_id(text: &str) -> Result<Uuid, Problem> {
     text.parse()
         .map_err(|_| Problem::new(StatusCode::NOT_FOUND, format!("`{}` is not an id", text.escape_debug())))
 }
 
-/// The position that a label such as `E3` names.
+/// Returns the position that a label such as `E3` names.
 pub(crate) fn position(label: &str) -> Result<i32, Problem> {
     label.trim_start_matches(['E', 'e']).parse().map_err(|_| missing("evidence"))
 }
 
-/// Cuts a list of one more than was asked for to its page. Returns the `before` of the next page, if there is one.
+/// Truncates a list with one extra item to the page size. Returns the `before` of the next page, if there is one.
 pub(crate) fn cut<T, I>(list: &mut Vec<T>, limit: i64, id: fn(&T) -> I) -> Option<I> {
     let more = list.len() > usize::try_from(limit).unwrap_or(usize::MAX);
     if more {
@@ -238,7 +238,7 @@ pub(crate) fn bad_query(text: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text)
 }
 
-/// The status asked for; `state` is another name of it.
+/// Returns the requested status; `state` is an alias.
 pub(super) fn asked_status<'a>(
     status: Option<&'a str>,
     state: Option<&'a str>,
@@ -252,7 +252,7 @@ pub(super) fn asked_status<'a>(
     Ok(status.or(state))
 }
 
-/// How many to skip.
+/// Returns the number of items to skip.
 pub(super) fn offset(asked: Option<i64>) -> Result<i64, Problem> {
     match asked.unwrap_or(0) {
         offset @ 0.. => Ok(offset),
@@ -263,7 +263,7 @@ pub(super) fn offset(asked: Option<i64>) -> Result<i64, Problem> {
     }
 }
 
-/// The page size asked for, 1 to 200.
+/// Returns the requested page size, 1 to 200; the default is 50.
 pub(super) fn page_size(asked: Option<i64>) -> Result<i64, Problem> {
     match asked.unwrap_or(50) {
         limit @ 1..=200 => Ok(limit),

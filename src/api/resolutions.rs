@@ -1,4 +1,4 @@
-//! `POST /api/incidents/{id}/resolution`: a person says how it was.
+//! `POST /api/incidents/{id}/resolution`: feedback of a person on an incident.
 
 use super::fields::{Fields, Shape};
 use super::json::FieldFilter;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 
 const FIELDS: FieldFilter = FieldFilter::Of(&["verdict", "cause", "fix", "link", "author"]);
-/// Longest text of a field, in bytes.
+/// Maximum length of a text field, in bytes.
 const MAX_TEXT: usize = 8_000;
 
 /// What a person says.
@@ -76,7 +76,7 @@ fn said(caller: &Caller, mut fields: Fields) -> Result<NewResolution, Problem> {
     let parsed = match verdict.as_str() {
         "confirmed" => Verdict::Confirmed,
         "corrected" => Verdict::Corrected,
-        // A missing one is complained about already.
+        // A missing verdict was already reported as an error.
         "note" | "" => Verdict::Note,
         _ => {
             fields.error("verdict", "has to be confirmed, corrected or note");

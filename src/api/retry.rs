@@ -1,4 +1,4 @@
-//! `POST /api/reports/{id}/retry`: a failed report is tried again.
+//! `POST /api/reports/{id}/retry`: retries a failed report.
 
 use super::problem::Problem;
 use super::reports::{known_id, missing};
@@ -31,7 +31,7 @@ pub async fn retry(
     queued(triage::retry(&app.pool, id, &caller.actor()).await?, "report")
 }
 
-/// What came of it, as an answer.
+/// Converts the outcome of a retry to a response.
 pub(super) fn queued(again: RequeueOutcome, what: &str) -> Result<(StatusCode, Json<Report>), Problem> {
     match again {
         RequeueOutcome::Queued(report) => Ok((StatusCode::ACCEPTED, Json(*report))),

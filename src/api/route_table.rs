@@ -1,5 +1,5 @@
-//! Who may do what, how much they may send, and what they may ask for: no route without its role and its limit. The table that is printed from here is
-//! the one that holds.
+//! Table of routes with role, body limit and query parameters; no route exists without a role and a limit. The printed
+//! access table is generated from the enforced rules.
 
 use super::bodies;
 use super::caller::authorize;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use utoipa::openapi::path::PathItem;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
-/// Lets only those to these handlers who may, and reads what they send; of the API's, when they ask for what is described.
+/// Adds authorization, body reading and, for API routes, query validation to handlers.
 fn guarded<S>(routes: MethodRouter<S>, terms: RouteTerms, parameters: Option<Parameters>) -> MethodRouter<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -29,11 +29,11 @@ where
         }));
     }
     let Some(role) = terms.role else { return routes };
-    // Around it: who may not be here is not read.
+    // Authorization is outermost: the body of an unauthorized request is not read.
     routes.route_layer(from_fn(move |request: Request, next: Next| authorize(role, request, next)))
 }
 
-/// The routes of the API, each with who may call it.
+/// Routes of the API with their rules.
 pub(crate) struct RouteTable {
     pub(crate) router: OpenApiRouter<Arc<App>>,
     pub(crate) rules: Vec<Rule>,
@@ -44,7 +44,7 @@ impl RouteTable {
         Self { router, rules: Vec::new() }
     }
 
-    /// Routes, and what they ask of requests.
+    /// Adds routes with their terms.
     pub(super) fn to(
         mut self,
         terms: impl Into<RouteTerms>,
@@ -78,7 +78,7 @@ fn methods(item: &PathItem) -> Vec<&'static str> {
     all.into_iter().filter_map(|(method, operation)| operation.as_ref().map(|_| method)).collect()
 }
 
-/// The pages, each with who may see or send it.
+/// Page routes with their rules.
 pub(crate) struct Pages {
     pub(crate) router: Router<Arc<App>>,
     pub(crate) rules: Vec<Rule>,
@@ -89,7 +89,7 @@ impl Pages {
         Self { router: Router::new(), rules: Vec::new() }
     }
 
-    /// A page.
+    /// Adds a page.
     pub(crate) fn get<H: Handler<T, Arc<App>>, T: 'static>(
         self,
         path: &str,
@@ -99,7 +99,7 @@ impl Pages {
         self.add("GET", path, terms.into(), get(handler))
     }
 
-    /// What a form is sent to.
+    /// Adds the target of a form.
     pub(crate) fn post<H: Handler<T, Arc<App>>, T: 'static>(
         self,
         path: &str,

@@ -1,4 +1,4 @@
-//! What a route asks of a request, declared with the route: who may call it, how much it takes, what it counts as.
+//! Terms of a route: required role, body limit and rate class.
 
 use super::body_limit::BodyLimit;
 use crate::domain::Role;
@@ -7,57 +7,57 @@ use axum::http::Method;
 use serde::Serialize;
 use std::collections::HashMap;
 
-/// What a request counts as.
+/// Rate class of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RateClass {
-    /// Whatever is nothing else.
+    /// Any other request.
     Request,
-    /// A report.
+    /// A failure report.
     Report,
-    /// A question of the chat.
+    /// A question in the chat.
     Question,
 }
 
-/// What a route asks of a request.
+/// Terms of a route.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RouteTerms {
-    /// The least role that may; everybody when absent.
+    /// Minimum role; none for public routes.
     pub(crate) role: Option<Role>,
-    /// The largest body.
+    /// Maximum size of the body.
     pub(crate) body: BodyLimit,
-    /// What it counts as; nothing for what probes and pages load all the time.
+    /// Rate class; none for probes and frequently loaded assets.
     pub(crate) rate: Option<RateClass>,
-    /// Whether the answer may be a stream of events that stays open.
+    /// Whether the response may be a long-lived event stream.
     pub(crate) streams: bool,
 }
 
 impl RouteTerms {
-    /// For everybody.
+    /// Terms of a public route.
     pub(crate) const OPEN: Self =
         Self { role: None, body: BodyLimit::SMALL, rate: Some(RateClass::Request), streams: false };
 
-    /// For this role and those above it.
+    /// Returns terms for this role and higher ones.
     pub(crate) const fn of(role: Role) -> Self {
         Self { role: Some(role), ..Self::OPEN }
     }
 
-    /// A body of this size.
+    /// Sets the maximum body size.
     pub(crate) const fn taking(self, body: BodyLimit) -> Self {
         Self { body, ..self }
     }
 
-    /// Counts as this.
+    /// Sets the rate class.
     pub(crate) const fn counted_as(self, class: RateClass) -> Self {
         Self { rate: Some(class), ..self }
     }
 
-    /// Counts as nothing, and is not asked who calls.
+    /// Exempts the route from rate limits and authentication.
     pub(crate) const fn uncounted(self) -> Self {
         Self { rate: None, ..self }
     }
 
-    /// May answer by a stream.
+    /// Permits an event stream as the response.
     pub(crate) const fn streaming(self) -> Self {
         Self { streams: true, ..self }
     }
@@ -69,32 +69,32 @@ impl From<Role> for RouteTerms {
     }
 }
 
-/// What a route asks of a request, with the route.
+/// A route with its terms.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Rule {
-    /// The path, with its parameters in braces.
+    /// Path, with parameters in braces.
     pub path: String,
-    /// The method.
+    /// HTTP method.
     pub method: String,
-    /// The least role that may; everybody when absent.
+    /// Minimum role; none for public routes.
     pub role: Option<Role>,
-    /// The largest body.
+    /// Maximum size of the body.
     pub body: BodyLimit,
-    /// What a request counts as; nothing for what probes and pages load all the time.
+    /// Rate class; none for probes and frequently loaded assets.
     pub rate: Option<RateClass>,
-    /// Whether the answer may be a stream of events that stays open.
+    /// Whether the response may be a long-lived event stream.
     pub streams: bool,
 }
 
 impl Rule {
-    /// What is asked of requests with this method to this path.
+    /// Creates the rule of a method and path.
     pub(crate) fn new(method: &str, path: &str, terms: RouteTerms) -> Self {
         let RouteTerms { role, body, rate, streams } = terms;
         Self { path: path.to_owned(), method: method.to_owned(), role, body, rate, streams }
     }
 }
 
-/// The rules of all routes, found by the route that a request was matched with.
+/// Rules of all routes, by matched route.
 #[derive(Debug)]
 pub(crate) struct RouteRules(HashMap<String, Vec<Rule>>);
 
@@ -113,12 +113,12 @@ impl RouteRules {
         self.0.get(path.as_str())?.iter().find(|rule| rule.method == method.as_str())
     }
 
-    /// What a request counts as; one without a route is a request, too.
+    /// Returns the rate class of a request; a request without a route counts as `Request`.
     pub(crate) fn rate(&self, request: &Request) -> Option<RateClass> {
         self.of(request).map_or(Some(RateClass::Request), |rule| rule.rate)
     }
 
-    /// Whether its answer may be a stream of events that stays open.
+    /// Returns whether the response may be a long-lived event stream.
     pub(crate) fn may_stream(&self, request: &Request) -> bool {
         self.of(request).is_some_and(|rule| rule.streams)
     }

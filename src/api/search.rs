@@ -25,7 +25,7 @@ enum HitKind {
     Incident,
 }
 
-/// Most hits.
+/// Maximum number of hits.
 const MAX_LIMIT: usize = 50;
 
 /// What is looked for.
@@ -79,7 +79,7 @@ pub async fn search(
     Ok(Json(app.knowledge.search(&search).await?))
 }
 
-/// The number of hits, after a look at both fields.
+/// Validates both fields and returns the number of hits.
 pub(super) fn limit(text: &str, asked: Option<usize>) -> Result<usize, Problem> {
     if text.trim().is_empty() {
         return Err(wrong("q", "is empty: say what to look for"));

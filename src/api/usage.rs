@@ -1,4 +1,4 @@
-//! `/api/usage`: what models used and cost, and what may still be spent.
+//! `/api/usage`: usage and cost of models, and remaining budgets.
 
 use super::problem::{FieldError, Problem};
 use super::reports::bad_query;
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
-/// Days that are summed up when no day is named.
+/// Number of days in the default period.
 const DAYS: u64 = 30;
-/// Longest time that is summed up, in days.
+/// Maximum length of the period, in days.
 const MAX_DAYS: i64 = 400;
-/// Reports, conversations and callers that are named.
+/// Maximum number of reports, conversations and callers listed.
 const MOST: i64 = 10;
 
 /// What is summed up.
@@ -39,7 +39,7 @@ pub struct UsageQuery {
     pub(crate) kind: Option<String>,
 }
 
-/// Tokens, or an amount of money.
+/// An amount of tokens or money.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Amount {
@@ -115,7 +115,7 @@ pub async fn usage(
     Ok(Json(report(&app, query).await?))
 }
 
-/// The days and the filter that are asked for.
+/// Validates the requested days and filter.
 fn filter(query: UsageQuery, today: NaiveDate) -> Result<(NaiveDate, NaiveDate, Filter), Problem> {
     let some = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
     let UsageQuery { since, until, model, caller, kind } = query;
@@ -143,11 +143,11 @@ fn filter(query: UsageQuery, today: NaiveDate) -> Result<(NaiveDate, NaiveDate, 
     Ok((since, until, Filter { since: begin(since), until: end, model, caller, kind }))
 }
 
-/// What is asked for.
+/// Returns the requested usage report.
 pub(crate) async fn report(app: &App, query: UsageQuery) -> Result<UsageReport, Problem> {
     let now = clock::now();
     let (since, until, filter) = filter(query, now.date_naive())?;
-    // What processes that ended still hold is not used.
+    // Release the budget reservations of ended processes.
     usage::give_back(&app.pool, now).await?;
     let Lines { total, by_day, by_model, by_caller, by_kind } = usage::lines(&app.pool, &filter).await?;
     let (reports, conversations) = usage::most(&app.pool, &filter, MOST).await?;
@@ -167,7 +167,7 @@ pub(crate) async fn report(app: &App, query: UsageQuery) -> Result<UsageReport, 
     })
 }
 
-/// Every limit with what is left of it.
+/// Returns every limit with its current usage.
 fn states(app: &App, spent: &[Spent], now: DateTime<Utc>) -> Vec<LimitState> {
     let mut states = Vec::new();
     for limit in limits(&app.config.budget) {

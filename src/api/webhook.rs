@@ -1,4 +1,5 @@
-//! `POST /api/webhooks/tracker`: what the tracker says of our issues. Gitea, Forgejo and GitHub sign and speak alike.
+//! `POST /api/webhooks/tracker`: events of the tracker on issues. Gitea, Forgejo and GitHub use the same signature and
+//! format.
 
 use super::problem::Problem;
 use crate::api::caller::RequestId;
@@ -19,7 +20,7 @@ use sha2::Sha256;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Longest comment that is kept, in characters.
+/// Maximum length of a stored comment, in characters.
 const MAX_COMMENT: usize = 4_000;
 
 #[derive(Debug, Deserialize)]
@@ -134,7 +135,7 @@ pub async fn receive(
     Ok(Json(WebhookResult { status: if stored.is_some() { status } else { "ignored" } }))
 }
 
-/// What the event says about the incident; `None` when nothing that matters, or when we said it ourselves.
+/// Returns the resolution that an event contains; `None` if it is irrelevant or was caused by this service.
 fn said(
     kind: &str,
     event: &Event,
@@ -153,7 +154,7 @@ fn said(
             let link = commit.map(|commit| format!("{}/commit/{commit}", event.repository.html_url));
             Some(NewResolution { link, ..base })
         }
-        // The account that filed the issue is ours.
+        // The issue was filed with this service's account.
         ("issue_comment", "created", Some(comment)) if event.sender.login != event.issue.user.login => {
             let text: String = comment.body.trim().chars().take(MAX_COMMENT).collect();
             let link = comment.html_url.clone();
@@ -168,7 +169,7 @@ fn said(
     }
 }
 
-/// HMAC-SHA256 over the body, in hexadecimal; compared in constant time.
+/// Verifies the HMAC-SHA256 of the body, in hexadecimal, in constant time.
 fn signed(headers: &HeaderMap, body: &[u8], secret: &str) -> bool {
     let given = ["x-hub-signature-256", "x-gitea-signature"].iter().find_map(|name| headers.get(*name));
     let given = given.and_then(|value| value.to_str().ok()).map(|text| text.trim_start_matches("sha256="));

@@ -1,4 +1,4 @@
-//! Where an issuer has what (OpenID Connect Discovery 1.0), read once an hour and not for each person who wants to log in.
+//! Issuer metadata (OpenID Connect Discovery 1.0), cached for an hour instead of being read for each login.
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -6,14 +6,14 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// It is read again after this time.
+/// Age after which the metadata is read again.
 const FRESH: Duration = Duration::from_secs(3600);
-/// What cannot be read again is believed for this time.
+/// Maximum age of metadata that cannot be refreshed.
 const GOOD: Duration = Duration::from_secs(24 * 3600);
-/// The issuer is asked at most this often, whatever fails.
+/// Minimum interval between two requests to the issuer, also after failures.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// What the issuer says.
+/// Metadata of the issuer.
 #[derive(Debug, Deserialize)]
 pub(super) struct Discovered {
     pub(super) issuer: String,
@@ -22,15 +22,15 @@ pub(super) struct Discovered {
     pub(super) token_endpoint: Option<String>,
 }
 
-/// What the issuer said, for a while.
+/// Cached metadata of the issuer.
 #[derive(Default)]
 pub(super) struct Discovery {
     known: RwLock<Known>,
-    /// One looks, the others wait for what it finds.
+    /// Held during a request to the issuer; concurrent callers wait for its result.
     looking: tokio::sync::Mutex<()>,
 }
 
-/// What was found, and when.
+/// Metadata and the time when it was read.
 struct Found {
     at: Instant,
     discovered: Arc<Discovered>,
@@ -40,15 +40,15 @@ struct Found {
 struct Known {
     found: Option<Found>,
     tried: Option<Instant>,
-    /// Something failed that an issuer which moved its endpoints would explain.
+    /// A request to a known endpoint failed, which moved endpoints would explain.
     in_doubt: bool,
 }
 
 impl Discovery {
-    /// What is known, read with `fetch` where that is too old.
+    /// Returns the metadata, reading it with `fetch` if it is outdated.
     ///
     /// # Errors
-    /// It cannot be read, and was not within a day.
+    /// The metadata cannot be read, and the last copy is more than a day old.
     pub(super) async fn get<F: Future<Output = anyhow::Result<Discovered>>>(
         &self,
         fetch: impl FnOnce() -> F,
@@ -57,7 +57,7 @@ impl Discovery {
             return Ok(found);
         }
         let _turn = self.looking.lock().await;
-        // Another one may have looked meanwhile.
+        // Another task may have refreshed the metadata in the meantime.
         if let Some(found) = self.fresh() {
             return Ok(found);
         }
@@ -84,12 +84,12 @@ impl Discovery {
         self.within(GOOD).context("the issuer's configuration could not be read a moment ago")
     }
 
-    /// Has it read again at the next need: something failed that the issuer said is there.
+    /// Marks the metadata as doubtful, so that it is read again at the next use: an endpoint in it failed.
     pub(super) fn doubt(&self) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).in_doubt = true;
     }
 
-    /// What is known and not to be read again now.
+    /// Returns the cached metadata, unless it has to be read again.
     fn fresh(&self) -> Option<Arc<Discovered>> {
         let in_doubt = self.known.read().unwrap_or_else(PoisonError::into_inner).in_doubt;
         self.within(FRESH).filter(|_| !(in_doubt && self.may_look()))
@@ -121,7 +121,7 @@ mod unit {
         }
     }
 
-    /// Lets the time of the last look be past.
+    /// Moves the last attempt and the last read into the past.
     fn later(discovery: &Discovery, read: Duration) {
         let mut known = discovery.known.write().unwrap();
         let ago = |time| Instant::now().checked_sub(time).unwrap();
@@ -144,17 +144,17 @@ mod unit {
             discovery.get(fetch).await.is_ok()
         };
         let times = || asked.load(Ordering::Relaxed);
-        // Away from the start: the one who comes next is not what has it asked again.
+        // The issuer is unreachable at the start: the next login does not trigger another request.
         assert_eq!((look(false).await, look(true).await, times()), (false, false, 1));
         later(&discovery, Duration::ZERO);
         let all = futures::future::join_all((0..20).map(|_| look(true))).await;
         assert_eq!((all.iter().all(|good| *good), times()), (true, 2));
-        // In doubt, but asked a moment ago; then it is time.
+        // In doubt, but requested a moment ago; then the interval is over.
         discovery.doubt();
         assert_eq!((look(true).await, times()), (true, 2));
         later(&discovery, Duration::ZERO);
         assert_eq!((look(false).await, look(false).await, times()), (true, true, 3));
-        // Old, and away: believed for a day, and no longer.
+        // Outdated and unreachable: used for a day, and no longer.
         later(&discovery, FRESH);
         assert_eq!((look(false).await, look(true).await, times()), (true, true, 4));
         later(&discovery, GOOD);

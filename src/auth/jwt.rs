@@ -1,4 +1,4 @@
-//! JSON Web Tokens (RFC 7519), as RFC 8725 wants them checked: which algorithms, whose keys, for whom, and since and until when.
+//! JSON Web Tokens (RFC 7519), checked as RFC 8725 recommends: algorithm, key, issuer, audience and validity period.
 
 use super::AuthError;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyOperations, PublicKeyUse};
@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// Signatures with a public key only: were a shared secret taken, a public key could be used as one.
+/// Asymmetric signatures only: with a shared-secret algorithm, a public key could be used as the secret.
 const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -20,33 +20,33 @@ const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::ES384,
     Algorithm::EdDSA,
 ];
-/// How far clocks may be apart.
+/// Permitted clock skew.
 const SKEW: Duration = Duration::from_secs(60);
-/// Keys are read again after this time.
+/// Age after which the keys are read again.
 const FRESH: Duration = Duration::from_secs(3600);
-/// Keys that cannot be read again are believed for this time.
+/// Maximum age of keys that cannot be refreshed.
 const GOOD: Duration = Duration::from_secs(24 * 3600);
-/// A key that is not known is looked for at most this often, whatever tokens name.
+/// Minimum interval between two requests for an unknown key, whatever key ids tokens name.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// The issuer that a token names, unchecked: says which keys to check it with. `None` when it is no token.
+/// Returns the unverified issuer of a token, which selects the keys for the check. `None` if it is not a token.
 pub(super) fn issuer(token: &str) -> Option<String> {
     let claims: Value = jsonwebtoken::dangerous::insecure_decode_claims(token).ok()?;
     Some(claims["iss"].as_str()?.to_owned())
 }
 
-/// Who a token has to be from and for.
+/// Required issuer and audience of a token.
 #[derive(Debug)]
 pub(super) struct Expected<'a> {
     pub(super) issuer: &'a str,
     pub(super) audience: &'a str,
 }
 
-/// The published keys of an issuer.
+/// Cached public keys of an issuer.
 #[derive(Default)]
 pub(super) struct Keys {
     known: RwLock<Known>,
-    /// One looks, the others wait for what it finds.
+    /// Held during a request to the issuer; concurrent callers wait for its result.
     looking: tokio::sync::Mutex<()>,
 }
 
@@ -58,10 +58,10 @@ struct Known {
 }
 
 impl Keys {
-    /// The claims of a token that is good. `fetch` reads the issuer's keys.
+    /// Returns the claims of a valid token. `fetch` reads the issuer's keys.
     ///
     /// # Errors
-    /// It is not, or the keys cannot be read.
+    /// The token is invalid, or the keys cannot be read.
     pub(super) async fn check<F: Future<Output = anyhow::Result<JwkSet>>>(
         &self,
         token: &str,
@@ -97,7 +97,7 @@ impl Keys {
             return Ok(key);
         }
         let _turn = self.looking.lock().await;
-        // Another one may have looked meanwhile.
+        // Another task may have refreshed the keys in the meantime.
         let found = self.find(header);
         if found.is_none() || self.age(|known| known.read) >= FRESH {
             if self.age(|known| known.tried) >= LOOK_AGAIN {
@@ -136,7 +136,7 @@ impl Keys {
         of(&known).map_or(Duration::MAX, |at| at.elapsed())
     }
 
-    /// The key a token says it is signed with; the only one, when it does not say.
+    /// Returns the key that the token names, or the only suitable key if it names none.
     fn find(&self, header: &Header) -> Option<Jwk> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let mut fitting = known.keys.iter().filter(|key| fits(key, header.alg));
@@ -147,7 +147,7 @@ impl Keys {
     }
 }
 
-/// Whether a key is there to check signatures of an algorithm.
+/// Returns whether a key can verify signatures of an algorithm.
 fn fits(key: &Jwk, algorithm: Algorithm) -> bool {
     use Algorithm as A;
     let common = &key.common;

@@ -1,4 +1,4 @@
-//! Making API keys: the same rules for the command line, the API and the page.
+//! Creation and revocation of API keys, with the same rules for the command line, the API and the page.
 
 use super::{Secret, hash};
 use crate::clock;
@@ -9,39 +9,39 @@ use sqlx::PgPool;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Longest life of a key that ends.
+/// Maximum lifetime of a key that expires.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-/// A key that somebody wants.
+/// Parameters of a new key.
 #[derive(Debug, Clone)]
 pub struct NewKey {
-    /// What it is for: letters, digits, `.`, `_`, `-`.
+    /// Name of the key: letters, digits, `.`, `_`, `-`.
     pub name: String,
-    /// What it may do.
+    /// Role of the key.
     pub role: Role,
-    /// Namespaces it is bound to; all when empty.
+    /// Namespaces that the key is limited to; all if empty.
     pub namespaces: Vec<String>,
-    /// How long it may be used; for ever when absent.
+    /// Lifetime; unlimited if absent.
     pub expires_in: Option<Duration>,
-    /// Who makes it.
+    /// Who creates the key.
     pub by: Actor,
 }
 
-/// Why a key is not made.
+/// Reason why a key is not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateKeyError {
-    /// A field is wrong: which, and how.
+    /// A field is invalid: its name and the problem.
     #[error("`{0}` {1}")]
     Wrong(&'static str, String),
-    /// The name is taken.
+    /// The name is in use, or was used before.
     #[error("there is, or was, a key called `{0}`; names are not used twice, so that the record stays clear")]
     Taken(String),
-    /// The database is away.
+    /// The database is unavailable.
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
 }
 
-/// Makes a key. Its text is given out here and never again.
+/// Creates a key. The secret is returned only here.
 ///
 /// # Errors
 /// See [`CreateKeyError`].
@@ -99,10 +99,10 @@ pub async fn make(pool: &PgPool, new: NewKey) -> Result<(ApiKey, Secret), Create
     Ok((key, secret))
 }
 
-/// Takes a key back, by id or name; sessions that were opened with it end at once. `None` when there is none.
+/// Revokes a key by id or name and ends its sessions at once. Returns `None` if there is no such key.
 ///
 /// # Errors
-/// The database is away.
+/// The database is unavailable.
 pub async fn revoke(pool: &PgPool, id_or_name: &str, by: &Actor) -> sqlx::Result<Option<ApiKey>> {
     let now = clock::now();
     let mut transaction = pool.begin().await?;

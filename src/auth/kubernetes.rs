@@ -1,4 +1,4 @@
-//! Service accounts of a cluster: their bound tokens, checked by the API server (TokenReview) or with the cluster's keys.
+//! Service accounts of a cluster: bound tokens, verified by the API server (TokenReview) or with the cluster's keys.
 
 use super::jwt::{Expected, Keys};
 use super::oidc::read;
@@ -13,7 +13,7 @@ use serde_json::json;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// A cluster.
+/// Authenticator for the service accounts of a cluster.
 pub(super) struct Kubernetes {
     config: config::Kubernetes,
     http: reqwest::Client,
@@ -21,7 +21,6 @@ pub(super) struct Kubernetes {
     reviews: Reviews<Account>,
 }
 
-/// A service account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Account {
     namespace: String,
@@ -29,7 +28,7 @@ struct Account {
 }
 
 impl Account {
-    /// Of a user's name, `system:serviceaccount:NAMESPACE:NAME`.
+    /// Parses a user name of the form `system:serviceaccount:NAMESPACE:NAME`.
     fn parse(user: &str) -> Option<Self> {
         let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
         let plain = |text: &str| {
@@ -41,7 +40,7 @@ impl Account {
     }
 }
 
-/// The part of a TokenReview (`authentication.k8s.io/v1`) that counts.
+/// The relevant part of a TokenReview (`authentication.k8s.io/v1`).
 #[derive(Deserialize)]
 struct Review {
     status: Status,
@@ -63,7 +62,7 @@ struct User {
 
 impl Kubernetes {
     pub(super) fn new(config: config::Kubernetes) -> anyhow::Result<Self> {
-        // A client of its own: the cluster's certificates are trusted for its API server and for nothing else.
+        // A separate client: the cluster's CA is trusted only for its API server.
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("regreen/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(5))
@@ -79,12 +78,12 @@ impl Kubernetes {
         Ok(Self { config, http, keys: Keys::default(), reviews: Reviews::default() })
     }
 
-    /// Whether a token of this issuer is worth checking.
+    /// Returns whether a token of this issuer is checked here.
     pub(super) fn may_be(&self, issuer: &str) -> bool {
         self.config.issuer.as_ref().is_none_or(|own| own == issuer)
     }
 
-    /// Who calls with a token, from an address.
+    /// Authenticates a token sent from an address.
     pub(super) async fn caller(&self, token: &str, address: Option<IpAddr>) -> Result<Caller, AuthError> {
         let account = match &self.config.issuer {
             Some(issuer) => self.by_keys(token, issuer).await?,
@@ -111,7 +110,7 @@ impl Kubernetes {
         read(self.authorised(request)?).await.context("the cluster's keys")
     }
 
-    /// Asks for what tokens are checked with: the cluster's keys, or its word on a token that is none.
+    /// Checks that tokens can be verified: reads the cluster's keys, or requests a review of an invalid token.
     pub(super) async fn look(&self) -> anyhow::Result<String> {
         let api = &self.config.api;
         if self.config.issuer.is_some() {
@@ -136,7 +135,7 @@ impl Kubernetes {
             return known.map_err(AuthError::Refused);
         }
         let turn = self.reviews.turn(address).await.map_err(AuthError::TooMany)?;
-        // It may have been asked about while this one waited.
+        // The answer may have been cached while this request waited.
         if let Some(known) = self.reviews.known(&key) {
             turn.settle();
             return known.map_err(AuthError::Refused);
@@ -165,7 +164,7 @@ impl Kubernetes {
         if !status.authenticated {
             return Err("the token is not taken: the cluster does not know it, or it has expired".to_owned());
         }
-        // An API server that knows nothing of audiences says so by naming none: its tokens are good for everybody.
+        // An API server that does not support audiences returns none: its tokens are valid for every audience.
         if !status.audiences.contains(&self.config.audience) {
             let audience = &self.config.audience;
             return Err(format!("the token is not taken: it is not bound to the audience `{audience}`"));

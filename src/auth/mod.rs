@@ -1,5 +1,5 @@
-//! Who calls: by an API key, by a token of the OIDC issuer, by a Kubernetes service account's token, or logged in to the
-//! pages. What callers may do is decided at the routes.
+//! Authentication of callers: API keys, tokens of the OIDC issuer, tokens of Kubernetes service accounts, and page sessions.
+//! Authorization is decided at the routes.
 
 mod discovery;
 mod jwt;
@@ -26,39 +26,39 @@ use sqlx::PgPool;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// Longest token that is looked at, in bytes.
+/// Maximum length of a token that is checked, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
 
-/// How somebody shows who they are.
+/// Credentials of a request.
 #[derive(Debug, Default)]
 pub struct Credentials {
-    /// Of the `Authorization: Bearer` header.
+    /// Token of the `Authorization: Bearer` header.
     pub bearer: Option<SecretString>,
-    /// Of the pages' cookie.
+    /// Session cookie of the pages.
     pub cookie: Option<SecretString>,
-    /// Where the request comes from, as rates are counted: what is made up counts against it.
+    /// Address of the client, as used for rate limits: invalid tokens count against it.
     pub address: Option<IpAddr>,
 }
 
-/// Why it is not known who calls, or that they may do nothing.
+/// Reason why a caller is not authenticated or has no role.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AuthError {
-    /// They do not say.
+    /// The request has no credentials.
     #[error("{0}")]
     Silent(&'static str),
-    /// What they show is not good, in words for them.
+    /// The credentials are invalid, with a message for the caller.
     #[error("{0}")]
     Refused(String),
-    /// They are known, and nothing is allowed to them.
+    /// The caller is known but has no role.
     #[error("{0}")]
     NoRole(String),
-    /// Too many bad tokens came from their address; how long to wait.
+    /// Too many invalid tokens came from the address; holds the time to wait.
     #[error("too many tokens from your address were not taken; try again in {} s", seconds(*.0))]
     TooMany(Duration),
-    /// It cannot be found out now.
+    /// The credentials cannot be checked at present.
     #[error("{0}")]
     Away(String),
-    /// The database is away.
+    /// The database is unavailable.
     #[error("the database is away; try again in a moment")]
     Database,
 }
@@ -70,25 +70,25 @@ impl From<sqlx::Error> for AuthError {
     }
 }
 
-/// Whole seconds, at least one, after which it is over.
+/// Rounds a wait up to whole seconds, at least one.
 pub(crate) fn seconds(wait: Duration) -> u32 {
     let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
-/// Finds out who calls.
+/// Authenticates callers.
 pub struct Auth {
     pool: PgPool,
     keys: bool,
     oidc: Option<Oidc>,
     kubernetes: Option<Kubernetes>,
     session_expires: Duration,
-    /// Log-ins that were refused, on their way to the record.
+    /// Refused logins, counted for the audit log.
     pub refusals: Refusals,
 }
 
 impl Auth {
-    /// Makes it from the settings. Nothing is asked of anybody yet.
+    /// Creates the authenticator from the settings, without network requests.
     ///
     /// # Errors
     /// The cluster's certificates cannot be read.
@@ -105,25 +105,25 @@ impl Auth {
         })
     }
 
-    /// Whether anybody has to show who they are.
+    /// Returns whether callers must authenticate.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.keys || self.oidc.is_some() || self.kubernetes.is_some()
     }
 
-    /// Whether people can log in at the issuer.
+    /// Returns whether users can log in at the issuer.
     #[must_use]
     pub fn has_login(&self) -> bool {
         self.oidc.as_ref().is_some_and(Oidc::has_login)
     }
 
-    /// Whether API keys are taken.
+    /// Returns whether API keys are accepted.
     #[must_use]
     pub fn has_keys(&self) -> bool {
         self.keys
     }
 
-    /// Asks those who say who callers are for what they are needed for, by way.
+    /// Checks the connection to each identity provider and returns the results by method.
     pub async fn look(&self) -> Vec<(AuthMethod, anyhow::Result<String>)> {
         let mut found = Vec::new();
         if let Some(oidc) = &self.oidc {
@@ -135,7 +135,7 @@ impl Auth {
         found
     }
 
-    /// Who calls.
+    /// Authenticates the caller.
     ///
     /// # Errors
     /// See [`AuthError`].
@@ -172,7 +172,7 @@ impl Auth {
         }
     }
 
-    /// The key, if it may be used.
+    /// Returns the API key if it is valid.
     async fn key(&self, text: &str) -> Result<ApiKey, AuthError> {
         if !self.keys {
             return Err(AuthError::Refused(
@@ -191,7 +191,7 @@ impl Auth {
         known.ok_or(AuthError::Silent("you are not logged in any more; log in again"))
     }
 
-    /// Logs somebody in with an API key: who it is, and the cookie's text.
+    /// Logs in with an API key. Returns the caller and the session cookie.
     ///
     /// # Errors
     /// See [`AuthError`].
@@ -202,15 +202,15 @@ impl Auth {
         Ok((caller, cookie))
     }
 
-    /// Where somebody is sent to log in, and what their browser has to bring back.
+    /// Starts a login. Returns the URL of the issuer and the state that the browser has to return.
     ///
     /// # Errors
-    /// There is no issuer to log in at, or it is away.
+    /// No issuer is configured for logins, or it is unavailable.
     pub async fn begin_login(&self, next: &str) -> Result<AuthorizationRequest, AuthError> {
         self.issuer()?.send(&self.pool, next).await
     }
 
-    /// Logs in somebody who comes back from the issuer: who it is, the cookie's text, and where they wanted to go.
+    /// Completes a login after the return from the issuer. Returns the caller, the session cookie and the requested page.
     ///
     /// # Errors
     /// See [`AuthError`].
@@ -240,10 +240,10 @@ impl Auth {
         Ok(cookie)
     }
 
-    /// Logs out whoever has this cookie.
+    /// Ends the session of a cookie.
     ///
     /// # Errors
-    /// The database is away.
+    /// The database is unavailable.
     pub async fn log_out(&self, cookie: &SecretString) -> sqlx::Result<()> {
         sessions::close(&self.pool, &hash(cookie.expose_secret())).await
     }

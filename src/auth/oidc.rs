@@ -1,4 +1,4 @@
-//! An OIDC issuer: its tokens, and logins by the code flow with PKCE (OpenID Connect Core 1.0, RFC 7636, RFC 9700).
+//! An OIDC issuer: its tokens, and logins with the code flow and PKCE (OpenID Connect Core 1.0, RFC 7636, RFC 9700).
 
 use super::discovery::{Discovered, Discovery};
 use super::jwt::{Expected, Keys};
@@ -18,14 +18,13 @@ use sqlx::PgPool;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest wait for the issuer.
+/// Time limit of a request to the issuer.
 const ISSUER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest answer of it that is read, in bytes.
+/// Maximum size of an answer that is read, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
-/// How long somebody may take to log in.
+/// Maximum duration of a login.
 const LOGIN: Duration = Duration::from_secs(600);
 
-/// The issuer.
 pub(super) struct Oidc {
     config: config::Oidc,
     callback: Option<String>,
@@ -34,12 +33,12 @@ pub(super) struct Oidc {
     discovery: Discovery,
 }
 
-/// Somebody who is sent to log in.
+/// A login request at the issuer.
 #[derive(Debug)]
 pub struct AuthorizationRequest {
-    /// Where to.
+    /// URL to which the browser is redirected.
     pub url: String,
-    /// What their browser has to bring back.
+    /// State that the browser has to return.
     pub state: Secret,
 }
 
@@ -61,7 +60,7 @@ impl Oidc {
         self.config.client_id.is_some() && self.callback.is_some()
     }
 
-    /// Who calls with a token. They keep it, for servers that want it.
+    /// Authenticates a token. The caller keeps the token for servers that require it.
     pub(super) async fn caller(&self, token: &SecretString) -> Result<Caller, AuthError> {
         let claims = self.check(token.expose_secret(), &self.config.audience).await?;
         Ok(Caller { token: Some(token.clone()), ..self.known(&claims)? })
@@ -78,7 +77,7 @@ impl Oidc {
         keys.inspect_err(|_| self.discovery.doubt())
     }
 
-    /// What the issuer says of itself: asked seldom, whoever comes.
+    /// Returns the metadata of the issuer from the cache.
     async fn discover(&self) -> anyhow::Result<Arc<Discovered>> {
         self.discovery.get(|| self.ask()).await
     }
@@ -94,7 +93,7 @@ impl Oidc {
         Ok(found)
     }
 
-    /// Reads what logins and tokens need of the issuer; says how many keys it publishes.
+    /// Checks that the issuer provides what logins and tokens require. Returns a summary with the number of keys.
     pub(super) async fn look(&self) -> anyhow::Result<String> {
         let found = self.ask().await?;
         let keys = self.jwks().await?.keys.len();
@@ -110,7 +109,7 @@ impl Oidc {
         read(self.http.get(url)).await
     }
 
-    /// Who the claims of a checked token name, and what they may do.
+    /// Returns the caller and role that the claims of a verified token name.
     fn known(&self, claims: &Value) -> Result<Caller, AuthError> {
         let name = claims[&self.config.name_claim]
             .as_str()
@@ -132,7 +131,7 @@ impl Oidc {
 
     fn role(&self, claims: &Value) -> Option<Role> {
         let found = self.config.role_claim.split('.').try_fold(claims, |at, name| at.get(name));
-        // A name with dots in it may be a claim of its own.
+        // A name that contains dots may be the name of a single claim.
         let found = claims.get(&self.config.role_claim).or(found);
         let values: Vec<&str> = match found {
             Some(Value::String(text)) => text.split_whitespace().collect(),
@@ -142,7 +141,7 @@ impl Oidc {
         values.into_iter().filter_map(|value| self.config.roles.of(value)).max().or(self.config.default_role)
     }
 
-    /// Sends somebody to log in.
+    /// Starts a login.
     pub(super) async fn send(&self, pool: &PgPool, next: &str) -> Result<AuthorizationRequest, AuthError> {
         let found = self.discover().await.map_err(away)?;
         let endpoint = found.authorization_endpoint.as_deref().unwrap_or_default();
@@ -169,7 +168,7 @@ impl Oidc {
         Ok(AuthorizationRequest { url: url.into(), state })
     }
 
-    /// Who comes back, and where they wanted to go.
+    /// Completes a login. Returns the caller and the requested page.
     pub(super) async fn complete_login(
         &self,
         pool: &PgPool,
@@ -203,7 +202,7 @@ impl Oidc {
     }
 }
 
-/// What an answer says, if it is a good one.
+/// Sends a request and parses a successful answer.
 pub(super) async fn read<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> anyhow::Result<T> {
     let mut response = request.timeout(ISSUER_TIMEOUT).send().await.map_err(reqwest::Error::without_url)?;
     let status = response.status();
@@ -213,7 +212,7 @@ pub(super) async fn read<T: DeserializeOwned>(request: reqwest::RequestBuilder) 
         body.extend_from_slice(&piece);
     }
     if !status.is_success() {
-        // The error's name alone (RFC 6749, 5.2): the rest may repeat what was sent.
+        // Only the error code (RFC 6749, section 5.2): the rest may repeat parts of the request.
         let said: Value = serde_json::from_slice(&body).unwrap_or_default();
         let name: String = said["error"].as_str().unwrap_or_default().chars().take(60).collect();
         anyhow::bail!("it answered {status} {name}");

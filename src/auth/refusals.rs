@@ -1,17 +1,17 @@
-//! Refused log-ins on their way to the record. Anybody can cause one: a few of each address and minute are rows of their own, and
-//! what comes beyond them is one row that counts.
+//! Refused logins for the audit log. Anybody can cause them, so only a few per address and minute get their own row; the
+//! rest is counted in one row.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Rows of one address, and of all, in a minute.
+/// Maximum number of rows per minute for one address and for all addresses.
 const OF_AN_ADDRESS: u32 = 5;
 const OF_ALL: u32 = 100;
 const MINUTE: TimeDelta = TimeDelta::seconds(60);
 
-/// Counts refused log-ins of one process.
+/// Counts the refused logins of this process.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<Window>);
 
@@ -19,17 +19,17 @@ pub struct Refusals(Mutex<Window>);
 struct Window {
     since: Option<DateTime<Utc>>,
     rows: u32,
-    /// Rows of each address: no more addresses than rows.
+    /// Rows per address; never more addresses than rows.
     addresses: HashMap<Option<IpAddr>, u32>,
     left_out: u64,
 }
 
-/// Refused log-ins that have no row of their own.
+/// Refused logins without a row of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeftOut {
-    /// When the first of that minute was.
+    /// Time of the first refused login of that minute.
     pub since: DateTime<Utc>,
-    /// How many.
+    /// Number of refused logins.
     pub count: u64,
 }
 
@@ -38,9 +38,9 @@ impl Refusals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a log-in that was refused. Returns whether it gets a row of its own.
+    /// Counts a refused login. Returns whether it gets its own row.
     pub fn count(&self, address: Option<IpAddr>, now: DateTime<Utc>) -> bool {
-        // The first half of IPv6: that is what one subscriber gets.
+        // Upper 64 bits of an IPv6 address: the usual prefix of one subscriber.
         let address = address.map(|address| match address {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
             v4 @ IpAddr::V4(_) => v4,
@@ -57,7 +57,7 @@ impl Refusals {
         true
     }
 
-    /// Ends a minute that is over, or whatever there is at a stop (`now` absent). Returns what was left out in it.
+    /// Ends a minute that is over, or the current one at shutdown (`now` absent). Returns the refused logins without a row.
     pub fn end(&self, now: Option<DateTime<Utc>>) -> Option<LeftOut> {
         let mut window = self.window();
         let since = window.since.filter(|since| now.is_none_or(|now| now - *since >= MINUTE))?;

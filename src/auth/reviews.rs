@@ -1,5 +1,5 @@
-//! What the API server said of tokens, and how many made-up ones an address may have it asked about. Good tokens and refused ones
-//! are kept apart, so that no number of made-up ones takes the place of a good one.
+//! Cached TokenReview answers, and limits on reviews per address. Valid and refused tokens are cached separately, so that
+//! invalid tokens cannot displace valid ones.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,25 +7,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long an answer of the API server about a token is believed: a deleted account may call for so long.
+/// How long an answer is cached: a deleted account can call for this long.
 const BELIEVED: Duration = Duration::from_secs(60);
-/// Answers of each kind that are kept.
+/// Maximum number of cached answers of each kind.
 const MAX_ANSWERS: usize = 10_000;
-/// Tokens of one address that may turn out to be bad within a minute.
+/// Maximum number of invalid tokens per address and minute.
 const MAX_REFUSED: u32 = 10;
-/// Questions of one address that may be open at the same time; others wait.
+/// Maximum number of concurrent reviews per address; others wait.
 const MAX_OPEN: usize = 4;
-/// Addresses that are told apart; when there are more, the rest count as one.
+/// Maximum number of addresses counted separately; any further ones share one entry.
 const MAX_ADDRESSES: usize = 10_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A token's hash.
+/// SHA-256 of a token.
 type Token = [u8; 32];
 
-/// Answers of the API server: whose a token is, or why it is not taken.
+/// Cached answers of the API server: the account of a token, or why the token is refused.
 pub(super) struct Reviews<T>(Mutex<State<T>>);
 
-/// What was said, and when.
+/// An answer and the time when it was given.
 struct Answer<T> {
     at: Instant,
     said: T,
@@ -34,11 +34,11 @@ struct Answer<T> {
 struct State<T> {
     good: HashMap<Token, Answer<T>>,
     refused: HashMap<Token, Answer<String>>,
-    /// `None`: all those that are not told apart.
+    /// Counters per address; `None` is the shared entry.
     addresses: HashMap<Option<IpAddr>, Address>,
 }
 
-/// What came from one address.
+/// Reviews requested by one address.
 struct Address {
     since: Instant,
     refused: u32,
@@ -50,7 +50,7 @@ impl Address {
         Self { since: now, refused: 0, turns: Arc::new(Semaphore::new(MAX_OPEN)) }
     }
 
-    /// How long it has to wait until the API server is asked for it again.
+    /// Returns how long the address must wait until its next review.
     fn wait(&self, now: Instant) -> Option<Duration> {
         let left = MINUTE.saturating_sub(now.saturating_duration_since(self.since));
         (self.refused >= MAX_REFUSED && !left.is_zero()).then_some(left)
@@ -62,7 +62,7 @@ impl Address {
     }
 }
 
-/// Leave to ask about one token. It counts against its address unless it is settled: also when whoever sent it went away.
+/// Permission to review one token. Counts as a refusal unless it is settled, also if the client disconnects.
 pub(super) struct Turn<'a, T> {
     reviews: &'a Reviews<T>,
     address: Option<IpAddr>,
@@ -71,7 +71,7 @@ pub(super) struct Turn<'a, T> {
 }
 
 impl<T> Turn<'_, T> {
-    /// The token was good, or nothing can be said of it.
+    /// Keeps the turn from counting as a refusal: the token was valid, or the review failed.
     pub(super) fn settle(mut self) {
         self.is_settled = true;
     }
@@ -100,7 +100,7 @@ impl<T> Default for Reviews<T> {
 }
 
 impl<T: Clone> Reviews<T> {
-    /// What was said of a token a moment ago.
+    /// Returns the cached answer for a token.
     pub(super) fn known(&self, token: &Token) -> Option<Result<T, String>> {
         let state = self.state();
         if let Some(good) = state.good.get(token).filter(|good| good.at.elapsed() < BELIEVED) {
@@ -110,7 +110,7 @@ impl<T: Clone> Reviews<T> {
         Some(Err(refused.said.clone()))
     }
 
-    /// Keeps an answer.
+    /// Caches an answer.
     pub(super) fn keep(&self, token: Token, answer: &Result<T, String>) {
         let (mut state, now) = (self.state(), Instant::now());
         match answer {
@@ -119,10 +119,10 @@ impl<T: Clone> Reviews<T> {
         }
     }
 
-    /// Waits for the address' turn.
+    /// Waits for a free review of the address.
     ///
     /// # Errors
-    /// Too many of its tokens were bad: how long to wait.
+    /// Too many tokens of the address were invalid; returns the time to wait.
     pub(super) async fn turn(&self, address: Option<IpAddr>) -> Result<Turn<'_, T>, Duration> {
         let (address, turns) = {
             let (mut state, now) = (self.state(), Instant::now());
@@ -135,7 +135,7 @@ impl<T: Clone> Reviews<T> {
         let permit = turns.acquire_owned().await.ok();
         let wait = self.state().address(address, Instant::now()).1.wait(Instant::now());
         match wait {
-            // Those before it in the line were bad.
+            // Tokens that were reviewed while this one waited were invalid.
             Some(wait) => Err(wait),
             None => Ok(Turn { reviews: self, address, is_settled: false, _permit: permit }),
         }
@@ -149,7 +149,7 @@ impl<T> Reviews<T> {
 }
 
 impl<T> State<T> {
-    /// The entry that an address counts in.
+    /// Returns the entry in which an address is counted.
     fn address(&mut self, address: Option<IpAddr>, now: Instant) -> (Option<IpAddr>, &mut Address) {
         let is_new = !self.addresses.contains_key(&address);
         if is_new && self.addresses.len() >= MAX_ADDRESSES {
@@ -160,7 +160,7 @@ impl<T> State<T> {
     }
 }
 
-/// Inserts into a map of bounded size. What is over goes; when nothing is, the new one is not kept.
+/// Inserts into a map of bounded size. Removes expired entries first; drops the new entry if the map is still full.
 fn keep<T>(answers: &mut HashMap<Token, Answer<T>>, token: Token, answer: Answer<T>) {
     if answers.len() >= MAX_ANSWERS {
         answers.retain(|_, answer| answer.at.elapsed() < BELIEVED);
@@ -210,7 +210,7 @@ mod unit {
         let wait = reviews.turn(address(1)).await.err().unwrap();
         assert!(wait <= MINUTE && wait > Duration::from_secs(30), "{wait:?}");
         assert!(reviews.turn(address(2)).await.is_ok());
-        // The minute is over.
+        // The minute has passed.
         let past = Instant::now().checked_sub(MINUTE).unwrap();
         reviews.state().addresses.get_mut(&address(1)).unwrap().since = past;
         drop(reviews.turn(address(1)).await.unwrap_or_else(|_| panic!("a new minute")));

@@ -1,23 +1,23 @@
-//! Secrets that this server gives out: 256 random bits. Only their hash is kept, which is enough: nobody can guess these, so
-//! that nothing slow has to stand in the way of guessing.
+//! Secrets issued by this server: 256 random bits. Only a SHA-256 hash is stored, since secrets of this size cannot be
+//! guessed and need no slow hash.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
-/// What an API key begins with, so that people and scanners of secrets know one when they see it.
+/// Prefix of API keys, by which people and secret scanners recognise them.
 pub const KEY_PREFIX: &str = "rgn_";
 
-/// A secret as it is given out, once.
+/// A secret, shown once.
 #[derive(Debug)]
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// A new one.
+    /// Generates a secret.
     ///
     /// # Panics
-    /// The system has no randomness to give.
+    /// The operating system provides no random bytes.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "no secret is the default")]
     pub fn new() -> Self {
@@ -26,26 +26,26 @@ impl Secret {
         Self(SecretString::from(URL_SAFE_NO_PAD.encode(random)))
     }
 
-    /// A new API key.
+    /// Generates an API key.
     #[must_use]
     pub fn key() -> Self {
         Self(SecretString::from(format!("{KEY_PREFIX}{}", Self::new().expose())))
     }
 
-    /// Its text.
+    /// Returns the text of the secret.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 }
 
-/// What is kept of a secret.
+/// Returns the hash under which a secret is stored.
 #[must_use]
 pub fn hash(secret: &str) -> [u8; 32] {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-/// What a verifier is announced by (RFC 7636, `S256`).
+/// Returns the code challenge of a verifier (RFC 7636, `S256`).
 pub(super) fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(hash(verifier))
 }

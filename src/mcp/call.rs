@@ -1,4 +1,4 @@
-//! One call: its time-out, its cancellation, and what to do when the session is lost.
+//! A single tool call: time-out, cancellation, and handling of a lost session.
 
 use super::failure::Failure;
 use super::listed::ListedTool;
@@ -18,26 +18,26 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long a call waits for a server that is being reconnected.
+/// How long a call waits for a server that is reconnecting.
 const RECONNECT: Duration = Duration::from_secs(3);
-/// Longest text of a result, in bytes.
+/// Maximum length of a result's text, in bytes.
 const MAX_TEXT: usize = 32 << 20;
 
-/// Most of what a tool says of its failure, in bytes.
+/// Maximum length of a tool's error message, in bytes.
 const MAX_FAILURE: usize = 64 << 10;
 
-/// What a tool returned.
+/// Result of a tool call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallResult {
-    /// Text parts, joined; what is not text, in words.
+    /// Text parts, joined. Parts that are not text are described in words.
     pub text: String,
-    /// The tool says that it failed.
+    /// The tool reports that it failed.
     pub is_error: bool,
-    /// Structured content, if the server sent some.
+    /// Structured content, if the server sent any.
     pub structured: Option<Value>,
 }
 
-/// Why there is no result.
+/// Reason why a call has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// There is no such tool.
@@ -48,7 +48,7 @@ pub enum CallError {
         /// Tool.
         tool: String,
     },
-    /// It became another one since the policy looked at it.
+    /// The tool changed after the policy was evaluated.
     #[error("the tool `{tool}` of the MCP server `{server}` changed just now; it was not called")]
     Changed {
         /// Server.
@@ -56,7 +56,7 @@ pub enum CallError {
         /// Tool.
         tool: String,
     },
-    /// The server takes people's own tokens, and whoever asks has none.
+    /// The server takes callers' own tokens, and this caller has none.
     #[error(
         "the MCP server `{server}` is called with the own token of whoever asks, and there is none here: sign in with a token that it takes, and ask or decide yourself; the service's own rights are not lent"
     )]
@@ -64,7 +64,7 @@ pub enum CallError {
         /// Server.
         server: String,
     },
-    /// The server is away.
+    /// The server is not connected.
     #[error("the MCP server `{server}` cannot be reached: {reason}")]
     NotConnected {
         /// Server.
@@ -72,20 +72,20 @@ pub enum CallError {
         /// Last failure.
         reason: String,
     },
-    /// No answer in time; the server was told to stop.
+    /// No answer within the limit; the server was notified of the cancellation.
     #[error("`{tool}` of `{server}` did not answer within {limit}")]
     TimedOut {
         /// Server.
         server: String,
         /// Tool.
         tool: String,
-        /// The limit, in words.
+        /// The limit, formatted.
         limit: String,
     },
-    /// Somebody cancelled; the server was told to stop.
+    /// The call was cancelled; the server was notified.
     #[error("the call was cancelled")]
     Cancelled,
-    /// The session was lost in the middle: the call may have been carried out.
+    /// The session was lost during the call, which may have been carried out.
     #[error("the session with `{server}` was lost during `{tool}`; whether it was carried out is not known")]
     Lost {
         /// Server.
@@ -93,7 +93,7 @@ pub enum CallError {
         /// Tool.
         tool: String,
     },
-    /// The call was carried out, and its result is larger than is taken. The session goes on.
+    /// The call was carried out, but its result exceeds the limit. The session continues.
     #[error(
         "the result of `{tool}` of `{server}` is larger than {limit} MiB and was not taken; ask for less, for example with a smaller `tail`"
     )]
@@ -105,14 +105,14 @@ pub enum CallError {
         /// The limit, in MiB.
         limit: usize,
     },
-    /// The server, or what stands before it, refused the call.
+    /// The server, or a proxy in front of it, refused the call.
     #[error("`{server}` refused `{tool}`: {message}")]
     Refused {
         /// Server.
         server: String,
         /// Tool.
         tool: String,
-        /// Its words.
+        /// Message of the refusal.
         message: String,
     },
 }
@@ -120,11 +120,11 @@ pub enum CallError {
 enum Attempt {
     Done(CallResult),
     Failed(CallError),
-    /// Nothing reached the server.
+    /// The request did not reach the server.
     NotSent(String),
 }
 
-/// Calls a tool; that it was called goes on record, whoever calls.
+/// Calls a tool and records the call for every caller.
 pub(super) async fn call(
     server: &Arc<Server>,
     tool: &ListedTool,
@@ -136,14 +136,14 @@ pub(super) async fn call(
     let result = called.of(carry_out(server, tool, arguments, cancel)).await;
     match &result {
         Ok(result) if !result.is_error => called.returned(Ok(&result.text)),
-        // Its words may be a log's.
+        // The message of the tool is not recorded, since it may contain log lines.
         Ok(_) => called.returned(Err("the tool says that it failed")),
         Err(error) => called.returned(Err(&error.to_string())),
     }
     result
 }
 
-/// What had not reached the server is tried once more, unless the tool changes something.
+/// Retries once if the request did not reach the server, unless the tool changes something.
 async fn carry_out(
     server: &Arc<Server>,
     tool: &ListedTool,
@@ -197,7 +197,7 @@ async fn attempt(
         meta.insert(trace::TRACEPARENT.to_owned(), Value::String(traceparent));
     }
     let limit = server.config.call_timeout;
-    // Dropping the call tells the server to stop (`notifications/cancelled`).
+    // Dropping the future notifies the server (`notifications/cancelled`).
     let outcome = tokio::select! {
         outcome = peer.call_tool(params) => outcome,
         () = tokio::time::sleep(limit) => {
@@ -213,7 +213,7 @@ async fn attempt(
         },
         Err(error) => error,
     };
-    // The session had ended before this call was sent.
+    // The session ended before this call was sent.
     if matches!(error, ServiceError::TransportClosed)
         && peer.is_transport_closed()
         && server.status().last_error.is_some()
@@ -237,7 +237,8 @@ fn too_large(server: &Server, tool: &ListedTool, limit: usize) -> CallError {
     CallError::TooLarge { server: server.config.name.clone(), tool: tool.name.clone(), limit: limit >> 20 }
 }
 
-/// The result, unless its text is longer than is taken: the end of a log, where it says what failed, must not be cut off.
+/// Returns the result, or `None` if its text exceeds the limit: truncation would drop the end of a log, where the failure
+/// is.
 fn read(result: CallToolResult) -> Option<CallResult> {
     let parts: Vec<String> = result.content.iter().map(part).collect();
     let mut text = parts.join("\n");
@@ -247,7 +248,7 @@ fn read(result: CallToolResult) -> Option<CallResult> {
         text = structured.to_string();
     }
     if result.is_error.unwrap_or(false) {
-        // What a tool says of its failure goes into steps, gaps and logs, and never needs to be long.
+        // A tool's error message goes into steps, evidence gaps and logs, and never needs to be long.
         let said = &text[..text.floor_char_boundary(MAX_FAILURE)];
         return Some(CallResult {
             text: redact::plain(&strip_str(said).to_string()),
@@ -259,7 +260,7 @@ fn read(result: CallToolResult) -> Option<CallResult> {
     (text.len() <= MAX_TEXT).then_some(CallResult { text, is_error: false, structured })
 }
 
-/// A part as text; what is not text is named.
+/// Converts a content block to text; a block that is not text is described.
 fn part(block: &ContentBlock) -> String {
     match block {
         ContentBlock::Text(text) => text.text.clone(),

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::Notify;
 
-/// Our side of a session: hears when the list of tools changes, refuses what servers ask of clients.
+/// Client side of a session: receives tool list changes and refuses requests that servers make of clients.
 #[derive(Debug, Clone)]
 pub(super) struct Listener {
     pub(super) changed: Arc<Notify>,
@@ -31,7 +31,7 @@ pub(super) struct Listener {
 impl ClientHandler for Listener {
     fn get_info(&self) -> ClientConfig {
         let us = Implementation::new("regreen", env!("CARGO_PKG_VERSION"));
-        // The newest revision that is opened by `initialize`; servers answer with an older one if they have to.
+        // The newest revision that is opened with `initialize`; a server may answer with an older one.
         ClientConfig::new(ClientCapabilities::default(), us)
             .with_protocol_version(ProtocolVersion::V_2025_11_25)
     }
@@ -44,7 +44,8 @@ impl ClientHandler for Listener {
 /// A running session.
 pub(super) type Session = RunningService<RoleClient, Listener>;
 
-/// Connects and initialises: over the transport of the settings, or over the other one of HTTP where that one is not there.
+/// Connects and initialises over the configured transport, or over another HTTP transport if the server lacks the configured
+/// one.
 pub(super) async fn connect(
     config: &McpServer,
     connector: Connector,
@@ -68,16 +69,16 @@ pub(super) async fn connect(
     Err(anyhow!(tried.join("; ")))
 }
 
-/// Another transport than that of the settings, which is not there.
+/// A transport used instead of the configured one, which the server does not offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Instead {
     pub(super) transport: Transport,
-    /// What the server said of the configured one.
+    /// The server's answer on the configured transport.
     pub(super) why: String,
 }
 
 impl Instead {
-    /// For people: what was found, and what to set.
+    /// Note for users: the transport that was found and the setting to change.
     pub(super) fn note(&self) -> String {
         format!(
             "{}; {} is used instead: set `transport` and URL to that",
@@ -87,9 +88,9 @@ impl Instead {
     }
 }
 
-/// Why a transport cannot be used.
+/// Reason why a transport cannot be used.
 enum Missed {
-    /// The server does not speak it there.
+    /// The server does not speak this transport at this URL.
     Absent(String),
     Failed(anyhow::Error),
 }
@@ -115,7 +116,7 @@ async fn attempt(
                 .filter_map(|(name, value)| Some((name?, value)))
                 .collect::<HashMap<_, _>>();
             settings.max_sse_event_size = MAX_MESSAGE;
-            // A lost session is ours to rebuild: the transport would send a mutating call a second time.
+            // This module rebuilds a lost session itself: the transport would repeat a call that changes something.
             settings.reinit_on_expired_session = false;
             let transport = StreamableHttpClientTransport::with_client(connector, settings);
             listener.serve(transport).await.map_err(|error| match absent(&error) {
@@ -125,7 +126,7 @@ async fn attempt(
         }
         Transport::Sse { url } => {
             let url: reqwest::Url = url.parse().context("its URL is wrong")?;
-            // A server of the other transport may keep a GET open without a word.
+            // A server of another transport may keep a GET open without sending anything.
             let limit = (!url.path().ends_with("/sse")).then_some(config.connect_timeout / 3);
             let worker = SseWorker::open(connector.http, url, headers(config)?, limit).await;
             let worker = worker.map_err(|error| match error {
@@ -139,14 +140,14 @@ async fn attempt(
         }
         Transport::WebSocket { url } => {
             let ends = websocket::open(url, headers(config)?, config.guarded).await;
-            // Its words may name the URL, which may hold a secret.
+            // The error may contain the URL, which may hold a secret.
             let ends = ends.map_err(|error| anyhow!(describe(error.as_ref())))?;
             Ok(listener.serve(ends).await.map_err(refused)?)
         }
     }
 }
 
-/// The status by which a server says that it does not take this transport's messages there.
+/// Returns the status with which a server rejects this transport at its URL.
 fn absent(error: &ClientInitializeError) -> Option<String> {
     let ClientInitializeError::TransportError { error, .. } = error else { return None };
     let said = match error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>()? {
@@ -185,7 +186,7 @@ async fn stdio(
         }
     };
     let session = listener.serve(transport);
-    // The pipe has to be read while the child starts, or a chatty one blocks.
+    // Drain standard error while the child starts, or a child that writes much blocks.
     let mut drain = Box::pin(drain);
     let session = tokio::select! {
         session = session => session.map_err(refused)?,
@@ -195,7 +196,7 @@ async fn stdio(
     Ok(session)
 }
 
-/// rmcp's words hold the whole message it received, which has no place in a status.
+/// Leaves out the received message, which rmcp's error contains in full and which does not belong in a status.
 fn refused(error: ClientInitializeError) -> anyhow::Error {
     match error {
         ClientInitializeError::TransportError { error, .. } => anyhow!(describe(error.error.as_ref())),
@@ -224,7 +225,7 @@ fn headers(config: &McpServer) -> anyhow::Result<HeaderMap> {
     Ok(headers)
 }
 
-/// Runs to its own end beside everything else: the reader of a child's standard error ends with the child.
+/// Spawns a task that ends by itself: the reader of a child's standard error ends with the child.
 #[expect(clippy::disallowed_methods, reason = "ends with the child, which ends with its session")]
 fn detach(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);

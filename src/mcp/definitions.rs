@@ -1,5 +1,5 @@
-//! Compares what a server lists with what was judged before: a tool must not become harmless by its own word. What it says first
-//! is trusted; a change that matters waits for an admin, and until then the stricter of both holds.
+//! Compares listed tools with stored definitions, so that a tool cannot declare itself harmless later. The first definition
+//! is trusted; a significant change waits for an admin, and until then the stricter of both applies.
 
 use super::listed::{ListedTool, Unconfirmed};
 use crate::clock;
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
 use std::sync::Arc;
 
-/// What a server is, besides its name.
+/// Returns a hash that identifies a server besides its name.
 pub(super) fn address(config: &McpServer) -> String {
     let address = match &config.transport {
         Transport::Stdio { command } => json!(["stdio", command]),
@@ -24,16 +24,16 @@ pub(super) fn address(config: &McpServer) -> String {
     hex::encode(Sha256::digest(address.to_string().as_bytes()))
 }
 
-/// What was judged before, and the rules that speak of tools.
+/// Stored tool definitions and the tool policy.
 #[derive(Clone, Default)]
 pub(super) struct DefinitionVerifier {
     pub(super) policy: Arc<Policy>,
-    /// Without a database everything is taken as it is listed.
+    /// Without a database, tools are used as listed.
     pub(super) pool: Option<PgPool>,
 }
 
 impl DefinitionVerifier {
-    /// The tools as they may be used.
+    /// Returns the tools with the access under which they may be used.
     pub(super) async fn judge(
         &self,
         server: ServerKey<'_>,
@@ -48,7 +48,7 @@ impl DefinitionVerifier {
             .collect();
         if !new.is_empty() {
             definitions::remember(pool, server, &new, clock::now()).await?;
-            // Another replica may have seen another list first.
+            // Another replica may have stored a different list first.
             known = definitions::of(pool, server).await?;
         }
         let mut judged = Vec::new();
@@ -118,8 +118,8 @@ impl DefinitionVerifier {
         Ok(ListedTool { access, is_held: is_ruled, unconfirmed: Some(Arc::new(unconfirmed)), ..tool.clone() })
     }
 
-    /// The tools while what was judged cannot be read: those that are as they were when it could, and the others as if they had
-    /// changed.
+    /// Returns the tools while the stored definitions cannot be read: unchanged tools as they were before, all others as if
+    /// they had changed.
     pub(super) fn without_memory(
         &self,
         server: &str,
@@ -134,7 +134,7 @@ impl DefinitionVerifier {
 
     fn unread(&self, server: &str, tool: &ListedTool) -> ListedTool {
         let Hashed { hash, definition } = tool.hashed();
-        // What only the configuration calls reading is so whatever the server says.
+        // Read access counts only if the configuration alone grants it, since the server's claim is unverified.
         let access = if definition.reads { Access::Write } else { tool.access };
         let unconfirmed = Arc::new(Unconfirmed { hash, since: None, before: None, now: definition });
         let is_held = self.policy.has_rule_for(server, &tool.name);

@@ -1,5 +1,5 @@
-//! Server-sent events of an MCP server, each within a limit: one that is larger is not kept, and an error for the request it
-//! answers comes in its place.
+//! Server-sent events of an MCP server, each within a size limit. An oversized event is replaced by an error for the request
+//! that it answers.
 
 use super::oversize::{self, Incoming, MAX_MESSAGE, Message};
 use futures::stream::BoxStream;
@@ -11,13 +11,13 @@ use sse_stream::Sse;
 use std::collections::VecDeque;
 use std::pin::Pin;
 
-/// Longest name of a field that is read, in bytes.
+/// Maximum length of a field name that is read, in bytes.
 const MAX_NAME: usize = 16;
-/// Longest value of a field other than `data`, in bytes.
+/// Maximum length of a field other than `data`, in bytes.
 const MAX_VALUE: usize = 4_096;
 
-/// The events of a body. `of` is the request whose answer it is, if it is one's alone: with an answer that is too large the
-/// stream ends, and nothing more is read.
+/// Returns the events of a body. `of` is the request that the body answers, if it answers only one: the stream then ends
+/// after an oversized answer.
 pub(super) fn events<B, E>(
     bytes: impl Stream<Item = Result<B, E>> + Send + 'static,
     of: Option<RequestId>,
@@ -32,7 +32,7 @@ where
 }
 
 struct Body<S> {
-    /// Gone when nothing more is read.
+    /// `None` when nothing more is read.
     bytes: Option<Pin<Box<S>>>,
     reader: Reader,
     ready: VecDeque<Sse>,
@@ -75,14 +75,14 @@ fn too_large(id: RequestId) -> Sse {
     Sse { data: serde_json::to_string(&oversize::answer(id)).ok(), ..Sse::default() }
 }
 
-/// Takes a stream apart, as the HTML standard says.
+/// Parses an event stream as the HTML standard specifies.
 struct Reader {
-    /// Of the line's field, up to the colon.
+    /// Field name of the current line, up to the colon.
     name: Vec<u8>,
-    /// Whether the colon came, and whether the first byte behind it, which may be a space.
+    /// Whether the colon was read, and whether the byte after it, which may be a space, was read.
     value: Value,
     after_cr: bool,
-    /// The value of a field that is small.
+    /// Value of a field other than `data`.
     small: Vec<u8>,
     event: Sse,
     data: Incoming,
@@ -160,7 +160,7 @@ impl Reader {
             return self.end_event();
         }
         if self.value == Value::Missing {
-            // A name alone is a field with an empty value.
+            // A name without a colon is a field with an empty value.
             self.begin_value();
         }
         let small = String::from_utf8_lossy(&self.small).into_owned();
@@ -176,7 +176,7 @@ impl Reader {
         None
     }
 
-    /// The event that an empty line ends. Without any field it is none.
+    /// Returns the event that an empty line ends, or `None` if it has no fields.
     fn end_event(&mut self) -> Option<Sse> {
         let mut event = std::mem::take(&mut self.event);
         if std::mem::take(&mut self.has_data) {

@@ -1,4 +1,4 @@
-//! Reads rmcp's errors. What matters to a caller is whether the call may have reached the server.
+//! Classifies errors of rmcp by whether the call may have reached the server.
 
 use super::oversize::is_too_large;
 use super::sse::SseError;
@@ -6,24 +6,24 @@ use crate::evidence::redact;
 use rmcp::service::ServiceError;
 use rmcp::transport::streamable_http_client::StreamableHttpError;
 
-/// Most of an error's text that is kept, in characters.
+/// Maximum length of an error text that is kept, in characters.
 const MAX_WORDS: usize = 300;
 
-/// Most of it that is read, in bytes.
+/// Maximum length of an error text that is read, in bytes.
 const MAX_READ: usize = 8 << 10;
 
-/// How one attempt failed.
+/// How an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The server has not seen the request; the session is of no more use.
+    /// The server has not received the request; the session is unusable.
     NotReached(String),
-    /// The server may have seen the request; no answer will come.
+    /// The server may have received the request; no answer will come.
     Lost(String),
-    /// An HTTP answer that refuses, from the server or what stands before it. The session goes on.
+    /// An HTTP refusal by the server or a proxy in front of it. The session continues.
     Refused(String),
-    /// A JSON-RPC error, or an answer of the wrong kind. The session goes on.
+    /// A JSON-RPC error, or an answer of the wrong kind. The session continues.
     Protocol(String),
-    /// The answer was larger than is read. The session goes on.
+    /// The answer exceeded the limit. The session continues.
     TooLarge,
 }
 
@@ -34,7 +34,7 @@ impl Failure {
             ServiceError::McpError(error) => Self::Protocol(cut(&error.message)),
             ServiceError::TransportSend(error) => Self::of_send(error.error.as_ref()),
             ServiceError::TransportClosed => Self::Lost("the connection was closed".to_owned()),
-            // Who answers like that may be anything; a new session finds out.
+            // The peer may not be an MCP server; a new session finds out.
             ServiceError::UnexpectedResponse => Self::Lost("the answer is of the wrong kind".to_owned()),
             other => Self::Protocol(cut(&other.to_string())),
         }
@@ -44,7 +44,7 @@ impl Failure {
         let text = describe(error);
         if let Some(http) = error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
             return match http {
-                // The server did not know the session, so it has not looked at the call.
+                // The server did not know the session, so it did not process the call.
                 StreamableHttpError::SessionExpired => Self::NotReached(text),
                 StreamableHttpError::Client(error) if error.is_connect() => Self::NotReached(text),
                 StreamableHttpError::HttpStatus(error) if error.status == 404 => Self::NotReached(text),
@@ -58,25 +58,25 @@ impl Failure {
                 StreamableHttpError::AuthRequired(_)
                 | StreamableHttpError::InsufficientScope(_)
                 | StreamableHttpError::ReservedHeaderConflict(_) => Self::Refused(text),
-                // A gateway may say 502 or 504 of a call that was carried out.
+                // A gateway may answer 502 or 504 to a call that was carried out.
                 _ => Self::Lost(text),
             };
         }
         match error.downcast_ref::<SseError>() {
             Some(SseError::Http(error)) if error.is_connect() => return Self::NotReached(text),
-            // What servers of this transport say of a session they do not know.
+            // Statuses with which servers of this transport reject an unknown session.
             Some(SseError::Status(400 | 404 | 410)) => return Self::NotReached(text),
             Some(SseError::Status(status)) if *status < 500 => return Self::Refused(text),
             _ => {}
         }
-        // Writing to a child that is gone: it never had the whole line.
+        // Writing to a child that has exited: it never received the whole line.
         if error.is::<std::io::Error>() { Self::NotReached(text) } else { Self::Lost(text) }
     }
 }
 
-/// An error and its sources in one line, without the URLs reqwest adds: they may hold secrets.
+/// Formats an error and its sources in one line, without the URLs that reqwest adds, since they may hold secrets.
 pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    // rmcp does not name it as a source.
+    // rmcp does not return the inner error as a source.
     if let Some(StreamableHttpError::Client(inner)) =
         error.downcast_ref::<StreamableHttpError<reqwest::Error>>()
     {
@@ -94,7 +94,7 @@ pub(super) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     cut(&line)
 }
 
-/// What a server, or what stands before it, says of a failure: without its secrets, and not much of it.
+/// Redacts and truncates the error text of a server or of a proxy in front of it.
 pub(super) fn cut(text: &str) -> String {
     let begin = &text[..text.floor_char_boundary(MAX_READ)];
     redact::plain(begin).chars().take(MAX_WORDS).collect()

@@ -1,5 +1,5 @@
-//! The HTTP client of servers that were added over the API: a name that leads to an address off limits is not followed, whatever
-//! it led to when the server was added.
+//! HTTP client for servers added over the API: refuses names that resolve to a forbidden address at connection time,
+//! whatever they resolved to when the server was added.
 
 use crate::config::is_off_limits;
 use anyhow::Context as _;
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Looks names up and refuses those that lead off limits.
+/// Resolver that refuses names with forbidden addresses.
 #[derive(Debug)]
 struct Guard;
 
@@ -23,7 +23,7 @@ impl Resolve for Guard {
 
 fn allowed(found: impl Iterator<Item = SocketAddr>) -> std::io::Result<Addrs> {
     let found: Vec<SocketAddr> = found.collect();
-    // One bad address among good ones is somebody's trick.
+    // A forbidden address among allowed ones indicates an attack.
     if found.iter().any(|address| is_off_limits(address.ip())) {
         return Err(std::io::Error::other(
             "its name leads to a link-local address or a metadata service, which no added server may be",
@@ -32,12 +32,12 @@ fn allowed(found: impl Iterator<Item = SocketAddr>) -> std::io::Result<Addrs> {
     Ok(Box::new(found.into_iter()))
 }
 
-/// A client with the guard; no proxy, which would look names up by itself.
+/// Returns a client builder with the guard and without a proxy, which would resolve names itself.
 pub(super) fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder().dns_resolver(Arc::new(Guard)).no_proxy()
 }
 
-/// The same, ready to use: it follows no redirects.
+/// Returns a client with the guard. It follows no redirects.
 pub(super) fn client() -> anyhow::Result<reqwest::Client> {
     builder()
         .user_agent(concat!("regreen/", env!("CARGO_PKG_VERSION")))

@@ -1,5 +1,5 @@
-//! The streamable-HTTP transport's requests. An answer is read within a limit, as JSON as well as in an event stream, and parsed off
-//! the async threads when it is large; one that is too large becomes an error of its own request, and the session goes on.
+//! Requests of the streamable HTTP transport. Reads JSON and event-stream answers within a size limit and parses large ones
+//! on a blocking thread. An oversized answer becomes an error of its request, and the session continues.
 
 use super::events::events;
 use super::oversize::{self, MAX_MESSAGE};
@@ -22,23 +22,23 @@ use std::time::Duration;
 const SESSION: &str = "mcp-session-id";
 const JSON: &str = "application/json";
 const EVENTS: &str = "text/event-stream";
-/// Set by the transport alone.
+/// Headers that only the transport sets.
 const RESERVED: [&str; 3] = ["accept", SESSION, "last-event-id"];
-/// Largest body of a refusal that is read, in bytes.
+/// Maximum size of an error body that is read, in bytes.
 const MAX_REFUSAL: usize = 64 << 10;
-/// Up to here an answer is parsed where it is read.
+/// Answers up to this size, in bytes, are parsed on the async thread.
 const PARSED_AT_ONCE: usize = 64 << 10;
-/// How long a large answer may take to be parsed.
+/// Time limit for parsing a large answer.
 const PARSED_WITHIN: Duration = Duration::from_secs(60);
 
 type Error = StreamableHttpError<reqwest::Error>;
 
-/// What the connections to all servers share.
+/// HTTP client and blocking pool that the connections to all servers share.
 #[derive(Debug, Clone)]
 pub struct Connector {
-    /// The client.
+    /// HTTP client.
     pub http: reqwest::Client,
-    /// Where large answers are parsed.
+    /// Pool on which large answers are parsed.
     pub blocking: BlockingPool,
 }
 
@@ -89,7 +89,7 @@ impl StreamableHttpClient for Connector {
         token: Option<String>,
         headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<BoxStream<'static, Result<Sse, SseError>>, Error> {
-        // Answers come by the POST of their request; what comes here is the server's own.
+        // Answers arrive on the POST of their request; this stream carries the server's own messages.
         let (http, max) = (&self.http, MAX_MESSAGE);
         http.get_stream_with_max_sse_event_size(uri, session, last_event, token, headers, max).await
     }
@@ -106,7 +106,7 @@ impl StreamableHttpClient for Connector {
 }
 
 impl Connector {
-    /// Reads an answer that is no refusal.
+    /// Reads an answer with a success status.
     async fn answer(
         &self,
         response: Response,
@@ -120,7 +120,7 @@ impl Connector {
             }
             Some(kind) if kind.starts_with(JSON) => {
                 let Some(id) = of else {
-                    // Nothing is awaited; what a server says all the same is of no use.
+                    // No request is pending, so the content is ignored.
                     return Ok(StreamableHttpPostResponse::Accepted);
                 };
                 let message = match body(response, MAX_MESSAGE).await? {
@@ -155,7 +155,7 @@ fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// The body, unless it is larger than the limit; then no more of it is read.
+/// Returns the body, or `None` without reading further if it exceeds the limit.
 async fn body(mut response: Response, limit: usize) -> Result<Option<Vec<u8>>, Error> {
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Ok(None);
@@ -170,7 +170,7 @@ async fn body(mut response: Response, limit: usize) -> Result<Option<Vec<u8>>, E
     Ok(Some(body))
 }
 
-/// What an HTTP status that is no success means. A JSON-RPC error in its body is the answer.
+/// Maps an HTTP error status. A JSON-RPC error in the body counts as the answer.
 async fn refusal(response: Response) -> Result<StreamableHttpPostResponse, Error> {
     let (status, headers) = (response.status(), response.headers());
     let may_not = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);

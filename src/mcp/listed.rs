@@ -1,4 +1,4 @@
-//! A tool as its server lists it, and as it may be used.
+//! A tool as its server lists it, with the access under which it may be used.
 
 use crate::db::definitions::Hashed;
 use crate::domain::{Access, Definition};
@@ -14,20 +14,20 @@ pub(super) struct ListedTool {
     pub(super) name: String,
     pub(super) description: String,
     pub(super) schema: Arc<Value>,
-    /// The server says that it only reads.
+    /// The server declares that the tool only reads.
     pub(super) reads: bool,
-    /// What it is taken for. While a change waits, the stricter of before and now.
+    /// Effective access. While a change is unconfirmed, the stricter of the old and the new.
     pub(super) access: Access,
-    /// Of its definition as it is listed.
+    /// Hash of the listed definition.
     pub(super) hash: String,
-    /// A rule speaks of it, and it changed: it is not used without a person.
+    /// A policy rule names the tool and the tool changed: it is not used without approval by a person.
     pub(super) is_held: bool,
-    /// What waits for an admin.
+    /// Change that waits for an admin.
     pub(super) unconfirmed: Option<Arc<Unconfirmed>>,
 }
 
 impl ListedTool {
-    /// Its definition, as far as it is known here.
+    /// Returns the listed definition.
     pub(super) fn definition(&self) -> Definition {
         let Self { description, schema, reads, access, .. } = self;
         Definition {
@@ -38,7 +38,7 @@ impl ListedTool {
         }
     }
 
-    /// The definition as it is listed.
+    /// Returns the listed definition and its hash.
     pub(super) fn hashed(&self) -> Hashed {
         Hashed { hash: self.hash.clone(), definition: self.definition() }
     }

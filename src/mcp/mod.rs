@@ -1,5 +1,5 @@
-//! Every MCP server: transports, names, time-outs, reconnection, status. Not the decision what to call; a call is made with
-//! the tool policy's permit and with nothing else.
+//! MCP client: transports, tool names, time-outs, reconnection and status. Does not decide which calls are made: a call
+//! requires a [`Permit`] of the tool policy.
 
 mod call;
 mod connect;
@@ -43,24 +43,24 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
-/// For whom tools are called, and where their calls are recorded.
+/// Caller on whose behalf tools are called, and the recorder of the calls.
 #[derive(Clone)]
 pub struct ToolCaller {
-    /// For whom, by what the policy decides.
+    /// Caller, as the tool policy evaluates it.
     pub context: Arc<CallContext>,
-    /// The record of the work that the calls are part of.
+    /// Recorder of the task that the calls belong to.
     pub recorder: Recorder,
 }
 
 impl ToolCaller {
-    /// The service itself, as part of a piece of work.
+    /// Returns the service itself as the caller, within a task.
     #[must_use]
     pub fn service(recorder: &Recorder) -> Self {
         Self { context: Arc::new(CallContext::service()), recorder: recorder.clone() }
     }
 }
 
-/// All servers, those of the configuration and those that were added. Cloning shares.
+/// All MCP servers: those from the configuration and those added over the API. Clones share state.
 #[derive(Clone)]
 pub struct Registry {
     judge: DefinitionVerifier,
@@ -71,16 +71,16 @@ pub struct Registry {
     built: Arc<Mutex<Built>>,
 }
 
-/// A server and how it is let go.
+/// A server and the token that stops it.
 #[derive(Clone)]
 struct Entry {
     server: Arc<Server>,
     stop: CancellationToken,
-    /// Over the API.
+    /// Added over the API, not in the configuration.
     added: bool,
 }
 
-/// All tools under their names, and the lists of the servers they were made from.
+/// All tools with their unique names, and the server lists from which they were built.
 #[derive(Default)]
 struct Built {
     from: Vec<(Arc<Server>, Arc<Vec<ListedTool>>)>,
@@ -108,8 +108,8 @@ pub struct ToolListed {
 }
 
 impl Registry {
-    /// Begins to connect to all servers at once and returns; each is kept connected until `shutdown`. Tools are compared with
-    /// what `judged` keeps of them; without it, they are taken as they are listed.
+    /// Starts to connect to all servers at once and returns; each connection is maintained until `shutdown`. Tools are
+    /// compared with the definitions stored in `judged`; without a database, they are used as listed.
     #[must_use]
     pub fn start(
         servers: Vec<McpServer>,
@@ -145,8 +145,8 @@ impl Registry {
         self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Makes the added servers these: begins with new ones, lets go of those that are not among them, and begins anew with
-    /// those whose settings changed. Those of the configuration stay, and keep their names.
+    /// Replaces the set of added servers: starts new ones, stops those not in `wanted`, and restarts those whose settings
+    /// changed. Servers from the configuration stay and keep their names.
     pub fn sync(&self, wanted: Vec<McpServer>) {
         let mut gone = Vec::new();
         self.entries.write().unwrap_or_else(PoisonError::into_inner).retain(|entry| {
@@ -167,40 +167,40 @@ impl Registry {
         }
     }
 
-    /// Waits until every server has had its first attempt, whatever came of it.
+    /// Waits until every server has completed its first connection attempt, successful or not.
     pub async fn wait_for_first_attempts(&self) {
         for entry in self.entries() {
             entry.server.wait_for_first_attempt().await;
         }
     }
 
-    /// Waits until a server has had its first attempt.
+    /// Waits until a server has completed its first connection attempt.
     pub async fn wait_for_first_attempt(&self, name: &str) {
         if let Some(server) = self.server(name) {
             server.wait_for_first_attempt().await;
         }
     }
 
-    /// The revision of the protocol that a server that is connected speaks.
+    /// Returns the protocol revision of a connected server.
     #[must_use]
     pub fn revision_of(&self, name: &str) -> Option<String> {
         self.server(name)?.revision()
     }
 
-    /// How each server is.
+    /// Returns the status of each server.
     #[must_use]
     pub fn status(&self) -> Vec<ServerStatus> {
         self.entries().iter().map(|entry| entry.server.status()).collect()
     }
 
-    /// How a server is, and whether it was added.
+    /// Returns the status of a server and whether it was added over the API.
     #[must_use]
     pub fn status_of(&self, name: &str) -> Option<(ServerStatus, bool)> {
         let entry = self.entries().into_iter().find(|entry| entry.server.config.name == name)?;
         Some((entry.server.status(), entry.added))
     }
 
-    /// A server's tools, as it lists them.
+    /// Returns the tools of a server, as it lists them.
     #[must_use]
     pub fn tools_of(&self, name: &str) -> Option<Vec<ToolListed>> {
         let tools = self.server(name)?.tools();
@@ -215,39 +215,39 @@ impl Registry {
         Some(tools.iter().map(shown).collect())
     }
 
-    /// What a server is known by besides its name: a hash of its transport and URL or command.
+    /// Returns a hash of a server's transport and URL or command, which identifies it besides its name.
     #[must_use]
     pub fn address_of(&self, name: &str) -> Option<String> {
         self.server(name).map(|server| server.address.clone())
     }
 
-    /// Reads again what was judged of the tools of all servers, after an admin confirmed a change.
+    /// Reloads the stored tool definitions of all servers, after an admin confirmed a change.
     pub async fn review(&self) {
         let entries = self.entries();
         futures::future::join_all(entries.iter().map(|entry| entry.server.offer(None))).await;
     }
 
-    /// The hash of a tool's definition as its server lists it now.
+    /// Returns the hash of a tool's definition, as its server lists it now.
     #[must_use]
     pub fn definition_of(&self, server: &str, tool: &str) -> Option<String> {
         let tools = self.server(server)?.tools();
         tools.iter().find(|listed| listed.name == tool).map(|listed| listed.hash.clone())
     }
 
-    /// Ends a server's session and connects anew. `false` when there is no such server.
+    /// Ends a server's session and reconnects. Returns `false` if there is no such server.
     #[must_use]
     pub fn reconnect(&self, name: &str) -> bool {
         self.own.close(name);
         self.server(name).inspect(|server| server.reconnect()).is_some()
     }
 
-    /// Whether a server of that name is connected right now.
+    /// Returns whether a server of that name is connected.
     #[must_use]
     pub fn is_connected(&self, server: &str) -> bool {
         self.server(server).is_some_and(|server| server.status().is_connected())
     }
 
-    /// Whether calls of a server go with the own token of whoever asks.
+    /// Returns whether calls to a server use the caller's own token.
     #[must_use]
     pub fn is_passthrough(&self, server: &str) -> bool {
         self.server(server).is_some_and(|server| server.config.passthrough)
@@ -257,7 +257,8 @@ impl Registry {
         self.entries().into_iter().map(|entry| entry.server).find(|server| server.config.name == name)
     }
 
-    /// Tools of all servers that were ever connected, under names a model's API accepts; only those of one access if asked.
+    /// Returns the tools of all servers that have ever been connected, under names that model APIs accept, optionally only
+    /// those with one kind of access.
     #[must_use]
     pub fn known(&self, access: Option<Access>) -> Vec<Arc<McpTool>> {
         let from: Vec<(Arc<Server>, Arc<Vec<ListedTool>>)> = self
@@ -282,7 +283,7 @@ impl Registry {
         built.tools.iter().filter(wanted).cloned().collect()
     }
 
-    /// A tool by the names its server gave.
+    /// Returns a tool by its server's name and the server's own tool name.
     #[must_use]
     pub fn find(&self, server: &str, tool: &str) -> Option<Arc<McpTool>> {
         let server = self.server(server)?;
@@ -291,20 +292,20 @@ impl Registry {
         Some(Arc::new(McpTool::new(server, &listed, name)))
     }
 
-    /// The tools that the policy does not forbid to those who ask.
+    /// Returns the tools that the policy does not deny to the caller.
     #[must_use]
     pub fn offered(&self, caller: &ToolCaller) -> Vec<PermittedTool> {
         self.known(None).iter().filter_map(|tool| PermittedTool::new(self, caller, tool)).collect()
     }
 
-    /// What the policy says of a tool. `None` when there is no such tool.
+    /// Evaluates the policy for a tool. Returns `None` if there is no such tool.
     #[must_use]
     pub fn evaluate(&self, asker: &CallContext, server: &str, tool: &str) -> Option<PolicyEvaluation<'_>> {
         Some(self.policy().evaluate(asker, &self.find(server, tool)?.target()))
     }
 
-    /// What the policy says of a call, by the names the server gave. What it permits can be made with [`Self::call`]; what it
-    /// refuses goes on record.
+    /// Evaluates the policy for a call, by the server's own tool name. A permitted call can be made with [`Self::call`]; a
+    /// denied one is recorded.
     ///
     /// # Errors
     /// There is no such tool.
@@ -324,19 +325,19 @@ impl Registry {
         Ok(ruling)
     }
 
-    /// What the policy would say of a call that nobody makes: it goes on no record.
+    /// Evaluates the policy for a call that is not made. Records nothing.
     #[must_use]
     pub fn authorize_dry_run(&self, asker: &CallContext, tool: &McpTool, arguments: Value) -> AccessDecision {
         self.policy().authorize(asker, &tool.target(), arguments)
     }
 
-    /// The policy.
+    /// Returns the tool policy.
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.judge.policy
     }
 
-    /// Makes a call that the policy permits, as part of a piece of work.
+    /// Makes a call that the policy permits, within a task.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -361,7 +362,7 @@ impl Registry {
                     own = opening => own?,
                     () = cancel.cancelled() => return Err(CallError::Cancelled),
                 };
-                // What is told to somebody's own token is theirs: the record says that it was called.
+                // The result is visible to the owner of the token alone: the record only states that the call was made.
                 recorder.withhold();
                 call::call(own.server(), &listed, permit.into_arguments(), recorder, &cancel).await
             }

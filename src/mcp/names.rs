@@ -1,14 +1,14 @@
-//! Names that a model's API accepts: letters, digits, `_`, `-`, at most 64 characters, unique over all servers.
+//! Tool names that model APIs accept: letters, digits, `_` and `-`, at most 64 characters, unique over all servers.
 
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
-/// Longest name.
+/// Maximum length of a name.
 const MAX: usize = 64;
 
-/// One name for each `(server, tool)`: the tool's own if it is legal and no other server has it, else one with the
-/// server's, else one with a hash. A name depends on what the tools are called, never on their order, so that it does
-/// not change its meaning when servers come and go.
+/// Returns one name for each `(server, tool)`: the tool's own name if it is legal and unique, else one with the server's
+/// name, else one with a hash. A name depends on the names of the tools, not on their order, so that it keeps its meaning
+/// when servers are added or removed.
 pub(super) fn give<'a>(tools: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Vec<String> {
     let own = counted(tools.clone().map(|(_, tool)| legal(tool)));
     let with_server = counted(tools.clone().map(|(server, tool)| legal(&format!("{server}_{tool}"))));

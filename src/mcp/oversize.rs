@@ -1,46 +1,46 @@
-//! Messages of a server that are larger than the limit. What comes beyond the limit is looked at for the id of the request it
-//! answers and not kept; that request gets an error in the message's place, so that the session and its other calls go on.
+//! Server messages that exceed the size limit. The part beyond the limit is scanned for the request id and discarded. The
+//! request gets an error instead, so that the session and its other calls continue.
 
 use memchr::memchr2;
 use rmcp::model::{ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
 
-/// Largest message of a server, in bytes: a log of 28 MB that is sent as text and as structured content fits.
+/// Maximum size of a server message, in bytes: fits a log of 28 MB sent both as text and as structured content.
 pub(super) const MAX_MESSAGE: usize = 64 << 20;
-/// How much of a message that is too large is read to find its end; what goes on beyond has no end.
+/// Maximum number of bytes read of an oversized message in search of its end; a longer message is considered endless.
 const MAX_SKIPPED: usize = 3 * MAX_MESSAGE;
-/// From here on a message is looked at while it arrives: all at once it would take too long for an async thread.
+/// Messages from this size, in bytes, are scanned while they arrive: scanning at the end would block an async thread.
 const LOOKED_AT: usize = 1 << 20;
-/// Longest key or id of a message that is read, in bytes.
+/// Maximum length of a key or id that is read, in bytes.
 const MAX_TOKEN: usize = 256;
-/// Of our own, outside of the codes that JSON-RPC reserves.
+/// Private error code, outside the range that JSON-RPC reserves.
 const TOO_LARGE: ErrorCode = ErrorCode(-64_413);
 
-/// Whether an error stands in the place of a message that was too large.
+/// Returns whether an error replaces an oversized message.
 pub(super) fn is_too_large(error: &ErrorData) -> bool {
     error.code == TOO_LARGE
 }
 
-/// What stands in the place of an answer that was too large.
+/// Returns the error that replaces an oversized answer.
 pub(super) fn answer(id: RequestId) -> ServerJsonRpcMessage {
     ServerJsonRpcMessage::error(ErrorData::new(TOO_LARGE, "the answer is too large", None), Some(id))
 }
 
-/// One message as it arrives, in pieces.
+/// One message, received in pieces.
 #[derive(Debug)]
 pub(super) struct Incoming {
     kept: Vec<u8>,
     size: usize,
     limit: usize,
-    /// Of a message that is large.
+    /// Set for large messages.
     envelope: Option<Envelope>,
 }
 
-/// A message that ended.
+/// A complete message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message {
-    /// All of it.
+    /// The whole message.
     Whole(Vec<u8>),
-    /// It was too large; the request it answers, if it is an answer.
+    /// The message was too large; holds the id of the request if the message is an answer.
     TooLarge(Option<RequestId>),
 }
 
@@ -49,7 +49,7 @@ impl Incoming {
         Self { kept: Vec::new(), size: 0, limit, envelope: None }
     }
 
-    /// Takes the next piece.
+    /// Adds the next piece.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.size = self.size.saturating_add(bytes.len());
         if let Some(envelope) = &mut self.envelope {
@@ -71,12 +71,12 @@ impl Incoming {
         self.size > self.limit
     }
 
-    /// Whether it is so large that nobody waits for its end.
+    /// Returns whether the message is so large that its end is not awaited.
     pub(super) fn is_endless(&self) -> bool {
         self.size > MAX_SKIPPED
     }
 
-    /// The message, which has ended; the next one begins.
+    /// Returns the complete message and starts the next one.
     pub(super) fn take(&mut self) -> Message {
         let Self { kept, envelope, .. } = std::mem::replace(self, Self::new(self.limit));
         match envelope.filter(|_| kept.is_empty()) {
@@ -86,13 +86,13 @@ impl Incoming {
     }
 }
 
-/// Reads the outermost members of a JSON object, and keeps its `id`.
+/// Scans the top-level members of a JSON object and keeps the `id`.
 #[derive(Debug, Default)]
 struct Envelope {
     depth: usize,
     in_string: bool,
     is_escaped: bool,
-    /// The key or value that is being read, as it is written.
+    /// Raw text of the key or value that is being read.
     token: Vec<u8>,
     key: Vec<u8>,
     id: Vec<u8>,
@@ -100,7 +100,8 @@ struct Envelope {
 }
 
 impl Envelope {
-    /// The request that the message answers. A request of the server's has an id of its own, which is none of ours.
+    /// Returns the id of the request that the message answers. A request by the server has an id of its own, which is
+    /// ignored.
     fn answers(&self) -> Option<RequestId> {
         let id = serde_json::from_slice(&self.id).ok();
         id.filter(|_| !self.has_method)
@@ -113,7 +114,7 @@ impl Envelope {
         }
     }
 
-    /// Within a string: up to what may end it. Returns how much was read.
+    /// Scans a string up to a byte that may end it. Returns the number of bytes read.
     fn string(&mut self, bytes: &[u8]) -> usize {
         if std::mem::take(&mut self.is_escaped) {
             self.keep(&bytes[..1]);

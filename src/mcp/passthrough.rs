@@ -1,5 +1,5 @@
-//! Sessions with servers in the name of those who ask: each with its own caller's token, never the service's headers, and
-//! never another caller's. Kept for a while after the last call, a bounded number of them; tokens live in memory alone.
+//! Sessions opened on behalf of callers: each uses its caller's token, never the service's headers or another caller's
+//! token. Idle sessions are kept for a limited time and number; tokens are kept only in memory.
 
 use super::call::CallError;
 use super::definitions::DefinitionVerifier;
@@ -15,15 +15,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Sessions that are open at the same time.
+/// Maximum number of open sessions.
 const MAX_SESSIONS: usize = 64;
-/// How long a session is kept that nobody uses.
+/// How long an idle session is kept.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// A session with a server in a caller's name. Whoever holds one keeps it open.
+/// A session with a server on behalf of a caller. Holding a reference keeps it open.
 pub(super) struct UserSession {
     server: Arc<Server>,
-    /// Of the token: the session is for those who hold it.
+    /// SHA-256 of the token: the session serves only holders of this token.
     token: [u8; 32],
     used: Mutex<Instant>,
     stop: CancellationToken,
@@ -47,17 +47,17 @@ impl UserSession {
     }
 }
 
-/// All of them.
+/// All open sessions.
 #[derive(Default)]
 pub(super) struct Sessions {
     open: Mutex<Vec<Arc<UserSession>>>,
 }
 
 impl Sessions {
-    /// The caller's session with a server, opened if there is none.
+    /// Returns the caller's session with a server, and opens one if necessary.
     ///
     /// # Errors
-    /// The caller has no token, the server does not take it or is away, or too many sessions are in use.
+    /// The caller has no token, the server rejects it or is unreachable, or too many sessions are in use.
     pub(super) async fn of(
         self: &Arc<Self>,
         server: &Arc<Server>,
@@ -94,7 +94,7 @@ impl Sessions {
         })
     }
 
-    /// The session of that server and token, and whether it is new. One that is in nobody's hands makes way for a new one.
+    /// Returns the session for a server and token, and whether it is new. An unused session is closed to make room.
     fn claim(
         &self,
         server: &Arc<Server>,
@@ -117,11 +117,11 @@ impl Sessions {
             open.retain(|own| !Arc::ptr_eq(own, &oldest));
         }
         let mut config = server.config.clone();
-        // Whatever else stands among the service's headers may be its identity too.
+        // The other headers of the service may identify it too, so all are replaced.
         let bearer = SecretString::from(format!("Bearer {}", token.expose_secret()));
         config.headers = BTreeMap::from([("authorization".to_owned(), bearer)]);
         let own = Arc::new(UserSession {
-            // Its list is not used: what may be called is said by the shared one.
+            // The tool list of this server is not used: the shared server decides which tools can be called.
             server: Arc::new(Server::new(config, DefinitionVerifier::default())),
             token: digest,
             used: Mutex::new(Instant::now()),
@@ -145,12 +145,12 @@ impl Sessions {
     }
 }
 
-/// Ends when nobody has used the session for a while.
+/// Completes when the session has been idle for [`IDLE`].
 async fn idle(session: &Weak<UserSession>) {
     loop {
         let Some(own) = session.upgrade() else { return };
         let until = own.used() + IDLE;
-        // One of the two holders is the list.
+        // The list holds one of these references, this function the other.
         let is_in_use = Arc::strong_count(&own) > 2;
         drop(own);
         if is_in_use {
@@ -208,7 +208,7 @@ mod unit {
         assert_eq!(sent, [("authorization", "Bearer alice")], "nothing of the service goes along");
         assert!(!Arc::ptr_eq(&alice, &claim(&one, "bob").unwrap().0));
         assert!(!Arc::ptr_eq(&alice, &claim(&other, "alice").unwrap().0));
-        // Those in nobody's hands make way, the one in use stays.
+        // Unused sessions are evicted; the one in use stays.
         for number in 0..2 * MAX_SESSIONS {
             claim(&one, &number.to_string()).unwrap();
         }

@@ -1,4 +1,4 @@
-//! A call of a tool on the record of the work it belongs to: traced, counted, its arguments without their secrets, however it ends.
+//! Audit record of a tool call: traced, counted, with redacted arguments, whatever the outcome.
 
 use crate::audit::{OpenEvent, Recorder};
 use crate::domain::{AuditAction, AuditOutcome, cut, hash, sorted};
@@ -8,12 +8,12 @@ use crate::telemetry::trace::{KeyValue, Span, SpanKind};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Longest arguments of a call that a row shows, in bytes; the whole has a digest.
+/// Maximum length of the arguments in a record, in bytes; a hash covers all of them.
 const MAX_ARGUMENTS: usize = 2_000;
-/// Stands in the place of what is visible to one person alone.
+/// Replaces content that only one person may see.
 const WITHHELD: &str = "(visible to one person alone)";
 
-/// A call under way; stopped when it is dropped before its end.
+/// A call in progress; recorded as stopped if it is dropped before its end.
 pub(super) struct RecordedCall {
     event: OpenEvent,
     span: Arc<Span>,
@@ -21,7 +21,7 @@ pub(super) struct RecordedCall {
 }
 
 impl RecordedCall {
-    /// A tool of a server is called, or would be if it were allowed.
+    /// Starts the record of a call, made or denied.
     pub(super) fn begin(recorder: &Recorder, server: &str, tool: &str, arguments: &Value) -> Self {
         let attributes = vec![
             KeyValue::new("mcp.method.name", "tools/call"),
@@ -43,12 +43,12 @@ impl RecordedCall {
         Self { event, span, recorder: recorder.clone() }
     }
 
-    /// Makes the call, as part of its span.
+    /// Runs the call within its span.
     pub(super) fn of<F: Future>(&self, work: F) -> impl Future<Output = F::Output> {
         self.span.of(work)
     }
 
-    /// The tool returned this, or why it did not.
+    /// Ends the record with the result or the reason of the failure.
     pub(super) fn returned(self, result: Result<&str, &str>) {
         match result {
             Ok(text) => {
@@ -62,7 +62,7 @@ impl RecordedCall {
         }
     }
 
-    /// It was not made because it is not allowed, and why.
+    /// Ends the record of a call that was denied, with the reason.
     pub(super) fn refused(self, reason: &str) {
         self.event.end(AuditOutcome::Refused, reason, json!({}));
     }

@@ -1,4 +1,4 @@
-//! One server: connects, lists its tools, notices its end, and begins again, for ever.
+//! One server: connects, lists tools, detects the end of a session and reconnects indefinitely.
 
 use super::connect::{Instead, Listener, Session, connect};
 use super::definitions::{DefinitionVerifier, address};
@@ -24,52 +24,52 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// First and longest pause between attempts.
+/// Initial and maximum pause between attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// How often a session is probed, so that a server that vanished is noticed before it is needed.
+/// Interval of the probes, which detect a vanished server before it is needed.
 const PROBE_EVERY: Duration = Duration::from_secs(30);
-/// How long to wait for what was judged before, and until it is looked for again.
+/// Time limit for reading the stored definitions, and interval of retries.
 const JUDGED_WITHIN: Duration = Duration::from_secs(5);
-/// A changed list is read at most so often.
+/// Minimum interval between two reads of a changed list.
 const LISTED_EVERY: Duration = Duration::from_secs(1);
-/// Pages of tools that are read.
+/// Maximum number of pages of tools that are read.
 const MAX_PAGES: usize = 50;
-/// Tools that are kept.
+/// Maximum number of tools that are kept.
 const MAX_TOOLS: usize = 1_000;
 
 struct State {
     phase: Phase,
     peer: Option<Peer<RoleClient>>,
-    /// As the server lists them; none before it did.
+    /// Tools as listed by the server; `None` until the first list.
     listed: Option<Arc<Vec<ListedTool>>>,
-    /// As they may be used.
+    /// Tools with their effective access.
     tools: Arc<Vec<ListedTool>>,
-    /// Whether they were compared with what was judged before.
+    /// Whether the tools were compared with the stored definitions.
     is_judged: bool,
     latency_ms: Option<u64>,
     last_error: Option<String>,
-    /// The transport in use when it is not the configured one.
+    /// Transport in use, if it is not the configured one.
     instead: Option<Instead>,
 }
 
 /// A configured server and its connection.
 pub(super) struct Server {
     pub(super) config: McpServer,
-    /// Another address is another server.
+    /// Hash of the address: a server with another address is another server.
     pub(super) address: String,
     judge: DefinitionVerifier,
-    /// One comparison at a time.
+    /// Serialises the comparisons with the stored definitions.
     judging: Mutex<()>,
     globs: Globs,
     state: RwLock<State>,
-    /// Counts changes of the phase, for those who wait.
+    /// Counts changes of the phase, for waiting callers.
     changes: watch::Sender<u64>,
     attempts: watch::Sender<u32>,
-    /// Wakes the pause between attempts.
+    /// Ends the pause between attempts.
     wake: Notify,
-    /// Says that the session does not work any more.
+    /// Signals that the session is unusable.
     lost: Notify,
-    /// Whether a tool of it was ever told a namespace, also one that the settings leave out.
+    /// Whether any of its tools, including hidden ones, has ever had a namespace argument.
     reads_cluster: AtomicBool,
 }
 
@@ -138,7 +138,7 @@ impl Server {
         self.read(|state| Arc::clone(&state.tools))
     }
 
-    /// What it reads.
+    /// Returns what kind of content the server reads.
     pub(super) fn reads(&self) -> ServerContent {
         if self.reads_cluster.load(Ordering::Relaxed) {
             ServerContent::Cluster
@@ -153,11 +153,11 @@ impl Server {
     }
 
     pub(super) async fn wait_for_first_attempt(&self) {
-        // The sender lives in self, so this cannot fail.
+        // Cannot fail, because `self` owns the sender.
         let _ = self.attempts.subscribe().wait_for(|count| *count > 0).await;
     }
 
-    /// The session's peer, as soon as there is one, at most after `limit`. Wakes a pausing reconnection.
+    /// Returns the session's peer as soon as one exists, within `limit`. Ends a pause of the reconnection.
     pub(super) async fn peer(&self, limit: Duration) -> Option<Peer<RoleClient>> {
         let mut changes = self.changes.subscribe();
         let waiting = async {
@@ -172,7 +172,7 @@ impl Server {
         timeout(limit, waiting).await.ok().flatten()
     }
 
-    /// Says that a session does not work any more; the next peer comes from a new one.
+    /// Marks the session as unusable; the next peer comes from a new session.
     pub(super) fn report_lost(&self, reason: &str) {
         self.update(|state| {
             state.peer = None;
@@ -210,7 +210,7 @@ impl Server {
             self.attempts.send_modify(|count| *count += 1);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                // Somebody waits for a tool: now, but not more often than the shortest pause.
+                // A caller waits for a tool: reconnect early, but not faster than the minimum pause.
                 () = async { self.wake.notified().await; tokio::time::sleep(PAUSE.0).await } => {}
                 () = stop.cancelled() => return,
             }
@@ -218,7 +218,7 @@ impl Server {
         }
     }
 
-    /// Connects once, until the session ends.
+    /// Connects once and returns when the session ends.
     pub(super) async fn connect_once(&self, connector: Connector) {
         let ended = self.session(connector, &mut 0).await;
         self.update(|state| {
@@ -229,7 +229,7 @@ impl Server {
         self.attempts.send_modify(|count| *count += 1);
     }
 
-    /// One session from its beginning to its end; returns why it ended.
+    /// Runs one session and returns why it ended.
     async fn session(&self, connector: Connector, failures: &mut u32) -> anyhow::Error {
         let changed = Arc::new(Notify::new());
         let listener = Listener { changed: Arc::clone(&changed) };
@@ -262,7 +262,7 @@ impl Server {
         self.attend(session, &changed).await
     }
 
-    /// Notes over which transport the session is, when it is not the configured one.
+    /// Stores the transport in use and logs a warning if it is not the configured one.
     fn speaks(&self, instead: Option<Instead>) {
         if let Some(found) = instead.as_ref().filter(|_| self.read(|state| state.instead != instead)) {
             let (server, note) = (&self.config.name, found.note());
@@ -271,7 +271,7 @@ impl Server {
         self.update(|state| state.instead = instead);
     }
 
-    /// Looks after a session until it ends; returns why it did.
+    /// Maintains a session until it ends and returns the reason.
     async fn attend(&self, session: Session, changed: &Notify) -> anyhow::Error {
         let (peer, limit) = (session.peer().clone(), self.config.connect_timeout);
         let mut ended = Box::pin(session.waiting());
@@ -285,7 +285,8 @@ impl Server {
             tokio::select! {
                 _ = probes.tick() => {
                     let ping = ClientRequest::PingRequest(PingRequest::default());
-                    // No answer in time is no end: some servers do one thing at a time, and calls have their own limits.
+                    // A probe without an answer does not end the session: some servers process one request at a time, and
+                    // calls have their own limits.
                     let begun = Instant::now();
                     let answer = timeout(limit, peer.send_request(ping)).await;
                     if let Ok(Err(error)) = &answer
@@ -295,7 +296,6 @@ impl Server {
                     }
                     self.probed(answer.is_ok().then(|| begun.elapsed()));
                 }
-                // Dropping `ended` closes the session.
                 _ = &mut ended => return anyhow::anyhow!("the session ended"),
                 () = self.lost.notified() => {
                     let reason = self.read(|state| state.last_error.clone());
@@ -321,8 +321,7 @@ impl Server {
         }
     }
 
-    /// Compares the tools with what was judged before, and offers them as they may be used: those that are listed now, or, with
-    /// none, those that were listed last.
+    /// Compares tools with the stored definitions and publishes them. `None` compares the last listed tools again.
     pub(super) async fn offer(&self, listed: Option<Vec<ListedTool>>) {
         let _turn = self.judging.lock().await;
         let listed = listed.map(Arc::new).or_else(|| self.read(|state| state.listed.clone()));
@@ -349,7 +348,7 @@ impl Server {
         });
     }
 
-    /// A probe was answered after this long, or not in time.
+    /// Stores the latency of a probe; `None` if it was not answered in time.
     fn probed(&self, took: Option<Duration>) {
         let limit = humantime::format_duration(self.config.connect_timeout);
         self.update(|state| match took {
@@ -365,7 +364,7 @@ impl Server {
         });
     }
 
-    /// Ends the session, if there is one, and connects at once.
+    /// Ends the session, if there is one, and reconnects at once.
     pub(super) fn reconnect(&self) {
         if self.read(|state| state.peer.is_some()) {
             self.report_lost("reconnecting, as asked");
@@ -373,7 +372,7 @@ impl Server {
         self.wake.notify_one();
     }
 
-    /// All pages, within bounds; a server that repeats its cursor is stopped.
+    /// Lists all pages of tools, within limits; stops at a repeated cursor.
     async fn list(&self, peer: &Peer<RoleClient>) -> anyhow::Result<Vec<ListedTool>> {
         let mut tools: Vec<ListedTool> = Vec::new();
         let mut names = HashSet::new();
@@ -406,11 +405,12 @@ impl Server {
         ServerKey { name: &self.config.name, address: &self.address }
     }
 
-    /// The tool, unless the configuration hides it. Read only when its annotations or the configuration say so.
+    /// Returns the tool unless the configuration hides it. Access is `read` only if the annotations or the configuration say
+    /// so.
     fn listed(&self, tool: &Tool) -> Option<ListedTool> {
         let name = tool.name.as_ref();
         let allowed = self.config.allow.is_empty() || self.globs.allow.is_match(name);
-        // No database keeps a NUL in a text.
+        // PostgreSQL cannot store a NUL character in text.
         if !allowed || self.globs.deny.is_match(name) || name.contains('\0') {
             return None;
         }

@@ -1,4 +1,4 @@
-//! The older HTTP+SSE transport (MCP 2024-11-05): one event stream down, one POST per message up.
+//! The older HTTP+SSE transport (MCP 2024-11-05): an event stream from the server and one POST per message to it.
 
 use super::events::events;
 use futures::StreamExt as _;
@@ -14,19 +14,19 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// What can go wrong; texts carry no header and no body.
+/// Errors of the transport. Messages contain no headers and no bodies.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SseError {
-    /// The request failed on the way.
+    /// The request could not be completed.
     #[error("{0}")]
     Http(#[from] reqwest::Error),
-    /// The server said no.
+    /// The server answered with an error status.
     #[error("HTTP {0}")]
     Status(u16),
-    /// There is no event stream of this transport.
+    /// The URL offers no event stream of this transport.
     #[error("{0}")]
     NoStream(&'static str),
-    /// The stream is not what the protocol says.
+    /// The stream violates the protocol.
     #[error("{0}")]
     Protocol(&'static str),
     /// The transport is closed.
@@ -43,12 +43,12 @@ pub(super) struct SseWorker {
     url: Url,
     headers: HeaderMap,
     events: BoxStream<'static, Result<Sse, EventError>>,
-    /// Where messages go.
+    /// URL to which messages are posted.
     endpoint: Url,
 }
 
 impl SseWorker {
-    /// Opens the event stream and waits until the server has said where messages go, at most so long if there is a limit.
+    /// Opens the event stream and waits until the server names the endpoint, within `limit` if set.
     pub(super) async fn open(
         http: reqwest::Client,
         url: Url,
@@ -87,7 +87,7 @@ impl SseWorker {
                     let endpoint = resolve(url, event.data.unwrap_or_default().trim())?;
                     return Ok((events, endpoint));
                 }
-                // Nothing was asked yet, so nothing is answered.
+                // No request was sent yet, so any message before the endpoint is ignored.
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => {
                     return Err(SseError::NoStream("its event stream ended before it named an endpoint"));
@@ -96,7 +96,7 @@ impl SseWorker {
         }
     }
 
-    /// Sends one message; the answer comes over the stream.
+    /// Sends one message; the answer arrives on the event stream.
     async fn post(http: reqwest::Client, endpoint: Url, headers: HeaderMap, send: WorkerSendRequest<Self>) {
         let WorkerSendRequest { message, responder, .. } = send;
         let sent = http
@@ -110,7 +110,7 @@ impl SseWorker {
             Ok(response) => Err(SseError::Status(response.status().as_u16())),
             Err(error) => Err(SseError::Http(error.without_url())),
         };
-        // Whoever asked may be gone.
+        // The receiver may have been dropped.
         let _ = responder.send(outcome);
     }
 }
@@ -161,7 +161,7 @@ impl Worker for SseWorker {
     }
 }
 
-/// The endpoint against the stream's URL. Another origin would get our headers, so it is refused.
+/// Resolves the endpoint against the URL of the stream. Refuses another origin, which would receive the configured headers.
 fn resolve(stream: &Url, endpoint: &str) -> Result<Url, SseError> {
     let endpoint = stream
         .join(endpoint)

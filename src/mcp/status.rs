@@ -1,27 +1,27 @@
-//! How a server is, as pages and the API tell it.
+//! Status of a server, as shown by pages and the API.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Where a connection stands.
+/// State of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum Phase {
-    /// The first or another attempt is under way.
+    /// A connection attempt is in progress.
     Connecting,
     /// Tools can be called.
     Connected,
-    /// There is a session, but the last probe was not answered in time.
+    /// A session exists, but the last probe was not answered in time.
     Degraded,
-    /// The last attempt failed; the next one comes then.
+    /// The last attempt failed; another one is scheduled.
     Retrying {
-        /// When.
+        /// Time of the next attempt.
         next_attempt: DateTime<Utc>,
     },
 }
 
-// Generators of clients know no enum that is spread into an object: this is what one looks like there.
+// Client generators do not support an enum flattened into an object, so this struct describes the serialized form.
 /// Where the connection to a server stands.
 #[derive(ToSchema)]
 #[schema(as = ServerPhase)]
@@ -69,7 +69,7 @@ pub struct ServerStatus {
 }
 
 impl ServerStatus {
-    /// Whether tools can be called right now.
+    /// Returns whether tools can be called.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Connected | Phase::Degraded)

@@ -1,5 +1,5 @@
-//! MCP over the standard input and output of a child: one JSON-RPC message a line, each within a limit. A line that is too large
-//! becomes an error of the request it answers, and the session goes on.
+//! MCP over standard input and output of a child process: one JSON-RPC message per line, each within a size limit. An
+//! oversized line becomes an error of the request that it answers, and the session continues.
 
 use super::oversize::{self, Incoming, MAX_MESSAGE, Message};
 use crate::blocking::BlockingPool;
@@ -20,28 +20,28 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// Up to here a line is parsed where it is read.
+/// Lines up to this size, in bytes, are parsed on the async thread.
 const PARSED_AT_ONCE: usize = 64 << 10;
-/// How long a large line may take to be parsed.
+/// Time limit for parsing a large line.
 const PARSED_WITHIN: Duration = Duration::from_secs(60);
-/// How long a child has to end: when its input ends, and again when it is told to.
+/// How long a child has to exit after its input is closed, and again after SIGTERM.
 const ENDS_WITHIN: Duration = Duration::from_secs(3);
 
 type Parsed = Result<ServerJsonRpcMessage, String>;
 
-/// A child and its pipes.
+/// A child process and its pipes.
 pub(super) struct ChildTransport {
     child: Child,
     output: BufReader<ChildStdout>,
     input: Arc<Mutex<Option<ChildStdin>>>,
     line: Incoming,
     blocking: BlockingPool,
-    /// A large line that is being parsed. It stands here because `receive` is dropped whenever something else happens first.
+    /// A large line that is being parsed. Kept here because the future of `receive` may be dropped before it completes.
     parsing: Option<BoxFuture<'static, Parsed>>,
 }
 
 impl ChildTransport {
-    /// Starts the child; also returns its standard error.
+    /// Starts the child and also returns its standard error.
     pub(super) fn start(
         mut command: Command,
         blocking: BlockingPool,
@@ -55,7 +55,7 @@ impl ChildTransport {
         Ok((Self { child, output, input, line, blocking, parsing: None }, stderr))
     }
 
-    /// Reads on to the end of the line, which stays where it is when this is dropped. `None` at the end of the output.
+    /// Reads to the end of the line. Cancel safe: a partial line is kept. Returns `None` at the end of the output.
     async fn line(&mut self) -> Option<Message> {
         loop {
             let read = self.output.fill_buf().await;
@@ -85,7 +85,7 @@ impl ChildTransport {
         })
     }
 
-    /// Whether the child ended in time.
+    /// Returns whether the child exited in time.
     async fn ends(&mut self) -> bool {
         timeout(ENDS_WITHIN, self.child.wait()).await.is_ok()
     }
@@ -131,7 +131,7 @@ impl Transport<RoleClient> for ChildTransport {
         }
     }
 
-    /// As the specification says: its input ends, then it is told to end, then it is killed.
+    /// Shuts down as the specification requires: closes the input, then sends SIGTERM, then SIGKILL.
     async fn close(&mut self) -> io::Result<()> {
         drop(self.input.lock().await.take());
         if self.ends().await {

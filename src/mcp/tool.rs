@@ -1,4 +1,4 @@
-//! A server's tool as a model is told of it, and as the agent calls it: each call by the policy's leave.
+//! A server's tool as described to a model, and as called by the agent under the tool policy.
 
 use super::call::{CallError, CallResult};
 use super::listed::ListedTool;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Longest description a model is shown.
+/// Maximum length of a description for a model, in characters.
 const MAX_DESCRIPTION: usize = 1_000;
 
 /// A tool of an MCP server.
@@ -25,13 +25,13 @@ pub struct McpTool {
 
 impl McpTool {
     pub(super) fn new(server: Arc<Server>, listed: &ListedTool, name: String) -> Self {
-        // What nobody sees in it has no place in what a model reads.
+        // Remove invisible characters before a model reads the schema.
         let schema = listed.schema.to_string();
         let mut schema: Value = serde_json::from_str(&hidden::removed(&schema)).unwrap_or_default();
         if !schema.is_object() || schema.get("type").is_none() {
             schema = json!({"type": "object"});
         }
-        // Some model APIs refuse an object schema without properties.
+        // Some model APIs reject an object schema without properties.
         if schema.get("properties").is_none() {
             schema["properties"] = json!({});
         }
@@ -40,31 +40,31 @@ impl McpTool {
         Self { server, listed: listed.clone(), spec }
     }
 
-    /// The server's name.
+    /// Returns the server's name.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server.config.name
     }
 
-    /// The server's own name for the tool.
+    /// Returns the server's own name for the tool.
     #[must_use]
     pub fn own_name(&self) -> &str {
         &self.listed.name
     }
 
-    /// Schema of the arguments as the server gave it.
+    /// Returns the schema of the arguments as the server listed it.
     #[must_use]
     pub fn schema(&self) -> &Value {
         &self.listed.schema
     }
 
-    /// Whether it changes something.
+    /// Returns whether the tool reads or writes.
     #[must_use]
     pub fn access(&self) -> Access {
         self.listed.access
     }
 
-    /// The tool as a model would be told of it, were there no rules.
+    /// Returns the tool as described to a model without policy rules.
     #[must_use]
     pub fn spec(&self) -> &ToolSpec {
         &self.spec
@@ -82,7 +82,7 @@ impl McpTool {
         }
     }
 
-    /// As a model is told of it under what the policy says: without what is pinned.
+    /// Returns the tool as described to a model under the policy, without pinned arguments.
     fn offered(&self, standing: &PolicyEvaluation<'_>) -> ToolSpec {
         let (input_schema, words) = standing.offered(&self.spec.input_schema);
         let description = format!("{}{words}", self.spec.description.trim_end()).trim_start().to_owned();
@@ -90,7 +90,7 @@ impl McpTool {
     }
 }
 
-/// A tool that somebody may call.
+/// A tool that the caller may call.
 pub struct PermittedTool {
     registry: Registry,
     caller: ToolCaller,
@@ -100,7 +100,7 @@ pub struct PermittedTool {
 }
 
 impl PermittedTool {
-    /// The tool, if the policy does not forbid it to those who ask.
+    /// Returns the tool unless the policy denies it to the caller.
     pub(super) fn new(registry: &Registry, caller: &ToolCaller, tool: &Arc<McpTool>) -> Option<Self> {
         let standing = registry.policy().evaluate(&caller.context, &tool.target());
         let waits = match standing.decision {
@@ -113,22 +113,22 @@ impl PermittedTool {
         Some(Self { registry, caller, tool, spec, waits })
     }
 
-    /// Whether each call waits for a person.
+    /// Returns whether each call requires an approval.
     #[must_use]
     pub fn waits(&self) -> bool {
         self.waits
     }
 
-    /// The tool.
+    /// Returns the tool.
     #[must_use]
     pub fn tool(&self) -> &McpTool {
         &self.tool
     }
 
-    /// What the policy says of a call with these arguments, as the server lists the tool now.
+    /// Evaluates the policy for a call with these arguments, against the current definition of the tool.
     ///
     /// # Errors
-    /// The tool is gone.
+    /// The tool no longer exists.
     pub fn authorize(&self, arguments: Value) -> Result<AccessDecision, CallError> {
         self.registry.authorize(&self.caller, self.tool.server(), self.tool.own_name(), arguments)
     }

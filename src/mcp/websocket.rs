@@ -1,5 +1,5 @@
-//! MCP over WebSocket, as the SDKs speak it: the subprotocol `mcp`, one JSON-RPC message a text frame. It is not in the
-//! specification; some servers have it.
+//! MCP over WebSocket, as the SDKs implement it: subprotocol `mcp`, one JSON-RPC message per text frame. Not part of the
+//! specification; some servers offer it.
 
 use super::guard;
 use super::oversize::{self, Incoming, MAX_MESSAGE};
@@ -15,21 +15,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tungstenite::protocol::WebSocketConfig;
 
-/// Largest frame that is read. The protocol's library holds a frame as a whole, so that beyond this the connection ends.
+/// Maximum size of a frame. The WebSocket library buffers whole frames, so a larger frame ends the connection.
 const MAX_FRAME: usize = 2 * MAX_MESSAGE;
 
-/// What can go wrong with a message.
+/// Errors of a message.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SocketError {
-    /// The connection.
+    /// The connection failed.
     #[error("{0}")]
     Socket(#[from] Error),
-    /// The message cannot be written as JSON.
+    /// The message cannot be serialized to JSON.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// Messages to and from the server.
+/// Sink of messages to the server and stream of messages from it.
 pub(super) type Ends = (
     Box<dyn Sink<TxJsonRpcMessage<RoleClient>, Error = SocketError> + Send + Unpin>,
     Box<dyn Stream<Item = RxJsonRpcMessage<RoleClient>> + Send + Unpin>,
@@ -38,9 +38,9 @@ pub(super) type Ends = (
 /// Opens a connection.
 ///
 /// # Errors
-/// The server is away, or does not upgrade.
+/// The server is unreachable or does not upgrade.
 pub(super) async fn open(url: &str, headers: HeaderMap, guarded: bool) -> anyhow::Result<Ends> {
-    // A client of its own: only HTTP/1.1 can be upgraded, and the shared one agrees on HTTP/2 where a server offers it.
+    // A separate client: only HTTP/1.1 can be upgraded, and the shared client negotiates HTTP/2.
     let builder = if guarded { guard::builder() } else { reqwest::Client::builder() };
     let http = builder
         .http1_only()
@@ -58,7 +58,7 @@ pub(super) async fn open(url: &str, headers: HeaderMap, guarded: bool) -> anyhow
         asked.sent(&message);
         ready(serde_json::to_string(&message).map(Message::Text).map_err(SocketError::from))
     });
-    // The end of the connection, however it comes, ends the session, which is then built anew.
+    // Any end of the connection ends the session, which is then rebuilt.
     let messages = read.scan(false, move |is_over, frame| {
         ready(match frame {
             _ if *is_over => None,
@@ -76,7 +76,7 @@ pub(super) async fn open(url: &str, headers: HeaderMap, guarded: bool) -> anyhow
     Ok((Box::new(write), Box::new(messages.flat_map(futures::stream::iter))))
 }
 
-/// Requests that wait for their answers.
+/// Requests that wait for an answer.
 #[derive(Clone, Default)]
 struct InFlightRequests(Arc<Mutex<HashSet<RequestId>>>);
 
@@ -110,13 +110,13 @@ impl InFlightRequests {
         }
     }
 
-    /// A frame was so large that the connection ends. Whose answer it was is not known, so that each is asked for less.
+    /// Fails all requests in flight: an oversized frame ends the connection, and which request it answers is unknown.
     fn too_large(&self) -> Vec<RxJsonRpcMessage<RoleClient>> {
         self.lock().drain().map(oversize::answer).collect()
     }
 }
 
-/// The message of a frame; pings and what is no message are passed over.
+/// Parses the message of a frame; skips pings and invalid messages.
 fn read_frame(frame: &Message) -> Option<RxJsonRpcMessage<RoleClient>> {
     let Message::Text(text) = frame else { return None };
     if text.len() > MAX_MESSAGE {

@@ -1,4 +1,4 @@
-//! Finds out who calls, once for a request; what they may do is decided at its route.
+//! Authenticates the caller once per request; authorization is decided at the route.
 
 use crate::api::RouteRules;
 use crate::api::caller::{Authenticated, COOKIE, RequestId};
@@ -15,13 +15,13 @@ use axum_extra::extract::CookieJar;
 use secrecy::SecretString;
 use std::sync::Arc;
 
-/// Finds out who calls.
+/// Adds the authentication result to the request.
 pub(super) async fn authenticate(
     State((app, rules)): State<(Arc<App>, Arc<RouteRules>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    // Open to everybody, and asked for often.
+    // Uncounted routes are public and requested often, so they are not authenticated.
     let open = rules.rate(&request).is_none();
     let entered = match credentials(request.headers()) {
         _ if open => Err(AuthError::Silent("say who you are")),
@@ -58,7 +58,7 @@ fn credentials(headers: &HeaderMap) -> Result<Credentials, AuthError> {
     Ok(Credentials { bearer, cookie: cookie.map(SecretString::from), address: None })
 }
 
-/// Lines of the log name the request that they belong to.
+/// Adds the request id to the log lines of the request.
 pub(super) async fn named(request: Request, next: Next) -> Response {
     let RequestId(id) = RequestId::of(request.headers());
     telemetry::named(id, next.run(request)).await

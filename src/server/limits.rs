@@ -1,5 +1,5 @@
-//! Rates of requests, by address and by caller, and how many event streams a caller has open. Kept in this process alone: with
-//! several replicas each lets that much through.
+//! Rate limits by address and by caller, and limits on open event streams per caller. Counted in this process alone: each of
+//! several replicas allows the full rate.
 //!
 //! `RateLimit` and `RateLimit-Policy` as in draft-ietf-httpapi-ratelimit-headers-10.
 
@@ -27,13 +27,13 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Keys kept apart; when there are more, addresses share one of these many.
+/// Maximum number of keys counted separately; beyond it, addresses share one of `CROWDS` keys.
 const MAX_KEYS: usize = 50_000;
 const CROWDS: u64 = 4_096;
-/// Rest between two looks for keys that nothing is known of any more.
+/// Minimum interval between two removals of expired keys.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// How much is left after a request, or how long to wait for the next one.
+/// Requests left after this one, or the time to wait for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Left {
     rate: Rate,
@@ -42,7 +42,7 @@ struct Left {
     wait: Option<Duration>,
 }
 
-/// Counts the requests of one class.
+/// Rate limiter of one class of requests.
 struct Meter<C: Clock> {
     rate: Rate,
     name: &'static str,
@@ -53,7 +53,7 @@ struct Meter<C: Clock> {
 }
 
 impl<C: Clock + Clone> Meter<C> {
-    /// `None` where any number is let through.
+    /// Returns `None` if the rate is unlimited.
     fn new(name: &'static str, rate: Rate, clock: C) -> Option<Self> {
         let quota = Quota::per_minute(NonZeroU32::new(rate.per_minute)?);
         let quota = quota.allow_burst(NonZeroU32::new(rate.burst)?);
@@ -72,7 +72,8 @@ impl<C: Clock + Clone> Meter<C> {
         Left { rate: self.rate, name: self.name, remaining, wait }
     }
 
-    /// The key itself while there is room for it; then that of a crowd. Callers are known by name, so their number is bounded.
+    /// Returns the key itself, or a shared key if there are too many. Callers keep their own key, since their number is
+    /// bounded.
     fn apart(&self, key: &Key) -> Key {
         if self.limiter.len() < self.max_keys {
             return key.clone();
@@ -98,12 +99,12 @@ impl<C: Clock + Clone> Meter<C> {
 }
 
 impl Left {
-    /// Seconds until so many may come again.
+    /// Returns the seconds after which this number of requests is allowed again.
     fn seconds(&self, requests: u32) -> u64 {
         (u64::from(requests) * 60).div_ceil(u64::from(self.rate.per_minute.max(1)))
     }
 
-    /// Tells the caller. Of two counts the one with less left is told.
+    /// Sets the rate limit headers. Of two limits, the one with fewer requests left is reported.
     fn tell(self, headers: &mut HeaderMap) {
         let known = headers.get("ratelimit").and_then(|value| value.to_str().ok()?.split("r=").nth(1));
         let known = known.and_then(|rest| rest.split(';').next()?.parse::<u32>().ok());
@@ -129,7 +130,7 @@ impl Left {
     }
 }
 
-/// The limits of this process.
+/// Request and stream limits of this process.
 pub(super) struct Gate {
     requests: Option<Meter<DefaultClock>>,
     reports: Option<Meter<DefaultClock>>,
@@ -140,11 +141,11 @@ pub(super) struct Gate {
     rules: Arc<RouteRules>,
 }
 
-/// Event streams that are open.
+/// Number of open event streams by key.
 #[derive(Debug, Default)]
 struct Streams(Mutex<HashMap<Key, usize>>);
 
-/// One of them.
+/// An open event stream.
 #[derive(Debug)]
 struct Open {
     streams: Arc<Streams>,
@@ -204,7 +205,7 @@ impl Gate {
     }
 }
 
-/// Where a request comes from: the peer, or what trusted proxies say, the last one first.
+/// Returns the client's address: the peer, or behind trusted proxies the last untrusted address in `X-Forwarded-For`.
 fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let mut client = peer.to_canonical();
@@ -216,7 +217,7 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     for hop in said.into_iter().rev() {
         let bare = hop.trim_matches(['[', ']']);
         let parsed = bare.parse::<IpAddr>().or_else(|_| hop.parse::<SocketAddr>().map(|socket| socket.ip()));
-        // What is no address was written by nobody that is trusted: the proxy that passed it on is as far as it goes.
+        // An invalid address was not written by a trusted proxy: use the address of the proxy that forwarded it.
         let Ok(address) = parsed else { break };
         client = address.to_canonical();
         if !is_trusted(&client) {
@@ -226,7 +227,7 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     client
 }
 
-/// Counts requests by address; outside of everything that costs more.
+/// Counts requests by address, before any more expensive work.
 pub(super) async fn by_address(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
     let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
@@ -245,11 +246,11 @@ pub(super) async fn by_address(State(gate): State<Arc<Gate>>, mut request: Reque
     response
 }
 
-/// Counts requests by caller, once it is known who calls, and the streams they have open.
+/// Counts requests and open event streams by authenticated caller.
 pub(super) async fn by_caller(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let address = request.extensions().get::<Key>().cloned();
     let caller = request.extensions().get::<Caller>().filter(|caller| caller.way != AuthMethod::Open);
-    // Where nobody shows who they are, all have one name and are told apart by their addresses.
+    // Without authentication all callers have the same name and are counted by address.
     let caller = caller.map(|caller| Key::Caller(caller.name.as_str().into()));
     let left = caller.as_ref().and_then(|key| gate.count(&request, key));
     if let Some(left) = left.filter(|left| left.wait.is_some()) {
@@ -275,7 +276,7 @@ pub(super) async fn by_caller(State(gate): State<Arc<Gate>>, request: Request, n
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     match open.filter(|_| kind.is_some_and(|kind| kind.starts_with("text/event-stream"))) {
         Some(open) => response.map(|body| {
-            // The place is free again when the stream is over or its reader has gone.
+            // The slot is freed when the stream ends or the client disconnects.
             Body::from_stream(body.into_data_stream().inspect(move |_| {
                 let _ = &open;
             }))
@@ -284,7 +285,7 @@ pub(super) async fn by_caller(State(gate): State<Arc<Gate>>, request: Request, n
     }
 }
 
-/// Too many: how many are allowed, and when to come again.
+/// Builds the answer to a request over the limit: allowed rate and time to wait.
 fn refused(left: Left) -> Response {
     let wait = left.wait.unwrap_or_default();
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -297,7 +298,7 @@ fn refused(left: Left) -> Response {
     response
 }
 
-/// 429 in the form that whoever asks understands.
+/// Builds a 429 answer in the format that the client accepts.
 fn told(detail: String, seconds: u32) -> Response {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(seconds).negotiable()
 }
@@ -364,7 +365,7 @@ mod unit {
         let caller = Key::Caller("key:ci".into());
         assert_eq!(meter.count(&caller).wait, None, "callers are never counted with a crowd");
         assert!(meter.count(&caller).wait.is_some());
-        // A minute until they may come again, and one more until nothing is to be known of them.
+        // One minute until the rate is available again, and another one until the state expires.
         clock.advance(Duration::from_secs(121));
         assert_eq!(meter.count(&address("192.0.2.1")).wait, None);
         assert!(meter.limiter.len() <= 2, "what is over is forgotten: {}", meter.limiter.len());

@@ -1,4 +1,4 @@
-//! Accepting connections: how many at the same time, how long one may take to say what it wants, and their end in a stop.
+//! Accepts connections: maximum number, time limit for request headers, and graceful shutdown.
 
 use super::progress::Progress;
 use crate::config::Server;
@@ -21,16 +21,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-/// Pause after the system had no connection to give.
+/// Pause after a failed `accept`, for example without free file descriptors.
 const OUT_OF_FILES: Duration = Duration::from_millis(200);
 
-/// Time that a connection gets in a stop to say what it has begun to say.
+/// How long a connection may take to complete a started request during shutdown.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Longest time that a peer may take nothing of what it is sent.
+/// Maximum time for which a peer may read nothing of what it is sent.
 pub(super) const UNREAD: Duration = Duration::from_secs(30);
 
-/// What connections may take.
+/// Limits on connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     connections: usize,
@@ -38,7 +38,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// As configured, and no more connections than leave files for everything else.
+    /// Returns the configured limits, with at most half of the open files that the process may have as connections.
     #[must_use]
     pub fn of(server: &Server) -> Self {
         let files =
@@ -54,13 +54,13 @@ impl Limits {
     }
 }
 
-/// Answers on a listener until `stop` fires and every request that came before is answered.
+/// Serves a listener until `stop` fires and all earlier requests are answered.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header);
     let connections = TaskTracker::new();
-    // Made once: routes that wait for a state are made anew for each connection.
+    // Built once: otherwise routes with missing state would be built for each connection.
     let router: Router = router.with_state(());
     loop {
         let accepted = async {
@@ -96,11 +96,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
                 _ = connection.as_mut() => return,
                 () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
             }
-            // One that is in the middle of a header would be waited for.
+            // Graceful shutdown would wait for a connection with an incomplete header.
             let silent = async {
                 loop {
                     tokio::time::sleep(LAST_WORDS).await;
-                    // The service itself holds one.
+                    // The service itself holds one reference.
                     if counted.strong_count() <= 1 {
                         return;
                     }
@@ -118,7 +118,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     connections.wait().await;
 }
 
-/// The body of an answer, which counts as being given until it is written.
+/// Response body that counts as in progress until it is written.
 struct Answer {
     inner: Body,
     _held: Arc<()>,
@@ -144,12 +144,12 @@ impl HttpBody for Answer {
     }
 }
 
-/// The next connection. A client that is gone already, or a system that has no file left, is no reason to end.
+/// Returns the next connection. Retries if the client has disconnected or no file descriptor is free.
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // Without it small answers wait for an acknowledgement.
+                // Without this, small responses wait for an acknowledgement.
                 let _ = stream.set_nodelay(true);
                 return (stream, peer);
             }
@@ -172,7 +172,7 @@ mod tests {
     async fn who_does_not_read_gives_its_place_to_the_next() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        // More than the system takes for a peer.
+        // More than the socket buffers hold.
         let router = Router::new().route("/large", get(|| async { vec![0_u8; 64 << 20] }));
         let limits = Limits { connections: 1, header: Duration::from_secs(75) };
         let ask = async |path: &str| {

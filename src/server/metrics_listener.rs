@@ -1,4 +1,4 @@
-//! What an address of its own answers: metrics and health, for those who measure and probe.
+//! Router of the separate address for metrics and health.
 
 use crate::api::{health, metrics};
 use crate::app::App;
@@ -7,7 +7,7 @@ use axum::routing::get;
 use std::sync::Arc;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
-/// What an address of its own answers (`server.metrics_bind`): metrics and health, to everybody who reaches it.
+/// Returns the routes of `server.metrics_bind`: metrics and health, without authentication.
 pub fn metrics_router(app: Arc<App>) -> Router {
     Router::new()
         .route("/metrics", get(metrics::scrape))

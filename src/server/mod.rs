@@ -1,5 +1,4 @@
-//! Everything between the socket and a handler: the router with its layers in one place, who calls, rates, listening and the graceful
-//! stop.
+//! HTTP server: router with all layers, authentication, rate limits, listening and graceful shutdown.
 
 mod authenticate;
 mod limits;
@@ -31,18 +30,18 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_swagger_ui::SwaggerUi;
 
-/// Leads from an answer to the log and the record.
+/// Identifies a request in the response, the log and the audit log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Longest that a caller may choose, in bytes.
+/// Maximum length of a request id set by the caller, in bytes.
 const MAX_REQUEST_ID: usize = 200;
 
-/// What is beside the API and the pages: path, method, the least role, and the largest body.
+/// Routes outside the API and the pages: path, method, minimum role and maximum body size.
 const OTHER_ROUTES: [(&str, &str, RouteTerms); 3] =
     [("/docs", "GET", DOCS), ("/openapi.json", "GET", DOCS), ("/mcp", "POST", MCP)];
 const DOCS: RouteTerms = RouteTerms::of(Role::Viewer);
 const MCP: RouteTerms = RouteTerms::of(Role::Reporter).taking(mcp_endpoint::LIMIT);
 
-/// Who may call what, for every route there is: those of the API, of the pages, and the few beside them.
+/// Returns the access rules of all routes: the API, the pages and the few others.
 #[must_use]
 pub fn access() -> Vec<Rule> {
     let mut rules = [api::routes().rules, web::pages().rules, other_rules()].concat();
@@ -54,15 +53,15 @@ fn other_rules() -> Vec<Rule> {
     OTHER_ROUTES.iter().map(|(path, method, terms)| Rule::new(method, path, *terms)).collect()
 }
 
-/// A router that asks of its requests what these terms say.
+/// Applies the terms to every route of a router.
 fn on_terms(router: Router<Arc<App>>, terms: RouteTerms) -> Router<Arc<App>> {
     let router = router.route_layer(from_fn(move |request, next| bodies::read(terms, request, next)));
     let Some(role) = terms.role else { return router };
-    // Around it: who may not be here is not read.
+    // Authorization is outermost: the body of an unauthorized request is not read.
     router.route_layer(from_fn(move |request, next| authorize(role, request, next)))
 }
 
-/// The whole service.
+/// Returns the router of the whole service.
 pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
     let bodies = bodies::Bodies::new(&app.config.server, &app.shutdown);
     let (routes, pages) = (api::routes(), web::pages());
@@ -83,21 +82,21 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::clone(&app))
         .layer(from_fn_with_state(Arc::clone(&gate), limits::by_caller))
-        // Inside, it is known who looks at a page.
+        // Inside authentication, so that error pages know the user.
         .layer(from_fn(negotiate))
         .layer(from_fn_with_state((Arc::clone(&app), rules), authenticate::authenticate))
         .layer(from_fn(without_nul))
         .layer(from_fn_with_state(Arc::clone(&app), by_own_name))
-        // A page of somebody else's cannot make a reader's browser do anything here.
+        // A page of another origin must not trigger actions with the user's browser.
         .layer(CsrfLayer::new().with_rejection_response(foreign))
-        // Each route has its own.
+        // Each route has its own limit.
         .layer(DefaultBodyLimit::disable())
-        // Before anything is looked up for it.
+        // Runs before any lookup for the request.
         .layer(from_fn_with_state(gate, limits::by_address))
         .layer(from_fn(negotiate))
-        // Around everything that may refuse a request before its body came.
+        // Outside every layer that may refuse a request before its body arrives.
         .layer(from_fn_with_state(bodies, bodies::bound))
-        // Outermost last: a request gets its id first, and a panic inside is still answered, traced and marked.
+        // The last layer is the outermost: a request first gets its id, and a panic is still answered, traced and marked.
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::CONTENT_SECURITY_POLICY,
@@ -114,11 +113,11 @@ pub(crate) fn router(app: Arc<App>, templates: Arc<web::Templates>) -> Router {
         .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE]))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
-        // What a caller sends as one goes into the log and on record.
+        // The request id of a caller goes into the log and the audit log.
         .layer(from_fn(plain_request_id))
 }
 
-/// The id that a caller gave a request, without a secret in it; one that is too long gives way to one of ours.
+/// Redacts the request id of a caller; an id that is too long is replaced by a generated one.
 async fn plain_request_id(mut request: Request, next: Next) -> Response {
     if let Some(id) = request.headers_mut().remove(REQUEST_ID)
         && let Ok(id) = id.to_str()
@@ -130,13 +129,13 @@ async fn plain_request_id(mut request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Tells what goes wrong before a route is reached in the form that whoever asked takes: OpenAI's clients, people, programs.
+/// Converts errors outside the routes to the format of the client: OpenAI, HTML or problem details.
 async fn negotiate(page: web::Page, request: Request, next: Next) -> Response {
     let is_openai = request.uri().path().starts_with(openai::BASE);
     let takes_page = web::accepts_html(request.headers());
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Negotiable>() {
-        // Where no route is, nothing is OpenAI's.
+        // An unknown path is not an OpenAI endpoint.
         Some(Negotiable) if is_openai && response.status() != StatusCode::NOT_FOUND => {
             openai::of_problem(response)
         }
@@ -155,8 +154,8 @@ async fn wrong_method(uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
-/// A page of somebody else's whose name leads to this machine is no page of ours, though its browser thinks so (DNS
-/// rebinding). Whoever reaches a loopback address calls it by a loopback name, or by the public one.
+/// Protects a loopback address against DNS rebinding: the `Host` must be a loopback name or the public one. Otherwise a page
+/// of another site could send requests as the same origin.
 async fn by_own_name(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let server = &app.config.server;
     if !server.bind.is_loopback() {
@@ -188,9 +187,9 @@ async fn by_own_name(State(app): State<Arc<App>>, request: Request, next: Next) 
     next.run(request).await
 }
 
-/// No name or word has a NUL, and the database's texts cannot hold one.
+/// Refuses NUL characters: no valid name or query contains one, and PostgreSQL cannot store it.
 async fn without_nul(request: Request, next: Next) -> Response {
-    // Nothing else than `%00` decodes to one, and it always does.
+    // Only `%00` decodes to NUL.
     let parts = [("path", Some(request.uri().path())), ("query", request.uri().query())];
     if let Some((part, _)) = parts.iter().find(|(_, text)| text.is_some_and(|text| text.contains("%00"))) {
         let detail = format!("the {part} has a NUL character (%00)");
@@ -204,7 +203,7 @@ fn foreign(_why: ProtectionError) -> Response {
 }
 
 fn panicked(_panic: Box<dyn std::any::Any + Send + 'static>) -> Response {
-    // The panic's own text stays in the log, where the hook has written it.
+    // The panic message is only in the log, where the hook has written it.
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "an internal error; the request id leads to it in the log",

@@ -1,4 +1,5 @@
-//! A stream whose peer has to read: one that takes nothing of what it is sent for a while has gone, or holds its place on purpose.
+//! Stream with a write time limit: a peer that reads nothing for too long has vanished or occupies its connection on
+//! purpose.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -7,11 +8,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Ends writes that make no progress for so long.
+/// Fails writes that make no progress within the limit.
 pub(super) struct Progress<S> {
     stream: S,
     limit: Duration,
-    /// Runs while the peer takes nothing.
+    /// Runs while the peer reads nothing.
     stuck: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,4 +1,4 @@
-//! Each request gets a span, under the trace that its caller began, and is counted.
+//! Creates a span for each request, under the caller's trace, and counts the request.
 
 use crate::metrics::metrics;
 use crate::telemetry::trace::{KeyValue, Span, SpanKind, TRACEPARENT, parent};
@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use std::time::Instant;
 
-/// Traces a request by the template of its route; probes and measurements are none of anybody's traces.
+/// Traces a request by its route template, except health probes and metrics.
 pub(super) async fn traced(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let route = path.as_ref().map_or("none", MatchedPath::as_str).to_owned();
     if route.starts_with("/health") || route == "/metrics" {
@@ -26,7 +26,7 @@ pub(super) async fn traced(path: Option<MatchedPath>, request: Request, next: Ne
     response
 }
 
-/// Counts a request, by the template of its route: what was asked for is anybody's word.
+/// Counts a request by its route template, since the path is arbitrary input.
 pub(super) async fn count(path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let (method, begun) = (known(request.method()), Instant::now());
     let response = next.run(request).await;
@@ -35,7 +35,7 @@ pub(super) async fn count(path: Option<MatchedPath>, request: Request, next: Nex
     response
 }
 
-/// A method may be any word.
+/// Maps a method to a fixed set of labels, since a method may be any token.
 pub(super) fn known(method: &axum::http::Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",

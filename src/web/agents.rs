@@ -1,4 +1,4 @@
-//! Agents: who answers, and how; shipped ones can be read and copied, others changed.
+//! Agents page: built-in agents can be viewed and copied, others changed.
 
 use super::error::PageError;
 use super::extract::PageForm;
@@ -14,7 +14,7 @@ use minijinja::context;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// The fields of the form, as the API takes them.
+/// Fields of the form, as in the API.
 const FIELDS: [(&str, Kind); 10] = [
     ("name", Kind::Text),
     ("description", Kind::Text),
@@ -73,7 +73,7 @@ async fn detail(
     page.show("/agents", "agent.html", values).await
 }
 
-/// An agent as the form has it.
+/// Converts an agent to the values of the form.
 fn fields(agent: &Profile) -> Map<String, Value> {
     let (file, text) = match &agent.prompt {
         Prompt::File(name) => (Some(name), None),

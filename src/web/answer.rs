@@ -1,5 +1,5 @@
-//! An answer in the making, told in pieces of a page: tool cards as they begin and end, the text as it grows, the whole at
-//! the end.
+//! An answer in progress, sent as HTML fragments: tool cards when calls start and end, the text as it grows, and the final
+//! messages.
 
 use super::error::PageError;
 use super::page::PageContext;
@@ -22,24 +22,24 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long text gathers before it is told: nobody reads faster, and each telling renders the whole text.
+/// Interval between two text updates: nobody reads faster, and each update renders the whole text.
 const GATHER: Duration = Duration::from_millis(80);
 
 struct AnswerPage {
     page: PageContext,
-    /// Who reads.
+    /// Reader of the page.
     caller: Caller,
     turn: Turn,
     events: BoxStream<'static, StreamEvent>,
-    /// Id of the last event that the reader has.
+    /// Id of the last event that the reader received.
     seen: i32,
     said: String,
-    /// Text that was not told yet: its last event, and when it is told.
+    /// Text that was not sent yet: id of its last event, and time when it is sent.
     untold: Option<(i32, Instant)>,
     over: bool,
 }
 
-/// The pieces of an answer in the making, as they come; after a lost connection those that were missed.
+/// Streams the fragments of an answer; after a lost connection, the missed ones.
 pub(super) async fn live(
     page: PageContext,
     caller: Caller,
@@ -48,7 +48,7 @@ pub(super) async fn live(
 ) -> Result<Response, PageError> {
     let run = known_id(&run)?;
     let turn = turns::get(&page.app.pool, run).await?.ok_or_else(|| missing("run"))?;
-    // Texts grow from their beginning, so all events are read, and those that were seen are not told again.
+    // Texts grow from the beginning, so all events are read; fragments that were already received are not sent again.
     let events = api::chat::read(&page.app, run, 0, Principal::from(&caller));
     let seen = api::chat::last_event(&headers);
     let pieces = pieces(page, caller, turn, events, seen);
@@ -57,7 +57,7 @@ pub(super) async fn live(
     Ok(api::chat::unbuffered(Sse::new(events).keep_alive(KeepAlive::default())))
 }
 
-/// The pieces of a run's answer, each with the id of the event it ends with.
+/// Returns the fragments of an answer, each with the id of its last event.
 fn pieces(
     page: PageContext,
     caller: Caller,
@@ -92,14 +92,14 @@ impl AnswerPage {
             if let Some(piece) = self.hear(&event).await {
                 return Some((event.id, piece));
             }
-            // Text that comes without a pause is told too.
+            // Text that arrives without a pause is sent as well.
             if let Some((id, _)) = self.untold.filter(|(_, at)| *at <= Instant::now()) {
                 return Some((id, self.text()));
             }
         }
     }
 
-    /// What an event changes; `None` when nothing is to be told yet.
+    /// Returns the fragment for an event; `None` if nothing has to be sent yet.
     async fn hear(&mut self, event: &StreamEvent) -> Option<String> {
         let fresh = event.id > self.seen;
         match &*event.event {
@@ -116,7 +116,7 @@ impl AnswerPage {
             Event::ToolStarted { .. } | Event::ToolFinished { .. } if fresh => {
                 let begins = matches!(&*event.event, Event::ToolStarted { .. });
                 let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
-                // What was said before is told before: whoever comes back after this event has missed nothing.
+                // Send earlier text first: a reader that reconnects after this event has missed nothing.
                 let said = if self.untold.is_some() { self.text() } else { String::new() };
                 let step = self.page.render("step.html", context! { call => value(&data), begins }).ok()?;
                 Some(said + &step)

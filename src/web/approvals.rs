@@ -1,4 +1,4 @@
-//! Approvals: calls that change something and wait for a person, and what became of earlier ones.
+//! Approvals page: tool calls that wait for a decision, and earlier decisions.
 
 use super::error::PageError;
 use super::extract::PageForm;
@@ -17,25 +17,25 @@ use minijinja::{Value, context};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Decided ones on the page.
+/// Maximum number of decided calls on the page.
 const DECIDED: i64 = 50;
-/// Waiting ones on the page.
+/// Maximum number of waiting calls on the page.
 const WAITING: i64 = 100;
 
-/// A call as a card shows it to this person, with its arguments as they are sent.
+/// Returns the card of a call for this reader, with the arguments exactly as sent.
 pub(super) fn card(app: &App, approval: Approval, caller: &Caller) -> Value {
     let reader = Principal::from(caller);
     let is_theirs = reader.may_read(approval.visible_to.as_deref());
-    // What is shown, not what is allowed: that is judged when somebody decides.
+    // Affects only the display; the permission is checked when the decision is made.
     let is_asker = app.config.chat.four_eyes && approval.asked_by == caller.name;
     let approval = approval.redacted_for(&reader);
-    // What a person reads is what is sent.
+    // The displayed arguments must be those that are sent, so hidden characters are spelled out.
     let shown = serde_json::to_string_pretty(&approval.arguments).unwrap_or_default();
     let shown = hidden::spelled_out(&shown);
     context! { shown, is_theirs, is_asker, ..value(&approval) }
 }
 
-/// The calls of a conversation that wait for a decision, or for that of others, in the order they were asked for.
+/// Returns the undecided and approved calls of a conversation, in the order in which they were requested.
 pub(super) async fn waiting_in(app: &App, conversation: Uuid, caller: &Caller) -> sqlx::Result<Vec<Value>> {
     let filter = Filter { conversation: Some(conversation), ..Filter::default() };
     let mut waiting = approvals::list(&app.pool, &filter, clock::now(), WAITING).await?;

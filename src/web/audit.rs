@@ -1,4 +1,4 @@
-//! The audit record: what was done, by whom, filtered and exported.
+//! Audit log page: recorded actions, filtered and exported.
 
 use super::error::PageError;
 use super::extract::{PageQuery, day, some};
@@ -11,10 +11,10 @@ use minijinja::context;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Rows on a page.
+/// Number of rows per page.
 const PAGE: i64 = 100;
 
-/// How the record is narrowed.
+/// Filters of the list.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct AuditQuery {
     #[serde(default)]
@@ -25,7 +25,7 @@ pub(super) struct AuditQuery {
     about: String,
     #[serde(default)]
     outcome: String,
-    /// Kept for links that name one of them.
+    /// Filters that only links set.
     #[serde(default)]
     object: String,
     #[serde(default)]

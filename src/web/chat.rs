@@ -1,4 +1,4 @@
-//! Chat: a conversation as a page, the answer in the making as pieces of it.
+//! Chat: a conversation as a page; the answer in progress as fragments of it.
 
 use super::approvals;
 use super::error::PageError;
@@ -24,18 +24,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Conversations beside a conversation: one's own, and others'.
+/// Maximum number of conversations in the sidebar: the user's own and those of others.
 const OWN: i64 = 15;
 const OTHERS: i64 = 10;
 
-/// What a new conversation is about.
+/// Incident and agent of a new conversation.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct About {
     incident: Option<Uuid>,
     agent: Option<Uuid>,
 }
 
-/// A message with the run that made it, as it is shown.
+/// A message with the runs that produced it, for display.
 #[derive(Serialize)]
 pub(super) struct MessageView {
     #[serde(flatten)]
@@ -46,7 +46,7 @@ pub(super) struct MessageView {
 
 impl MessageView {
     pub(super) fn new(app: &App, message: ConversationMessage, runs: Vec<Run>) -> Self {
-        // A person's lines stay lines.
+        // Preserves the line breaks of a person's message.
         let text = if message.role == MessageRole::User {
             message.text.replace('\n', "  \n")
         } else {
@@ -71,7 +71,7 @@ pub(super) async fn begin(
     Ok(blank(&page, &caller, &about, None).await?.into_response())
 }
 
-/// The page of a conversation that has not begun.
+/// Renders the page of a new conversation.
 async fn blank(
     page: &PageContext,
     caller: &Caller,
@@ -91,8 +91,8 @@ async fn blank(
     page.show("/chat", "chat.html", values).await
 }
 
-/// What stands beside every conversation: one's own and others', who can answer, how the servers are. Where nobody has to say
-/// who they are, all are everybody's.
+/// Returns the sidebar of a conversation: own and other conversations, agents and status of MCP servers. Without
+/// authentication, all conversations are in one list.
 async fn beside(app: &App, caller: &Caller, open: Option<Uuid>) -> Result<Value, PageError> {
     let list = async |whose, most| {
         let filter = Filter { whose, ..Filter::default() };
@@ -151,7 +151,7 @@ async fn conversation(
     page.show("/chat", "chat.html", values).await
 }
 
-/// The messages of a conversation from a position on, each with the runs that made it.
+/// Returns the messages of a conversation from a position on, each with the runs that produced it.
 async fn messages(
     app: &App,
     of: &Conversation,
@@ -178,7 +178,7 @@ async fn messages(
     Ok(shown.collect())
 }
 
-/// What the investigation cites, in the words of the message that the incident's conversation begins with.
+/// Returns the citations of the investigation, as marked in the first message of the incident's conversation.
 async fn claims(app: &App, incident: Uuid) -> sqlx::Result<Vec<Citation>> {
     let leader = reports::leader(&app.pool, incident).await?;
     let diagnosis = incidents::get(&app.pool, incident).await?.and_then(|incident| incident.diagnosis);
@@ -224,13 +224,13 @@ pub(super) async fn ask(
     Ok((status, html).into_response())
 }
 
-/// Stops what is being answered in a conversation.
+/// Stops the current answer in a conversation.
 pub(super) async fn stop(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Redirect, PageError> {
     let id = known_id(&id)?;
     let known = conversations::get(&app.pool, id).await?.ok_or_else(|| missing("conversation"))?;
     if let Some(run) = known.running {
         match api::chat::stop(State(Arc::clone(&app)), Path(run.to_string())).await {
-            // It may have ended just now.
+            // The answer may have ended in the meantime.
             Ok(_) | Err(Problem { status: 404 | 409, .. }) => {}
             Err(problem) => return Err(problem.into()),
         }
@@ -238,8 +238,8 @@ pub(super) async fn stop(State(app): State<Arc<App>>, Path(id): Path<String>) ->
     Ok(Redirect::to(&format!("/chat/{id}#end")))
 }
 
-/// What a conversation shows when a turn ended: its message and what was said since, calls that wait, the answer that is
-/// made now, if one is. `why` there is no message, when the turn failed; one that was stored is shown all the same.
+/// Returns what a conversation shows after a turn: its message and later ones, waiting calls and the next answer in
+/// progress. `why` is the reason of a failed turn; its message is shown if one was stored.
 pub(super) async fn ended(
     page: &PageContext,
     caller: &Caller,

@@ -1,4 +1,4 @@
-//! Conversations: the list, the search through what was said, a new title, the end.
+//! Conversations page: list, full-text search, rename and delete.
 
 use super::error::PageError;
 use super::extract::{PageForm, PageQuery, day, some};
@@ -17,18 +17,18 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Conversations on a page, and those found by what was said.
+/// Number of conversations per page, and maximum number of search hits.
 const PAGE: i64 = 50;
 const FOUND: usize = 20;
 
-/// How the list is narrowed.
+/// Filters of the list.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct ConversationListQuery {
     #[serde(default)]
     q: String,
     #[serde(default)]
     agent: String,
-    /// `own`, `others`; everybody's when it is neither.
+    /// `own` or `others`; all for any other value.
     #[serde(default)]
     whose: String,
     #[serde(default)]

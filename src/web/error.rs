@@ -1,10 +1,10 @@
-//! What goes wrong where a page is made, and where its scripts ask for more.
+//! Errors of pages and of the scripts on them.
 
 use crate::api::Problem;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-/// A problem that is told on a page.
+/// A problem shown as a page.
 #[derive(Debug)]
 pub(super) struct PageError(pub(super) Problem);
 
@@ -17,13 +17,13 @@ impl<T: Into<Problem>> From<T> for PageError {
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         let mut response = self.0.into_response();
-        // The page's text says it to people.
+        // The text of the page states it.
         response.headers_mut().remove(header::RETRY_AFTER);
         response
     }
 }
 
-/// A problem that is told to a script, as the API tells it.
+/// A problem returned to a script in the API's format.
 #[derive(Debug)]
 pub(super) struct ScriptError(Problem);
 
@@ -36,7 +36,7 @@ impl<T: Into<Problem>> From<T> for ScriptError {
 impl IntoResponse for ScriptError {
     fn into_response(self) -> Response {
         let mut response = self.0.into_response();
-        // It does not become a page.
+        // Keeps the problem from being converted to a page.
         response.extensions_mut().remove::<Problem>();
         response
     }

@@ -1,5 +1,5 @@
-//! The log viewer: any stored evidence, a window of lines at a time, with what was cited and what the analyst was shown marked.
-//! Scripts fetch the windows as they scroll; without them the page has links.
+//! Log viewer: shows stored evidence a window of lines at a time and marks citations and the lines given to the analyst.
+//! Scripts load the windows while scrolling; without scripts the page has links.
 
 use super::error::{PageError, ScriptError};
 use super::extract::{PageQuery, some};
@@ -18,20 +18,20 @@ use minijinja::context;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Lines of a window, and those shown before the line that is looked for.
+/// Number of lines in a window, and number of lines shown before the requested one.
 const WINDOW: usize = 500;
 const BEFORE: usize = 20;
-/// Most lines of an answer to a script.
+/// Maximum number of lines in a response to a script.
 const MAX_LINES: usize = 2_000;
-/// Characters of a line that are shown; the whole is in the raw text.
+/// Maximum number of characters shown of a line; the raw text has all of them.
 const MAX_LINE: usize = 2_000;
-/// Hits of a search that are listed in a page, and that are told to a script.
+/// Maximum number of search hits on a page, and in a response to a script.
 const LISTED: usize = 200;
 const TOLD: usize = 10_000;
-/// Red lines that are marked.
+/// Maximum number of lines marked red.
 const MAX_RED: usize = 10_000;
 
-/// What is looked at.
+/// Query of the log viewer.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct EvidenceQuery {
     /// First line of the window.
@@ -39,12 +39,12 @@ pub(super) struct EvidenceQuery {
     /// Cited lines, such as `10-12`.
     #[serde(default)]
     lines: String,
-    /// What is searched.
+    /// Text to search for.
     #[serde(default)]
     q: String,
 }
 
-/// A line as it is shown.
+/// A line with its marks.
 #[derive(Serialize)]
 struct Line {
     number: usize,
@@ -85,7 +85,7 @@ async fn show(
     if let Some(owner) = known.visible_to.as_deref().filter(|owner| !reader.may_read(Some(owner))) {
         return Err(withheld(owner).into());
     }
-    // The section, the page that the evidence belongs to, and what it is called.
+    // Section, its name, the page that the evidence belongs to, and the kind of page.
     let (section, name, path, what) = match owner {
         Owner::Report(id) => ("/reports", "Reports", format!("/reports/{id}"), "report"),
         Owner::Conversation(id) => ("/chat", "Chat", format!("/chat/{id}"), "conversation"),
@@ -126,7 +126,7 @@ async fn show(
     page.show(section, "evidence.html", values).await
 }
 
-/// A window of a log, and where in the log a text stands.
+/// A window of a log, with search hits.
 struct View {
     total: usize,
     from: usize,
@@ -167,7 +167,7 @@ impl View {
     }
 }
 
-/// The numbers of the first lines that hold a text, in capitals or not.
+/// Returns the numbers of the first lines that contain a text, ignoring case.
 fn holding(text: &str, find: &str, most: usize, deadline: &Deadline) -> Result<Vec<usize>, DeadlinePassed> {
     let mut found = Vec::new();
     let Ok(find) = pattern::text(&regex::escape(find), Case::Ignored) else {
@@ -188,7 +188,7 @@ fn holding(text: &str, find: &str, most: usize, deadline: &Deadline) -> Result<V
     Ok(found)
 }
 
-/// `10-12` or `10`.
+/// Parses `10-12` or `10`.
 fn range(text: &str) -> Option<(usize, usize)> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
@@ -202,7 +202,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// What a script asks for: a window, or the lines that hold a text.
+/// Request of a script: a window, or the lines that contain a text.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Window {
     #[serde(default = "first")]
@@ -217,7 +217,7 @@ fn first() -> usize {
     1
 }
 
-/// Lines for a script.
+/// Response to a script.
 #[derive(Serialize)]
 pub(super) struct Lines {
     lines: Vec<String>,
@@ -273,7 +273,7 @@ async fn lines(
     Ok(Json(lines.await.map_err(overloaded)?))
 }
 
-/// A log at hand, or just fetched.
+/// A cached log, or one read from the database.
 enum Text {
     Held(Arc<RankedEvidence>),
     Fetched(String),

@@ -1,4 +1,4 @@
-//! The lines that claims rest on, whole, with those around them.
+//! Excerpts of the lines that claims cite, with context.
 
 use super::logs::{LIMIT, Logs, RankedEvidence};
 use crate::api::position;
@@ -12,30 +12,30 @@ use std::ops::Range;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Lines before and after the cited ones.
+/// Number of context lines before and after the cited lines.
 const AROUND: usize = 2;
-/// Cited lines of one claim that are shown.
+/// Maximum number of cited lines shown per claim.
 const MOST: usize = 20;
-/// Characters of a line that are shown: a longer one is shown around what is quoted.
+/// Maximum number of characters shown of a line; a longer line is cut around the quote.
 const LONGEST: usize = 4_000;
-/// Characters before what is quoted in such a line.
+/// Number of characters shown before the quote in such a line.
 const BEFORE: usize = 400;
-/// Characters of a line around the cited ones: it is there to tell where they stand.
+/// Maximum number of characters shown of a context line.
 const AROUND_LONGEST: usize = 300;
-/// Claims whose lines are shown.
+/// Maximum number of claims with excerpts.
 const CLAIMS: usize = 50;
 
-/// The lines of a claim.
+/// Excerpt of a claim.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 pub(super) struct Excerpt {
     lines: Vec<Line>,
-    /// Cited lines that are not shown.
+    /// Number of cited lines that are not shown.
     more: usize,
-    /// The cited ones, to be copied.
+    /// Cited lines as text, for copying.
     cited: String,
 }
 
-/// A line, apart where something in it is quoted.
+/// A line, split at the quoted part.
 #[derive(Debug, Serialize, PartialEq, Eq)]
 struct Line {
     number: usize,
@@ -45,13 +45,14 @@ struct Line {
     cited: bool,
 }
 
-/// The text of a piece: at hand, or just fetched.
+/// Text of a piece of evidence: cached, or read from the database.
 enum Source {
     Held(Arc<RankedEvidence>),
     Fetched(String),
 }
 
-/// The lines of each claim, in their order; none where they are no longer kept. The page is good without them.
+/// Returns the excerpt of each claim, in order; `None` if the lines are no longer stored. Failures are not errors: the page
+/// works without excerpts.
 pub(super) async fn of(
     app: &App,
     logs: &Logs,
@@ -103,7 +104,7 @@ fn excerpt(
     Ok(cut(text, claim))
 }
 
-/// The cited lines of a text and those around them; none where they are not in it.
+/// Returns the cited lines of a text with context; `None` if the text does not contain them.
 fn cut(text: &str, claim: &Claim) -> Option<Excerpt> {
     let (first, last) = (claim.first_line as usize, claim.last_line as usize);
     let shown_last = last.min(first + MOST - 1);
@@ -111,7 +112,7 @@ fn cut(text: &str, claim: &Claim) -> Option<Excerpt> {
         return None;
     }
     let from = first.saturating_sub(AROUND).max(1);
-    // What follows a part of the cited lines is no surrounding of theirs.
+    // Truncated cited lines are not followed by context.
     let to = if shown_last < last { shown_last } else { last + AROUND };
     let quotes: Vec<&str> = claim
         .quote
@@ -124,7 +125,7 @@ fn cut(text: &str, claim: &Claim) -> Option<Excerpt> {
     let mut lines = Vec::new();
     for (number, line) in (1..).zip(text.lines()).skip(from - 1).take(to + 1 - from) {
         let cited = (first..=last).contains(&number);
-        // A quote that is all of the line is not marked within it.
+        // A quote of the whole line is not marked.
         let mut within = quotes.iter().filter(|quote| cited && **quote != line.trim());
         let quoted = within.find_map(|quote| {
             let at = line.find(quote)?;
@@ -137,7 +138,7 @@ fn cut(text: &str, claim: &Claim) -> Option<Excerpt> {
     (!cited.is_empty()).then(|| Excerpt { lines, more: last - shown_last, cited: cited.join("\n") })
 }
 
-/// A line in its parts; of a very long one what is around the quoted part.
+/// Splits a line at the quote; cuts a very long line around it.
 fn split(number: usize, line: &str, quoted: Option<Range<usize>>, cited: bool) -> Line {
     if !cited {
         let [quoted, after] = [String::new(), String::new()];
@@ -160,7 +161,7 @@ fn split(number: usize, line: &str, quoted: Option<Range<usize>>, cited: bool) -
     Line { number, before: begin, quoted: end(marked, LONGEST), after: end(after, LONGEST - BEFORE), cited }
 }
 
-/// The beginning of a long line, up to the end of a word.
+/// Returns the beginning of a long line, cut at the end of a word.
 fn beginning(line: &str) -> String {
     let Some((end, _)) = line.char_indices().nth(AROUND_LONGEST) else { return line.to_owned() };
     let word = line[..end].rfind(char::is_whitespace).filter(|at| *at > end / 2).unwrap_or(end);

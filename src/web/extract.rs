@@ -1,4 +1,4 @@
-//! What a page is asked for and what a form sends; what cannot be read is said on a page.
+//! Extractors of page queries and forms; invalid input results in an error page.
 
 use super::error::PageError;
 use super::forms::{FormFields, pairs, too_many};
@@ -10,7 +10,7 @@ use chrono::{DateTime, Datelike as _, NaiveDate, Utc};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 
-/// The query of a page. A field that was left empty in a form was not asked for.
+/// Query of a page. Empty form fields count as absent.
 pub(super) struct PageQuery<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for PageQuery<T> {
@@ -28,7 +28,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for PageQuery<T> {
     }
 }
 
-/// The fields of a form.
+/// Fields of a form.
 pub(super) struct PageForm(pub(super) FormFields);
 
 impl FromRequest<Arc<App>> for PageForm {
@@ -43,12 +43,12 @@ impl FromRequest<Arc<App>> for PageForm {
     }
 }
 
-/// A field of a query that says something.
+/// Returns a query field unless it is blank.
 pub(super) fn some(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|text| !text.is_empty())
 }
 
-/// Begin or end of a day that a form names.
+/// Returns the start of a day, or the start of the following day if `end` is set.
 pub(super) fn day(text: &str, end: bool) -> Option<DateTime<Utc>> {
     let day: NaiveDate =
         text.trim().parse().ok().filter(|day: &NaiveDate| (1..10_000).contains(&day.year()))?;

@@ -1,4 +1,4 @@
-//! How numbers, times and links are shown: the filters of the templates.
+//! Template filters that format numbers, times and links.
 
 use crate::clock;
 use chrono::{DateTime, Utc};
@@ -9,7 +9,7 @@ fn time(value: &Value) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc))
 }
 
-/// A script shows it in the reader's zone: the text where it is `exact`, and what stands on it either way.
+/// Returns a `<time>` element. A script converts it to the reader's time zone: the text for class `exact`, the title always.
 fn element(time: DateTime<Utc>, shown: &str, class: &str) -> Value {
     let exact = exact(time);
     let machine = time.format("%Y-%m-%dT%H:%M:%SZ");
@@ -20,7 +20,7 @@ fn exact(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// `5 minutes ago`, with the exact time at hand.
+/// Formats a time as `5 minutes ago`, with the exact time as the title.
 pub(super) fn ago(value: &Value) -> Value {
     let Some(time) = time(value) else { return Value::from("") };
     let seconds = (clock::now() - time).num_seconds();
@@ -36,13 +36,13 @@ pub(super) fn ago(value: &Value) -> Value {
     element(time, &shown, "")
 }
 
-/// The date and time of day, in UTC where no script shows it in the reader's zone.
+/// Formats a date and time in UTC; a script converts it to the reader's time zone.
 pub(super) fn when(value: &Value) -> Value {
     let Some(time) = time(value) else { return Value::from("") };
     element(time, &exact(time), " class=\"exact\"")
 }
 
-/// A number of milliseconds in the unit that suits it.
+/// Formats milliseconds in a suitable unit.
 pub(super) fn span(milliseconds: f64) -> String {
     match milliseconds {
         ms if ms < 1_000.0 => format!("{ms:.0} ms"),
@@ -53,7 +53,7 @@ pub(super) fn span(milliseconds: f64) -> String {
     }
 }
 
-/// `12,345`.
+/// Formats a number as `12,345`.
 pub(super) fn count(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut shown = String::new();
@@ -66,7 +66,7 @@ pub(super) fn count(number: i64) -> String {
     if number < 0 { format!("-{shown}") } else { shown }
 }
 
-/// A number of bytes.
+/// Formats a number of bytes.
 pub(super) fn size(bytes: i64) -> String {
     match bytes as f64 {
         bytes if bytes < 1_000.0 => format!("{bytes} B"),
@@ -75,7 +75,7 @@ pub(super) fn size(bytes: i64) -> String {
     }
 }
 
-/// The first so many characters, with a sign of what is left out.
+/// Truncates a text to a number of characters, with an ellipsis.
 pub(super) fn short(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         Some((end, _)) => format!("{}…", text[..end].trim_end()),
@@ -83,26 +83,26 @@ pub(super) fn short(text: &str, characters: usize) -> String {
     }
 }
 
-/// In the currency of the configured prices.
+/// Formats an amount in the currency of the configured prices.
 pub(super) fn money(amount: f64) -> String {
     if amount > 0.0 && amount < 0.01 { format!("{amount:.4}") } else { format!("{amount:.2}") }
 }
 
-/// A URL that a page may link to: http or https, else nothing.
+/// Returns a URL if it is http or https, otherwise an empty text.
 pub(super) fn outside(url: &str) -> String {
     match reqwest::Url::parse(url) {
-        // As it was understood: a browser may read what was written in another way.
+        // The normalised URL: browsers may parse the original differently.
         Ok(parsed) if matches!(parsed.scheme(), "http" | "https") => parsed.into(),
         _ => String::new(),
     }
 }
 
-/// The first URL in a sentence that a page may link to: the issue that an outcome names.
+/// Returns the first http or https URL in a sentence, such as the issue in an outcome.
 pub(super) fn link_in(text: &str) -> String {
     text.split_whitespace().map(outside).find(|url| !url.is_empty()).unwrap_or_default()
 }
 
-/// The page of what the API serves at a path, such as `/api/reports/…/evidence/E1`.
+/// Returns the page of an API path such as `/api/reports/…/evidence/E1`.
 pub(super) fn page_of(path: &str) -> String {
     path.strip_prefix("/api/").map(|rest| format!("/{rest}")).unwrap_or_default()
 }

@@ -1,55 +1,55 @@
-//! Forms become the JSON bodies that the API's handlers judge, and what they answer becomes a page again.
+//! Converts forms to the JSON bodies of the API handlers, and their problems to pages.
 
 use crate::api::Problem;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use serde_json::{Map, Value};
 
-/// The fields of a form that was sent.
+/// Fields of a submitted form.
 pub(super) type FormFields = Vec<(String, String)>;
 
-/// Fields that a form or a query may have: a tool's arguments are the most.
+/// Maximum number of fields in a form or query; arguments of tools need the most.
 const MAX_FIELDS: usize = 500;
 
-/// The fields of a form or a query; `None` when there are more than any has.
+/// Parses the fields of a form or query; `None` if there are too many.
 pub(super) fn pairs(text: &[u8]) -> Option<FormFields> {
     let mut pairs = form_urlencoded::parse(text).map(|(name, value)| (name.into_owned(), value.into_owned()));
     let sent: FormFields = pairs.by_ref().take(MAX_FIELDS).collect();
     pairs.next().is_none().then_some(sent)
 }
 
-/// What is said of too many.
+/// Returns the problem for too many fields.
 pub(super) fn too_many() -> Problem {
     let detail = format!("there are more than {MAX_FIELDS} fields");
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
 }
 
-/// The last value of a field, trimmed; empty when there is none.
+/// Returns the last value of a field, trimmed; empty if it is missing.
 pub(super) fn field<'a>(sent: &'a FormFields, name: &str) -> &'a str {
     sent.iter().rev().find(|(known, _)| known == name).map_or("", |(_, value)| value.trim())
 }
 
-/// How a field's text becomes JSON.
+/// Conversion of a field's text to JSON.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
-    /// As it is; browsers send line ends as two characters.
+    /// Text; the CRLF line ends that browsers send become LF.
     Text,
-    /// A number; what is none goes on as text, to be complained about.
+    /// A number; an invalid one stays text, which the API refuses.
     Number,
-    /// A list, one entry a line.
+    /// A list with one entry per line.
     Lines,
     /// An object of `NAME: value` lines.
     Pairs,
 }
 
-/// The JSON body of an API request; fields left empty are `null`.
+/// Returns the JSON body of an API request; empty fields are `null`.
 pub(super) fn body(sent: &FormFields, fields: &[(&str, Kind)]) -> Bytes {
     let object: Map<String, Value> =
         fields.iter().map(|(name, kind)| ((*name).to_owned(), one(sent, name, *kind))).collect();
     Bytes::from(Value::Object(object).to_string())
 }
 
-/// The value of one field; `null` when it was left empty.
+/// Returns the value of one field; `null` if it is empty.
 pub(super) fn one(sent: &FormFields, name: &str, kind: Kind) -> Value {
     let text = field(sent, name).replace("\r\n", "\n");
     if text.is_empty() { Value::Null } else { read(&text, kind) }
@@ -73,7 +73,7 @@ fn read(text: &str, kind: Kind) -> Value {
     }
 }
 
-/// What a form shows again after it was refused: what was sent, and what is wrong with it.
+/// A refused form that is shown again: the submitted values and the problem.
 #[derive(serde::Serialize)]
 pub(super) struct RejectedForm {
     pub(super) sent: Map<String, Value>,

@@ -1,4 +1,4 @@
-//! What the buttons of an incident and of the list do.
+//! Actions of the buttons on an incident's page and on the list.
 
 use super::error::PageError;
 use super::extract::PageForm;
@@ -40,7 +40,7 @@ pub(super) async fn investigate(
     back(&page, &id, done.map(|_| ())).await
 }
 
-/// To the incident; on its page stands why something was not done.
+/// Redirects to the incident, or shows its page with the reason of a conflict.
 async fn back(page: &PageContext, id: &str, done: Result<(), Problem>) -> Result<Response, PageError> {
     match done {
         Ok(()) => Ok(Redirect::to(&format!("/incidents/{}", known_id(id)?)).into_response()),
@@ -53,7 +53,7 @@ async fn back(page: &PageContext, id: &str, done: Result<(), Problem>) -> Result
     }
 }
 
-/// Resolves those that were ticked in the list, which then says how many they were.
+/// Resolves the incidents selected in the list, which then shows their number.
 pub(super) async fn resolve_all(
     State(app): State<Arc<App>>,
     caller: Caller,

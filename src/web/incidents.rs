@@ -1,4 +1,4 @@
-//! Incidents: the list, one with everything known about it, and the form that says how it was.
+//! Incidents pages: the list, the details of an incident and the feedback form.
 
 use super::error::PageError;
 use super::excerpts;
@@ -24,13 +24,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Incidents on a page.
+/// Number of incidents per page.
 const PAGE: i64 = 50;
-/// Reports, and related documents of a kind, shown with an incident.
+/// Maximum number of reports, and of related documents of each kind, shown with an incident.
 const REPORTS: i64 = 25;
 const RELATED: usize = 4;
 
-/// How the list is narrowed.
+/// Filters of the list.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct IncidentListQuery {
     #[serde(default)]
@@ -51,13 +51,13 @@ pub(super) struct IncidentListQuery {
     #[serde(default)]
     q: String,
     before: Option<Uuid>,
-    /// How many were resolved just now.
+    /// Number of incidents that were just resolved.
     #[serde(skip_serializing)]
     resolved: Option<usize>,
 }
 
 impl IncidentListQuery {
-    /// What narrows the list, with the names of its fields.
+    /// Returns the filters with their field names.
     fn narrowing(&self) -> [(&'static str, &str); 7] {
         [
             ("q", self.q.trim()),
@@ -70,7 +70,7 @@ impl IncidentListQuery {
         ]
     }
 
-    /// The query that leads to this list, without its page.
+    /// Returns the query of this list without the page.
     fn query(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         let all = self.narrowing().into_iter().chain([("sort", self.sort.trim())]);
@@ -87,7 +87,7 @@ pub(super) async fn list(
         status: some(&asked.status),
         class: some(&asked.class),
         namespace: some(&asked.namespace),
-        // Pages are for whoever reads all namespaces.
+        // This page requires access to all namespaces.
         within: None,
         pipeline: some(&asked.pipeline),
         since: day(&asked.since, false),
@@ -113,7 +113,7 @@ pub(super) async fn list(
     page.show("/incidents", "incidents.html", values).await
 }
 
-/// Pipeline and task of each incident's latest report, by the incident's id.
+/// Returns the pipeline and task of each incident's latest report, by incident id.
 pub(super) async fn seen_in(app: &App, found: &[Incident]) -> sqlx::Result<Value> {
     let ids: Vec<Uuid> = found.iter().map(|incident| incident.id).collect();
     let seen = incidents::seen_in(&app.pool, &ids).await?;
@@ -125,12 +125,12 @@ pub(super) async fn show(page: PageContext, Path(id): Path<String>) -> Result<Ht
     detail(&page, known_id(&id)?, IncidentNotices::default()).await
 }
 
-/// What the page of an incident shows beside it.
+/// Notices on the page of an incident.
 #[derive(Default)]
 pub(super) struct IncidentNotices {
-    /// What was said about it and is not taken.
+    /// Refused feedback form.
     pub(super) refused: Option<RejectedForm>,
-    /// Why something was not done.
+    /// Reason why an action was not carried out.
     pub(super) problem: Option<Problem>,
 }
 
@@ -175,7 +175,7 @@ pub(super) async fn detail(
     page.show("/incidents", "incident.html", values).await
 }
 
-/// What was done for a report: steps, evidence, runs.
+/// Returns the steps, evidence and runs of a report.
 pub(super) async fn work(app: &App, report: &Report) -> sqlx::Result<Value> {
     Ok(context! {
         report => value(report),
@@ -185,7 +185,7 @@ pub(super) async fn work(app: &App, report: &Report) -> sqlx::Result<Value> {
     })
 }
 
-/// The runbooks that the analyst was given, in the order it was.
+/// Returns the runbooks that the analyst was given, in the same order.
 async fn used(app: &App, incident: &Incident) -> Result<Vec<Value>, PageError> {
     let none = Vec::new();
     let paths = incident.diagnosis.as_ref().map_or(&none, |diagnosis| &diagnosis.runbooks);
@@ -197,12 +197,12 @@ async fn used(app: &App, incident: &Incident) -> Result<Vec<Value>, PageError> {
     Ok(paths.iter().filter_map(shown).collect())
 }
 
-/// Other incidents that are alike. The page is good without them.
+/// Returns similar incidents. Failures are not errors: the page works without them.
 async fn similar(app: &App, incident: &Incident) -> Vec<Hit> {
     let cause = incident.diagnosis.as_ref().map_or("", |diagnosis| diagnosis.cause.as_str());
     let text = format!("{}\n{cause}", incident.title);
     let mut hits = app.knowledge.near(&text, Realm::Incident, RELATED * 3, None).await;
-    // What is near by its words only is alike if it is of the same kind too.
+    // Text similarity is not sufficient: the class must be the same too.
     let ids: Vec<Uuid> = hits.iter().filter_map(|hit| hit.incident_id).collect();
     let alike = incidents::of_class(&app.pool, &ids, incident.class.as_str()).await.unwrap_or_default();
     hits.retain(|hit| hit.incident_id.is_some_and(|id| id != incident.id && alike.contains(&id)));

@@ -1,4 +1,4 @@
-//! API keys: what there are, and making and revoking them.
+//! API keys page: list, creation and revocation.
 
 use super::error::PageError;
 use super::extract::PageForm;
@@ -39,7 +39,7 @@ async fn listed(
     page.show("/keys", "keys.html", values).await
 }
 
-/// Makes a key. The page that answers shows it: it is not kept anywhere it could be shown from again.
+/// Creates a key. The response page is the only place that shows the secret, which is not stored.
 pub(super) async fn create(
     page: PageContext,
     caller: Caller,

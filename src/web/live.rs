@@ -1,4 +1,5 @@
-//! `/live`: says that lists changed, so that pages read them anew. However many pages listen, nothing is looked for.
+//! `/live`: notifies pages that lists changed, so that they reload them. Needs no polling, whatever the number of open
+//! pages.
 
 use crate::api::chat::unbuffered;
 use crate::app::App;
@@ -13,23 +14,23 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// How long changes gather before a page is told.
+/// How long changes are collected before a page is notified.
 const GATHER: Duration = Duration::from_millis(150);
-/// How long a page is left in peace: it reads its list anew for each telling.
+/// Minimum interval between two notifications of a page, which reloads its list each time.
 const REST: Duration = Duration::from_secs(1);
 
-/// A page that listens.
+/// A page that listens for changes.
 struct Listener {
     lists: watch::Receiver<()>,
     stop: CancellationToken,
-    /// When it was told last.
+    /// Time of the last notification.
     told: Option<Instant>,
 }
 
 pub(super) async fn changes(State(app): State<Arc<App>>) -> Response {
     let (lists, stop) = (app.notifier.subscribe_lists(), app.shutdown.token().clone());
     let changes = futures::stream::unfold(Listener { lists, stop, told: None }, |mut page| async {
-        // What happened while it was not listening is read at once.
+        // The first notification is immediate, for changes while the page was not listening.
         if let Some(told) = page.told {
             let changed = async {
                 page.lists.changed().await.ok()?;

@@ -1,4 +1,4 @@
-//! Logging in to the pages: with an API key, or at the issuer; and out again.
+//! Login to the pages with an API key or at the issuer, and logout.
 
 use super::error::PageError;
 use super::extract::{PageForm, PageQuery};
@@ -22,17 +22,17 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// What a browser brings back from the issuer: the login was begun in it.
+/// Cookie with the state of a login at the issuer: shows that the login started in this browser.
 const STATE: &str = "__Host-regreen-login";
 
-/// Where somebody wanted to go.
+/// Page to open after the login.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct LoginRedirect {
     next: String,
 }
 
-/// What the issuer sends somebody back with (RFC 6749, 4.1.2).
+/// Parameters with which the issuer redirects back (RFC 6749, section 4.1.2).
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct LoginCallback {
@@ -41,9 +41,9 @@ pub(super) struct LoginCallback {
     error: String,
 }
 
-/// Sends somebody who did not say who they are to log in.
+/// Redirects a request without credentials to the login page.
 pub(super) fn to_login(method: &Method, uri: &Uri) -> Response {
-    // What a form was to do is not done by going there again.
+    // A form submission cannot be repeated by a redirect.
     let next =
         if *method == Method::GET { uri.path_and_query().map_or("/", |path| path.as_str()) } else { "/" };
     let to = reqwest::Url::parse_with_params("http://x/login", [("next", next)]);
@@ -52,7 +52,7 @@ pub(super) fn to_login(method: &Method, uri: &Uri) -> Response {
     Redirect::to(&to).into_response()
 }
 
-/// A path of this server, whatever was asked for: nobody is sent elsewhere by a link to here.
+/// Returns the path if it belongs to this server, else `/`: prevents open redirects.
 fn own_path(next: &str) -> &str {
     let plain = next.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     if plain && next.starts_with('/') && !next.starts_with("//") { next } else { "/" }
@@ -80,7 +80,7 @@ fn form(page: &PageContext, next: &str, problem: Option<&Problem>) -> Result<Htm
     page.render("login.html", values).map(Html)
 }
 
-/// A cookie that scripts cannot read and that other sites' requests do not carry.
+/// Builds a cookie that scripts cannot read and that cross-site subrequests do not send.
 fn cookie(name: &'static str, text: String) -> Cookie<'static> {
     Cookie::build((name, text)).path("/").http_only(true).secure(true).same_site(SameSite::Lax).build()
 }
@@ -134,7 +134,7 @@ pub(super) async fn send(
     }
 }
 
-/// The login page with what went wrong.
+/// Renders the login page with the problem.
 fn again(page: &PageContext, jar: CookieJar, problem: &Problem) -> Result<Response, PageError> {
     Ok((problem.code(), jar.add(gone(STATE)), form(page, "/", Some(problem))?).into_response())
 }
@@ -178,7 +178,7 @@ pub(super) async fn out(State(app): State<Arc<App>>, jar: CookieJar) -> Result<R
     Ok((jar.add(gone(COOKIE)), Redirect::to("/login")).into_response())
 }
 
-/// Puts a login on record. Somebody who cannot be put on record is logged in all the same; the log says so then.
+/// Records a login in the audit log. If this fails, the login still succeeds and the failure is logged.
 async fn put_down(app: &App, who: Actor, outcome: AuditOutcome, how: &str) {
     let event = AuditEvent::new(&who, AuditAction::Login, clock::now()).on("session", "");
     if let Err(error) = audit::add(&app.pool, &event.outcome(outcome).detail(how)).await {
@@ -186,7 +186,7 @@ async fn put_down(app: &App, who: Actor, outcome: AuditOutcome, how: &str) {
     }
 }
 
-/// Puts a login that was refused on record: a row while there are few of them, then a number.
+/// Records a refused login: the first ones as rows of their own, further ones as a count.
 async fn put_down_refused(app: &App, RequestOrigin { id, address }: RequestOrigin, how: &str) {
     if app.auth.refusals.count(address, clock::now()) {
         let from = address.map_or_else(String::new, |address| format!(", from {address}"));

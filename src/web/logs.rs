@@ -1,5 +1,5 @@
-//! Long logs that were looked at lately. Whoever reads one asks for window after window, and each would fetch the whole log
-//! from the database; the page would rank it each time to mark what the analyst was shown.
+//! Cache of recently viewed long logs. A reader requests window after window; without the cache, each request would read the
+//! whole log from the database and rank it to mark the lines given to the analyst.
 
 use crate::api::{Problem, missing};
 use crate::app::App;
@@ -13,23 +13,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Bytes that are held at most, and of a log for which it is worth it.
+/// Maximum size of the cache in bytes, and minimum size of a log that is cached.
 const HELD: usize = 48 << 20;
 const LONG: usize = 128 << 10;
-/// How long a log may be worked on for a reader, with the wait for a thread; and after how many seconds to try again.
+/// Time limit for ranking a log, including the wait for a thread, and seconds after which to retry.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 const RETRY_AFTER: u32 = 10;
 
-/// A piece of evidence, ready to be shown.
+/// A piece of evidence, ready for display.
 pub(super) struct RankedEvidence {
     pub(super) piece: Evidence,
-    /// First and last of each run of lines that the analyst was shown.
+    /// First and last line of each range given to the analyst.
     pub(super) told: Vec<(usize, usize)>,
-    /// Among how many pieces: they share the room in the analyst's brief.
+    /// Number of pieces of evidence, which share the space in the analyst's brief.
     pub(super) among: usize,
 }
 
-/// The logs, the latest read first. What is stored of a piece never changes.
+/// Cached logs, most recently used first. Stored evidence never changes.
 #[derive(Default)]
 pub(super) struct Logs(Mutex<VecDeque<Arc<RankedEvidence>>>);
 
@@ -38,7 +38,7 @@ impl Logs {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The piece of this id, if it is at hand.
+    /// Returns a cached piece by id.
     pub(super) fn get(&self, id: Uuid) -> Option<Arc<RankedEvidence>> {
         let mut held = self.held();
         let at = held.iter().position(|shown| shown.piece.id == id)?;
@@ -61,7 +61,7 @@ impl Logs {
         });
     }
 
-    /// Reads a piece of somebody's evidence, which this reader may see.
+    /// Reads a piece of evidence that this reader may see.
     pub(super) async fn read(
         &self,
         app: &App,
@@ -76,7 +76,7 @@ impl Logs {
     }
 }
 
-/// Ranking a long log takes a while, and no worker waits for it.
+/// Ranks a piece on a blocking thread, since a long log takes a while.
 async fn ranked(app: &App, mut pieces: Vec<Evidence>, id: Uuid) -> Result<RankedEvidence, Problem> {
     let index = pieces.iter().position(|piece| piece.id == id).ok_or_else(|| missing("evidence"))?;
     let room = ExcerptBudget::of(&app.config);
@@ -89,7 +89,7 @@ async fn ranked(app: &App, mut pieces: Vec<Evidence>, id: Uuid) -> Result<Ranked
     ranked.await.map_err(overloaded)
 }
 
-/// What a reader is told when a log could not be worked through.
+/// Returns the problem for a log that could not be ranked or searched in time.
 pub(super) fn overloaded(error: BlockingError) -> Problem {
     tracing::warn!(%error, "a log could not be worked through for a reader");
     let detail = format!("the log could not be worked through: {error}; try again in a moment");

@@ -1,5 +1,5 @@
-//! Markdown of models and people as HTML that nothing can run in. HTML in it is text, images do not load, links lead to known
-//! hosts only, hidden characters are gone, and citations lead to their lines.
+//! Renders Markdown of models and people as safe HTML: embedded HTML is shown as text, images are not loaded, links lead
+//! only to known hosts, hidden characters are removed, and citations link to their lines.
 
 use crate::domain::Citation;
 use crate::evidence::untrusted::hidden;
@@ -8,7 +8,7 @@ use pulldown_cmark::{CowStr, Event, LinkType, Options, Parser, Tag, TagEnd, Text
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-/// What may be in a page: the elements of Markdown, and our own citations.
+/// Sanitizer that permits the elements of Markdown and the citations of this server.
 static CLEANER: LazyLock<ammonia::Builder<'static>> = LazyLock::new(|| {
     let mut cleaner = ammonia::Builder::default();
     cleaner
@@ -20,7 +20,7 @@ static CLEANER: LazyLock<ammonia::Builder<'static>> = LazyLock::new(|| {
     cleaner
 });
 
-/// HTML of a Markdown text, its citations linked.
+/// Renders a Markdown text with linked citations.
 pub(super) fn html(text: &str, citations: &[Citation], links: &LinkPolicy) -> String {
     let text = &*hidden::removed(text);
     let options = Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH;
@@ -29,7 +29,7 @@ pub(super) fn html(text: &str, citations: &[Citation], links: &LinkPolicy) -> St
     let events = TextMergeStream::new(Parser::new_ext(text, options)).filter_map(|event| match event {
         Event::Html(html) | Event::InlineHtml(html) => Some(Event::Text(html)),
         Event::Start(Tag::Image { .. }) | Event::End(TagEnd::Image) => None,
-        // A path of this server is for its own citations alone; where else a link would lead is said behind its text.
+        // Paths of this server are reserved for citations. The target of a forbidden link is shown after its text.
         Event::Start(Tag::Link { dest_url, title, id, link_type }) => match links.allowed(&dest_url) {
             Some(url) => Some(Event::Start(Tag::Link { link_type, dest_url: CowStr::from(url), title, id })),
             None => {
@@ -59,7 +59,7 @@ pub(super) fn html(text: &str, citations: &[Citation], links: &LinkPolicy) -> St
     CLEANER.clean(&rendered).to_string()
 }
 
-/// The text with links for the citations in it.
+/// Links the citations in a text.
 fn linked(text: &str, citations: &[Citation]) -> Event<'static> {
     let mut shown = String::new();
     let mut rest = text;

@@ -1,5 +1,5 @@
-//! MCP servers: how they are, what they offer; one can be added, removed, connected anew, and tools tried that the policy
-//! allows.
+//! MCP servers page: status and tools; servers can be added, removed and reconnected, and tools that the policy allows can
+//! be tried.
 
 use super::error::PageError;
 use super::extract::PageForm;
@@ -23,7 +23,7 @@ use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use minijinja::{Value, context};
 use std::sync::Arc;
 
-/// The fields of the form, as the API takes them.
+/// Fields of the form, as in the API.
 const FIELDS: [(&str, Kind); 10] = [
     ("name", Kind::Text),
     ("transport", Kind::Text),
@@ -36,7 +36,7 @@ const FIELDS: [(&str, Kind); 10] = [
     ("read", Kind::Lines),
     ("write", Kind::Lines),
 ];
-/// Most of a result that is shown, in bytes.
+/// Maximum length of a displayed result, in bytes.
 const MAX_RESULT: usize = 100_000;
 
 pub(super) async fn list(page: PageContext) -> Result<Html<String>, PageError> {
@@ -82,7 +82,7 @@ pub(super) async fn show(
     page.show("/mcp-servers", "server.html", values).await
 }
 
-/// The tools whose definition waits for an admin: what was judged, and what the server lists now, with its hidden characters
+/// Returns the tools whose definition waits for an admin: the confirmed and the current definition, with hidden characters
 /// spelled out.
 fn changed(app: &App, server: &str) -> Vec<Value> {
     let shown = |definition: &Definition| {
@@ -102,7 +102,7 @@ fn changed(app: &App, server: &str) -> Vec<Value> {
     waiting.collect()
 }
 
-/// Confirms a changed definition, by the hash that the page showed.
+/// Confirms a changed definition by the hash that the page showed.
 pub(super) async fn confirm(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -145,8 +145,7 @@ pub(super) async fn tool(
     tool_page(&page, &shown, &Vec::new(), Value::from(())).await
 }
 
-/// Calls a tool with the arguments of a form, if the policy lets the caller. What comes back has its secrets taken out, as for
-/// a model.
+/// Calls a tool with the arguments of a form if the policy allows it. Secrets in the result are redacted, as for a model.
 pub(super) async fn try_tool(
     page: PageContext,
     caller: Caller,
@@ -176,7 +175,7 @@ pub(super) async fn try_tool(
     tool_page(&page, &ToolView { server: &server, tool: &listed, asker: &asker }, &sent, came).await
 }
 
-/// What came of a call, and whether it failed.
+/// Returns the result of a call and whether it failed.
 async fn call(
     app: &App,
     caller: &Caller,
@@ -205,14 +204,14 @@ async fn call(
     came
 }
 
-/// A tool's page: whose tool, and who looks.
+/// Subject and reader of a tool's page.
 struct ToolView<'a> {
     server: &'a str,
     tool: &'a ToolListed,
     asker: &'a CallContext,
 }
 
-/// A tool with the form made from its schema, and what came back of a call, if it was called.
+/// Renders the page of a tool: a form made from its schema, and the result of a call, if any.
 async fn tool_page(
     page: &PageContext,
     shown: &ToolView<'_>,

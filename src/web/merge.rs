@@ -1,4 +1,4 @@
-//! Merging and splitting on an incident's page.
+//! Merging and splitting of incidents on an incident's page.
 
 use super::error::PageError;
 use super::extract::PageForm;
@@ -35,14 +35,14 @@ pub(super) async fn split(
     to(&page, &id, done.map(|(_, new)| new.id.to_string())).await
 }
 
-/// The reports that were ticked.
+/// Returns the selected reports as a JSON body.
 fn ticked(sent: &FormFields) -> Bytes {
     let reports = sent.iter().filter(|(name, _)| name == "reports");
     let reports: Vec<&str> = reports.map(|(_, id)| id.as_str()).collect();
     Bytes::from(json!({ "reports": reports }).to_string())
 }
 
-/// To the incident that goes on, or is new. Why nothing was done stands on the page of the one that was asked for.
+/// Redirects to the resulting incident, or shows the original one with the reason of the refusal.
 async fn to(page: &PageContext, id: &str, done: Result<String, Problem>) -> Result<Response, PageError> {
     match done {
         Ok(other) => Ok(Redirect::to(&format!("/incidents/{other}")).into_response()),

@@ -1,4 +1,4 @@
-//! What an incident's page offers to merge it with, and to split off it.
+//! Choices for merging and splitting on an incident's page.
 
 use super::value::value;
 use crate::app::App;
@@ -7,10 +7,10 @@ use crate::domain::{Incident, IncidentStatus, Report};
 use minijinja::{Value, context};
 use uuid::Uuid;
 
-/// Incidents that are offered to merge with.
+/// Maximum number of incidents offered for merging.
 const OTHERS: i64 = 50;
 
-/// What the forms of an incident's page offer.
+/// Returns the values of the merge and split forms.
 pub(super) async fn values(
     app: &App,
     incident: &Incident,

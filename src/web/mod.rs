@@ -1,5 +1,5 @@
-//! The pages people work in: rendered here, whole without scripts; what is live comes over server-sent events.
-//! Forms go through the API's own handlers, so that a page and a script are judged by the same rules.
+//! Web pages, rendered on the server and complete without scripts; live updates use server-sent events. Forms call the API's
+//! handlers, so that pages and API clients follow the same rules.
 
 mod agents;
 mod answer;
@@ -54,14 +54,14 @@ use std::sync::Arc;
 use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-/// Nothing runs or loads that does not come from here, and nobody frames it. Text of logs, tools and models ends up in these
-/// pages: whatever slips through the escaping stays inert.
+/// Content security policy: only resources of this server, no framing. Pages contain text from logs, tools and models:
+/// anything that bypasses the escaping stays inert.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-/// What is shown are texts of logs, and it changes: no browser keeps it, not even to go back to.
+/// Pages contain changing log text, so browsers must not store them, not even for the back button.
 const UNCACHED: &str = "private, no-store";
 
-/// Every page and form, and what it asks of a request: a role, at most 64 KiB, one of the caller's requests, where nothing else is said.
+/// Returns every page and form with its terms. Defaults: a body of at most 64 KiB, counted as one request of the caller.
 pub(crate) fn pages() -> Pages {
     use Role::{Admin, Operator, Reporter, Viewer};
     of_incidents(administration(Pages::new()))
@@ -73,7 +73,7 @@ pub(crate) fn pages() -> Pages {
         .get("/", Reporter, reporter_home::home)
         .get("/live", RouteTerms::of(Viewer).streaming(), live::changes)
         .get("/reports", Viewer, reports::list)
-        // A log comes with it.
+        // The submitted form contains a log.
         .get("/reports/new", Reporter, report_form::show)
         .post(
             "/reports/new",
@@ -98,7 +98,7 @@ pub(crate) fn pages() -> Pages {
         .get("/approvals", Viewer, approvals::list)
         .get("/approvals/{id}", Viewer, approvals::show)
         .post("/approvals/{id}", Operator, approvals::decide)
-        // Signed; whoever has the link may.
+        // Authorized by the signature in the link.
         .get("/links/{id}/{choice}", RouteTerms::OPEN, signed_links::show)
         .post("/links/{id}/{choice}", RouteTerms::OPEN, signed_links::decide)
         .get("/conversations", Viewer, conversations::list)
@@ -120,7 +120,7 @@ pub(crate) fn pages() -> Pages {
         .post("/runbooks/{id}", Admin, runbooks::change)
 }
 
-/// What is administered, and what every page loads.
+/// Adds the administration pages and the static assets.
 fn administration(pages: Pages) -> Pages {
     use Role::{Admin, Viewer};
     pages
@@ -135,7 +135,7 @@ fn administration(pages: Pages) -> Pages {
         .get("/favicon.svg", RouteTerms::OPEN, assets::icon)
 }
 
-/// Those of incidents.
+/// Adds the incident pages.
 fn of_incidents(pages: Pages) -> Pages {
     use Role::{Operator, Viewer};
     pages
@@ -150,7 +150,7 @@ fn of_incidents(pages: Pages) -> Pages {
         .post("/incidents/{id}/split", Operator, merge::split)
 }
 
-/// The pages as they are served.
+/// Adds the layers of the pages.
 pub(crate) fn served(pages: Router<Arc<App>>) -> Router<Arc<App>> {
     pages
         .layer(Extension(Arc::<logs::Logs>::default()))
@@ -168,6 +168,6 @@ pub(crate) fn served(pages: Router<Arc<App>>) -> Router<Arc<App>> {
             header::REFERRER_POLICY,
             HeaderValue::from_static("same-origin"),
         ))
-        // Events are not gathered: the layer leaves event streams alone.
+        // Does not buffer events: the layer skips event streams.
         .layer(CompressionLayer::new())
 }

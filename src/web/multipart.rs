@@ -1,4 +1,4 @@
-//! Forms that send a file: `multipart/form-data`, of a body that was read within its route's limit.
+//! Forms with a file (`multipart/form-data`); the body was already read within the limit of its route.
 
 use super::error::PageError;
 use super::forms::{FormFields, too_many};
@@ -11,20 +11,20 @@ use futures::FutureExt as _;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-/// Parts that a form may have.
+/// Maximum number of parts of a form.
 const MAX_PARTS: usize = 50;
 
-/// The fields of a form and the files that came with it.
+/// Fields of a form and the files sent with it.
 pub(super) struct Uploaded {
     pub(super) sent: FormFields,
     pub(super) files: Vec<File>,
 }
 
-/// A file that was chosen.
+/// An uploaded file.
 pub(super) struct File {
-    /// The field it was chosen in.
+    /// Name of the form field.
     pub(super) field: String,
-    /// Its text, or what is wrong with it.
+    /// Text of the file, or the problem with it.
     pub(super) text: Result<String, &'static str>,
 }
 
@@ -46,7 +46,7 @@ impl FromRequest<Arc<App>> for Uploaded {
     }
 }
 
-/// Reads what is there in whole, so that nothing is waited for.
+/// Parses a complete body without waiting.
 fn read(body: Bytes, boundary: String) -> Result<Uploaded, Problem> {
     let broken = || Problem::new(StatusCode::BAD_REQUEST, "the form cannot be read; send it again");
     let mut parts = multer::Multipart::new(futures::stream::iter([Ok::<_, Infallible>(body)]), boundary);
@@ -55,7 +55,7 @@ fn read(body: Bytes, boundary: String) -> Result<Uploaded, Problem> {
         let next = parts.next_field().now_or_never().and_then(Result::ok).ok_or_else(broken)?;
         let Some(part) = next else { return Ok(uploaded) };
         let field = part.name().unwrap_or_default().to_owned();
-        // A browser sends a file without a name where none was chosen.
+        // Browsers send a file without a name if none was chosen.
         let file = part.file_name().map(|name| !name.is_empty());
         let bytes = part.bytes().now_or_never().and_then(Result::ok).ok_or_else(broken)?;
         match file {
@@ -67,7 +67,7 @@ fn read(body: Bytes, boundary: String) -> Result<Uploaded, Problem> {
     Err(too_many())
 }
 
-/// The text of a file. A log may have bytes of another encoding in it; what is no text at all is refused.
+/// Decodes the text of a file. Bytes in another encoding are accepted; binary files are refused.
 fn text(bytes: &[u8]) -> Result<String, &'static str> {
     let compressed = [b"\x1f\x8b".as_slice(), b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ"];
     if compressed.iter().any(|magic| bytes.starts_with(magic)) {

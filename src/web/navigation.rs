@@ -1,4 +1,4 @@
-//! The sections of the pages, in groups: what the navigation shows, and which keys lead there.
+//! Groups of page sections for the navigation, with their keyboard shortcuts.
 
 use super::value::value;
 use crate::domain::Role;
@@ -10,9 +10,9 @@ use serde::Serialize;
 struct Section {
     name: &'static str,
     path: &'static str,
-    /// After `g`, it leads there.
+    /// Key that opens the section after `g`.
     key: char,
-    /// The least role that sees it.
+    /// Minimum role that sees the section.
     role: Role,
 }
 
@@ -20,7 +20,7 @@ const fn section(name: &'static str, path: &'static str, key: char, role: Role) 
     Section { name, path, key, role }
 }
 
-/// Sections that belong together.
+/// A group of sections.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Group {
     name: &'static str,
@@ -64,7 +64,7 @@ const GROUPS: &[Group] = &[
     },
 ];
 
-/// What whoever may only report sees.
+/// Sections for callers without access to all namespaces.
 const OWN: &[Group] = &[Group {
     name: "Reports",
     sections: &[
@@ -73,11 +73,11 @@ const OWN: &[Group] = &[Group {
     ],
 }];
 
-/// What the layout shows: to those who may see all that viewers see, and to the others.
+/// Adds the navigation to the templates: for callers with access to everything that viewers see, and for others.
 pub(super) fn globals(environment: &mut Environment<'_>) {
     environment.add_global("groups", value(GROUPS));
     environment.add_global("own_groups", value(OWN));
-    // As layouts in a folder of one's own know it.
+    // Flat list for custom layouts.
     let flat = GROUPS.iter().flat_map(|group| group.sections);
     let flat = flat.map(|section| vec![section.name, section.path, section.role.as_str()]);
     environment.add_global("nav", flat.collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! The first page: what is open, what runs, how it goes.
+//! Overview page: open incidents, reports in progress and trends.
 
 use super::error::PageError;
 use super::page::PageContext;
@@ -19,29 +19,29 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Days that the trend shows, and that figures are taken of.
+/// Number of days in the trend and in the figures.
 const DAYS: i64 = 30;
-/// Failed reports that are listed.
+/// Maximum number of failed reports listed.
 const FAILURES: i64 = 5;
-/// How old figures may be when no report changed: they sum up runs of conversations too.
+/// Maximum age of the sums if no report changed: they also include runs of conversations.
 const FRESH: Duration = Duration::from_secs(10);
-/// Size of the trend's drawing.
+/// Size of the trend chart.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 120.0;
 
-/// A day as a bar of the trend.
+/// A day in the trend chart.
 #[derive(Serialize)]
 struct Bar {
     x: f64,
     width: f64,
-    /// Height of all reports, and of those with a new cause.
+    /// Height of all reports, and of reports with a new cause.
     all: f64,
     new: f64,
     label: String,
     title: String,
 }
 
-/// A class of failure with its open and resolved incidents.
+/// A failure class with its open and resolved incidents.
 #[derive(Serialize)]
 struct Class {
     name: &'static str,
@@ -49,15 +49,15 @@ struct Class {
     resolved: i64,
 }
 
-/// What is counted over everything.
+/// Sums over all incidents and reports.
 struct Sums {
     counts: Vec<overview::Count>,
     trend: Vec<overview::Day>,
     figures: overview::Figures,
 }
 
-/// The sums as they were counted last, when, and what the lists depended on then. All open overviews are read anew at the same
-/// moment; one of them counts.
+/// Cached sums with their time and the state of the data. All open overviews reload at the same time; only one of them
+/// counts.
 #[derive(Default)]
 pub(super) struct Counted(Mutex<Option<(Instant, String, Arc<Sums>)>>);
 
@@ -115,7 +115,7 @@ pub(super) async fn show(
     page.show("/", "overview.html", values).await
 }
 
-/// Reports that are being worked on or wait for it, oldest first.
+/// Returns reports in progress or waiting, oldest first.
 async fn running(app: &App) -> sqlx::Result<Vec<Report>> {
     let mut all = Vec::new();
     for status in ["running", "queued", "waiting"] {

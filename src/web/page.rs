@@ -1,5 +1,4 @@
-//! What pages are made with: the templates, who looks, the shared parts, the logs at hand. They come with the request, and go
-//! along with what outlives it.
+//! Context for rendering pages: templates, current user, shared parts and cached logs. Extracted from the request.
 
 use super::error::PageError;
 use super::logs::Logs;
@@ -17,11 +16,11 @@ use axum::response::{Html, IntoResponse as _, Response};
 use minijinja::{Value, context};
 use std::sync::Arc;
 
-/// Renders what a request asks for.
+/// Renders pages for a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     templates: Arc<Templates>,
-    /// Every page says at its top who it is made for. What they may do is judged at the route, never by this.
+    /// User shown at the top of every page. Permissions are checked at the route, not with this.
     viewer: Option<Arc<Caller>>,
 }
 
@@ -41,28 +40,28 @@ impl<S: Sync> FromRequestParts<S> for Page {
 impl Page {
     fn render(&self, template: &str, values: Value) -> Result<String, PageError> {
         self.templates.render(template, values, self.viewer.clone()).map_err(|error| {
-            // Not in full: that would show the values, which are texts of logs and people.
+            // Without details: they would contain the values, which include text from logs and users.
             tracing::error!(template, %error, "a page cannot be rendered");
             let detail = "the page cannot be shown; the log has more";
             PageError(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail))
         })
     }
 
-    /// Turns an answer that tells a problem into the page of it, with the same status and headers. Any other answer stays.
+    /// Converts a problem response to an error page with the same status and headers. Other responses are unchanged.
     pub(crate) fn of_problem(&self, response: Response) -> Response {
         let Some(problem) = response.extensions().get::<Problem>() else { return response };
         let values = context! { section => "", waiting => 0, problem => value(problem) };
         let Ok(html) = self.render("trouble.html", values) else { return response };
         let mut page = with_body(response, Html(html).into_response());
         let headers = page.headers_mut();
-        // Also where the layers of the pages do not reach: nothing is at that path.
+        // Also for unknown paths, which the layers of the pages do not cover.
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(super::POLICY));
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static(super::UNCACHED));
         page
     }
 }
 
-/// What handlers make pages with.
+/// Context of the page handlers.
 pub(super) struct PageContext {
     page: Page,
     pub(super) app: Arc<App>,
@@ -83,12 +82,12 @@ impl FromRequestParts<Arc<App>> for PageContext {
 }
 
 impl PageContext {
-    /// A piece of a page.
+    /// Renders a fragment of a page.
     pub(super) fn render(&self, template: &str, values: Value) -> Result<String, PageError> {
         self.page.render(template, values)
     }
 
-    /// A whole page of a section.
+    /// Renders a whole page of a section.
     pub(super) async fn show(
         &self,
         section: &str,

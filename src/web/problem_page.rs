@@ -1,4 +1,4 @@
-//! What goes wrong on the way to a page, told to people: the page of the problem, or the one to log in.
+//! Shows problems of page requests as an error page or as a redirect to the login page.
 
 use super::login::to_login;
 use super::page::Page;
@@ -8,13 +8,13 @@ use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-/// Whether whoever asks takes a page.
+/// Returns whether the client accepts HTML.
 pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
     accepted.is_some_and(|accepted| accepted.contains("text/html"))
 }
 
-/// Tells each problem of a page's route on a page. Whoever did not say who they are is sent to log in.
+/// Converts each problem of a page route to an error page. Redirects requests without credentials to the login page.
 pub(super) async fn render_problems(page: Page, request: Request, next: Next) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let takes_page = accepts_html(request.headers());

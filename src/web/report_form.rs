@@ -1,4 +1,4 @@
-//! The form that reports a failure, with a log to paste or to choose. What it sends is judged and stored as what a pipeline sends.
+//! Form for reporting a failure, with a pasted or uploaded log. Validated and stored like a report of a pipeline.
 
 use super::error::PageError;
 use super::extract::PageQuery;
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// Fields that are sent as they are.
+/// Text fields of the form.
 const FIELDS: [(&str, Kind); 11] = [
     ("namespace", Kind::Text),
     ("pod_name", Kind::Text),
@@ -30,10 +30,10 @@ const FIELDS: [(&str, Kind); 11] = [
     ("commit", Kind::Text),
     ("log", Kind::Text),
 ];
-/// The field of the file.
+/// Name of the file field.
 const FILE: &str = "log_file";
 
-/// The form; a link may fill fields in.
+/// Renders the form; the query may prefill fields.
 pub(super) async fn show(
     page: PageContext,
     PageQuery(asked): PageQuery<BTreeMap<String, String>>,
@@ -56,7 +56,7 @@ async fn form(
         was, size, cluster,
         problem => problem.map(value),
         wrong_fields => errors.iter().map(|error| error.field.clone()).collect::<Vec<_>>(),
-        // Sent again, it is the same report.
+        // Idempotency key: a form that is sent again is the same report.
         key => format!("page-{}", Uuid::new_v4()),
     };
     page.show("/reports", "report-new.html", values).await
@@ -90,7 +90,7 @@ pub(super) async fn send(
     Ok((refused.problem.code(), html).into_response())
 }
 
-/// The fields of the report, the log among them.
+/// Returns the fields of the report, including the log.
 fn fields(uploaded: &Uploaded) -> Result<Map<String, Value>, Problem> {
     let read = |(name, kind): &(&str, Kind)| ((*name).to_owned(), forms::one(&uploaded.sent, name, *kind));
     let mut fields: Map<String, Value> = FIELDS.iter().map(read).collect();

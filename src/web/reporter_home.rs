@@ -1,5 +1,5 @@
-//! What those see who may only report failures, or read those of some namespaces: their reports, and how to report.
-//! Where everybody else begins too: who may read all is shown the overview.
+//! Home page of reporters and of callers limited to some namespaces: their reports, and how to report. Callers with access
+//! to everything get the overview instead.
 
 use super::error::PageError;
 use super::extract::{PageQuery, some};
@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Reports on a page.
+/// Number of reports per page.
 const PAGE: i64 = 50;
 
-/// How the list is narrowed.
+/// Filters of the list.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct OwnReportsQuery {
     #[serde(default)]
@@ -30,7 +30,7 @@ pub(super) struct OwnReportsQuery {
     before: Option<Uuid>,
 }
 
-/// The first page.
+/// Renders the home page.
 pub(super) async fn home(
     page: PageContext,
     caller: Caller,
@@ -60,7 +60,7 @@ pub(super) async fn home(
     page.show("/", "own.html", values).await
 }
 
-/// How to report from a terminal: with the program, and with curl.
+/// Returns the commands for reporting from a terminal: with `regreen`, and with curl.
 fn commands(app: &App, caller: &Caller, headers: &HeaderMap) -> (String, String) {
     let server = address(app, headers);
     let bound = caller.namespaces.as_deref().and_then(|all| all.first());
@@ -76,7 +76,7 @@ fn commands(app: &App, caller: &Caller, headers: &HeaderMap) -> (String, String)
     (command, curl)
 }
 
-/// Where this server is, as whoever asks sees it.
+/// Returns the URL of this server as seen by the client.
 fn address(app: &App, headers: &HeaderMap) -> String {
     if let Some(url) = &app.config.server.public_url {
         return url.clone();
@@ -85,7 +85,7 @@ fn address(app: &App, headers: &HeaderMap) -> String {
     format!("http://{}", host.unwrap_or("127.0.0.1:8000"))
 }
 
-/// A report, as far as whoever asks may read it.
+/// Renders a report as far as the caller may read it.
 pub(super) async fn report(
     page: PageContext,
     caller: Caller,

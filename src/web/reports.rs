@@ -1,4 +1,4 @@
-//! Reports: the list, one with what was done for it, and trying a failed one again.
+//! Reports pages: the list, the details of a report, and retry of a failed one.
 
 use super::error::PageError;
 use super::extract::{PageForm, PageQuery, some};
@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Reports on a page.
+/// Number of reports per page.
 const PAGE: i64 = 50;
-/// States that a list is narrowed to.
+/// States offered as a filter.
 const STATES: [ReportStatus; 5] = [
     ReportStatus::Failed,
     ReportStatus::Queued,
@@ -27,7 +27,7 @@ const STATES: [ReportStatus; 5] = [
     ReportStatus::Done,
 ];
 
-/// How the list is narrowed.
+/// Filters of the list.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct ReportListQuery {
     #[serde(default, alias = "state")]
@@ -65,7 +65,7 @@ pub(super) async fn list(
     page.show("/reports", "reports.html", values).await
 }
 
-/// A report: how far it is, what was done for it.
+/// Renders a report with its progress and details.
 pub(super) async fn show(page: PageContext, Path(id): Path<String>) -> Result<Html<String>, PageError> {
     detail(&page, known_id(&id)?, None).await
 }

@@ -1,4 +1,4 @@
-//! Runbooks: searched, read, added, and how far their search is prepared.
+//! Runbooks pages: search, view and add documents, and the progress of the search index.
 
 use super::error::PageError;
 use super::extract::{PageForm, PageQuery, some};
@@ -17,13 +17,13 @@ use minijinja::context;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Documents on a page, and hits of a search.
+/// Number of documents per page, and of search hits.
 const PAGE: i64 = 50;
 const HITS: usize = 10;
-/// Furthest that is paged to.
+/// Maximum offset of a page.
 const MAX_OFFSET: i64 = 1_000_000;
 
-/// How the list is narrowed.
+/// Filters of the list.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct RunbookQuery {
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! A form made from a tool's JSON Schema, and the arguments made from what was sent.
+//! Form generated from a tool's JSON Schema, and conversion of the submitted values to arguments.
 
 use super::forms::{FormFields, field};
 use serde::Serialize;
@@ -16,7 +16,7 @@ pub(super) struct Input {
     value: String,
 }
 
-/// The fields of a schema, required ones first, filled with what was sent or else with defaults.
+/// Returns the fields of a schema, required ones first, with the submitted or default values.
 pub(super) fn inputs(schema: &Value, sent: &FormFields) -> Vec<Input> {
     let required = |name: &str| {
         schema["required"].as_array().is_some_and(|names| names.iter().any(|known| known == name))
@@ -58,7 +58,7 @@ fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The type; of several, or of several schemas, the first that is not null.
+/// Returns the type; of several types or schemas, the first that is not null.
 fn kind_of(property: &Value) -> &str {
     if let Some(any) = property["anyOf"].as_array().or_else(|| property["oneOf"].as_array()) {
         return any.iter().map(kind_of).find(|kind| !kind.is_empty()).unwrap_or_default();
@@ -79,10 +79,10 @@ fn kind(property: &Value, choices: &[String]) -> &'static str {
     }
 }
 
-/// The arguments of a call. Fields left empty are left out.
+/// Returns the arguments of a call, without empty fields.
 ///
 /// # Errors
-/// The field that is no JSON, in words.
+/// A field is not valid JSON; returns a message that names it.
 pub(super) fn arguments(schema: &Value, sent: &FormFields) -> Result<Value, String> {
     let none = Map::new();
     let mut arguments = Map::new();

@@ -1,4 +1,5 @@
-//! The settings in effect: where each came from, secrets hidden. They are changed in the configuration, not here.
+//! Settings page: effective settings with their source, secrets hidden. Read only; settings are changed in the
+//! configuration.
 
 use super::error::PageError;
 use super::extract::{PageQuery, some};
@@ -12,18 +13,18 @@ use minijinja::context;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// How the list is narrowed.
+/// Filters of the list.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct SettingsQuery {
     #[serde(default)]
     q: String,
-    /// `set`: only what is not as it is by default.
+    /// `set`: only settings that differ from the default.
     #[serde(default)]
     only: String,
 }
 
 impl SettingsQuery {
-    /// Whether one of these texts has every word that is looked for.
+    /// Returns whether the texts together contain every search word.
     fn finds(&self, texts: &[&str]) -> bool {
         let text = texts.join("\n").to_lowercase();
         some(&self.q)
@@ -49,7 +50,7 @@ pub(super) async fn show(
     page.show("/settings", "settings.html", values).await
 }
 
-/// A setting, if it is looked for: by its name, its variables, its value or what it does.
+/// Returns a setting if it matches the search by name, environment variables, value or description.
 fn shown(setting: &Effective, asked: &SettingsQuery) -> Option<Value> {
     let Effective { key, value, from, doc } = setting;
     let env = SETTINGS.iter().find(|known| known.key == *key).map_or(&[][..], |known| known.env);
@@ -61,7 +62,7 @@ fn shown(setting: &Effective, asked: &SettingsQuery) -> Option<Value> {
     )
 }
 
-/// The `[[mcp]]` tables.
+/// Returns the `[[mcp]]` tables.
 fn servers(app: &App, asked: &SettingsQuery) -> Vec<Value> {
     let found = app.config.mcp.iter().filter(|server| asked.finds(&["[[mcp]]", &server.name]));
     let server = found.map(|server| {
@@ -77,7 +78,7 @@ fn servers(app: &App, asked: &SettingsQuery) -> Vec<Value> {
     server.collect()
 }
 
-/// The `[[notify]]` tables, with what came of them lately. Addresses are secrets: whoever has one may write there.
+/// Returns the `[[notify]]` tables with recent results. URLs are secrets: anyone who has one can post to it.
 async fn targets(app: &App, asked: &SettingsQuery) -> sqlx::Result<Vec<Value>> {
     let told = notifications::told(&app.pool).await?;
     let found = app.config.notify.iter();

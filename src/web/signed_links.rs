@@ -1,4 +1,4 @@
-//! The page behind a signed link: shows the call, and decides it when the button is pressed. Nobody has to log in for it.
+//! Page of a signed link: shows a call and decides it when the button is pressed, without a login.
 
 use super::error::PageError;
 use super::extract::PageQuery;
@@ -19,7 +19,7 @@ use axum::response::{Html, IntoResponse as _, Response};
 use minijinja::context;
 use serde::Deserialize;
 
-/// What stands in the address.
+/// Query of a signed link.
 #[derive(Debug, Deserialize)]
 pub(super) struct SignedLinkQuery {
     until: i64,
@@ -30,7 +30,7 @@ pub(super) struct SignedLinkQuery {
     signature: String,
 }
 
-/// The call that a link is for; refuses what was not signed here or is over.
+/// Returns the call of a link; refuses invalid and expired links.
 async fn open(
     app: &App,
     id: &str,
@@ -71,7 +71,7 @@ pub(super) async fn decide(
     PageQuery(signed): PageQuery<SignedLinkQuery>,
 ) -> Result<Response, PageError> {
     let (link, approval) = open(&page.app, &id, &choice, signed).await?;
-    // Where nobody has to show who they are, nobody is known.
+    // Without authentication, no caller is known.
     let caller = caller.map(|Extension(caller)| caller).filter(|caller| caller.way != AuthMethod::Open);
     match link.decide(&page.app, &approval, LinkClient { caller, address, request }).await {
         Ok(decided) => Ok(shown(&page, &link, decided.approval, None)?.into_response()),
@@ -91,7 +91,7 @@ fn shown(
     problem: Option<Problem>,
 ) -> Result<Html<String>, PageError> {
     let is_open = approval.state == ApprovalState::Pending;
-    // A link shows what everybody may see.
+    // A link only shows what everybody may see.
     let nobody = Caller::recorded("", "");
     let values = context! {
         section => "",

@@ -1,4 +1,4 @@
-//! The compiled templates of all pages. They escape everything, and know no missing variables.
+//! Compiled templates of all pages, with escaping everywhere and errors for missing variables.
 
 use super::{assets, filters, markdown, navigation};
 use crate::domain::{AuthMethod, Caller, Role};
@@ -17,16 +17,14 @@ static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/web/templates");
 static BUILT_IN: LazyLock<Arc<Templates>> =
     LazyLock::new(|| Arc::new(Templates(environment().expect("a test compiles every template"))));
 
-/// The compiled templates of all pages.
 #[derive(Debug)]
 pub(crate) struct Templates(Environment<'static>);
 
 impl Templates {
-    /// The built-in ones, or the files of the folder that are named as they are.
+    /// Returns the built-in templates, replaced by files of the same name in the folder.
     ///
     /// # Errors
-    /// The folder cannot be read, or has a file that takes the place of none, has a syntax error, or asks for a variable
-    /// that there is not.
+    /// The folder cannot be read, or a file in it replaces no template, has a syntax error, or uses an unknown variable.
     pub(crate) fn load(folder: Option<&Path>) -> anyhow::Result<Arc<Self>> {
         let Some(folder) = folder else { return Ok(Arc::clone(&BUILT_IN)) };
         let mut environment = environment()?;
@@ -34,7 +32,7 @@ impl Templates {
         Ok(Arc::new(Self(environment)))
     }
 
-    /// Renders a template for whoever looks.
+    /// Renders a template for a viewer.
     pub(super) fn render(
         &self,
         template: &str,
@@ -46,7 +44,7 @@ impl Templates {
     }
 }
 
-/// Who looks at a page, for its functions; nobody where no one has said who they are.
+/// Viewer of a page, for template functions; `None` without authentication.
 #[derive(Debug)]
 struct Viewer(Option<Arc<Caller>>);
 
@@ -56,13 +54,13 @@ fn viewer(state: &State<'_, '_>) -> Option<Arc<Caller>> {
     state.lookup("viewer")?.downcast_object_ref::<Viewer>()?.0.clone()
 }
 
-/// Hosts that a page may link to, for its filters.
+/// Hosts that a page may link to, for template filters.
 #[derive(Debug)]
 struct Known(LinkPolicy);
 
 impl Object for Known {}
 
-/// The hosts that a page may link to, as a value of its template.
+/// Returns the hosts that a page may link to, as a template value.
 pub(super) fn links(links: &LinkPolicy) -> Value {
     Value::from_object(Known(links.clone()))
 }
@@ -80,9 +78,9 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.add_function("asset", |name: &str| {
         assets::url(name).ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("no asset {name}")))
     });
-    // What is shown, not what is allowed: that is judged at the routes.
+    // Affects only the display; permissions are checked at the routes.
     environment.add_function("may", |state: &State<'_, '_>, role: &str| {
-        // Whoever is bound to namespaces sees what reporters see: the rest tells of all namespaces.
+        // Callers limited to namespaces see what reporters see, since other pages cover all namespaces.
         let reads_all = |caller: &Caller| role == Role::Reporter.as_str() || caller.reads_all();
         let may = |caller: &Caller| Role::parse(role).is_some_and(|role| caller.role >= role);
         viewer(state).is_some_and(|caller| may(&caller) && reads_all(&caller))
@@ -94,11 +92,11 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.add_filter("markdown", |state: &State<'_, '_>, text: &str| {
         let links = state.lookup("links");
         let known = links.as_ref().and_then(|links| links.downcast_object_ref::<Known>());
-        // A page that names no hosts links to none.
+        // A page without known hosts links to none.
         let links = known.map_or_else(LinkPolicy::default, |known| known.0.clone());
         Value::from_safe_string(markdown::html(text, &[], &links))
     });
-    // What a server says of itself is shown with what is hidden in it.
+    // Spells out hidden characters in what a server says of itself.
     environment.add_filter("visible", hidden::spelled_out);
     environment.add_filter("ago", filters::ago);
     environment.add_filter("when", filters::when);

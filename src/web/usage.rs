@@ -1,4 +1,4 @@
-//! What models used and cost, by day, model and caller, and how far the limits are away.
+//! Usage page: usage and cost of models by day, model and caller, and remaining budgets.
 
 use super::error::PageError;
 use super::extract::{PageQuery, some};
@@ -13,13 +13,13 @@ use chrono::{Days, NaiveDate};
 use minijinja::context;
 use serde::{Deserialize, Serialize};
 
-/// Days that the drawing shows.
+/// Number of days in the chart.
 const DAYS: u64 = 30;
-/// Size of the drawing.
+/// Size of the chart.
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 120.0;
 
-/// What is shown.
+/// Filters of the page.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(super) struct UsagePageQuery {
     days: Option<u64>,
@@ -31,7 +31,7 @@ pub(super) struct UsagePageQuery {
     kind: String,
 }
 
-/// A day of the drawing.
+/// A day in the chart.
 #[derive(Serialize)]
 struct Bar {
     x: f64,
@@ -41,7 +41,7 @@ struct Bar {
     title: String,
 }
 
-/// The last days together.
+/// Sum of the last days.
 #[derive(Serialize)]
 struct Figure {
     days: u64,
@@ -50,7 +50,7 @@ struct Figure {
     cost: Option<Money>,
 }
 
-/// A limit as a bar.
+/// A limit shown as a bar.
 #[derive(Serialize)]
 struct Gauge {
     name: String,
@@ -58,7 +58,7 @@ struct Gauge {
     limit: String,
     used: Option<String>,
     remaining: Option<String>,
-    /// Of a hundred.
+    /// Used share of the limit, in percent.
     percent: f64,
     resets_at: Option<String>,
 }
@@ -92,7 +92,7 @@ pub(super) async fn show(
     page.show("/usage", "usage.html", values).await
 }
 
-/// The first of so many days.
+/// Returns the first day of a period that ends today.
 fn first(today: NaiveDate, days: u64) -> Option<NaiveDate> {
     today.checked_sub_days(Days::new(days - 1))
 }

@@ -1,10 +1,10 @@
-//! What is serialised as a value of a template.
+//! Converts serializable values to template values.
 
 use minijinja::Value;
 use minijinja::value::Serde;
 use serde::Serialize;
 
-/// A value for a template.
+/// Converts a value for a template.
 pub(super) fn value(value: impl Serialize) -> Value {
     Value::from(Serde(value))
 }

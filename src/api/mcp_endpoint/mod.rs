@@ -1,4 +1,4 @@
-//! `/mcp`: Regreen itself as an MCP server (streamable HTTP), for editors and other agents.
+//! `/mcp`: Regreen as an MCP server (streamable HTTP), for editors and other agents.
 
 mod prompts;
 mod resources;
@@ -36,18 +36,18 @@ use std::sync::Arc;
 use triage::Progress;
 use uuid::Uuid;
 
-/// Largest message. Logs that are longer are reported at `/report-failure`.
+/// Maximum size of a message. Longer logs can be sent to `/report-failure`.
 pub(crate) const LIMIT: BodyLimit = BodyLimit::kib(1024);
-/// Values of a message: the library builds a tree of them.
+/// Maximum number of values in a message, of which the library builds a tree.
 const MAX_VALUES: usize = 10_000;
-/// Largest answer of an own handler, in bytes.
+/// Maximum size of an answer of an API handler, in bytes.
 const MAX_ANSWER: usize = 4 << 20;
-/// The own tools in the rules of the tool policy.
+/// Server name of these tools in the rules of the tool policy.
 const OWN_NAME: &str = "regreen";
-/// Hits of a search when no number is asked for, and at most.
+/// Default and maximum number of search hits.
 const HITS: (u64, u64) = (5, 20);
 
-/// The service; each request stands alone, so that any replica can answer it.
+/// Returns the service. Requests are stateless, so any replica can answer them.
 pub(crate) fn service(app: &Arc<App>) -> StreamableHttpService<Endpoint, NeverSessionManager> {
     let door = Endpoint { app: Arc::clone(app) };
     let mut config = StreamableHttpServerConfig::default()
@@ -55,14 +55,14 @@ pub(crate) fn service(app: &Arc<App>) -> StreamableHttpService<Endpoint, NeverSe
         .with_json_response(true)
         .with_max_request_body_bytes(LIMIT.bytes(app.config.server.body_limit))
         .with_cancellation_token(app.shutdown.token().clone());
-    // Behind a service's name any host is right; on loopback only its own names are, against rebinding of names.
+    // Accept any host name unless the server listens on loopback, where the library's check prevents DNS rebinding.
     if !app.config.server.bind.is_loopback() {
         config = config.disable_allowed_hosts();
     }
     StreamableHttpService::new(move || Ok(door.clone()), Arc::default(), config)
 }
 
-/// Refuses messages of very many values before trees are built of them. What is no JSON the library answers.
+/// Refuses messages with too many values before a tree is built. The library handles invalid JSON.
 pub(crate) async fn limit_values(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let limit = LIMIT.bytes(usize::MAX);
@@ -76,7 +76,7 @@ pub(crate) async fn limit_values(request: Request, next: Next) -> Response {
     next.run(Request::from_parts(parts, Body::from(body))).await
 }
 
-/// Answers MCP requests.
+/// Handler of MCP requests.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     app: Arc<App>,
@@ -235,7 +235,7 @@ impl ServerHandler for Endpoint {
     }
 }
 
-/// Who calls, as it was found out before.
+/// Returns the caller as authenticated before.
 fn caller(context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
     let parts = context.extensions.get::<Parts>();
     let caller = parts.and_then(|parts| parts.extensions.get::<Caller>()).cloned();
@@ -243,7 +243,7 @@ fn caller(context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
 }
 
 impl Endpoint {
-    /// The arguments as the tool policy leaves them, or why it does not allow the call.
+    /// Returns the arguments as permitted by the tool policy, or why the call is not allowed.
     fn permitted(&self, caller: &Caller, tool: &Tool, arguments: Value) -> Result<Value, String> {
         let schema = Value::Object(tool.input_schema.as_ref().clone());
         let reads = tool.annotations.as_ref().and_then(|hints| hints.read_only_hint).unwrap_or(false);
@@ -277,19 +277,20 @@ impl Endpoint {
         }
     }
 
-    /// A report with its conclusion, if whoever asks may read it; `evidence_of` is the report whose evidence that cites.
+    /// Returns a report with its conclusion if the caller may read it; `evidence_of` is the report whose evidence the
+    /// conclusion cites.
     async fn shown(&self, caller: Caller, id: String) -> Result<Value, String> {
         let (of, by) = (id.parse::<Uuid>().ok(), caller.clone());
         let detail = reports::get(State(Arc::clone(&self.app)), caller, Path(id)).await;
         let mut shown = json!(detail.map_err(|problem| problem.detail)?.0);
-        // What tools told is kept as evidence, and long.
+        // Omit tool results, which are long and are stored as evidence.
         if let Some(fields) = shown.as_object_mut() {
             fields.remove("runs");
         }
         let Some(incident) = shown["incident_id"].as_str().and_then(|id| id.parse().ok()) else {
             return Ok(shown);
         };
-        // The conclusion quotes the report that led to it, which may be another's.
+        // The conclusion quotes the report that led to it, which may belong to another caller.
         let leads = leader(&self.app.pool, incident).await.ok().flatten();
         let is_own = leads.is_some() && leads == of;
         if (is_own || by.role > Role::Reporter)
@@ -308,7 +309,7 @@ fn failed(text: String) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(text)])
 }
 
-/// An own handler's answer, or what is wrong.
+/// Returns the JSON of a successful response of an API handler, or the error detail.
 async fn answered(response: Response) -> Result<Value, String> {
     let good = response.status().is_success();
     let body = axum::body::to_bytes(response.into_body(), MAX_ANSWER).await.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The shipped agents as prompts, for a person who works with another model: how these agents work, and what they know.
+//! The included agents as MCP prompts, for users of other models: how the agents work and what they know.
 
 use super::Endpoint;
 use super::resources::incident_uri;
@@ -10,13 +10,13 @@ use rmcp::model::{
 };
 use serde_json::{Value, json};
 
-/// Longest argument, in bytes.
+/// Maximum length of an argument, in bytes.
 const MAX_ARGUMENT: usize = 20_000;
-/// What every prompt ends with.
+/// Final paragraph of every prompt.
 const TOOLS: &str = "Work with the tools of the MCP server `regreen`: `search_incidents` for failures of before, `search_runbooks` for what to do, \
 `get_report` for one report with its evidence, and `triage_failure` to have a failed pod investigated. Say of every statement which line or runbook it rests on.";
 
-/// A prompt: its name, the agent's template, what it is for, and its one argument.
+/// A prompt: name, template of the agent, title, description and its only argument.
 struct Shipped {
     name: &'static str,
     template: &'static str,
@@ -25,7 +25,6 @@ struct Shipped {
     argument: Argument,
 }
 
-/// The argument of a prompt.
 struct Argument {
     name: &'static str,
     description: &'static str,
@@ -60,7 +59,7 @@ fn denied(caller: &Caller) -> Option<ErrorData> {
     (caller.role < CallerRole::Viewer).then(|| ErrorData::invalid_params(message, None))
 }
 
-/// What there is for a caller.
+/// Lists the prompts available to a caller.
 pub(super) fn list(caller: &Caller) -> ListPromptsResult {
     let prompt = |shipped: &Shipped| {
         let Argument { name, description } = shipped.argument;
@@ -72,7 +71,7 @@ pub(super) fn list(caller: &Caller) -> ListPromptsResult {
 }
 
 impl Endpoint {
-    /// One prompt with its argument.
+    /// Returns one prompt with its argument.
     pub(super) async fn prompt(
         &self,
         caller: &Caller,

@@ -1,4 +1,4 @@
-//! Incidents and runbooks as resources: what a viewer may read, within the namespaces that a caller is bound to.
+//! Incidents and runbooks as MCP resources: readable by viewers, limited to the namespaces of the caller.
 
 use super::Endpoint;
 use crate::api::cut;
@@ -13,15 +13,15 @@ use serde_json::json;
 use std::fmt::Write as _;
 use uuid::Uuid;
 
-/// Resources of a page.
+/// Number of resources per page.
 const PAGE: i64 = 100;
 const INCIDENTS: &str = "regreen://incidents/";
 const RUNBOOKS: &str = "regreen://runbooks/";
 const MARKDOWN: &str = "text/markdown";
-/// What reading one is called in the rules of the tool policy.
+/// Tool name of reading a resource in the rules of the tool policy.
 const READING: &str = "read_resource";
 
-/// Where a page begins.
+/// Start of a page.
 enum Cursor {
     Incidents(Option<Uuid>),
     Runbooks(i64),
@@ -39,7 +39,7 @@ impl Cursor {
     }
 }
 
-/// How the resources are called.
+/// Returns the URI templates of the resources.
 pub(super) fn templates() -> ListResourceTemplatesResult {
     let template = |uri: &str, name: &str, title: &str, description: &str| {
         ResourceTemplate::new(format!("{uri}{{id}}"), name)
@@ -71,7 +71,7 @@ fn missing(uri: &str) -> ErrorData {
 }
 
 impl Endpoint {
-    /// Whether a caller may read resources at all, by role and by the tool policy.
+    /// Checks that a caller may read resources, by role and tool policy.
     fn may_read(&self, caller: &Caller, uri: &str) -> Result<(), String> {
         if caller.role < Role::Viewer {
             return Err(format!("a viewer may read this; {} is a reporter", caller.name));
@@ -81,7 +81,7 @@ impl Endpoint {
         self.permitted(caller, &reading, json!({ "uri": uri })).map(drop)
     }
 
-    /// A page of what there is: incidents, the latest first, then runbooks.
+    /// Returns a page of resources: incidents, latest first, then runbooks.
     pub(super) async fn resources(
         &self,
         caller: &Caller,
@@ -90,7 +90,7 @@ impl Endpoint {
         let Some(cursor) = Cursor::parse(cursor) else {
             return Err(ErrorData::invalid_params("the cursor is none of this server", None));
         };
-        // Clients list on their own; there is nothing for whoever may read nothing.
+        // Clients list resources on their own; a caller without access gets an empty list.
         if self.may_read(caller, INCIDENTS).is_err() {
             return Ok(ListResourcesResult::with_all_items(Vec::new()));
         }
@@ -112,7 +112,7 @@ impl Endpoint {
             }
         };
         let mut next = None;
-        // They tell of all namespaces.
+        // Runbooks cover all namespaces.
         if caller.namespaces.is_none() {
             let found = documents::list(&self.app.pool, None, runbooks, PAGE + 1).await;
             let mut found = found.map_err(|error| away(&error))?;
@@ -124,7 +124,7 @@ impl Endpoint {
         Ok(page)
     }
 
-    /// One of them, as Markdown.
+    /// Returns one resource as Markdown.
     pub(super) async fn resource(&self, caller: &Caller, uri: &str) -> Result<ResourceContents, ErrorData> {
         self.may_read(caller, uri).map_err(|denied| ErrorData::invalid_params(denied, None))?;
         let id = |begin: &str| uri.strip_prefix(begin).and_then(|id| id.parse::<Uuid>().ok());
@@ -150,7 +150,7 @@ impl Endpoint {
     }
 }
 
-/// The URI of an incident.
+/// Returns the URI of an incident.
 pub(super) fn incident_uri(id: &str) -> String {
     format!("{INCIDENTS}{id}")
 }
@@ -176,7 +176,7 @@ fn listed_runbook(listed: &documents::DocumentSummary) -> Resource {
         .with_mime_type(MARKDOWN)
 }
 
-/// An incident for people: what it is, the lines that show it, what helped. Words of logs and models load and lead nowhere.
+/// Formats an incident as Markdown: title, relevant lines and resolutions. Text from logs and models is sanitized.
 fn told(incident: &Incident, said: &[Resolution], harmless: &dyn Fn(&str) -> String) -> String {
     let Incident { namespace, status, class, occurrences, .. } = incident;
     let mut text = format!(

@@ -1,4 +1,4 @@
-//! `triage_failure`: takes a report, tells how far it is, and answers with what was found, field by field.
+//! `triage_failure`: accepts a report, sends progress notifications and returns structured findings.
 
 use super::{Endpoint, answered, failed};
 use crate::api::report_failure::{outcome, report_failure};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
-/// What is told of a step that is over.
+/// Progress messages of completed steps.
 const STEPS: [(StepName, &str); 5] = [
     (StepName::Collect, "The evidence is collected"),
     (StepName::Place, "The cause was looked for among those that are known"),
@@ -27,11 +27,11 @@ const STEPS: [(StepName, &str); 5] = [
     (StepName::Publish, "The issue is filed, or counted"),
 ];
 
-/// Who is told how far a call is, if they asked for it.
+/// Sends progress notifications if the client requested them.
 pub(super) struct Progress {
     peer: Peer<RoleServer>,
     token: Option<ProgressToken>,
-    /// Steps that were told.
+    /// Number of completed steps that were sent.
     done: usize,
 }
 
@@ -40,7 +40,7 @@ impl Progress {
         Self { peer: context.peer.clone(), token: context.meta.get_progress_token(), done: 0 }
     }
 
-    /// Tells that so many steps are over; never fewer than before.
+    /// Sends the number of completed steps, if it has increased.
     async fn tell(&mut self, done: usize, message: &str) {
         let Some(token) = self.token.clone().filter(|_| done > self.done) else { return };
         self.done = done;
@@ -52,7 +52,7 @@ impl Progress {
     }
 }
 
-/// JSON Schema of the answer.
+/// Returns the JSON Schema of the answer.
 pub(super) fn schema() -> Value {
     let text = |description: &str| json!({"type": "string", "description": description});
     let number = json!({"type": "integer", "minimum": 1});
@@ -92,7 +92,8 @@ pub(super) fn schema() -> Value {
             "next_steps": {"type": "array", "items": {"type": "string"}, "description": "what to do, first thing first"},
             "links": links,
         },
-        // A word of Python's: clients that make a class of the properties, such as fastmcp, would read nothing at all.
+        // `class` is a Python keyword: clients that generate classes from the properties, such as fastmcp, would fail to
+        // read the answer.
         "patternProperties": {"^class$": {"type": "string", "enum": FailureClass::NAMES}},
         "required": ["status", "result", "report_id", "links"],
     })
@@ -120,7 +121,7 @@ impl Endpoint {
             return failed("the report has no id".to_owned());
         };
         told.tell(1, "The report is accepted").await;
-        // A call that waits costs memory: when there are too many, the others learn the outcome by asking.
+        // A waiting call uses memory; beyond the limit, clients poll for the outcome.
         let ended = match self.app.admission.wait() {
             Some(_place) => self.end(id, &mut told).await,
             None => Ok(None),
@@ -141,7 +142,7 @@ impl Endpoint {
         }
     }
 
-    /// The report, once it is over; `None` when that takes longer than the server waits.
+    /// Returns the report when it is final, or `None` if the server's wait limit passes first.
     async fn end(&self, id: Uuid, told: &mut Progress) -> sqlx::Result<Option<Report>> {
         let mut wait = ReportWait::begin(&self.app, id);
         loop {
@@ -162,13 +163,13 @@ impl Endpoint {
         }
     }
 
-    /// What is told of a report that is not over yet.
+    /// Returns the answer for an unfinished report.
     fn unfinished(&self, mut accepted: Value, id: Uuid) -> Value {
         accepted["links"] = json!({ "report": self.url(&format!("/reports/{id}")) });
         accepted
     }
 
-    /// What is told of a report that is done: the conclusion, if whoever asks may read it.
+    /// Returns the answer for a finished report, with the conclusion if the caller may read it.
     async fn found(&self, caller: Caller, report: &Report) -> Value {
         let result = report.result.clone().unwrap_or_default();
         let mut found = json!({
@@ -205,7 +206,7 @@ impl Endpoint {
         found
     }
 
-    /// An address of this server: as people reach it, else without its name.
+    /// Returns a public URL of this server, or only the path if no public URL is set.
     fn url(&self, path: &str) -> String {
         let public = self.app.config.server.public_url.as_deref().unwrap_or_default();
         format!("{}{path}", public.trim_end_matches('/'))

@@ -1,5 +1,4 @@
-//! Whose history it is: the agent that is asked, the caller, and whom the caller asks for. The same words of two people are two
-//! conversations.
+//! Owner of a history: agent, caller and end user of the caller. The same messages of two users are two conversations.
 
 use super::request::Turn;
 use crate::domain::Caller;
@@ -17,8 +16,8 @@ impl Client {
         Self { agent, caller: caller.name.clone(), user: user.map(ToOwned::to_owned) }
     }
 
-    /// What a history is recognised by: whose it is, and its messages, with the answer if there is one. Each field goes with
-    /// its length, so that none can pass for a part of another.
+    /// Returns a hash of the owner and the messages, with the answer if given, by which a history is recognised. Each field
+    /// is hashed with its length, so that fields cannot run together.
     pub(super) fn thread(&self, messages: &[Turn], answer: Option<&str>) -> String {
         let mut hash = Sha256::new();
         let mut field = |text: &str| {
@@ -28,7 +27,7 @@ impl Client {
         field("regreen thread 2");
         field(&self.agent.to_string());
         field(&self.caller);
-        // Nobody named is not the same as somebody without a name.
+        // A missing user differs from a user with an empty name.
         field(if self.user.is_some() { "user" } else { "" });
         field(self.user.as_deref().unwrap_or_default());
         for turn in messages {

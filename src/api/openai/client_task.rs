@@ -1,12 +1,12 @@
-//! What chat clients ask a model for on their own behalf: a title, tags, follow-up questions and the like, with prompts that they
-//! publish. Recognised by how these begin; what an administrator of a client rewrote is a question like any other.
+//! Auxiliary tasks of chat clients: titles, tags, follow-up questions and the like, recognised by the beginnings of the
+//! published prompts. A prompt that an administrator rewrote is treated as a question.
 //!
-//! The prompts: Open WebUI's `DEFAULT_*_PROMPT_TEMPLATE`s, LibreChat's title prompts, Continue's chat description.
+//! Sources: Open WebUI's `DEFAULT_*_PROMPT_TEMPLATE`s, LibreChat's title prompts, Continue's chat description.
 
 use super::request::Turn;
 use serde_json::{Value, json};
 
-/// What a task's answer looks like.
+/// Format of a task's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A line of text.
@@ -27,7 +27,7 @@ pub(super) enum Kind {
     Emoji,
 }
 
-/// Open WebUI's tasks, by how they go on after this heading.
+/// Tasks of Open WebUI, by the text after this heading.
 const HEADING: &str = "### Task:";
 const UNDER_HEADING: [(&str, Kind); 11] = [
     ("Generate a concise title summarizing the chat history", Kind::TitleJson),
@@ -42,7 +42,7 @@ const UNDER_HEADING: [(&str, Kind); 11] = [
     ("You are an autocompletion system. Continue the text in `<text>`", Kind::Autocompletion),
     ("Generate 1-3 broad tags", Kind::Tags),
 ];
-/// Tasks without it: older ones of Open WebUI, LibreChat's, and Continue's.
+/// Tasks without the heading: older ones of Open WebUI, and those of LibreChat and Continue.
 const BEGINNINGS: [(&str, Kind); 7] = [
     ("Your task is to reflect the speaker's likely facial expression through a fitting emoji", Kind::Emoji),
     ("Create a concise, 3-5 word title with an emoji as a title for the chat history", Kind::Title),
@@ -56,14 +56,14 @@ const BEGINNINGS: [(&str, Kind); 7] = [
     ),
 ];
 
-/// Words of a title, and of a tag, that are made here.
+/// Maximum number of words of a title that is made without a model.
 const TITLE_WORDS: usize = 6;
-/// Longest text of an answer, in characters, and most of a list.
+/// Maximum length of a line and of a text of an answer, in characters, and maximum length of a list.
 const MAX_LINE: usize = 120;
 const MAX_TEXT: usize = 2_000;
 const MAX_LIST: usize = 8;
 
-/// What a conversation about pipelines may be tagged by, as it is written, and how it stands in texts.
+/// Tags of conversations about pipelines, with the words that indicate them.
 const TAGS: [(&str, &[&str]); 16] = [
     ("Kubernetes", &["kubernetes", "kubectl", "pod", "pods", "namespace"]),
     ("Tekton", &["tekton", "pipelinerun", "taskrun"]),
@@ -83,7 +83,7 @@ const TAGS: [(&str, &[&str]); 16] = [
     ("Network", &["dns", "tls", "timeout", "network"]),
 ];
 
-/// The task of a request, if it is one: the one message that is not the system's, or the only one there is.
+/// Returns the task of a request: its prompt must be the only message besides system messages.
 pub(super) fn recognised(messages: &[Turn]) -> Option<Kind> {
     let (last, before) = messages.split_last()?;
     let alone = before.iter().all(|turn| matches!(turn.role.as_str(), "system" | "developer"));
@@ -96,7 +96,7 @@ fn kind(prompt: &str) -> Option<Kind> {
         all.iter().find(|(begin, _)| text.starts_with(begin)).map(|(_, kind)| *kind)
     };
     match prompt.strip_prefix(HEADING) {
-        // Before its titles were JSON, Open WebUI asked for lines.
+        // Older versions of Open WebUI request plain titles instead of JSON.
         Some(task) => match known(&UNDER_HEADING, task.trim_start())? {
             Kind::TitleJson if !prompt.contains("\"title\"") => Some(Kind::Title),
             kind => Some(kind),
@@ -106,7 +106,7 @@ fn kind(prompt: &str) -> Option<Kind> {
 }
 
 impl Kind {
-    /// The answer in the shape that is asked for, of what a model wrote; `None` when that is no such answer.
+    /// Converts the answer of a model to the requested format; `None` if it does not fit.
     pub(super) fn shaped(self, written: &str, plain: impl Fn(&str) -> String) -> Option<String> {
         let line = |text: &str| cut(&plain(&one_line(text)), MAX_LINE);
         let Some((name, is_list)) = self.field() else {
@@ -129,12 +129,12 @@ impl Kind {
         Some(json!({ name: value }).to_string())
     }
 
-    /// Whether the answer is a JSON object.
+    /// Returns whether the answer is a JSON object.
     pub(super) fn is_json(self) -> bool {
         self.field().is_some()
     }
 
-    /// The field of the answer, and whether it is a list; `None` of an answer that is a text.
+    /// Returns the field of the answer and whether it is a list; `None` for a plain text answer.
     fn field(self) -> Option<(&'static str, bool)> {
         match self {
             Self::Title | Self::Emoji => None,
@@ -147,7 +147,7 @@ impl Kind {
         }
     }
 
-    /// The answer without a model: what can be told from the prompt, and nothing where that is nothing.
+    /// Returns an answer without a model: as far as the prompt provides it, otherwise empty.
     pub(super) fn by_code(self, prompt: &str, plain: impl Fn(&str) -> String) -> String {
         let title = || cut(&plain(&title(prompt)), MAX_LINE);
         match self {
@@ -171,7 +171,7 @@ fn cut(text: &str, most: usize) -> String {
     text.chars().take(most).collect::<String>().trim_end().to_owned()
 }
 
-/// What was said, without the words around it.
+/// Returns the chat history within a prompt.
 fn history(prompt: &str) -> &str {
     let after = |mark: &str| prompt.split_once(mark).map(|(_, rest)| rest);
     if let Some(inside) = after("<chat_history>") {
@@ -187,7 +187,7 @@ fn history(prompt: &str) -> &str {
     marks.iter().find_map(|mark| after(mark)).unwrap_or_default()
 }
 
-/// The first words that somebody asked.
+/// Returns the first words of the user's first message.
 fn title(prompt: &str) -> String {
     let lines = history(prompt).lines().map(str::trim).filter(|line| !line.is_empty());
     let first =
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(recognised(&[said("user", &title)]), Some(Kind::TitleJson));
         assert_eq!(recognised(&[said("system", "Be kind."), said("user", &title)]), Some(Kind::TitleJson));
         assert_eq!(recognised(&[said("user", "hi"), said("assistant", "ho"), said("user", &title)]), None);
-        // As Open WebUI 0.12 words them.
+        // Wording of Open WebUI 0.12.
         for (task, output, kind) in [
             (
                 "Generate a concise title summarizing the chat history.",

@@ -1,4 +1,4 @@
-//! Errors as OpenAI's clients know them.
+//! Errors in the format of the OpenAI API.
 
 use crate::api::problem::RETRY_AFTER;
 use crate::api::problem::{Problem, with_body};
@@ -11,10 +11,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Where its routes are.
+/// Base path of the OpenAI routes.
 pub(crate) const BASE: &str = "/v1/";
 
-/// There is no room for another answer.
+/// Error code: no capacity for another answer.
 const FULL: &str = "overloaded";
 
 /// An error in the API's own form.
@@ -39,7 +39,7 @@ struct Described {
     code: &'static str,
 }
 
-/// A request that is not answered.
+/// An error response of the OpenAI API.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
@@ -53,23 +53,23 @@ impl ApiError {
         Self { status, message: message.into(), code, param: None }
     }
 
-    /// 400: the request cannot be read.
+    /// Returns a 400 error: the request cannot be read.
     pub(super) fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message, "bad_request")
     }
 
-    /// 503: there is no room.
+    /// Returns a 503 error: there is no capacity.
     pub(super) fn full(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message, FULL)
     }
 
-    /// The field it is about.
+    /// Returns the parameter that the error concerns.
     #[cfg(test)]
     pub(super) fn param(&self) -> Option<&str> {
         self.param.as_deref()
     }
 
-    /// About this field of the request.
+    /// Sets the parameter that the error concerns.
     pub(super) fn about(mut self, param: impl Into<String>) -> Self {
         self.param = Some(param.into());
         self
@@ -93,13 +93,12 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Tells each problem of a route as OpenAI's clients know it.
+/// Converts each problem of a route to an OpenAI error.
 pub(in crate::api) async fn convert_problems(request: Request, next: Next) -> Response {
     of_problem(next.run(request).await)
 }
 
-/// Turns an answer that tells a problem into the error that OpenAI's clients know, with the same status and headers. Any
-/// other answer stays.
+/// Converts a problem response to an OpenAI error with the same status and headers. Other responses are unchanged.
 pub(crate) fn of_problem(response: Response) -> Response {
     let Some(problem) = response.extensions().get::<Problem>() else { return response };
     let error = ApiError::from(problem);

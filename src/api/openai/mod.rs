@@ -1,8 +1,8 @@
 //! `/v1`: the agents as models of an OpenAI-compatible endpoint, for chat clients and SDKs.
 //!
-//! Clients send the whole history each time. A history that ends as a stored answer to the same person did goes on in that
-//! conversation; any other one opens a conversation with what it brings. What a client asks on its own behalf, such as a title, is
-//! answered beside: without tools, and without a conversation.
+//! Clients send the whole history each time. A history that ends with an answer stored for the same user continues that
+//! conversation; any other history opens a new conversation. Auxiliary tasks of the client, such as titles, are answered
+//! separately: without tools and without a conversation.
 
 mod client;
 mod client_task;
@@ -140,7 +140,7 @@ pub async fn complete(
     open.whole(events).await
 }
 
-/// Answers what a client asks on its own behalf: by the model where there is one, else by what the prompt tells.
+/// Answers an auxiliary task of a client: with a model if one is available, else from the prompt.
 async fn beside(
     app: &App,
     caller: Caller,
@@ -171,7 +171,7 @@ async fn beside(
     Ok(head.answer(&answer, written.usage, stream))
 }
 
-/// The agent of this name.
+/// Returns the agent of this name.
 async fn called(app: &App, name: &str) -> Result<Profile, ApiError> {
     let mut known = agents::list(&app.pool).await?;
     if let Some(at) = known.iter().position(|agent| agent.name == name) {

@@ -1,4 +1,4 @@
-//! Answers in the wire format of chat completions: whole, or in chunks.
+//! Answers in the wire format of chat completions: complete, or in chunks.
 
 use super::client::Client;
 use super::error::ApiError;
@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Who answers, and in what.
+/// Id and model of an answer.
 pub(super) struct Head {
     pub(super) id: Uuid,
     pub(super) model: String,
@@ -39,7 +39,7 @@ impl Head {
         self.chunk(&json!({"role": "assistant", "content": ""}), &Value::Null)
     }
 
-    /// The last chunks.
+    /// Returns the final chunks.
     fn end(&self, reason: &str, used: Option<Usage>) -> Vec<Value> {
         let mut chunks = vec![self.chunk(&json!({}), &json!(reason))];
         if let Some(used) = used {
@@ -58,7 +58,7 @@ impl Head {
         Json(body).into_response()
     }
 
-    /// An answer that is there already.
+    /// Returns an answer whose text is already complete.
     pub(super) fn answer(&self, text: &str, used: Usage, stream: Option<bool>) -> Response {
         let Some(with_usage) = stream else { return self.whole(text, "stop", used) };
         let said = self.chunk(&json!({"content": text}), &Value::Null);
@@ -68,7 +68,7 @@ impl Head {
     }
 }
 
-/// An answer on its way to a client.
+/// An answer in progress.
 pub(super) struct Open {
     pub(super) app: Arc<App>,
     pub(super) head: Head,
@@ -78,7 +78,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// The next request whose history ends with this answer goes on here.
+    /// Stores the hash of the history including this answer, so that the next request continues the conversation.
     async fn remember(&self, answer: &str) {
         let thread = self.client.thread(&self.messages, Some(answer));
         if let Err(error) = conversations::set_thread(&self.app.pool, self.conversation, &thread).await {
@@ -118,7 +118,7 @@ impl Open {
             loop {
                 let event = events.next().await?;
                 match &*event.event {
-                    // What was sent cannot be taken back: what comes instead stands below it.
+                    // Sent text cannot be withdrawn: the replacement follows below it.
                     Event::MessageStart { .. } if !sent.is_empty() => {
                         sent.push_str("\n\n");
                         let chunk = open.head.chunk(&json!({"content": "\n\n"}), &Value::Null);
@@ -147,7 +147,7 @@ impl Open {
     }
 }
 
-/// Chunks as the API sends them.
+/// Returns chunks as server-sent events.
 fn events(chunks: impl Stream<Item = Value> + Send + 'static) -> Response {
     let end = futures::stream::iter([sse::Event::default().data("[DONE]")]);
     let events = chunks.map(|chunk| sse::Event::default().data(chunk.to_string())).chain(end);

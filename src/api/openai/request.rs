@@ -1,5 +1,5 @@
-//! A request for a completion: its messages, and every other parameter of the API, honoured or refused, never passed over in
-//! silence.
+//! A chat completion request: messages and all other parameters of the API, each either supported or refused, never silently
+//! ignored.
 
 use super::error::ApiError;
 use crate::api::json::{self, FieldFilter, Words};
@@ -10,18 +10,18 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-/// Longest history, in bytes.
+/// Maximum length of a history, in bytes.
 const MAX_HISTORY: usize = 1_000_000;
-/// Most messages of a history.
+/// Maximum number of messages in a history.
 const MAX_MESSAGES: usize = 10_000;
-/// Sequences that an answer may end before.
+/// Maximum number of stop sequences.
 const MAX_STOPS: usize = 4;
 
-/// What is read beside the parameters.
+/// Fields that are read apart from the parameters.
 const READ: [&str; 4] = ["model", "messages", "stream", "user"];
-/// Parameters that say nothing about the answer: they are taken and change nothing.
+/// Parameters that do not affect the answer: accepted without effect.
 const HINTS: [&str; 3] = ["safety_identifier", "prompt_cache_key", "parallel_tool_calls"];
-/// The others that are known.
+/// All other known parameters.
 const PARAMETERS: &[&str] = &[
     "stream_options",
     "max_tokens",
@@ -85,7 +85,7 @@ struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-/// A request for a completion.
+/// A chat completion request.
 #[derive(Debug, Deserialize)]
 pub(super) struct Completion {
     pub(super) model: String,
@@ -117,13 +117,13 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Its text.
+    /// Returns the text of the message.
     pub(super) fn text(&self) -> String {
-        // The database's texts cannot hold a NUL.
+        // PostgreSQL cannot store a NUL in text.
         self.content.0.replace('\0', "\u{fffd}")
     }
 
-    /// As a message of a conversation.
+    /// Converts to a message of a conversation.
     pub(super) fn said(&self, model: &str) -> ExternalMessage {
         let (role, author) = match self.role.as_str() {
             "assistant" => (MessageRole::Assistant, model),
@@ -134,19 +134,19 @@ impl Turn {
     }
 }
 
-/// What is asked of the answer.
+/// Parameters of the answer.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Parameters {
     pub(super) sampling: Sampling,
     pub(super) include_usage: bool,
-    /// The answer ends before any of these.
+    /// Stop sequences: the answer ends before any of these.
     pub(super) stop: Vec<String>,
-    /// The answer has to be a JSON object.
+    /// The answer must be a JSON object.
     pub(super) json: bool,
 }
 
 impl Completion {
-    /// Reads a body.
+    /// Parses a body.
     pub(super) fn read(body: &[u8]) -> Result<Self, ApiError> {
         let bad = |error: serde_json::Error| ApiError::bad(format!("the body is not understood: {error}"));
         let mut request: Self = serde_json::from_slice(body).map_err(bad)?;
@@ -177,19 +177,19 @@ impl Completion {
     }
 }
 
-/// A parameter that nobody knows.
+/// Returns the error for an unknown parameter.
 fn unknown(name: &str) -> ApiError {
     let name: String = name.chars().take(100).flat_map(char::escape_debug).collect();
     let message = format!("`{name}` is no parameter of this endpoint; leave it out");
     ApiError::new(StatusCode::BAD_REQUEST, message, "unknown_parameter").about(name)
 }
 
-/// A parameter whose value cannot be honoured.
+/// Returns the error for a parameter whose value is not supported.
 pub(super) fn unsupported(name: &str, message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, message, "unsupported_parameter").about(name)
 }
 
-/// Whether a value asks for nothing.
+/// Returns whether a value has no effect.
 fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -203,7 +203,7 @@ fn is_empty(value: &Value) -> bool {
 impl Parameters {
     fn read(values: &Map<String, Value>) -> Result<Self, ApiError> {
         let mut read = Self::default();
-        // A stop of blanks alone is read as an empty text: it is not passed over.
+        // A blank stop sequence is read as an empty text; it must not be ignored.
         let is_asked = |name: &str, value: &Value| !is_empty(value) || (name == "stop" && value.is_string());
         for (name, value) in values.iter().filter(|(name, value)| is_asked(name, value)) {
             read.take(name, value, values)?;
@@ -312,7 +312,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// Refuses what an agent cannot do, though a plain completion can.
+    /// Refuses parameters that an agent does not support, though a plain completion does.
     pub(super) fn for_an_agent(&self) -> Result<(), ApiError> {
         if !self.stop.is_empty() {
             let why =
